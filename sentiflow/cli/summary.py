@@ -84,6 +84,8 @@ def of_preparation(record: Manifest, uri: str) -> Table:
         f"{words['words']:,}",
         f"{words['words_with_vector']:,} with a vector; {unknown:.1%} of test tokens unknown",
     )
+    if further := counts.get("unlabelled"):
+        _add_counts(table, further, uri, name="unlabelled texts")
     return table
 
 
@@ -144,9 +146,9 @@ def _table(*sides: JustifyMethod) -> Table:
     return table
 
 
-def _add_counts(table: Table, counts: Counts, uri: str) -> None:
+def _add_counts(table: Table, counts: Counts, uri: str, *, name: str = "rows read") -> None:
     """Add the number of rows read, accepted, rejected and left out."""
-    table.add_row("rows read", f"{counts['rows_read']:,}", "")
+    table.add_row(name, f"{counts['rows_read']:,}", "")
     damaged = counts.get("damaged", 0)
     note = ""
     if damaged > _USUAL_DAMAGE * counts["accepted"]:

@@ -1,7 +1,7 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,11 @@ class ColumnsSettings(Settings):
 
 class FormatSettings(Settings):
     """Format of the input files."""
+
+    section: ClassVar[str] = "format"
+    """Where these settings are written, for messages."""
+    default_columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    """Columns that Parquet files must have without ``columns``."""
 
     kind: Literal["sentiment140", "csv"] = "sentiment140"
     """Format of the input files. ``sentiment140``: the columns target, id, date, flag, user, text
@@ -117,6 +122,34 @@ class FormatSettings(Settings):
         return self
 
 
+class UnlabelledFormat(FormatSettings):
+    """Format of the unlabelled files: CSV or Parquet with a column ``text``, unless it says else.
+
+    Labels are not read: those of ``kind: sentiment140`` are ignored.
+    """
+
+    section: ClassVar[str] = "prepare.unlabelled.format"
+    default_columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    kind: Literal["sentiment140", "csv"] = "csv"
+    columns: ColumnsSettings | None = ColumnsSettings(text="text")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_labels(cls, value: Any) -> Any:
+        """Refuse labels, and leave the columns to a kind that knows them."""
+        if not isinstance(value, dict):
+            return value
+        columns = value.get("columns")
+        label = columns.get("label") if isinstance(columns, dict) else None
+        if label is not None or value.get("labels") is not None:
+            raise ValueError(
+                "unlabelled texts have no label: leave columns.label and labels out; labelled "
+                "files belong to prepare.csv"
+            )
+        return {"columns": None} | value if value.get("kind") == "sentiment140" else value
+
+
 class SplitSettings(Settings):
     """How rows are divided into train, validation and test."""
 
@@ -161,6 +194,22 @@ class VocabularySettings(Settings):
         return self
 
 
+class UnlabelledSettings(Settings):
+    """Further texts without labels, beside the train split: to pretrain on and to distill with."""
+
+    files: Strings = ()
+    """Files of unlabelled texts, as ``prepare.csv``. Texts of validation and test rows are left
+    out. Default: none."""
+    format: UnlabelledFormat | None = None
+    """Format of these files, with the settings of ``format`` but labels; those that are not given
+    have their defaults. Default: CSV with a header, or Parquet, with the column ``text``."""
+
+    @property
+    def resolved_format(self) -> UnlabelledFormat:
+        """The format, also where none is given."""
+        return self.format or UnlabelledFormat()
+
+
 class PrepareSettings(Settings):
     """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""
 
@@ -180,6 +229,7 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
+    unlabelled: UnlabelledSettings = UnlabelledSettings()
     keep_columns: Annotated[Strings, Distinct] = ()
     """Additional columns of ``tweets``: ``user`` and ``time`` as ``format.columns`` names them, and
     other columns by their name in the header or in Parquet. They may contain personal data."""

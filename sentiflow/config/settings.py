@@ -167,7 +167,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     prepared = at(config.prepare.output_uri, join(root, "prepared"))
     trained = at(config.train.output_uri, join(root, "trained"))
     scored = at(config.score.output_uri, join(root, "scored"))
-    words, distill = config.prepare.vocabulary, config.train.distill
+    words, unlabelled = config.prepare.vocabulary, config.prepare.unlabelled
+    distill = config.train.distill
     teachers = tuple(absolute_uri(uri, base=base) for uri in distill.teachers)
     vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
     if not names_vectors(words.vectors):
@@ -175,6 +176,9 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     sections: dict[str, dict[str, Any]] = {
         "prepare": {
             "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
+            "unlabelled": unlabelled.model_copy(
+                update={"files": tuple(absolute_uri(uri, base=base) for uri in unlabelled.files)}
+            ),
             "output_uri": prepared,
             "vocabulary": words.model_copy(update=vectors),
         },
@@ -211,8 +215,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
 
 _LOCATIONS = re.compile(
-    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from"
-    r"|^train\.distill\.teachers|^score\.corpus)$"
+    r"(_uri|^prepare\.csv|^prepare\.unlabelled\.files|^prepare\.vocabulary\.vectors|"
+    r"^train\.init_from|^train\.distill\.teachers|^score\.corpus)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
@@ -259,13 +263,17 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
+"""Sections that have the settings of ``format``."""
+
+
 def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
     """List every setting: its dotted key, its default in YAML (or ``required``), its meaning."""
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         inner = [row for kind in faults.sections_in(field) for row in describe(kind, f"{key}.")]
-        if inner and key != "score.format":  # it has the settings of format
+        if inner and key not in _LIKE_FORMAT:
             rows += _join_kinds(inner)
             continue
         default = "required" if field.is_required() else _to_yaml(field.default)

@@ -27,7 +27,6 @@ _TOLERANCE = 0.02
 """How far from 1 the sum of a row may be: a program may write few digits."""
 _NameRow = Callable[[np.ndarray], str]
 """Names the first marked row of some rows of a file."""
-_UNLABELLED_BIT = np.uint64(1 << 63)
 _SPLITS = (*schema.SPLITS, UNLABELLED)
 
 
@@ -90,9 +89,9 @@ def text_keys(text: pa.Array) -> np.ndarray:
     return hash_strings(normalize_text(text))
 
 
-def row_keys(row_ids: np.ndarray, *, unlabelled: bool | np.ndarray) -> np.ndarray:
-    """Number the rows of ``prepare.csv`` and of ``prepare.unlabelled`` without overlap."""
-    return row_ids.astype(np.uint64) | np.where(unlabelled, _UNLABELLED_BIT, np.uint64(0))
+def row_keys(row_ids: np.ndarray, *, unlabelled: bool | np.ndarray = False) -> np.ndarray:
+    """Number rows without overlap, N uint64: row n of ``prepare.unlabelled`` is row -1 - n."""
+    return np.where(unlabelled, -1 - row_ids, row_ids).astype(np.int64).view(np.uint64)
 
 
 def look_at(uris: Sequence[str], classes: Sequence[str] | None) -> AnswerFiles:
@@ -219,8 +218,10 @@ def _keys(table: pa.Table, files: AnswerFiles, uri: str, name_row: _NameRow) -> 
     if files.by_text:
         return text_keys(column.cast(pa.string()))
     row_ids = column.to_numpy()
+    if (row_ids < 0).any():
+        raise _fault(uri, f"{name_row(row_ids < 0)} has a negative row_id", hint="count from 0")
     if "split" not in table.column_names:
-        return row_keys(row_ids, unlabelled=False)
+        return row_keys(row_ids)
     split = pc.fill_null(table["split"].combine_chunks().cast(pa.string()), "")
     unknown = pc.invert(pc.is_in(split, pa.array(_SPLITS))).to_numpy(zero_copy_only=False)
     if unknown.any():

@@ -99,7 +99,7 @@ def resolve(
         if not _has_all(settings.columns, names, num_columns):
             hint = _suggest_delimiter(settings, settings.columns, head, num_columns)
         columns = find_positions(
-            settings.columns, names, num_columns, source, needs_all=needs_all, hint=hint
+            settings, names, num_columns, source, needs_all=needs_all, hint=hint
         )
     found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
     return found, start
@@ -164,7 +164,8 @@ def _suggest_delimiter(
     if number == 1 or not (has_all or num_columns == 1):
         return ""
     shown = f": {list_names(names)}" if names else ""
-    return f"set format.delimiter={json.dumps(best)}, which gives {number} columns{shown}"
+    key = f"{settings.section}.delimiter"
+    return f"set {key}={json.dumps(best)}, which gives {number} columns{shown}"
 
 
 def _read_header(head: bytes, records: Records, settings: FormatSettings, source: str) -> list[str]:
@@ -189,7 +190,7 @@ def _fields(record: bytes, settings: FormatSettings) -> list[str]:
 
 
 def find_positions(
-    columns: ColumnsSettings,
+    settings: FormatSettings,
     names: Sequence[str],
     num_columns: int,
     source: str,
@@ -200,7 +201,7 @@ def find_positions(
     """Replace the names of columns by their positions.
 
     Args:
-        columns: Names and positions.
+        settings: Has names and positions.
         names: Those in the file; empty if it names none.
         num_columns: Their number.
         source: The file, for messages.
@@ -211,14 +212,16 @@ def find_positions(
     Raises:
         UserError: A file has no such column, or several.
     """
+    assert settings.columns is not None, "a kind that knows its columns needs no search"
+    prefix = f"{settings.section}.columns"
     found = {
         key: None
         if not needs_all and key != "text" and _is_absent(value, names)
-        else _position(key, value, names, num_columns, source, hint)
-        for key, value in dict(columns).items()
+        else _position(f"{prefix}.{key}", value, names, num_columns, source, hint)
+        for key, value in dict(settings.columns).items()
         if value is not None
     }
-    return columns.model_copy(update=found)
+    return settings.columns.model_copy(update=found)
 
 
 def _is_absent(column: int | str, names: Sequence[str]) -> bool:
@@ -233,19 +236,19 @@ def _position(
         if column >= num_columns:
             number = "1 column" if num_columns == 1 else f"{num_columns} columns"
             raise UserError(
-                f"format.columns.{key}={column}, but {source} has {number}",
-                hint=hint or "positions count from 0; is format.delimiter right?",
+                f"{key}={column}, but {source} has {number}",
+                hint=hint or "positions count from 0; is the delimiter right?",
             )
         return column
     if names.count(column) == 1:
         return names.index(column)
     if column in names:
         raise UserError(
-            f"format.columns.{key}: {source} has {names.count(column)} columns {column!r}",
+            f"{key}: {source} has {names.count(column)} columns {column!r}",
             hint="give its position, counted from 0",
         )
     raise UserError(
-        f"format.columns.{key}: {source} has no column {column!r}",
+        f"{key}: {source} has no column {column!r}",
         hint=hint or suggest_column(column, names),
     )
 
@@ -253,7 +256,7 @@ def _position(
 def suggest_column(wanted: str, names: Sequence[str]) -> str:
     """List the columns that there are, and ask for the most similar one."""
     if len(names) == 1:
-        return f"its only column is {_brief(names[0])}; is format.delimiter right?"
+        return f"its only column is {_brief(names[0])}; is the delimiter right?"
     close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     meant = next((name for name in names if name.lower() in close), "")
     asked = f"did you mean {_brief(meant)}? " if meant else ""

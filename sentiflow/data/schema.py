@@ -31,9 +31,20 @@ ENCODED = pa.schema(
 )
 """Labelled rows as token ids; ``length`` is 0 if no token is known."""
 
+UNLABELLED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+    ]
+)
+"""Unlabelled texts, also as token ids; ``row_id`` is the 0-based number of the record over all
+files of ``prepare.unlabelled``."""
+
 TAUGHT = pa.schema([*ENCODED, pa.field("teacher", pa.list_(pa.float32()), nullable=False)])
-"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 for a row of
-``prepare.unlabelled``; ``teacher`` has the mean probability of each class over the teachers that
+"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 for text n of
+``prepare.unlabelled``, whose ``row_id`` is -1 - n; ``teacher`` has the mean probability of each class over the teachers that
 have answered the row, and where none has, 1 for its label."""
 
 HELD_OUT = pa.schema(

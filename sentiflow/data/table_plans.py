@@ -109,14 +109,17 @@ def _find_labels(
 
 
 def plan_preparation(
-    files: Sequence[InputFile], *, settings: FormatSettings, keep_columns: Sequence[str]
+    files: Sequence[InputFile],
+    *,
+    settings: FormatSettings,
+    keep_columns: Sequence[str] = (),
 ) -> TablePlan:
     """Inspect Parquet files before any of their rows is prepared.
 
     Args:
         files: The files, as they were described.
-        settings: The section ``format``. Without ``columns`` the files must have the columns
-            ``text`` and ``label``; ``tweet_id`` (or ``id``), ``user`` and ``time`` may be there.
+        settings: The section ``format``. Without ``columns`` the files must have its
+            ``default_columns``; ``tweet_id`` (or ``id``), ``user`` and ``time`` may be there.
         keep_columns: Columns to add, other than ``user`` and ``time``; missing ones are ignored.
 
     Raises:
@@ -128,9 +131,9 @@ def plan_preparation(
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     columns = _find_columns(settings, uris, schemas)
     for uri, arrow in zip(uris, schemas, strict=True):
-        check_text(uri, arrow, columns["text"], setting="format.columns.text")
+        check_text(uri, arrow, columns["text"], setting=f"{settings.section}.columns.text")
         for meaning, name in columns.items():
-            _check_type(uri, arrow, meaning, name)
+            _check_type(uri, arrow, meaning, name, section=settings.section)
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
     table_format = TableFormat(
         columns=tuple(columns.items()),
@@ -149,30 +152,33 @@ def _find_columns(
 ) -> dict[str, str]:
     """Find the column of each meaning; all files must agree."""
     if settings.columns is None:
-        return _find_default_columns(uris, schemas)
+        return _find_default_columns(uris, schemas, settings.default_columns)
     found: list[dict[str, str]] = []
     for uri, arrow in zip(uris, schemas, strict=True):
-        places = csv_format.find_positions(settings.columns, arrow.names, len(arrow.names), uri)
+        places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
         meant = {
             key: arrow.names[place] for key, place in dict(places).items() if place is not None
         }
         found.append({"tweet_id" if key == "id" else key: name for key, name in meant.items()})
         if found[-1] != found[0]:
             raise UserError(
-                f"{uri} has other names at the positions of format.columns than {uris[0]}",
+                f"{uri} has other names at the positions of {settings.section}.columns than "
+                f"{uris[0]}",
                 hint="give the columns by their names",
             )
     return found[0]
 
 
-def _find_default_columns(uris: Sequence[str], schemas: Sequence[pa.Schema]) -> dict[str, str]:
+def _find_default_columns(
+    uris: Sequence[str], schemas: Sequence[pa.Schema], needed: Sequence[str]
+) -> dict[str, str]:
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     found = {
         meaning: next((name for name in names if name in shared), "")
         for meaning, names in _DEFAULT_COLUMNS.items()
     }
     for uri, arrow in zip(uris, schemas, strict=True):
-        for name in ("text", "label"):
+        for name in needed:
             if name not in arrow.names:
                 names = csv_format.list_names(arrow.names)
                 raise UserError(
@@ -183,7 +189,7 @@ def _find_default_columns(uris: Sequence[str], schemas: Sequence[pa.Schema]) -> 
     return {meaning: name for meaning, name in found.items() if name}
 
 
-def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str) -> None:
+def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str, *, section: str) -> None:
     """Check that the values of a column can be read as what they mean."""
     kind = arrow.field(name).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -197,7 +203,8 @@ def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str) -> None:
         return
     key = "id" if meaning == "tweet_id" else meaning
     raise UserError(
-        f"format.columns.{key}: {name} is of type {kind} in {uri}", hint="convert it to strings"
+        f"{section}.columns.{key}: {name} is of type {kind} in {uri}",
+        hint="convert it to strings",
     )
 
 

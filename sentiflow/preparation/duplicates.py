@@ -44,7 +44,8 @@ DROPPED = pa.schema(
 )
 """Rows to leave out, in the order of ``row_id``; ``reason`` is contradicting or repeated."""
 
-REASONS = ("contradicting", "repeated")
+REPEATED = "repeated"
+REASONS = ("contradicting", REPEATED)
 """Reasons of ``DROPPED``."""
 
 _PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]

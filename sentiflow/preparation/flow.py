@@ -13,7 +13,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
 from sentiflow.data.parts import Part, with_labels
-from sentiflow.preparation import duplicates, part_files, results, splits, steps
+from sentiflow.preparation import duplicates, part_files, results, splits, steps, unlabelled
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.storage import filesystem
 
@@ -25,7 +25,7 @@ _MAX_KEYS = 1 << 24
 
 
 class Flow:
-    """The map stages of one preparation."""
+    """The map stages over one corpus of a preparation: labelled rows, or unlabelled texts."""
 
     def __init__(self, job: Job, parts: Sequence[Part], maps: MapStages) -> None:
         """Collect the arguments of the tasks.
@@ -79,6 +79,29 @@ class Flow:
         found = self._run("encode", numbers, read, encode, write=part_files.write_encoded)
         return [results.EncodedPart(**item) for item in found]
 
+    def encode_unlabelled(self, labelled: "Flow") -> list[results.UnlabelledPart]:
+        """Read, check, tokenize, encode and write all parts of unlabelled texts.
+
+        Args:
+            labelled: The flow of the labelled rows, whose parts are ingested.
+        """
+        keys = labelled._work_files("keys")
+        list_known = functools.partial(unlabelled.list_known, job=self.job)
+        self.maps.map(f"{self.job.prefix}known", list_known, [keys], key=self.job.key)
+        read = functools.partial(unlabelled.read_texts, settings=self.settings)
+        leave_out = functools.partial(unlabelled.leave_out_known, job=self.job)
+        texts = [Texts(part) for part in self.parts]
+        if self.settings.duplicates == "drop":
+            self._run("hash", texts, read, steps.hash_texts, leave_out, write=part_files.write_keys)
+            texts = self._leave_out_repeats()
+        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
+        encode = functools.partial(part_files.encode_tokens, job=self.job)
+        write = unlabelled.write_texts
+        found = self._run(
+            "encode", texts, read, steps.hash_texts, leave_out, tokenize, encode, write=write
+        )
+        return [results.UnlabelledPart(**item) for item in found]
+
     def count_words(self) -> pa.Table:
         """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
         uris, level = self._work_files("words"), 0
@@ -120,7 +143,8 @@ class Flow:
         num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
         if num_groups == 1:
             find = functools.partial(part_files.find_duplicates, job=self.job)
-            found = self.maps.map("count_duplicates", find, [uris], key=self.job.key)
+            name = f"{self.job.prefix}count_duplicates"
+            found = self.maps.map(name, find, [uris], key=self.job.key)
         else:
             write = functools.partial(part_files.write_duplicates, job=self.job)
             by = ["normalized"]
@@ -138,7 +162,7 @@ class Flow:
     ) -> list[Any]:
         """Run a map stage over all parts of the corpus."""
         return self.maps.run(
-            name,
+            f"{self.job.prefix}{name}",
             parts,
             read,
             *steps,

@@ -24,7 +24,13 @@ from sentiflow.data.output_status import WORK
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
-from sentiflow.preparation.results import EncodedPart, IngestedPart, LabelCounts, WrittenLabels
+from sentiflow.preparation.results import (
+    CheckedPart,
+    EncodedPart,
+    IngestedPart,
+    LabelCounts,
+    WrittenLabels,
+)
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
@@ -45,10 +51,12 @@ class Job:
     """Directory to write to."""
     key: str
     """Identifies the settings and the content of the input."""
+    prefix: str = ""
+    """What the names of the files that are needed until the stage is complete begin with."""
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
-        return join(self.root, f"{WORK}/{name}-{number:05d}")
+        return join(self.root, f"{WORK}/{self.prefix}{name}-{number:05d}")
 
 
 class Texts(NamedTuple):
@@ -63,7 +71,7 @@ def read_labels(part: parts.Part, *, settings: PrepareSettings) -> pa.Table:
     """Read a part before its classes are known: every written label is an unknown one."""
     needed = _columns_of_split(settings)
     table = parts.read(part, required=needed, keep=needed, keep_raw=False)
-    return _accepted(table).select(["unknown_label"])
+    return accepted(table).select(["unknown_label"])
 
 
 def write_labels(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
@@ -98,14 +106,14 @@ def _columns_of_split(settings: PrepareSettings) -> tuple[str, ...]:
 
 def write_times(table: pa.Table, part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
-    counts = _accepted(table).group_by("time").aggregate([([], "count_all")])
+    counts = accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
 
 
 def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
     """Write the hashes of the texts."""
-    keys = _accepted(table).select(duplicates.KEYS.names)
+    keys = accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part), keys)
 
 
@@ -115,30 +123,48 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     Returns:
         An ``IngestedPart`` as JSON.
     """
-    kept, keep = _accepted(table), job.settings.keep_columns
-    is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
-    rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
-    files = filesystem.write_part(job.root, f"rejected/part-{part:05d}.parquet", rejected)
-    accepted = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
-    files += _write_by_split("tweets", part, accepted, kept["split"].to_numpy(), job.root)
+    kept, keep = accepted(table), job.settings.keep_columns
+    rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
+    files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part), tokens)
     filesystem.write_parquet(job.work_file("words", part), _count_words(kept, job))
     if job.settings.duplicates == "keep":
         write_keys(kept, part, job=job)
+    checked = write_rejected(table, f"rejected/part-{part:05d}.parquet", job=job)
+    result = IngestedPart(
+        **checked | {"files": checked["files"] + files},
+        labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
+    )
+    return asdict(result)
+
+
+def write_rejected(table: pa.Table, path: str, *, job: Job) -> dict[str, Any]:
+    """Write the rejected rows of a part, and count them.
+
+    Args:
+        table: All rows of the part.
+        path: The file.
+        job: Arguments of all tasks.
+
+    Returns:
+        The fields of a ``CheckedPart``.
+    """
+    is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
+    rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
-    result = IngestedPart(
+    holds_damage = pc.match_substring(accepted(table)["text"], tweets.REPLACEMENT)
+    checked = CheckedPart(
         peak_memory_bytes=memory.peak_bytes(),
         left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         reasons=dict(reasons),
         examples=_examples(rejected),
+        files=filesystem.write_part(job.root, path, rejected),
         unknown_labels=tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
-        labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
-        files=files,
-        damaged=pc.sum(pc.match_substring(kept["text"], tweets.REPLACEMENT)).as_py() or 0,
+        damaged=pc.sum(holds_damage).as_py() or 0,
     )
-    return asdict(result)
+    return asdict(checked)
 
 
 def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, str]:
@@ -205,7 +231,7 @@ def read_tokens(part: int, *, job: Job) -> pa.Table:
 
 
 def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
-    """Replace the tokens by ids of the vocabulary."""
+    """Add the ids of the tokens in the vocabulary, see :func:`steps.encode`."""
     words = _load_vocabulary(join(job.root, VOCABULARY), job.key)
     return steps.encode(table, words=words, max_length=job.settings.max_length)
 
@@ -272,7 +298,7 @@ def _examples(rejected: pa.Table) -> list[str]:
     ]
 
 
-def _accepted(table: pa.Table) -> pa.Table:
+def accepted(table: pa.Table) -> pa.Table:
     """Choose the rows without a reason."""
     reason = table["reason"]
     return table if reason.null_count == len(table) else table.filter(reason.is_null())

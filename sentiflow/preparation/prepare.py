@@ -10,16 +10,17 @@ A corpus is cut into parts, and each part passes these steps, in one task of Ray
 Repeated texts are counted in between. ``duplicates: drop`` has to know them before, and a split by
 time has to know all times: then the parts are read once more, first of all.
 
-A finished part leaves a completion marker, so that a killed preparation resumes.
+Files of ``prepare.unlabelled`` are other parts: read, encoded and written in one task each, last of
+all. A finished part leaves a completion marker, so that a killed preparation resumes.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pyarrow.fs import FileType
@@ -28,7 +29,8 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, required_columns, table_plans
+from sentiflow.data import input_files, manifest, required_columns
+from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import (
     Counts,
     Input,
@@ -37,12 +39,13 @@ from sentiflow.data.manifest_types import (
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import StorageError, UserError
-from sentiflow.preparation import fitting, results, rules
+from sentiflow.preparation import fitting, results, rules, sources
 from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
+from sentiflow.preparation.sources import STAGE
 from sentiflow.progress import say
-from sentiflow.storage import compression, filesystem
-from sentiflow.storage.uris import as_typed, join, names_vectors
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
 log = logging.getLogger(__name__)
@@ -50,8 +53,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
-STAGE = "prepare"
-OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)
+OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY, WORK)
 
 
 def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
@@ -73,6 +75,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant = settings.model_dump(
         exclude={
             "csv": True,
+            "unlabelled": True,
             "output_uri": True,
             "num_workers": True,
             "max_rejected_fraction": True,
@@ -88,9 +91,12 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
-    found = _describe_files(settings, known=inputs.get("csv"))
+    found = {"csv": sources.describe(sources.labelled(config), known=inputs.get("csv"))}
+    if (further := sources.unlabelled(settings)).files:
+        relevant["unlabelled"] = {"format": further.format.model_dump()}
+        found[further.name] = sources.describe(further, known=inputs.get(further.name))
     vectors = _describe_vectors(settings, known=inputs.get("vectors"), fetch=fetch)
-    return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, relevant, found | vectors, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -122,22 +128,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         raise
 
 
-def _describe_files(settings: PrepareSettings, *, known: Input | None) -> Input:
-    """Describe the input files.
-
-    Raises:
-        UserError: One does not exist, all are empty, or there are both CSV and Parquet.
-    """
-    uris = input_files.expand(settings.csv, setting="prepare.csv", known=known)
-    if known and not uris:
-        return known
-    corpus.are_tables(uris, setting="prepare.csv")
-    found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
-    if not any(item["bytes"] for item in found["files"]):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
-    return found
-
-
 def _prepare(
     config: Config,
     output: Output,
@@ -151,17 +141,13 @@ def _prepare(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         name, options = _name_vectors(settings)
         loading = pool.submit(word_vectors.load, name, **options)
-        source = _cut(config, output, maps)
-        advice = resources.advise_parts(
-            len(source.parts), num_rows=source.num_rows, setting="prepare.rows_per_file"
-        )
-        if advice:
-            say(STAGE, advice)
+        corpora = _cut(config, output, maps, resources)
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
-    key = manifest.identify(STAGE, output.spec.settings, output.spec.inputs | {"csv": source.files})
-    flow = Flow(Job(settings, config.format, output.uri, key), source.parts, maps)
+    inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
+    key = manifest.identify(STAGE, output.spec.settings, inputs)
+    flow = Flow(Job(settings, config.format, output.uri, key), corpora["csv"].parts, maps)
     if flow.job.format.classes is None:
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
@@ -177,26 +163,27 @@ def _prepare(
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
-    classes = flow.job.format.classes or ()
+    classes, num_rows = flow.job.format.classes or (), corpora["csv"].num_rows
     counts = results.count(
-        parts, encoded, classes=classes, num_rows=source.num_rows, vocabulary_size=len(words)
+        parts, encoded, classes=classes, num_rows=num_rows, vocabulary_size=len(words)
     )
-    files = [item for part in parts for item in part.files]
-    files += [item for part in encoded for item in part.files]
+    further = _encode_unlabelled(flow, corpora)
+    if further:
+        num_rows = corpora["unlabelled"].num_rows
+        counts["unlabelled"] = results.count_unlabelled(further, num_rows=num_rows)
+    files = [item for part in (*parts, *encoded, *further) for item in part.files]
     usage = {
-        "bytes_read": sum(part.num_bytes for part in source.parts),
+        "bytes_read": sum(part.num_bytes for one in corpora.values() for part in one.parts),
         "bytes_written": sum(item["bytes"] for item in files),
-        "peak_memory_bytes": max(
-            *(part.peak_memory_bytes for part in parts),
-            *(part.peak_memory_bytes for part in encoded),
-        ),
+        "peak_memory_bytes": max(part.peak_memory_bytes for part in (*parts, *encoded, *further)),
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     seconds = time.monotonic() - began
-    input_files.check_unchanged(source.files)
+    for corpus in corpora.values():
+        input_files.check_unchanged(corpus.files)
     _report(counts, usage, seconds, recorder)
     return output.publish(
-        inputs=output.spec.inputs | {"csv": source.files},
+        inputs=inputs,
         counts=counts,
         files=files + vocabulary_file,
         seconds=seconds,
@@ -205,6 +192,44 @@ def _prepare(
         duplicates=flow.repeats,
         vocabulary=report,
     )
+
+
+def _cut(
+    config: Config, output: Output, maps: MapStages, resources: Resources
+) -> dict[str, Corpus]:
+    """Cut the files of each input into parts; unlabelled texts may be one of them."""
+    found = {}
+    for source in (sources.labelled(config), sources.unlabelled(config.prepare)):
+        if described := output.spec.inputs.get(source.name):
+            corpus = sources.cut(source, described, config.prepare, maps, output.uri)
+            advice = resources.advise_parts(
+                len(corpus.parts), num_rows=corpus.num_rows, setting="prepare.rows_per_file"
+            )
+            if advice:
+                say(STAGE, advice)
+            found[source.name] = corpus
+    return found
+
+
+def _encode_unlabelled(
+    labelled: Flow, corpora: Mapping[str, Corpus]
+) -> list[results.UnlabelledPart]:
+    """Prepare the unlabelled texts, if there are any.
+
+    Raises:
+        UserError: Too many are rejected.
+    """
+    if "unlabelled" not in corpora:
+        return []
+    job = replace(labelled.job, prefix="unlabelled_")
+    flow = Flow(job, corpora["unlabelled"].parts, labelled.maps)
+    parts = flow.encode_unlabelled(labelled)
+    results.check_rejected(
+        parts,
+        max_rejected_fraction=job.settings.max_rejected_fraction,
+        section=sources.unlabelled(job.settings).format.section,
+    )
+    return parts
 
 
 def _describe_vectors(
@@ -233,37 +258,11 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
 
 
-def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
-    """Cut the files into parts, and check that they have the required columns."""
-    found, settings = output.spec.inputs["csv"], config.prepare
-    files = found["files"]
-    map_files = functools.partial(maps.map, "read_files", key=input_files.identify_state(found))
-    if corpus.are_tables([item["uri"] for item in files], setting="prepare.csv"):
-        plan: corpus.Plan = table_plans.plan_preparation(
-            files, settings=config.format, keep_columns=settings.keep_columns
-        )
-    else:
-        for item in files:
-            if compression.is_compressed(item["uri"]):
-                say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
-        plan = corpus.plan_csv(
-            files,
-            settings=config.format,
-            rows_per_part=settings.rows_per_file,
-            unpack_to=join(output.uri, WORK),
-        )
-    required_columns.check_preparation(plan, settings)
-    source = corpus.cut(plan, rows_per_part=settings.rows_per_file, map_files=map_files)
-    if not source.num_rows:
-        raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
-    for note in source.notes:
-        say(STAGE, note)
-    return source
-
-
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:
     """Tell the user what was done, and log the metrics."""
-    rate = counts["rows_read"] / seconds
+    further = counts.get("unlabelled")
+    num_rows = counts["rows_read"] + (further["rows_read"] if further else 0)
+    rate = num_rows / seconds
     say(
         STAGE,
         f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
@@ -273,4 +272,7 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
     rates = {"rows_per_second": rate, "bytes_per_second": usage["bytes_read"] / seconds}
     metrics = {**{name: counts[name] for name in names}, **usage, **rates}
+    if further:
+        say(STAGE, results.describe_unlabelled(further))
+        metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

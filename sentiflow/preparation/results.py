@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import tweets
@@ -30,25 +30,48 @@ class WrittenLabels:
     """Rows by value, see ``tweets.count_unknown``."""
 
 
-@dataclass(frozen=True)
-class IngestedPart:
-    """A part that was read, checked, split and tokenized."""
+@dataclass(frozen=True, kw_only=True)
+class CheckedPart:
+    """A part that was read and checked."""
 
     peak_memory_bytes: int
     """Most memory that the process of the task has taken so far."""
     left_out: dict[str, int]
-    """Rows that the settings leave out, by reason: ``steps.LEFT_OUT``."""
+    """Rows that are left out, by reason: ``steps.LEFT_OUT``."""
     reasons: dict[str, int]
     """Rejected rows by reason."""
     examples: list[str]
     """A few rejected rows as text, for error messages."""
-    unknown_labels: dict[str, int]
-    """Rows that are rejected for a label that no class names, by its value: the most frequent."""
-    labels: LabelCounts
-    """Accepted rows."""
     files: list[FileEntry]
+    unknown_labels: dict[str, int] = field(default_factory=dict)
+    """Rows that are rejected for a label that no class names, by its value: the most frequent."""
     damaged: int = 0
     """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestedPart(CheckedPart):
+    """A part that was read, checked, split and tokenized."""
+
+    labels: LabelCounts
+    """Accepted rows."""
+
+    @property
+    def accepted(self) -> int:
+        """Accepted rows of all splits."""
+        return sum(sum(counts.values()) for counts in self.labels.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledPart(CheckedPart):
+    """A part of the unlabelled texts that was read, checked, tokenized and encoded."""
+
+    accepted: int
+    without_token: int
+    """Accepted rows in which the vocabulary knows no token."""
+    tokens: int
+    unknown: int
+    """Tokens that the vocabulary lacks."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +88,18 @@ class EncodedPart:
     files: list[FileEntry]
 
 
-def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: float) -> None:
+def check_rejected(
+    parts: Sequence[IngestedPart] | Sequence[UnlabelledPart],
+    *,
+    max_rejected_fraction: float,
+    section: str = "format",
+) -> None:
     """Refuse a corpus if too many rows were rejected.
+
+    Args:
+        parts: Its parts.
+        max_rejected_fraction: Share of the rows that may be rejected.
+        section: The section with the format of its files.
 
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
@@ -78,18 +111,21 @@ def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: floa
     if (judged and rejected / judged > max_rejected_fraction) or not accepted:
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         examples = [example for part in parts for example in part.examples][:_NUM_EXAMPLES]
+        left_out = _sum_counters(part.left_out for part in parts).total()
+        also = f", {left_out:,} left out" if left_out and not accepted else ""
         problem = "no row was accepted" if not accepted else "too many rows were rejected"
         unknown = list_unknown(parts)
         named = f"; labels that format.labels does not name: {unknown}" if unknown else ""
         name = "name them there, as a class or as unlabelled, " if unknown else ""
         raise UserError(
-            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'}){named}",
-            hint=f"{name}correct the CSV or the section format, or raise "
+            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'}){also}"
+            f"{named}",
+            hint=f"{name}correct the CSV or the section {section}, or raise "
             "prepare.max_rejected_fraction" + "".join(f"\n  {example}" for example in examples),
         )
 
 
-def list_unknown(parts: Sequence[IngestedPart]) -> str:
+def list_unknown(parts: Sequence[CheckedPart]) -> str:
     """List the values of labels for which rows were rejected, with their counts."""
     return tweets.list_unknown(_sum_counters(part.unknown_labels for part in parts))
 
@@ -168,6 +204,43 @@ def count(
     Raises:
         JobError: The parts do not add up to the rows of the input.
     """
+    return _count_rows(parts, num_rows) | {
+        "labels": {
+            split: {name: count[name] for name in (*classes, UNLABELLED)}
+            for split, count in _sum_labels(parts).items()
+        },
+        "encoded": sum(part.encoded for part in encoded),
+        "encoded_without_token": sum(part.without_token for part in encoded),
+        "vocabulary_size": vocabulary_size,
+    }
+
+
+def count_unlabelled(parts: Sequence[UnlabelledPart], *, num_rows: int) -> Counts:
+    """Count the unlabelled texts for the manifest, see :func:`count`."""
+    tokens, unknown = sum(part.tokens for part in parts), sum(part.unknown for part in parts)
+    return _count_rows(parts, num_rows) | {
+        "without_token": sum(part.without_token for part in parts),
+        "tokens": _describe_tokens(tokens, unknown),
+    }
+
+
+def describe_unlabelled(counts: Counts) -> str:
+    """Tell the user what became of the unlabelled texts.
+
+    Args:
+        counts: By :func:`count_unlabelled`.
+    """
+    reasons = counts["left_out_by_reason"]
+    listed = ", ".join(f"{number:,} {name}" for name, number in reasons.items())
+    return (
+        f"{counts['rows_read']:,} unlabelled texts read, {counts['accepted']:,} accepted, "
+        f"{counts['rejected']:,} rejected, {counts['left_out']:,} left out"
+        + (f" ({listed})" if listed else "")
+    )
+
+
+def _count_rows(parts: Sequence[IngestedPart] | Sequence[UnlabelledPart], num_rows: int) -> Counts:
+    """Count accepted, rejected and left-out rows."""
     accepted = _count_accepted(parts)
     reasons = _sum_counters(part.reasons for part in parts)
     left_out = _sum_counters(part.left_out for part in parts)
@@ -185,13 +258,6 @@ def count(
         "left_out": left_out.total(),
         "left_out_by_reason": {name: count for name, count in left_out.items() if count},
         "rejected_by_reason": dict(reasons),
-        "labels": {
-            split: {name: count[name] for name in (*classes, UNLABELLED)}
-            for split, count in _sum_labels(parts).items()
-        },
-        "encoded": sum(part.encoded for part in encoded),
-        "encoded_without_token": sum(part.without_token for part in encoded),
-        "vocabulary_size": vocabulary_size,
     }
 
 
@@ -200,14 +266,17 @@ def sum_tokens(encoded: Sequence[EncodedPart]) -> dict[str, SplitTokens]:
     by_split: dict[str, SplitTokens] = {}
     for split in SPLITS:
         total = _sum_counters(part.tokens[split] for part in encoded)
-        tokens, unknown = total["tokens"], total["unknown"]
-        fraction = round(unknown / tokens if tokens else 0.0, 5)
-        by_split[split] = {"tokens": tokens, "unknown": unknown, "unknown_fraction": fraction}
+        by_split[split] = _describe_tokens(total["tokens"], total["unknown"])
     return by_split
 
 
-def _count_accepted(parts: Sequence[IngestedPart]) -> int:
-    return sum(labels.total() for labels in _sum_labels(parts).values())
+def _describe_tokens(tokens: int, unknown: int) -> SplitTokens:
+    fraction = round(unknown / tokens if tokens else 0.0, 5)
+    return {"tokens": tokens, "unknown": unknown, "unknown_fraction": fraction}
+
+
+def _count_accepted(parts: Sequence[IngestedPart] | Sequence[UnlabelledPart]) -> int:
+    return sum(part.accepted for part in parts)
 
 
 def _sum_labels(parts: Sequence[IngestedPart]) -> dict[str, Counter[str]]:

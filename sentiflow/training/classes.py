@@ -84,6 +84,18 @@ def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     return sum(int(labels.get(name, 0)) for name in names)
 
 
+def count_unlabelled(prepared: Manifest) -> int:
+    """Count the unlabelled texts with a known word, which pretraining reads, too."""
+    counts = prepared["counts"].get("unlabelled")
+    return counts["accepted"] - counts["without_token"] if counts else 0
+
+
+def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: LearnedClasses) -> int:
+    """Count the rows of all epochs of pretraining and training."""
+    num_rows, before = int(learned.counts.sum()), settings.pretrain.num_epochs
+    return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
+
+
 def _weigh(
     weights: str | Mapping[str, float] | None, names: tuple[str, ...], counts: np.ndarray
 ) -> np.ndarray | None:

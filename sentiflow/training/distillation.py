@@ -200,31 +200,31 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
     """Read the rows of a part that have a class to learn, or no label at all.
 
     Columns:
-        added: ``row_id``, ``label`` (int8: that of the network, or -1), ``text``, ``key`` (uint64:
-            of ``answers.row_keys``); of train rows and unlabelled ones ``token_ids``, ``length``.
+        added: ``row_id`` (that of text n of ``prepare.unlabelled`` is -1 - n), ``label`` (int8:
+            that of the network, or -1), ``text``; of train rows and unlabelled ones ``token_ids``,
+            ``length``.
     """
     encoded = ["row_id", "token_ids", "length"]
     if part.split == UNLABELLED:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
-        label = np.full(len(rows), -1, np.int8)
-    elif part.split == TRAIN:
+        rows = _replace(rows, "row_id", pa.array(-1 - rows["row_id"].to_numpy()))
+        return rows.append_column("label", pa.array(np.full(len(rows), -1, np.int8)))
+    if part.split == TRAIN:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
         tweets = filesystem.read_parquet(
             part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
         ).combine_chunks()
         place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
         rows = rows.append_column("text", tweets["text"].take(place))
-        label = positions[rows["label"].to_numpy()]
     else:
         rows = filesystem.read_parquet(part.uri, columns=["row_id", "text", "label"])
-        code = pc.fill_null(rows["label"], -1).to_numpy()
-        label = np.where(code >= 0, positions[code], -1).astype(np.int8)
-    if "label" in rows.column_names:
-        rows = rows.drop_columns("label")
-    is_unlabelled = part.split == UNLABELLED
-    keys = answers.row_keys(rows["row_id"].to_numpy(), unlabelled=is_unlabelled)
-    rows = rows.append_column("label", pa.array(label)).append_column("key", pa.array(keys))
-    return rows if is_unlabelled else rows.filter(pa.array(label >= 0))
+    code = pc.fill_null(rows["label"], -1).to_numpy()
+    label = np.where(code >= 0, positions[code], -1).astype(np.int8)
+    return _replace(rows, "label", pa.array(label)).filter(pa.array(label >= 0))
+
+
+def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
 
 
 def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
@@ -256,7 +256,7 @@ def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
         is_known = (scores.num_tokens > 0) & (totals[:, 0] > 0)
         is_known[list(failed)] = False
         add(chosen / np.where(is_known[:, None], totals, 1), is_known)
-    keys = {False: table["key"].to_numpy()}
+    keys = {False: answers.row_keys(table["row_id"].to_numpy())}
     for uri in job.tables:
         found = _load_answers(uri)
         if found.by_text and True not in keys:
@@ -294,8 +294,7 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
         lists = table["teacher"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
         hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(label, 0)]
         taught = np.where(is_answered[:, None], lists, hard)
-        place = table.column_names.index("teacher")
-        rows = table.set_column(place, "teacher", _to_lists(taught))
+        rows = _replace(table, "teacher", _to_lists(taught))
         rows = rows.filter(pa.array(is_answered | (label >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
     files = filesystem.write_part(job.root, part.name, rows)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +18,14 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, classes, collectives, initial_network, trained_package
+from sentiflow.training import (
+    checkpoints,
+    classes,
+    collectives,
+    initial_network,
+    pretraining,
+    trained_package,
+)
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     CHECKPOINTS,
@@ -154,46 +161,55 @@ class _Worker:
         first = initial_network.load_first(self.settings)
         if first is not None:
             self.words = initial_network.join_words(self.words, first)
-        batching = self.settings.batching
-        own = own_shards(self.rank, self.world_size, batching.num_shards)
+        self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
         self.classes = classes.choose(job.prepared, self.settings)
-        positions = self.classes.positions if self.classes.reorders else None
-        train, validation = (
-            VirtualShards.plan(
-                _list_files(job, split, table="encoded"),
-                positions=positions,
-                num_shards=batching.num_shards,
-            )
-            for split in ("train", "validation")
-        )
-        if job.taught is not None:
-            train = VirtualShards.plan(job.taught, num_shards=batching.num_shards)
-        counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
-        self.counts = np.sum(collectives.gather(counts), axis=0)
-        if not self.counts[:, :, 1:].any():
-            raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
-        self.train_input = TrainInput(
-            train,
-            own=own,
-            counts=self.counts,
-            batch_size=batching.global_batch_size,
-            bucketing=batching.bucketing,
-            drop_last=batching.drop_last,
-            keep_empty=not self.network.needs_token,
-            seed=self.settings.seed,
-        )
-        self.validation = OwnRows(validation, own=own)
+        files = job.taught if job.taught is not None else _list_files(job, "train", table="encoded")
+        self.train_input = self._make_input(files)
+        if not self.train_input.counts[:, :, 1:].any():
+            raise UserError("no training row has a known word", hint="check prepare.vocabulary")
+        validation = self._plan(_list_files(job, "validation", table="encoded"))
+        self.validation = OwnRows(validation, own=self.own)
         self.history = History(self.settings.selection)
         patience = self.settings.pretrain.patience
         keep: Literal["best", "last"] = "best" if patience else "last"
         self.pretraining = History(SelectionSettings(metric="loss", keep=keep, patience=patience))
         self._resume()
         self.saved_at = self.reported_at = time.monotonic()
+
+    def _plan(self, files: Mapping[str, int]) -> VirtualShards:
+        """Cut files into virtual shards, with the labels of the model."""
+        has_labels_of_model = files is self.job.taught or not self.classes.reorders
+        positions = None if has_labels_of_model else self.classes.positions
+        num_shards = self.settings.batching.num_shards
+        return VirtualShards.plan(files, positions=positions, num_shards=num_shards)
+
+    def _make_input(self, files: Mapping[str, int]) -> TrainInput:
+        """Describe the batches of the rows of some files; the workers count their lengths."""
+        batching, shards = self.settings.batching, self._plan(files)
+        max_length = self.job.prepared["settings"]["max_length"]
+        counts = shards.count_lengths(self.own, max_length=max_length)
+        return TrainInput(
+            shards,
+            own=self.own,
+            counts=np.sum(collectives.gather(counts), axis=0),
+            batch_size=batching.global_batch_size,
+            bucketing=batching.bucketing,
+            drop_last=batching.drop_last,
+            keep_empty=not self.network.needs_token,
+            seed=self.settings.seed,
+        )
+
+    def _make_pretrain_input(self) -> TrainInput:
+        """Describe the batches of pretraining: of the train split and the unlabelled texts."""
+        further = pretraining.list_unlabelled(self.job.prepared, self.settings.prepared_uri)
+        if not further:
+            return self.train_input
+        return self._make_input(_list_files(self.job, "train", table="encoded") | further)
 
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
@@ -223,21 +239,20 @@ class _Worker:
             hard_weight=self.settings.distill.hard_weight,
         )
         self.first_step = self.first_row = 0
+        train = self.train_input
         if phase == PRETRAIN:
-            settings = _pretrain_settings(settings)
-            objective = LanguageModeling(
-                self.network,
-                counts=_word_counts(self.words),
-                num_negatives=settings.pretrain.num_negatives,
-                seed=settings.seed,
-            )
+            settings, train = pretraining.derive_settings(settings), self._make_pretrain_input()
+            objective = pretraining.make_objective(self.network, self.words, settings)
         elif self.pretraining.epochs:
             self.first_step = self.pretraining.epochs[-1].step
-            self.first_row = self.train_input.num_rows * settings.pretrain.num_epochs
+            num_rows = train.num_rows
+            if self.job.taught is None:
+                num_rows += classes.count_unlabelled(self.job.prepared)
+            self.first_row = num_rows * settings.pretrain.num_epochs
         self.trainer = Trainer(
             settings=settings,
             objective=objective.to(self.device),
-            train=self.train_input,
+            train=train,
             validation=self.validation,
             device=self.device,
         )
@@ -338,7 +353,7 @@ class _Worker:
             history=self.history.epochs,
             chosen_epoch=chosen.epoch,
             package=package,
-            rows_without_token=int(self.counts[:, :, 0].sum()),
+            rows_without_token=self.train_input.num_without_token,
             device=self.device.type,
             precision="bf16" if self.trainer.uses_bf16 else "fp32",
         )
@@ -358,25 +373,6 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
     return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
-
-
-def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
-    """Derive the settings of pretraining."""
-    return settings.model_copy(
-        update={
-            "num_epochs": settings.pretrain.num_epochs,
-            "learning_rate": settings.pretrain.learning_rate,
-            "schedule": "one_cycle",
-            "frozen_epochs": 0,
-        }
-    )
-
-
-def _word_counts(words: vocabulary.Vocabulary) -> np.ndarray:
-    """Return the count of each word; a count that is not known is estimated by Zipf's law."""
-    counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
-    by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
-    return np.where(np.isnan(counts), by_rank, counts)
 
 
 def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:

@@ -197,7 +197,12 @@ def run(
         say(STAGE, why)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
+    further = classes.count_unlabelled(record)
+    if further and config.train.pretrain.num_epochs:
+        say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
+    total = classes.count_all_rows(record, config.train, learned)
+    if taught:
+        total += (num_rows - int(learned.counts.sum())) * config.train.num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress, recorder, config.train, num_workers, num_classes=len(learned.names)

@@ -330,7 +330,7 @@ class Trainer:
         row_ids = np.concatenate(collectives.gather(batch_slice.rows.row_ids[batch_slice.chosen]))
         raise JobError(
             f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
-            f"or look at the batch's rows: {', '.join(map(str, row_ids))}"
+            f"or look at the batch's rows: {', '.join(map(_name_row, row_ids))}"
         )
 
     @property
@@ -364,6 +364,11 @@ class Trainer:
                         sums[2:].index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.float64))
         loss, count, *counts = collectives.all_reduce(sums).tolist()
         return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
+
+
+def _name_row(row_id: int) -> str:
+    """Name a row by its number; an unlabelled text is numbered from -1 downward."""
+    return str(row_id) if row_id >= 0 else f"{-1 - row_id} of the unlabelled texts"
 
 
 def _macro_f1(confusion: np.ndarray) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
+from sentiflow.data import schema
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import filesystem
 
@@ -39,12 +40,12 @@ class VirtualShards:
     """The rows of a split, cut into shards, which are cut into chunks."""
 
     uris: tuple[str, ...]
-    """Files with the columns of ``schema.ENCODED``."""
+    """Files with the columns of ``schema.ENCODED``, or of ``schema.UNLABELLED``."""
     ends: tuple[int, ...]
     """Cumulative rows: of the files up to and including each."""
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8; rows with -1 are left out. None: all
-    stay as they are."""
+    stay as they are, as do unlabelled texts."""
     num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
@@ -103,15 +104,28 @@ class VirtualShards:
 
     def _read_rows(self, uri: str, first: int, last: int, columns: Sequence[str]) -> pa.Table:
         """Read some rows of a file, with the labels of the model."""
-        if self.positions is None:
-            return filesystem.read_rows(uri, first, last, columns=columns)
-        wanted = [*columns, *({"label"} - {*columns})]
+        wanted = [*columns, *({"label"} - {*columns} if self.positions is not None else ())]
         table = filesystem.read_rows(uri, first, last, columns=wanted)
+        if "label" in wanted and "label" not in table.column_names:
+            table = _mark_unlabelled(table)
+            return table.select([name for name in columns if name in table.column_names])
+        if self.positions is None:
+            return table
         labels = self.positions[table["label"].to_numpy()]
         index = table.column_names.index("label")
         table = table.set_column(index, table.schema.field(index), pa.array(labels))
         kept = [name for name in columns if name in table.column_names]
         return table.filter(pa.array(labels >= 0)).select(kept)
+
+
+def _mark_unlabelled(table: pa.Table) -> pa.Table:
+    """Give unlabelled texts the label -1, and ids of their own: text n is row -1 - n."""
+    label = pa.array(np.full(len(table), -1, np.int8))
+    table = table.append_column(schema.ENCODED.field("label"), label)
+    if "row_id" not in table.column_names:
+        return table
+    place, field = table.column_names.index("row_id"), table.schema.field("row_id")
+    return table.set_column(place, field, pa.array(-1 - table["row_id"].to_numpy()))
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,8 @@ class TrainInput:
         self.rows, self.seed = OwnRows(shards, own=own), seed
         self.num_shards = shards.num_shards
         self.min_length = 0 if keep_empty else 1
+        self.num_without_token = int(counts[:, :, 0].sum())
+        """Rows of length 0, in the batches or not."""
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last

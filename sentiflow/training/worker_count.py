@@ -16,7 +16,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
-from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.classes import LearnedClasses, count_all_rows
 
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 _MIN_GAIN = 1.1
@@ -165,7 +165,7 @@ def choose(
 def _estimate(
     settings: TrainSettings, prepared: Manifest, learned: LearnedClasses, resources: Resources
 ) -> Estimate:
-    model, num_rows = settings.model, int(learned.counts.sum())
+    model = settings.model
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     multiplications = vector_size
@@ -179,7 +179,7 @@ def _estimate(
     cpus = 1 if uses_gpu else settings.cpus_per_worker
     return Estimate(
         batch_size=settings.batching.global_batch_size,
-        num_rows=num_rows * (settings.num_epochs + settings.pretrain.num_epochs),
+        num_rows=count_all_rows(prepared, settings, learned),
         tokens_per_row=num_tokens / sum(prepared["counts"]["labels"]["train"].values()),
         multiplications=multiplications,
         num_words=prepared["counts"]["vocabulary_size"],

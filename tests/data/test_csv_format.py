@@ -229,7 +229,7 @@ REFUSED = {
     "too few columns with any delimiter": (
         ROWS,
         {"text": 9},
-        "has 4 columns: positions count from 0; is format.delimiter right?",
+        "has 4 columns: positions count from 0; is the delimiter right?",
     ),
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",

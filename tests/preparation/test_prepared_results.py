@@ -14,7 +14,15 @@ def ingested(*, reasons=None, unknown=None, **labels):
         split: {name: rows[number] for name, rows in labels.items()}
         for number, split in enumerate(SPLITS)
     }
-    return IngestedPart(0, {}, reasons or {}, [], unknown or {}, by_split, [])
+    return IngestedPart(
+        peak_memory_bytes=0,
+        left_out={},
+        reasons=reasons or {},
+        examples=[],
+        files=[],
+        unknown_labels=unknown or {},
+        labels=by_split,
+    )
 
 
 def refusal(check, *arguments, **options):

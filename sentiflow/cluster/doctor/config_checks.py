@@ -13,7 +13,7 @@ from sentiflow.cluster.doctor import first_look, row_checks
 from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
-from sentiflow.config.sections import Config, FormatSettings
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import (
     answers,
     corpus,
@@ -75,8 +75,12 @@ def choose_stages(config: Config) -> tuple[str, ...]:
 
 def _is_done(config: Config) -> bool:
     record = manifest.read(config.prepare.output_uri)
-    known = record["inputs"].get("csv") if record else None
-    return known is not None and input_files.are_gone(known, config.prepare.csv)
+    inputs = record["inputs"] if record else {}
+    named = {"csv": config.prepare.csv, "unlabelled": config.prepare.unlabelled.files}
+    return any(
+        name in inputs and input_files.are_gone(inputs[name], patterns)
+        for name, patterns in named.items()
+    )
 
 
 def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
@@ -98,7 +102,7 @@ def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
 
 
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
-    """Check the files of ``prepare.csv`` and the word vectors."""
+    """Check the files of ``prepare.csv`` and ``prepare.unlabelled``, and the word vectors."""
     settings, kind = config.prepare, config.prepare.split.kind
     words, name = settings.vocabulary, "prepare.vocabulary.vectors"
     find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache, fetch=False)
@@ -116,6 +120,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
         keep_columns=settings.keep_columns,
     )
     yield from findings
+    yield from _check_unlabelled(settings)
     for look in looks:
         if look.plan is None:  # it is blank
             continue
@@ -126,6 +131,18 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
             return
     yield from row_checks.judge_encoding(looks, config.format, "prepare.csv")
     yield from row_checks.judge_rows(looks, config, is_all=is_all)
+
+
+def _check_unlabelled(settings: PrepareSettings) -> Iterator[Finding]:
+    """Check the files of ``prepare.unlabelled``, if there are any."""
+    name, found = "prepare.unlabelled.files", settings.unlabelled
+    if not found.files:
+        return
+    looks, findings, is_all = _look(name, found.files, found.resolved_format)
+    yield from findings
+    yield from row_checks.judge_encoding(looks, found.resolved_format, name)
+    if looks:
+        yield from row_checks.judge_unlabelled(looks, settings, is_all=is_all)
 
 
 def _look(

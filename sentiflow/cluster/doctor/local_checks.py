@@ -176,6 +176,7 @@ def check_input(config: Config | None) -> str:
     few: set[str] = set()
     for verb, setting, patterns in (
         ("prepare", "prepare.csv", config.prepare.csv),
+        ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
         ("score", "score.corpus", config.score.corpus),
     ):
         if verb in verbs and patterns != config_checks.PREPARED:

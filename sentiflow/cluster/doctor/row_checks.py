@@ -8,7 +8,7 @@ import yaml
 from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
-from sentiflow.config.sections import Config, FormatSettings
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import tweets
 from sentiflow.storage.uris import as_typed
 
@@ -27,11 +27,11 @@ def judge_encoding(looks: Sequence[Look], settings: FormatSettings, setting: str
     if not bad:
         return []
     first = max(bad, key=lambda look: look.num_damaged)
-    fitting = first.fitting_encoding
-    way_out = f"; {fitting} fits: write format.encoding: {fitting}" if fitting else ""
+    fitting, key = first.fitting_encoding, f"{settings.section}.encoding"
+    way_out = f"; {fitting} fits: write {key}: {fitting}" if fitting else ""
     if not first.num_damaged:
         what = f"{as_typed(first.uri)} is {fitting}, and not {settings.encoding}: its characters"
-        line = f"{setting}: {what} would be wrong; write format.encoding: {fitting}"
+        line = f"{setting}: {what} would be wrong; write {key}: {fitting}"
         return [Finding("encoding", line, "warning")] if fitting else []
     treated = "are dropped from" if settings.errors == "ignore" else "become U+FFFD in"
     what = (
@@ -73,25 +73,49 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
         line = _explain_labels("prepare.csv", looks, unknown, num_rows, form)
         yield Finding("labels", line, "error" if is_error else "warning")
     if num_others and (num_others > limit or (is_too_many and num_unknown <= limit)):
-        yield Finding("rows", _explain_rows(looks, reasons, num_rows, form))
+        yield Finding("rows", _explain_rows("prepare.csv", looks, reasons, num_rows, form))
+
+
+def judge_unlabelled(
+    looks: Sequence[Look], settings: PrepareSettings, *, is_all: bool
+) -> Iterator[Finding]:
+    """Judge whether a preparation would reject too many unlabelled texts.
+
+    Args:
+        looks: Files of ``prepare.unlabelled.files``.
+        settings: The section ``prepare``.
+        is_all: Whether these are all rows of all files.
+    """
+    name, form = "prepare.unlabelled.files", settings.unlabelled.resolved_format
+    num_rows = sum(look.num_rows for look in looks)
+    reasons = sum((Counter(look.reasons) for look in looks), Counter[str]())
+    if is_all and not num_rows:
+        yield Finding("rows", f"{name}: {looks[0].uri} holds no record: it has at most a header")
+    elif reasons.total() > settings.max_rejected_fraction * num_rows:
+        yield Finding("rows", _explain_rows(name, looks, reasons, num_rows, form))
 
 
 def _explain_rows(
-    looks: Sequence[Look], reasons: Counter[str], num_rows: int, settings: FormatSettings
+    setting: str,
+    looks: Sequence[Look],
+    reasons: Counter[str],
+    num_rows: int,
+    settings: FormatSettings,
 ) -> str:
     """Say why rows would be rejected, other than for their labels, and where the first is."""
     num_rejected = reasons.total()
     listed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     bad = [look for look in looks if look.first_rejected is not None]
     first = max(bad, key=lambda look: Counter(look.reasons).total())
-    way_out = "correct the file or the section format, or raise prepare.max_rejected_fraction"
+    section = settings.section
+    way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if settings.kind == "sentiment140" and num_rejected > num_rows / 2:
         way_out = (
-            "describe the file by the section format, with kind: csv; without it the six columns "
-            "of Sentiment140 are expected"
+            f"describe the file by the section {section}, with kind: csv; without it the six "
+            "columns of Sentiment140 are expected"
         )
     return (
-        f"prepare.csv: {num_rejected:,} of the first {num_rows:,} rows would be rejected, in "
+        f"{setting}: {num_rejected:,} of the first {num_rows:,} rows would be rejected, in "
         f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): {way_out}"
     )
 

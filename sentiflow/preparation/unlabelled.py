@@ -1,0 +1,97 @@
+"""Part of the unlabelled texts -> its rows as token ids: the first and the last steps.
+
+The texts pass the same steps as labelled rows, with the fitted vocabulary, in one map stage: they
+have no split, and their words are not counted. What a validation or test row says is left out, and
+never taught. Ray is not imported, so that workers start fast.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.sections import PrepareSettings
+from sentiflow.data import parts, schema
+from sentiflow.preparation import part_files, steps
+from sentiflow.preparation.part_files import Job, Texts
+from sentiflow.preparation.results import UnlabelledPart
+from sentiflow.storage import filesystem
+
+FOLDER = "unlabelled"
+_KNOWN = "known"
+_TRAIN = schema.SPLITS.index("train")
+
+
+def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+    """Read and check a part, as :func:`part_files.read_texts`, but no label and no split."""
+    table = parts.read(texts.part, keep_raw=settings.keep_raw)
+    no_label = pa.nulls(len(table), pa.int8())
+    no_split = pa.array(np.full(len(table), _TRAIN, np.int8))
+    for name, values in (("label", no_label), ("split", no_split)):
+        table = table.set_column(table.column_names.index(name), name, values)
+    return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+
+
+def list_known(uris: Sequence[str], *, job: Job) -> str:
+    """List the texts of labelled rows that unlabelled texts must not repeat.
+
+    Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
+
+    Args:
+        uris: Files of :func:`part_files.write_keys`.
+        job: Arguments of all tasks.
+
+    Returns:
+        The URI of a table: ``normalized`` in ascending order, and ``is_held_out``.
+    """
+    drops = job.settings.duplicates == "drop"
+
+    def read(uri: str) -> tuple[np.ndarray, np.ndarray]:
+        keys = filesystem.read_arrow(uri)
+        hashes, is_train = keys["normalized"].to_numpy(), keys["split"].to_numpy() == _TRAIN
+        return hashes[~is_train], hashes[is_train & drops]
+
+    held_out, train = (np.concatenate(some) for some in zip(*map(read, uris), strict=True))
+    known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
+    table = pa.table({"normalized": known, "is_held_out": first < len(held_out)})
+    uri = job.work_file(_KNOWN, 0)
+    filesystem.write_arrow(uri, table)
+    return uri
+
+
+def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
+    """Set the reason of texts that labelled rows have, too, see :func:`steps.leave_out_known`."""
+    known, is_held_out = _load_known(job.work_file(_KNOWN, 0), job.key)
+    return steps.leave_out_known(table, known=known, is_held_out=is_held_out)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_known(uri: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Load the table of :func:`list_known` once for each worker process."""
+    table = filesystem.read_arrow(uri)
+    return table["normalized"].to_numpy(), table["is_held_out"].to_numpy()
+
+
+def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+    """Write the accepted texts of a part with their token ids, and its rejected rows.
+
+    Returns:
+        An ``UnlabelledPart`` as JSON.
+    """
+    rows = part_files.accepted(table)
+    ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
+    files = filesystem.write_part(job.root, f"{FOLDER}/part-{part:05d}.parquet", ids)
+    path = f"rejected/{FOLDER}-{part:05d}.parquet"
+    checked = part_files.write_rejected(table, path, job=job)
+    result = UnlabelledPart(
+        **checked | {"files": checked["files"] + files},
+        accepted=len(rows),
+        without_token=pc.sum(pc.equal(rows["length"], 0)).as_py() or 0,
+        tokens=len(steps.tokens_of(rows).ids),
+        unknown=pc.sum(rows["num_unknown"]).as_py() or 0,
+    )
+    return asdict(result)
