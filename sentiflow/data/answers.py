@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema
+from sentiflow.data import schema, table_files, table_plans
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -104,10 +104,9 @@ def look_at(uris: Sequence[str], classes: Sequence[str] | None) -> AnswerFiles:
     Raises:
         UserError: A file is not Parquet, or lacks a column.
     """
-    schemas = filesystem.map_files(_read_schema, uris)
     found = []
-    for uri, arrow in zip(uris, schemas, strict=True):
-        names = arrow.names
+    for uri, footer in zip(uris, filesystem.map_files(table_files.look_at, uris), strict=True):
+        names = footer.arrow.names
         has = tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
         if missing := [name for name in classes or has or ("<class>",) if name not in has]:
             columns = ", ".join(PROBABILITY + name for name in missing)
@@ -115,39 +114,21 @@ def look_at(uris: Sequence[str], classes: Sequence[str] | None) -> AnswerFiles:
         if "text" not in names and "row_id" not in names:
             raise _fault(uri, "has neither text nor row_id", hint="add the texts that it answers")
         found.append(AnswerFiles(tuple(uris), "text" in names, has))
-        _check_types(uri, arrow, found[-1])
+        _check_types(uri, footer.arrow, found[-1])
         if found[-1] != found[0]:
             raise _fault(uri, f"has other columns than {as_typed(uris[0])}", hint="make them equal")
     return found[0]
 
 
-def _read_schema(uri: str) -> pa.Schema:
-    try:
-        return filesystem.open_parquet(uri).schema_arrow
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = _fault(uri, "is not Parquet", hint=str(error).splitlines()[0])
-        raise errors.explain(error, uri=uri) or problem from error
-
-
 def _check_types(uri: str, arrow: pa.Schema, files: AnswerFiles) -> None:
-    key = "text" if files.by_text else "row_id"
-    kinds = {name: arrow.field(name).type for name in (key, *files.columns)}
-    is_key = pa.types.is_integer
     if files.by_text:
-        is_key = _is_text
-    checks = [(key, is_key), *((name, pa.types.is_floating) for name in files.columns)]
-    for name, is_right in checks:
-        if not is_right(kinds[name]):
-            wanted = {"text": "strings", "row_id": "whole numbers"}.get(name, "numbers")
-            raise _fault(uri, f"has {name} of type {kinds[name]}", hint=f"convert it to {wanted}")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+        table_plans.check_text(uri, arrow, "text", setting=SETTING)
+    elif not pa.types.is_integer(arrow.field("row_id").type):
+        raise _fault(uri, "has a row_id that is no whole number", hint="convert it to int64")
+    for name in files.columns:
+        kind = arrow.field(name).type
+        if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
+            raise _fault(uri, f"has {name} of type {kind}", hint="convert it to a float")
 
 
 def check(files: AnswerFiles) -> None:
@@ -171,16 +152,18 @@ def read(files: AnswerFiles, classes: Sequence[str]) -> Answers:
     Raises:
         UserError: As :func:`check`.
     """
-    order = [files.classes.index(name) for name in classes]
-    pairs = [(keys, probabilities[:, order]) for keys, probabilities in _read(files)]
+    columns = [files.classes.index(name) for name in classes]
+    pairs = [(keys, probabilities[:, columns]) for keys, probabilities in _read(files)]
     keys = np.concatenate([np.zeros(0, np.uint64), *(pair[0] for pair in pairs)])
-    chosen = np.concatenate([np.zeros((0, len(order))), *(pair[1] for pair in pairs)])
+    chosen = np.concatenate([np.zeros((0, len(columns))), *(pair[1] for pair in pairs)])
     has_rest = chosen.sum(axis=1) > 0
-    distinct, place = np.unique(keys[has_rest], return_inverse=True)
-    sums = np.zeros((len(distinct), len(order)))
-    np.add.at(sums, place, chosen[has_rest] / chosen[has_rest].sum(axis=1, keepdims=True))
-    sums /= np.maximum(sums.sum(axis=1, keepdims=True), 1e-30)
-    return Answers(files.by_text, distinct, sums.astype(np.float32))
+    keys, chosen = keys[has_rest], chosen[has_rest]
+    order = np.argsort(keys, kind="stable")
+    distinct, starts = np.unique(keys[order], return_index=True)
+    shares = (chosen / chosen.sum(axis=1, keepdims=True))[order]
+    sums = np.add.reduceat(shares, starts, axis=0) if len(keys) else shares
+    mean = sums / sums.sum(axis=1, keepdims=True)
+    return Answers(files.by_text, distinct, mean.astype(np.float32))
 
 
 def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -214,20 +197,21 @@ def _keys(table: pa.Table, files: AnswerFiles, uri: str, name_row: _NameRow) -> 
     column = table[name].combine_chunks()
     if column.null_count:
         row = name_row(pc.is_null(column).to_numpy(zero_copy_only=False))
-        raise _fault(uri, f"{row} has no {name}", hint="leave it out")
+        raise _fault(uri, f"has no {name} in {row}", hint="leave it out")
     if files.by_text:
         return text_keys(column.cast(pa.string()))
     row_ids = column.to_numpy()
     if (row_ids < 0).any():
-        raise _fault(uri, f"{name_row(row_ids < 0)} has a negative row_id", hint="count from 0")
+        raise _fault(uri, f"has a negative row_id in {name_row(row_ids < 0)}", hint="count from 0")
     if "split" not in table.column_names:
         return row_keys(row_ids)
     split = pc.fill_null(table["split"].combine_chunks().cast(pa.string()), "")
     unknown = pc.invert(pc.is_in(split, pa.array(_SPLITS))).to_numpy(zero_copy_only=False)
     if unknown.any():
+        written = split[int(np.flatnonzero(unknown)[0])].as_py() or "null"
         raise _fault(
             uri,
-            f"{name_row(unknown)} has the split {split[int(np.flatnonzero(unknown)[0])]}",
+            f"has the split {written} in {name_row(unknown)}",
             hint=f"a row_id belongs to {', '.join(_SPLITS)}; or give the text",
         )
     is_unlabelled = pc.equal(split, UNLABELLED).to_numpy(zero_copy_only=False)
@@ -244,7 +228,8 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
         row, column = (int(place[0]) for place in np.nonzero(faulty))
         raise _fault(
             uri,
-            f"{name_row(faulty.any(axis=1))} has {files.columns[column]} = {found[row, column]:g}",
+            f"has {files.columns[column]} = {found[row, column]:g} in "
+            f"{name_row(faulty.any(axis=1))}",
             hint="give a probability from 0 to 1, or leave the row out",
         )
     sums = found.sum(axis=1)
@@ -252,7 +237,7 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
     if off.any():
         raise _fault(
             uri,
-            f"{name_row(off)} has probabilities that sum to {sums[off][0]:.3g}, not 1",
+            f"has probabilities in {name_row(off)} that sum to {sums[off][0]:.3g}, not 1",
             hint="give the probabilities of all classes",
         )
     return found

@@ -177,7 +177,8 @@ def _make_job(
     """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
     models, tables = list[tuple[str, str]](), list[str]()
     for number, teacher in enumerate(teacher_sources.find(config, learned.names), start=1):
-        to = join(output.uri, f"{WORK}/teacher_{number}")
+        content = teacher.describe()["fingerprint"]
+        to = join(output.uri, f"{WORK}/teacher_{number}_{content}")
         if teacher.model is not None:
             uri = model_sources.download(teacher.model, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher.model["fingerprint"]))
@@ -270,7 +271,7 @@ def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
 
 @functools.lru_cache(maxsize=4)
 def _load_answers(uri: str) -> Answers:
-    """Load the answers of a teacher once for each worker process; a job writes them anew."""
+    """Load the answers of a teacher once for each worker process."""
     return Answers.load(uri)
 
 
