@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_train import configure, prepared, start, wait_for_step  # noqa: F401
+from test_train import configure, start, wait_for_step
 
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
@@ -147,21 +147,25 @@ def test_the_teachers_of_a_training_without_any_leave_no_trace(finished_run):
 
 
 @pytest.fixture(scope="module")
+def data(finished_run):
+    return finished_run / "run/prepared"
+
+
+@pytest.fixture(scope="module")
 def teacher(finished_run):
     return str(finished_run / "run")
 
 
-def write_student(folder, prepared, *teachers, **changes):  # noqa: F811
+def write_student(folder, data, *teachers, **changes):
     distill = {"teachers": list(teachers)} if teachers else {}
-    config = configure(folder, prepared, **TRAIN | {"distill": distill} | changes)
-    return config
+    return configure(folder, data, **TRAIN | {"distill": distill} | changes)
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory, prepared, teacher, resources):  # noqa: F811
+def student(tmp_path_factory, data, teacher, resources):
     """Train a student once."""
     folder = tmp_path_factory.mktemp("student")
-    config = settings.load(write_student(folder, prepared, teacher))
+    config = settings.load(write_student(folder, data, teacher))
     (outcome,) = stages.run(config, ["train"])
     return folder, config, outcome.record
 
@@ -176,10 +180,10 @@ def list_times(folder):
 class TestStudent:
     """Trainings on the synthetic corpus, with the model of the finished run as teacher."""
 
-    def test_every_train_row_is_taught_once(self, student, prepared):  # noqa: F811
+    def test_every_train_row_is_taught_once(self, student, data):
         folder, _, record = student
         taught = pd.read_parquet(folder / "run/trained/taught", filters=[("split", "=", "train")])
-        train = pd.read_parquet(prepared / "encoded", filters=[("split", "=", "train")])
+        train = pd.read_parquet(data / "encoded", filters=[("split", "=", "train")])
         assert taught["row_id"].tolist() == train["row_id"].tolist()
         counts = record["taught"]["counts"]["train"]
         assert record["counts"]["rows"] == counts["rows"] == len(train)
@@ -192,12 +196,12 @@ class TestStudent:
         self,
         student,
         tmp_path,
-        prepared,
-        teacher,  # noqa: F811
+        data,
+        teacher,
     ):
-        (outcome,) = stages.run(settings.load(write_student(tmp_path, prepared)), ["train"])
+        (outcome,) = stages.run(settings.load(write_student(tmp_path, data)), ["train"])
         assert "taught" not in outcome.record
-        texts = pd.read_parquet(prepared / "tweets", filters=[("split", "=", "test")])["text"]
+        texts = pd.read_parquet(data / "tweets", filters=[("split", "=", "test")])["text"]
         uris = (
             f"{teacher}/trained/model",
             *(f"{f}/run/trained/model" for f in (student[0], tmp_path)),
@@ -209,8 +213,8 @@ class TestStudent:
         distances = [np.abs(of_teacher - own).mean() for own in (of_student, of_other)]
         assert distances[0] < 0.9 * distances[1], distances
 
-    def test_another_teacher_is_another_training(self, student, prepared, make_package):  # noqa: F811
-        folder, config, _ = student
+    def test_another_teacher_is_another_training(self, student, data, make_package):
+        _, config, _ = student
         distill = config.train.distill
         more = distill.model_copy(update={"teachers": (*distill.teachers, make_package())})
         train = config.train.model_copy(update={"distill": more})
@@ -223,11 +227,11 @@ class TestStudent:
         self,
         tmp_path,
         student,
-        prepared,
+        data,
         teacher,
-        said,  # noqa: F811
+        said,
     ):
-        config = write_student(tmp_path, prepared, teacher, checkpoints={"every_steps": 5})
+        config = write_student(tmp_path, data, teacher, checkpoints={"every_steps": 5})
         with start(config) as process:
             wait_for_step(tmp_path, 5, lambda: process.poll() is not None)
             os.kill(process.pid, signal.SIGKILL)
@@ -243,13 +247,13 @@ class TestStudent:
     def test_a_part_is_asked_once_if_another_has_failed(
         self,
         tmp_path,
-        prepared,
+        data,
         teacher,
         said,
-        resources,  # noqa: F811
+        resources,
     ):
-        copy = tmp_path / "prepared"
-        shutil.copytree(prepared, copy)
+        copy = tmp_path / "data"
+        shutil.copytree(data, copy)
         last = sorted((copy / "tweets/split=test").glob("*.parquet"))[-1]
         content = last.read_bytes()
         last.write_bytes(b"x" * len(content))
@@ -262,8 +266,8 @@ class TestStudent:
         stages.run(config, ["train"])
         assert f"resumes teach: {len(markers)} of " in said.text
 
-    def test_two_workers_make_the_steps_of_one(self, tmp_path, student, prepared, teacher):  # noqa: F811
-        config = write_student(tmp_path, prepared, teacher, num_workers=2)
+    def test_two_workers_make_the_steps_of_one(self, tmp_path, student, data, teacher):
+        config = write_student(tmp_path, data, teacher, num_workers=2)
         (outcome,) = stages.run(settings.load(config), ["train"])
         assert outcome.record["num_workers"] == 2
         for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
@@ -272,17 +276,17 @@ class TestStudent:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_file_teaches_what_a_model_teaches(tmp_path, student, prepared, finished_run):  # noqa: F811
+def test_a_file_teaches_what_a_model_teaches(tmp_path, student, data, finished_run):
     """The predictions of the teacher, as a file with its answers by row, make the same student."""
-    config = write_student(tmp_path, prepared, finished_run / "run/scored")
+    config = write_student(tmp_path, data, finished_run / "run/scored")
     (outcome,) = stages.run(settings.load(config), ["train"])
     assert [item.keys() for item in outcome.record["inputs"]["teacher_1"]["files"]]
     for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
         assert epoch["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-5)
 
 
-def find_faults(tmp_path, prepared, *teachers, **changes):  # noqa: F811
-    config = settings.load(write_student(tmp_path, prepared, *teachers, **changes))
+def find_faults(tmp_path, data, *teachers, **changes):
+    config = settings.load(write_student(tmp_path, data, *teachers, **changes))
     with pytest.raises(UserError) as raised:
         stages.run(config, ["train"])
     assert not (tmp_path / "run").exists(), "nothing was started"
@@ -291,21 +295,21 @@ def find_faults(tmp_path, prepared, *teachers, **changes):  # noqa: F811
 
 def test_what_cannot_teach_is_refused_before_anything_starts(
     tmp_path,
-    prepared,
-    make_package,  # noqa: F811
+    data,
+    make_package,
 ):
     other = make_package(classes=("negative", "neutral"))
-    line = find_faults(tmp_path, prepared, other)
+    line = find_faults(tmp_path, data, other)
     assert "does not know the class positive: it has negative, neutral" in line
-    assert "no such" in find_faults(tmp_path, prepared, tmp_path / "a.parquet")
-    assert "neither a finished model nor a Parquet file" in find_faults(tmp_path, prepared, "a.csv")
+    assert "no such" in find_faults(tmp_path, data, tmp_path / "a.parquet")
+    assert "neither a finished model nor a Parquet file" in find_faults(tmp_path, data, "a.csv")
     (tmp_path / "empty").mkdir()
-    assert "no file matches" in find_faults(tmp_path, prepared, tmp_path / "empty")
+    assert "no file matches" in find_faults(tmp_path, data, tmp_path / "empty")
     pq.write_table(
         pa.table({"text": ["a"], "probability_negative": [0.2], "probability_positive": [0.2]}),
         tmp_path / "b.parquet",
     )
-    line = find_faults(tmp_path, prepared, tmp_path / "b.parquet")
+    line = find_faults(tmp_path, data, tmp_path / "b.parquet")
     assert "b.parquet has probabilities in row 0 that sum to 0.4, not 1" in line
     assert line.startswith("train.distill.teachers: ")
     assert "\n" not in line
@@ -313,12 +317,12 @@ def test_what_cannot_teach_is_refused_before_anything_starts(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_answers_to_other_texts_are_refused(tmp_path, prepared, resources):  # noqa: F811
+def test_answers_to_other_texts_are_refused(tmp_path, data, resources):
     pq.write_table(
         pa.table({"text": ["a"], "probability_negative": [0.2], "probability_positive": [0.8]}),
         tmp_path / "b.parquet",
     )
-    config = settings.load(write_student(tmp_path, prepared, tmp_path / "b.parquet"))
+    config = settings.load(write_student(tmp_path, data, tmp_path / "b.parquet"))
     with pytest.raises(UserError, match="no teacher has answered a row to learn"):
         stages.run(config, ["train"])
     assert not (tmp_path / "run/trained").exists()
