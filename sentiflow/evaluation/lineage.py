@@ -17,6 +17,7 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.teacher_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
@@ -83,7 +84,7 @@ def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
         if name == "init_from" and "training" not in named:  # an earlier version did not note it
             first = manifest.read_input(training["inputs"], "init_from")
             named = first["inputs"] if first else {}
-        if name == "init_from" or (name.startswith("teacher_") and "files" not in named):
+        if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
             yield from _with_earlier(manifest.read_input(named, "training"))
 
 

@@ -19,6 +19,7 @@ from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import count_confusion, label_shares, wilson_interval
 from sentiflow.tracking import model_sources
+from sentiflow.tracking.teacher_sources import TEACHER
 
 AGREES = "of the texts get the label of the "
 """Begins the meaning of the highlight about the teachers."""
@@ -131,7 +132,7 @@ def compare(
         return None, "no teacher has answered one of these texts"
     lists = answers["teacher"].take(place)
     teacher = lists.flatten().to_numpy().reshape(len(rows), -1)
-    teachers = {k: v for k, v in training["inputs"].items() if k.startswith("teacher_")}
+    teachers = {k: v for k, v in training["inputs"].items() if k.startswith(TEACHER)}
     speed, no_speed = _measure_speed(rows, scored, [*teachers.values()], tracking)
     return _compare(Predicted.of(rows), teacher, len(teachers), speed, no_speed), ""
 

@@ -16,6 +16,8 @@ from sentiflow.storage import filesystem, globs
 from sentiflow.storage.uris import as_typed, join, names_model
 from sentiflow.tracking import model_sources
 
+TEACHER = "teacher_"
+"""Names of the inputs of a training that are teachers begin so; a number follows."""
 _MARKS = "*?["
 
 
@@ -36,6 +38,12 @@ class Teacher:
             for key in ("uri", "fingerprint", "training")
         }
         return described  # type: ignore[return-value]
+
+
+def describe(config: Config, classes: Sequence[str]) -> dict[str, Input]:
+    """Describe the teachers as inputs of a training, as :func:`find` finds them."""
+    found = enumerate(find(config, classes), start=1)
+    return {f"{TEACHER}{number}": teacher.describe() for number, teacher in found}
 
 
 def find(config: Config, classes: Sequence[str] | None) -> list[Teacher]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
-from sentiflow.data import answers, manifest, schema
+from sentiflow.data import answers, input_files, manifest, schema
 from sentiflow.data.answers import SETTING, UNLABELLED, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import WORK, OutputSpec, find_status
@@ -30,7 +30,8 @@ from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import model_sources, teacher_sources
+from sentiflow.tracking import model_sources
+from sentiflow.tracking.teacher_sources import TEACHER
 from sentiflow.training.classes import LearnedClasses
 
 STAGE = "teach"
@@ -176,15 +177,16 @@ def _make_job(
 ) -> Job:
     """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
     models, tables = list[tuple[str, str]](), list[str]()
-    for number, teacher in enumerate(teacher_sources.find(config, learned.names), start=1):
-        content = teacher.describe()["fingerprint"]
-        to = join(output.uri, f"{WORK}/teacher_{number}_{content}")
-        if teacher.model is not None:
-            uri = model_sources.download(teacher.model, to=to, tracking=config.tracking.uri)
-            models.append((uri, teacher.model["fingerprint"]))
-        elif teacher.files is not None:
-            answers.read(teacher.files, learned.names).save(f"{to}.arrow")
-            tables.append(f"{to}.arrow")
+    for name, teacher in output.spec.inputs.items():
+        to = join(output.uri, f"{WORK}/{name}_{teacher['fingerprint']}")
+        if "files" in teacher:
+            files = answers.look_at([item["uri"] for item in teacher["files"]], learned.names)
+            answers.read(files, learned.names).save(to)
+            input_files.check_unchanged(teacher)
+            tables.append(to)
+        elif name.startswith(TEACHER):
+            uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
+            models.append((uri, teacher["fingerprint"]))
     num_rows = sum(part.num_rows for part in parts)
     return Job(
         root=output.uri,

@@ -40,9 +40,6 @@ FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots", RAY_RECORDS, FIRST)
 
-TEACHER = "teacher_"
-"""Names of the inputs that are teachers begin so; a number follows."""
-
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
     *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
@@ -69,10 +66,7 @@ def describe_output(config: Config) -> OutputSpec:
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     if settings.distill.teachers:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
-        inputs |= {
-            f"{TEACHER}{number}": teacher.describe()
-            for number, teacher in enumerate(teacher_sources.find(config, learned.names), start=1)
-        }
+        inputs |= teacher_sources.describe(config, learned.names)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
@@ -124,7 +118,11 @@ def teach(
             config,
             prepared,
             classes.choose(prepared, config.train),
-            {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)},
+            {
+                k: v
+                for k, v in inputs.items()
+                if k == "prepared" or k.startswith(teacher_sources.TEACHER)
+            },
             uri=uri,
             claim=output.claim,
             resources=resources,
