@@ -113,7 +113,7 @@ def teach(
         config: The experiment.
         prepared: Manifest of the prepared data.
         learned: The classes to learn.
-        inputs: Prepared data and teachers, as the training describes its inputs.
+        inputs: Those of the training, with the prepared data and the teachers.
         uri: The directory to write.
         claim: The claim of this job to it.
         resources: The cluster.
@@ -127,7 +127,8 @@ def teach(
     """
     began = time.monotonic()
     settings = {"classes": list(learned.names)}
-    spec = OutputSpec(STAGE, uri, settings, dict(inputs), owns=_OWNS)
+    own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
+    spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
     output = Output(spec, find_status(spec), overwrite=True, claim=claim)
     if output.is_complete and output.status.record:
         return output.status.record

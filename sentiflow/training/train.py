@@ -118,11 +118,7 @@ def teach(
             config,
             prepared,
             classes.choose(prepared, config.train),
-            {
-                k: v
-                for k, v in inputs.items()
-                if k == "prepared" or k.startswith(teacher_sources.TEACHER)
-            },
+            inputs,
             uri=uri,
             claim=output.claim,
             resources=resources,
