@@ -14,6 +14,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.evaluation.baselines import TFIDF
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.slices import FOUND
+from sentiflow.evaluation.teachers import AGREES
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
@@ -51,6 +52,8 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     for number, meaning, _ in records["evaluate"]["conclusions"]:
         if meaning.startswith(_OF_TFIDF):
             table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
+        if meaning.startswith(AGREES):
+            table.add_row("as the teacher", number, meaning.partition(": ")[2])
         if meaning.startswith(FOUND):
             table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
     for verb, (rows, seconds) in _speeds(records).items():

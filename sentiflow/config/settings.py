@@ -168,6 +168,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     trained = at(config.train.output_uri, join(root, "trained"))
     scored = at(config.score.output_uri, join(root, "scored"))
     words, unlabelled = config.prepare.vocabulary, config.prepare.unlabelled
+    distill = config.train.distill
+    teachers = tuple(absolute_uri(uri, base=base) for uri in distill.teachers)
     vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
     if not names_vectors(words.vectors):
         vectors["vectors"] = absolute_uri(words.vectors, base=base)
@@ -184,6 +186,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "prepared_uri": at(config.train.prepared_uri, prepared),
             "output_uri": trained,
             "init_from": at(config.train.init_from or "", "") or None,
+            "distill": distill.model_copy(update={"teachers": teachers}),
         },
         "score": {
             "corpus": tuple(
@@ -213,7 +216,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
 _LOCATIONS = re.compile(
     r"(_uri|^prepare\.csv|^prepare\.unlabelled\.files|^prepare\.vocabulary\.vectors|"
-    r"^train\.init_from|^score\.corpus)$"
+    r"^train\.init_from|^train\.distill\.teachers|^score\.corpus)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
-from sentiflow.config.types import CountOrAuto, Settings
+from sentiflow.config.types import CountOrAuto, Fraction, Settings, Strings
 
 NUM_VIRTUAL_SHARDS = 8
 
@@ -41,6 +41,19 @@ class PretrainSettings(Settings):
     patience: int | None = Field(default=None, ge=1)
     """Stop pretraining after this number of epochs without a lower validation loss, and keep the
     weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
+
+
+class DistillSettings(Settings):
+    """Knowledge distillation (Hinton et al. 2015): the network learns the answers of teachers."""
+
+    teachers: Strings = ()
+    """Teachers, whose mean probabilities the network learns, on train rows and on
+    ``prepare.unlabelled``: model packages, as ``score.model_uri`` names them, or Parquet files with
+    ``probability_<class>`` columns, and ``text`` or ``row_id``. N-grams learn labels alone. ``[]``:
+    no distillation."""
+    hard_weight: Fraction = 0.0
+    """Weight of the label of a train row in what the network learns; the teachers have the rest.
+    1: the label alone."""
 
 
 class CheckpointSettings(Settings):
@@ -109,6 +122,7 @@ class TrainSettings(Settings):
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    distill: DistillSettings = DistillSettings()
     num_epochs: int = Field(default=5, ge=1)
     """Number of passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)

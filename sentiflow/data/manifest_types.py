@@ -185,6 +185,9 @@ class Manifest(TypedDict, total=False):
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, where the stage has registered it."""
+    taught: dict[str, Any]
+    """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are some, and
+    ``counts`` of rows by split."""
     num_workers: int
     device: str
     trials: list[dict[str, Any]]

@@ -29,6 +29,7 @@ from sentiflow.evaluation import (
     report,
     results,
     slices,
+    teachers,
 )
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
@@ -94,9 +95,13 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     output.begin()
     probed = probing.probe(config, scored, chosen)
     simple_models, no_baseline = baselines.measure(chosen, scored)
-    highlights = summarize(measured, probed, simple_models)
+    teacher, no_teacher = teachers.compare(
+        chosen, scored, split=measured.split, tracking=config.tracking.uri
+    )
+    highlights = summarize(measured, probed, simple_models, teacher)
     result = EvaluationResult(
-        config.name, measured, probed, is_unseen, notes, highlights, simple_models, no_baseline
+        *(config.name, measured, probed, is_unseen, notes, highlights),
+        *(simple_models, no_baseline, teacher, no_teacher),
     )
     for note in notes:
         say(STAGE, note)
@@ -110,7 +115,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
-    _report(measured, simple_models, seconds)
+    _report(measured, simple_models, teacher, seconds)
     registered = None
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
@@ -303,6 +308,7 @@ def _track(
     recorder.log_metrics(
         _mean_pass_rates(result.probed.behavior)
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
+        | (result.teacher.to_metrics() if result.teacher else {})
     )
     recorder.log_files(files)
     lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
@@ -340,7 +346,12 @@ def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
-def _report(measured: Measurements, simple_models: Sequence[Baseline], seconds: float) -> None:
+def _report(
+    measured: Measurements,
+    simple_models: Sequence[Baseline],
+    teacher: teachers.TeacherComparison | None,
+    seconds: float,
+) -> None:
     metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
@@ -356,3 +367,6 @@ def _report(measured: Measurements, simple_models: Sequence[Baseline], seconds: 
             f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
             f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
         )
+    if teacher:
+        verdict = teacher.verdict.replace("95%", "95 %")
+        say(STAGE, f"{teacher.agreement:.1%} {teachers.AGREES}{teacher.name}: {verdict}")

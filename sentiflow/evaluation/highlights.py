@@ -6,21 +6,28 @@ from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
 from sentiflow.evaluation.slices import FOUND, SliceMetrics
+from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 
 
 def summarize(
-    measured: Measurements, probed: ProbeResult, simple_models: Sequence[Baseline] = ()
+    measured: Measurements,
+    probed: ProbeResult,
+    simple_models: Sequence[Baseline] = (),
+    teacher: TeacherComparison | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
     found = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
-    compared = (
+    compared = [
         Highlight(
             f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
         )
         for each in simple_models
-    )
+    ]
+    if teacher:
+        meaning = f"{AGREES}{teacher.name}: {teacher.verdict}"
+        compared.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
     num_own = sum(line.section == "figures" for line in found)
     found[num_own:num_own] = compared
     return found

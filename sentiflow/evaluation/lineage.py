@@ -17,6 +17,7 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.teacher_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
@@ -67,22 +68,24 @@ def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
 
 
 def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
-    """Find the training of a model, then those that it was initialized from.
+    """Find the training of a model, then those of its first models and of its teachers.
 
     None stands for one that is gone or was redone; those before it are unknown, too.
 
     Args:
         model: ``fingerprint`` of a model package, and its ``training``.
     """
-    training = training_of_model(model)
+    yield from _with_earlier(training_of_model(model))
+
+
+def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
     yield training
-    while training and "init_from" in training["inputs"]:
-        named: Mapping[str, Any] = training["inputs"]["init_from"]
-        if "training" not in named:  # an earlier version did not note it
+    for name, named in training["inputs"].items() if training else ():
+        if name == "init_from" and "training" not in named:  # an earlier version did not note it
             first = manifest.read_input(training["inputs"], "init_from")
             named = first["inputs"] if first else {}
-        training = manifest.read_input(named, "training")
-        yield training
+        if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
+            yield from _with_earlier(manifest.read_input(named, "training"))
 
 
 def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:

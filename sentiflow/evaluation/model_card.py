@@ -30,6 +30,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG, FOLDERS
+from sentiflow.tracking.teacher_sources import TEACHER
 
 _REPORT = FOLDERS[3]
 _MAX_SLICES, _MAX_DATASETS = 20, 10
@@ -133,6 +134,7 @@ def render(
         unlabelled_files=lineage.name_files(_list_files(prepared, "unlabelled")),
         splits=_count_classes(prepared) if prepared else {},
         assigned_by=_ASSIGNED_BY,
+        num_teachers=sum(n.startswith(TEACHER) for n in trained["inputs"]) if trained else 0,
         settings=_choose_settings(trained) if trained else [],
         code=_describe_code(trained) if trained else "",
         result=result,

@@ -22,6 +22,7 @@ from sentiflow.evaluation.evaluated_rows import (
 )
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import LengthCount, SliceMetrics
+from sentiflow.evaluation.teachers import TeacherComparison
 from sentiflow.metrics import bootstrap, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import (
@@ -149,6 +150,10 @@ class EvaluationResult:
     """Simple models on the same rows; the most frequent label is in the metrics."""
     no_baseline: str = ""
     """Why there is none; empty if there is one."""
+    teacher: TeacherComparison | None = None
+    """The model beside its teachers, if it is distilled."""
+    no_teacher: str = ""
+    """Why a distilled model is not compared with its teachers."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -166,6 +171,8 @@ class EvaluationResult:
             "most_frequent": self.measured.metrics.most_frequent,
             "baselines": [asdict(each) for each in self.baselines],
             "no_baseline": self.no_baseline,
+            "teacher": asdict(self.teacher) if self.teacher else None,
+            "no_teacher": self.no_teacher,
             "conclusions": self.highlights,
         }
 

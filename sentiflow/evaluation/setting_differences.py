@@ -7,6 +7,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.evaluation import lineage
+from sentiflow.tracking.teacher_sources import TEACHER
 
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
@@ -47,7 +48,8 @@ def compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] |
 def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
     """List by key the settings of a stage that differ, and inputs of different content."""
     one, other = (flatten({stage: record["settings"]}) for record in (first, second))
-    for name in ("init_from", "csv", "unlabelled"):
+    teachers = {name for r in (first, second) for name in r["inputs"] if name.startswith(TEACHER)}
+    for name in ("init_from", "csv", "unlabelled", *sorted(teachers)):
         inputs = [record["inputs"].get(name) for record in (first, second)]
         if len({item and item["fingerprint"] for item in inputs}) > 1:
             one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)

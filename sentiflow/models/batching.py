@@ -9,8 +9,8 @@ import torch
 
 from sentiflow.models.vocabulary import PAD_ID
 
-COLUMNS = ("row_id", "label", "token_ids")
-"""The columns of ``schema.ENCODED`` in :class:`EncodedRows`."""
+COLUMNS = ("row_id", "label", "token_ids", "teacher")
+"""The columns of ``schema.ENCODED`` in :class:`EncodedRows`, and that of ``schema.TAUGHT``."""
 MAX_CELLS = 1 << 19
 """Cells of a batch for scoring, with or without a token: about 800 MB of states on a GPU."""
 
@@ -27,6 +27,8 @@ class EncodedRows:
     """N int8; empty for texts without labels."""
     row_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """N int64; empty if they are not needed."""
+    teacher: np.ndarray | None = None
+    """Probability of each class that a teacher gives, (N, C) float32; None without a teacher."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -44,13 +46,17 @@ class EncodedRows:
 
     @classmethod
     def from_tables(cls, tables: Sequence[pa.Table]) -> "EncodedRows":
-        """Join tables with ``COLUMNS`` of ``schema.ENCODED``, in the order given."""
+        """Join tables with ``COLUMNS``, all or none with a teacher, in the order given."""
         if not tables:
             return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int8))
         table = pa.concat_tables(tables).combine_chunks()
         rows = cls.from_lists(table["token_ids"].combine_chunks())
         labels = table["label"].to_numpy().astype(np.int8)
-        return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
+        teacher = None
+        if "teacher" in table.column_names:
+            teacher = table["teacher"].combine_chunks().flatten().to_numpy()
+            teacher = teacher.reshape(len(table), -1)
+        return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy(), teacher)
 
 
 def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -67,20 +73,27 @@ class Batch:
     Shape: (B tweets, T tokens of the longest)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``; T is at least 1.
         - lengths: ``(B,)`` int64.
-        - labels: ``(B,)`` int64, or ``(0,)``.
+        - labels: ``(B,)`` int64, or ``(0,)``; -1 for a tweet without a label.
+        - teacher: ``(B, C)`` float32, or None.
     """
 
     token_ids: torch.Tensor
     lengths: torch.Tensor
     labels: torch.Tensor
+    teacher: torch.Tensor | None = None
+
+    @property
+    def _tensors(self) -> list[torch.Tensor]:
+        tensors = (self.token_ids, self.lengths, self.labels, self.teacher)
+        return [tensor for tensor in tensors if tensor is not None]
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device, see :func:`copy_to`."""
-        return Batch(*(copy_to(t, device) for t in (self.token_ids, self.lengths, self.labels)))
+        return Batch(*(copy_to(tensor, device) for tensor in self._tensors))
 
     def split(self, size: int) -> list["Batch"]:
         """Cut into batches of ``size`` tweets, the last one with the rest."""
-        parts = (tensor.split(size) for tensor in (self.token_ids, self.lengths, self.labels))
+        parts = (tensor.split(size) for tensor in self._tensors)
         return [Batch(*part) for part in zip(*parts, strict=True)]
 
 
@@ -113,4 +126,5 @@ def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
         torch.from_numpy(padded),
         torch.from_numpy(lengths),
         torch.from_numpy(labels.astype(np.int64)),
+        None if rows.teacher is None else torch.from_numpy(rows.teacher[chosen]),
     )

@@ -43,22 +43,34 @@ class ClassificationObjective(nn.Module):
     A network with a linear n-gram model has two component logits. Each component is trained with
     its own loss, and predictions use the sum. With the loss of the sum, the component that is
     easier to train would keep the other one from learning.
+
+    In a batch with a teacher the network learns the teacher's probabilities, mixed with the label
+    (:meth:`_targets`). The n-gram model learns the labels alone, and nothing of other rows. A
+    prediction counts as correct if it is the class with the most weight in the target.
     """
 
     rate_setting = "train.learning_rate"
 
     class_weights: torch.Tensor | None
 
-    def __init__(self, network: Network, *, class_weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        *,
+        class_weights: np.ndarray | None = None,
+        hard_weight: float = 0.0,
+    ) -> None:
         """Take the network to train.
 
         Args:
             network: The network.
             class_weights: Weights of the rows of each class in the loss for the gradient, (C,)
-                float32. The reported loss has none.
+                float32; of the terms of each class, where a teacher is learnt. The reported loss
+                has none.
+            hard_weight: Weight of the label beside the teacher.
         """
         super().__init__()
-        self.network = network
+        self.network, self.hard_weight = network, hard_weight
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -78,6 +90,8 @@ class ClassificationObjective(nn.Module):
         components = self.network.component_logits(batch.token_ids, batch.lengths, dropout_mask)
         logits = [component.float() for component in components if component is not None]
         total = sum(logits[1:], start=logits[0])
+        if batch.teacher is not None:
+            return self._learn_teacher(logits, total, batch.labels, batch.teacher)
         losses = [_cross_entropy(component, batch.labels) for component in logits]
         reported = losses[0] if len(logits) == 1 else _cross_entropy(total, batch.labels)
         trained, predictions = sum(losses[1:], start=losses[0]), total.argmax(dim=1)
@@ -85,6 +99,36 @@ class ClassificationObjective(nn.Module):
             trained = trained * self.class_weights[batch.labels]
         correct = (predictions == batch.labels).sum()
         return Losses(trained, reported.detach(), correct, predictions)
+
+    def _learn_teacher(
+        self,
+        logits: list[torch.Tensor],
+        total: torch.Tensor,
+        labels: torch.Tensor,
+        teacher: torch.Tensor,
+    ) -> Losses:
+        """Do as :meth:`forward` with the logits of a batch that has a teacher."""
+        targets = self._targets(labels, teacher)
+        weighted = targets if self.class_weights is None else targets * self.class_weights
+        trained = _soft_cross_entropy(logits[0], weighted)
+        for component in logits[1:]:
+            losses = nn.functional.cross_entropy(
+                component, labels, self.class_weights, ignore_index=-1, reduction="none"
+            )
+            trained = trained + losses
+        reported, predictions = _soft_cross_entropy(total, targets), total.argmax(dim=1)
+        correct = (predictions == targets.argmax(dim=1)).sum()
+        return Losses(trained, reported.detach(), correct, predictions)
+
+    def _targets(self, labels: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Mix the teacher's probabilities with 1 for the label, where there is one."""
+        hard = nn.functional.one_hot(labels.clamp(min=0), teacher.shape[1]).float()
+        share = self.hard_weight * (labels >= 0).float()[:, None]
+        return (1 - share) * teacher + share * hard
+
+
+def _soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

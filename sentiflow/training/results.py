@@ -7,13 +7,13 @@ import torch.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS, Manifest
+from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS, Counts, Manifest
 
 Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"
 TRAIN: Phase = "train"
 
-MODEL, CHECKPOINTS = "model", "checkpoints"
+MODEL, CHECKPOINTS, TAUGHT = "model", "checkpoints", "taught"
 """Folders in the output of a training."""
 
 
@@ -72,6 +72,28 @@ class Event:
     """Whether the workers have just begun, for the first time or after the loss of a worker."""
     metrics: dict[str, float] | None = None
     """Means over the steps since the last report, named as below ``step/`` in MLflow."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The rows that a distilled network learns, with the answers of its teachers."""
+
+    files: dict[str, int]
+    """Files in their order, with the rows of each."""
+    uri: str
+    """Their directory once the training, or its sweep, is complete."""
+    fingerprint: str
+    counts: Counts
+    """By split: rows, rows with an answer, rows that are left out."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows to learn."""
+        return sum(self.files.values())
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the rows for the manifest of the training."""
+        return {"uri": self.uri, "fingerprint": self.fingerprint, "counts": self.counts}
 
 
 @dataclass(frozen=True)

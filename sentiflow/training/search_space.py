@@ -95,6 +95,12 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
             "cannot be swept",
             "it does not make another model",
         ),
+        (
+            key == "train.distill.teachers"
+            or (key == "train.classes" and bool(config.train.distill.teachers)),
+            "cannot be swept with teachers",
+            "all trials share the answers of the same teachers",
+        ),
         (key == "train.preset", "cannot be swept", "name the settings that it stands for"),
         (
             any(name.startswith(f"{key}.") for name in known),

@@ -25,6 +25,7 @@ from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import classes, search_space, sweep_seeds, sweep_trials
 from sentiflow.training import train as training
+from sentiflow.training.results import TAUGHT
 
 # isort: split
 import ray.tune
@@ -32,7 +33,10 @@ from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
 TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
-OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, sweep_trials.STOPPED, training.RAY_RECORDS)
+OWNS = (
+    *(sweep_trials.TRIALS, TABLE, SEEDS_TABLE, sweep_trials.STOPPED),
+    *(TAUGHT, training.RAY_RECORDS),
+)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -80,7 +84,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     began = time.monotonic()
     division = _Division.find(config, resources)
     output.begin()
-    trials = sweep_trials.plan(config, root=output.uri, claim=output.claim)
+    taught = training.teach(config, output, inputs=output.spec.inputs, resources=resources)
+    trials = sweep_trials.plan(config, root=output.uri, claim=output.claim, taught=taught)
     has_curve = [trial.known_curve()[0] is not None for trial in trials]
     before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
@@ -212,6 +217,7 @@ def _publish(
         {"path": name, "rows": len(seeds if name == SEEDS_TABLE else records), "bytes": len(table)}
         for name, table in tables.items()
     ]
+    files += list_files(output.uri, TAUGHT)
     for trial in trials:
         if trial.name in finished:
             files += list_files(output.uri, f"{sweep_trials.TRIALS}/{trial.name}")

@@ -21,7 +21,7 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
 from sentiflow.training import search_space, sweep_seeds
 from sentiflow.training import train as training
-from sentiflow.training.results import MODEL, read_epochs
+from sentiflow.training.results import MODEL, Taught, read_epochs
 
 # isort: split
 import ray.tune
@@ -68,6 +68,8 @@ class Trial:
     """File with the curve of a stopped trial."""
     claim: str
     """The claim of the sweep to its directory."""
+    taught: Taught | None = None
+    """The answers of the teachers, which all trials share."""
 
     @property
     def lost_uri(self) -> str:
@@ -96,7 +98,7 @@ class Trial:
         return None, {}
 
 
-def plan(config: Config, *, root: str, claim: str) -> list[Trial]:
+def plan(config: Config, *, root: str, claim: str, taught: Taught | None = None) -> list[Trial]:
     """Place the trials of a sweep below the directory ``root``.
 
     Raises:
@@ -109,7 +111,7 @@ def plan(config: Config, *, root: str, claim: str) -> list[Trial]:
         train = applied.train.model_copy(update={"output_uri": final_uri})
         own = applied.model_copy(update={"train": train})
         uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}.json")
-        trials.append(Trial(number, name, values, own, uri, stopped_uri, claim))
+        trials.append(Trial(number, name, values, own, uri, stopped_uri, claim, taught))
     return trials
 
 
@@ -135,7 +137,9 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         fixed = trial.config.train.model_copy(update={"min_workers": most})
         config = trial.config.model_copy(update={"train": fixed})
         try:
-            training.run(config, trial.open_output(), reporter, resources=share)
+            training.run(
+                config, trial.open_output(), reporter, resources=share, taught=trial.taught
+            )
         except (WorkerError, StorageError, UnavailableError):
             raise
         except (UserError, JobError) as error:

@@ -64,6 +64,8 @@ class TrainJob:
     """Inputs for the model package's manifest."""
     num_threads: int
     """Threads of each worker."""
+    taught: dict[str, int] | None = None
+    """Files with the answers of teachers, and the rows of each, in place of the train split."""
     on_gpu: bool = False
     """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
 
@@ -166,7 +168,8 @@ class _Worker:
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
-        self.train_input = self._make_input(_list_files(job, "train", table="encoded"))
+        files = job.taught if job.taught is not None else _list_files(job, "train", table="encoded")
+        self.train_input = self._make_input(files)
         if not self.train_input.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         validation = self._plan(_list_files(job, "validation", table="encoded"))
@@ -180,7 +183,8 @@ class _Worker:
 
     def _plan(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model."""
-        positions = self.classes.positions if self.classes.reorders else None
+        has_labels_of_model = files is self.job.taught or not self.classes.reorders
+        positions = None if has_labels_of_model else self.classes.positions
         num_shards = self.settings.batching.num_shards
         return VirtualShards.plan(files, positions=positions, num_shards=num_shards)
 
@@ -230,7 +234,9 @@ class _Worker:
         """Make the trainer of a phase; the network keeps its weights."""
         self.phase, settings = phase, self.settings
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
-            self.network, class_weights=self.classes.weights
+            self.network,
+            class_weights=self.classes.weights,
+            hard_weight=self.settings.distill.hard_weight,
         )
         self.first_step = self.first_row = 0
         train = self.train_input
@@ -239,7 +245,9 @@ class _Worker:
             objective = pretraining.make_objective(self.network, self.words, settings)
         elif self.pretraining.epochs:
             self.first_step = self.pretraining.epochs[-1].step
-            num_rows = train.num_rows + classes.count_unlabelled(self.job.prepared)
+            num_rows = train.num_rows
+            if self.job.taught is None:
+                num_rows += classes.count_unlabelled(self.job.prepared)
             self.first_row = num_rows * settings.pretrain.num_epochs
         self.trainer = Trainer(
             settings=settings,

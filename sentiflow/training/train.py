@@ -4,6 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,18 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import JobError, StorageError, UnavailableError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources
+from sentiflow.tracking import model_sources, teacher_sources
 from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
-from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
+from sentiflow.training.results import CHECKPOINTS, MODEL, TAUGHT, Taught, TrainReport
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-    from sentiflow.training.task import TrainJob
 
 STAGE = "train"
 CURVE = "plots/training_curve.png"
@@ -38,7 +38,7 @@ RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
-OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
+OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots", RAY_RECORDS, FIRST)
 
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
@@ -58,12 +58,15 @@ def describe_output(config: Config) -> OutputSpec:
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
     learned = classes.choose(record, settings)
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from", "distill"})
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = _describe_first(config)
         transfer.check(first, settings, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
+    if settings.distill.teachers:
+        decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
+        inputs |= teacher_sources.describe(config, learned.names)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
@@ -87,8 +90,65 @@ def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses
     return settings.model_copy(update={"init_from": uri})
 
 
-def run(config: Config, output: Output, recorder: "Recorder", *, resources: Resources) -> Manifest:
+def teach(
+    config: Config, output: Output, *, inputs: Mapping[str, Any], resources: Resources
+) -> Taught | None:
+    """Ask the teachers of a distillation, unless that was done before; None without teachers.
+
+    Args:
+        config: The experiment.
+        output: The output of the training, or of the sweep whose trainings share the answers.
+        inputs: Those of the training.
+        resources: The cluster.
+
+    Raises:
+        UserError: As :func:`distillation.teach`; an output that was just begun is removed.
+        JobError: Likewise; finished parts are kept.
+    """
+    if not config.train.distill.teachers:
+        return None
+    from sentiflow.training import distillation
+
+    prepared = manifest.require(
+        config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
+    )
+    uri = join(output.uri, TAUGHT)
+    try:
+        record = distillation.teach(
+            config,
+            prepared,
+            classes.choose(prepared, config.train),
+            inputs,
+            uri=uri,
+            claim=output.claim,
+            resources=resources,
+        )
+    except StorageError:
+        raise
+    except UserError:
+        if not output.resumes:
+            output.roll_back()
+        raise
+    files = distillation.list_files(record, uri)
+    return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
+
+
+def run(
+    config: Config,
+    output: Output,
+    recorder: "Recorder",
+    *,
+    resources: Resources,
+    taught: Taught | None = None,
+) -> Manifest:
     """Train a model and publish its package, or resume an interrupted training.
+
+    Args:
+        config: The experiment.
+        output: The output of the training.
+        recorder: Its run in MLflow.
+        resources: The cluster.
+        taught: The answers of the teachers, if a sweep has asked them.
 
     Returns:
         The manifest.
@@ -110,6 +170,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     output.begin()
+    taught = taught or teach(config, output, inputs=spec.inputs, resources=resources)
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
         root=output.uri,
@@ -118,8 +179,9 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
+        taught=taught.files if taught else None,
     )
-    num_rows = int(learned.counts.sum())
+    num_rows = taught.num_rows if taught else int(learned.counts.sum())
     say(
         STAGE,
         f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
@@ -133,6 +195,8 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     if further and config.train.pretrain.num_epochs:
         say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
     total = classes.count_all_rows(record, config.train, learned)
+    if taught:
+        total += (num_rows - int(learned.counts.sum())) * config.train.num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress, recorder, config.train, num_workers, num_classes=len(learned.names)
@@ -159,7 +223,10 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     assert report is not None, "rank 0 returns a report or an error"
     registered = _register(config, output, recorder)
     seconds = time.monotonic() - began
-    return _publish(output, job, report, recorder, callback.num_workers, seconds, registered)
+    more = {"num_workers": callback.num_workers, "registered": registered}
+    if taught:
+        more["taught"] = taught.describe()
+    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
 
 
 def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str, Any] | None:
@@ -187,14 +254,23 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
 def _publish(
     output: Output,
-    job: "TrainJob",
     report: TrainReport,
     recorder: "Recorder",
-    num_workers: int,
+    *,
+    num_rows: int,
     seconds: float,
-    registered: dict[str, Any] | None,
+    **more: Any,
 ) -> Manifest:
-    """Record the metrics of the whole training, draw its curve, and write the manifest."""
+    """Record the metrics of the whole training, draw its curve, and write the manifest.
+
+    Args:
+        output: The output.
+        report: The outcome of the training.
+        recorder: Its run in MLflow.
+        num_rows: Rows of an epoch.
+        seconds: Duration of the stage.
+        more: Further keys of the manifest.
+    """
     from sentiflow import plotting  # a second to import: not before the training has succeeded
 
     package = report.package
@@ -209,13 +285,13 @@ def _publish(
     recorder.log_files({CURVE: curve})
     return output.publish(
         counts={
-            "rows": int(classes.choose(job.prepared, job.settings).counts.sum()),
+            "rows": num_rows,
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (MODEL, CHECKPOINTS, "plots")
+            item for name in (MODEL, CHECKPOINTS, TAUGHT, "plots")
             for item in list_files(output.uri, name)
         ],
         seconds=seconds,
@@ -225,10 +301,9 @@ def _publish(
         chosen_epoch=report.chosen_epoch,
         model_fingerprint=package["fingerprint"],
         mlflow_run_id=recorder.run_id,
-        registered=registered,
-        num_workers=num_workers,
         device=report.device,
         precision=report.precision,
+        **more,
     )  # fmt: skip
 
 

@@ -107,13 +107,15 @@ class VirtualShards:
         wanted = [*columns, *({"label"} - {*columns} if self.positions is not None else ())]
         table = filesystem.read_rows(uri, first, last, columns=wanted)
         if "label" in wanted and "label" not in table.column_names:
-            return _mark_unlabelled(table).select([*columns])
+            table = _mark_unlabelled(table)
+            return table.select([name for name in columns if name in table.column_names])
         if self.positions is None:
             return table
         labels = self.positions[table["label"].to_numpy()]
         index = table.column_names.index("label")
         table = table.set_column(index, table.schema.field(index), pa.array(labels))
-        return table.filter(pa.array(labels >= 0)).select([*columns])
+        kept = [name for name in columns if name in table.column_names]
+        return table.filter(pa.array(labels >= 0)).select(kept)
 
 
 def _mark_unlabelled(table: pa.Table) -> pa.Table:

@@ -85,6 +85,17 @@ def test_training_rows_of_the_initial_model_are_not_compared(runs):
     assert read(a, b).notes == ["it is unknown which rows the model of b was trained on"]
 
 
+def test_training_rows_of_a_teacher_are_not_compared(runs):
+    old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
+    teacher = runs.train("old", old)
+    a, b = runs.run("a"), runs.run("b", train={"teachers": [teacher]})
+    found = read(a, b)
+    assert row_ids(found) == tens(9)
+    assert found.notes == []
+    shutil.rmtree(teacher)
+    assert read(a, b).notes == ["it is unknown which rows the model of b was trained on"]
+
+
 def test_rows_of_one_alone_are_counted(runs):
     a = runs.run("a")
     b = runs.run("b", rows=[i for i in ROW_IDS if i not in (8, 18, 29)])

@@ -83,16 +83,22 @@ class Runs:
         publish(spec, files=files)
         return uri
 
-    def train(self, name, prepared, *, init_from=None, **settings):
+    def train(self, name, prepared, *, init_from=None, teachers=(), taught=None, **settings):
         uri = str(self.folder / name / "trained")
         inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
         if init_from:
             inputs["init_from"] = manifest.reference(init_from, manifest.read(init_from))
+        for number, teacher in enumerate(teachers, start=1):
+            model = manifest.read(f"{teacher}/model")
+            reference = manifest.reference(f"{teacher}/model", model)
+            inputs[f"teacher_{number}"] = reference | {"training": model["inputs"]["training"]}
         spec = OutputSpec("train", uri, {"seed": 0} | settings, inputs)
         training = {"uri": uri, "fingerprint": spec.fingerprint}
         model = OutputSpec("model", join(uri, "model"), {}, {"training": training})
         made = publish(model)
         more = {"model_fingerprint": made["fingerprint"]}
+        if taught:
+            more["taught"] = taught
         publish(spec, **more)
         return uri
 

@@ -86,8 +86,8 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
     tmp_path, corpora, finished_run, resources
 ):
-    from sentiflow.scoring import scorer
+    from sentiflow.cluster import kept_models
 
     model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
-        scorer._load_model(model, "another", on_gpu=False)
+        kept_models.load((model, "another"), on_gpu=False)

@@ -284,12 +284,12 @@ def test_a_resumed_scoring_keeps_its_precision(tmp_path):
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
-    from sentiflow.scoring import scorer
+    from sentiflow.cluster import kept_models
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model = str(finished_run / "run/trained/model")
     fingerprint = manifest.read(model)["fingerprint"]
-    package = scorer._load_model(model, fingerprint, on_gpu=False)
+    (package,) = kept_models.load((model, fingerprint), on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,58 @@ def test_class_weights_scale_the_loss_of_the_gradient_alone():
     expected = plain.trained * torch.from_numpy(weights)[batch.labels]
     torch.testing.assert_close(found.trained, expected)
     assert torch.equal(found.reported, plain.reported)
+
+
+def taught_batch():
+    """Make a batch of two labelled rows and one without a label, with a teacher's answers."""
+    batch = make_batch([[1, 2, 3], [4, 5], [6]])
+    teacher = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
+    return replace(batch, labels=torch.tensor([0, 1, -1]), teacher=teacher)
+
+
+def soft_losses(logits, targets, weights=(1.0, 1.0)):
+    """Compute the cross-entropy of each row by numpy alone."""
+    logits = logits.detach().numpy().astype(np.float64)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return -(np.asarray(targets) * np.asarray(weights) * logs).sum(axis=1)
+
+
+@pytest.mark.parametrize("hard_weight", [0.0, 0.25, 1.0])
+def test_a_network_learns_its_teacher_mixed_with_the_label(hard_weight):
+    network, batch = make_network(), taught_batch()
+    targets = batch.teacher.numpy().astype(np.float64)
+    targets[:2] = (1 - hard_weight) * targets[:2] + hard_weight * np.eye(2)
+    logits = network(batch.token_ids, batch.lengths)
+    found = ClassificationObjective(network, hard_weight=hard_weight)(batch, None, 0)
+    np.testing.assert_allclose(found.reported, soft_losses(logits, targets), rtol=1e-5)
+    assert torch.equal(found.reported, found.trained)
+    assert found.correct == (logits.argmax(dim=1).numpy() == targets.argmax(axis=1)).sum()
+    weights = np.array([0.5, 3.0], np.float32)
+    weighted = ClassificationObjective(network, class_weights=weights, hard_weight=hard_weight)
+    expected = soft_losses(logits, targets, weights)
+    np.testing.assert_allclose(weighted(batch, None, 0).trained.detach(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 3.0], np.float32)])
+def test_a_teacher_without_weight_changes_no_loss_of_labelled_rows(weights):
+    network, batch = make_network(ngrams=2), taught_batch()
+    labelled = Batch(*(tensor[:2] for tensor in (batch.token_ids, batch.lengths, batch.labels)))
+    plain = ClassificationObjective(network, class_weights=weights)(labelled, None, 0)
+    hard = ClassificationObjective(network, class_weights=weights, hard_weight=1.0)(batch, None, 0)
+    torch.testing.assert_close(hard.trained[:2], plain.trained)
+    torch.testing.assert_close(hard.reported[:2], plain.reported)
+
+
+def test_ngrams_learn_the_labels_alone():
+    network, batch = make_network(ngrams=2), taught_batch()
+    torch.nn.init.normal_(network.ngrams.weights.weight)
+    _, ngrams = network.component_logits(batch.token_ids, batch.lengths)
+    expected = torch.nn.functional.cross_entropy(ngrams[:2], batch.labels[:2], reduction="sum")
+    expected.backward()
+    wanted = network.ngrams.weights.weight.grad.clone()
+    network.zero_grad()
+    ClassificationObjective(network)(batch, None, 0).trained.sum().backward()
+    torch.testing.assert_close(network.ngrams.weights.weight.grad, wanted)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from test_virtual_shards import MAX_LENGTH, plan, write
 
 from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import schema
 from sentiflow.errors import JobError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
@@ -38,6 +39,7 @@ WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "outp
 WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
 A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 0.3}}
 A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
+TAUGHT = WITH_NGRAMS | {"distill": {"teachers": ["t"], "hard_weight": 0.3}}
 TWELVE = {"global_batch_size": 16, "num_shards": 12}
 NUM_ROWS = 150
 
@@ -59,7 +61,18 @@ def uris(tmp_path_factory):
         table = filesystem.read_parquet(uri)
         labels = pa.array(table["row_id"].to_numpy() % 4, pa.int8())
         filesystem.write_parquet(f"{uri}.by_class", table.set_column(1, "label", labels))
+        filesystem.write_parquet(f"{uri}.taught", teach(table))
     return splits
+
+
+def teach(table):
+    """Add a teacher's answers; every third row is without a label."""
+    rows = table["row_id"].to_numpy()
+    labels = np.where(rows % 3, table["label"].to_numpy(), -1)
+    positive = np.random.default_rng(1).random(len(rows))
+    teacher = pa.array(np.stack([1 - positive, positive], axis=1).tolist(), pa.list_(pa.float32()))
+    table = table.set_column(1, "label", pa.array(labels, pa.int8()))
+    return table.append_column("teacher", teacher).cast(schema.TAUGHT)
 
 
 WEIGHTS = np.array([0.5, 2.0, 1.0], np.float32)
@@ -78,6 +91,8 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
     settings = settings or make_settings()
     is_binary = settings.classes is None
     splits = map(plan, uris) if is_binary else of_classes(uris)
+    if settings.distill.teachers:
+        splits = plan([f"{uri}.taught" for uri in uris[0]]), plan(uris[1])
     num_shards = settings.batching.num_shards
     train, validation = (replace(split, num_shards=num_shards) for split in splits)
     torch.manual_seed(0)
@@ -110,7 +125,8 @@ def make_objective(network, settings):
     """Make the objective of pretraining if the settings have one."""
     if not settings.pretrain.num_epochs:
         weights = WEIGHTS if settings.class_weights else None
-        return ClassificationObjective(network, class_weights=weights)
+        hard_weight = settings.distill.hard_weight
+        return ClassificationObjective(network, class_weights=weights, hard_weight=hard_weight)
     counts = np.arange(NUM_ROWS + 1)
     return LanguageModeling(network, counts=counts, num_negatives=20, seed=0)
 
@@ -204,7 +220,8 @@ def test_padding_and_rows_of_an_epoch_are_counted(uris):
 
 @pytest.mark.parametrize(
     ("stop", "changes"),
-    [(stop, WITH_DROPOUT) for stop in (0, 1, 5, 8, 9, 12, 17)] + [(5, A_BAG), (12, A_FROZEN_BAG)],
+    [(stop, WITH_DROPOUT) for stop in (0, 1, 5, 8, 9, 12, 17)]
+    + [(5, A_BAG), (12, A_FROZEN_BAG), (12, TAUGHT)],
 )
 def test_a_resumed_training_ends_with_the_same_weights(uris, stop, changes):
     settings = make_settings(**changes)
@@ -276,8 +293,8 @@ PRETRAINING = WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}
 @pytest.mark.parametrize("pieces", [3, 99])
 @pytest.mark.parametrize(
     "changes",
-    [WITH_NGRAMS | {"classes": ["a", "b", "c"], "class_weights": "sqrt"}, PRETRAINING],
-    ids=["classes", "pretraining"],
+    [WITH_NGRAMS | {"classes": ["a", "b", "c"], "class_weights": "sqrt"}, PRETRAINING, TAUGHT],
+    ids=["classes", "pretraining", "taught"],
 )
 def test_pieces_of_a_batch_make_the_step_of_the_whole_batch(uris, changes, pieces):
     whole, trainer = (
@@ -320,6 +337,7 @@ BY_TWO = {
     "a bag": make_settings(**A_BAG),
     "classes": OF_CLASSES,
     "pretraining": make_settings(**PRETRAINING),
+    "taught": make_settings(**TAUGHT),
     "pieces": make_settings(**WITH_NGRAMS, **IN_THREE),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }

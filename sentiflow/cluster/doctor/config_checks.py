@@ -15,6 +15,7 @@ from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import (
+    answers,
     corpus,
     input_files,
     manifest,
@@ -27,7 +28,7 @@ from sentiflow.models import transfer
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local
-from sentiflow.tracking import model_sources
+from sentiflow.tracking import model_sources, teacher_sources
 from sentiflow.words import word_vectors
 
 PREPARED = ("prepared",)
@@ -164,6 +165,7 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     yield from Finding.of("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
         yield from Finding.of("model", _check_first, config, setting="train.init_from")
+    yield from Finding.of("model", _check_teachers, config, setting=answers.SETTING)
 
 
 def _check_first(config: Config) -> None:
@@ -173,6 +175,19 @@ def _check_first(config: Config) -> None:
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
     transfer.check(first, settings, settings.classes or config.format.learnable)
+
+
+def _check_teachers(config: Config) -> None:
+    """Check the teachers of a distillation, and every answer in their files.
+
+    The classes are not known before an existing preparation is looked at, which the training does.
+    """
+    settings, classes = config.train, config.train.classes
+    if classes is None and manifest.read(settings.prepared_uri) is None:
+        classes = config.format.learnable
+    for teacher in teacher_sources.find(config, classes):
+        if teacher.files is not None:
+            answers.check(teacher.files)
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:

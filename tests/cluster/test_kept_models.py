@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiflow.cluster import kept_models
 from sentiflow.errors import JobError
 from sentiflow.models.scores import Scores
-from sentiflow.scoring import scorer
 
 CLASSES = ("bad", "fine", "good")
 TEXTS = st.lists(st.sampled_from(["good", "bad", "boom", "nan"]), max_size=40)
@@ -34,11 +34,11 @@ def ask(text):
 @settings(deadline=None)
 @given(texts=TEXTS)
 def test_failing_rows_are_found_and_all_others_are_scored(texts):
-    scores, errors = scorer.predict(
+    scores, errors = kept_models.predict(
         pa.array(texts, pa.string()), ask, classes=CLASSES, max_failed=99
     )
     expected = {
-        row: "RuntimeError: index out of range" if text == "boom" else scorer.NOT_FINITE
+        row: "RuntimeError: index out of range" if text == "boom" else kept_models.NOT_FINITE
         for row, text in enumerate(texts)
         if text in ("boom", "nan")
     }
@@ -50,9 +50,9 @@ def test_failing_rows_are_found_and_all_others_are_scored(texts):
 @pytest.mark.parametrize("word", ["boom", "nan"])
 def test_too_many_failures_raise_an_error_that_shows_the_last(word):
     texts = pa.array(["good", word, "good", word])
-    scorer.predict(texts, ask, classes=CLASSES, max_failed=2)
+    kept_models.predict(texts, ask, classes=CLASSES, max_failed=2)
     with pytest.raises(JobError, match=f"for more than 1 rows .* '{word}': "):
-        scorer.predict(texts, ask, classes=CLASSES, max_failed=1)
+        kept_models.predict(texts, ask, classes=CLASSES, max_failed=1)
 
 
 def test_a_model_that_always_fails_is_stopped_early():
@@ -63,5 +63,5 @@ def test_a_model_that_always_fails_is_stopped_early():
         raise RuntimeError("no memory")
 
     with pytest.raises(JobError, match="no memory"):
-        scorer.predict(pa.array(["good"] * 100_000), fail, classes=CLASSES, max_failed=10)
+        kept_models.predict(pa.array(["good"] * 100_000), fail, classes=CLASSES, max_failed=10)
     assert len(asked) < 100

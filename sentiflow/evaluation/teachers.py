@@ -1,0 +1,263 @@
+"""Evaluated rows + the answers of the teachers -> how much of them a distilled model keeps."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import HELD_OUT, SPLITS
+from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage
+from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.metrics import paired
+from sentiflow.metrics.classification import count_confusion, label_shares, wilson_interval
+from sentiflow.tracking import model_sources
+from sentiflow.tracking.teacher_sources import TEACHER
+
+AGREES = "of the texts get the label of the "
+"""Begins the meaning of the highlight about the teachers."""
+_ROUNDS, _WARM_UP = 7, 1
+"""Rounds in which both are timed, one after the other, and rounds before that."""
+_MAX_TEXTS = 2000
+"""Texts that are scored in a round."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Texts per second on one core, from text to probabilities, of the same texts in turn."""
+
+    num_texts: int
+    of_teachers: float
+    """Of all teachers, one after the other."""
+    of_model: float
+    ratio: float
+    """How many times as fast the model is: the geometric mean over the rounds."""
+    low: float
+    """Lower end of the 95 % interval, by Student's t of the logarithms."""
+    high: float
+
+
+@dataclass(frozen=True)
+class TeacherComparison:
+    """A distilled model beside its teachers; differences are its metric minus theirs."""
+
+    num_teachers: int
+    num_rows: int
+    """Evaluated rows that a teacher has answered; all figures are about them."""
+    accuracy: float
+    """Of the teachers' mean."""
+    f1_macro: float | None
+    accuracy_of_model: float
+    f1_macro_of_model: float | None
+    accuracy_difference: paired.Difference
+    f1_macro_difference: paired.Difference | None
+    agreement: float
+    """Share of the rows with the same prediction."""
+    agreement_low: float
+    """Lower end of the 95 % Wilson interval."""
+    agreement_high: float
+    speed: Speed | None
+    no_speed: str
+    """Why there is none; empty if there is one."""
+
+    @property
+    def name(self) -> str:
+        """Name the teachers."""
+        return "teacher" if self.num_teachers == 1 else f"mean of {self.num_teachers} teachers"
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how the model compares in accuracy, and in speed."""
+        points = [100 * value for value in (self.accuracy_difference.value,
+                                            self.accuracy_difference.low,
+                                            self.accuracy_difference.high)]  # fmt: skip
+        text = (
+            f"accuracy {self.accuracy_of_model:.1%} against {self.accuracy:.1%}, a difference of "
+            f"{points[0]:+.1f} points (95% interval {points[1]:+.1f} to {points[2]:+.1f})"
+        )
+        if self.speed is None:
+            return text
+        return (
+            f"{text}, at {self.speed.ratio:.2g} times the speed "
+            f"({self.speed.low:.2g} to {self.speed.high:.2g})"
+        )
+
+    def to_metrics(self) -> dict[str, float | None]:
+        """Name the metrics for MLflow."""
+        return {
+            "teacher/agreement": self.agreement,
+            "teacher/accuracy": self.accuracy,
+            "teacher/accuracy_difference": self.accuracy_difference.value,
+            "teacher/f1_macro": self.f1_macro,
+            "teacher/speed_ratio": self.speed.ratio if self.speed else None,
+        }
+
+
+def compare(
+    rows: pa.Table, scored: Manifest, *, split: str, tracking: str | None
+) -> tuple[TeacherComparison | None, str]:
+    """Compare a distilled model with its teachers.
+
+    Args:
+        rows: Evaluated rows of one split, as ``evaluated_rows.read`` returns them.
+        scored: Manifest of the predictions.
+        split: The split.
+        tracking: The setting ``tracking.uri``.
+
+    Returns:
+        The comparison, if the model is distilled; or why there is none.
+
+    Raises:
+        JobError: A teacher is in MLflow, which cannot be reached.
+    """
+    training = lineage.training_of(scored)
+    if training is None or "taught" not in training:
+        return None, ""
+    if training["inputs"]["prepared"]["fingerprint"] != scored["inputs"]["corpus"]["fingerprint"]:
+        return None, "the teachers have answered the rows of the model's own prepared data alone"
+    try:
+        answers = _read_answers(training["taught"], split)
+    except UserError as error:
+        return None, str(error)
+    place = pc.index_in(rows["row_id"].combine_chunks(), value_set=answers["row_id"])
+    rows, place = rows.filter(place.is_valid()), place.drop_null()
+    if not len(rows):
+        return None, "no teacher has answered one of these texts"
+    lists = answers["teacher"].take(place)
+    teacher = lists.flatten().to_numpy().reshape(len(rows), -1)
+    teachers = {k: v for k, v in training["inputs"].items() if k.startswith(TEACHER)}
+    speed, no_speed = _measure_speed(rows, scored, [*teachers.values()], tracking)
+    return _compare(Predicted.of(rows), teacher, len(teachers), speed, no_speed), ""
+
+
+def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:
+    """Read the answers to the rows of a split.
+
+    Raises:
+        UserError: They are gone, or were redone.
+    """
+    record = manifest.read(taught["uri"])
+    if record is None or record["fingerprint"] != taught["fingerprint"]:
+        raise UserError("the answers of the teachers are gone or were redone")
+    folder = (f"split={split}/",) if split in SPLITS[1:] else ()
+    columns, hint = HELD_OUT.names, "train again with --overwrite"
+    tables = lineage.read_tables(taught["uri"], record, folder, columns=columns, hint=hint)
+    read = [HELD_OUT.empty_table(), *(table.cast(HELD_OUT) for table in tables)]
+    whole = pa.concat_tables(read).combine_chunks()
+    return {name: whole[name].combine_chunks() for name in columns}
+
+
+def _compare(
+    predicted: Predicted,
+    teacher: np.ndarray,
+    num_teachers: int,
+    speed: Speed | None,
+    no_speed: str,
+) -> TeacherComparison:
+    """Compare the predictions for N rows with (N, C) probabilities of the teachers."""
+    theirs = teacher.argmax(axis=1)
+    if teacher.shape[1] == 2:  # as Scores.prediction
+        theirs = (teacher[:, 1] >= 0.5).astype(np.int64)
+    label, ours, size = predicted.label, predicted.prediction, teacher.shape[1]
+    right, num_rows = theirs == label, len(label)
+    num_alike = int((theirs == ours).sum())
+    low, high = wilson_interval(num_alike, num_rows)
+    f1 = [_f1_macro(label, prediction, size) for prediction in (theirs, ours)]
+    return TeacherComparison(
+        num_teachers=num_teachers,
+        num_rows=num_rows,
+        accuracy=float(right.mean()),
+        f1_macro=f1[0],
+        accuracy_of_model=float(predicted.right.mean()),
+        f1_macro_of_model=f1[1],
+        accuracy_difference=paired.accuracy_difference(
+            only_first=int((right & ~predicted.right).sum()),
+            only_second=int((predicted.right & ~right).sum()),
+            num_rows=num_rows,
+        ),
+        f1_macro_difference=paired.f1_macro_difference(
+            label=label, first=theirs, second=ours, num_classes=size, num_resamples=1000
+        ),
+        agreement=num_alike / num_rows,
+        agreement_low=low,
+        agreement_high=high,
+        speed=speed,
+        no_speed=no_speed,
+    )
+
+
+def _f1_macro(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> float | None:
+    shares = label_shares(count_confusion(label, prediction, num_labels=num_classes))[2]
+    return None if np.isnan(shares).all() else float(np.nanmean(shares))
+
+
+def _measure_speed(
+    rows: pa.Table,
+    scored: Manifest,
+    teachers: Sequence[Mapping[str, Any]],
+    tracking: str | None,
+) -> tuple[Speed | None, str]:
+    """Time the teachers and the model on a sample of the texts; or say why that cannot be done."""
+    if "text" not in rows.column_names:
+        return None, "there are no texts"
+    if any("uri" not in teacher for teacher in teachers):
+        return None, "a teacher is a file of answers"
+    sample = np.linspace(0, len(rows) - 1, min(_MAX_TEXTS, len(rows))).astype(np.int64)
+    text = rows["text"].take(pa.array(sample)).combine_chunks()
+    try:
+        score_model = _load([scored["inputs"]["model"]], tracking)
+        score_teachers = _load(teachers, tracking)
+    except UserError as error:
+        return None, str(error)
+    return _time(text, score_teachers, score_model), ""
+
+
+def _load(models: Sequence[Mapping[str, Any]], tracking: str | None) -> Callable[[pa.Array], None]:
+    """Load models; the function that is returned scores texts by all of them, on one core.
+
+    Raises:
+        UserError: One is gone or was replaced.
+    """
+    from sentiflow.models.cpu import one_thread
+
+    packages = []
+    for model in models:
+        present = model_sources.describe(model["uri"], tracking=tracking, setting="a teacher")
+        if present["fingerprint"] != model["fingerprint"]:
+            raise UserError(f"{model['uri']} holds another model now")
+        packages.append(model_sources.load(model["uri"], tracking=tracking))
+
+    def score(text: pa.Array) -> None:
+        with one_thread():
+            for package in packages:
+                package.score(text)
+
+    return score
+
+
+def _time(
+    text: pa.Array, first: Callable[[pa.Array], None], second: Callable[[pa.Array], None]
+) -> Speed:
+    """Time two ways to score texts, in turn."""
+    from scipy.stats import t
+
+    seconds = np.zeros((_ROUNDS + _WARM_UP, 2))
+    for taken in seconds:
+        for number, score in enumerate((first, second)):
+            began = time.perf_counter()
+            score(text)
+            taken[number] = time.perf_counter() - began
+    seconds = seconds[_WARM_UP:]
+    logarithms = np.log(seconds[:, 0] / seconds[:, 1])
+    mean = float(logarithms.mean())
+    reach = float(t.ppf(0.975, _ROUNDS - 1) * logarithms.std(ddof=1)) / math.sqrt(_ROUNDS)
+    of_each = len(text) / np.median(seconds, axis=0)
+    ends = (math.exp(mean - reach), math.exp(mean + reach))
+    return Speed(len(text), float(of_each[0]), float(of_each[1]), math.exp(mean), *ends)

@@ -1,0 +1,104 @@
+"""Names of teachers in ``train.distill.teachers`` -> model packages, and files of answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+
+from sentiflow.config.sections import Config
+from sentiflow.data import answers, input_files, manifest
+from sentiflow.data.answers import SETTING, AnswerFiles
+from sentiflow.data.manifest_types import Input, ModelInput
+from sentiflow.data.schema import BINARY
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem, globs
+from sentiflow.storage.uris import as_typed, join, names_model
+from sentiflow.tracking import model_sources
+
+TEACHER = "teacher_"
+"""Names of the inputs of a training that are teachers begin so; a number follows."""
+_MARKS = "*?["
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model package, or files of answers."""
+
+    model: ModelInput | None = None
+    files: AnswerFiles | None = None
+
+    def describe(self) -> Input:
+        """Describe the teacher as an input of the training; files are read if they are new."""
+        if self.files is not None:
+            return input_files.describe(self.files.uris)
+        assert self.model is not None, "a teacher is one of both"
+        described: dict[str, Any] = {
+            key: self.model[key]  # type: ignore[literal-required]
+            for key in ("uri", "fingerprint", "training")
+        }
+        return described  # type: ignore[return-value]
+
+
+def describe(config: Config, classes: Sequence[str]) -> dict[str, Input]:
+    """Describe the teachers as inputs of a training, as :func:`find` finds them."""
+    found = enumerate(find(config, classes), start=1)
+    return {f"{TEACHER}{number}": teacher.describe() for number, teacher in found}
+
+
+def find(config: Config, classes: Sequence[str] | None) -> list[Teacher]:
+    """Find the teachers of a training, in the order of the setting.
+
+    Args:
+        config: The experiment.
+        classes: Classes that each must know; None: any.
+
+    Raises:
+        UserError: One does not exist, is neither a model nor Parquet, or lacks a class.
+        JobError: MLflow cannot be reached.
+    """
+    return [_find(uri, config, classes) for uri in config.train.distill.teachers]
+
+
+def _find(uri: str, config: Config, classes: Sequence[str] | None) -> Teacher:
+    if not names_model(uri):
+        package = manifest.find_package(uri)
+        record = manifest.read(package)
+        if record is None or record["stage"] != "model":
+            return Teacher(files=answers.look_at(_list_files(uri, record), classes))
+    model = model_sources.describe(uri, tracking=config.tracking.uri, setting=SETTING)
+    has = classes_of(model)
+    if missing := [name for name in classes or () if name not in has]:
+        raise UserError(
+            f"{SETTING}: {as_typed(uri)} does not know the class {' or '.join(missing)}",
+            hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
+        )
+    return Teacher(model=model)
+
+
+def classes_of(model: ModelInput) -> tuple[str, ...]:
+    """Name the classes of a model; older packages have two, and do not name them."""
+    return tuple((model["settings"] or {}).get("classes", BINARY))
+
+
+def _list_files(uri: str, record: Any) -> list[str]:
+    """List the Parquet files of a name, of a directory or of a scoring.
+
+    Raises:
+        UserError: There are none.
+    """
+    pattern = uri
+    if record is not None and record["stage"] == "score":
+        pattern = join(uri, "predictions", "*.parquet")
+    elif not any(mark in uri for mark in _MARKS):
+        if filesystem.file_info(uri).type == fs.FileType.Directory:
+            pattern = join(uri, "*.parquet")
+        elif not uri.endswith(".parquet"):
+            raise UserError(
+                f"{SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
+                hint="name a model package, a run, models:/NAME@ALIAS or FILE.parquet",
+            )
+    try:
+        return globs.expand([pattern])
+    except UserError as error:
+        raise UserError(f"{SETTING}: {error}") from error

@@ -1,0 +1,330 @@
+"""Teachers + prepared rows -> the rows that a distilled network learns: the directory ``taught``.
+
+Every file of the prepared data that is learnt, or that the evaluation measures, is a part: its rows
+are read, the teachers are asked, and the answers are written, in one task of Ray Data as in
+scoring. A finished part leaves a completion marker, and a finished directory a manifest, so that a
+killed training asks the teachers once.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.resources import Resources
+from sentiflow.config.sections import Config
+from sentiflow.data import answers, input_files, manifest, schema
+from sentiflow.data.answers import SETTING, UNLABELLED, Answers
+from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.output_status import WORK, OutputSpec, find_status
+from sentiflow.data.outputs import Output
+from sentiflow.errors import UserError
+from sentiflow.progress import say
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.tracking import model_sources
+from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.training.classes import LearnedClasses
+
+STAGE = "teach"
+TRAIN, HELD_OUT = schema.SPLITS[0], schema.SPLITS[1:]
+_SOURCES = {TRAIN: "encoded/split=train/", UNLABELLED: "unlabelled/"} | {
+    split: f"tweets/split={split}/" for split in HELD_OUT
+}
+"""Folder of the prepared data with the rows of each split, in the order of the parts."""
+_OWNS = (*(f"split={split}" for split in _SOURCES), WORK)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Arguments of every task; they are sent to other machines."""
+
+    root: str
+    """Directory to write to."""
+    classes: tuple[str, ...]
+    """The C classes that the network learns."""
+    positions: np.ndarray
+    """The network's label of each prepared label, -1 for a class that is left out, int8."""
+    models: tuple[tuple[str, str], ...]
+    """Directory and fingerprint of each teacher that is a model package."""
+    tables: tuple[str, ...]
+    """Files of :meth:`Answers.save`, of each other teacher."""
+    max_failed: int
+    """Rows for which a model may fail in one part."""
+    on_gpu: bool
+    """Whether tasks have a share of a GPU."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the prepared data."""
+
+    split: str
+    uri: str
+    num_rows: int
+
+    @property
+    def name(self) -> str:
+        """Name the file of the taught rows, below the root."""
+        return f"split={self.split}/{self.uri.rpartition('/')[2]}"
+
+
+@dataclass(frozen=True)
+class TaughtPart:
+    """A part whose rows the teachers were asked about."""
+
+    rows: int
+    """Rows that were written."""
+    answered: int
+    """Rows that at least one teacher has answered."""
+    left_out: int
+    """Rows without an answer and without a label, which nothing can be learnt from."""
+    files: list[FileEntry]
+
+
+def list_files(record: Manifest, uri: str) -> dict[str, int]:
+    """List the files of the rows to learn in their order, with the rows of each."""
+    folders = tuple(f"split={split}/" for split in (TRAIN, UNLABELLED))
+    files = [item for item in record["files"] if item["path"].startswith(folders)]
+    return {join(uri, item["path"]): item["rows"] or 0 for item in files}
+
+
+def teach(
+    config: Config,
+    prepared: Manifest,
+    learned: LearnedClasses,
+    inputs: Mapping[str, Any],
+    *,
+    uri: str,
+    claim: str,
+    resources: Resources,
+) -> Manifest:
+    """Ask the teachers about all rows, or those that an earlier run has not asked them about.
+
+    Args:
+        config: The experiment.
+        prepared: Manifest of the prepared data.
+        learned: The classes to learn.
+        inputs: Those of the training, with the prepared data and the teachers.
+        uri: The directory to write.
+        claim: The claim of this job to it.
+        resources: The cluster.
+
+    Returns:
+        The manifest of ``uri``.
+
+    Raises:
+        UserError: A teacher's answers cannot be used, or no row is answered.
+        JobError: A task failed; finished parts are kept for the next run.
+    """
+    began = time.monotonic()
+    settings = {"classes": list(learned.names)}
+    own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
+    spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
+    output = Output(spec, find_status(spec), overwrite=True, claim=claim)
+    if output.is_complete and output.status.record:
+        return output.status.record
+    output.begin()
+    num_gpus = resources.gpus_per_score_task(0 if config.train.gpus_per_worker == 0 else "auto")
+    parts = _list_parts(config.train.prepared_uri, prepared)
+    job = _make_job(config, output, learned, parts, on_gpu=num_gpus > 0)
+    maps = MapStages(
+        output,
+        num_workers=config.score.num_workers,
+        max_wait_minutes=config.cluster.max_wait_minutes,
+    )
+    results = maps.run(
+        STAGE,
+        parts,
+        functools.partial(read_rows, positions=job.positions),
+        functools.partial(ask_teachers, job=job),
+        write=functools.partial(write_rows, parts=parts, job=job),
+        sizes=[(part.num_rows, 0) for part in parts],
+        keys=[manifest.fingerprint([spec.fingerprint, part.name]) for part in parts],
+        num_gpus=num_gpus,
+    )
+    taught = [TaughtPart(**result) for result in results]
+    counts = _count(parts, taught)
+    if not any(counts[split]["answered"] for split in (TRAIN, UNLABELLED)):
+        raise UserError(
+            f"{SETTING}: no teacher has answered a row to learn",
+            hint="their texts, or numbers of rows, are not those of the prepared data",
+        )
+    seconds = time.monotonic() - began
+    _report(counts, len(config.train.distill.teachers), seconds)
+    files = [item for part in taught for item in part.files]
+    return output.publish(counts=counts, files=files, seconds=seconds)
+
+
+def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
+    return [
+        Part(split, join(uri, item["path"]), item["rows"] or 0)
+        for split, folder in _SOURCES.items()
+        for item in sorted(prepared["files"], key=lambda item: item["path"])
+        if item["path"].startswith(folder)
+    ]
+
+
+def _make_job(
+    config: Config, output: Output, learned: LearnedClasses, parts: Sequence[Part], *, on_gpu: bool
+) -> Job:
+    """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
+    models, tables = list[tuple[str, str]](), list[str]()
+    for name, teacher in output.spec.inputs.items():
+        to = join(output.uri, f"{WORK}/{name}_{teacher['fingerprint']}")
+        if "files" in teacher:
+            files = answers.look_at([item["uri"] for item in teacher["files"]], learned.names)
+            answers.read(files, learned.names).save(to)
+            input_files.check_unchanged(teacher)
+            tables.append(to)
+        elif name.startswith(TEACHER):
+            uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
+            models.append((uri, teacher["fingerprint"]))
+    num_rows = sum(part.num_rows for part in parts)
+    return Job(
+        root=output.uri,
+        classes=learned.names,
+        positions=learned.positions,
+        models=tuple(models),
+        tables=tuple(tables),
+        max_failed=int(config.score.max_failed_fraction * num_rows),
+        on_gpu=on_gpu,
+    )
+
+
+def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
+    """Read the rows of a part that have a class to learn, or no label at all.
+
+    Columns:
+        added: ``row_id`` (that of text n of ``prepare.unlabelled`` is -1 - n), ``label`` (int8:
+            that of the network, or -1), ``text``; of train rows and unlabelled ones ``token_ids``,
+            ``length``.
+    """
+    encoded = ["row_id", "token_ids", "length"]
+    if part.split == UNLABELLED:
+        rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
+        rows = _replace(rows, "row_id", pa.array(-1 - rows["row_id"].to_numpy()))
+        return rows.append_column("label", pa.array(np.full(len(rows), -1, np.int8)))
+    if part.split == TRAIN:
+        rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
+        tweets = filesystem.read_parquet(
+            part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
+        ).combine_chunks()
+        place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
+        rows = rows.append_column("text", tweets["text"].take(place))
+    else:
+        rows = filesystem.read_parquet(part.uri, columns=["row_id", "text", "label"])
+    code = pc.fill_null(rows["label"], -1).to_numpy()
+    label = np.where(code >= 0, positions[code], -1).astype(np.int8)
+    return _replace(rows, "label", pa.array(label)).filter(pa.array(label >= 0))
+
+
+def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
+    """Add the mean probabilities of the teachers that answer each row.
+
+    A model does not answer a text without a word that it knows, or on which it fails.
+
+    Columns:
+        added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
+    """
+    from sentiflow.cluster import kept_models  # imports torch
+
+    text = table["text"].combine_chunks()
+    sums, counts = np.zeros((len(table), len(job.classes))), np.zeros(len(table), np.int64)
+
+    def add(probabilities: np.ndarray, is_known: np.ndarray) -> None:
+        nonlocal sums, counts
+        sums = sums + np.where(is_known[:, None], probabilities, 0)
+        counts = counts + is_known
+
+    packages = kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING)
+    for package in packages:
+        classes = package.settings.classes
+        scores, failed = kept_models.predict(
+            text, package.score, classes=classes, max_failed=job.max_failed
+        )
+        chosen = scores.probabilities[:, [classes.index(name) for name in job.classes]]
+        totals = chosen.sum(axis=1, keepdims=True)
+        is_known = (scores.num_tokens > 0) & (totals[:, 0] > 0)
+        is_known[list(failed)] = False
+        add(chosen / np.where(is_known[:, None], totals, 1), is_known)
+    keys = {False: answers.row_keys(table["row_id"].to_numpy())}
+    for uri in job.tables:
+        found = _load_answers(uri)
+        if found.by_text and True not in keys:
+            keys[True] = answers.text_keys(text)
+        is_known, probabilities = found.find(keys[found.by_text])
+        add(probabilities, is_known)
+    mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    table = table.append_column("teacher", _to_lists(mean))
+    return table.append_column("answered", pa.array(counts > 0))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_answers(uri: str) -> Answers:
+    """Load the answers of a teacher once for each worker process."""
+    return Answers.load(uri)
+
+
+def _to_lists(values: np.ndarray) -> pa.ListArray:
+    num_rows, size = values.shape
+    offsets = pa.array(np.arange(num_rows + 1, dtype=np.int32) * size)
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float32()))
+
+
+def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job) -> dict[str, Any]:
+    """Write the rows of a part: those to learn, or the answers to held-out rows.
+
+    Returns:
+        A :class:`TaughtPart` as JSON.
+    """
+    part, is_answered = parts[number], table["answered"].to_numpy()
+    if part.split in HELD_OUT:
+        rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
+    else:
+        label = table["label"].to_numpy()
+        lists = table["teacher"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(label, 0)]
+        taught = np.where(is_answered[:, None], lists, hard)
+        rows = _replace(table, "teacher", _to_lists(taught))
+        rows = rows.filter(pa.array(is_answered | (label >= 0)))
+        rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
+    files = filesystem.write_part(job.root, part.name, rows)
+    num_answered = int(is_answered.sum())
+    return asdict(TaughtPart(len(rows), num_answered, len(table) - len(rows), files))
+
+
+def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, dict[str, int]]:
+    """Add up the rows of each split."""
+    counts = {split: {"rows": 0, "answered": 0, "left_out": 0} for split in _SOURCES}
+    for part, result in zip(parts, taught, strict=True):
+        for name in counts[part.split]:
+            counts[part.split][name] += getattr(result, name)
+    return counts
+
+
+def _report(counts: Mapping[str, Mapping[str, int]], num_teachers: int, seconds: float) -> None:
+    teachers = "the teacher has" if num_teachers == 1 else f"{num_teachers} teachers have"
+    train, unlabelled = counts[TRAIN], counts[UNLABELLED]
+    say(
+        STAGE,
+        f"{teachers} answered {train['answered']:,} of {train['rows']:,} train rows and "
+        f"{unlabelled['answered']:,} of {unlabelled['answered'] + unlabelled['left_out']:,} "
+        f"unlabelled ones ({seconds:.1f} s)",
+    )
+    if missing := train["rows"] - train["answered"]:
+        say(STAGE, f"{missing:,} train rows have no answer: they learn their label")
+    if left_out := unlabelled["left_out"]:
+        say(STAGE, f"{left_out:,} unlabelled rows have no answer: they are left out")

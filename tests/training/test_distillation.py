@@ -1,0 +1,328 @@
+"""A distilled network learns the answers of its teachers, and nothing of held-out rows."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_train import configure, start, wait_for_step
+
+from sentiflow.config import settings
+from sentiflow.data import answers, manifest
+from sentiflow.errors import JobError, UserError
+from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
+from sentiflow.training import distillation
+
+CLASSES = ("negative", "positive")
+TEXTS = ["good day", "bad morning", "zzz", "morning"]
+UNKNOWN = 2
+"""The text without a word that the packages of the tests know."""
+TRAIN = {
+    "model": {"cell": "gru", "hidden_size": 8, "bidirectional": False, "pooling": "last"},
+    "batching": {"global_batch_size": 128},
+    "pretrain": {"num_epochs": 0},
+    "num_epochs": 2,
+    "learning_rate": 0.01,
+}
+
+
+class TestSteps:
+    """The steps of a part, without Ray."""
+
+    @pytest.fixture
+    def parts(self, tmp_path):
+        """Write the same texts as train rows, unlabelled texts and test rows."""
+        row_id, label = pa.array([7, 3, 5, 9]), pa.array([1, 0, 1, 2], pa.int8())
+        ids = pa.array([[2, 5], [3, 4], [], [4]], pa.list_(pa.int32()))
+        encoded = {"row_id": row_id, "token_ids": ids, "length": pa.array([2, 2, 0, 1], pa.int32())}
+        back = np.array([3, 2, 1, 0])
+        tweets = pa.table({"row_id": row_id, "text": TEXTS, "label": label})
+        tables = {
+            "encoded/split=train": pa.table(encoded | {"label": label}),
+            "tweets/split=train": tweets.take(back),
+            "unlabelled": pa.table(encoded | {"text": TEXTS}),
+            "tweets/split=test": tweets,
+        }
+        for folder, table in tables.items():
+            (tmp_path / folder).mkdir(parents=True)
+            pq.write_table(table, tmp_path / folder / "part-00000.parquet")
+        files = [f"{folder}/part-00000.parquet" for folder in tables]
+        return distillation._list_parts(
+            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}
+        )
+
+    @pytest.fixture
+    def make_job(self, tmp_path):
+        def make(*models, tables=(), classes=CLASSES, positions=(0, 1, -1)):
+            named = tuple((uri, manifest.read(uri)["fingerprint"]) for uri in models)
+            return distillation.Job(
+                root=str(tmp_path / "taught"), classes=classes, positions=np.array(positions),
+                models=named, tables=tables, max_failed=0, on_gpu=False,
+            )  # fmt: skip
+
+        return make
+
+    def write(self, parts, job):
+        """Do all steps; return the rows by split, and the counts."""
+        found, counts = {}, {}
+        for number, part in enumerate(parts):
+            table = distillation.read_rows(part, positions=job.positions)
+            table = distillation.ask_teachers(table, job=job)
+            counts[part.split] = distillation.write_rows(table, number, parts=parts, job=job)
+            files = counts[part.split]["files"]
+            assert [item["path"] for item in files] == [part.name][: len(files)]
+            if files:
+                found[part.split] = pd.read_parquet(f"{job.root}/{part.name}").set_index("row_id")
+        return found, counts
+
+    def test_rows_learn_the_mean_of_the_teachers_that_answer(self, parts, make_job, make_package):
+        uris = make_package(), make_package(seed=1)
+        found, counts = self.write(parts, make_job(*uris))
+        texts = pa.array(TEXTS)
+        expected = np.mean([ModelPackage.load(u).score(texts).probabilities for u in uris], axis=0)
+        taught = found["train"]
+        assert taught.index.tolist() == [7, 3, 5], "row 9 has another class"
+        assert taught["label"].tolist() == [1, 0, 1]
+        np.testing.assert_allclose(np.stack(taught["teacher"][:2]), expected[:2], rtol=1e-5)
+        assert taught["teacher"][5].tolist() == [0, 1], "a row without an answer learns its label"
+        assert [list(ids) for ids in taught["token_ids"]] == [[2, 5], [3, 4], []]
+        further = found["unlabelled"]
+        assert further.index.tolist() == [-8, -4, -10], "a text without an answer is left out"
+        assert set(further["label"]) == {-1}
+        np.testing.assert_allclose(np.stack(further["teacher"]), expected[[0, 1, 3]], rtol=1e-5)
+        assert counts["train"]["answered"], counts["train"]["left_out"] == (2, 0)
+        assert (counts["unlabelled"]["rows"], counts["unlabelled"]["left_out"]) == (3, 1)
+
+    def test_held_out_rows_are_answered_and_hold_nothing_to_learn(
+        self, parts, make_job, make_package
+    ):
+        found, _ = self.write(parts, make_job(make_package()))
+        assert found["test"].columns.tolist() == ["teacher"]
+        assert found["test"].index.tolist() == [7, 3]
+        record = {"files": [{"path": part.name, "rows": 4} for part in parts]}
+        listed = distillation.list_files(record, "root")
+        assert [uri.split("/")[1] for uri in listed] == ["split=train", "split=unlabelled"]
+
+    def test_classes_are_matched_by_name(self, parts, make_job, make_package):
+        teacher = make_package(classes=("neutral", "positive", "negative"))
+        found, _ = self.write(parts, make_job(teacher))
+        scores = ModelPackage.load(teacher).score(pa.array(TEXTS[:2])).probabilities
+        chosen = scores[:, [2, 1]] / scores[:, [2, 1]].sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(np.stack(found["train"]["teacher"][:2]), chosen, rtol=1e-5)
+
+    def test_a_file_answers_by_text_or_by_row_beside_a_model(
+        self, parts, make_job, make_package, tmp_path
+    ):
+        columns = {"probability_negative": [0.1, 0.8], "probability_positive": [0.9, 0.2]}
+        by_text = pa.table({"text": ["ZZZ", "good day"], **columns})
+        by_row = pa.table({"row_id": [3, 7], "split": ["unlabelled", "train"], **columns})
+        tables = []
+        for name, table in (("text", by_text), ("row", by_row)):
+            pq.write_table(table, tmp_path / f"{name}.parquet")
+            files = answers.look_at([str(tmp_path / f"{name}.parquet")], CLASSES)
+            tables.append(str(tmp_path / f"{name}.arrow"))
+            answers.read(files, CLASSES).save(tables[-1])
+        teacher = make_package()
+        found, _ = self.write(parts, make_job(teacher, tables=tuple(tables)))
+        positive = ModelPackage.load(teacher).score(pa.array(TEXTS)).probabilities[:, 1]
+        taught = {split: found[split]["teacher"].str[1] for split in ("train", "unlabelled")}
+        np.testing.assert_allclose(taught["train"][7], (positive[0] + 0.2 + 0.2) / 3, rtol=1e-5)
+        np.testing.assert_allclose(taught["train"][[3, 5]], [positive[1], 0.9], rtol=1e-5)
+        np.testing.assert_allclose(taught["unlabelled"][-8], (positive[0] + 0.2) / 2, rtol=1e-5)
+        np.testing.assert_allclose(taught["unlabelled"][-4], (positive[1] + 0.9) / 2, rtol=1e-5)
+        np.testing.assert_allclose(taught["unlabelled"][-6], 0.9, rtol=1e-5)
+
+
+def test_the_teachers_of_a_training_without_any_leave_no_trace(finished_run):
+    record = manifest.read(str(finished_run / "run/trained"))
+    assert not [name for name in record["inputs"] if name.startswith("teacher")]
+    assert "distill" not in record["settings"]
+    assert "taught" not in record
+
+
+@pytest.fixture(scope="module")
+def data(finished_run):
+    return finished_run / "run/prepared"
+
+
+@pytest.fixture(scope="module")
+def teacher(finished_run):
+    return str(finished_run / "run")
+
+
+def write_student(folder, data, *teachers, **changes):
+    distill = {"teachers": list(teachers)} if teachers else {}
+    return configure(folder, data, **TRAIN | {"distill": distill} | changes)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory, data, teacher, resources):
+    """Train a student once."""
+    folder = tmp_path_factory.mktemp("student")
+    config = settings.load(write_student(folder, data, teacher))
+    (outcome,) = stages.run(config, ["train"])
+    return folder, config, outcome.record
+
+
+def list_times(folder):
+    taught = Path(folder, "run/trained/taught")
+    return {path: path.stat().st_mtime_ns for path in taught.rglob("*.parquet")}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+class TestStudent:
+    """Trainings on the synthetic corpus, with the model of the finished run as teacher."""
+
+    def test_every_train_row_is_taught_once(self, student, data):
+        folder, _, record = student
+        taught = pd.read_parquet(folder / "run/trained/taught", filters=[("split", "=", "train")])
+        train = pd.read_parquet(data / "encoded", filters=[("split", "=", "train")])
+        assert taught["row_id"].tolist() == train["row_id"].tolist()
+        counts = record["taught"]["counts"]["train"]
+        assert record["counts"]["rows"] == counts["rows"] == len(train)
+        assert record["inputs"]["teacher_1"].keys() == {"uri", "fingerprint", "training"}
+        package = manifest.read(str(folder / "run/trained/model"))
+        assert package["inputs"]["teacher_1"] == record["inputs"]["teacher_1"]
+        assert record["settings"]["distill"] == {"hard_weight": 0.0}
+
+    def test_a_student_agrees_more_with_its_teacher_than_one_on_labels(
+        self,
+        student,
+        tmp_path,
+        data,
+        teacher,
+    ):
+        (outcome,) = stages.run(settings.load(write_student(tmp_path, data)), ["train"])
+        assert "taught" not in outcome.record
+        texts = pd.read_parquet(data / "tweets", filters=[("split", "=", "test")])["text"]
+        uris = (
+            f"{teacher}/trained/model",
+            *(f"{f}/run/trained/model" for f in (student[0], tmp_path)),
+        )
+        packages = [ModelPackage.load(uri) for uri in uris]
+        of_teacher, of_student, of_other = (
+            p.score(pa.array(texts)).probabilities[:, 1] for p in packages
+        )
+        distances = [np.abs(of_teacher - own).mean() for own in (of_student, of_other)]
+        assert distances[0] < 0.9 * distances[1], distances
+
+    def test_another_teacher_is_another_training(self, student, data, make_package):
+        _, config, _ = student
+        distill = config.train.distill
+        more = distill.model_copy(update={"teachers": (*distill.teachers, make_package())})
+        train = config.train.model_copy(update={"distill": more})
+        with pytest.raises(UserError, match="another teacher_2"):
+            stages.run(config.model_copy(update={"train": train}), ["train"])
+        (outcome,) = stages.run(config, ["train"])
+        assert not outcome.ran
+
+    def test_a_killed_training_does_not_ask_its_teachers_again(
+        self,
+        tmp_path,
+        student,
+        data,
+        teacher,
+        said,
+    ):
+        config = write_student(tmp_path, data, teacher, checkpoints={"every_steps": 5})
+        with start(config) as process:
+            wait_for_step(tmp_path, 5, lambda: process.poll() is not None)
+            os.kill(process.pid, signal.SIGKILL)
+        times = list_times(tmp_path)
+        (outcome,) = stages.run(settings.load(config), ["train"])
+        assert "the teacher has answered" not in said.text
+        assert "resuming at step" in said.text
+        assert list_times(tmp_path) == times
+        expected = student[2]["history"]
+        for epoch, wanted in zip(outcome.record["history"], expected, strict=True):
+            assert epoch["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-6)
+
+    def test_a_part_is_asked_once_if_another_has_failed(
+        self,
+        tmp_path,
+        data,
+        teacher,
+        said,
+        resources,
+    ):
+        copy = tmp_path / "data"
+        shutil.copytree(data, copy)
+        last = sorted((copy / "tweets/split=test").glob("*.parquet"))[-1]
+        content = last.read_bytes()
+        last.write_bytes(b"x" * len(content))
+        config = settings.load(write_student(tmp_path, copy, teacher))
+        with pytest.raises((JobError, UserError)):
+            stages.run(config, ["train"])
+        last.write_bytes(content)
+        markers = list((tmp_path / "run/trained/taught/_work/receipts").glob("teach-*.json"))
+        assert markers
+        stages.run(config, ["train"])
+        assert f"resumes teach: {len(markers)} of " in said.text
+
+    def test_two_workers_make_the_steps_of_one(self, tmp_path, student, data, teacher):
+        config = write_student(tmp_path, data, teacher, num_workers=2)
+        (outcome,) = stages.run(settings.load(config), ["train"])
+        assert outcome.record["num_workers"] == 2
+        for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
+            assert epoch["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_file_teaches_what_a_model_teaches(tmp_path, student, data, finished_run):
+    """The predictions of the teacher, as a file with its answers by row, make the same student."""
+    config = write_student(tmp_path, data, finished_run / "run/scored")
+    (outcome,) = stages.run(settings.load(config), ["train"])
+    assert [item.keys() for item in outcome.record["inputs"]["teacher_1"]["files"]]
+    for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
+        assert epoch["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-5)
+
+
+def find_faults(tmp_path, data, *teachers, **changes):
+    config = settings.load(write_student(tmp_path, data, *teachers, **changes))
+    with pytest.raises(UserError) as raised:
+        stages.run(config, ["train"])
+    assert not (tmp_path / "run").exists(), "nothing was started"
+    return str(raised.value)
+
+
+def test_what_cannot_teach_is_refused_before_anything_starts(
+    tmp_path,
+    data,
+    make_package,
+):
+    other = make_package(classes=("negative", "neutral"))
+    line = find_faults(tmp_path, data, other)
+    assert "does not know the class positive: it has negative, neutral" in line
+    assert "no such" in find_faults(tmp_path, data, tmp_path / "a.parquet")
+    assert "neither a finished model nor a Parquet file" in find_faults(tmp_path, data, "a.csv")
+    (tmp_path / "empty").mkdir()
+    assert "no file matches" in find_faults(tmp_path, data, tmp_path / "empty")
+    pq.write_table(
+        pa.table({"text": ["a"], "probability_negative": [0.2], "probability_positive": [0.2]}),
+        tmp_path / "b.parquet",
+    )
+    line = find_faults(tmp_path, data, tmp_path / "b.parquet")
+    assert "b.parquet has probabilities in row 0 that sum to 0.4, not 1" in line
+    assert line.startswith("train.distill.teachers: ")
+    assert "\n" not in line
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_answers_to_other_texts_are_refused(tmp_path, data, resources):
+    pq.write_table(
+        pa.table({"text": ["a"], "probability_negative": [0.2], "probability_positive": [0.8]}),
+        tmp_path / "b.parquet",
+    )
+    config = settings.load(write_student(tmp_path, data, tmp_path / "b.parquet"))
+    with pytest.raises(UserError, match="no teacher has answered a row to learn"):
+        stages.run(config, ["train"])
+    assert not (tmp_path / "run/trained").exists()
