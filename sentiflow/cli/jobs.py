@@ -157,7 +157,7 @@ def _run(
     """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
     from sentiflow.pipeline import stages
 
-    verbs = stages.VERBS if verb == "run" else (cast("Verb", verb),)
+    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
         with (
             signals.handled(signal.SIGTERM, signals.end),

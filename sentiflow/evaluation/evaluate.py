@@ -101,7 +101,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
-    data = _collect(config, result, chosen, scored, trained, spec)
+    data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
     content = result.to_json()
     files = _render(data, content, model)
     for name, written in files.items():
@@ -114,7 +114,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     registered = None
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
-        _track_training(measured, recorder, own, spec, described.text)
+        if "members" not in model:
+            _track_training(measured, recorder, own, spec, described.text)
         registered = registration.register(
             described, config.name, scored, own, recorder, files[CARD]
         )
@@ -284,6 +285,9 @@ def _describe_lineage(
     origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
         origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
+    origins += [
+        ("averaged model", each["uri"], each["fingerprint"]) for each in model.get("members", ())
+    ]
     origins.append(("model", model["uri"], model["fingerprint"]))
     scored_input = spec.inputs["scored"]
     return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]

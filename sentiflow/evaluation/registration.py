@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.evaluation import lineage
@@ -14,9 +15,6 @@ from sentiflow.tracking import pages
 from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
-
-_MODEL = "model"
-"""Folder of the package in the output of a training."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,17 @@ def register(
     Returns:
         Name and version for the manifest, if the model was registered now.
     """
-    run_id = trained.get("mlflow_run_id", "")
+    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
+    package, run_id = model["uri"], recorder.run_id  # of an average, which has no own training
+    if "members" not in model:
+        package = join(model["training"]["uri"], MODEL)
+        run_id = trained.get("mlflow_run_id", "")
     if not run_id or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry  # a second to import
 
-    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
     try:
         if recorder.registers_model:
-            package = join(model["training"]["uri"], _MODEL)
             version = registry.register(package, name=name, tracking_uri=uri, run_id=run_id)
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")

@@ -14,7 +14,7 @@ import torch
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
 from sentiflow.errors import JobError
-from sentiflow.models.package import ModelPackage
+from sentiflow.models import average
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job
 
@@ -123,7 +123,7 @@ def _no_scores(classes: tuple[str, ...]) -> Scores:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> ModelPackage:
+def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> average.Model:
     """Load a model once for each worker process.
 
     Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
@@ -136,7 +136,7 @@ def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> ModelPackage:
             f"the model in {uri} has been replaced since the job began: run the command again"
         )
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    package = ModelPackage.load(uri).to(device)
+    package = average.load(uri).to(device)
     if manifest.require(uri, stage="model", setting="score.model_uri") != record:
         raise JobError(f"the model in {uri} was replaced while it was read: run the command again")
     return package
