@@ -12,8 +12,9 @@ from conftest import new_package
 from test_cli import invoke
 
 import sentiflow
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import average, average_files, package_files, vocabulary
+from sentiflow.models import average, average_files, package_files, transfer, vocabulary
 from sentiflow.models.average import Average
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
@@ -140,6 +141,9 @@ def test_an_average_is_no_member_of_another_and_no_network_to_start_from(package
         lambda: model_sources.describe([packages[0], saved], tracking=None),
         lambda: ModelPackage.load(saved, setting="train.init_from"),
         lambda: package_files.read_vectors(saved),
+        lambda: transfer.check(
+            model_sources.describe(saved, tracking=None), TrainSettings(), THREE
+        ),
     ):
         with pytest.raises(UserError, match=f"{saved} is an average of 3 models: name one of them"):
             refused()

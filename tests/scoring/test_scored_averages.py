@@ -133,6 +133,15 @@ def test_a_registered_average_comes_back_and_is_promoted_like_any_model(averaged
     named = ["score.model_uri=models:/test@champion", f"score.output_uri={folder}/by_name"]
     succeed("score", folder / "best.yaml", *named)
     assert_same(table(folder / "by_name"), table(folder / "run_best/scored"))
+    run_id = version.run_id
+    registry.register(models[0], name="one", tracking_uri=store, run_id=run_id)
+    named = [f"score.model_uri=[models:/one@candidate, {models[1]}]"]
+    succeed("score", folder / "best.yaml", *named, f"score.output_uri={folder}/downloaded")
+    assert_same(table(folder / "downloaded"), table(folder / "run_best/scored"))
+    both = [manifest.read(str(folder / name)) for name in ("downloaded", "run_best/scored")]
+    prints = {record["inputs"]["model"]["fingerprint"] for record in both}
+    assert len(prints) == 1
+    assert not (folder / "downloaded/_work").exists()
     mixed = f"score.model_uri=[models:/test@champion, {models[0]}]"
     refused = invoke("score", str(folder / "best.yaml"), mixed, f"score.output_uri={folder}/no")
     assert (refused.exit_code, "is an average of 2 models" in refused.output) == (2, True)
@@ -143,7 +152,8 @@ def test_an_average_is_compared_with_one_of_its_members(averaged):
     alone = [f"score.model_uri={models[0]}", f"score.output_uri={folder}/alone"]
     succeed("score", folder / "best.yaml", *alone)
     found = comparison.compare(str(folder / "alone"), str(folder / "run_best"), margin=0.5)
-    assert found.num_rows == 588
+    figures = manifest.read(str(folder / "run_best/report"))["figures"]
+    assert found.num_rows == figures["test"]["num_rows"]
     assert found.second.about.startswith("average of 2 models: ")
     assert "the settings are those of the first of the averaged models" in found.notes
     assert found.regression.not_asked == ""
