@@ -107,6 +107,6 @@ def load(uri: str, *, setting: str = "the model") -> Model:
     Raises:
         UserError: As :meth:`ModelPackage.load`.
     """
-    places = average_files.find_packages(uri, setting=setting)
+    places = average_files.list_packages(uri, setting=setting)
     packages = [ModelPackage.load(place, setting=setting) for place in places]
     return packages[0] if places == [uri] else Average.of(packages)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sentiflow.data import manifest, output_status, outputs
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.schema import BINARY
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
@@ -64,6 +64,9 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
         model: Their average, as :func:`describe` describes it.
         packages: Their directories, in the order of its members.
         to: The directory to write.
+
+    Raises:
+        JobError: A package was replaced since it was described.
     """
     assert model["settings"] is not None, "a package has settings"
     members = {
@@ -74,9 +77,12 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     output = outputs.Output(spec, output_status.find_status(spec), overwrite=True)
     output.begin()
     for number, package in enumerate(packages):
+        place, member = join(output.uri, MEMBERS, str(number)), model["members"][number]
         for name in (*package_files.FILES, manifest.MANIFEST):
-            content = filesystem.read_bytes(join(package, name))
-            filesystem.write_bytes(join(output.uri, MEMBERS, str(number), name), content)
+            filesystem.write_bytes(join(place, name), filesystem.read_bytes(join(package, name)))
+        record = manifest.require(place, stage="model", setting=member["uri"])
+        if record["fingerprint"] != member["fingerprint"]:
+            raise JobError(f"{member['uri']} was replaced since the job began: run again")
     return output.publish(
         counts={"models": len(packages)},
         files=outputs.list_files(output.uri, MEMBERS),
@@ -95,8 +101,8 @@ def list_names(record: Manifest) -> list[str]:
     return [join(folder, name) for folder in folders for name in names]
 
 
-def find_packages(uri: str, *, setting: str = "the model") -> list[str]:
-    """Find the packages of a model: the directory itself, or those that an average holds.
+def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
+    """List the packages of a model: the directory itself, or those that an average holds.
 
     Args:
         uri: The directory.
@@ -122,7 +128,8 @@ def find_packages(uri: str, *, setting: str = "the model") -> list[str]:
 def _list_folders(record: Manifest) -> list[str]:
     """List the folders of an average's packages; none for a single package."""
     members = record["settings"].get(MEMBERS)
-    return [join(MEMBERS, str(n)) for n in range(len(members))] if members else []
+    number = len(members) if isinstance(members, list) else 0
+    return [join(MEMBERS, str(n)) for n in range(number)]
 
 
 def _classes_of(model: ModelInput) -> tuple[str, ...]:

@@ -163,8 +163,8 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "settings": record["settings"],
         "training": record["inputs"].get("training"),
     }
-    if "members" in record["inputs"]:
-        known["members"] = record["inputs"]["members"]["models"]
+    if members := record["inputs"].get("members", {}).get("models"):
+        known["members"] = members
     return known
 
 

@@ -78,7 +78,7 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
         JobError: MLflow refuses.
         UnavailableError: The store does not answer; the next call finds what was done.
     """
-    for place in average_files.find_packages(package_uri):
+    for place in average_files.list_packages(package_uri):
         package_files.read(place)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"

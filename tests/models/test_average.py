@@ -13,7 +13,7 @@ from test_cli import invoke
 
 import sentiflow
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.models import average, average_files, package_files, transfer, vocabulary
 from sentiflow.models.average import Average
 from sentiflow.models.package import ModelPackage
@@ -166,6 +166,15 @@ def test_an_average_whose_members_were_changed_is_refused(packages, saved, damag
         path.write_text(json.dumps(record))
     with pytest.raises(UserError):
         average.load(saved)
+
+
+def test_a_member_that_is_replaced_before_it_is_copied_is_not_averaged(packages, tmp_path):
+    copy = shutil.copytree(packages[0], tmp_path / "copy")
+    model = model_sources.describe([packages[2], str(copy)], tracking=None)
+    shutil.rmtree(copy)
+    shutil.copytree(packages[1], copy)
+    with pytest.raises(JobError, match="copy was replaced since the job began"):
+        average_files.save(model, [packages[2], str(copy)], to=str(tmp_path / "average"))
 
 
 def test_an_average_moves_to_a_device_whole(packages):
