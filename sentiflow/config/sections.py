@@ -358,3 +358,9 @@ class Config(Settings):
     promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def trains(self) -> bool:
+        """Whether a whole run trains: an average of other models needs no training."""
+        own, uris = f"{self.train.output_uri}/", self.score.model_uris
+        return len(uris) < 2 or any(f"{uri}/".startswith(own) for uri in uris)

@@ -62,11 +62,8 @@ _DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
 
 
 def whole_run(config: Config) -> tuple[Verb, ...]:
-    """List the stages of a whole run: without a training, if others are averaged to score with."""
-    own, uris = f"{config.train.output_uri}/", config.score.model_uris
-    if len(uris) == 1 or any(f"{uri}/".startswith(own) for uri in uris):
-        return VERBS
-    return tuple(verb for verb in VERBS if verb != "train")
+    """List the stages of a whole run."""
+    return VERBS if config.trains else tuple(verb for verb in VERBS if verb != "train")
 
 
 @dataclass(frozen=True)
