@@ -1,7 +1,7 @@
 """The section ``train`` of the settings."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -41,6 +41,15 @@ class PretrainSettings(Settings):
     patience: int | None = Field(default=None, ge=1)
     """Stop pretraining after this number of epochs without a lower validation loss, and keep the
     weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
+
+
+class RefitSettings(Settings):
+    """A finished training that is repeated on all labelled rows."""
+
+    of: str = Field(min_length=1)
+    """Run to repeat on the rows of all splits, with its settings and the number of epochs that it
+    kept: its ``output_uri``, its model package, or ``models:/…``. Workers, checkpoints and
+    locations are those of the config; any other setting of ``train`` must be as in the run."""
 
 
 class CheckpointSettings(Settings):
@@ -90,6 +99,13 @@ ClassWeight = Annotated[float, Field(gt=0)]
 
 class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
+
+    NOT_DECISIVE: ClassVar = (
+        *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
+        *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
+        *("init_from", "refit"),
+    )
+    """Settings that do not change the model, and those that name inputs."""
 
     prepared_uri: str = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
@@ -153,6 +169,11 @@ class TrainSettings(Settings):
     random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
+    refit: RefitSettings | None = None
+
+    def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:
+        """Return the settings that decide the model, or those of them that a config names."""
+        return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
 
     @model_validator(mode="after")
     def _check_shards(self) -> "TrainSettings":

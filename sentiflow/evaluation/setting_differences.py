@@ -47,7 +47,7 @@ def compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] |
 def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
     """List by key the settings of a stage that differ, and inputs of different content."""
     one, other = (flatten({stage: record["settings"]}) for record in (first, second))
-    for name in ("init_from", "csv"):
+    for name in ("init_from", "refit", "csv"):
         inputs = [record["inputs"].get(name) for record in (first, second)]
         if len({item and item["fingerprint"] for item in inputs}) > 1:
             one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)

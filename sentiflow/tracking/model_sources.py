@@ -5,9 +5,11 @@ from typing import Any
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, names_model
+from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.tracking.provenance import FOLDERS
 
 SETTING = "score.model_uri"
+REPORT = FOLDERS[3]
 
 
 def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> ModelInput:
@@ -40,7 +42,7 @@ def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str
 
 def to_input(uri: str, record: Manifest) -> ModelInput:
     """Describe a model as an input of a stage, given the manifest of its package."""
-    return {
+    described: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
         "reference": record.get("reference"),
@@ -48,6 +50,39 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "settings": record["settings"],
         "training": record["inputs"].get("training"),
     }
+    if "refit" in record:
+        described["refit"] = record["refit"]
+    return described
+
+
+def find_evaluation(model: ModelInput, uri: str) -> tuple[str, Manifest] | None:
+    """Find the evaluation of a model in the run that trained it: its location and its manifest.
+
+    Args:
+        model: The model.
+        uri: Where it was found: a directory of the run, or a name in MLflow.
+    """
+    training = model["training"]
+    inside = (training["uri"] if training else "") if names_model(uri) else uri
+    above = [inside.rsplit("/", level)[0] for level in range(3)]
+    for place in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
+        record = manifest.read(place)
+        is_evaluation = record is not None and record["stage"] == "evaluate"
+        if record and is_evaluation and record.get("model_fingerprint") == model["fingerprint"]:
+            return place, record
+    return None
+
+
+def find_test_metrics(model: ModelInput, uri: str) -> dict[str, float]:
+    """Return the metrics of a model on the test rows of its data; none if it was not evaluated.
+
+    Args:
+        model: The model.
+        uri: As :func:`find_evaluation` takes it.
+    """
+    found = find_evaluation(model, uri)
+    run = found[1].get("run") if found else None
+    return dict(run["training"]["metrics"]) if run and "training" in run else {}
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:

@@ -18,12 +18,13 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources
+from sentiflow.tracking import model_sources, refits
 from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
@@ -40,46 +41,66 @@ FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
-_NOT_DECISIVE = {
-    *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
-    *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-}
-
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a training.
 
     Raises:
-        UserError: The prepared data, or the model to start from, are missing or incomplete, or the
-            data have no row of a class to learn.
+        UserError: The prepared data, the model to start from, or the run to repeat are missing or
+            incomplete, or the data have no row of a class to learn, or none that ``patience``
+            needs.
     """
-    settings = config.train
+    repeated = refits.find(config)
+    settings = repeated.settings if repeated else config.train
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
     learned = classes.choose(record, settings)
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
+    if not repeated:
+        _check_patience(settings, record, learned)
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
-        first = _describe_first(config)
+        first = _describe_first(settings, config)
         transfer.check(first, settings, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    if repeated:
+        repeated.check_first(inputs.get("init_from"))
+        inputs["refit"] = repeated.input
+    return OutputSpec(STAGE, settings.output_uri, settings.dump_decisive(), inputs, owns=OWNS)
 
 
-def _describe_first(config: Config) -> ModelInput:
+def _check_patience(
+    settings: TrainSettings, prepared: Manifest, learned: classes.LearnedClasses
+) -> None:
+    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
+
+    Raises:
+        UserError: There are none.
+    """
+    sections = {"pretrain": settings.pretrain, "selection": settings.selection}
+    named = [f"train.{name}.patience" for name, section in sections.items() if section.patience]
+    if named and not classes.count_rows(prepared, "validation", learned.names):
+        raise UserError(
+            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
+            "stop by",
+            hint="set prepare.split.validation_fraction, or leave patience out (null)",
+        )
+
+
+def _describe_first(settings: TrainSettings, config: Config) -> ModelInput:
     """Describe the model that ``train.init_from`` names."""
     return model_sources.describe(
-        config.train.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+        settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
 
 
-def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
+def _fetch_first(
+    settings: TrainSettings, config: Config, output: Output, learned: classes.LearnedClasses
+) -> TrainSettings:
     """Return the settings with a directory of the first model; say what of it starts anew."""
-    settings = config.train
     if settings.init_from is None:
         return settings
-    first = _describe_first(config)
+    first = _describe_first(settings, config)
     say(STAGE, f"starting from {as_typed(first['uri'])}")
     for note in transfer.check(first, settings, learned.names):
         say(STAGE, note)
@@ -100,50 +121,61 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     from sentiflow.training import checkpoints, task, workers
 
     began = time.monotonic()
-    spec, uri = output.spec, config.train.prepared_uri
+    spec, repeated = output.spec, refits.find(config)
+    settings = repeated.settings if repeated else config.train
+    splits = SPLITS if repeated else SPLITS[:1]
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
-    record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, config.train)
-    num_workers, why = worker_count.choose(config.train, record, learned, resources)
+    record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, settings, splits)
+    num_workers, why = worker_count.choose(settings, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
-    cpus = config.train.cpus_per_worker
-    gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
+    cpus = settings.cpus_per_worker
+    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
     output.begin()
     job = task.TrainJob(
-        settings=_fetch_first(config, output, learned),
+        settings=_fetch_first(settings, config, output, learned),
         root=output.uri,
         claim=output.claim,
         prepared=record,
         lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
+        splits=splits,
+        refit=repeated,
     )
     num_rows = int(learned.counts.sum())
     say(
         STAGE,
-        f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
+        f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
+    if repeated:
+        say(STAGE, repeated.describe(num_rows))
     if why:
         say(STAGE, why)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
+    total = num_rows * sum(job.num_epochs.values())
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
-            progress, recorder, config.train, num_workers, num_classes=len(learned.names)
+            progress,
+            recorder,
+            settings,
+            num_workers,
+            num_epochs=job.num_epochs,
+            num_classes=len(learned.names),
         )
         report = workers.train(
             task.run,
             job,
             num_workers=num_workers,
-            min_workers=config.train.min_workers,
+            min_workers=settings.min_workers,
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
             gpus_per_worker=gpus,
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
-            max_failures=config.train.max_failures,
+            max_failures=settings.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )
@@ -154,16 +186,27 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    registered = _register(config, output, recorder)
+    note = repeated.describe(num_rows) if repeated else ""
+    registered = _register(config, output, recorder, note)
     seconds = time.monotonic() - began
     return _publish(output, job, report, recorder, callback.num_workers, seconds, registered)
 
 
-def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str, Any] | None:
+def _register(
+    config: Config, output: Output, recorder: "Recorder", note: str
+) -> dict[str, Any] | None:
     """Register the package as candidate, if there is a run to register it from.
 
     Where the store is unavailable, that is done later from the manifest.
+
+    Args:
+        config: Its ``name`` is that of the registered model.
+        output: The output of the training.
+        recorder: Its run.
+        note: Description of a model that no evaluation will describe.
     """
+    if note:
+        recorder.set_note(note)
     if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
@@ -175,6 +218,14 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
         )
+        if note:
+            registry.describe(
+                config.name,
+                manifest.require(join(output.uri, MODEL), stage="model", setting="")["fingerprint"],
+                text=note,
+                tags={},
+                tracking_uri=recorder.tracking_uri,
+            )
     except UnavailableError as error:
         recorder.note_unavailable(error)
         return None
@@ -200,13 +251,16 @@ def _publish(
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     if package["calibration"]:
         metrics["train/temperature"] = package["calibration"]["temperature"]
+    refit = {"refit": job.refit.record} if job.refit else {}
+    if job.refit:
+        metrics |= {f"refit_of/{name}": value for name, value in job.refit.metrics.items()}
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
     filesystem.write_bytes(join(output.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
     return output.publish(
         counts={
-            "rows": int(classes.choose(job.prepared, job.settings).counts.sum()),
+            "rows": int(classes.choose(job.prepared, job.settings, job.splits).counts.sum()),
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
@@ -226,6 +280,7 @@ def _publish(
         num_workers=num_workers,
         device=report.device,
         precision=report.precision,
+        **refit,
     )  # fmt: skip
 
 
