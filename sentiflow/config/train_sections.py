@@ -47,9 +47,10 @@ class RefitSettings(Settings):
     """A finished training that is repeated on all labelled rows."""
 
     of: str = Field(min_length=1)
-    """Run to repeat on the rows of all splits, with its settings and the number of epochs that it
-    kept: its ``output_uri``, its model package, or ``models:/…``. Workers, checkpoints and
-    locations are those of the config; any other setting of ``train`` must be as in the run."""
+    """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
+    model package, or ``models:/…``. The refit takes its settings and the number of epochs that it
+    kept; of the config's own only workers, checkpoints and locations count. Others that differ are
+    refused."""
 
 
 class CheckpointSettings(Settings):

@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
@@ -68,7 +70,7 @@ class Refit:
         if self.num_pretraining_epochs:
             epochs = f"{self.num_pretraining_epochs} of pretraining and {epochs}"
         return (
-            f"refit of {name_run(self.record)}: its settings, {epochs}, all {num_rows:,} labelled "
+            f"Refit of {name_run(self.record)}: its settings, {epochs}, all {num_rows:,} labelled "
             "rows, validation and test rows too; no held-out figure belongs to these weights; "
             f"{describe_figures(self.record)}"
         )
@@ -95,10 +97,11 @@ def find(config: Config) -> Refit | None:
     if "refit" in package:
         repeated = package["refit"]["of"]["uri"]
         raise UserError(
-            f"{SETTING}: {as_typed(of)} is a refit", hint=f"repeat {as_typed(repeated)}"
+            f"{SETTING}: {as_typed(of)} is a refit",
+            hint=f"name the run that it repeats, {as_typed(repeated)}",
         )
     training = _find_training(uri, package, config)
-    known = TrainSettings.model_validate(training["settings"])
+    known = _read_settings(training, of)
     _check_settings(config.train, known, of)
     first = training["inputs"].get("init_from")
     own = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE}
@@ -112,7 +115,7 @@ def find(config: Config) -> Refit | None:
         first=first,
         num_epochs=training["chosen_epoch"],
         num_pretraining_epochs=_count_pretraining(training, known),
-        metrics=package["metrics"] | model_sources.find_test_metrics(model, uri),
+        metrics=package.get("metrics", {}) | model_sources.find_test_metrics(model, uri),
     )
 
 
@@ -137,6 +140,21 @@ def _find_training(uri: str, package: Manifest, config: Config) -> Manifest:
         f"{SETTING}: the training of {as_typed(uri)} is gone or was redone",
         hint="a refit needs its manifest: name a run whose directory is whole",
     )
+
+
+def _read_settings(training: Manifest, of: str) -> TrainSettings:
+    """Read the settings of a training.
+
+    Raises:
+        UserError: It has some that this version does not know.
+    """
+    try:
+        return TrainSettings.model_validate(training["settings"])
+    except ValidationError as error:
+        raise UserError(
+            f"{SETTING}: {as_typed(of)} was trained by another version of sentiflow",
+            hint="train it again, or repeat it with that version",
+        ) from error
 
 
 def _check_settings(given: TrainSettings, known: TrainSettings, of: str) -> None:
@@ -186,7 +204,7 @@ def _find_prepared(training: Manifest, config: Config) -> str:
 
 def _count_pretraining(training: Manifest, settings: TrainSettings) -> int:
     """Count the epochs of pretraining up to the one whose weights were kept."""
-    losses = [epoch["validation_loss"] for epoch in training["pretraining"]]
+    losses = [epoch["validation_loss"] for epoch in training.get("pretraining", [])]
     if settings.pretrain.patience and losses:
         return 1 + losses.index(min(losses))
     return len(losses)

@@ -145,15 +145,14 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         refit=repeated,
     )
     num_rows = int(learned.counts.sum())
+    note = repeated.describe(num_rows) if repeated else ""
     say(
         STAGE,
         f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
-    if repeated:
-        say(STAGE, repeated.describe(num_rows))
-    if why:
-        say(STAGE, why)
+    for line in filter(None, [note, why]):
+        say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
     total = num_rows * sum(job.num_epochs.values())
@@ -186,7 +185,6 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    note = repeated.describe(num_rows) if repeated else ""
     registered = _register(config, output, recorder, note)
     seconds = time.monotonic() - began
     return _publish(output, job, report, recorder, callback.num_workers, seconds, registered)
@@ -223,7 +221,7 @@ def _register(
                 config.name,
                 manifest.require(join(output.uri, MODEL), stage="model", setting="")["fingerprint"],
                 text=note,
-                tags={},
+                tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
                 tracking_uri=recorder.tracking_uri,
             )
     except UnavailableError as error:

@@ -71,14 +71,14 @@ def save(
     )
     package = ModelPackage(network.eval(), words, settings)
     if refit is not None:
-        of_run = refit.package
-        fitted = {"temperature": of_run["settings"]["temperature"]}
+        fitted = {"temperature": refit.package["settings"]["temperature"]}
         package = replace(package, settings=settings.model_copy(update=fitted))
+        profile = refit.package.get("reference")
         return package.save(
             uri,
             lineage=lineage,
-            reference=Profile.from_json(of_run["reference"]) if of_run["reference"] else None,
-            calibration=of_run["calibration"],
+            reference=Profile.from_json(profile) if profile else None,
+            calibration=refit.package.get("calibration"),
             refit=refit.record,
         )
     known = {
