@@ -64,7 +64,7 @@ def test_the_minimal_config_takes_all_from_the_run(run, tmp_path):
     raw = yaml.safe_load((run / "config.yaml").read_text())
     raw |= {"train": {"refit": {"of": f"{run}/run"}}, "output_uri": str(tmp_path / "other")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
-    config = refits.apply(load(tmp_path))
+    config = refits.apply(load(tmp_path))[0]
     assert config.train.num_epochs == 6
     assert config.train.prepared_uri == f"{run}/run/prepared"
     assert config.train.output_uri == f"{tmp_path}/other/refit/trained"

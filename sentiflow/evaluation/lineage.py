@@ -216,8 +216,9 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     prepared = manifest.read_input(training["inputs"], "prepared")
     corpus, uri, folders = scored["inputs"]["corpus"], named["uri"], folders_of(training)
     if named["fingerprint"] == corpus["fingerprint"]:
-        is_known = folders == _DECISIVE  # predictions know the splits
-        return _read_row_ids(prepared, uri, folders) if prepared else [] if is_known else None
+        if prepared:
+            return _read_row_ids(prepared, uri, folders)
+        return None if "refit" in training else []  # predictions know the splits
     files = input_files_of(scored)
     if files is None or not prepared:
         return None

@@ -164,7 +164,7 @@ def _apply_refit(config: Config) -> Config:
         return config
     from sentiflow.tracking import refits
 
-    return refits.apply(config)
+    return refits.apply(config)[0]
 
 
 def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:

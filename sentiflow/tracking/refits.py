@@ -76,10 +76,14 @@ class Refit:
         )
 
 
-def apply(config: Config) -> Config:
-    """Replace the settings of ``train`` by those of the run to repeat; see :func:`find`."""
+def apply(config: Config) -> tuple[Config, Refit | None]:
+    """Find the run to repeat, and replace the settings of ``train`` by its own; see :func:`find`.
+
+    Returns:
+        The config, the same without ``train.refit``; what is taken from the run.
+    """
     found = find(config)
-    return config.model_copy(update={"train": found.settings}) if found else config
+    return (config.model_copy(update={"train": found.settings}) if found else config), found
 
 
 def find(config: Config) -> Refit | None:
@@ -204,10 +208,9 @@ def _find_prepared(training: Manifest, config: Config) -> str:
 
 def _count_pretraining(training: Manifest, settings: TrainSettings) -> int:
     """Count the epochs of pretraining up to the one whose weights were kept."""
-    losses = [epoch["validation_loss"] for epoch in training.get("pretraining", [])]
-    if settings.pretrain.patience and losses:
-        return 1 + losses.index(min(losses))
-    return len(losses)
+    epochs = training.get("pretraining", [])
+    known = [(e["validation_loss"], e["epoch"]) for e in epochs if e["validation_loss"] is not None]
+    return min(known)[1] if settings.pretrain.patience and known else len(epochs)
 
 
 def describe(record: RefitRecord) -> str:

@@ -50,8 +50,8 @@ def describe_output(config: Config) -> OutputSpec:
             incomplete, or the data have no row of a class to learn, or none that ``patience``
             needs.
     """
-    repeated = refits.find(config)
-    settings = repeated.settings if repeated else config.train
+    config, repeated = refits.apply(config)
+    settings = config.train
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
@@ -60,7 +60,7 @@ def describe_output(config: Config) -> OutputSpec:
         _check_patience(settings, record, learned)
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
-        first = _describe_first(settings, config)
+        first = _describe_first(config)
         transfer.check(first, settings, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     if repeated:
@@ -87,20 +87,19 @@ def _check_patience(
         )
 
 
-def _describe_first(settings: TrainSettings, config: Config) -> ModelInput:
+def _describe_first(config: Config) -> ModelInput:
     """Describe the model that ``train.init_from`` names."""
     return model_sources.describe(
-        settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+        config.train.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
 
 
-def _fetch_first(
-    settings: TrainSettings, config: Config, output: Output, learned: classes.LearnedClasses
-) -> TrainSettings:
+def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
     """Return the settings with a directory of the first model; say what of it starts anew."""
+    settings = config.train
     if settings.init_from is None:
         return settings
-    first = _describe_first(settings, config)
+    first = _describe_first(config)
     say(STAGE, f"starting from {as_typed(first['uri'])}")
     for note in transfer.check(first, settings, learned.names):
         say(STAGE, note)
@@ -121,20 +120,20 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     from sentiflow.training import checkpoints, task, workers
 
     began = time.monotonic()
-    spec, repeated = output.spec, refits.find(config)
-    settings = repeated.settings if repeated else config.train
+    config, repeated = refits.apply(config)
     splits = SPLITS if repeated else SPLITS[:1]
+    spec, uri = output.spec, config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
-    record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, settings, splits)
-    num_workers, why = worker_count.choose(settings, record, learned, resources)
+    record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, config.train, splits)
+    num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
-    cpus = settings.cpus_per_worker
-    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
+    cpus = config.train.cpus_per_worker
+    gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     output.begin()
     job = task.TrainJob(
-        settings=_fetch_first(settings, config, output, learned),
+        settings=_fetch_first(config, output, learned),
         root=output.uri,
         claim=output.claim,
         prepared=record,
@@ -148,7 +147,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     note = repeated.describe(num_rows) if repeated else ""
     say(
         STAGE,
-        f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
+        f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
     for line in filter(None, [note, why]):
@@ -160,7 +159,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         callback = TrainCallback(
             progress,
             recorder,
-            settings,
+            config.train,
             num_workers,
             num_epochs=job.num_epochs,
             num_classes=len(learned.names),
@@ -169,12 +168,12 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
             task.run,
             job,
             num_workers=num_workers,
-            min_workers=settings.min_workers,
+            min_workers=config.train.min_workers,
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
             gpus_per_worker=gpus,
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
-            max_failures=settings.max_failures,
+            max_failures=config.train.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )

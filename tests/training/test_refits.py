@@ -93,7 +93,10 @@ def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
 def test_both_phases_end_where_those_of_the_run_did(make_refit):
     job = make_refit("refit", num_pretraining_epochs=3)
     assert job.num_epochs == {PRETRAIN: 3, TRAIN: 2}
-    losses = [{"validation_loss": loss} for loss in (0.5, 0.2, 0.3, 0.4)]
+    losses = [
+        {"epoch": n, "validation_loss": loss}
+        for n, loss in enumerate((0.5, 0.2, 0.3, 0.4), start=1)
+    ]
     for patience, kept in ((2, 2), (None, 4)):
         pretrain = job.settings.pretrain.model_copy(update={"patience": patience})
         own = job.settings.model_copy(update={"pretrain": pretrain})
