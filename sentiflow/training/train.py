@@ -117,7 +117,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
-    from sentiflow.training import checkpoints, task, workers
+    from sentiflow.training import task
 
     began = time.monotonic()
     config, repeated = refits.apply(config)
@@ -154,7 +154,31 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    total = num_rows * sum(job.num_epochs.values())
+    report, num_workers = _train(config, output, recorder, job, learned, resources, num_workers)
+    registered = _register(config, output, recorder, note)
+    seconds = time.monotonic() - began
+    return _publish(output, job, report, recorder, num_workers, seconds, registered)
+
+
+def _train(
+    config: Config,
+    output: Output,
+    recorder: "Recorder",
+    job: "TrainJob",
+    learned: classes.LearnedClasses,
+    resources: Resources,
+    num_workers: int,
+) -> tuple[TrainReport, int]:
+    """Let workers train, and show how far they are; return the number that has trained, too.
+
+    Raises:
+        UserError: The data cannot be trained on; an output without a checkpoint is removed.
+        JobError: A loss is not finite, or workers died too often.
+    """
+    from sentiflow.training import checkpoints, task, workers
+
+    cpus = config.train.cpus_per_worker
+    total = int(learned.counts.sum()) * sum(job.num_epochs.values())
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress,
@@ -170,7 +194,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
             num_workers=num_workers,
             min_workers=config.train.min_workers,
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
-            gpus_per_worker=gpus,
+            gpus_per_worker=resources.gpus_per_train_worker(config.train.gpus_per_worker),
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
@@ -184,9 +208,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    registered = _register(config, output, recorder, note)
-    seconds = time.monotonic() - began
-    return _publish(output, job, report, recorder, callback.num_workers, seconds, registered)
+    return report, callback.num_workers
 
 
 def _register(

@@ -71,16 +71,7 @@ def save(
     )
     package = ModelPackage(network.eval(), words, settings)
     if refit is not None:
-        fitted = {"temperature": refit.package["settings"]["temperature"]}
-        package = replace(package, settings=settings.model_copy(update=fitted))
-        profile = refit.package.get("reference")
-        return package.save(
-            uri,
-            lineage=lineage,
-            reference=Profile.from_json(profile) if profile else None,
-            calibration=refit.package.get("calibration"),
-            refit=refit.record,
-        )
+        return _save_refit(package, uri, refit, lineage)
     known = {
         name: value
         for name, value in epoch.to_metrics().items()
@@ -101,6 +92,22 @@ def save(
         package = replace(package, settings=settings.model_copy(update=fitted))
     return package.save(
         uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=calibration
+    )
+
+
+def _save_refit(
+    package: ModelPackage, uri: str, refit: Refit, lineage: dict[str, Input]
+) -> Manifest:
+    """Publish a package with temperature, calibration and profile of the run that it repeats."""
+    of_run = refit.package
+    fitted = {"temperature": of_run["settings"]["temperature"]}
+    profile = of_run.get("reference")
+    return replace(package, settings=package.settings.model_copy(update=fitted)).save(
+        uri,
+        lineage=lineage,
+        reference=Profile.from_json(profile) if profile else None,
+        calibration=of_run.get("calibration"),
+        refit=refit.record,
     )
 
 
