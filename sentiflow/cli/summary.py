@@ -29,14 +29,23 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
-        records: Manifests of all jobs of the run.
+        records: Manifests of all jobs of the run; of a refit there is no evaluation.
         uris: Directories by job.
     """
-    counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]
+    table = _table("left", "right", "left")
+    _add_counts(table, records["prepare"]["counts"], uris["prepare"])
+    if "evaluate" in records:
+        _add_evaluation(table, records["evaluate"])
+    for verb, (rows, seconds) in _speeds(records).items():
+        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
+    return table
+
+
+def _add_evaluation(table: Table, record: Manifest) -> None:
+    """Add what the model reached on the headline split."""
+    figures = record["figures"]
     split = headline_split(list(figures))
     metrics = figures[split]
-    table = _table("left", "right", "left")
-    _add_counts(table, counts, uris["prepare"])
     table.add_row(
         f"{split} accuracy",
         f"{metrics['accuracy']:.1%}",
@@ -49,16 +58,13 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
         absent = ", ".join(name for name in f1 if f1[name] is None)
         text += f"; neither labelled nor predicted: {absent}" if absent else ""
         table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", text)
-    for number, meaning, _ in records["evaluate"]["conclusions"]:
+    for number, meaning, _ in record["conclusions"]:
         if meaning.startswith(_OF_TFIDF):
             table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
         if meaning.startswith(AGREES):
             table.add_row("as the teacher", number, meaning.partition(": ")[2])
         if meaning.startswith(FOUND):
             table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
-    for verb, (rows, seconds) in _speeds(records).items():
-        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
-    return table
 
 
 def of_preparation(record: Manifest, uri: str) -> Table:
@@ -113,8 +119,11 @@ def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) 
     model = f"{uris.get('train', uris['score'])}/model"
     predict = shlex.join([_program("sentiflow"), "predict", model])
     promote = shlex.join([_program("sentiflow"), "promote", str(config)])
+    card = shlex.join([_program("sentiflow"), "card", uris["train"]])
     return [
-        f"open the report     {uris['evaluate']}/report.html",
+        f"open the report     {uris['evaluate']}/report.html"
+        if "evaluate" in uris
+        else f"write its card      {card}",
         f"compare runs        {open_runs(store, page, str(config))}",
         f"make it champion    {promote}",
         f'score a text        {predict} "what a lovely day"',
@@ -174,7 +183,9 @@ def _speeds(records: Records) -> dict[str, tuple[int, float]]:
     rows = {"prepare": counts["prepare"]["rows_read"]}
     if "train" in counts:  # an average is of models that were there
         rows["train"] = counts["train"]["epochs"] * counts["train"]["rows"]
-    rows |= {"score": counts["score"]["accepted"], "evaluate": counts["evaluate"]["rows"]}
+    rows["score"] = counts["score"]["accepted"]
+    if "evaluate" in counts:
+        rows["evaluate"] = counts["evaluate"]["rows"]
     return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
 
 

@@ -381,7 +381,8 @@ class TrackingSettings(Settings):
     """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
     register_model: Literal["auto"] | bool = "auto"
     """Register models under ``name``, with the alias candidate. ``auto``: the model of a
-    ``sentiflow run``, when it is evaluated. true: each training, except the trials of a sweep."""
+    ``sentiflow run``, when it is evaluated, and each refit. true: each training, except the trials
+    of a sweep."""
 
 
 class ClusterSettings(Settings):

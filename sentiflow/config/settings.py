@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
 from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import RefitSettings
 from sentiflow.config.types import Settings, check_models
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
@@ -21,6 +22,8 @@ from sentiflow.storage.uris import (
     names_vectors,
 )
 
+REFIT = "refit"
+"""Folder of a refit in the directory of the config's run: a run of its own, on the same data."""
 _MAX_FAULTS = 20
 """Errors that are named; the others are counted."""
 
@@ -181,8 +184,9 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
     root = absolute_uri(config.output_uri, base=base)
     prepared = at(config.prepare.output_uri, join(root, "prepared"))
-    trained = at(config.train.output_uri, join(root, "trained"))
-    scored = at(config.score.output_uri, join(root, "scored"))
+    below = join(root, REFIT) if config.train.refit else root
+    trained = at(config.train.output_uri, join(below, "trained"))
+    scored = at(config.score.output_uri, join(below, "scored"))
     words, unlabelled = config.prepare.vocabulary, config.prepare.unlabelled
     distill = config.train.distill
     teachers = tuple(absolute_uri(uri, base=base) for uri in distill.teachers)
@@ -203,6 +207,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "output_uri": trained,
             "init_from": at(config.train.init_from or "", "") or None,
             "distill": distill.model_copy(update={"teachers": teachers}),
+            "refit": config.train.refit
+            and RefitSettings(of=absolute_uri(config.train.refit.of, base=base)),
         },
         "score": {
             "corpus": tuple(
@@ -216,7 +222,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         },
         "evaluate": {
             "scored_uri": at(config.evaluate.scored_uri, scored),
-            "output_uri": at(config.evaluate.output_uri, join(root, "report")),
+            "output_uri": at(config.evaluate.output_uri, join(below, "report")),
         },
         "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }
@@ -239,7 +245,7 @@ def _resolve_models(uris: str | tuple[str, ...] | None, base: str | None) -> Any
 
 _LOCATIONS = re.compile(
     r"(_uri|^prepare\.csv|^prepare\.unlabelled\.files|^prepare\.vocabulary\.vectors|"
-    r"^train\.init_from|^train\.distill\.teachers|^score\.corpus)$"
+    r"^train\.init_from|^train\.distill\.teachers|^train\.refit\.of|^score\.corpus)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""

@@ -1,7 +1,7 @@
 """The section ``train`` of the settings."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -56,6 +56,16 @@ class DistillSettings(Settings):
     1: the label alone."""
 
 
+class RefitSettings(Settings):
+    """A finished training that is repeated on all labelled rows."""
+
+    of: str = Field(min_length=1)
+    """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
+    model package, or ``models:/…``. The refit takes its settings and the number of epochs that it
+    kept; of the config's own only workers, checkpoints and locations count. Others that differ are
+    refused."""
+
+
 class CheckpointSettings(Settings):
     """When checkpoints of a training are written, beside those at the end of each epoch."""
 
@@ -103,6 +113,13 @@ ClassWeight = Annotated[float, Field(gt=0)]
 
 class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
+
+    NOT_DECISIVE: ClassVar = (
+        *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
+        *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
+        *("init_from", "refit"),
+    )
+    """Settings that do not change the model, and those that name inputs."""
 
     prepared_uri: str = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
@@ -167,6 +184,11 @@ class TrainSettings(Settings):
     random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
+    refit: RefitSettings | None = None
+
+    def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:
+        """Return the settings that decide the model, or those of them that a config names."""
+        return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
 
     @model_validator(mode="after")
     def _check_shards(self) -> "TrainSettings":

@@ -102,6 +102,17 @@ class VocabularyReport(TypedDict):
     """Counts of tokens by split."""
 
 
+class RefitRecord(TypedDict):
+    """The run that a refit repeats. Its training has seen all labelled rows of the data."""
+
+    of: Input
+    """The model package of the run."""
+    prepared: Input
+    """The data of both."""
+    metrics: dict[str, float]
+    """Figures of the run, not of the refit, as MLflow names them: ``test/accuracy``."""
+
+
 class ModelInput(Input, total=False):
     """A model as an input, with what its package's manifest says; None where it says nothing."""
 
@@ -112,6 +123,8 @@ class ModelInput(Input, total=False):
     reference: dict[str, Any] | None
     calibration: dict[str, Any] | None
     settings: Settings | None
+    refit: RefitRecord
+    """Only of a refit."""
 
 
 class RunPart(TypedDict):
@@ -220,8 +233,10 @@ class Manifest(TypedDict, total=False):
     """evaluate: the most important results: number, meaning, section of the report."""
     notes: list[str]
 
+    refit: RefitRecord
+    """train, a model package: only of a refit."""
     metrics: dict[str, float]
-    """A model package: validation metrics of the chosen epoch."""
+    """A model package: validation metrics of the chosen epoch; none of a refit."""
     reference: dict[str, Any]
     """A model package: ``profile`` of the held-out texts."""
     calibration: dict[str, Any] | None

@@ -107,7 +107,7 @@ def _read_train_rows(
     tables = lineage.read_tables(
         training["inputs"]["prepared"]["uri"],
         prepared,
-        _TRAIN,
+        lineage.folders_of(training) if "refit" in training else _TRAIN,
         columns=["text", "label"],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )

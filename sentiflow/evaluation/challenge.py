@@ -1,7 +1,8 @@
 """One or two registered models -> their accuracy on test rows that neither was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,10 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import count_confusion, label_shares
-from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress
-from sentiflow.tracking import registry
+from sentiflow.tracking import model_sources, registry
+from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import ResolvedModel
 
 _TEST_ROWS = ("tweets/split=test/",)
@@ -62,17 +63,18 @@ class ChampionTest:
 def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     """Score the test rows of prepared data with a candidate and, if there is one, a champion.
 
+    A refit has seen the test rows. The run that it repeats is judged in its place.
+
     Raises:
         UserError: There is no labelled test row that neither was trained on, the models have fewer
             than two classes in common, or prepared data are missing or damaged.
     """
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    packages = [registry.load(model).to(device) for model in models]
+    judged = [_load(model) for model in models]
+    packages = [package.to(device) for package, _ in judged]
     common, others = _list_classes([package.settings.classes for package in packages])
-    seen, is_known = lineage.find_training_texts(
-        [package_files.to_input(model.uri, model.record) for model in models]
-    )
+    seen, is_known = lineage.find_training_texts([known for _, known in judged])
     label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
     right = [prediction == label for prediction in predictions]
     accuracies = [float(rows.mean()) for rows in right]
@@ -109,6 +111,31 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
         num_seen=num_seen,
         unknown=unknown,
     )
+
+
+def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
+    """Load what a model is judged by: itself, or the run that it repeats.
+
+    Returns:
+        The model; its description as an input.
+
+    Raises:
+        UserError: The run that it repeats is gone.
+    """
+    record = model.record
+    if "refit" not in record:
+        return registry.load(model), package_files.to_input(model.uri, record)
+    of, tracking = record["refit"]["of"], model.tracking_uri
+    assert model.version is not None, "it was found by alias or number"
+    name, what = model.version.name, f"the run that {model.uri} repeats"
+    known = registry.find_tagged(name, FINGERPRINT_TAG, of["fingerprint"], tracking_uri=tracking)
+    uri = f"models:/{name}/{max(known)}" if known else of["uri"]
+    uri, record = model_sources.find(uri, tracking=tracking, setting=what)
+    if record["fingerprint"] != of["fingerprint"]:
+        raise UserError(
+            f"{what} is gone: {uri} holds another model", hint=f"promote another version of {name}"
+        )
+    return model_sources.load(uri, tracking=tracking), package_files.to_input(uri, record)
 
 
 def _list_classes(

@@ -40,6 +40,7 @@ from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking import refits
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
 
@@ -67,12 +68,13 @@ def describe_output(config: Config) -> OutputSpec:
 
     Raises:
         UserError: There are no complete predictions, or they lack a column of
-            ``evaluate.slices``.
+            ``evaluate.slices``, or the model is a refit that was trained on these rows.
     """
     settings = config.evaluate
     record = manifest.require(
         settings.scored_uri, stage="score", setting="evaluate.scored_uri", check_files=True
     )
+    lineage.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
@@ -198,9 +200,13 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     try:
         seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
+        if "refit" in scored["inputs"]["model"]:
+            raise
         return rows, False, [f"the metrics are too optimistic: {error}"]
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
-    count, notes = len(rows) - len(unseen), []
+    count, notes = len(rows) - len(unseen), list[str]()
+    if known := scored["inputs"]["model"].get("refit"):
+        notes.append(refits.describe(known))
     if count:
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:

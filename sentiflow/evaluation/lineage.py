@@ -17,11 +17,13 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking import refits
 from sentiflow.tracking.teacher_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
-_DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
-"""Files of prepared rows that decide weights, epoch and temperature."""
+_TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
+_DECISIVE = _TWEETS[:2]
+"""Files of prepared rows that decide weights, epoch and temperature. Of a refit they are all."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,40 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
     yield training
-    for name, named in training["inputs"].items() if training else ():
+    if training is None:
+        return
+    for name, named in training["inputs"].items():
         if name == "init_from" and "training" not in named:  # an earlier version did not note it
             first = manifest.read_input(training["inputs"], "init_from")
             named = first["inputs"] if first else {}
         if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
             for member in members_of(named):
                 yield from _with_earlier(manifest.read_input(member, "training"))
+
+
+def folders_of(training: Manifest) -> tuple[str, ...]:
+    """List the folders of prepared rows that a training has learned from, or was chosen by."""
+    return _TWEETS if "refit" in training else _DECISIVE
+
+
+def refuse_refit(scored: Manifest, *, name: str) -> None:
+    """Make sure that predictions can tell how good a model is.
+
+    Args:
+        scored: Manifest of the predictions.
+        name: What to call them in a message.
+
+    Raises:
+        UserError: The model is a refit, which was trained on all labelled rows of this corpus.
+    """
+    model = scored["inputs"]["model"]
+    known = model.get("refit")
+    if known and known["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
+        raise UserError(
+            f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
+            f"{refits.describe_figures(known)}",
+            hint="score another labelled corpus with it",
+        )
 
 
 def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:
@@ -118,21 +147,23 @@ def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray
     Raises:
         UserError: Prepared rows are damaged.
     """
-    found: dict[str, np.ndarray] = {}
+    found: dict[tuple[str, tuple[str, ...]], np.ndarray] = {}
     is_known = [True] * len(models)
     for number, model in enumerate(models):
         for training in _trainings_of(model):
             prepared = manifest.read_input(training["inputs"], "prepared") if training else None
             if not training or not prepared:
                 is_known[number] = False
-            elif (uri := training["inputs"]["prepared"]["uri"]) not in found:
-                found[uri] = _hash_texts(uri, prepared)
+            else:
+                uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
+                if (uri, folders) not in found:
+                    found[uri, folders] = _hash_texts(uri, prepared, folders)
     return np.unique(np.concatenate([np.empty(0, np.uint64), *found.values()])), is_known
 
 
-def _hash_texts(uri: str, prepared: Manifest) -> np.ndarray:
+def _hash_texts(uri: str, prepared: Manifest, folders: tuple[str, ...]) -> np.ndarray:
     hint = "without it the training texts are unknown"
-    tables = read_tables(uri, prepared, _DECISIVE, columns=["text"], hint=hint)
+    tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
     hashes = [hash_texts(table["text"].combine_chunks()) for table in tables]
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
@@ -184,13 +215,15 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
 
     Raises:
         UserError: The model was trained on some of the corpus's files, where rows have other
-            numbers; or prepared rows are damaged.
+            numbers; or on all its labelled rows, as it is a refit; or prepared rows are damaged.
     """
+    refuse_refit(scored, name=name)
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], True
     found = [np.empty(0, np.int64)]
     for training in _trainings_of(scored["inputs"]["model"]):
         is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
-        rows = [] if is_own and not by_splits else _find_in(training, scored, name)
+        is_split = is_own and training and "refit" not in training
+        rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
     return TrainingRows(np.unique(np.concatenate(found)), is_known)
 
@@ -201,18 +234,20 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
         return None
     named = training["inputs"]["prepared"]
     prepared = manifest.read_input(training["inputs"], "prepared")
-    corpus, uri = scored["inputs"]["corpus"], named["uri"]
+    corpus, uri, folders = scored["inputs"]["corpus"], named["uri"], folders_of(training)
     if named["fingerprint"] == corpus["fingerprint"]:
-        return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
+        if prepared:
+            return _read_row_ids(prepared, uri, folders)
+        return None if "refit" in training else []  # predictions know the splits
     files = input_files_of(scored)
     if files is None or not prepared:
         return None
     csv = prepared["inputs"]["csv"]
     if files["fingerprint"] == csv["fingerprint"]:
         same_numbers = has_header(scored) == has_header(prepared)
-        return _read_row_ids(prepared, uri) if same_numbers else None
+        return _read_row_ids(prepared, uri, folders) if same_numbers else None
     trained_on = {manifest.identify_file(item) for item in csv["files"]}
-    inside = tuple(join(uri, path) for path in _DECISIVE)
+    inside = tuple(join(uri, path) for path in folders)
     for item in files["files"]:
         if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
             raise UserError(
@@ -223,9 +258,9 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     return []
 
 
-def _read_row_ids(prepared: Manifest, uri: str) -> list[np.ndarray]:
+def _read_row_ids(prepared: Manifest, uri: str, folders: tuple[str, ...]) -> list[np.ndarray]:
     hint = "without it the training rows are unknown"
-    tables = read_tables(uri, prepared, _DECISIVE, columns=["row_id"], hint=hint)
+    tables = read_tables(uri, prepared, folders, columns=["row_id"], hint=hint)
     return [table["row_id"].to_numpy() for table in tables]
 
 

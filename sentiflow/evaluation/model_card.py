@@ -6,6 +6,7 @@ in it are not trusted. It holds no text of the corpus and no location.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,11 +30,10 @@ from sentiflow.metrics import paired
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
-from sentiflow.tracking import model_sources
-from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG, FOLDERS
+from sentiflow.tracking import model_sources, refits
+from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 from sentiflow.tracking.teacher_sources import TEACHER
 
-_REPORT = FOLDERS[3]
 _MAX_SLICES, _MAX_DATASETS = 20, 10
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
 """Settings of a training that are shown even if they are the defaults."""
@@ -151,6 +151,9 @@ def render(
         sure=paired.SURE,
         caveat=CAVEAT,
         validation=validation or {},
+        refit=refits.describe(model["refit"]) if "refit" in model else "",
+        run=refits.name_run(model["refit"]) if "refit" in model else "",
+        run_figures=_list_run_figures(model["refit"]["metrics"]) if "refit" in model else [],
     )
 
 
@@ -177,32 +180,22 @@ def find(place: str) -> str:
     except UserError:
         if names_model(uri):
             raise
-        card = _read_card(uri) or _read_card(join(uri, _REPORT))  # of another run's model
+        card = _read_card(uri) or _read_card(
+            join(uri, model_sources.REPORT)
+        )  # of another run's model
         if card is None:
             raise
         return card
     model = package_files.to_input(model_uri, package)
-    for run in _list_runs(package, uri):
-        card = _read_card(join(run, _REPORT), fingerprint=model["fingerprint"])
-        if card is not None:
-            return card
-    return render(model, None, validation=package.get("metrics"))
+    evaluation = model_sources.find_evaluation(model, uri)
+    card = _read_card(evaluation[0]) if evaluation else None
+    return card or render(model, None, validation=package.get("metrics"))
 
 
-def _list_runs(package: Manifest, uri: str) -> list[str]:
-    """List the directories that may be that of the run with the evaluation of a model."""
-    made = package["inputs"].get("training") or package["inputs"].get("members")
-    inside = (made["uri"] if made else "") if names_model(uri) else uri
-    above = [inside.rsplit("/", level)[0] for level in range(3)]
-    return [place for place in above if place and place[-1] not in ":/"]
-
-
-def _read_card(uri: str, *, fingerprint: str = "") -> str | None:
-    """Read the card of an evaluation, of the model with a fingerprint; None if there is none."""
+def _read_card(uri: str) -> str | None:
+    """Read the card of an evaluation; None if there is none."""
     record = manifest.read(uri)
     if record is None or record["stage"] != "evaluate":
-        return None
-    if fingerprint and record.get("model_fingerprint") != fingerprint:
         return None
     if not any(item["path"] == CARD for item in record["files"]):
         raise UserError(
@@ -293,6 +286,19 @@ def _list_metrics(result: EvaluationResult) -> list[_Measured]:
         for metric in _METRICS
         if known.get(metric.name) is not None
     ]
+
+
+def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """List the figures of the run that a refit repeats: title, validation, test, and interval."""
+    rows = []
+    for metric in _METRICS:
+        low, high = (metrics.get(f"test/{metric.name}_{end}") for end in ("low", "high"))
+        test = _Measured(metric, metrics.get(f"test/{metric.name}", math.nan), low, high)
+        values = (metrics.get(f"validation/{metric.name}", math.nan), test.value)
+        shown = ["" if math.isnan(value) else metric.form.format(value) for value in values]
+        if any(shown):
+            rows.append((metric.title, *shown, test.interval))
+    return rows
 
 
 def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:

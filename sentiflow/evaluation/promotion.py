@@ -26,12 +26,14 @@ class Promotion:
     champion: int | None
     """The version before the promotion, if there was one."""
     comparison: ChampionTest | None
-    """None: the candidate is the champion already."""
+    """None: the candidate is the champion already, or its refit."""
     promoted: bool
     aliases: dict[str, int]
     """Versions by alias, after the promotion."""
     objection: str = ""
     """Why the candidate is not better than the champion; empty if it is, or there is none."""
+    refits: tuple[int, ...] = ()
+    """Of candidate and champion those that are refits: the run that each repeats was judged."""
 
     @property
     def refused(self) -> bool:
@@ -47,7 +49,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
     trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies are
-    tagged on the versions.
+    tagged on the versions. A refit is judged by the run that it repeats; if this is the champion,
+    it has passed already.
 
     Args:
         config: Names the registered model, the store and the prepared data, and has the rules.
@@ -74,14 +77,21 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     models = [candidate]
     if present is not None:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
-    test = _judge(config, models)
-    objection = find_objection(test, config.promote)
+    test = None if _repeats(candidate, models[-1]) else _judge(config, models)
+    objection = find_objection(test, config.promote) if test else ""
     if is_promoted := force or not objection:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
         aliases[CHAMPION] = number
     return Promotion(
-        config.name, number, present, test, is_promoted, aliases=aliases, objection=objection
-    )
+        config.name, number, present, test, is_promoted, aliases=aliases, objection=objection,
+        refits=tuple(m.version.number for m in models if m.version and "refit" in m.record),
+    )  # fmt: skip
+
+
+def _repeats(candidate: ResolvedModel, champion: ResolvedModel) -> bool:
+    """Say whether the candidate is a refit of the champion."""
+    known = candidate.record.get("refit")
+    return known is not None and known["of"]["fingerprint"] == champion.record["fingerprint"]
 
 
 def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
@@ -109,10 +119,20 @@ def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
     new, old = f"version {promotion.candidate}", f"version {promotion.champion}"
     found = promotion.comparison
+    if found is None and promotion.promoted:
+        return (
+            f"{new} is the champion of {promotion.name} now: a refit of {old}, which was the "
+            "champion, on all labelled rows"
+        )
     if found is None:
         return f"{new} of {promotion.name} is the champion already"
     p = "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
     f1, remarks = _describe_f1(found), _list_remarks(found)
+    remarks[:0] = [
+        f"version {number} is a refit, which has seen the test rows: the figures are those of the "
+        "run that it repeats"
+        for number in promotion.refits
+    ]
     if promotion.refused:
         return "; ".join(
             [
@@ -152,11 +172,9 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     accuracies = (test.candidate_accuracy, test.champion_accuracy)
     for model, accuracy in zip(models, accuracies, strict=False):
         assert model.version is not None, "it was found by alias or number"
-        tags = {
-            _ACCURACY: f"{accuracy:.6f}",
-            "sentiflow.test_rows": str(test.num_rows),
-            _TEST_DATA: data,
-        }
+        tags = {_TEST_DATA: data}
+        if "refit" not in model.record:
+            tags |= {_ACCURACY: f"{accuracy:.6f}", "sentiflow.test_rows": str(test.num_rows)}
         registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)
     tracking_uri = models[0].tracking_uri
     judged = registry.find_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
@@ -164,10 +182,11 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     if test.champion_accuracy is not None:
         return test
     known = {number: float(tags[_ACCURACY]) for number, tags in judged.items() if _ACCURACY in tags}
-    best = max(known, key=lambda number: (known[number], -number))
-    return replace(
-        test, better=(best, known[best]) if known[best] > test.candidate_accuracy + 1e-6 else None
-    )
+    known = {
+        n: accuracy for n, accuracy in known.items() if accuracy > test.candidate_accuracy + 1e-6
+    }
+    best = max(known, key=lambda number: (known[number], -number), default=None)
+    return test if best is None else replace(test, better=(best, known[best]))
 
 
 def _list_remarks(found: ChampionTest) -> list[str]:

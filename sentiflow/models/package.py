@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from sentiflow.data import output_status, outputs
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
@@ -134,6 +134,7 @@ class ModelPackage:
         metrics: Mapping[str, float] | None = None,
         reference: Profile | None = None,
         calibration: Mapping[str, Any] | None = None,
+        refit: RefitRecord | None = None,
     ) -> Manifest:
         """Publish the package as a directory; return its manifest.
 
@@ -143,6 +144,7 @@ class ModelPackage:
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
             reference: Profile of validation rows, for the measurement of drift.
             calibration: The temperature and its effect, and the margin of neutral predictions.
+            refit: The run that the training repeated, if it was a refit.
         """
         settings = self.settings.model_dump()
         spec = output_status.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
@@ -157,6 +159,7 @@ class ModelPackage:
         )
         files = [package_files.describe(root, name) for name in package_files.FILES]
         content = {"fingerprint": package_files.fingerprint(files)}
+        more: dict[str, Any] = {"refit": refit} if refit else {}
         return output.publish(
             inputs=lineage | {"content": content},
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
@@ -165,6 +168,7 @@ class ModelPackage:
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
             calibration=dict(calibration) if calibration else None,
+            **more,
         )
 
     @classmethod

@@ -165,6 +165,8 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     }
     if members := record["inputs"].get("members", {}).get("models"):
         known["members"] = members
+    if "refit" in record:
+        known["refit"] = record["refit"]
     return known
 
 

@@ -100,8 +100,11 @@ def run(
         JobError: A stage failed.
     """
     outcomes, is_whole = [], tuple(verbs) == whole_run(config)
+    verbs = _leave_out_evaluation(config, verbs)
     with _Session(config, verbose=verbose) as session:
         for verb in verbs:
+            if verb == "train":
+                config = session.config = _apply_refit(config)
             left = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 session.check(left)
@@ -126,6 +129,7 @@ def run(
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[Plan]:
     """Say what :func:`run` would do, without doing it."""
     plans: list[Plan] = []
+    verbs = _leave_out_evaluation(config, verbs)
     for verb in verbs:
         uri = getattr(config, verb).output_uri
         if plans and plans[-1].state != "complete":
@@ -134,6 +138,8 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         left, is_new = verbs[verbs.index(verb) :], manifest.read(uri) is None
         if is_new:
             _check(config, left)
+        if verb == "train":
+            config = _apply_refit(config)
         options = {"fetch": False} if verb == "prepare" else {}
         spec = _stage(verb).describe_output(config, **options)
         found = output_status.find_status(spec)
@@ -155,6 +161,27 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         also = f", and download {config.prepare.vocabulary.vectors} first" if is_away else ""
         plans.append(Plan(verb, uri, states[found.state] + also))
     return plans
+
+
+def _apply_refit(config: Config) -> Config:
+    """Take the settings of the run to repeat, if this training is a refit."""
+    if config.train.refit is None:
+        return config
+    from sentiflow.tracking import refits
+
+    return refits.apply(config)[0]
+
+
+def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
+    """Leave the evaluation of a refit out of a whole run: no row is left to measure it on."""
+    is_refit = config.train.refit and config.score.corpus == ("prepared",)
+    if tuple(verbs) != VERBS or not is_refit:
+        return verbs
+    say(
+        "evaluate",
+        "left out: a refit is trained on every labelled row; sentiflow card describes it",
+    )
+    return VERBS[:-1]
 
 
 def _check(config: Config, verbs: Sequence[Verb]) -> None:
@@ -295,9 +322,11 @@ class _Session(contextlib.ExitStack):
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
         """Say whether a stage registers the model: each training, or a whole run's evaluation.
 
-        An average has no training of its own.
+        An average has no training of its own, and a refit will not be evaluated.
         """
         setting = self.config.tracking.register_model
+        if setting == "auto" and self.config.train.refit:
+            return verb == "train"  # it will not be evaluated
         if setting == "auto":
             return verb == "evaluate" and is_whole_run
         is_average = len(self.config.score.model_uris) > 1

@@ -8,8 +8,10 @@ from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.tracking.provenance import FOLDERS
 
 SETTING = "score.model_uri"
+REPORT = FOLDERS[3]
 
 
 def describe(
@@ -46,6 +48,36 @@ def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str
         return str(model.version or uri), model.record
     uri = manifest.find_package(uri)
     return uri, manifest.require(uri, stage="model", setting=setting)
+
+
+def find_evaluation(model: ModelInput, uri: str) -> tuple[str, Manifest] | None:
+    """Find the evaluation of a model in the run that made it: its location and its manifest.
+
+    Args:
+        model: The model.
+        uri: Where it was found: a directory of the run, or a name in MLflow.
+    """
+    made = model["training"] or next(iter(model.get("members", ())), None)
+    inside = (made["uri"] if made else "") if names_model(uri) else uri
+    above = [inside.rsplit("/", level)[0] for level in range(3)]
+    for place in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
+        record = manifest.read(place)
+        is_evaluation = record is not None and record["stage"] == "evaluate"
+        if record and is_evaluation and record.get("model_fingerprint") == model["fingerprint"]:
+            return place, record
+    return None
+
+
+def find_test_metrics(model: ModelInput, uri: str) -> dict[str, float]:
+    """Return the metrics of a model on the test rows of its data; none if it was not evaluated.
+
+    Args:
+        model: The model.
+        uri: As :func:`find_evaluation` takes it.
+    """
+    found = find_evaluation(model, uri)
+    run = found[1].get("run") if found else None
+    return dict(run["training"]["metrics"]) if run and "training" in run else {}
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:

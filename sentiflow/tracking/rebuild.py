@@ -78,7 +78,10 @@ class _Import:
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
             if described.registers_model:
-                num_added += self._register(stage, info.model_fingerprint, run.info.run_id)
+                note = described.tags.get(NOTE_TAG, "")
+                num_added += self._register(
+                    stage, info.model_fingerprint, run.info.run_id, note=note
+                )
         num_added += self._add_to_training(stage, run)
         return ImportedRun(
             described.name, "added" if not found else "completed" if num_added else "complete"

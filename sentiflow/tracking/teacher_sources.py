@@ -34,8 +34,7 @@ class Teacher:
             return input_files.describe(self.files.uris)
         assert self.model is not None, "a teacher is one of both"
         described: dict[str, Any] = {
-            key: self.model[key]  # type: ignore[literal-required]
-            for key in ("uri", "fingerprint", "training")
+            key: self.model[key] for key in ("uri", "fingerprint", "training")
         }
         return described  # type: ignore[return-value]
 

@@ -26,15 +26,16 @@ class TrainCallback:
         settings: TrainSettings,
         expected_workers: int,
         *,
+        num_epochs: Mapping[Phase, int],
         num_classes: int = 2,
     ) -> None:
         """Expect the events of a training that asks for ``expected_workers`` workers."""
         self.progress, self.recorder = progress, recorder
-        self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.num_epochs = num_epochs
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers, self.num_workers = expected_workers, 0
         self.patience = settings.pretrain.patience
-        self.phase: Phase = PRETRAIN if settings.pretrain.num_epochs else TRAIN
+        self.phase: Phase = PRETRAIN if num_epochs[PRETRAIN] else TRAIN
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
         self.unrecorded: list[tuple[int, dict[str, float]]] = []

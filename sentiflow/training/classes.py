@@ -1,7 +1,7 @@
 """Prepared data + settings -> the classes that a model learns, their rows and their weights."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 
 
@@ -20,18 +21,18 @@ class LearnedClasses:
     names: tuple[str, ...]
     """In the order of the prepared classes; a label of the model is a position here."""
     counts: np.ndarray
-    """Rows of each class in the train split, (C,) int64."""
+    """Rows of each class in training, (C,) int64."""
     positions: np.ndarray
     """The model's label of each prepared label, -1 for a class that is left out, int8."""
     weights: np.ndarray | None
     """Weight of the rows of each class in the loss, (C,) float32, with a mean of 1 over the
     training rows; None if all are 1."""
     reorders: bool
-    """Whether a prepared label differs from the model's, in the train or validation split."""
+    """Whether a prepared label differs from the model's, in a split that the training reads."""
 
     @property
     def priors(self) -> tuple[float, ...]:
-        """Share of each class in the train split."""
+        """Share of each class in training."""
         return tuple((self.counts / self.counts.sum()).tolist())
 
     def describe(self) -> str:
@@ -43,8 +44,15 @@ class LearnedClasses:
         )
 
 
-def choose(prepared: Manifest, settings: TrainSettings) -> LearnedClasses:
+def choose(
+    prepared: Manifest, settings: TrainSettings, splits: Sequence[str] = SPLITS[:1]
+) -> LearnedClasses:
     """Choose the classes that a model learns, and weigh them.
+
+    Args:
+        prepared: Manifest of the prepared data. Its train split has every class.
+        settings: The section ``train``.
+        splits: The splits that the model is trained on.
 
     Raises:
         UserError: A class or a weight has no rows, or there are fewer than two classes.
@@ -65,7 +73,7 @@ def choose(prepared: Manifest, settings: TrainSettings) -> LearnedClasses:
             f"train.class_weights: the model has no class {' or '.join(foreign)}",
             hint=f"it has {', '.join(names)}",
         )
-    rows = np.array([counts[name] for name in names])
+    rows = np.array([sum(count_rows(prepared, s, [name]) for s in splits) for name in names])
     positions = np.array(
         [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
         np.int8,
@@ -73,7 +81,7 @@ def choose(prepared: Manifest, settings: TrainSettings) -> LearnedClasses:
     reorders = any(
         names[code : code + 1] != (name,)
         for code, name in enumerate(known)
-        if any(count_rows(prepared, split, [name]) for split in ("train", "validation"))
+        if any(count_rows(prepared, split, [name]) for split in (*SPLITS[:2], *splits))
     )
     return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), reorders)
 

@@ -4,9 +4,10 @@ Workers send these to the driver, and the queue between them imports this module
 import torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS, Counts, Manifest
 
 Phase = Literal["pretrain", "train"]
@@ -50,6 +51,35 @@ class EpochResult:
         """Name the metrics as in MLflow."""
         names = PRETRAINING_METRICS if phase == PRETRAIN else EPOCH_METRICS
         return {name: getattr(self, key) for name, key in names.items()}
+
+
+@dataclass
+class History:
+    """The finished epochs of a phase, and the best of them."""
+
+    selection: SelectionSettings
+    epochs: list[EpochResult] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The best epoch, the first of equals; None before the first, or without validation."""
+        name = f"validation_{self.selection.metric_name}"
+        known = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
+        order = self.selection.order
+        return min(known, key=lambda epoch: order(getattr(epoch, name)), default=None)
+
+    @property
+    def chosen(self) -> EpochResult:
+        """The epoch whose weights are used: for the model, or for the phase that follows."""
+        return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether ``patience`` epochs have brought no better one."""
+        patience = self.selection.patience
+        if patience is None or self.best is None:
+            return False
+        return self.epochs[-1].epoch - self.best.epoch >= patience
 
 
 @dataclass(frozen=True)

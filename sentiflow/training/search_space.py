@@ -15,7 +15,7 @@ from sentiflow.errors import UserError
 _SOURCE = "sweep.space"
 _NOT_SWEPT = ("train.prepared_uri", "train.output_uri", "train.num_workers", "train.max_failures",
               "train.checkpoints", "train.selection.metric",
-              "train.gradient_accumulation_steps")  # fmt: skip
+              "train.gradient_accumulation_steps", "train.refit")  # fmt: skip
 """Settings that do not change the model, or leave trials without a common metric."""
 _SAMPLES_PER_TRIAL = 100
 """How often the space is sampled for each new combination, before it counts as exhausted."""

@@ -56,6 +56,11 @@ def describe_output(config: Config) -> OutputSpec:
         UserError: The prepared data are not complete or have no validation rows, or the search
             space is wrong.
     """
+    if config.train.refit:
+        raise UserError(
+            "train.refit: a sweep compares trials by validation rows, but a refit trains on them",
+            hint="leave it out; afterwards sentiflow train repeats a run or a trial",
+        )
     trained = training.describe_output(config)
     uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")

@@ -2,8 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,10 +14,12 @@ from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import input_files
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import guard
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.refits import Refit
 from sentiflow.training import (
     checkpoints,
     classes,
@@ -34,6 +36,7 @@ from sentiflow.training.results import (
     TRAIN,
     EpochResult,
     Event,
+    History,
     Phase,
     TrainReport,
     read_epochs,
@@ -68,35 +71,32 @@ class TrainJob:
     """Files with the answers of teachers, and the rows of each, in place of the train split."""
     on_gpu: bool = False
     """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
-
-
-@dataclass
-class History:
-    """The finished epochs of a phase, and the best of them."""
-
-    selection: SelectionSettings
-    epochs: list[EpochResult] = field(default_factory=list)
+    splits: Sequence[str] = SPLITS[:1]
+    """The splits that are trained on."""
+    refit: Refit | None = None
+    """The run that is repeated on all labelled rows."""
 
     @property
-    def best(self) -> EpochResult | None:
-        """The best epoch, the first of equals; None before the first, or without validation."""
-        name = f"validation_{self.selection.metric_name}"
-        known = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
-        order = self.selection.order
-        return min(known, key=lambda epoch: order(getattr(epoch, name)), default=None)
+    def validation_splits(self) -> Sequence[str]:
+        """The splits that epochs are evaluated on, if any."""
+        return () if self.refit else SPLITS[1:2]
 
     @property
-    def chosen(self) -> EpochResult:
-        """The epoch whose weights are used: for the model, or for the phase that follows."""
-        return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
+    def num_epochs(self) -> dict[Phase, int]:
+        """The last epoch of each phase; the schedule of a refit may go beyond it."""
+        if self.refit:
+            return {PRETRAIN: self.refit.num_pretraining_epochs, TRAIN: self.refit.num_epochs}
+        return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: self.settings.num_epochs}
 
-    @property
-    def should_stop(self) -> bool:
-        """Whether ``patience`` epochs have brought no better one."""
-        patience = self.selection.patience
-        if patience is None or self.best is None:
-            return False
-        return self.epochs[-1].epoch - self.best.epoch >= patience
+    def list_files(self, table: str, splits: Sequence[str]) -> dict[str, int]:
+        """List the files of a table in their order, with the rows of each."""
+        found = {}
+        for split in splits:
+            prefix = f"{table}/split={split}/"
+            files = [item for item in self.prepared["files"] if item["path"].startswith(prefix)]
+            for item in sorted(files, key=lambda item: item["path"]):
+                found[join(self.settings.prepared_uri, item["path"])] = item["rows"] or 0
+        return found
 
 
 def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | None:
@@ -162,17 +162,17 @@ class _Worker:
         if first is not None:
             self.words = initial_network.join_words(self.words, first)
         self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
-        self.classes = classes.choose(job.prepared, self.settings)
+        self.classes = classes.choose(job.prepared, self.settings, job.splits)
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
-        files = job.taught if job.taught is not None else _list_files(job, "train", table="encoded")
+        files = job.taught if job.taught is not None else job.list_files("encoded", job.splits)
         self.train_input = self._make_input(files)
         if not self.train_input.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        validation = self._plan(_list_files(job, "validation", table="encoded"))
+        validation = self._plan(job.list_files("encoded", job.validation_splits))
         self.validation = OwnRows(validation, own=self.own)
         self.history = History(self.settings.selection)
         patience = self.settings.pretrain.patience
@@ -209,7 +209,7 @@ class _Worker:
         further = pretraining.list_unlabelled(self.job.prepared, self.settings.prepared_uri)
         if not further:
             return self.train_input
-        return self._make_input(_list_files(self.job, "train", table="encoded") | further)
+        return self._make_input(self.job.list_files("encoded", self.job.splits) | further)
 
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
@@ -227,7 +227,7 @@ class _Worker:
     @property
     def _pretrains(self) -> bool:
         """Whether an epoch of pretraining remains."""
-        num_epochs = self.settings.pretrain.num_epochs
+        num_epochs = self.job.num_epochs[PRETRAIN]
         return len(self.pretraining.epochs) < num_epochs and not self.pretraining.should_stop
 
     def _begin_phase(self, phase: Phase) -> None:
@@ -248,7 +248,7 @@ class _Worker:
             num_rows = train.num_rows
             if self.job.taught is None:
                 num_rows += classes.count_unlabelled(self.job.prepared)
-            self.first_row = num_rows * settings.pretrain.num_epochs
+            self.first_row = num_rows * self.job.num_epochs[PRETRAIN]
         self.trainer = Trainer(
             settings=settings,
             objective=objective.to(self.device),
@@ -275,7 +275,7 @@ class _Worker:
             if self.pretraining.chosen is not self.pretraining.epochs[-1]:
                 self._load_network(self.pretraining.chosen)
             self._begin_phase(TRAIN)
-        while self.trainer.epoch < self.settings.num_epochs and not self.history.should_stop:
+        while self.trainer.epoch < self.job.num_epochs[TRAIN] and not self.history.should_stop:
             self._train_epoch(self.history.epochs)
 
     def _train_epoch(self, finished: list[EpochResult]) -> None:
@@ -345,8 +345,9 @@ class _Worker:
             classes=self.classes,
             epoch=chosen,
             prepared=self.job.prepared,
-            validation=list(_list_files(self.job, "validation", table="tweets")),
+            validation=list(self.job.list_files("tweets", self.job.validation_splits)),
             lineage=self.job.lineage,
+            refit=self.job.refit,
         )
         return TrainReport(
             pretraining=self.pretraining.epochs,
@@ -383,11 +384,3 @@ def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> 
     """
     assert words.vectors is not None, "prepared words have vectors, which may be NaN"
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
-
-
-def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:
-    """List the files of a table in their order, with the rows of each."""
-    prefix = f"{table}/split={split}/"
-    files = [item for item in job.prepared["files"] if item["path"].startswith(prefix)]
-    files.sort(key=lambda item: item["path"])
-    return {join(job.settings.prepared_uri, item["path"]): item["rows"] or 0 for item in files}

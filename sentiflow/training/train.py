@@ -19,18 +19,28 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, StorageError, UnavailableError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources, teacher_sources
+from sentiflow.tracking import model_sources, refits, teacher_sources
 from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
-from sentiflow.training.results import CHECKPOINTS, MODEL, TAUGHT, Taught, TrainReport
+from sentiflow.training.results import (
+    CHECKPOINTS,
+    MODEL,
+    PRETRAIN,
+    TAUGHT,
+    TRAIN,
+    Taught,
+    TrainReport,
+)
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
+    from sentiflow.training.task import TrainJob
 
 STAGE = "train"
 CURVE = "plots/training_curve.png"
@@ -40,34 +50,55 @@ FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots", RAY_RECORDS, FIRST)
 
-_NOT_DECISIVE = {
-    *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
-    *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-}
-
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a training.
 
     Raises:
-        UserError: The prepared data, or the model to start from, are missing or incomplete, or the
-            data have no row of a class to learn.
+        UserError: The prepared data, the model to start from, or the run to repeat are missing or
+            incomplete, or the data have no row of a class to learn, or none that ``patience``
+            needs.
     """
+    config, repeated = refits.apply(config)
     settings = config.train
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
     learned = classes.choose(record, settings)
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from", "distill"})
+    if not repeated:
+        _check_patience(settings, record, learned)
+    decisive = settings.dump_decisive()
+    del decisive["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = _describe_first(config)
         transfer.check(first, settings, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
+    if repeated:
+        repeated.check_first(inputs.get("init_from"))
+        inputs["refit"] = repeated.input
     if settings.distill.teachers:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
         inputs |= teacher_sources.describe(config, learned.names)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def _check_patience(
+    settings: TrainSettings, prepared: Manifest, learned: classes.LearnedClasses
+) -> None:
+    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
+
+    Raises:
+        UserError: There are none.
+    """
+    patience = {"pretrain": settings.pretrain.patience, "selection": settings.selection.patience}
+    named = [f"train.{name}.patience" for name, epochs in patience.items() if epochs]
+    if named and not classes.count_rows(prepared, "validation", learned.names):
+        raise UserError(
+            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
+            "stop by",
+            hint="set prepare.split.validation_fraction, or leave patience out (null)",
+        )
 
 
 def _describe_first(config: Config) -> ModelInput:
@@ -157,13 +188,15 @@ def run(
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
-    from sentiflow.training import checkpoints, task, workers
+    from sentiflow.training import task
 
     began = time.monotonic()
+    config, repeated = refits.apply(config)
+    splits = SPLITS if repeated else SPLITS[:1]
     spec, uri = output.spec, config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, config.train)
+    learned = classes.choose(record, config.train, splits)
     num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
@@ -180,26 +213,75 @@ def run(
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
         taught=taught.files if taught else None,
+        splits=splits,
+        refit=repeated,
     )
     num_rows = taught.num_rows if taught else int(learned.counts.sum())
+    note = repeated.describe(num_rows) if repeated else ""
     say(
         STAGE,
         f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
-    if why:
-        say(STAGE, why)
+    for line in filter(None, [note, why]):
+        say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
     further = classes.count_unlabelled(record)
-    if further and config.train.pretrain.num_epochs:
+    if further and job.num_epochs[PRETRAIN]:
         say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
-    total = classes.count_all_rows(record, config.train, learned)
+    total = num_rows * job.num_epochs[TRAIN]
+    total += (int(learned.counts.sum()) + further) * job.num_epochs[PRETRAIN]
+    report, num_workers = _train(
+        config, output, recorder, job, resources, num_workers, total, len(learned.names)
+    )
+    more: dict[str, Any] = {"num_workers": num_workers}
+    more["registered"] = _register(config, output, recorder, note)
     if taught:
-        total += (num_rows - int(learned.counts.sum())) * config.train.num_epochs
+        more["taught"] = taught.describe()
+    if repeated:
+        more["refit"] = repeated.record
+    seconds = time.monotonic() - began
+    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
+
+
+def _train(
+    config: Config,
+    output: Output,
+    recorder: "Recorder",
+    job: "TrainJob",
+    resources: Resources,
+    num_workers: int,
+    total: int,
+    num_classes: int,
+) -> tuple[TrainReport, int]:
+    """Let workers train, and show how far they are; return the number that has trained, too.
+
+    Args:
+        config: The experiment.
+        output: The output of the training.
+        recorder: Its run in MLflow.
+        job: What each worker does.
+        resources: The cluster.
+        num_workers: Workers to start.
+        total: Rows of all epochs.
+        num_classes: Classes of the model.
+
+    Raises:
+        UserError: The data cannot be trained on; an output without a checkpoint is removed.
+        JobError: A loss is not finite, or workers died too often.
+    """
+    from sentiflow.training import checkpoints, task, workers
+
+    cpus = config.train.cpus_per_worker
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
-            progress, recorder, config.train, num_workers, num_classes=len(learned.names)
+            progress,
+            recorder,
+            config.train,
+            num_workers,
+            num_epochs=job.num_epochs,
+            num_classes=num_classes,
         )
         report = workers.train(
             task.run,
@@ -207,7 +289,7 @@ def run(
             num_workers=num_workers,
             min_workers=config.train.min_workers,
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
-            gpus_per_worker=gpus,
+            gpus_per_worker=resources.gpus_per_train_worker(config.train.gpus_per_worker),
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
@@ -221,19 +303,24 @@ def run(
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    registered = _register(config, output, recorder)
-    seconds = time.monotonic() - began
-    more = {"num_workers": callback.num_workers, "registered": registered}
-    if taught:
-        more["taught"] = taught.describe()
-    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
+    return report, callback.num_workers
 
 
-def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str, Any] | None:
+def _register(
+    config: Config, output: Output, recorder: "Recorder", note: str
+) -> dict[str, Any] | None:
     """Register the package as candidate, if there is a run to register it from.
 
     Where the store is unavailable, that is done later from the manifest.
+
+    Args:
+        config: Its ``name`` is that of the registered model.
+        output: The output of the training.
+        recorder: Its run.
+        note: Description of a model that no evaluation will describe.
     """
+    if note:
+        recorder.set_note(note)
     if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
@@ -245,6 +332,14 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
         )
+        if note:
+            registry.describe(
+                config.name,
+                manifest.require(join(output.uri, MODEL), stage="model", setting="")["fingerprint"],
+                text=note,
+                tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
+                tracking_uri=recorder.tracking_uri,
+            )
     except UnavailableError as error:
         recorder.note_unavailable(error)
         return None
@@ -279,6 +374,8 @@ def _publish(
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     if package["calibration"]:
         metrics["train/temperature"] = package["calibration"]["temperature"]
+    if refit := more.get("refit"):
+        metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
     filesystem.write_bytes(join(output.uri, CURVE), curve)

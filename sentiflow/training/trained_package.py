@@ -14,6 +14,7 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.metrics import confidence
 from sentiflow.metrics.multiclass import class_log_losses
+from sentiflow.models.drift import Profile
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import PackageSettings
@@ -21,6 +22,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
+from sentiflow.tracking.refits import Refit
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.results import EpochResult
 
@@ -39,6 +41,7 @@ def save(
     prepared: Manifest,
     validation: Sequence[str],
     lineage: dict[str, Input],
+    refit: Refit | None = None,
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
 
@@ -52,6 +55,8 @@ def save(
         prepared: Manifest of the prepared data.
         validation: Files of the validation tweets.
         lineage: Inputs of the model.
+        refit: The run that was repeated. Its calibration and profile are taken, as no row is left
+            to measure them on.
     """
     tokenizer = prepared["settings"]["tokenizer"]
     settings = PackageSettings(
@@ -65,6 +70,8 @@ def save(
         priors=classes.priors,
     )
     package = ModelPackage(network.eval(), words, settings)
+    if refit is not None:
+        return _save_refit(package, uri, refit, lineage)
     known = {
         name: value
         for name, value in epoch.to_metrics().items()
@@ -85,6 +92,22 @@ def save(
         package = replace(package, settings=settings.model_copy(update=fitted))
     return package.save(
         uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=calibration
+    )
+
+
+def _save_refit(
+    package: ModelPackage, uri: str, refit: Refit, lineage: dict[str, Input]
+) -> Manifest:
+    """Publish a package with temperature, calibration and profile of the run that it repeats."""
+    of_run = refit.package
+    fitted = {"temperature": of_run["settings"]["temperature"]}
+    profile = of_run.get("reference")
+    return replace(package, settings=package.settings.model_copy(update=fitted)).save(
+        uri,
+        lineage=lineage,
+        reference=Profile.from_json(profile) if profile else None,
+        calibration=of_run.get("calibration"),
+        refit=refit.record,
     )
 
 

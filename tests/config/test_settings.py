@@ -228,7 +228,8 @@ def test_settings_are_frozen(load, key):
 def every_setting(**model):
     """Flatten settings in which no section is left out."""
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": "auto"}
-    full = MINIMAL | {"prepare": {}, "format": form, "train": {"model": model}}
+    train = {"model": model, "refit": {"of": "run"}}
+    full = MINIMAL | {"prepare": {}, "format": form, "train": train}
     return flatten(settings.validate(full, source="full").model_dump())
 
 

@@ -38,7 +38,10 @@ def make(monkeypatch):
         pretrain = {"num_epochs": 1} | pretrain
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})
         progress = Progress("train", total=100, unit="tweets")
-        return callback.TrainCallback(progress, Recorder(), settings, num_workers)
+        num_epochs = {"pretrain": settings.pretrain.num_epochs, "train": settings.num_epochs}
+        return callback.TrainCallback(
+            progress, Recorder(), settings, num_workers, num_epochs=num_epochs
+        )
 
     return make
 

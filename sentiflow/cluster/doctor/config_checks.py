@@ -28,7 +28,7 @@ from sentiflow.models import transfer
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local
-from sentiflow.tracking import model_sources, teacher_sources
+from sentiflow.tracking import model_sources, refits, teacher_sources
 from sentiflow.words import word_vectors
 
 PREPARED = ("prepared",)
@@ -160,8 +160,11 @@ def _look(
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
-    """Check the prepared data and the model to start from."""
+    """Check the prepared data, the model to start from, and the run to repeat."""
     settings = config.train
+    if settings.refit is not None:  # it names its prepared data and the model, too
+        yield from Finding.of("model", refits.find, config)
+        return
     yield from Finding.of("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
         yield from Finding.of("model", _check_first, config, setting="train.init_from")

@@ -1,0 +1,112 @@
+"""A refit is the training of its run on all labelled rows, up to the epoch that it kept."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stages import publish
+from test_task import NUM_ROWS, StoppedError, make_job  # noqa: F401
+
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+from sentiflow.tracking import refits
+from sentiflow.training import task
+from sentiflow.training import train as training
+from sentiflow.training.results import PRETRAIN, TRAIN
+
+PACKAGE = {
+    "settings": {"temperature": 1.25},
+    "inputs": {"prepared": {"uri": "p", "fingerprint": "ab"}},
+    "calibration": {"temperature": 1.25, "neutral_margin": 0.1},
+    "reference": None,
+    "metrics": {},
+}
+
+
+@pytest.fixture
+def make_refit(make_job):  # noqa: F811
+    """Describe the refit of a run that kept the second of three epochs."""
+
+    def make(name, **repeated):
+        job = make_job(name, vectors="tuned")
+        refit = refits.Refit(
+            input={"uri": "runs/one/trained/model", "fingerprint": "cd", "training": None},
+            package=PACKAGE,
+            settings=job.settings,
+            first=None,
+            **{"num_epochs": 2, "num_pretraining_epochs": 0, "metrics": {}} | repeated,
+        )
+        return replace(job, splits=SPLITS, refit=refit)
+
+    return make
+
+
+def test_a_refit_learns_every_labelled_row_and_validates_on_none(make_refit):
+    job = make_refit("refit")
+    worker = task._Worker(job, lambda event: None)
+    sources = worker.train_input.rows.shards.uris
+    assert {uri.split("split=")[1].split("/")[0] for uri in sources} == {"train", "validation"}
+    slices = worker.train_input.slices(0)
+    seen = np.concatenate([part.rows.row_ids[part.chosen] for part in slices])
+    assert sorted(seen) == sorted([*range(NUM_ROWS)] * 2), "both splits have the same numbers"
+    assert worker.validation.shards.num_rows == 0
+
+
+def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_refit):
+    job = make_refit("refit")
+    report = task.run(job, lambda event: None)
+    rates = [epoch.learning_rate for epoch in report.history]
+    whole = replace(job, refit=None, settings=job.settings.model_copy(update={"output_uri": "x"}))
+    whole = replace(whole, root=f"{job.root}-whole")
+    expected = [epoch.learning_rate for epoch in task.run(whole, lambda event: None).history]
+    assert rates == expected[:2]
+    assert len(expected) == 3
+    assert report.chosen_epoch == 2
+    assert all(epoch.validation_accuracy is None for epoch in report.history)
+    package = manifest.read(f"{job.root}/model")
+    assert package["settings"]["temperature"] == 1.25
+    assert package["calibration"] == PACKAGE["calibration"]
+    assert package["refit"] == refits.Refit.record.fget(job.refit)
+    assert package["metrics"] == {}
+
+
+def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
+    def stop(event):
+        if event.history:
+            raise StoppedError
+
+    whole, stopped = make_refit("whole"), make_refit("stopped")
+    task.run(whole, lambda event: None)
+    with pytest.raises(StoppedError):
+        task.run(stopped, stop)
+    task.run(stopped, lambda event: None)
+    ours, theirs = (load_file(f"{job.root}/model/weights.safetensors") for job in (stopped, whole))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
+
+
+def test_both_phases_end_where_those_of_the_run_did(make_refit):
+    job = make_refit("refit", num_pretraining_epochs=3)
+    assert job.num_epochs == {PRETRAIN: 3, TRAIN: 2}
+    losses = [
+        {"epoch": n, "validation_loss": loss}
+        for n, loss in enumerate((0.5, 0.2, 0.3, 0.4), start=1)
+    ]
+    for patience, kept in ((2, 2), (None, 4)):
+        pretrain = job.settings.pretrain.model_copy(update={"patience": patience})
+        own = job.settings.model_copy(update={"pretrain": pretrain})
+        assert refits._count_pretraining({"pretraining": losses}, own) == kept
+
+
+@pytest.mark.parametrize("section", ["pretrain", "selection"])
+def test_patience_without_validation_rows_is_refused(section, tmp_path):
+    spec = OutputSpec("prepare", f"{tmp_path}/prepared", {}, {})
+    publish(spec, counts={"labels": {"train": {"negative": 3, "positive": 4}}})
+    raw = {"name": "a", "output_uri": str(tmp_path), "train": {section: {"patience": 2}}}
+    with pytest.raises(UserError, match=rf"train\.{section}\.patience: .* has no validation rows"):
+        training.describe_output(settings.load(raw))
