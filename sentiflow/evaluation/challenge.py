@@ -15,6 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import count_confusion, label_shares
+from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress
 from sentiflow.tracking import model_sources, registry
