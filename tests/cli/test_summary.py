@@ -65,7 +65,7 @@ def test_unlabelled_texts_are_summed_up_below():
         "rejected_by_reason": {"empty text": 50},
         "left_out": 150,
         "left_out_by_reason": {"held_out": 150},
-        "tokens": {"unknown_fraction": 0.2415},
+        "tokens": {"unknown_fraction": 0.2418},
     }
     manifest = manifest_of_preparation(unlabelled=texts)
     assert lines_of(summary.of_preparation(manifest, "run/prepared"))[9:] == [
