@@ -181,7 +181,7 @@ def three(tmp_path):
 
 def configure(folder: Path, models: object, corpus: str) -> Path:
     """Write settings that score a CSV of texts and labels."""
-    form = {"kind": "csv", "has_header": True, "columns": {"text": "text", "label": "label"}}
+    form = {"kind": "csv", "header": True, "columns": {"text": "text", "label": "label"}}
     form["labels"] = {name: name for name in ("a", "b", "c")}
     (folder / "day1.csv").write_text("text,label\n" + "good day,a\nbad morning,b\nzzz,c\n" * 200)
     (folder / "day2.csv").write_text("text,label\n" + "day,a\nbad,b\n" * 200)
