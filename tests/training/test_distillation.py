@@ -1,5 +1,6 @@
 """A distilled network learns the answers of its teachers, and nothing of held-out rows."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 from test_train import configure, start, wait_for_step
 
 from sentiflow.config import settings
@@ -214,6 +216,27 @@ class TestStudent:
         distances = [float(np.abs(of_teacher - own).mean()) for own in (soft, hard)]
         assert distances[0] < 0.8 * distances[1]
 
+    def test_the_evaluation_knows_what_teacher_and_student_predict(self, student, finished_run):
+        folder, config, _ = student
+        *_, evaluated = stages.run(config, ["score", "evaluate"])
+        found = json.loads((folder / "run/report/metrics.json").read_text())["teacher"]
+        ours, theirs = (
+            pd.read_parquet(run / "run/scored/predictions").set_index("row_id").sort_index()
+            for run in (folder, finished_run)
+        )
+        of_test = (ours["split"] == "test") & ours["label"].isin([0, 1])
+        ours, theirs = ours[of_test], theirs[of_test]
+        assert found["num_rows"] == len(ours)
+        assert found["agreement"] == (ours["prediction"] == theirs["prediction"]).mean()
+        assert found["accuracy"] == (theirs["prediction"] == theirs["label"]).mean()
+        assert found["accuracy_of_model"] == (ours["prediction"] == ours["label"]).mean()
+        speed = found["speed"]
+        assert 0 < speed["low"] < speed["ratio"] < speed["high"]
+        run = MlflowClient(config.tracking.uri).get_run(evaluated.record["run"]["mlflow_run_id"])
+        assert run.data.metrics["teacher/agreement"] == found["agreement"]
+        card = (folder / "run/report/model_card.md").read_text()
+        assert "Distilled: the network has learned the mean probabilities of 1 teacher on " in card
+
     def test_another_teacher_is_another_training(self, student, data, make_package):
         _, config, _ = student
         distill = config.train.distill
@@ -327,3 +350,25 @@ def test_answers_to_other_texts_are_refused(tmp_path, data, resources):
     with pytest.raises(UserError, match="no teacher has answered a row to learn"):
         stages.run(config, ["train"])
     assert not (tmp_path / "run/trained").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_asks_the_teachers_once(tmp_path, data, teacher, resources, said):
+    config = settings.load(
+        write_student(tmp_path, data, teacher),
+        ["sweep.space={train.distill.hard_weight: [0, 1]}"],
+    )
+    (outcome,) = stages.run(config, ["sweep"])
+    assert said.text.count("the teacher has answered") == 1
+    assert [trial["status"] for trial in outcome.record["trials"]] == ["finished"] * 2
+    losses = {trial["validation_loss"] for trial in outcome.record["trials"]}
+    assert len(losses) == 2, "the labels have another weight"
+    for trial in outcome.record["trials"]:
+        record = manifest.read(f"{tmp_path}/run/sweep/trials/{trial['name']}")
+        assert record["taught"]["uri"] == f"{tmp_path}/run/sweep/taught"
+        assert (
+            manifest.read(record["taught"]["uri"])["fingerprint"]
+            == (record["taught"]["fingerprint"])
+        )
