@@ -288,6 +288,8 @@ def _describe_lineage(
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
     origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
+        further = prepared["inputs"].get("unlabelled", {}).get("files", ())
+        origins += [("unlabelled", item["uri"], item["tree_sha256"][:16]) for item in further]
         origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
     origins.append(("model", model["uri"], model["fingerprint"]))
     scored_input = spec.inputs["scored"]

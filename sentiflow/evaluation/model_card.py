@@ -117,7 +117,7 @@ def render(
     assert settings is not None, "a package has settings"
     trained = lineage.training_of_model(model)
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
-    uris = [item["uri"] for item in prepared["inputs"]["csv"]["files"]] if prepared else []
+    uris = _list_files(prepared, "csv")
     measured = result.measured if result else None
     name = result.name if result else _name_experiment(trained)
     metrics = _list_metrics(result) if result else []
@@ -131,6 +131,7 @@ def render(
         trained=trained,
         prepared=prepared,
         files=lineage.name_files(uris),
+        unlabelled_files=lineage.name_files(_list_files(prepared, "unlabelled")),
         splits=_count_classes(prepared) if prepared else {},
         assigned_by=_ASSIGNED_BY,
         num_teachers=sum(n.startswith(TEACHER) for n in trained["inputs"]) if trained else 0,
@@ -148,6 +149,12 @@ def render(
         caveat=CAVEAT,
         validation=validation or {},
     )
+
+
+def _list_files(prepared: Manifest | None, name: str) -> list[str]:
+    """List the files of an input of prepared data, if it has it."""
+    inputs = prepared["inputs"] if prepared else {}
+    return [item["uri"] for item in inputs.get(name, {}).get("files", ())]
 
 
 def find(place: str) -> str:

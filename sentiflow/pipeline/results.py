@@ -116,6 +116,11 @@ class Prepared(StageResult):
         return self._table("tweets")
 
     @property
+    def unlabelled(self) -> Table:
+        """The texts of ``prepare.unlabelled``."""
+        return self._table("unlabelled")
+
+    @property
     def rejected(self) -> Table:
         """The rejected records, with their ``reason``."""
         return self._table("rejected")

@@ -55,7 +55,8 @@ def list_known(uris: Sequence[str], *, job: Job) -> str:
         hashes, is_train = keys["normalized"].to_numpy(), keys["split"].to_numpy() == _TRAIN
         return hashes[~is_train], hashes[is_train & drops]
 
-    held_out, train = (np.concatenate(some) for some in zip(*map(read, uris), strict=True))
+    found = filesystem.map_files(read, uris)
+    held_out, train = (np.concatenate(some) for some in zip(*found, strict=True))
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
     table = pa.table({"normalized": known, "is_held_out": first < len(held_out)})
     uri = job.work_file(_KNOWN, 0)

@@ -131,3 +131,36 @@ def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
 )
 def test_a_valid_format_is_accepted(form):
     assert faults_of(form) == []
+
+
+def unlabelled(**section):
+    """Validate a section ``prepare.unlabelled``."""
+    raw = {"name": "trial", "output_uri": "runs", "prepare": {"unlabelled": section}}
+    config = settings.resolve(settings.validate(raw, source="trial.yaml"), base="/here")
+    return config.prepare.unlabelled
+
+
+def test_unlabelled_files_have_the_column_text_unless_the_settings_say_else():
+    plain = unlabelled(files="more.csv")
+    assert plain.files == ("/here/more.csv",)
+    form = plain.resolved_format
+    assert (form.kind, form.columns.text, form.has_header) == ("csv", "text", True)
+    form = unlabelled(format={"columns": {"text": 5}, "delimiter": ";"}).resolved_format
+    assert (form.kind, form.columns.text, form.has_header) == ("csv", 5, False)
+    form = unlabelled(format={"kind": "sentiment140"}).resolved_format
+    assert (form.kind, form.columns) == ("sentiment140", None)
+    dumped = form.model_dump()
+    assert unlabelled(format=dumped).resolved_format == form
+
+
+@pytest.mark.parametrize(
+    "form", [{"labels": "auto"}, {"columns": {"text": "a", "label": "b"}, "labels": "auto"}]
+)
+def test_unlabelled_files_have_no_labels(form):
+    with pytest.raises(UserError, match=r"^trial.yaml: prepare.unlabelled.format: unlabelled text"):
+        unlabelled(format=form)
+
+
+def test_an_unknown_setting_of_unlabelled_files_is_named():
+    with pytest.raises(UserError, match=r"did you mean prepare\.unlabelled\.format\.columns\.text"):
+        unlabelled(format={"text": "a"})

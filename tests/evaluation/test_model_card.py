@@ -31,10 +31,24 @@ HOSTILE = ["a|b", "<script>alert(1)</script>", "x\n---\n# y: [", "[l](http://e.o
 THREE = ["negative", "positive", "neutral"]
 
 
-def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",), weights="sqrt"):
+def model_of(
+    folder,
+    *,
+    classes=("negative", "positive"),
+    files=("tweets.csv",),
+    unlabelled=(),
+    weights="sqrt",
+    num_pretraining=0,
+):
     """Publish the training of a model of three texts; return the model as an input."""
-    uris = [f"{folder}/secret/{name}" for name in files]
-    csv = {"fingerprint": "c5", "files": [{"uri": uri, "bytes": 1} for uri in uris]}
+    sources = {
+        name: {
+            "fingerprint": "c5",
+            "files": [{"uri": f"{folder}/secret/{file}", "bytes": 1} for file in named],
+        }
+        for name, named in (("csv", files), ("unlabelled", unlabelled))
+        if named
+    }
     counts = {
         "rows_read": 1500, "accepted": 1400, "rejected": 90, "left_out": 10,
         "rejected_by_reason": {"empty text": 80, "unknown label": 10},
@@ -42,14 +56,16 @@ def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",),
         "labels": {
             split: dict.fromkeys(classes, 3) | {"unlabelled": 0} for split in SPLITS
         },
+        "unlabelled": {"accepted": 56_732},
     }  # fmt: skip
-    spec = OutputSpec("prepare", f"{folder}/prepared", {"split": {"kind": "hash"}}, {"csv": csv})
+    spec = OutputSpec("prepare", f"{folder}/prepared", {"split": {"kind": "hash"}}, sources)
     repeats = {
         "normalized": {"leaked_rows": {"test_in_train": 7}},
         "contradicting": {"texts": 21},
     }
     prepared = publish(spec, counts=counts, duplicates=repeats)
     settings = {"num_epochs": 5, "seed": 3, "class_weights": weights, "weight_decay": 0.0}
+    settings["pretrain"] = {"num_epochs": num_pretraining}
     inputs = {"prepared": manifest.reference(f"{folder}/prepared", prepared)}
     run = {"experiment": "tickets", "tags": {"mlflow.source.git.commit": "ab" * 20}}
     trained = publish(
@@ -354,3 +370,11 @@ def test_the_command_writes_the_card_that_the_evaluation_left(finished_run, sent
     results = metadata_of(written)["model-index"][0]["results"][0]
     assert results["metrics"][0]["value"] == figures["accuracy"]
     assert results["dataset"]["name"] == "tweets.csv"
+
+
+@pytest.mark.parametrize("num_pretraining", [0, 2])
+def test_a_card_says_which_unlabelled_texts_the_model_was_pretrained_on(tmp_path, num_pretraining):
+    model = model_of(tmp_path, unlabelled=["more.csv"], num_pretraining=num_pretraining)
+    card = model_card.render(model, None)
+    line = "It was pretrained on 56,732 unlabelled texts of more.csv, too."
+    assert (line in card) == (num_pretraining > 0)

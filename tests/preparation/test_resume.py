@@ -17,7 +17,7 @@ from conftest import PROJECT, write_config
 
 from sentiflow.config import settings
 from sentiflow.data import sample
-from sentiflow.errors import StorageError, UserError
+from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 
@@ -29,12 +29,17 @@ def csv(tmp_path_factory):
     """Make a corpus of a dozen parts."""
     path = tmp_path_factory.mktemp("corpus") / "tweets.csv"
     path.write_bytes(b"".join(sample.generate(num_rows=30_000, seed=2)))
+    further = b"".join(sample.generate(num_rows=12_000, seed=3))
+    path.with_name("unlabelled.csv").write_bytes(further + path.read_bytes()[:300_000])
     return path
 
 
 def configure(folder, csv, **prepare):
-    """Write settings that repeat rows enough to have some dropped."""
+    """Write settings that repeat rows enough to have some dropped, unlabelled ones, too."""
     chosen = {"csv": str(csv), "rows_per_file": 2500, "duplicates": "drop"} | prepare
+    further = csv.with_name("unlabelled.csv")
+    if further.exists():
+        chosen["unlabelled"] = {"files": str(further), "format": {"kind": "sentiment140"}}
     return write_config(folder, csv, prepare=chosen)
 
 
@@ -85,6 +90,7 @@ def busy_workers():
     [
         pytest.param("ingest", 5, marks=pytest.mark.soak),
         pytest.param("encode", 2, marks=pytest.mark.soak),
+        pytest.param("unlabelled_encode", 2, marks=pytest.mark.soak),
     ],
 )
 def test_a_killed_driver_resumes_to_the_same_files(
@@ -174,16 +180,19 @@ def test_content_that_changed_with_neither_size_nor_time_is_not_resumed(tmp_path
     assert files_of(tmp_path) == files_of(fresh)
 
 
-def test_a_storage_that_fails_keeps_the_finished_parts(tmp_path, csv, undisturbed, resources):
+@pytest.mark.parametrize("folder", ["encoded", "unlabelled"])
+def test_a_storage_that_fails_keeps_the_finished_parts(
+    tmp_path, csv, undisturbed, resources, folder
+):
     """A file stands where a directory of the result has to be."""
     config = settings.load(configure(tmp_path, csv))
-    obstacle = tmp_path / "run/prepared/encoded"
+    obstacle = tmp_path / "run/prepared" / folder
     failures = []
 
     def prepare():
         try:
             stages.run(config, ["prepare"])
-        except StorageError as error:
+        except (StorageError, JobError) as error:
             failures.append(error)
 
     thread = threading.Thread(target=prepare)

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 import torch
 from conftest import new_package
 from safetensors.torch import load_file
-from test_virtual_shards import MAX_LENGTH, write
+from test_virtual_shards import MAX_LENGTH, write, write_unlabelled
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
@@ -17,10 +18,14 @@ from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints, task
+from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
 from sentiflow.training.results import read_epochs
 
 NUM_ROWS = 90
+NINETY = LearnedClasses(
+    ("negative", "positive"), np.array([45, 45]), np.arange(2, dtype=np.int8), None, reorders=False
+)
 
 
 def test_known_words_start_from_their_vectors_and_padding_from_zero():
@@ -82,7 +87,7 @@ def test_the_rows_are_divided_into_the_shards_of_the_settings(make_job):
     worker = task._Worker(replace(job, settings=settings), lambda event: None)
     assert worker.train_input.rows.own == worker.validation.own == range(12)
     assert {len(part.shard_sizes) for part in worker.train_input.slices(0)} == {12}
-    assert worker.train_input.num_rows == int(worker.counts[:, :, :].sum())
+    assert worker.train_input.num_rows == NUM_ROWS
 
 
 def weights_of(job):
@@ -144,6 +149,75 @@ def test_an_early_stopped_pretraining_passes_on_its_best_epoch_and_can_be_resume
     with pytest.raises(StoppedError):
         task.run(stopped, stop)
     assert task.run(stopped, lambda event: None).history[-1].step == report.history[-1].step
+    for name, tensor in weights_of(stopped).items():
+        torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
+
+
+NUM_UNLABELLED = 200
+
+
+@pytest.fixture
+def make_pretraining(make_job):
+    """Describe a training that begins with a pretraining, on unlabelled texts or without them."""
+
+    def make(name, *, unlabelled=True, learning_rate=0.01):
+        job = make_job(name, kind="rnn", cell="rnn", hidden_size=4, bidirectional=False)
+        root = Path(job.settings.prepared_uri)
+        lengths = np.random.default_rng(3).integers(0, 9, NUM_UNLABELLED)
+        path = write_unlabelled(root / "unlabelled", lengths, num_words=NUM_ROWS)
+        path = str(Path(path).relative_to(root))
+        pretrain = {"num_epochs": 2, "learning_rate": learning_rate, "num_negatives": 50}
+        settings = job.settings.model_dump() | {"pretrain": pretrain}
+        prepared = job.prepared
+        if unlabelled:
+            files = [*prepared["files"], {"path": path, "rows": NUM_UNLABELLED}]
+            known = {"accepted": NUM_UNLABELLED, "without_token": int((lengths == 0).sum())}
+            counts = prepared["counts"] | {"unlabelled": known}
+            prepared = prepared | {"files": files, "counts": counts}
+        settings = TrainSettings.model_validate(settings)
+        return replace(job, settings=settings, prepared=prepared)
+
+    return make
+
+
+def test_pretraining_goes_over_unlabelled_texts_and_training_does_not(make_pretraining):
+    with_them, without = make_pretraining("with"), make_pretraining("without", unlabelled=False)
+    events = []
+    report, plain = task.run(with_them, events.append), task.run(without, lambda event: None)
+    known = with_them.prepared["counts"]["unlabelled"]
+    num_rows = NUM_UNLABELLED - known["without_token"]
+    num_labelled = NUM_ROWS - report.rows_without_token
+    assert report.pretraining[0].step == -(-(num_labelled + num_rows) // 16)
+    assert plain.pretraining[0].step == -(-num_labelled // 16)
+    assert report.rows_without_token == plain.rows_without_token
+    steps, plain_steps = (
+        [epoch.step - found.pretraining[-1].step for epoch in found.history]
+        for found in (report, plain)
+    )
+    assert steps == plain_steps
+    assert events[-1].rows_done == 2 * (num_labelled + num_rows) + 3 * num_labelled
+    assert [e.rows_done for e in events] == sorted(e.rows_done for e in events)
+    learned = count_all_rows(with_them.prepared, with_them.settings, NINETY)
+    assert learned == 2 * (NUM_ROWS + num_rows) + 3 * NUM_ROWS
+
+
+def test_unlabelled_texts_leave_the_validation_loss_as_it_is(make_pretraining):
+    """The rows and the negative words are the same, so the losses can be compared."""
+    jobs = [make_pretraining(str(n), unlabelled=n, learning_rate=1e-12) for n in (True, False)]
+    losses = [task.run(job, lambda event: None).pretraining[0].validation_loss for job in jobs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_pretraining_on_unlabelled_texts_resumes(make_pretraining):
+    def stop(event):
+        if len(event.pretraining) == 1:
+            raise StoppedError
+
+    whole, stopped = make_pretraining("whole"), make_pretraining("stopped")
+    task.run(whole, lambda event: None)
+    with pytest.raises(StoppedError):
+        task.run(stopped, stop)
+    task.run(stopped, lambda event: None)
     for name, tensor in weights_of(stopped).items():
         torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
 

@@ -1,5 +1,7 @@
 """Any number of workers takes slices of the same global batches."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -33,14 +35,25 @@ def write(folder, lengths, num_files=3):
     return uris
 
 
-def plan(uris):
+def write_unlabelled(folder, lengths, num_words=1000):
+    """Write unlabelled texts of these lengths, as one file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, uri = np.arange(len(lengths)), str(folder / "unlabelled.parquet")
+    ids = [[row % num_words + 1] * lengths[row] for row in rows]
+    table = pa.table([rows, [""] * len(rows), ids, lengths], schema=schema.UNLABELLED)
+    filesystem.write_parquet(uri, table)
+    return uri
+
+
+def plan(uris, **options):
     """Cut files into shards."""
-    return VirtualShards.plan({uri: filesystem.read_parquet(uri).num_rows for uri in uris})
+    rows = {uri: filesystem.read_parquet(uri).num_rows for uri in uris}
+    return VirtualShards.plan(rows, **options)
 
 
-def open_inputs(uris, *, world_size=1, **options):
+def open_inputs(uris, *, world_size=1, positions=None, **options):
     """Open the input of every worker."""
-    shards = plan(uris)
+    shards = plan(uris, positions=positions)
     counts = sum(
         shards.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(NUM_VIRTUAL_SHARDS)
     )
@@ -74,6 +87,26 @@ def test_workers_take_slices_of_the_same_batches(tmp_path, lengths, bucketing, w
     alone = batches_of(open_inputs(uris, bucketing=bucketing), epoch=3)
     together = batches_of(open_inputs(uris, bucketing=bucketing, world_size=world_size), epoch=3)
     assert together == alone
+
+
+@pytest.mark.parametrize("positions", [None, np.array([-1, 0], np.int8)])
+def test_unlabelled_texts_are_rows_of_their_own_beside_labelled_ones(tmp_path, lengths, positions):
+    """Rows of a class that is left out stay out; a text without a label is of no class."""
+    further = np.random.default_rng(1).integers(0, MAX_LENGTH + 1, 150)
+    uris = [*write(tmp_path, lengths), write_unlabelled(tmp_path, further)]
+    alone = open_inputs(uris, positions=positions)
+    batches = batches_of(alone)
+    for world_size in (2, 5):
+        workers = open_inputs(uris, positions=positions, world_size=world_size)
+        assert batches_of(workers) == batches
+    learned = [row for row in np.flatnonzero(lengths) if positions is None or row % 2]
+    wanted = [*learned, *(-1 - row for row in np.flatnonzero(further))]
+    assert sorted(itertools.chain(*batches)) == sorted(wanted)
+    for part in alone[0].slices(0):
+        ids, labels = part.rows.row_ids, part.rows.labels
+        assert ((labels == -1) == (ids < 0)).all()
+        tokens = part.rows.token_ids[part.rows.offsets[:-1][part.rows.lengths > 0]]
+        assert (tokens == np.where(ids < 0, -ids, ids + 1)[part.rows.lengths > 0]).all()
 
 
 @settings(deadline=None, max_examples=30)

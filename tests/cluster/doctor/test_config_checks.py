@@ -114,6 +114,22 @@ WRONG = {
         ["score.model_uri=models:/test@champion"],
         ("model", "score.model_uri: there is no MLflow store"),
     ),
+    "unlabelled texts": (
+        ["prepare.unlabelled.files={folder}/none.csv"],
+        ("input", "prepare.unlabelled.files: no such file: "),
+    ),
+    "no column of unlabelled texts": (
+        ["prepare.unlabelled.files={folder}/tickets.csv"],
+        ("columns", "prepare.unlabelled.format.columns.text: "),
+    ),
+    "a delimiter of unlabelled texts": (
+        ["prepare.unlabelled={files: {folder}/tickets.csv, format: {delimiter: ;}}"],
+        ("columns", 'set prepare.unlabelled.format.delimiter=",", which gives 3 columns: '),
+    ),
+    "rows of unlabelled texts": (
+        ["prepare.unlabelled={files: {folder}/tickets.csv, format: {kind: sentiment140}}"],
+        ("rows", "prepare.unlabelled.files: 121 of the first 121 rows would be rejected, in "),
+    ),
     "prepared data": (
         ["train.prepared_uri=/no/data"],
         ("input", "train.prepared_uri: /no/data has no manifest.json"),
