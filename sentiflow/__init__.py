@@ -62,19 +62,23 @@ _MODULES = {
 
 
 def load_model(
-    uri: "str | os.PathLike[str]", *, tracking_uri: str | None = None, device: str | None = None
+    uri: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]",
+    *,
+    tracking_uri: str | None = None,
+    device: str | None = None,
 ) -> "Model":
     """Load a model to label texts in this process; Ray is not needed.
 
     Args:
         uri: The ``output_uri`` of a run, a model package, or a model in MLflow:
-            ``models:/NAME@champion``, ``models:/NAME/3``, ``runs:/ID/model``.
+            ``models:/NAME@champion``, ``models:/NAME/3``, ``runs:/ID/model``. Or a list of models
+            of the same classes: the mean of their probabilities.
         tracking_uri: MLflow's store; by default that of ``MLFLOW_TRACKING_URI``, else
             ``mlflow.db`` in the working directory.
         device: ``cpu`` or ``cuda``; by default a GPU if there is one.
 
     Raises:
-        UserError: There is no such model, or it is damaged.
+        UserError: There is no such model, it is damaged, or classes differ.
         JobError: MLflow cannot be reached.
 
     Example:
@@ -82,10 +86,13 @@ def load_model(
         >>> model.predict(["I love this", "so sad"])["predicted_label"].tolist()  # doctest: +SKIP
         ['positive', 'negative']
     """
+    from sentiflow.config import settings
     from sentiflow.pipeline import calls, results
 
     with calls.reporting():
-        return results.load_model(os.fspath(uri), tracking_uri=tracking_uri, device=device)
+        named = [uri] if isinstance(uri, str | os.PathLike) else uri
+        uris = settings.read_models([os.fspath(each) for each in named])
+        return results.load_model(uris, tracking_uri=tracking_uri, device=device)
 
 
 def run(

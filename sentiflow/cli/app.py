@@ -91,7 +91,8 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL_URI",
-            help="A model: the directory of a run or a package, s3://..., models:/NAME@champion.",
+            help="A model: the directory of a run or a package, s3://..., models:/NAME@champion. "
+            "Several, whose probabilities are averaged: '[runs/a, runs/b]'.",
         ),
     ],
     texts: Annotated[
@@ -110,7 +111,7 @@ def predict(
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
 
-        package = model_sources.load(model_uri)
+        package = model_sources.load(settings.read_models(model_uri))
         blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
         to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
         render = lines.to_json if as_json else to_tsv

@@ -19,10 +19,11 @@ from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwri
 from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
+from sentiflow.data.manifest import MODEL
 from sentiflow.errors import UserError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, as_typed
+from sentiflow.storage.uris import absolute_uri, as_typed, join
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +35,11 @@ out = Console(highlight=False, markup=False)
 
 BestTo = Annotated[
     Path | None,
-    typer.Option("--best-to", metavar="FILE.yaml", help="Write the settings of the best trial."),
+    typer.Option(
+        "--best-to",
+        metavar="FILE.yaml",
+        help="Write the settings of the best trial; of several seeds, to average their models.",
+    ),
 ]
 
 JOBS = {
@@ -142,9 +147,13 @@ def sweep(
             typer.echo(sweeping.to_text(record))
         if best_to is not None:
             best, selection = sweeping.best(record), resolved.train.selection
-            value = record["trials"][0][f"validation_{selection.metric_name}"]
+            name = f"validation_{selection.metric_name}"
+            what, value = "best", trials[0][name]
+            if best[1:]:
+                what = f"average of {len(best)} seeds, the best mean"
+                value = record["seeds"][0][f"{name}_mean"]
             origin = (
-                f"# The best of {len(trials)} trials of {config.name}: "
+                f"# The {what} of {len(trials)} trials of {config.name}: "
                 f"validation {selection.metric} {value:.4f}.\n"
             )
             raw = settings.read(config, overrides or ())
@@ -157,7 +166,7 @@ def _run(
     """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
     from sentiflow.pipeline import stages
 
-    verbs = stages.VERBS if verb == "run" else (cast("Verb", verb),)
+    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
         with (
             signals.handled(signal.SIGTERM, signals.end),
@@ -183,17 +192,22 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
 
 
 def _write_best(
-    path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str, swept: Config
+    path: Path, raw: dict[str, Any], best: Sequence["TrialRecord"], origin: str, swept: Config
 ) -> None:
     """Write the settings of the file with the values of the best trial.
 
-    They make a run of their own, beside that of the file, from the same prepared data.
+    They make a run of their own, beside that of the file, from the same prepared data. Of several
+    trials, which differ in their seed, it averages the models.
     """
     from sentiflow.storage import filesystem
+    from sentiflow.training.sweep_trials import TRIALS
 
     raw.pop("sweep", None)
-    for key, value in best["values"].items():
+    for key, value in best[0]["values"].items():
         settings.put(raw, key, value)
+    trials = as_typed(join(swept.sweep.output_uri, TRIALS))
+    if best[1:]:
+        settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in best])
     for stage in ("train", "score", "evaluate"):
         (raw.get(stage) or {}).pop("output_uri", None)
     settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
@@ -201,7 +215,9 @@ def _write_best(
     settings.validate(raw, source=str(path))
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
-    say("sweep", f"settings of trial {best['trial']}: {path}, for a run in {raw['output_uri']}")
+    numbers = ", ".join(str(one["trial"]) for one in best)
+    what = f"trials {numbers}, averaged" if best[1:] else f"trial {numbers}"
+    say("sweep", f"settings of {what}: {path}, for a run in {raw['output_uri']}")
 
 
 def show_settings(resolved: Config) -> None:

@@ -29,7 +29,7 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
-        records: Manifests of all four jobs.
+        records: Manifests of all jobs of the run.
         uris: Directories by job.
     """
     counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]
@@ -110,7 +110,8 @@ def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) 
         page: The page of the runs in MLflow's web interface, or nothing.
         config: The settings file.
     """
-    predict = shlex.join([_program("sentiflow"), "predict", f"{uris['train']}/model"])
+    model = f"{uris.get('train', uris['score'])}/model"
+    predict = shlex.join([_program("sentiflow"), "predict", model])
     promote = shlex.join([_program("sentiflow"), "promote", str(config)])
     return [
         f"open the report     {uris['evaluate']}/report.html",
@@ -169,13 +170,11 @@ def _list(by_reason: Mapping[str, int]) -> str:
 
 def _speeds(records: Records) -> dict[str, tuple[int, float]]:
     """Return the rows and seconds of each job."""
-    epochs = records["train"]["counts"]["epochs"]
-    rows = {
-        "prepare": records["prepare"]["counts"]["rows_read"],
-        "train": epochs * records["train"]["counts"]["rows"],
-        "score": records["score"]["counts"]["accepted"],
-        "evaluate": records["evaluate"]["counts"]["rows"],
-    }
+    counts = {verb: record["counts"] for verb, record in records.items()}
+    rows = {"prepare": counts["prepare"]["rows_read"]}
+    if "train" in counts:  # an average is of models that were there
+        rows["train"] = counts["train"]["epochs"] * counts["train"]["rows"]
+    rows |= {"score": counts["score"]["accepted"], "evaluate": counts["evaluate"]["rows"]}
     return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
 
 

@@ -10,7 +10,7 @@ import torch
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
 from sentiflow.errors import JobError
-from sentiflow.models.package import ModelPackage
+from sentiflow.models import average
 from sentiflow.models.scores import Scores
 
 NOT_FINITE = "the probability is not a number"
@@ -86,7 +86,7 @@ def _no_scores(classes: tuple[str, ...]) -> Scores:
 @functools.lru_cache(maxsize=1)
 def load(
     *models: tuple[str, str], on_gpu: bool, setting: str = "score.model_uri"
-) -> tuple[ModelPackage, ...]:
+) -> tuple[average.Model, ...]:
     """Load the models of a job once for each worker process.
 
     Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
@@ -104,14 +104,14 @@ def load(
     return tuple(_load(*model, on_gpu=on_gpu, setting=setting) for model in models)
 
 
-def _load(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> ModelPackage:
+def _load(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> average.Model:
     record = manifest.require(uri, stage="model", setting=setting)
     if record["fingerprint"] != fingerprint:
         raise JobError(
             f"the model in {uri} has been replaced since the job began: run the command again"
         )
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    package = ModelPackage.load(uri).to(device)
+    package = average.load(uri).to(device)
     if manifest.require(uri, stage="model", setting=setting) != record:
         raise JobError(f"the model in {uri} was replaced while it was read: run the command again")
     return package

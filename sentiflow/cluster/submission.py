@@ -289,7 +289,8 @@ def _name_results(verb: str, config: Config, environment: Mapping[str, str]) -> 
         "evaluate": ("report", join(config.evaluate.output_uri, "report.html")),
         "sweep": ("sweep", config.sweep.output_uri),
     }
-    verbs = ("prepare", "train", "score", "evaluate") if verb == "run" else (verb,)
+    whole = ("prepare", *(("train",) if config.trains else ()), "score", "evaluate")
+    verbs = whole if verb == "run" else (verb,)
     results = dict(uris[name] for name in verbs if name in uris)
     store = config.tracking.uri or environment.get(_STORE, "")
     return results | {"runs": without_credentials(store), "experiment": config.name}

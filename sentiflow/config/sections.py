@@ -13,6 +13,7 @@ from sentiflow.config.types import (
     Distinct,
     Encoding,
     Fraction,
+    Models,
     Patterns,
     RequiredColumn,
     Settings,
@@ -255,9 +256,10 @@ class ScoreSettings(Settings):
     CSV or Parquet."""
     prepared_uri: str = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
-    model_uri: str | None = None
+    model_uri: Models | None = None
     """Model: the directory of a package or of a run, ``models:/name@champion``, ``models:/name/3``
-    or ``runs:/ID/model``. Default: the model in ``train.output_uri``."""
+    or ``runs:/ID/model``. A list of models of the same classes: the mean of their probabilities.
+    Default: the model in ``train.output_uri``."""
     output_uri: str = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
@@ -288,6 +290,12 @@ class ScoreSettings(Settings):
     max_failed_fraction: Fraction = 0.01
     """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
     are more, the job fails."""
+
+    @property
+    def model_uris(self) -> tuple[str, ...]:
+        """The models in ``model_uri``."""
+        uris = self.model_uri or ()
+        return (uris,) if isinstance(uris, str) else uris
 
 
 class SliceSettings(Settings):
@@ -400,3 +408,9 @@ class Config(Settings):
     promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def trains(self) -> bool:
+        """Whether a whole run trains: an average of other models needs no training."""
+        own, uris = f"{self.train.output_uri}/", self.score.model_uris
+        return len(uris) < 2 or any(f"{uri}/".startswith(own) for uri in uris)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
 from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
-from sentiflow.config.types import Settings
+from sentiflow.config.types import Settings, check_models
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
     absolute_uri,
@@ -123,6 +123,22 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
     target[last] = value
 
 
+def read_models(value: Any) -> str | tuple[str, ...]:
+    """Read a model, or several as a list or as its YAML: ``[runs/a, runs/b]``.
+
+    Raises:
+        UserError: It is neither.
+    """
+    is_list = isinstance(value, str) and value.startswith("[")
+    try:
+        models: str | tuple[str, ...] = check_models(yaml_text.parse(value) if is_list else value)
+    except ValueError as error:
+        raise UserError(
+            f"the model {error}", hint="name one, or several of them as '[runs/a, runs/b]'"
+        ) from error
+    return models
+
+
 def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
     source = Source(source) if isinstance(source, str) else source
@@ -194,7 +210,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
                 for uri in config.score.corpus
             ),
             "prepared_uri": at(config.score.prepared_uri, prepared),
-            "model_uri": at(config.score.model_uri or "", join(trained, "model")),
+            "model_uri": _resolve_models(config.score.model_uri, base) or join(trained, "model"),
             "output_uri": scored,
             "format": config.score.format or config.format,
         },
@@ -212,6 +228,13 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     )
     _check_locations(resolved)
     return resolved
+
+
+def _resolve_models(uris: str | tuple[str, ...] | None, base: str | None) -> Any:
+    """Make the location of a model absolute, or those of several."""
+    if isinstance(uris, tuple):
+        return tuple(absolute_uri(uri, base=base) for uri in uris)
+    return absolute_uri(uris, base=base) if uris else None
 
 
 _LOCATIONS = re.compile(

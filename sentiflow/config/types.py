@@ -19,6 +19,24 @@ Strings = Annotated[
 ]
 
 
+def check_models(value: Any) -> Any:
+    """Check one model or several; a list of one is that model.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    models = [value] if isinstance(value, str) else value
+    if not isinstance(models, list | tuple) or not all(isinstance(each, str) for each in models):
+        raise ValueError("must be a model, or a list of models")
+    if not models or len({*models}) < len(models):
+        raise ValueError(f"names {'a model twice' if models else 'no model'}")
+    return models[0] if len(models) == 1 else tuple(models)
+
+
+Models = Annotated[str | tuple[str, ...], BeforeValidator(check_models)]
+"""A model, or several whose probabilities are averaged."""
+
+
 def _check_count(value: Any) -> int | str:
     if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
         return value

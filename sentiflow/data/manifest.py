@@ -17,8 +17,8 @@ FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)
 """Versions that are read as input. A result of an older one is replaced, never resumed."""
 
-TRAINED, MODEL = "trained", "model"
-"""Folders of a training in its run, and of the package in its training."""
+TRAINED, SCORED, MODEL = "trained", "scored", "model"
+"""Folders of a training and of a scoring in their run, and of the package in either."""
 CARD = "model_card.md"
 """File of an evaluation."""
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
@@ -108,9 +108,10 @@ def require(uri: str, *, stage: str, setting: str, check_files: bool = False) ->
 def find_package(uri: str) -> str:
     """Find the model package of a run in its directory, or in that of its training; else ``uri``.
 
-    Every setting and command that names a model takes these directories, too.
+    Every setting and command that names a model takes these directories, too. The package of a
+    run without a training is the average that it has scored with.
     """
-    for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL)):
+    for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
         found = read(package)
         if found and found["stage"] == "model":
             return package

@@ -105,6 +105,9 @@ class VocabularyReport(TypedDict):
 class ModelInput(Input, total=False):
     """A model as an input, with what its package's manifest says; None where it says nothing."""
 
+    members: list[Any]
+    """The models whose probabilities it averages, an :class:`Input` with its ``training`` each. Its
+    ``settings`` are those of the first, and in ``members`` those of each."""
     training: Input | None
     reference: dict[str, Any] | None
     calibration: dict[str, Any] | None

@@ -14,7 +14,8 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import count_confusion, label_shares
-from sentiflow.models.package import ModelPackage
+from sentiflow.models import package_files
+from sentiflow.models.average import Model
 from sentiflow.progress import Progress
 from sentiflow.tracking import registry
 from sentiflow.tracking.registry import ResolvedModel
@@ -70,7 +71,7 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     packages = [registry.load(model).to(device) for model in models]
     common, others = _list_classes([package.settings.classes for package in packages])
     seen, is_known = lineage.find_training_texts(
-        [{"fingerprint": model.record["fingerprint"], **model.record["inputs"]} for model in models]
+        [package_files.to_input(model.uri, model.record) for model in models]
     )
     label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
     right = [prediction == label for prediction in predictions]
@@ -132,7 +133,7 @@ def _list_classes(
 def _predict_test_rows(
     uri: str,
     prepared: Manifest,
-    packages: Sequence[ModelPackage],
+    packages: Sequence[Model],
     common: tuple[str, ...],
     others: tuple[str, ...],
     seen: np.ndarray,

@@ -106,7 +106,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
-    data = _collect(config, result, chosen, scored, trained, spec)
+    data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
     content = result.to_json()
     files = _render(data, content, model)
     for name, written in files.items():
@@ -119,9 +119,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     registered = None
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
-        _track_training(measured, recorder, own, spec, described.text)
+        run_id = recorder.run_id if "members" in model else own.get("mlflow_run_id", "")
+        _track_training(measured, recorder, run_id, spec, described.text)
         registered = registration.register(
-            described, config.name, scored, own, recorder, files[CARD]
+            described, config.name, scored, run_id, recorder, files[CARD]
         )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
@@ -291,6 +292,9 @@ def _describe_lineage(
         further = prepared["inputs"].get("unlabelled", {}).get("files", ())
         origins += [("unlabelled", item["uri"], item["tree_sha256"][:16]) for item in further]
         origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
+    origins += [
+        ("averaged model", each["uri"], each["fingerprint"]) for each in model.get("members", ())
+    ]
     origins.append(("model", model["uri"], model["fingerprint"]))
     scored_input = spec.inputs["scored"]
     return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
@@ -317,14 +321,14 @@ def _track(
 
 
 def _track_training(
-    measured: Measurements, recorder: Recorder, trained: Manifest, spec: OutputSpec, note: str
+    measured: Measurements, recorder: Recorder, run_id: str, spec: OutputSpec, note: str
 ) -> None:
-    """Log the headlines to the training's run, and describe it.
+    """Log the headlines to the run of the training, or of an average, and describe it.
 
     That is only done if the corpus is the one that it was trained on: the metrics of another corpus
     would be mistaken for its test metrics.
     """
-    training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
+    training_run = recorder.of_run(run_id)
     training_run.log_metrics(
         {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
     )

@@ -39,11 +39,15 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
 
 
 def describe_model(settings: Settings) -> str:
-    """Describe a model in a line, by the settings of its package."""
-    return (
-        f"{_MODEL.validate_python(settings['model']).summary}; "
-        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+    """Describe a model in a line, by the settings of its package, or of each of an average."""
+    members = settings.get("members", [settings])
+    described = dict.fromkeys(
+        f"{_MODEL.validate_python(each['model']).summary}; "
+        f"tokenizer {each['tokenizer']}, {each['vocabulary_size']:,} words"
+        for each in members
     )
+    average = f"average of {len(members)} models: " if members[1:] else ""
+    return average + " and ".join(described)
 
 
 def corpus_of(scored: Manifest) -> Manifest | None:
@@ -52,7 +56,10 @@ def corpus_of(scored: Manifest) -> Manifest | None:
 
 
 def training_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the training that made the model; None if it is gone or was redone."""
+    """Find the manifest of the training that made the model; None if it is gone or was redone.
+
+    For an average of several models that is the training of the first.
+    """
     return training_of_model(scored["inputs"]["model"])
 
 
@@ -62,20 +69,27 @@ def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
     Args:
         model: ``fingerprint`` of its package, and its ``training``.
     """
-    training = manifest.read_input(model, "training")
-    is_same = training and training.get("model_fingerprint") == model["fingerprint"]
+    first = members_of(model)[0]
+    training = manifest.read_input(first, "training")
+    is_same = training and training.get("model_fingerprint") == first["fingerprint"]
     return training if is_same else None
 
 
+def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """List the models whose probabilities a model averages: itself, if it is no average."""
+    return model.get("members") or [model]
+
+
 def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
-    """Find the training of a model, then those of its first models and of its teachers.
+    """Find the trainings of a model or of each of an average, of first models and of teachers.
 
     None stands for one that is gone or was redone; those before it are unknown, too.
 
     Args:
         model: ``fingerprint`` of a model package, and its ``training``.
     """
-    yield from _with_earlier(training_of_model(model))
+    for member in members_of(model):
+        yield from _with_earlier(training_of_model(member))
 
 
 def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
@@ -85,7 +99,8 @@ def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
             first = manifest.read_input(training["inputs"], "init_from")
             named = first["inputs"] if first else {}
         if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
-            yield from _with_earlier(manifest.read_input(named, "training"))
+            for member in members_of(named):
+                yield from _with_earlier(manifest.read_input(member, "training"))
 
 
 def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:
@@ -94,7 +109,7 @@ def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray
     By text, and not by row: a corpus that has grown, or a copy of a file, numbers its rows anew.
 
     Args:
-        models: For each the ``fingerprint`` of its package, and its ``training``.
+        models: Each as an input of a stage.
 
     Returns:
         Hashes of the normalized texts of all models; for each model, whether all of its trainings

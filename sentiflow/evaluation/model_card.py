@@ -26,6 +26,7 @@ from sentiflow.evaluation.report import fill
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
+from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import model_sources
@@ -115,7 +116,8 @@ def render(
     environment.filters |= {"fill": fill, "p": paired.write_p, "as_it_is": _Markdown}
     settings = model["settings"]
     assert settings is not None, "a package has settings"
-    trained = lineage.training_of_model(model)
+    trainings = [lineage.training_of_model(each) for each in lineage.members_of(model)]
+    trained = trainings[0]
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
     uris = _list_files(prepared, "csv")
     measured = result.measured if result else None
@@ -129,14 +131,15 @@ def render(
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
         trained=trained,
+        trainings=[(each, *_describe_training(each)) for each in trainings if each],
+        num_models=len(trainings),
         prepared=prepared,
+        is_one_corpus=len({each["inputs"]["prepared"]["fingerprint"] for each in trainings if each})
+        == 1,
         files=lineage.name_files(uris),
         unlabelled_files=lineage.name_files(_list_files(prepared, "unlabelled")),
         splits=_count_classes(prepared) if prepared else {},
         assigned_by=_ASSIGNED_BY,
-        num_teachers=sum(n.startswith(TEACHER) for n in trained["inputs"]) if trained else 0,
-        settings=_choose_settings(trained) if trained else [],
-        code=_describe_code(trained) if trained else "",
         result=result,
         measured=measured,
         probed=result.probed if result else None,
@@ -178,18 +181,18 @@ def find(place: str) -> str:
         if card is None:
             raise
         return card
-    model = model_sources.to_input(model_uri, package)
-    for run in _list_runs(model, uri):
+    model = package_files.to_input(model_uri, package)
+    for run in _list_runs(package, uri):
         card = _read_card(join(run, _REPORT), fingerprint=model["fingerprint"])
         if card is not None:
             return card
     return render(model, None, validation=package.get("metrics"))
 
 
-def _list_runs(model: ModelInput, uri: str) -> list[str]:
+def _list_runs(package: Manifest, uri: str) -> list[str]:
     """List the directories that may be that of the run with the evaluation of a model."""
-    training = model["training"]
-    inside = (training["uri"] if training else "") if names_model(uri) else uri
+    made = package["inputs"].get("training") or package["inputs"].get("members")
+    inside = (made["uri"] if made else "") if names_model(uri) else uri
     above = [inside.rsplit("/", level)[0] for level in range(3)]
     return [place for place in above if place and place[-1] not in ":/"]
 
@@ -297,6 +300,12 @@ def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = prepared["counts"]["labels"]
     used = [name for name in next(iter(counts.values())) if any(c[name] for c in counts.values())]
     return {split: {name: counts[split][name] for name in used} for split in counts}
+
+
+def _describe_training(trained: Manifest) -> tuple[list[tuple[str, str]], str, int]:
+    """Return the settings of a training that are shown, a line about its code, its teachers."""
+    num_teachers = sum(name.startswith(TEACHER) for name in trained["inputs"])
+    return _choose_settings(trained), _describe_code(trained), num_teachers
 
 
 def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from sentiflow.words import word_bias
 from sentiflow.words.word_vectors import WordVectors
 
 if TYPE_CHECKING:
-    from sentiflow.models.package import ModelPackage
+    from sentiflow.models.average import Model
     from sentiflow.models.scores import Scores
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -133,8 +133,11 @@ def _choose_positive(scores: "Scores") -> np.ndarray:
     return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 
 
-def _take_vectors(package: "ModelPackage") -> WordVectors:
-    """Take the vectors of a package's words, without padding and unknown words."""
+def _take_vectors(package: "Model") -> WordVectors:
+    """Take the vectors of a package's words, without padding and unknown words.
+
+    Those of an average are those of its first package.
+    """
     first = package.vocabulary.num_special
     vectors = package.network.embedding.weight.detach().numpy()[first:]
     return WordVectors(package.vocabulary.words[first:], vectors)

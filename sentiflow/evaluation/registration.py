@@ -4,19 +4,17 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.results import Measurements
 from sentiflow.progress import say
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import join, names_model
 from sentiflow.tracking import pages
 from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
-
-_MODEL = "model"
-"""Folder of the package in the output of a training."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,32 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
 
 
 def register(
-    note: Note, name: str, scored: Manifest, trained: Manifest, recorder: Recorder, card: bytes
+    note: Note, name: str, scored: Manifest, run_id: str, recorder: Recorder, card: bytes
 ) -> dict[str, Any] | None:
     """Register the model if this stage is to do so; describe its version, and add the model card.
 
     Where the store is unavailable, that is done later from the manifest.
 
+    Args:
+        note: The description.
+        name: The name of the registered model.
+        scored: The manifest of the predictions.
+        run_id: The run of the training; of an average that of the evaluation. Empty: none.
+        recorder: The run of the evaluation.
+        card: The model card.
+
     Returns:
         Name and version for the manifest, if the model was registered now.
     """
-    run_id = trained.get("mlflow_run_id", "")
+    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
+    training = model["training"]
+    package = join(training["uri"], MODEL) if training else model["uri"]
     if not run_id or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry  # a second to import
 
-    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
     try:
-        if recorder.registers_model:
-            package = join(model["training"]["uri"], _MODEL)
+        if recorder.registers_model and not names_model(package):
             version = registry.register(package, name=name, tracking_uri=uri, run_id=run_id)
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")

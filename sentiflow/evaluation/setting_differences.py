@@ -42,6 +42,8 @@ def compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] |
         settings |= _compare_stage("prepare", prepared, other_prepared)
     elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
         notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
+    if any("members" in record["inputs"]["model"] for record in (first, second)):
+        notes.append("the settings are those of the first of the averaged models")
     return [settings[key] for key in sorted(settings)], notes
 
 

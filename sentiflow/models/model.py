@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.errors import JobError
+from sentiflow.models import average
 from sentiflow.models import texts as text_arrays
 from sentiflow.models.cpu import one_thread
-from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.texts import Texts
 from sentiflow.storage.uris import as_typed
@@ -35,10 +35,10 @@ class Model:
         ('negative', 'positive')
     """
 
-    package: ModelPackage
-    """Network, vocabulary and settings."""
-    uri: str
-    """The directory or the name that it was read from."""
+    package: average.Model
+    """Network, vocabulary and settings; or several of them, whose probabilities are averaged."""
+    uri: str | tuple[str, ...]
+    """The directory or the name that it was read from, or several."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Model:
     def _score(self, texts: Texts) -> Scores:
         """Score texts piece by piece, on all cores or on the GPU."""
         pieces = text_arrays.to_arrays(texts, size=_CHUNK)
-        device = next(self.package.network.parameters()).device
+        device = self.package.device
         most = _MAX_THREADS if device.type == "cpu" else _THREADS_ON_GPU
         num_threads = min(_count_cores(), most)
         found: list[Scores] = []
@@ -122,7 +122,9 @@ class Model:
         return self  # it does not change, and scikit-learn copies the steps of a pipeline
 
     def __repr__(self) -> str:
-        return f"Model({as_typed(self.uri)!r}, classes={list(self.classes)})"
+        uris = [self.uri] if isinstance(self.uri, str) else self.uri
+        typed = ", ".join(repr(as_typed(uri)) for uri in uris)
+        return f"Model({typed}, classes={list(self.classes)})"
 
 
 def _count_cores() -> int:

@@ -8,7 +8,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,21 @@ from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
-from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 _KEYS = "ngrams.keys"
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
+
+
+class EncodedTexts(NamedTuple):
+    """N texts as a package reads them."""
+
+    encoded: Encoded
+    lengths: np.ndarray
+    """Tokens of each whole text, known or not, N int64."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class ModelPackage:
     vocabulary: Vocabulary
     settings: package_files.PackageSettings
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
     def to(self, device: torch.device | str) -> "ModelPackage":
         """Move the network to a device, in evaluation mode."""
         return replace(self, network=self.network.to(device).eval())
@@ -59,14 +72,29 @@ class ModelPackage:
             bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
                 GPU do not, see :mod:`models.cudnn`.
         """
+        return self.score_encoded(self.encode(text), batch_size=batch_size, bf16=bf16)
+
+    def encode(self, text: pa.Array) -> EncodedTexts:
+        """Tokenize texts, and replace tokens by their ids."""
         tokens = tokenize(text, name=self.settings.tokenizer)
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
+        return EncodedTexts(encoded, np.diff(tokens.offsets))
+
+    def encodes_like(self, other: "ModelPackage") -> bool:
+        """Whether every text has the same ids for both packages."""
+        mine, theirs = self.settings, other.settings
+        has_same_rules = (mine.tokenizer, mine.max_length) == (theirs.tokenizer, theirs.max_length)
+        return has_same_rules and self.vocabulary.words.equals(other.vocabulary.words)
+
+    def score_encoded(
+        self, texts: EncodedTexts, *, batch_size: int | None = None, bf16: bool = False
+    ) -> Scores:
+        """Predict the class of each text, as :meth:`score` does."""
+        encoded = texts.encoded
         rows = batching.EncodedRows.from_lists(encoded.token_ids)
         probabilities = self.predict(rows, batch_size=batch_size, bf16=bf16)
-        lengths = np.diff(tokens.offsets)
-        return Scores(
-            probabilities, self.settings.classes, encoded.num_known, lengths, encoded.num_unknown
-        )
+        classes = self.settings.classes
+        return Scores(probabilities, classes, encoded.num_known, texts.lengths, encoded.num_unknown)
 
     def predict(
         self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
@@ -81,7 +109,7 @@ class ModelPackage:
             bf16: As :meth:`score` takes it.
         """
         probabilities = np.tile(np.array(self.settings.priors, np.float32), (len(rows), 1))
-        device = next(self.network.parameters()).device
+        device = self.device
         size = batch_size or self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)
         found = []

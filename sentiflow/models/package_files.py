@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from sentiflow.config.model_sections import KINDS, ModelSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import exchange, manifest, schema
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -95,6 +95,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
             other, or it needs a newer sentiflow.
     """
     record = manifest.require(uri, stage="model", setting=setting)
+    refuse_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
     settings = _read_settings(join(uri, SETTINGS), content[SETTINGS])
     words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
@@ -105,6 +106,20 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
             hint=COPY_AGAIN,
         )
     return PackageFiles(settings, words, content[WEIGHTS])
+
+
+def refuse_average(model: ModelInput, *, setting: str) -> None:
+    """Refuse a model that is no single network.
+
+    Raises:
+        UserError: It is the average of several.
+    """
+    if "members" in model:
+        uris = ", ".join(member["uri"] for member in model["members"])
+        raise UserError(
+            f"{setting}: {model['uri']} is an average of {len(model['members'])} models",
+            hint=f"name one of them: {uris}",
+        )
 
 
 def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.ndarray]:
@@ -133,6 +148,24 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
         raise UserError(f"{path} holds vectors that are not finite", hint="train the model again")
     first = files.vocabulary.num_special
     return files.vocabulary.words[first:], vectors[first:]
+
+
+def to_input(uri: str, record: Manifest) -> ModelInput:
+    """Describe a model as an input of a stage, given the manifest of its package.
+
+    What the manifest does not have is None.
+    """
+    known: ModelInput = {
+        "uri": uri,
+        "fingerprint": record["fingerprint"],
+        "reference": record.get("reference"),
+        "calibration": record.get("calibration"),
+        "settings": record["settings"],
+        "training": record["inputs"].get("training"),
+    }
+    if members := record["inputs"].get("members", {}).get("models"):
+        known["members"] = members
+    return known
 
 
 def describe(uri: str, name: str) -> FileEntry:

@@ -4,7 +4,7 @@ from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.errors import UserError
-from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.package_files import PackageSettings, refuse_average
 
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors", "ngrams", "ngram_buckets"}
 
@@ -16,8 +16,9 @@ def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) 
         A line about what does not fit and starts anew, if anything.
 
     Raises:
-        UserError: The model has another network.
+        UserError: The model has another network, or is an average of several.
     """
+    refuse_average(first, setting="train.init_from")
     theirs = PackageSettings.model_validate(first["settings"])
     check_network(first["uri"], theirs.model, settings.model)
     if theirs.classes != classes:

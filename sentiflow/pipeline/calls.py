@@ -24,7 +24,7 @@ _KINDS: Mapping[str, type[results.StageResult]] = {
 def run(
     config: settings.Given,
     changes: Mapping[str, Any] | None,
-    verbs: Sequence[stages.Verb] = stages.VERBS,
+    verbs: Sequence[stages.Verb] = (),
     *,
     overwrite: bool,
     verbose: bool,
@@ -34,7 +34,7 @@ def run(
     Args:
         config: The settings.
         changes: Values by dotted key, which replace settings.
-        verbs: The stages.
+        verbs: The stages; by default those of a whole run.
         overwrite: Replace results of other settings or inputs.
         verbose: Show Ray's and MLflow's own messages.
 
@@ -45,6 +45,7 @@ def run(
     command = verbs[0] if len(verbs) == 1 else "run"
     with reporting(verbose):
         resolved = settings.load(config, changes or {}, command=command)
+        verbs = verbs or stages.whole_run(resolved)
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     found: dict[str, results.StageResult] = {
         o.verb: _KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes

@@ -278,8 +278,10 @@ class Run:
 
     @property
     def model(self) -> "Model":
-        """The trained model; it is read anew each time."""
-        return self.trained.model
+        """The trained model, or the average that has scored; it is read anew each time."""
+        if "train" in self.stages:
+            return self.trained.model
+        return load_model(manifest.find_package(self.scored.uri))
 
     @property
     def predictions(self) -> Table:
@@ -310,7 +312,9 @@ class Run:
         return "\n".join([f"Run({as_typed(self.output_uri)!r})", *lines])
 
 
-def load_model(uri: str, *, tracking_uri: str | None = None, device: str | None = None) -> "Model":
+def load_model(
+    uri: str | tuple[str, ...], *, tracking_uri: str | None = None, device: str | None = None
+) -> "Model":
     """Read a model package; see :func:`sentiflow.load_model`."""
     import torch
 

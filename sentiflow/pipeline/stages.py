@@ -61,6 +61,11 @@ _DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
 """Modules that the driver needs when a stage runs, and can import while Ray starts."""
 
 
+def whole_run(config: Config) -> tuple[Verb, ...]:
+    """List the stages of a whole run."""
+    return VERBS if config.trains else tuple(verb for verb in VERBS if verb != "train")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of one stage."""
@@ -94,7 +99,7 @@ def run(
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
-    outcomes = []
+    outcomes, is_whole = [], tuple(verbs) == whole_run(config)
     with _Session(config, verbose=verbose) as session:
         for verb in verbs:
             left = verbs[verbs.index(verb) :]
@@ -109,7 +114,7 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)
-                with session.recorder(spec, verb, is_whole_run=tuple(verbs) == VERBS) as recorder:
+                with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     _record_result(record, spec, recorder)
                 if not recorder.is_complete:
@@ -288,11 +293,15 @@ class _Session(contextlib.ExitStack):
             yield recorder
 
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
-        """Say whether a stage registers the model: each training, or a whole run's evaluation."""
+        """Say whether a stage registers the model: each training, or a whole run's evaluation.
+
+        An average has no training of its own.
+        """
         setting = self.config.tracking.register_model
         if setting == "auto":
             return verb == "evaluate" and is_whole_run
-        return verb == "train" and setting
+        is_average = len(self.config.score.model_uris) > 1
+        return setting and verb == ("evaluate" if is_average else "train")
 
     def complete_runs(self) -> None:
         """Add what the MLflow runs of finished stages lack, from the stages' manifests."""

@@ -17,7 +17,7 @@ import torch
 from sentiflow.cluster import memory
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.errors import JobError
-from sentiflow.models.package import ModelPackage
+from sentiflow.models.average import Model
 from sentiflow.models.scores import Scores
 
 BLOCK_BYTES = 1 << 20
@@ -34,7 +34,7 @@ _BLANKS = str.maketrans("\t\n\r", "   ")
 _NO_KNOWN_WORD = "\t(no known word: the prior)"
 
 
-def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
+def predict(package: Model, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
     """Score blocks of lines on all cores, and write the predictions in order.
 
     Predictions are written before more input is awaited, so that it can be used interactively.

@@ -24,24 +24,24 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, required_columns, schema
 from sentiflow.data.corpus import Corpus
+from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.output_status import WORK, OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
-from sentiflow.scoring import part_files, scored_corpus
+from sentiflow.scoring import part_files, scored_corpus, scored_model
 from sentiflow.scoring.job import Job, PreviousRun, ScoreCounts, ScoredPart, kept_types
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", "failed", WORK)
+OWNS = ("predictions", "rejected", "failed", MODEL, WORK)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
@@ -58,8 +58,7 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.score
     decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    assert settings.model_uri, "settings are resolved"
-    model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
+    model = scored_model.describe(config)
     inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
     decisive["corpus"] = (
         scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
@@ -103,7 +102,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     settings = config.score
     spec = output.spec
     previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
-    classes = _name_classes(spec)
+    classes = scored_model.name_classes(spec)
     plan = scored_corpus.plan(
         settings,
         spec.inputs["corpus"],
@@ -112,7 +111,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         unpack_to=join(output.uri, WORK),
     )
     required_columns.check_columns(plan.columns, settings.keep_columns, classes=classes)
-    reference = _read_reference(spec)
+    reference = scored_model.read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)
     output.begin(precision=precision)
@@ -172,7 +171,6 @@ def _open(
     Raises:
         UserError: A file is empty, or the model is damaged; the output is removed.
     """
-    model = output.spec.inputs["model"]
     try:
         source = scored_corpus.cut(
             plan,
@@ -180,18 +178,14 @@ def _open(
             first_row=previous.counts.rows_read,
             maps=maps,
         )
-        model_uri = model_sources.download(
-            model,
-            to=join(output.uri, f"{WORK}/model"),
-            tracking=config.tracking.uri,
-        )
+        model_uri = scored_model.fetch(config, output)
     except StorageError:
         raise
     except UserError:
         if not maps.resumes:
             output.roll_back()
         raise
-    say(STAGE, f"{as_typed(model['uri'])} on {source.num_rows:,} rows")
+    say(STAGE, f"{scored_model.name(output.spec)} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     return source, model_uri
@@ -209,7 +203,7 @@ def _make_job(
 ) -> Job:
     """Collect the arguments of the tasks."""
     num_rows = previous.counts.rows_read + source.num_rows
-    learned, described = _name_classes(output.spec), output.spec.inputs["corpus"]
+    learned, described = scored_model.name_classes(output.spec), output.spec.inputs["corpus"]
     labels = scored_corpus.name_labels(config.score, described, learned)
     classes = tuple(dict.fromkeys([*learned, *labels]))
     return Job(
@@ -245,9 +239,10 @@ def _publish(
     except UserError:  # it is another corpus now: the same command starts over
         output.roll_back()
         raise
+    models = [] if previous.num_parts else list_files(output.uri, MODEL)
     return output.publish(
         inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
-        files=[*previous.files, *(item for part in parts for item in part.files)],
+        files=[*previous.files, *models, *(item for part in parts for item in part.files)],
         peak_memory_bytes=max((part.peak_memory_bytes for part in parts), default=0),
         num_parts=previous.num_parts + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
@@ -260,12 +255,6 @@ def _publish(
         drift=report.drift,
         profile=vars(report.profile),
     )
-
-
-def _name_classes(spec: OutputSpec) -> tuple[str, ...]:
-    """Name the classes of the model; older packages have two, and do not name them."""
-    settings = spec.inputs["model"]["settings"] or {}
-    return tuple(settings.get("classes", schema.BINARY))
 
 
 def _key_of(output: Output, precision: str) -> str:
@@ -288,16 +277,6 @@ def _choose_precision(
     if "precision" in output.saved:
         return str(output.saved["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
-
-
-def _read_reference(spec: OutputSpec) -> Profile | None:
-    """Read the profile of held-out texts from the model package."""
-    known = spec.inputs["model"]["reference"]
-    try:
-        return Profile.from_json(known) if known else None
-    except (TypeError, ValueError):
-        say(STAGE, "the model has a profile of another version: drift is not measured")
-        return None
 
 
 def score_texts(table: pa.Table, *, job: Job) -> pa.Table:

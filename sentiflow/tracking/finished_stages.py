@@ -58,6 +58,8 @@ class InputInfo(BaseModel):
     files: list[_File] = Field(default=[], max_length=1_000_000)
     training: "InputInfo | None" = None
     """If the input is a model: the training that made it."""
+    members: "list[InputInfo]" = Field(default=[], max_length=1000)
+    """If the input is an average of models: these."""
 
 
 class Epoch(BaseModel):
@@ -113,7 +115,7 @@ class FinishedStage:
 
     @property
     def model_uri(self) -> str:
-        """The model package of a training, which must not link to files outside of it.
+        """The model package of a stage, which must not link to files outside of it.
 
         Raises:
             UserError: It does.

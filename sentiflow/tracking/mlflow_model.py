@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.models.package_files import PackageSettings
+from sentiflow.data.schema import BINARY
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import (
@@ -57,7 +57,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
     pyfunc.save_model(
         folder / "model",
         python_model=str(_SERVED_MODEL),
-        model_config={"classes": list(PackageSettings.model_validate(record["settings"]).classes)},
+        model_config={"classes": list(record["settings"].get("classes", BINARY))},
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
         code_paths=[str(_FOLDER)],
         pip_requirements=pins,

@@ -1,32 +1,42 @@
-"""URI of a model, a directory or a name in MLflow -> its manifest, or its package."""
+"""URI of a model, a directory or a name in MLflow, or several -> its manifest, or its package."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, names_model
+from sentiflow.storage.uris import absolute_uri, join, names_model
 
 SETTING = "score.model_uri"
 
 
-def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> ModelInput:
-    """Describe a model as an input of a stage.
+def describe(
+    uri: str | Sequence[str], *, tracking: str | None, setting: str = SETTING, to: str = ""
+) -> ModelInput:
+    """Describe a model, or the average of several, as an input of a stage.
 
     Args:
-        uri: A directory of a package or of the run that trained it, ``models:/…`` or ``runs:/…``.
+        uri: A directory of a package or of the run that trained it, ``models:/…`` or ``runs:/…``;
+            or several of them.
         tracking: The setting ``tracking.uri``.
         setting: The setting that names ``uri``, for error messages.
+        to: The directory that an average will have.
 
     Returns:
         An alias in the URI is replaced by its version. What the package's manifest does not have
         is None.
 
     Raises:
-        UserError: There is no such model, or it is not a finished package.
+        UserError: There is no such model, it is not a finished package, or several have no
+            average.
         JobError: MLflow cannot be reached.
     """
-    return to_input(*find(uri, tracking=tracking, setting=setting))
+    if isinstance(uri, str):
+        return package_files.to_input(*find(uri, tracking=tracking, setting=setting))
+    members = [describe(each, tracking=tracking, setting=setting) for each in uri]
+    return average_files.describe(members, uri=to, setting=setting)
 
 
 def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
@@ -38,18 +48,6 @@ def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str
     return uri, manifest.require(uri, stage="model", setting=setting)
 
 
-def to_input(uri: str, record: Manifest) -> ModelInput:
-    """Describe a model as an input of a stage, given the manifest of its package."""
-    return {
-        "uri": uri,
-        "fingerprint": record["fingerprint"],
-        "reference": record.get("reference"),
-        "calibration": record.get("calibration"),
-        "settings": record["settings"],
-        "training": record["inputs"].get("training"),
-    }
-
-
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     """Return a directory with the package of a described model, which every node can read.
 
@@ -57,29 +55,53 @@ def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     """
     if not names_model(model["uri"]):
         return model["uri"]
-    from sentiflow.tracking import registry
+    if not _is_there(model, to):
+        from sentiflow.tracking import registry
 
-    present = manifest.read(to)
-    if present is None or present["fingerprint"] != model["fingerprint"]:
-        filesystem.delete(to)  # a killed job may have copied a part
         registry.download(_resolve(model["uri"], tracking), to=to)
     return to
 
 
-def load(uri: str, *, tracking: str | None = None) -> Any:
-    """Read the package, a :class:`models.package.ModelPackage`, on the CPU.
+def gather(model: ModelInput, *, to: str, work: str, tracking: str | None) -> str:
+    """Copy the models of a described average into one package, unless it is there; return ``to``.
+
+    Models in MLflow are downloaded to the directory ``work`` first.
+    """
+    if not _is_there(model, to):
+        packages = [
+            download(member, to=join(work, str(number)), tracking=tracking)
+            for number, member in enumerate(model["members"])
+        ]
+        average_files.save(model, packages, to=to)
+    return to
+
+
+def _is_there(model: ModelInput, uri: str) -> bool:
+    """Say whether a directory has the package of a model; if not, it is deleted."""
+    present = manifest.read(uri)
+    if present is not None and present["fingerprint"] == model["fingerprint"]:
+        return True
+    filesystem.delete(uri)  # a killed job may have copied a part
+    return False
+
+
+def load(uri: str | Sequence[str], *, tracking: str | None = None) -> Any:
+    """Read a package or the average of several, a :data:`models.average.Model`, on the CPU.
 
     Raises:
-        UserError: There is no such model, or it is damaged.
+        UserError: There is no such model, it is damaged, or several have no average.
         JobError: MLflow cannot be reached.
     """
+    from sentiflow.models import average
+
+    if not isinstance(uri, str):
+        describe([absolute_uri(each) for each in uri], tracking=tracking, setting="the models")
+        return average.Average.of([load(each, tracking=tracking) for each in uri])
     if names_model(uri):
         from sentiflow.tracking import registry
 
         return registry.load(_resolve(uri, tracking))
-    from sentiflow.models.package import ModelPackage
-
-    return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
+    return average.load(manifest.find_package(absolute_uri(uri)))
 
 
 def _resolve(uri: str, tracking: str | None) -> Any:

@@ -78,8 +78,8 @@ class _Import:
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
             if described.registers_model:
-                num_added += self._register(stage, run.info.run_id)
-        num_added += self._add_to_training(stage, run.info.run_id)
+                num_added += self._register(stage, info.model_fingerprint, run.info.run_id)
+        num_added += self._add_to_training(stage, run)
         return ImportedRun(
             described.name, "added" if not found else "completed" if num_added else "complete"
         )
@@ -182,45 +182,60 @@ class _Import:
             reason=trial.reason,
         )
 
-    def _add_to_training(self, stage: FinishedStage, run_id: str) -> int:
+    def _add_to_training(self, stage: FinishedStage, evaluated: Run) -> int:
         """Add an evaluation's metrics to the run of the training, if it is among the stages.
+
+        The run of an average, which no training has made, is that of its evaluation.
 
         Args:
             stage: The evaluation; of other stages there is nothing to add.
-            run_id: Its run.
+            evaluated: Its run.
         """
         scored, described = stage.info.inputs.get("scored"), stage.run.training
-        models = [
-            other.info.inputs.get("model")
-            for other in self.stages
-            if scored and other.info.fingerprint == scored.fingerprint
-        ]
-        made_by = models[0].training if models and models[0] else None
-        run = self.trainings.get(made_by.fingerprint) if made_by else None
-        if made_by is None or run is None or described is None:
+        scorings = self._find_stages(scored.fingerprint if scored else "")
+        model = scorings[0].info.inputs.get("model") if scorings else None
+        if model is None or described is None:
+            return 0
+        made_by = model.training.fingerprint if model.training else ""
+        makers, run = self._find_stages(made_by), self.trainings.get(made_by)
+        if model.members:
+            makers, run = scorings if model.uri == scorings[0].model_uri else [], evaluated
+        if run is None:
             return 0
         metrics, tags = _to_points(described.metrics, to_ms(stage.run.end), 0), described.tags
         if note := tags.get(NOTE_TAG):
-            tags = tags | {NOTE_TAG: pages.add_report(note, self.experiment_id, run_id)}
+            report_of = evaluated.info.run_id
+            tags = tags | {NOTE_TAG: pages.add_report(note, self.experiment_id, report_of)}
         num_added = self._complete(run, _choose_tags(tags), metrics)
-        for training in self.stages:
-            if training.info.fingerprint == made_by.fingerprint and stage.run.registers_model:
-                card = stage.read(CARD) if CARD in stage.run.artifacts else b""
-                note = tags.get(NOTE_TAG, "")
-                num_added += self._register(training, run.info.run_id, note=note, card=card)
+        for maker in makers if stage.run.registers_model else ():
+            card = stage.read(CARD) if CARD in stage.run.artifacts else b""
+            note = tags.get(NOTE_TAG, "")
+            own = model.fingerprint if model.members else maker.info.model_fingerprint
+            num_added += self._register(maker, own, run.info.run_id, note=note, card=card)
         return num_added
 
+    def _find_stages(self, fingerprint: str) -> list[FinishedStage]:
+        return [stage for stage in self.stages if stage.info.fingerprint == fingerprint]
+
     def _register(
-        self, training: FinishedStage, run_id: str, *, note: str = "", card: bytes = b""
+        self, maker: FinishedStage, model: str, run_id: str, *, note: str = "", card: bytes = b""
     ) -> int:
-        """Register the model of a training, unless the store has it; return how many it was."""
+        """Register the model in a stage's output, unless the store has it; return how many.
+
+        Args:
+            maker: The training, or the scoring by an average.
+            model: Fingerprint of the model package.
+            run_id: The run of the model.
+            note: A description.
+            card: The model card.
+        """
         from sentiflow.tracking import registry  # a second to import, and few runs need it
 
-        name, model = training.run.experiment, training.info.model_fingerprint
+        name = maker.run.experiment
         if registry.find_version(self.client, name, model) is not None:
             return 0
         uri = self.tracking_uri
-        registry.register(training.model_uri, name=name, tracking_uri=uri, run_id=run_id)
+        registry.register(maker.model_uri, name=name, tracking_uri=uri, run_id=run_id)
         registry.describe(name, model, text=note, tags={}, tracking_uri=uri)
         if card:
             registry.add_card(name, model, card, tracking_uri=uri)

@@ -12,9 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD, MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.models import package_files
-from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import FILES
+from sentiflow.models import average, average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, without_credentials
 from sentiflow.tracking import mlflow_model
@@ -80,7 +78,8 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
         JobError: MLflow refuses.
         UnavailableError: The store does not answer; the next call finds what was done.
     """
-    package_files.read(package_uri)  # a manifest may name files outside of the package
+    for place in average_files.list_packages(package_uri):
+        package_files.read(place)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"
     with asking(tracking_uri, f"register {name}", hint=hint) as client:
@@ -107,7 +106,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
         with tempfile.TemporaryDirectory() as folder:
             mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
             record = manifest.require(folder, stage="model", setting=uri)
-    if set(mlflow_model.name_files(record)) != {*FILES, MANIFEST}:
+    if set(mlflow_model.name_files(record)) != {*average_files.list_names(record), MANIFEST}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return ResolvedModel(uri, tracking_uri, source, version, record)
 
@@ -125,7 +124,7 @@ def download(model: ResolvedModel, *, to: str) -> None:
             filesystem.write_bytes(join(to, name), path.read_bytes())
 
 
-def load(model: ResolvedModel) -> ModelPackage:
+def load(model: ResolvedModel) -> average.Model:
     """Download a model package and read it, on the CPU.
 
     Raises:
@@ -134,7 +133,7 @@ def load(model: ResolvedModel) -> ModelPackage:
     """
     with tempfile.TemporaryDirectory() as folder:
         download(model, to=folder)
-        return ModelPackage.load(folder, setting=model.uri)
+        return average.load(folder, setting=model.uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:

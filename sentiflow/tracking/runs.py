@@ -142,7 +142,7 @@ def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> list[DatasetInput]:
 
 def _to_dataset(name: str, value: Mapping[str, Any], stage: str) -> DatasetInput:
     files = value.get("files", ())
-    uris = [item["uri"] for item in files] or [value["uri"]]
+    uris = [item["uri"] for item in files or value.get("members") or [value]]
     named = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
     profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
     dataset = Dataset(

@@ -107,16 +107,20 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     return _publish(output, trials, records, recorder, time.monotonic() - began)
 
 
-def best(record: Manifest) -> sweep_trials.TrialRecord:
-    """Return the best finished trial.
+def best(record: Manifest) -> list[sweep_trials.TrialRecord]:
+    """Return the best finished trial; of trials that differ in their seed, all of the best mean.
 
     Raises:
         JobError: No trial finished.
     """
-    first = cast(sweep_trials.TrialRecord, record["trials"][0])
-    if first["status"] != "finished":
+    trials = cast(list[sweep_trials.TrialRecord], record["trials"])
+    finished = [trial for trial in trials if trial["status"] == "finished"]
+    if not finished:
         raise JobError("no trial finished")
-    return first
+    if not (groups := record.get("seeds")):
+        return finished[:1]
+    values = groups[0]["values"]
+    return [trial for trial in finished if sweep_seeds.without_seed(trial["values"]) == values]
 
 
 def to_text(record: Manifest) -> str:

@@ -74,6 +74,8 @@ def test_five_configs_are_shipped():
         ("score.keep_columns=[]", ()),
         ("score.format.errors=ignore", "ignore"),
         ("score.model_uri=models:/trial/3", "models:/trial/3"),
+        ("score.model_uri=[a, models:/b/3]", ("/base/a", "models:/b/3")),
+        ("score.model_uri=[a]", "/base/a"),
         ("output_uri=/a=b", "/a=b"),
     ],
 )
@@ -111,6 +113,7 @@ def test_an_encoding_has_any_name_that_python_knows(load, written, expected):
         "prepare.csv=x.csv",
         "score.corpus=x.parquet",
         "score.model_uri=m",
+        "score.model_uri=[/m, m]",
         "train.init_from=m",
         "prepare.vocabulary.vectors=v.txt",
     ],
@@ -121,6 +124,15 @@ def test_a_submitted_job_refuses_relative_locations(load, monkeypatch, override)
     load(*absolute)
     with pytest.raises(UserError, match="is relative, but this is a submitted job"):
         load(*absolute, override)
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [("[]", "names no model"), ("[a, a]", "names a model twice"), ("5", "must be a model, or")],
+)
+def test_a_list_of_models_names_each_once(load, written, problem):
+    with pytest.raises(UserError, match=f"score.model_uri.*{problem}"):
+        load(f"score.model_uri={written}")
 
 
 @pytest.mark.parametrize(

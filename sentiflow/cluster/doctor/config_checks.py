@@ -193,12 +193,13 @@ def _check_teachers(config: Config) -> None:
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
-    uri = settings.model_uri or ""
-    trains = "train" in verbs and f"{uri}/".startswith(f"{config.train.output_uri}/")
-    if not trains:
+    own = f"{config.train.output_uri}/"
+    will_be_made = [u for u in settings.model_uris if f"{u}/".startswith(own) and "train" in verbs]
+    there = [uri for uri in settings.model_uris if uri not in will_be_made]
+    if there:
         tracking, name = config.tracking.uri, "score.model_uri"
         describe = functools.partial(model_sources.describe, tracking=tracking, setting=name)
-        yield from Finding.of("model", describe, uri, setting=name)
+        yield from Finding.of("model", describe, there if there[1:] else there[0], setting=name)
     if settings.corpus == PREPARED:
         yield from Finding.of("input", require_prepared, config, verbs, "score")
         yield from Finding.of("columns", _check_prepared_columns, config, verbs)

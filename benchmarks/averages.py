@@ -1,0 +1,97 @@
+"""An average of three models against the same three one after the other.
+
+    python benchmarks/averages.py [--csv FILE ...] [--rows 200000] [--repeats 3] [--preset fast]
+
+Three seeds are trained for one epoch on 20,000 synthetic tweets, or on the CSV files given, and
+score all of them. ``commands``: rows per second of the stage, of ``sentiflow score`` once with the
+list, and three times with one model each. ``one thread``: texts per second of the same in one
+process, from texts in memory to probabilities.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import make_csv, seconds_of, sentiflow, show_rates, take_turns, write_config
+
+from sentiflow.data import manifest
+from sentiflow.models.scores import Scores
+from sentiflow.pipeline.tables import Table
+from sentiflow.tracking import model_sources
+
+NUM_TEXTS = 50_000
+
+
+def main() -> None:
+    """Train, measure in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", nargs="+")
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--preset", default="fast")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), options)
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """Compare commands, then calls in this process."""
+    files = options.csv or [str(make_csv(folder / "train.csv", 20_000))]
+    corpus = options.csv or [str(make_csv(folder / "corpus.csv", options.rows, seed=2))]
+    config = write_config(
+        folder / "config.yaml",
+        output=folder / "run",
+        prepare={"csv": files},
+        train={"preset": options.preset, "num_epochs": 1},
+        score={"corpus": corpus, "rows_per_file": 20_000},
+    )
+    sentiflow("prepare", config)
+    models = [f"{folder}/seed{seed}/model" for seed in range(3)]
+    for seed, model in enumerate(models):
+        uri = model.removesuffix("/model")
+        sentiflow("train", config, f"train.seed={seed}", f"train.output_uri={uri}")
+    ways = {"average": [f"[{', '.join(models)}]"], "three scorings": models}
+    runs = {name: lambda way=way: score_all(config, folder, way) for name, way in ways.items()}
+    show_rates("commands", take_turns(runs, options.repeats), unit="rows/s")
+    measure_calls(folder, models, options.repeats)
+
+
+def score_all(config: Path, folder: Path, models: list[str]) -> float:
+    """Score the corpus with each of some models; return rows per second of it all."""
+    seconds = rows = 0
+    for model in models:
+        with tempfile.TemporaryDirectory(dir=folder) as output:
+            named = (f"score.model_uri={model}", f"score.output_uri={output}/scored")
+            sentiflow("score", config, *named)
+            record = manifest.read(f"{output}/scored")
+            seconds, rows = seconds + record["seconds"], record["counts"]["accepted"]
+    return rows / seconds
+
+
+def measure_calls(folder: Path, models: list[str], repeats: int) -> None:
+    """Score texts in memory by the average, and by each model."""
+    torch.set_num_threads(1)
+    prepared = f"{folder}/run/prepared"
+    paths = [item["path"] for item in manifest.read(prepared)["files"]]
+    names = tuple(sorted(path for path in paths if path.startswith("tweets/")))
+    texts = Table(prepared, names).to_arrow(["text"])["text"].combine_chunks()[:NUM_TEXTS]
+    average, *each = [model_sources.load(uris) for uris in (models, *models)]
+
+    def score_each() -> list[Scores]:
+        return [package.score(texts) for package in each]
+
+    rates = {
+        "average": lambda: len(texts) / seconds_of(lambda: average.score(texts)),
+        "three packages": lambda: len(texts) / seconds_of(score_each),
+        "encoding alone": lambda: len(texts) / seconds_of(lambda: each[0].encode(texts)),
+    }
+    show_rates("one thread", take_turns(rates, repeats), unit="texts/s")
+    mean = np.mean([scores.probabilities for scores in score_each()], axis=0)
+    error = np.abs(average.score(texts).probabilities - mean).max()
+    print(f"largest difference from the mean of the probabilities: {error:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Model packages of the same classes -> one directory that holds them, as one model: their average.
+
+The directory has the packages in ``members/0``, ``members/1``, ... and a manifest of the stage
+``model``. This module does not import torch.
+"""
+
+from collections.abc import Sequence
+
+from sentiflow.data import manifest, output_status, outputs
+from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data.schema import BINARY
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import package_files
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed, join
+
+MEMBERS = "members"
+_NOTED = ("uri", "fingerprint", "training")
+"""What the manifest of an average has of each member, beside its settings."""
+
+
+def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
+    """Describe the average of several models as one model.
+
+    The lengths of texts, unknown words and the statistics for drift are those of the first.
+
+    Args:
+        members: The models.
+        uri: The directory that it will have.
+        setting: The setting that names the models, for error messages.
+
+    Raises:
+        UserError: The classes of two models differ, or one is an average itself.
+    """
+    first = members[0]
+    for model in members:
+        package_files.refuse_average(model, setting=setting)
+        if set(_classes_of(model)) != set(_classes_of(first)):
+            raise UserError(
+                f"{setting}: {as_typed(first['uri'])} has the classes "
+                f"{', '.join(_classes_of(first))}, but {as_typed(model['uri'])} has "
+                f"{', '.join(_classes_of(model))}",
+                hint="only models of the same classes have an average",
+            )
+    settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
+    margins = [(model["calibration"] or {}).get("neutral_margin") for model in members]
+    known = [margin for margin in margins if margin is not None]
+    inputs = {MEMBERS: {"fingerprint": _identify(members)}}
+    return {
+        "uri": uri,
+        "fingerprint": manifest.identify("model", settings, inputs),
+        "reference": first["reference"],
+        "calibration": {"neutral_margin": sum(known) / len(known)} if known else None,
+        "settings": settings,
+        "training": None,
+        "members": [{name: dict(model)[name] for name in _NOTED} for model in members],
+    }
+
+
+def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
+    """Copy packages into one directory, and write its manifest.
+
+    Args:
+        model: Their average, as :func:`describe` describes it.
+        packages: Their directories, in the order of its members.
+        to: The directory to write.
+
+    Raises:
+        JobError: A package was replaced since it was described.
+    """
+    assert model["settings"] is not None, "a package has settings"
+    members = {
+        "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
+    }  # fmt: skip
+    inputs = {MEMBERS: members}
+    spec = output_status.OutputSpec("model", to, model["settings"], inputs, owns=(MEMBERS,))
+    output = outputs.Output(spec, output_status.find_status(spec), overwrite=True)
+    output.begin()
+    for number, package in enumerate(packages):
+        place, member = join(output.uri, MEMBERS, str(number)), model["members"][number]
+        for name in (*package_files.FILES, manifest.MANIFEST):
+            filesystem.write_bytes(join(place, name), filesystem.read_bytes(join(package, name)))
+        record = manifest.require(place, stage="model", setting=member["uri"])
+        if record["fingerprint"] != member["fingerprint"]:
+            raise JobError(f"{member['uri']} was replaced since the job began: run again")
+    return output.publish(
+        counts={"models": len(packages)},
+        files=outputs.list_files(output.uri, MEMBERS),
+        seconds=0,
+        reference=model["reference"],
+        calibration=model["calibration"],
+    )
+
+
+def list_names(record: Manifest) -> list[str]:
+    """List the files that a package or an average must have beside its manifest."""
+    folders = _list_folders(record)
+    if not folders:
+        return [*package_files.FILES]
+    names = (*package_files.FILES, manifest.MANIFEST)
+    return [join(folder, name) for folder in folders for name in names]
+
+
+def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
+    """List the packages of a model: the directory itself, or those that an average holds.
+
+    Args:
+        uri: The directory.
+        setting: The setting that names ``uri``, for error messages.
+
+    Raises:
+        UserError: The directory is no finished package, or holds others than it says.
+    """
+    record = manifest.require(uri, stage="model", setting=setting)
+    places = [join(uri, folder) for folder in _list_folders(record)]
+    if not places:
+        return [uri]
+    found = [manifest.require(place, stage="model", setting=setting) for place in places]
+    members = [package_files.to_input(*each) for each in zip(places, found, strict=True)]
+    is_listed = {item["path"] for item in record["files"]} == {*list_names(record)}
+    if not is_listed or describe(members, setting=setting)["fingerprint"] != record["fingerprint"]:
+        raise UserError(
+            f"{uri} holds other models than its manifest says", hint=package_files.COPY_AGAIN
+        )
+    return places
+
+
+def _list_folders(record: Manifest) -> list[str]:
+    """List the folders of an average's packages; none for a single package."""
+    members = record["settings"].get(MEMBERS)
+    number = len(members) if isinstance(members, list) else 0
+    return [join(MEMBERS, str(n)) for n in range(number)]
+
+
+def _classes_of(model: ModelInput) -> tuple[str, ...]:
+    return tuple((model["settings"] or {}).get("classes", BINARY))
+
+
+def _identify(members: Sequence[ModelInput]) -> str:
+    return manifest.fingerprint([model["fingerprint"] for model in members])

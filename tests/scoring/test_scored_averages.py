@@ -1,0 +1,248 @@
+"""The models of several seeds are one model: scored, evaluated, registered, promoted, compared."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import pytest
+import yaml
+from conftest import PROJECT, make_store, new_package, write_config
+from test_cli import invoke
+from test_score import assert_same, wait_for
+
+import sentiflow
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import comparison
+from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
+from sentiflow.storage import filesystem
+from sentiflow.tracking import finished_stages, rebuild, recording, registry
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+MODEL = {"cell": "gru", "hidden_size": 8}
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """Read predictions, by their row ids."""
+    files = ds.dataset(folder / "predictions", format="parquet")
+    return files.to_table().to_pandas().sort_values("row_id").reset_index(drop=True)
+
+
+def succeed(*arguments: object) -> str:
+    """Run a command in this process, on the session's Ray."""
+    result = invoke(*map(str, arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, sample_csv, resources):
+    """Sweep over two seeds, and run what --best-to writes; returns the folder and its trials."""
+    folder = tmp_path_factory.mktemp("averaged")
+    train = {"model": MODEL, "num_epochs": 1, "learning_rate": 0.01}
+    train["batching"] = {"global_batch_size": 128}
+    space = {"train.seed": [4, 5], "train.learning_rate": [1.0e-6, 0.02]}
+    config = write_config(folder, sample_csv, train=train, sweep={"space": space})
+    succeed("prepare", config)
+    succeed("sweep", config, "--best-to", folder / "best.yaml")
+    succeed("run", folder / "best.yaml")
+    trials = manifest.read(str(folder / "run/sweep"))["trials"]
+    best = [trial["name"] for trial in trials if trial["values"]["train.learning_rate"] == 0.02]
+    return folder, [str(folder / "run/sweep/trials" / name / "model") for name in best]
+
+
+def test_best_to_averages_the_seeds_of_the_best_mean_and_a_run_of_it_trains_nothing(averaged):
+    folder, models = averaged
+    written = yaml.safe_load((folder / "best.yaml").read_text())
+    assert [os.path.abspath(uri) for uri in written["score"]["model_uri"]] == models
+    assert len(models) == 2
+    assert "average of 2 seeds, the best mean of 4 trials" in (folder / "best.yaml").read_text()
+    assert sorted(path.name for path in (folder / "run_best").iterdir()) == ["report", "scored"]
+
+
+def test_an_average_scores_a_corpus_by_the_mean_of_its_members(averaged):
+    folder, models = averaged
+    found = table(folder / "run_best/scored")
+    texts = sentiflow.load_run(folder / "run").prepared.tweets.to_arrow(["row_id", "text"])
+    texts = texts.sort_by("row_id")["text"].combine_chunks()
+    each = [ModelPackage.load(uri).score(texts).probability for uri in models]
+    np.testing.assert_allclose(found["probability"], np.mean(each, axis=0), atol=1e-6)
+    record = manifest.read(str(folder / "run_best/scored"))
+    model = record["inputs"]["model"]
+    assert [member["uri"] for member in model["members"]] == models
+    prints = [manifest.read(uri)["fingerprint"] for uri in models]
+    assert [member["fingerprint"] for member in model["members"]] == prints
+    assert manifest.read(model["uri"])["fingerprint"] == model["fingerprint"]
+    assert record["drift"]["probability_psi"] < 0.25
+
+
+def test_the_evaluation_of_an_average_names_each_training_and_knows_their_rows(averaged):
+    folder, models = averaged
+    record = manifest.read(str(folder / "run_best/report"))
+    assert record["registered"] == {"name": "test", "version": 1}
+    assert not any("unknown" in note for note in record["notes"])
+    card = (folder / "run_best/report/model_card.md").read_text()
+    assert "Network: average of 2 models: " in card
+    assert card.count("| train.seed | ") == 2
+    assert "The training is gone" not in card
+    assert "Some trainings are gone" not in card
+    assert succeed("card", folder / "run_best", "--output", folder / "card.md")
+    assert (folder / "card.md").read_text() == card
+    page = (folder / "run_best/report/report.html").read_text()
+    assert all(uri in page for uri in models)
+
+
+def test_a_registered_average_comes_back_and_is_promoted_like_any_model(averaged, monkeypatch):
+    folder, models = averaged
+    store = make_store(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert "version 1 is the champion" in succeed("promote", folder / "best.yaml")
+    texts = ["what a lovely day", "so sad", "zzz"]
+    expected = sentiflow.load_model(models, device="cpu").predict(texts)
+    loaded = sentiflow.load_model("models:/test@champion", device="cpu").predict(texts)
+    pd.testing.assert_frame_equal(loaded, expected)
+    pd.testing.assert_frame_equal(
+        sentiflow.load_run(folder / "run_best").model.to("cpu").predict(texts), expected
+    )
+    answers = mlflow.pyfunc.load_model("models:/test@champion").predict(texts)
+    assert [answer.label for answer in answers] == expected["predicted_label"].tolist()
+    np.testing.assert_allclose(
+        [answer.probability for answer in answers], expected["probability"], atol=1e-7
+    )
+    card = succeed("card", "models:/test@champion", "--output", folder / "champion.md")
+    assert card
+    assert (folder / "champion.md").read_text() == (
+        folder / "run_best/report/model_card.md"
+    ).read_text()
+    version = recording.connect(store).get_model_version("test", "1")
+    assert "- model: average of 2 models: " in version.description
+    run = recording.connect(store).get_run(version.run_id)
+    assert run.data.metrics["test/accuracy"] > 0.5
+
+    named = ["score.model_uri=models:/test@champion", f"score.output_uri={folder}/by_name"]
+    succeed("score", folder / "best.yaml", *named)
+    assert_same(table(folder / "by_name"), table(folder / "run_best/scored"))
+    run_id = version.run_id
+    registry.register(models[0], name="one", tracking_uri=store, run_id=run_id)
+    named = [f"score.model_uri=[models:/one@candidate, {models[1]}]"]
+    succeed("score", folder / "best.yaml", *named, f"score.output_uri={folder}/downloaded")
+    assert_same(table(folder / "downloaded"), table(folder / "run_best/scored"))
+    both = [manifest.read(str(folder / name)) for name in ("downloaded", "run_best/scored")]
+    prints = {record["inputs"]["model"]["fingerprint"] for record in both}
+    assert len(prints) == 1
+    assert not (folder / "downloaded/_work").exists()
+    mixed = f"score.model_uri=[models:/test@champion, {models[0]}]"
+    refused = invoke("score", str(folder / "best.yaml"), mixed, f"score.output_uri={folder}/no")
+    assert (refused.exit_code, "is an average of 2 models" in refused.output) == (2, True)
+
+
+def test_an_average_is_compared_with_one_of_its_members(averaged):
+    folder, models = averaged
+    alone = [f"score.model_uri={models[0]}", f"score.output_uri={folder}/alone"]
+    succeed("score", folder / "best.yaml", *alone)
+    found = comparison.compare(str(folder / "alone"), str(folder / "run_best"), margin=0.5)
+    figures = manifest.read(str(folder / "run_best/report"))["figures"]
+    assert found.num_rows == figures["test"]["num_rows"]
+    assert found.second.about.startswith("average of 2 models: ")
+    assert "the settings are those of the first of the averaged models" in found.notes
+    assert found.regression.not_asked == ""
+
+
+def test_tracking_import_registers_an_average_that_the_store_lacks(averaged, tmp_path):
+    folder, _ = averaged
+    store = make_store(tmp_path)
+    finished = finished_stages.require(str(folder / "run_best"))
+    rebuild.send(finished, tracking_uri=store)
+    found = registry.resolve("models:/test@candidate", tracking_uri=store)
+    own = manifest.read(str(folder / "run_best/scored/model"))
+    assert found.record["fingerprint"] == own["fingerprint"]
+    (again,) = {run.outcome for run in rebuild.send(finished, tracking_uri=store)}
+    assert again == "complete"
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Save models of three classes, of which one names them in another order."""
+    for number, classes in enumerate((("a", "b", "c"), ("c", "a", "b"))):
+        new_package(seed=number, classes=classes).save(str(tmp_path / f"m{number}"), lineage={})
+    return [str(tmp_path / f"m{number}") for number in range(2)]
+
+
+def configure(folder: Path, models: object, corpus: str) -> Path:
+    """Write settings that score a CSV of texts and labels."""
+    form = {"kind": "csv", "header": True, "columns": {"text": "text", "label": "label"}}
+    form["labels"] = {name: name for name in ("a", "b", "c")}
+    (folder / "day1.csv").write_text("text,label\n" + "good day,a\nbad morning,b\nzzz,c\n" * 200)
+    (folder / "day2.csv").write_text("text,label\n" + "day,a\nbad,b\n" * 200)
+    score = {"model_uri": models, "corpus": str(folder / corpus), "rows_per_file": 100}
+    return write_config(folder, folder / "day1.csv", format=form, score=score, prepare={})
+
+
+def test_a_corpus_that_grows_keeps_its_average_and_a_lost_one_is_damage(tmp_path, three, resources):
+    config = configure(tmp_path, three, "day1.csv")
+    succeed("score", config)
+    assert len(table(tmp_path / "run/scored")) == 600
+    shutil.rmtree(three[1])
+    shutil.copytree(tmp_path / "run/scored/model/members/1", three[1])
+    succeed("score", config, f"score.corpus={tmp_path}/day*.csv")
+    found = table(tmp_path / "run/scored")
+    assert len(found) == 1000
+    record = manifest.read(str(tmp_path / "run/scored"))
+    paths = [item["path"] for item in record["files"]]
+    assert len(paths) == len({*paths})
+    assert not manifest.find_damaged(record, filesystem.sizes(str(tmp_path / "run/scored")))
+    assert record["classes"] == ["a", "b", "c"]
+    (tmp_path / "run/scored/model/members/1/settings.json").unlink()
+    with pytest.raises(UserError, match=r"model/members/1/settings.json is missing or damaged"):
+        stages.run(settings.load(config, [f"score.corpus={tmp_path}/day*.csv"]), ["score"])
+
+
+def test_models_of_other_classes_are_refused_before_anything_starts(tmp_path, three):
+    other = str(tmp_path / "other")
+    new_package(classes=("a", "b", "d")).save(other, lineage={})
+    config = configure(tmp_path, [*three, other], "day1.csv")
+    for command in (
+        ["score", config],
+        ["score", config, "--dry-run"],
+        ["config", "validate", config],
+    ):
+        refused = invoke(*map(str, command))
+        assert refused.exit_code == 2
+        assert f"score.model_uri: {three[0]} has the classes a, b, c, but {other} has" in (
+            refused.output
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_of_one_is_the_model_itself(tmp_path, three, resources):
+    config = configure(tmp_path, three[0], "day1.csv")
+    succeed("score", config)
+    before = (tmp_path / "run/scored/manifest.json").read_bytes()
+    assert "complete" in invoke("score", str(config), f"score.model_uri=[{three[0]}]").output
+    assert (tmp_path / "run/scored/manifest.json").read_bytes() == before
+    assert not (tmp_path / "run/scored/model").exists()
+
+
+@pytest.mark.soak
+def test_a_killed_scoring_by_an_average_resumes(tmp_path, three, resources):
+    config = configure(tmp_path, three, "day*.csv")
+    command = [sys.executable, "-m", "sentiflow", "score", str(config), "score.rows_per_file=10"]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, 3, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    said = invoke("score", str(config), "score.rows_per_file=10").output
+    assert "resumes score" in said
+    succeed("score", config, "score.rows_per_file=10", f"score.output_uri={tmp_path}/again")
+    assert_same(table(tmp_path / "run/scored"), table(tmp_path / "again"))
+    assert json.loads((tmp_path / "run/scored/manifest.json").read_text())["counts"]["rows_read"]
