@@ -55,7 +55,7 @@ class TestSteps:
             pq.write_table(table, tmp_path / folder / "part-00000.parquet")
         files = [f"{folder}/part-00000.parquet" for folder in tables]
         return distillation._list_parts(
-            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}
+            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}, ["train"]
         )
 
     @pytest.fixture
@@ -107,6 +107,7 @@ class TestSteps:
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
         record = {"files": [{"path": part.name, "rows": 4} for part in parts]}
+        record |= {"settings": {"splits": ["train"]}}
         listed = distillation.list_files(record, "root")
         assert [uri.split("/")[1] for uri in listed] == ["split=train", "split=unlabelled"]
 
