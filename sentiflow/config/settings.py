@@ -134,7 +134,7 @@ def read_models(value: Any) -> str | tuple[str, ...]:
         models: str | tuple[str, ...] = check_models(yaml_text.parse(value) if is_list else value)
     except ValueError as error:
         raise UserError(
-            f"the model {error}", hint="name one, or several of them as '[runs/a, runs/b]'"
+            f"the list of models {error}", hint="name one, or several of them as '[runs/a, runs/b]'"
         ) from error
     return models
 

@@ -122,7 +122,7 @@ def test_python_and_predict_take_a_list(packages, saved):
         assert answer["probability_neutral"] == pytest.approx(expected["probability_neutral"])
     refused = invoke("predict", f"[{packages[0]}, {packages[0]}]", "good")
     assert refused.exit_code == 2
-    assert "the model names a model twice" in refused.stderr
+    assert "the list of models names a model twice" in refused.stderr
     assert invoke("predict", "[]", "good").exit_code == 2
 
 
