@@ -55,6 +55,12 @@ class DistillSettings(Settings):
     """Weight of the label of a train row in what the network learns; the teachers have the rest.
     1: the label alone."""
 
+    @model_validator(mode="after")
+    def _check_teachers(self) -> "DistillSettings":
+        if "teachers" not in self.model_fields_set and "hard_weight" in self.model_fields_set:
+            raise ValueError("hard_weight is beside teachers: name them in distill.teachers")
+        return self
+
 
 class CheckpointSettings(Settings):
     """When checkpoints of a training are written, beside those at the end of each epoch."""
