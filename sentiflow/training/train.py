@@ -31,6 +31,7 @@ from sentiflow.training.results import CHECKPOINTS, MODEL, TAUGHT, Taught, Train
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
+    from sentiflow.training.task import TrainJob
 
 STAGE = "train"
 CURVE = "plots/training_curve.png"
@@ -157,7 +158,7 @@ def run(
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
-    from sentiflow.training import checkpoints, task, workers
+    from sentiflow.training import task
 
     began = time.monotonic()
     spec, uri = output.spec, config.train.prepared_uri
@@ -167,8 +168,6 @@ def run(
     num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
-    cpus = config.train.cpus_per_worker
-    gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     output.begin()
     taught = taught or teach(config, output, inputs=spec.inputs, resources=resources)
     job = task.TrainJob(
@@ -177,8 +176,8 @@ def run(
         claim=output.claim,
         prepared=record,
         lineage=spec.inputs | {"training": training},
-        num_threads=resources.threads_per_train_worker(num_workers, cpus),
-        on_gpu=gpus > 0,
+        num_threads=resources.threads_per_train_worker(num_workers, config.train.cpus_per_worker),
+        on_gpu=resources.gpus_per_train_worker(config.train.gpus_per_worker) > 0,
         taught=taught.files if taught else None,
     )
     num_rows = taught.num_rows if taught else int(learned.counts.sum())
@@ -195,22 +194,51 @@ def run(
     if further and config.train.pretrain.num_epochs:
         say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
     total = classes.count_all_rows(record, config.train, learned)
-    if taught:
-        total += (num_rows - int(learned.counts.sum())) * config.train.num_epochs
+    total += (num_rows - int(learned.counts.sum())) * config.train.num_epochs
+    report, num_workers = _train(
+        config, output, recorder, job, resources, num_workers=num_workers, total=total
+    )
+    more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
+    more |= {"num_workers": num_workers, "registered": _register(config, output, recorder)}
+    seconds = time.monotonic() - began
+    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
+
+
+def _train(
+    config: Config,
+    output: Output,
+    recorder: "Recorder",
+    job: "TrainJob",
+    resources: Resources,
+    *,
+    num_workers: int,
+    total: int,
+) -> tuple[TrainReport, int]:
+    """Let workers train, and show how far they are in ``total`` rows of all epochs.
+
+    Returns:
+        The report of the first worker, and the number of workers at the end.
+
+    Raises:
+        UserError: The data cannot be trained on; an output without a checkpoint is removed.
+        JobError: A loss is not finite, or workers died too often.
+    """
+    from sentiflow.training import checkpoints, task, workers
+
+    settings = config.train
+    num_classes = len(classes.choose(job.prepared, settings).names)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
-        callback = TrainCallback(
-            progress, recorder, config.train, num_workers, num_classes=len(learned.names)
-        )
+        callback = TrainCallback(progress, recorder, settings, num_workers, num_classes=num_classes)
         report = workers.train(
             task.run,
             job,
             num_workers=num_workers,
-            min_workers=config.train.min_workers,
-            cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
-            gpus_per_worker=gpus,
+            min_workers=settings.min_workers,
+            cpus_per_worker=resources.cpus_per_train_worker(num_workers, settings.cpus_per_worker),
+            gpus_per_worker=resources.gpus_per_train_worker(settings.gpus_per_worker),
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
-            max_failures=config.train.max_failures,
+            max_failures=settings.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )
@@ -221,12 +249,7 @@ def run(
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    registered = _register(config, output, recorder)
-    seconds = time.monotonic() - began
-    more = {"num_workers": callback.num_workers, "registered": registered}
-    if taught:
-        more["taught"] = taught.describe()
-    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
+    return report, callback.num_workers
 
 
 def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str, Any] | None:
