@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -239,42 +239,53 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
     """Add the mean probabilities of the teachers that answer each row.
 
-    A model does not answer a text without a word that it knows, or on which it fails.
-
     Columns:
         added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
     """
-    from sentiflow.cluster import kept_models  # imports torch
-
     text = table["text"].combine_chunks()
-    sums, counts = np.zeros((len(table), len(job.classes))), np.zeros(len(table), np.int64)
-
-    def add(probabilities: np.ndarray, is_known: np.ndarray) -> None:
-        nonlocal sums, counts
-        sums = sums + np.where(is_known[:, None], probabilities, 0)
-        counts = counts + is_known
-
-    packages = kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING)
-    for package in packages:
-        classes = package.settings.classes
-        scores, failed = kept_models.predict(
-            text, package.score, classes=classes, max_failed=job.max_failed
-        )
-        chosen = scores.probabilities[:, [classes.index(name) for name in job.classes]]
-        totals = chosen.sum(axis=1, keepdims=True)
-        is_known = (scores.num_tokens > 0) & (totals[:, 0] > 0)
-        is_known[list(failed)] = False
-        add(chosen / np.where(is_known[:, None], totals, 1), is_known)
-    keys = {False: answers.row_keys(table["row_id"].to_numpy())}
-    for uri in job.tables:
-        found = _load_answers(uri)
-        if found.by_text and True not in keys:
-            keys[True] = answers.text_keys(text)
-        is_known, probabilities = found.find(keys[found.by_text])
-        add(probabilities, is_known)
+    given = [*_ask_models(text, job), *_look_up(text, table["row_id"].to_numpy(), job)]
+    counts = np.sum([is_known for is_known, _ in given], axis=0)
+    sums = np.sum([probabilities for _, probabilities in given], axis=0)
     mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     table = table.append_column("teacher", _to_lists(mean))
     return table.append_column("answered", pa.array(counts > 0))
+
+
+def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Score N texts by each model.
+
+    A model does not answer a text without a word that it knows, or on which it fails.
+
+    Yields:
+        Whether it answers each text, N bool; (N, C) float64, 0 where it does not.
+    """
+    if not job.models:
+        return
+    from sentiflow.cluster import kept_models  # imports torch
+
+    for package in kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING):
+        known = package.settings.classes
+        scores, failed = kept_models.predict(
+            text, package.score, classes=known, max_failed=job.max_failed
+        )
+        columns = [known.index(name) for name in job.classes]
+        chosen = scores.probabilities[:, columns].astype(np.float64)
+        total = chosen.sum(axis=1)
+        is_known = (scores.num_tokens > 0) & (total > 0)
+        is_known[list(failed)] = False
+        share = chosen / np.where(is_known, total, 1)[:, None]
+        yield is_known, np.where(is_known[:, None], share, 0)
+
+
+def _look_up(
+    text: pa.Array, row_ids: np.ndarray, job: Job
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Look N rows up in each file of answers, as :func:`_ask_models` does."""
+    tables = [_load_answers(uri) for uri in job.tables]
+    by_row = answers.row_keys(row_ids)
+    by_text = answers.text_keys(text) if any(table.by_text for table in tables) else by_row
+    for table in tables:
+        yield table.find(by_text if table.by_text else by_row)
 
 
 @functools.lru_cache(maxsize=4)
