@@ -55,6 +55,12 @@ class DistillSettings(Settings):
     """Weight of the label of a train row in what the network learns; the teachers have the rest.
     1: the label alone."""
 
+    @model_validator(mode="after")
+    def _check_teachers(self) -> "DistillSettings":
+        if "teachers" not in self.model_fields_set and "hard_weight" in self.model_fields_set:
+            raise ValueError("hard_weight is beside teachers: name them in distill.teachers")
+        return self
+
 
 class RefitSettings(Settings):
     """A finished training that is repeated on all labelled rows."""

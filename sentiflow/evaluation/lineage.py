@@ -83,7 +83,7 @@ def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
-    """Find the training of a model, or of each of an average, its first models and its teachers.
+    """Find the trainings of a model or of each of an average, of first models and of teachers.
 
     None stands for one that is gone or was redone; those before it are unknown, too.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pyarrow import fs
 
@@ -33,10 +33,9 @@ class Teacher:
         if self.files is not None:
             return input_files.describe(self.files.uris)
         assert self.model is not None, "a teacher is one of both"
-        described: dict[str, Any] = {
-            key: self.model[key] for key in ("uri", "fingerprint", "training")
-        }
-        return described  # type: ignore[return-value]
+        known: dict[str, Any] = {**self.model}
+        names = ("uri", "fingerprint", "training", "members")
+        return cast(Input, {name: known[name] for name in names if name in known})
 
 
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Input]:

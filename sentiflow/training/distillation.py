@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,12 +35,7 @@ from sentiflow.tracking.teacher_sources import TEACHER
 from sentiflow.training.classes import LearnedClasses
 
 STAGE = "teach"
-TRAIN, HELD_OUT = schema.SPLITS[0], schema.SPLITS[1:]
-_SOURCES = {TRAIN: "encoded/split=train/", UNLABELLED: "unlabelled/"} | {
-    split: f"tweets/split={split}/" for split in HELD_OUT
-}
-"""Folder of the prepared data with the rows of each split, in the order of the parts."""
-_OWNS = (*(f"split={split}" for split in _SOURCES), WORK)
+_OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), WORK)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,10 @@ class Part:
 
     split: str
     uri: str
+    """File of the encoded rows, of the unlabelled ones, or of the tweets of a held-out split."""
     num_rows: int
+    is_learned: bool = True
+    """Whether the network learns the rows; if not, they are for the evaluation."""
 
     @property
     def name(self) -> str:
@@ -92,7 +90,7 @@ class TaughtPart:
 
 def list_files(record: Manifest, uri: str) -> dict[str, int]:
     """List the files of the rows to learn in their order, with the rows of each."""
-    folders = tuple(f"split={split}/" for split in (TRAIN, UNLABELLED))
+    folders = tuple(f"split={split}/" for split in (*record["settings"]["splits"], UNLABELLED))
     files = [item for item in record["files"] if item["path"].startswith(folders)]
     return {join(uri, item["path"]): item["rows"] or 0 for item in files}
 
@@ -106,6 +104,7 @@ def teach(
     uri: str,
     claim: str,
     resources: Resources,
+    splits: Sequence[str] = schema.SPLITS[:1],
 ) -> Manifest:
     """Ask the teachers about all rows, or those that an earlier run has not asked them about.
 
@@ -117,6 +116,7 @@ def teach(
         uri: The directory to write.
         claim: The claim of this job to it.
         resources: The cluster.
+        splits: The splits that the network learns, beside the unlabelled rows.
 
     Returns:
         The manifest of ``uri``.
@@ -126,7 +126,7 @@ def teach(
         JobError: A task failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    settings = {"classes": list(learned.names)}
+    settings = {"classes": list(learned.names), "splits": list(splits)}
     own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
     spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
     output = Output(spec, find_status(spec), overwrite=True, claim=claim)
@@ -134,7 +134,7 @@ def teach(
         return output.status.record
     output.begin()
     num_gpus = resources.gpus_per_score_task(0 if config.train.gpus_per_worker == 0 else "auto")
-    parts = _list_parts(config.train.prepared_uri, prepared)
+    parts = _list_parts(config.train.prepared_uri, prepared, splits)
     job = _make_job(config, output, learned, parts, on_gpu=num_gpus > 0)
     maps = MapStages(
         output,
@@ -153,21 +153,26 @@ def teach(
     )
     taught = [TaughtPart(**result) for result in results]
     counts = _count(parts, taught)
-    if not any(counts[split]["answered"] for split in (TRAIN, UNLABELLED)):
+    if not any(counts[split]["answered"] for split in (*splits, UNLABELLED)):
         raise UserError(
             f"{SETTING}: no teacher has answered a row to learn",
             hint="their texts, or numbers of rows, are not those of the prepared data",
         )
     seconds = time.monotonic() - began
-    _report(counts, len(config.train.distill.teachers), seconds)
+    _report(counts, splits, len(config.train.distill.teachers), seconds)
     files = [item for part in taught for item in part.files]
     return output.publish(counts=counts, files=files, seconds=seconds)
 
 
-def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
+def _list_parts(uri: str, prepared: Manifest, splits: Sequence[str]) -> list[Part]:
+    """List the files of the prepared data: first those to learn, in the order of their rows."""
+    held_out = [split for split in schema.SPLITS if split not in splits]
+    folders = {split: f"encoded/split={split}/" for split in splits}
+    folders |= {UNLABELLED: f"{UNLABELLED}/"}
+    folders |= {split: f"tweets/split={split}/" for split in held_out}
     return [
-        Part(split, join(uri, item["path"]), item["rows"] or 0)
-        for split, folder in _SOURCES.items()
+        Part(split, join(uri, item["path"]), item["rows"] or 0, split not in held_out)
+        for split, folder in folders.items()
         for item in sorted(prepared["files"], key=lambda item: item["path"])
         if item["path"].startswith(folder)
     ]
@@ -213,7 +218,7 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
         rows = _replace(rows, "row_id", pa.array(-1 - rows["row_id"].to_numpy()))
         return rows.append_column("label", pa.array(np.full(len(rows), -1, np.int8)))
-    if part.split == TRAIN:
+    if part.is_learned:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
         tweets = filesystem.read_parquet(
             part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
@@ -234,42 +239,53 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
     """Add the mean probabilities of the teachers that answer each row.
 
-    A model does not answer a text without a word that it knows, or on which it fails.
-
     Columns:
         added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
     """
-    from sentiflow.cluster import kept_models  # imports torch
-
     text = table["text"].combine_chunks()
-    sums, counts = np.zeros((len(table), len(job.classes))), np.zeros(len(table), np.int64)
-
-    def add(probabilities: np.ndarray, is_known: np.ndarray) -> None:
-        nonlocal sums, counts
-        sums = sums + np.where(is_known[:, None], probabilities, 0)
-        counts = counts + is_known
-
-    packages = kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING)
-    for package in packages:
-        classes = package.settings.classes
-        scores, failed = kept_models.predict(
-            text, package.score, classes=classes, max_failed=job.max_failed
-        )
-        chosen = scores.probabilities[:, [classes.index(name) for name in job.classes]]
-        totals = chosen.sum(axis=1, keepdims=True)
-        is_known = (scores.num_tokens > 0) & (totals[:, 0] > 0)
-        is_known[list(failed)] = False
-        add(chosen / np.where(is_known[:, None], totals, 1), is_known)
-    keys = {False: answers.row_keys(table["row_id"].to_numpy())}
-    for uri in job.tables:
-        found = _load_answers(uri)
-        if found.by_text and True not in keys:
-            keys[True] = answers.text_keys(text)
-        is_known, probabilities = found.find(keys[found.by_text])
-        add(probabilities, is_known)
+    given = [*_ask_models(text, job), *_look_up(text, table["row_id"].to_numpy(), job)]
+    counts = np.sum([is_known for is_known, _ in given], axis=0)
+    sums = np.sum([probabilities for _, probabilities in given], axis=0)
     mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     table = table.append_column("teacher", _to_lists(mean))
     return table.append_column("answered", pa.array(counts > 0))
+
+
+def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Score N texts by each model.
+
+    A model does not answer a text without a word that it knows, or on which it fails.
+
+    Yields:
+        Whether it answers each text, N bool; (N, C) float64, 0 where it does not.
+    """
+    if not job.models:
+        return
+    from sentiflow.cluster import kept_models  # imports torch
+
+    for package in kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING):
+        known = package.settings.classes
+        scores, failed = kept_models.predict(
+            text, package.score, classes=known, max_failed=job.max_failed
+        )
+        columns = [known.index(name) for name in job.classes]
+        chosen = scores.probabilities[:, columns].astype(np.float64)
+        total = chosen.sum(axis=1)
+        is_known = (scores.num_tokens > 0) & (total > 0)
+        is_known[list(failed)] = False
+        share = chosen / np.where(is_known, total, 1)[:, None]
+        yield is_known, np.where(is_known[:, None], share, 0)
+
+
+def _look_up(
+    text: pa.Array, row_ids: np.ndarray, job: Job
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Look N rows up in each file of answers, as :func:`_ask_models` does."""
+    tables = [_load_answers(uri) for uri in job.tables]
+    by_row = answers.row_keys(row_ids)
+    by_text = answers.text_keys(text) if any(table.by_text for table in tables) else by_row
+    for table in tables:
+        yield table.find(by_text if table.by_text else by_row)
 
 
 @functools.lru_cache(maxsize=4)
@@ -291,7 +307,7 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
         A :class:`TaughtPart` as JSON.
     """
     part, is_answered = parts[number], table["answered"].to_numpy()
-    if part.split in HELD_OUT:
+    if not part.is_learned:
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
         label = table["label"].to_numpy()
@@ -308,23 +324,31 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
 
 def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, dict[str, int]]:
     """Add up the rows of each split."""
-    counts = {split: {"rows": 0, "answered": 0, "left_out": 0} for split in _SOURCES}
+    zero = {"rows": 0, "answered": 0, "left_out": 0}
+    counts = {split: dict(zero) for split in (*schema.SPLITS, UNLABELLED)}
     for part, result in zip(parts, taught, strict=True):
-        for name in counts[part.split]:
+        for name in zero:
             counts[part.split][name] += getattr(result, name)
     return counts
 
 
-def _report(counts: Mapping[str, Mapping[str, int]], num_teachers: int, seconds: float) -> None:
+def _report(
+    counts: Mapping[str, Mapping[str, int]],
+    splits: Sequence[str],
+    num_teachers: int,
+    seconds: float,
+) -> None:
     teachers = "the teacher has" if num_teachers == 1 else f"{num_teachers} teachers have"
-    train, unlabelled = counts[TRAIN], counts[UNLABELLED]
+    answered, rows = (sum(counts[s][name] for s in splits) for name in ("answered", "rows"))
+    unlabelled, left_out = counts[UNLABELLED], counts[UNLABELLED]["left_out"]
+    further = ""
+    if num_texts := unlabelled["answered"] + left_out:
+        further = f" and {unlabelled['answered']:,} of {num_texts:,} unlabelled texts"
     say(
         STAGE,
-        f"{teachers} answered {train['answered']:,} of {train['rows']:,} train rows and "
-        f"{unlabelled['answered']:,} of {unlabelled['answered'] + unlabelled['left_out']:,} "
-        f"unlabelled ones ({seconds:.1f} s)",
+        f"{teachers} answered {answered:,} of {rows:,} train rows{further} ({seconds:.1f} s)",
     )
-    if missing := train["rows"] - train["answered"]:
-        say(STAGE, f"{missing:,} train rows have no answer: they learn their label")
-    if left_out := unlabelled["left_out"]:
-        say(STAGE, f"{left_out:,} unlabelled rows have no answer: they are left out")
+    if answered < rows:
+        say(STAGE, f"{rows - answered:,} train rows have no answer: they learn their label")
+    if left_out:
+        say(STAGE, f"{left_out:,} unlabelled texts have no answer: they are left out")

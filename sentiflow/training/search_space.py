@@ -98,8 +98,8 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
         (
             key == "train.distill.teachers"
             or (key == "train.classes" and bool(config.train.distill.teachers)),
-            "cannot be swept with teachers",
-            "all trials share the answers of the same teachers",
+            "cannot be swept",
+            "all trials learn the answers of the same teachers",
         ),
         (key == "train.preset", "cannot be swept", "name the settings that it stands for"),
         (

@@ -200,8 +200,6 @@ def run(
     num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
-    cpus = config.train.cpus_per_worker
-    gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     output.begin()
     taught = taught or teach(config, output, inputs=spec.inputs, resources=resources)
     job = task.TrainJob(
@@ -210,8 +208,8 @@ def run(
         claim=output.claim,
         prepared=record,
         lineage=spec.inputs | {"training": training},
-        num_threads=resources.threads_per_train_worker(num_workers, cpus),
-        on_gpu=gpus > 0,
+        num_threads=resources.threads_per_train_worker(num_workers, config.train.cpus_per_worker),
+        on_gpu=resources.gpus_per_train_worker(config.train.gpus_per_worker) > 0,
         taught=taught.files if taught else None,
         splits=splits,
         refit=repeated,
@@ -233,14 +231,11 @@ def run(
     total = num_rows * job.num_epochs[TRAIN]
     total += (int(learned.counts.sum()) + further) * job.num_epochs[PRETRAIN]
     report, num_workers = _train(
-        config, output, recorder, job, resources, num_workers, total, len(learned.names)
+        config, output, recorder, job, resources, num_workers=num_workers, total=total
     )
-    more: dict[str, Any] = {"num_workers": num_workers}
-    more["registered"] = _register(config, output, recorder, note)
-    if taught:
-        more["taught"] = taught.describe()
-    if repeated:
-        more["refit"] = repeated.record
+    more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
+    more |= {"refit": repeated.record} if repeated else {}
+    more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
     seconds = time.monotonic() - began
     return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
 
@@ -251,21 +246,14 @@ def _train(
     recorder: "Recorder",
     job: "TrainJob",
     resources: Resources,
+    *,
     num_workers: int,
     total: int,
-    num_classes: int,
 ) -> tuple[TrainReport, int]:
-    """Let workers train, and show how far they are; return the number that has trained, too.
+    """Let workers train, and show how far they are in ``total`` rows of all epochs.
 
-    Args:
-        config: The experiment.
-        output: The output of the training.
-        recorder: Its run in MLflow.
-        job: What each worker does.
-        resources: The cluster.
-        num_workers: Workers to start.
-        total: Rows of all epochs.
-        num_classes: Classes of the model.
+    Returns:
+        The report of the first worker, and the number of workers at the end.
 
     Raises:
         UserError: The data cannot be trained on; an output without a checkpoint is removed.
@@ -273,12 +261,13 @@ def _train(
     """
     from sentiflow.training import checkpoints, task, workers
 
-    cpus = config.train.cpus_per_worker
+    settings = config.train
+    num_classes = len(classes.choose(job.prepared, settings).names)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress,
             recorder,
-            config.train,
+            settings,
             num_workers,
             num_epochs=job.num_epochs,
             num_classes=num_classes,
@@ -287,12 +276,12 @@ def _train(
             task.run,
             job,
             num_workers=num_workers,
-            min_workers=config.train.min_workers,
-            cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
-            gpus_per_worker=resources.gpus_per_train_worker(config.train.gpus_per_worker),
+            min_workers=settings.min_workers,
+            cpus_per_worker=resources.cpus_per_train_worker(num_workers, settings.cpus_per_worker),
+            gpus_per_worker=resources.gpus_per_train_worker(settings.gpus_per_worker),
             resources=resources,
             storage_path=join(output.uri, RAY_RECORDS),
-            max_failures=config.train.max_failures,
+            max_failures=settings.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )

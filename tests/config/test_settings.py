@@ -76,6 +76,8 @@ def test_five_configs_are_shipped():
         ("score.model_uri=models:/trial/3", "models:/trial/3"),
         ("score.model_uri=[a, models:/b/3]", ("/base/a", "models:/b/3")),
         ("score.model_uri=[a]", "/base/a"),
+        ("train.distill.teachers=a.parquet", ("/base/a.parquet",)),
+        ("train.distill.teachers=[runs/a, models:/b/3]", ("/base/runs/a", "models:/b/3")),
         ("output_uri=/a=b", "/a=b"),
     ],
 )
@@ -115,6 +117,7 @@ def test_an_encoding_has_any_name_that_python_knows(load, written, expected):
         "score.model_uri=m",
         "score.model_uri=[/m, m]",
         "train.init_from=m",
+        "train.distill.teachers=[/m, m]",
         "prepare.vocabulary.vectors=v.txt",
     ],
 )
@@ -293,3 +296,10 @@ score: {<<: [{rows_per_file: 7}, {keep_raw: false}], batch_size: 9}
     config = settings.load(path)
     assert (config.train.num_epochs, config.train.seed) == (3, 2)
     assert (config.score.rows_per_file, config.score.batch_size) == (7, 9)
+
+
+def test_a_weight_of_labels_beside_no_teacher_is_refused(load):
+    (line,) = faults_of(load, "train.distill.hard_weight=0.5")
+    assert "name them in distill.teachers" in line
+    distill = load("train.distill={hard_weight: 0.5, teachers: m}").train.distill
+    assert (distill.hard_weight, distill.teachers) == (0.5, ("/base/m",))

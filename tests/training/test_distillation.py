@@ -1,5 +1,6 @@
 """A distilled network learns the answers of its teachers, and nothing of held-out rows."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 from test_train import configure, start, wait_for_step
 
 from sentiflow.config import settings
@@ -17,12 +19,11 @@ from sentiflow.data import answers, manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.training import distillation
+from sentiflow.training import distillation, task
 
 CLASSES = ("negative", "positive")
 TEXTS = ["good day", "bad morning", "zzz", "morning"]
-UNKNOWN = 2
-"""The text without a word that the packages of the tests know."""
+"""The packages of the tests know no word of the third."""
 TRAIN = {
     "model": {"cell": "gru", "hidden_size": 8, "bidirectional": False, "pooling": "last"},
     "batching": {"global_batch_size": 128},
@@ -54,7 +55,7 @@ class TestSteps:
             pq.write_table(table, tmp_path / folder / "part-00000.parquet")
         files = [f"{folder}/part-00000.parquet" for folder in tables]
         return distillation._list_parts(
-            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}
+            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}, ["train"]
         )
 
     @pytest.fixture
@@ -96,7 +97,7 @@ class TestSteps:
         assert further.index.tolist() == [-8, -4, -10], "a text without an answer is left out"
         assert set(further["label"]) == {-1}
         np.testing.assert_allclose(np.stack(further["teacher"]), expected[[0, 1, 3]], rtol=1e-5)
-        assert counts["train"]["answered"], counts["train"]["left_out"] == (2, 0)
+        assert (counts["train"]["answered"], counts["train"]["left_out"]) == (2, 0)
         assert (counts["unlabelled"]["rows"], counts["unlabelled"]["left_out"]) == (3, 1)
 
     def test_held_out_rows_are_answered_and_hold_nothing_to_learn(
@@ -106,6 +107,7 @@ class TestSteps:
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
         record = {"files": [{"path": part.name, "rows": 4} for part in parts]}
+        record |= {"settings": {"splits": ["train"]}}
         listed = distillation.list_files(record, "root")
         assert [uri.split("/")[1] for uri in listed] == ["split=train", "split=unlabelled"]
 
@@ -157,7 +159,7 @@ def teacher(finished_run):
 
 
 def write_student(folder, data, *teachers, **changes):
-    distill = {"teachers": list(teachers)} if teachers else {}
+    distill = {"teachers": [str(teacher) for teacher in teachers]}
     return configure(folder, data, **TRAIN | {"distill": distill} | changes)
 
 
@@ -182,8 +184,8 @@ class TestStudent:
 
     def test_every_train_row_is_taught_once(self, student, data):
         folder, _, record = student
-        taught = pd.read_parquet(folder / "run/trained/taught", filters=[("split", "=", "train")])
-        train = pd.read_parquet(data / "encoded", filters=[("split", "=", "train")])
+        taught = pd.read_parquet(folder / "run/trained/taught/split=train")
+        train = pd.read_parquet(data / "encoded/split=train")
         assert taught["row_id"].tolist() == train["row_id"].tolist()
         counts = record["taught"]["counts"]["train"]
         assert record["counts"]["rows"] == counts["rows"] == len(train)
@@ -193,25 +195,48 @@ class TestStudent:
         assert record["settings"]["distill"] == {"hard_weight": 0.0}
 
     def test_a_student_agrees_more_with_its_teacher_than_one_on_labels(
-        self,
-        student,
-        tmp_path,
-        data,
-        teacher,
+        self, student, tmp_path, data, teacher
     ):
-        (outcome,) = stages.run(settings.load(write_student(tmp_path, data)), ["train"])
-        assert "taught" not in outcome.record
-        texts = pd.read_parquet(data / "tweets", filters=[("split", "=", "test")])["text"]
-        uris = (
-            f"{teacher}/trained/model",
-            *(f"{f}/run/trained/model" for f in (student[0], tmp_path)),
+        folder, config, _ = student
+        taught = f"{folder}/run/trained/taught"
+        files = distillation.list_files(manifest.read(taught), taught)
+        train = config.train.model_copy(update={"num_epochs": 6})
+        for name, rows in (("soft", files), ("hard", None)):
+            task.run(
+                task.TrainJob(
+                    train, str(tmp_path / name), "", manifest.read(str(data)), lineage={},
+                    num_threads=1, taught=rows,
+                ),
+                lambda event: None,
+            )  # fmt: skip
+        texts = pa.array(pd.read_parquet(data / "tweets/split=test")["text"].tolist())
+        of_teacher, soft, hard = (
+            ModelPackage.load(f"{uri}/model").score(texts).probabilities[:, 1]
+            for uri in (f"{teacher}/trained", tmp_path / "soft", tmp_path / "hard")
         )
-        packages = [ModelPackage.load(uri) for uri in uris]
-        of_teacher, of_student, of_other = (
-            p.score(pa.array(texts)).probabilities[:, 1] for p in packages
+        distances = [float(np.abs(of_teacher - own).mean()) for own in (soft, hard)]
+        assert distances[0] < 0.8 * distances[1]
+
+    def test_the_evaluation_knows_what_teacher_and_student_predict(self, student, finished_run):
+        folder, config, _ = student
+        *_, evaluated = stages.run(config, ["score", "evaluate"])
+        found = json.loads((folder / "run/report/metrics.json").read_text())["teacher"]
+        ours, theirs = (
+            pd.read_parquet(run / "run/scored/predictions").set_index("row_id").sort_index()
+            for run in (folder, finished_run)
         )
-        distances = [np.abs(of_teacher - own).mean() for own in (of_student, of_other)]
-        assert distances[0] < 0.9 * distances[1], distances
+        of_test = (ours["split"] == "test") & ours["label"].isin([0, 1])
+        ours, theirs = ours[of_test], theirs[of_test]
+        assert found["num_rows"] == len(ours)
+        assert found["agreement"] == (ours["prediction"] == theirs["prediction"]).mean()
+        assert found["accuracy"] == (theirs["prediction"] == theirs["label"]).mean()
+        assert found["accuracy_of_model"] == (ours["prediction"] == ours["label"]).mean()
+        speed = found["speed"]
+        assert 0 < speed["low"] < speed["ratio"] < speed["high"]
+        run = MlflowClient(config.tracking.uri).get_run(evaluated.record["run"]["mlflow_run_id"])
+        assert run.data.metrics["teacher/agreement"] == found["agreement"]
+        card = (folder / "run/report/model_card.md").read_text()
+        assert "Distilled: the network has learned the mean probabilities of 1 teacher on " in card
 
     def test_another_teacher_is_another_training(self, student, data, make_package):
         _, config, _ = student
@@ -326,3 +351,25 @@ def test_answers_to_other_texts_are_refused(tmp_path, data, resources):
     with pytest.raises(UserError, match="no teacher has answered a row to learn"):
         stages.run(config, ["train"])
     assert not (tmp_path / "run/trained").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_asks_the_teachers_once(tmp_path, data, teacher, resources, said):
+    config = settings.load(
+        write_student(tmp_path, data, teacher),
+        ["sweep.space={train.distill.hard_weight: [0, 1]}"],
+    )
+    (outcome,) = stages.run(config, ["sweep"])
+    assert said.text.count("the teacher has answered") == 1
+    assert [trial["status"] for trial in outcome.record["trials"]] == ["finished"] * 2
+    losses = {trial["validation_loss"] for trial in outcome.record["trials"]}
+    assert len(losses) == 2, "the labels have another weight"
+    for trial in outcome.record["trials"]:
+        record = manifest.read(f"{tmp_path}/run/sweep/trials/{trial['name']}")
+        assert record["taught"]["uri"] == f"{tmp_path}/run/sweep/taught"
+        assert (
+            manifest.read(record["taught"]["uri"])["fingerprint"]
+            == (record["taught"]["fingerprint"])
+        )

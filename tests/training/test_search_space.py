@@ -106,6 +106,7 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({"prepare.max_length": [5]}, "prepare.max_length is not below train"),
         ({"train.num_workers": [1, 2]}, "train.num_workers cannot be swept"),
         ({"train.output_uri": ["x"]}, "train.output_uri cannot be swept"),
+        ({"train.distill.teachers": [["a"]]}, "all trials learn the answers of the same teachers"),
         ({"train.preset": ["fast"]}, "train.preset cannot be swept: name the settings that it"),
         ({"train.checkpoints.keep_last": [1]}, "train.checkpoints.keep_last cannot be swept"),
         ({"train.seed": [1, 1]}, "train.seed has 1 twice"),
@@ -140,3 +141,11 @@ def test_every_error_of_a_space_is_named():
     with pytest.raises(UserError) as error:
         trials({"train.seed": [-1, -2], "train.model.cel": ["gru"]})
     assert len(str(error.value).splitlines()) == 3
+
+
+def test_classes_are_not_swept_beside_teachers():
+    space, taught = {"train.classes": [["negative", "positive"]]}, "train.distill.teachers=[a]"
+    assert len(trials(space)) == 1
+    assert len(trials({"train.distill.hard_weight": [0, 0.5]}, taught)) == 2
+    with pytest.raises(UserError, match=r"train\.classes cannot be swept"):
+        trials(space, taught)
