@@ -78,7 +78,7 @@ def test_the_minimal_config_takes_all_from_the_run(run, tmp_path):
         (["train.init_from={run}/trained"], r"train\.init_from: the run to repeat has started "
          r"from random weights"),
         (["train.output_uri={run}/trained"], r"train\.output_uri: .* is the training to rep"),
-        (["train.refit.of={run}/refit", "train.output_uri={run}/x"], r"refit is a refit: rep"),
+        (["train.refit.of={run}/refit", "train.output_uri={run}/x"], r"refit is a refit: name the"),
         (["train.refit.of={run}/report"], r"train\.refit\.of: .*report is an output of evalu"),
     ],
 )  # fmt: skip
