@@ -223,13 +223,13 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
         [pc.fill_null(table[name].cast(pa.float64()), np.nan).to_numpy() for name in files.columns],
         axis=1,
     )
-    faulty = ~((found >= 0) & (found <= 1 + _TOLERANCE))
+    faulty: np.ndarray = ~((found >= 0) & (found <= 1 + _TOLERANCE))
     if faulty.any():
         row, column = (int(place[0]) for place in np.nonzero(faulty))
         raise _fault(
             uri,
             f"has {files.columns[column]} = {found[row, column]:g} in "
-            f"{name_row(faulty.any(axis=1))}",
+            f"{name_row(np.any(faulty, axis=1))}",
             hint="give a probability from 0 to 1, or leave the row out",
         )
     sums = found.sum(axis=1)
