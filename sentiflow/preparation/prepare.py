@@ -171,8 +171,7 @@ def _prepare(
     if further:
         num_rows = corpora["unlabelled"].num_rows
         counts["unlabelled"] = results.count_unlabelled(further, num_rows=num_rows)
-    done: list[results.IngestedPart | results.EncodedPart | results.UnlabelledPart]
-    done = [*parts, *encoded, *further]
+    done: list[results.CheckedPart | results.EncodedPart] = [*parts, *encoded, *further]
     files = [item for part in done for item in part.files]
     usage = {
         "bytes_read": sum(part.num_bytes for one in corpora.values() for part in one.parts),
