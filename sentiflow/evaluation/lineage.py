@@ -94,7 +94,9 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
     yield training
-    for name, named in training["inputs"].items() if training else ():
+    if training is None:
+        return
+    for name, named in training["inputs"].items():
         if name == "init_from" and "training" not in named:  # an earlier version did not note it
             first = manifest.read_input(training["inputs"], "init_from")
             named = first["inputs"] if first else {}
