@@ -62,7 +62,7 @@ def _add_evaluation(table: Table, record: Manifest) -> None:
         if meaning.startswith(_OF_TFIDF):
             table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
         if meaning.startswith(AGREES):
-            table.add_row("as the teacher", number, meaning.partition(": ")[2])
+            table.add_row("agreement", number, f"with the {meaning.removeprefix(AGREES)}")
         if meaning.startswith(FOUND):
             table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
 

@@ -223,7 +223,7 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
         [pc.fill_null(table[name].cast(pa.float64()), np.nan).to_numpy() for name in files.columns],
         axis=1,
     )
-    faulty: np.ndarray = ~((found >= 0) & (found <= 1 + _TOLERANCE))
+    faulty = np.asarray(~((found >= 0) & (found <= 1 + _TOLERANCE)))
     if faulty.any():
         row, column = (int(place[0]) for place in np.nonzero(faulty))
         raise _fault(
@@ -233,7 +233,7 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
             hint="give a probability from 0 to 1, or leave the row out",
         )
     sums = found.sum(axis=1)
-    off = np.abs(sums - 1) > _TOLERANCE
+    off = np.asarray(np.abs(sums - 1) > _TOLERANCE)
     if off.any():
         raise _fault(
             uri,

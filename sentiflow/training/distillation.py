@@ -1,7 +1,7 @@
 """Teachers + prepared rows -> the rows that a distilled network learns: the directory ``taught``.
 
-Every file of the prepared data that is learnt, or that the evaluation measures, is a part: its rows
-are read, the teachers are asked, and the answers are written, in one task of Ray Data as in
+Every file of the prepared data that is learned, or that the evaluation measures, is a part: its
+rows are read, the teachers are asked, and the answers are written, in one task of Ray Data as in
 scoring. A finished part leaves a completion marker, and a finished directory a manifest, so that a
 killed training asks the teachers once.
 """
@@ -84,7 +84,7 @@ class TaughtPart:
     answered: int
     """Rows that at least one teacher has answered."""
     left_out: int
-    """Rows without an answer and without a label, which nothing can be learnt from."""
+    """Rows without an answer and without a label, which nothing can be learned from."""
     files: list[FileEntry]
 
 

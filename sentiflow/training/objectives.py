@@ -65,7 +65,7 @@ class ClassificationObjective(nn.Module):
         Args:
             network: The network.
             class_weights: Weights of the rows of each class in the loss for the gradient, (C,)
-                float32; of the terms of each class, where a teacher is learnt. The reported loss
+                float32; of the terms of each class, where a teacher is learned. The reported loss
                 has none.
             hard_weight: Weight of the label beside the teacher.
         """
