@@ -12,6 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
+from sentiflow.storage.uris import as_typed
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,22 @@ def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     """Count the rows of some classes in a split."""
     labels = prepared["counts"]["labels"].get(split, {})
     return sum(int(labels.get(name, 0)) for name in names)
+
+
+def check_patience(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
+    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
+
+    Raises:
+        UserError: There are none.
+    """
+    sections = {"pretrain": settings.pretrain, "selection": settings.selection}
+    named = [f"train.{name}.patience" for name, section in sections.items() if section.patience]
+    if named and not count_rows(prepared, "validation", learned.names):
+        raise UserError(
+            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
+            "stop by",
+            hint="set prepare.split.validation_fraction, or leave patience out (null)",
+        )
 
 
 def _weigh(

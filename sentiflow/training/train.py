@@ -57,7 +57,7 @@ def describe_output(config: Config) -> OutputSpec:
     )
     learned = classes.choose(record, settings)
     if not repeated:
-        _check_patience(settings, record, learned)
+        classes.check_patience(settings, record, learned)
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = _describe_first(config)
@@ -67,24 +67,6 @@ def describe_output(config: Config) -> OutputSpec:
         repeated.check_first(inputs.get("init_from"))
         inputs["refit"] = repeated.input
     return OutputSpec(STAGE, settings.output_uri, settings.dump_decisive(), inputs, owns=OWNS)
-
-
-def _check_patience(
-    settings: TrainSettings, prepared: Manifest, learned: classes.LearnedClasses
-) -> None:
-    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
-
-    Raises:
-        UserError: There are none.
-    """
-    sections = {"pretrain": settings.pretrain, "selection": settings.selection}
-    named = [f"train.{name}.patience" for name, section in sections.items() if section.patience]
-    if named and not classes.count_rows(prepared, "validation", learned.names):
-        raise UserError(
-            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
-            "stop by",
-            hint="set prepare.split.validation_fraction, or leave patience out (null)",
-        )
 
 
 def _describe_first(config: Config) -> ModelInput:
