@@ -12,6 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
+from sentiflow.storage.uris import as_typed
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,22 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
     """Count the rows of all epochs of pretraining and training."""
     num_rows, before = int(learned.counts.sum()), settings.pretrain.num_epochs
     return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
+
+
+def check_patience(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
+    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
+
+    Raises:
+        UserError: There are none.
+    """
+    patience = {"pretrain": settings.pretrain.patience, "selection": settings.selection.patience}
+    named = [f"train.{name}.patience" for name, epochs in patience.items() if epochs]
+    if named and not count_rows(prepared, "validation", learned.names):
+        raise UserError(
+            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
+            "stop by",
+            hint="set prepare.split.validation_fraction, or leave patience out (null)",
+        )
 
 
 def _weigh(

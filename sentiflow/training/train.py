@@ -66,7 +66,7 @@ def describe_output(config: Config) -> OutputSpec:
     )
     learned = classes.choose(record, settings)
     if not repeated:
-        _check_patience(settings, record, learned)
+        classes.check_patience(settings, record, learned)
     decisive = settings.dump_decisive()
     del decisive["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
@@ -81,24 +81,6 @@ def describe_output(config: Config) -> OutputSpec:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
         inputs |= teacher_sources.describe(config, learned.names)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
-
-
-def _check_patience(
-    settings: TrainSettings, prepared: Manifest, learned: classes.LearnedClasses
-) -> None:
-    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
-
-    Raises:
-        UserError: There are none.
-    """
-    patience = {"pretrain": settings.pretrain.patience, "selection": settings.selection.patience}
-    named = [f"train.{name}.patience" for name, epochs in patience.items() if epochs]
-    if named and not classes.count_rows(prepared, "validation", learned.names):
-        raise UserError(
-            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
-            "stop by",
-            hint="set prepare.split.validation_fraction, or leave patience out (null)",
-        )
 
 
 def _describe_first(config: Config) -> ModelInput:
