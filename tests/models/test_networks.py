@@ -59,13 +59,22 @@ def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, n
     )  # fmt: skip
     if ngrams:
         torch.nn.init.normal_(network.ngrams.weights.weight)
-    token_ids, lengths = pad([[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]], width=7)
+    token_ids, lengths = pad([[3], [8, 8, 30], [5, 9, 7], [1, 2, 3, 4, 5, 39]], width=7)
     expected = network(token_ids, lengths)
     with torch.inference_mode():
-        for num_tokens in (14, 1000):
-            predict = network.inference_function(num_tokens)
-            assert (predict is network) == (cell == "lstm" or num_tokens == 14)
-            torch.testing.assert_close(predict(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+        predict = network.inference_function(token_ids[token_ids != PAD_ID].numpy())
+        assert (predict is network) == (cell == "lstm")
+        torch.testing.assert_close(predict(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_table_of_all_words_that_would_be_too_large_is_not_made(monkeypatch):
+    network = build()
+    token_ids = torch.arange(40).numpy()
+    with torch.inference_mode():
+        assert network.inference_function(token_ids) is not network
+        monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 40 * 3 * 7 * 4 - 1)
+        assert network.inference_function(token_ids) is network
+        assert network.inference_function(token_ids[:39]) is not network
 
 
 @pytest.mark.parametrize("cell", CELLS)
