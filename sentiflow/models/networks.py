@@ -16,6 +16,8 @@ from sentiflow.models.pooling import Attention, pool_last, pool_mean_max
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20
+_WORDS = 1024
+"""A table has a multiple of so many rows: oneDNN compiles a product for each size."""
 _GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 4096, 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -171,7 +173,8 @@ class TweetRNN(Network):
         occurs = np.zeros(len(words), bool)
         occurs[PAD_ID] = True
         occurs[token_ids] = True
-        words = words[torch.from_numpy(np.flatnonzero(occurs))]
+        known = np.flatnonzero(occurs)
+        words = words[torch.from_numpy(np.pad(known, (0, -len(known) % _WORDS)))]
         num_gates = sum(layer.weight_hh_l0.shape[0] for layer in layers)
         if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
             return self

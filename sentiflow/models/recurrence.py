@@ -14,6 +14,7 @@ Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -22,6 +23,8 @@ from sentiflow.models import cpu, cudnn
 
 _Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 """Takes a step's gates, the states before it, and the tensor for the states after it."""
+_ROWS = 256
+"""Tweets are dropped from a batch in multiples of it: oneDNN compiles a product for each size."""
 
 
 def encode_layer(
@@ -98,11 +101,13 @@ def encode_words(
     states = table.new_full((*token_ids.shape, layer.hidden_size), 0.5)
     none = torch.full_like(states[0], 0.5)
     step = _STEPS[layer.mode](layer)
-    first = torch.searchsorted(lengths, torch.arange(len(states)), right=True).tolist()
+    ended = np.searchsorted(lengths.numpy(), np.arange(len(states)), side="right")
+    first = np.maximum(0, ended - (ended - len(lengths)) % _ROWS)
     for number, before in _order_steps(len(states), backward):
         rows = slice(first[number], None)
         gates = nn.functional.embedding(token_ids[number, rows], table)
         step(gates, (none if before is None else states[before])[rows], states[number, rows])
+        states[number, first[number] : ended[number]] = 0.5
     return states.mul_(2).sub_(1)
 
 

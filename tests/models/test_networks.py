@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
-from sentiflow.models import networks, pooling
+from sentiflow.models import networks, pooling, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -52,7 +52,9 @@ def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectiona
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, num_layers, ngrams):
+def test_the_inference_function_changes_no_logit(
+    cell, pooling, bidirectional, num_layers, ngrams, monkeypatch
+):
     network = build(
         cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
         ngrams=ngrams,
@@ -61,20 +63,22 @@ def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, n
         torch.nn.init.normal_(network.ngrams.weights.weight)
     token_ids, lengths = pad([[3], [8, 8, 30], [5, 9, 7], [1, 2, 3, 4, 5, 39]], width=7)
     expected = network(token_ids, lengths)
-    with torch.inference_mode():
-        predict = network.inference_function(token_ids[token_ids != PAD_ID].numpy())
+    for rows in (1, 2, 256):
+        monkeypatch.setattr(recurrence, "_ROWS", rows)
+        with torch.inference_mode():
+            predict = network.inference_function(token_ids[token_ids != PAD_ID].numpy())
+            found = predict(token_ids, lengths)
         assert (predict is network) == (cell == "lstm")
-        torch.testing.assert_close(predict(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_table_of_all_words_that_would_be_too_large_is_not_made(monkeypatch):
+def test_a_table_that_would_be_too_large_is_not_made(monkeypatch):
     network = build()
-    token_ids = torch.arange(40).numpy()
+    monkeypatch.setattr(networks, "_WORDS", 1)
+    monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 39 * 3 * 7 * 4)
     with torch.inference_mode():
-        assert network.inference_function(token_ids) is not network
-        monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 40 * 3 * 7 * 4 - 1)
-        assert network.inference_function(token_ids) is network
-        assert network.inference_function(token_ids[:39]) is not network
+        assert network.inference_function(torch.arange(39).numpy()) is not network
+        assert network.inference_function(torch.arange(40).numpy()) is network
 
 
 @pytest.mark.parametrize("cell", CELLS)
