@@ -75,19 +75,19 @@ def write_fasttext(train: pd.DataFrame, path: Path) -> None:
 
 
 def train_fasttext(path: Path, *, ngrams: int, characters: int, dim: int = 50, **more: int) -> Any:
-    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters."""
-    return import_fasttext().train_supervised(
-        str(path),
-        dim=dim,
-        epoch=5,
-        wordNgrams=ngrams,
-        minCount=2,
-        bucket=500_000,
-        minn=3 if characters else 0,
-        maxn=characters,
-        verbose=0,
-        **more,
-    )
+    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters.
+
+    Now and then it ends with "Encountered NaN" where the same command succeeds the next time.
+    """
+    sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if characters else 0, "maxn": characters}
+    sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "verbose": 0}
+    for tries_left in (3, 2, 1, 0):
+        try:
+            return import_fasttext().train_supervised(str(path), **sizes, **more)
+        except RuntimeError:
+            if not tries_left:
+                raise
+    raise AssertionError
 
 
 def run_fasttext(
