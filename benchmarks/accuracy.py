@@ -19,16 +19,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import airline_accuracy
 import pandas as pd
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from answering import load_tokenizer, make_vectorizer
 from measuring import import_fasttext, make_csv, sentiflow
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-
-from sentiflow.models.tokenizer import tokenize
 
 Row = tuple[str, float, float]
 
@@ -58,37 +56,47 @@ def seconds_to_pass(record: dict, accuracy: float) -> float:
     return float("nan")
 
 
-def read_split(tweets: Path, split: str) -> pd.DataFrame:
-    """Read the labelled rows of a split, with our tokens separated by spaces.
+def read_split(tweets: Path, split: str, *, tokenized: bool = True) -> pd.DataFrame:
+    """Read the labelled rows of a split, with our tokens separated by spaces, or as they are.
 
     They are shuffled, because fastText trains in the order of the file.
     """
-    table = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"])
-    tokens = tokenize(table["text"].combine_chunks(), name="tweet").to_lists()
-    frame = table.to_pandas().assign(text=pc.binary_join(tokens, " ").to_pandas())
+    frame = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"]).to_pandas()
+    if tokenized:
+        frame = frame.assign(text=load_tokenizer()(frame["text"].tolist()))
     return frame[frame["label"].isin([0, 1])].sample(frac=1, random_state=0)
+
+
+def write_fasttext(train: pd.DataFrame, path: Path) -> None:
+    """Write texts with labels as fastText reads them."""
+    with path.open("w") as file:
+        for text, label in train[["text", "label"]].itertuples(index=False):
+            file.write(f"__label__{label} {' '.join(text.split())}\n")
+
+
+def train_fasttext(path: Path, *, ngrams: int, characters: int, dim: int = 50, **more: int) -> Any:
+    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters.
+
+    Now and then it ends with "Encountered NaN" where the same command succeeds the next time.
+    """
+    sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if characters else 0, "maxn": characters}
+    sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "verbose": 0}
+    for tries_left in (3, 2, 1, 0):
+        try:
+            return import_fasttext().train_supervised(str(path), **sizes, **more)
+        except RuntimeError:
+            if not tries_left:
+                raise
+    raise AssertionError
 
 
 def run_fasttext(
     train: pd.DataFrame, test: pd.DataFrame, folder: Path, ngrams: int, characters: int
 ) -> Row:
-    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters."""
-    fasttext, path = import_fasttext(), folder / "fasttext.txt"
-    with path.open("w") as file:
-        for text, label in train[["text", "label"]].itertuples(index=False):
-            file.write(f"__label__{label} {text}\n")
+    """Train fastText and compute its accuracy."""
+    write_fasttext(train, folder / "fasttext.txt")
     began = time.perf_counter()
-    model = fasttext.train_supervised(
-        str(path),
-        dim=50,
-        epoch=5,
-        wordNgrams=ngrams,
-        minCount=2,
-        bucket=500_000,
-        minn=3 if characters else 0,
-        maxn=characters,
-        verbose=0,
-    )
+    model = train_fasttext(folder / "fasttext.txt", ngrams=ngrams, characters=characters)
     seconds = time.perf_counter() - began
     labels, _ = model.predict(test["text"].tolist())
     right = [a[0] == f"__label__{b}" for a, b in zip(labels, test["label"], strict=True)]
@@ -96,13 +104,15 @@ def run_fasttext(
     return f"fastText, {ngrams}-grams{letters}", sum(right) / len(right), seconds
 
 
+def make_regression() -> LogisticRegression:
+    """Make the rival that is not trained yet."""
+    return LogisticRegression(C=2.0, max_iter=300)
+
+
 def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
     """Train logistic regression on TF-IDF of words and bigrams."""
     began = time.perf_counter()
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, 2), min_df=2, sublinear_tf=True, tokenizer=str.split, token_pattern=None
-    )
-    model = LogisticRegression(C=2.0, max_iter=300)
+    vectorizer, model = make_vectorizer(min_df=2), make_regression()
     model.fit(vectorizer.fit_transform(train["text"]), train["label"])
     seconds = time.perf_counter() - began
     accuracy = model.score(vectorizer.transform(test["text"]), test["label"])

@@ -15,16 +15,16 @@ from sentiflow.models.ngram_bag import NgramBag, make_table
 from sentiflow.models.pooling import Attention, pool_last, pool_mean_max
 from sentiflow.models.vocabulary import PAD_ID
 
-_USES_OF_A_WORD = 3
-"""A table of all words is computed for at least this many tokens for each word."""
 _MAX_TABLE_BYTES = 200 << 20
-_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048, 1 << 15
+_WORDS = 1024
+"""A table has a multiple of so many rows: oneDNN compiles a product for each size."""
+_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 4096, 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Computes the logits of a batch from its token ids and lengths."""
+"""Computes the logits of a batch from its token ids and lengths, which ascend."""
 
 
 class Network(nn.Module):
@@ -85,8 +85,8 @@ class Network(nn.Module):
         """The fastest batch size for scoring."""
         return 4096
 
-    def inference_function(self, num_tokens: int) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches of ``num_tokens`` tokens in total."""
+    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
+        """Return a function like :meth:`forward` for batches that have only these token ids."""
         return self
 
 
@@ -161,34 +161,40 @@ class TweetRNN(Network):
         rows = _GATES_IN_CACHE // weight.shape[0]
         return int(2 ** np.floor(np.log2(np.clip(rows, _MIN_BATCH, _MAX_BATCH))))
 
-    def inference_function(self, num_tokens: int) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches of ``num_tokens`` tokens in total.
+    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
+        """Return a function like :meth:`forward` for batches that have only these token ids.
 
-        With many tokens, the input gates of the first layer are computed once for each word.
+        The input gates of the first layer are computed once for each word that occurs.
         """
         layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
         words = self.embedding.weight
-        bytes_of_table = len(words) * sum(layer.weight_hh_l0.shape[0] for layer in layers) * 4
-        if (
-            num_tokens < _USES_OF_A_WORD * len(words)
-            or bytes_of_table > _MAX_TABLE_BYTES
-            or not all(recurrence.infers_by_kernel(layer, words) for layer in layers)
-        ):
+        if not all(recurrence.infers_by_kernel(layer, words) for layer in layers):
+            return self
+        occurs = np.zeros(len(words), bool)
+        occurs[PAD_ID] = True
+        occurs[token_ids] = True
+        known = np.flatnonzero(occurs)
+        words = words[torch.from_numpy(np.pad(known, (0, -len(known) % _WORDS)))]
+        num_gates = sum(layer.weight_hh_l0.shape[0] for layer in layers)
+        if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
             return self
         tables = [(layer, recurrence.compute_gates(layer, words)) for layer in layers]
-        return functools.partial(self._predict_from_tables, tables)
+        places = torch.from_numpy(occurs.cumsum() - 1)
+        return functools.partial(self._predict_from_tables, tables, places)
 
     def _predict_from_tables(
         self,
         tables: list[tuple[nn.RNNBase, torch.Tensor]],
+        places: torch.Tensor,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
     ) -> torch.Tensor:
-        valid = _find_valid(token_ids, lengths)
-        halves = []
-        for backward, (layer, table) in enumerate(tables):
-            gates = nn.functional.embedding(token_ids.T, table)
-            halves.append(recurrence.encode_gates(layer, gates, valid, backward=bool(backward)))
+        """Compute the logits of a batch; ``places`` are the rows of the words in the tables."""
+        valid, found = _find_valid(token_ids, lengths), places[token_ids.T.contiguous()]
+        halves = [
+            recurrence.encode_words(layer, table, found, lengths, backward=bool(number))
+            for number, (layer, table) in enumerate(tables)
+        ]
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
         states = self._encode(states, valid, itertools.repeat(None), first=1)
         logits = self.output(self.pooling(states, valid, lengths))

@@ -117,7 +117,7 @@ class ModelPackage:
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
         ):
-            predict = self.network.inference_function(len(rows.token_ids))
+            predict = self.network.inference_function(rows.token_ids)
             for chosen in batches:
                 batch = batching.collate(rows, chosen).to(device)
                 logits = predict(batch.token_ids, batch.lengths).float()

@@ -14,14 +14,17 @@ Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from sentiflow.models import cpu, cudnn
 
-_Step = Callable[[int, torch.Tensor, torch.Tensor], None]
-"""Takes the number of a step, the states before it, and the tensor for the states after it."""
+_Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Takes a step's gates, the states before it, and the tensor for the states after it."""
+_ROWS = 256
+"""Tweets are dropped from a batch in multiples of it: oneDNN compiles a product for each size."""
 
 
 def encode_layer(
@@ -63,7 +66,7 @@ def encode(
     if layer.mode not in _TRAINING or not cpu.is_plain(inputs):
         return _encode_natively(layer, inputs, valid, backward)
     if infers_by_kernel(layer, inputs):
-        return encode_gates(layer, compute_gates(layer, inputs), valid, backward=backward)
+        return _encode_gates(layer, compute_gates(layer, inputs), valid, backward)
     return _TRAINING[layer.mode](layer, inputs, _make_mask(valid, backward), backward)
 
 
@@ -77,16 +80,47 @@ def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     return _GATES[layer.mode](layer, inputs)
 
 
-def encode_gates(
-    layer: nn.RNNBase, gates: torch.Tensor, valid: torch.Tensor, *, backward: bool
+def encode_words(
+    layer: nn.RNNBase,
+    table: torch.Tensor,
+    token_ids: torch.Tensor,
+    lengths: torch.Tensor,
+    *,
+    backward: bool,
+) -> torch.Tensor:
+    """Do as :func:`encode`, but padding takes no time.
+
+    Args:
+        layer: As :func:`encode` takes it.
+        table: ``(V, G)``, the gates of each word from :func:`compute_gates`.
+        token_ids: ``(T, B)`` int64.
+        lengths: ``(B,)`` int64, in ascending order: so the tweets that have a step are the last.
+        backward: As :func:`encode` takes it.
+    """
+    assert bool((lengths.diff() >= 0).all())
+    states = table.new_full((*token_ids.shape, layer.hidden_size), 0.5)
+    none = torch.full_like(states[0], 0.5)
+    step = _STEPS[layer.mode](layer)
+    ended = np.searchsorted(lengths.numpy(), np.arange(len(states)), side="right")
+    first = np.maximum(0, ended - (ended - len(lengths)) % _ROWS)
+    for number, before in _order_steps(len(states), backward):
+        rows = slice(first[number], None)
+        gates = nn.functional.embedding(token_ids[number, rows], table)
+        step(gates, (none if before is None else states[before])[rows], states[number, rows])
+        states[number, first[number] : ended[number]] = 0.5
+    return states.mul_(2).sub_(1)
+
+
+def _encode_gates(
+    layer: nn.RNNBase, gates: torch.Tensor, valid: torch.Tensor, backward: bool
 ) -> torch.Tensor:
     """Do as :func:`encode`, from the gates ``(T, B, G)`` of :func:`compute_gates`."""
     states = gates.new_empty(*gates.shape[:2], layer.hidden_size)
     none = torch.full_like(states[0], 0.5)
     mask = _make_mask(valid, backward)
-    step = _STEPS[layer.mode](layer, gates)
+    step = _STEPS[layer.mode](layer)
     for number, before in _order_steps(len(states), backward):
-        step(number, none if before is None else states[before], states[number])
+        step(gates[number], none if before is None else states[before], states[number])
         if mask is not None:
             torch.lerp(none, states[number], mask[number], out=states[number])
     return states.mul_(2).sub_(1)
@@ -252,12 +286,12 @@ def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     return cpu.affine(inputs, 2 * layer.weight_ih_l0, 2 * bias)
 
 
-def _step_of_tanh(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+def _step_of_tanh(layer: nn.RNNBase) -> _Step:
     """Step: ``u' = sigmoid(gate + V u)``."""
     weight = 4 * layer.weight_hh_l0
 
-    def step(number: int, state: torch.Tensor, out: torch.Tensor) -> None:
-        torch.sigmoid(cpu.multiply_add(state, weight, gates[number]), out=out)
+    def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
+        torch.sigmoid(cpu.multiply_add(state, weight, gates), out=out)
 
     return step
 
@@ -269,7 +303,7 @@ def _gates_of_gru(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
 
 
-def _step_of_gru(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+def _step_of_gru(layer: nn.RNNBase) -> _Step:
     """Step: ``u' = v + z (u - v)``.
 
     ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
@@ -279,11 +313,11 @@ def _step_of_gru(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
     of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
     bias = 2 * of_states.masked_fill(scale == 1, 0)
 
-    def step(number: int, state: torch.Tensor, out: torch.Tensor) -> None:
-        gate, hidden = gates[number], cpu.multiply(state, weight, bias)
-        both = hidden[:, :size].add_(gate[:, :size]).sigmoid_()
+    def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
+        hidden = cpu.multiply(state, weight, bias)
+        both = hidden[:, :size].add_(gates[:, :size]).sigmoid_()
         reset, update = both.chunk(2, dim=1)
-        new = torch.addcmul(gate[:, size:], reset, hidden[:, size:]).sigmoid_()
+        new = torch.addcmul(gates[:, size:], reset, hidden[:, size:]).sigmoid_()
         torch.lerp(new, state, update, out=out)
 
     return step
@@ -303,7 +337,7 @@ _GATES: dict[str, Callable[[nn.RNNBase, torch.Tensor], torch.Tensor]] = {
     "RNN_TANH": _gates_of_tanh,
     "GRU": _gates_of_gru,
 }
-_STEPS: dict[str, Callable[[nn.RNNBase, torch.Tensor], _Step]] = {
+_STEPS: dict[str, Callable[[nn.RNNBase], _Step]] = {
     "RNN_TANH": _step_of_tanh,
     "GRU": _step_of_gru,
 }

@@ -50,11 +50,21 @@ class Vocabulary:
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Return the ids of words, int32; unknown words have that of ``<unk>``, or -1: dropped."""
-        default = UNKNOWN_ID if self.has_unknown else _DROPPED
+        """Return the ids of distinct words, int32; that of ``<unk>``, or -1, for unknown ones.
+
+        The shorter of the two lists is hashed, as hashing takes longer than looking up.
+        """
         known = self.words[self.num_special :]
-        found = pc.add(pc.index_in(words, value_set=known), self.num_special)
-        return pc.fill_null(found, default).to_numpy(zero_copy_only=False).astype(np.int32)
+        ids = np.full(len(words), UNKNOWN_ID if self.has_unknown else _DROPPED, np.int32)
+        if len(words) < len(known):
+            places = pc.index_in(known, value_set=words)
+            found = places.is_valid().to_numpy(zero_copy_only=False)
+            ids[places.drop_null()] = np.flatnonzero(found) + self.num_special
+        else:
+            places = pc.index_in(words, value_set=known)
+            found = places.is_valid().to_numpy(zero_copy_only=False)
+            ids[found] = places.drop_null().to_numpy() + self.num_special
+        return ids
 
     def knows(self, words: pa.Array) -> np.ndarray:
         """Whether each word has an id of its own."""

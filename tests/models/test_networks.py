@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
-from sentiflow.models import networks, pooling
+from sentiflow.models import networks, pooling, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -52,20 +52,33 @@ def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectiona
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, num_layers, ngrams):
+def test_the_inference_function_changes_no_logit(
+    cell, pooling, bidirectional, num_layers, ngrams, monkeypatch
+):
     network = build(
         cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
         ngrams=ngrams,
     )  # fmt: skip
     if ngrams:
         torch.nn.init.normal_(network.ngrams.weights.weight)
-    token_ids, lengths = pad([[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]], width=7)
+    token_ids, lengths = pad([[3], [8, 8, 30], [5, 9, 7], [1, 2, 3, 4, 5, 39]], width=7)
     expected = network(token_ids, lengths)
+    for rows in (1, 2, 256):
+        monkeypatch.setattr(recurrence, "_ROWS", rows)
+        with torch.inference_mode():
+            predict = network.inference_function(token_ids[token_ids != PAD_ID].numpy())
+            found = predict(token_ids, lengths)
+        assert (predict is network) == (cell == "lstm")
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_table_that_would_be_too_large_is_not_made(monkeypatch):
+    network = build()
+    monkeypatch.setattr(networks, "_WORDS", 1)
+    monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 39 * 3 * 7 * 4)
     with torch.inference_mode():
-        for num_tokens in (14, 1000):
-            predict = network.inference_function(num_tokens)
-            assert (predict is network) == (cell == "lstm" or num_tokens == 14)
-            torch.testing.assert_close(predict(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+        assert network.inference_function(torch.arange(39).numpy()) is not network
+        assert network.inference_function(torch.arange(40).numpy()) is network
 
 
 @pytest.mark.parametrize("cell", CELLS)

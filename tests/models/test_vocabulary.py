@@ -143,6 +143,12 @@ def test_looking_a_word_up_gives_its_place_in_the_vocabulary():
     for words in (CORPUS, PRETRAINED):
         names = words.words[words.num_special :]
         assert words.words.take(pa.array(words.look_up(names))).equals(names)
+        for number, name in enumerate(names, words.num_special):
+            assert words.look_up(pa.array(["?", name.as_py()])).tolist() == [
+                words.look_up(pa.array(["?"]))[0], number
+            ]  # fmt: skip
+        many = pa.concat_arrays([pa.array([f"?{i}" for i in range(9)]), names])
+        assert words.look_up(many)[9:].tolist() == words.look_up(names).tolist()
 
 
 MATRIX = np.arange(len(CORPUS) * 3, dtype=np.float32).reshape(-1, 3)

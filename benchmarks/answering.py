@@ -1,0 +1,140 @@
+"""A process of ``frontier.py``: one model is loaded, answers texts, and is measured on one core.
+
+    python benchmarks/answering.py LAUNCHED KIND MODEL TEXTS [--time]
+
+It prints JSON: ``start``, the seconds from the launch of the process to its first answer;
+``accuracy`` on the test rows; and with ``--time`` the texts per second if they come 10,000 at a
+time (``pieces``, the median) or all at once (``whole``). Each model gets a list of Python strings.
+A library is imported when it is needed, so that each start is that of its own model.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+PIECE = 10_000
+
+Answerer = tuple[Callable[[list[str]], Any], Callable[[Any], list[bool]]]
+"""Texts -> what the model's own library returns -> whether each text is positive."""
+
+
+def load_sentiflow(model: str) -> Answerer:
+    """Load a package, or several to average, separated by commas, as a worker of ``score`` does."""
+    import pyarrow as pa
+    import torch
+
+    import sentiflow
+    from sentiflow.cluster import memory
+
+    torch.set_num_threads(1)
+    memory.keep_freed()
+    uris = model.split(",")
+    package = sentiflow.load_model(uris if len(uris) > 1 else model).package
+    return lambda texts: package.score(pa.array(texts)), lambda scores: scores.prediction == 1
+
+
+def load_fasttext(model: str, *, tokenized: bool) -> Answerer:
+    """Load a model of fastText, which reads texts as they are, or our tokens."""
+    import fasttext
+
+    predict = fasttext.load_model(model).predict
+    join = load_tokenizer() if tokenized else lambda texts: texts
+    return lambda texts: predict(join(texts)), lambda found: [
+        x[0] == "__label__1" for x in found[0]
+    ]
+
+
+def load_tfidf(model: str) -> Answerer:
+    """Load logistic regression over TF-IDF of our tokens."""
+    import numpy as np
+
+    join, regress = load_tokenizer(), load_regression(model)
+    words = json.loads(Path(model).with_suffix(".json").read_text())
+    vectorizer = make_vectorizer(vocabulary=list(words))
+    vectorizer.idf_ = np.array(list(words.values()))
+    return lambda texts: regress(vectorizer.transform(join(texts))), lambda found: found > 0.5
+
+
+def load_static(model: str) -> Answerer:
+    """Load logistic regression over the static embeddings of ``tokenlearn-static-model``."""
+    import numpy as np
+    from static_model import get_embeddings
+
+    regress = load_regression(model)
+    return lambda texts: regress(np.array(get_embeddings(texts))), lambda found: found > 0.5
+
+
+LOADERS: dict[str, Callable[[str], Answerer]] = {
+    "sentiflow": load_sentiflow,
+    "fasttext": partial(load_fasttext, tokenized=False),
+    "fasttext-tokens": partial(load_fasttext, tokenized=True),
+    "tfidf": load_tfidf,
+    "static": load_static,
+}
+
+
+def load_regression(model: str) -> Callable[[Any], Any]:
+    """Load logistic regression: features -> the probability of positive."""
+    import numpy as np
+    from scipy.special import expit
+
+    weights = np.load(model)
+    return lambda features: expit(features @ weights["coefficients"] + weights["intercept"])
+
+
+def make_vectorizer(**more: Any) -> Any:
+    """Make features that are not fitted yet: TF-IDF of words and bigrams."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, tokenizer=str.split, token_pattern=None, **more
+    )
+
+
+def load_tokenizer() -> Callable[[list[str]], list[str]]:
+    """Load our tokenizer: texts -> their tokens, separated by spaces."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from sentiflow.models.tokenizer import tokenize
+
+    def join(texts: list[str]) -> list[str]:
+        tokens = tokenize(pa.array(texts), name="tweet").to_lists()
+        return pc.binary_join(tokens, " ").to_pylist()
+
+    return join
+
+
+def main(launched: str, kind: str, model: str, texts: str, *more: str) -> None:
+    """Load, answer and measure."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    answer, find = LOADERS[kind](model)
+    answer(["what a lovely day"])
+    found = {"start": time.time() - float(launched)}
+    rows = json.loads(Path(texts).read_text())
+    pairs = zip(find(answer(rows["test"])), rows["labels"], strict=True)
+    found["accuracy"] = statistics.mean(bool(a) == bool(b) for a, b in pairs)
+    if "--time" in more:
+        corpus = rows["corpus"]
+        pieces = [corpus[first : first + PIECE] for first in range(0, len(corpus), PIECE)]
+        found["pieces"] = statistics.median(measure_rate(answer, piece) for piece in pieces)
+        found["whole"] = measure_rate(answer, corpus)
+    print(json.dumps(found))
+
+
+def measure_rate(answer: Callable[[list[str]], Any], texts: list[str]) -> float:
+    """Measure texts per second."""
+    began = time.perf_counter()
+    answer(texts)
+    return len(texts) / (time.perf_counter() - began)
+
+
+if __name__ == "__main__" and sys.argv[1:]:
+    main(*sys.argv[1:])
