@@ -124,10 +124,7 @@ class FormatSettings(Settings):
 
 
 class UnlabelledFormat(FormatSettings):
-    """Format of the unlabelled files: CSV or Parquet with a column ``text``, unless it says else.
-
-    Labels are not read: those of ``kind: sentiment140`` are ignored.
-    """
+    """Format of unlabelled files, by default with a column ``text``; labels are never read."""
 
     section: ClassVar[str] = "prepare.unlabelled.format"
     default_columns: ClassVar[tuple[str, ...]] = ("text",)
