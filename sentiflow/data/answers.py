@@ -229,7 +229,7 @@ def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _Nam
         raise _fault(
             uri,
             f"has {files.columns[column]} = {found[row, column]:g} in "
-            f"{name_row(faulty.any(axis=1))}",
+            f"{name_row(np.asarray(faulty.any(axis=1)))}",
             hint="give a probability from 0 to 1, or leave the row out",
         )
     sums = found.sum(axis=1)
