@@ -86,6 +86,8 @@ def of_preparation(record: Manifest, uri: str) -> Table:
     )
     if further := counts.get("unlabelled"):
         _add_counts(table, further, uri, name="unlabelled texts")
+        unknown = further["tokens"]["unknown_fraction"]
+        table.add_row("  unknown", f"{unknown:.1%}", "of their tokens")
     return table
 
 

@@ -171,11 +171,12 @@ def _prepare(
     if further:
         num_rows = corpora["unlabelled"].num_rows
         counts["unlabelled"] = results.count_unlabelled(further, num_rows=num_rows)
-    files = [item for part in (*parts, *encoded, *further) for item in part.files]
+    done: list[results.CheckedPart | results.EncodedPart] = [*parts, *encoded, *further]
+    files = [item for part in done for item in part.files]
     usage = {
         "bytes_read": sum(part.num_bytes for one in corpora.values() for part in one.parts),
         "bytes_written": sum(item["bytes"] for item in files),
-        "peak_memory_bytes": max(part.peak_memory_bytes for part in (*parts, *encoded, *further)),
+        "peak_memory_bytes": max(part.peak_memory_bytes for part in done),
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     seconds = time.monotonic() - began

@@ -57,6 +57,26 @@ def test_a_preparation_is_summed_up():
     ]
 
 
+def test_unlabelled_texts_are_summed_up_below():
+    texts = {
+        "rows_read": 1_200,
+        "accepted": 1_000,
+        "rejected": 50,
+        "rejected_by_reason": {"empty text": 50},
+        "left_out": 150,
+        "left_out_by_reason": {"held_out": 150},
+        "tokens": {"unknown_fraction": 0.2418},
+    }
+    manifest = manifest_of_preparation(unlabelled=texts)
+    assert lines_of(summary.of_preparation(manifest, "run/prepared"))[9:] == [
+        "unlabelled texts 1,200",
+        "accepted 1,000",
+        "rejected 50 run/prepared/rejected: 50 empty text",
+        "left out 150 150 held_out",
+        "unknown 24.2% of their tokens",
+    ]
+
+
 def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first():
     record = manifest_of_preparation(
         rejected=7,
