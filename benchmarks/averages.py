@@ -1,11 +1,11 @@
 """An average of three models against the same three one after the other.
 
-    python benchmarks/averages.py [--csv FILE ...] [--rows 200000] [--repeats 3] [--preset fast]
+    python benchmarks/averages.py [--models DIR DIR DIR --csv FILE ...] [--repeats 3]
 
-Three seeds are trained for one epoch on 20,000 synthetic tweets, or on the CSV files given, and
-score all of them. ``commands``: rows per second of the stage, of ``sentiflow score`` once with the
-list, and three times with one model each. ``one thread``: texts per second of the same in one
-process, from texts in memory to probabilities.
+Without models, three seeds are trained for one epoch on 20,000 synthetic tweets, and score 200,000.
+``commands``: rows per second of the stage, of ``sentiflow score`` once with the list, and three
+times with one model each. ``one thread``: texts per second of the same in one process, from texts
+in memory to probabilities.
 """
 
 import argparse
@@ -13,12 +13,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from measuring import make_csv, seconds_of, sentiflow, show_rates, take_turns, write_config
 
-from sentiflow.data import manifest
+from sentiflow.config import settings
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus, manifest, parts
 from sentiflow.models.scores import Scores
-from sentiflow.pipeline.tables import Table
 from sentiflow.tracking import model_sources
 
 NUM_TEXTS = 50_000
@@ -27,35 +29,42 @@ NUM_TEXTS = 50_000
 def main() -> None:
     """Train, measure in turn, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs=3)
     parser.add_argument("--csv", nargs="+")
-    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--preset", default="fast")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), options)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = options.csv or [str(make_csv(folder / "corpus.csv", 200_000, seed=2))]
+        config = write_config(
+            folder / "config.yaml",
+            output=folder / "run",
+            train={"preset": "fast", "num_epochs": 1},
+            score={"corpus": files, "rows_per_file": 20_000},
+        )
+        models = options.models or train(config, folder)
+        compare(config, folder, [str(Path(model).resolve()) for model in models], options.repeats)
 
 
-def compare(folder: Path, options: argparse.Namespace) -> None:
+def train(config: Path, folder: Path) -> list[str]:
+    """Train three seeds; return their packages."""
+    csv = make_csv(folder / "train.csv", 20_000)
+    sentiflow("prepare", config, f"prepare.csv={csv}")
+    for seed in range(3):
+        sentiflow("train", config, f"train.seed={seed}", f"train.output_uri={folder}/seed{seed}")
+    return [f"{folder}/seed{seed}/model" for seed in range(3)]
+
+
+def compare(config: Path, folder: Path, models: list[str], repeats: int) -> None:
     """Compare commands, then calls in this process."""
-    files = options.csv or [str(make_csv(folder / "train.csv", 20_000))]
-    corpus = options.csv or [str(make_csv(folder / "corpus.csv", options.rows, seed=2))]
-    config = write_config(
-        folder / "config.yaml",
-        output=folder / "run",
-        prepare={"csv": files},
-        train={"preset": options.preset, "num_epochs": 1},
-        score={"corpus": corpus, "rows_per_file": 20_000},
-    )
-    sentiflow("prepare", config)
-    models = [f"{folder}/seed{seed}/model" for seed in range(3)]
-    for seed, model in enumerate(models):
-        uri = model.removesuffix("/model")
-        sentiflow("train", config, f"train.seed={seed}", f"train.output_uri={uri}")
     ways = {"average": [f"[{', '.join(models)}]"], "three scorings": models}
     runs = {name: lambda way=way: score_all(config, folder, way) for name, way in ways.items()}
-    show_rates("commands", take_turns(runs, options.repeats), unit="rows/s")
-    measure_calls(folder, models, options.repeats)
+    show_rates("commands", take_turns(runs, repeats), unit="rows/s")
+    (file,) = corpus.open_csv(
+        list(settings.load(config).score.corpus)[:1],
+        settings=FormatSettings(), rows_per_part=NUM_TEXTS, unpack_to="",
+    ).parts[:1]  # fmt: skip
+    measure_calls(parts.take_accepted(parts.read(file))["text"].combine_chunks(), models, repeats)
 
 
 def score_all(config: Path, folder: Path, models: list[str]) -> float:
@@ -70,13 +79,9 @@ def score_all(config: Path, folder: Path, models: list[str]) -> float:
     return rows / seconds
 
 
-def measure_calls(folder: Path, models: list[str], repeats: int) -> None:
+def measure_calls(texts: pa.Array, models: list[str], repeats: int) -> None:
     """Score texts in memory by the average, and by each model."""
     torch.set_num_threads(1)
-    prepared = f"{folder}/run/prepared"
-    paths = [item["path"] for item in manifest.read(prepared)["files"]]
-    names = tuple(sorted(path for path in paths if path.startswith("tweets/")))
-    texts = Table(prepared, names).to_arrow(["text"])["text"].combine_chunks()[:NUM_TEXTS]
     average, *each = [model_sources.load(uris) for uris in (models, *models)]
 
     def score_each() -> list[Scores]:

@@ -82,6 +82,12 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
         assert scores.num_tokens[5] == 2 > each[0][5], "night is a word of the second only"
 
 
+def test_an_average_is_kept_in_object_storage(packages, bucket):
+    model = save([*packages[:2]], f"{bucket}/average")
+    found = model.score(pa.array(TEXTS)).probabilities
+    np.testing.assert_allclose(found, mean_of(packages[:2]), atol=1e-6)
+
+
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
     assert [len(group) for group in model.groups] == [2, 1]

@@ -1,6 +1,5 @@
 """The models of several seeds are one model: scored, evaluated, registered, promoted, compared."""
 
-import json
 import os
 import shutil
 import signal
@@ -179,11 +178,11 @@ def three(tmp_path):
     return [str(tmp_path / f"m{number}") for number in range(2)]
 
 
-def configure(folder: Path, models: object, corpus: str) -> Path:
-    """Write settings that score a CSV of texts and labels."""
+def configure(folder: Path, models: object, corpus: str, times: int = 200) -> Path:
+    """Write settings that score a CSV of texts and labels, so many times the same."""
     form = {"kind": "csv", "header": True, "columns": {"text": "text", "label": "label"}}
     form["labels"] = {name: name for name in ("a", "b", "c")}
-    (folder / "day1.csv").write_text("text,label\n" + "good day,a\nbad morning,b\nzzz,c\n" * 200)
+    (folder / "day1.csv").write_text("text,label\n" + "good day,a\nbad morning,b\nzzz,c\n" * times)
     (folder / "day2.csv").write_text("text,label\n" + "day,a\nbad,b\n" * 200)
     score = {"model_uri": models, "corpus": str(folder / corpus), "rows_per_file": 100}
     return write_config(folder, folder / "day1.csv", format=form, score=score, prepare={})
@@ -236,13 +235,12 @@ def test_a_list_of_one_is_the_model_itself(tmp_path, three, resources):
 
 @pytest.mark.soak
 def test_a_killed_scoring_by_an_average_resumes(tmp_path, three, resources):
-    config = configure(tmp_path, three, "day*.csv")
-    command = [sys.executable, "-m", "sentiflow", "score", str(config), "score.rows_per_file=10"]
+    config, size = configure(tmp_path, three, "day1.csv", 10_000), "score.rows_per_file=1000"
+    command = [sys.executable, "-m", "sentiflow", "score", str(config), size]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
         wait_for(tmp_path, 3, lambda: process.poll() is not None)
         os.kill(process.pid, signal.SIGKILL)
-    said = invoke("score", str(config), "score.rows_per_file=10").output
-    assert "resumes score" in said
-    succeed("score", config, "score.rows_per_file=10", f"score.output_uri={tmp_path}/again")
+    assert "resumes score" in invoke("score", str(config), size).output
+    succeed("score", config, size, f"score.output_uri={tmp_path}/again")
     assert_same(table(tmp_path / "run/scored"), table(tmp_path / "again"))
-    assert json.loads((tmp_path / "run/scored/manifest.json").read_text())["counts"]["rows_read"]
+    assert len(table(tmp_path / "again")) == 30_000
