@@ -138,7 +138,7 @@ def test_the_rows_that_it_was_trained_on_are_known_from_the_csv_too(run, tmp_pat
     assert outcome.record["counts"]["rows"] > 300
     (note, *_) = outcome.record["notes"]
     assert note.startswith("the model is a refit of run: it was trained on all labelled rows")
-    assert "the model is a refit of run" in (tmp_path / "report/report.html").read_text()
+    assert "he model is a refit of run" in (tmp_path / "report/report.html").read_text()
 
 
 def test_the_card_says_that_no_figure_belongs_to_it_and_shows_those_of_the_run(run):

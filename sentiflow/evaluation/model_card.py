@@ -276,7 +276,7 @@ def _list_metrics(result: EvaluationResult) -> list[_Measured]:
     ]
 
 
-def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str, str]]:
+def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
     """List the figures of the run that a refit repeats: title, validation, test, and interval."""
     rows = []
     for metric in _METRICS:

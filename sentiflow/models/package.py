@@ -131,6 +131,7 @@ class ModelPackage:
         )
         files = [package_files.describe(root, name) for name in package_files.FILES]
         content = {"fingerprint": package_files.fingerprint(files)}
+        more: dict[str, Any] = {"refit": refit} if refit else {}
         return output.publish(
             inputs=lineage | {"content": content},
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
@@ -139,7 +140,7 @@ class ModelPackage:
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
             calibration=dict(calibration) if calibration else None,
-            **({"refit": refit} if refit else {}),
+            **more,
         )
 
     @classmethod

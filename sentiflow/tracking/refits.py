@@ -42,7 +42,7 @@ class Refit:
     def record(self) -> RefitRecord:
         """What the manifests of the training and of its package say."""
         return {
-            "of": {name: self.input[name] for name in ("uri", "fingerprint")},
+            "of": {"uri": self.input["uri"], "fingerprint": self.input["fingerprint"]},
             "prepared": self.package["inputs"]["prepared"],
             "metrics": self.metrics,
         }

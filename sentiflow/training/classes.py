@@ -99,8 +99,8 @@ def check_patience(settings: TrainSettings, prepared: Manifest, learned: Learned
     Raises:
         UserError: There are none.
     """
-    sections = {"pretrain": settings.pretrain, "selection": settings.selection}
-    named = [f"train.{name}.patience" for name, section in sections.items() if section.patience]
+    patience = {"pretrain": settings.pretrain.patience, "selection": settings.selection.patience}
+    named = [f"train.{name}.patience" for name, epochs in patience.items() if epochs]
     if named and not count_rows(prepared, "validation", learned.names):
         raise UserError(
             f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "

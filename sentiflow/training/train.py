@@ -252,7 +252,7 @@ def _publish(
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     if package["calibration"]:
         metrics["train/temperature"] = package["calibration"]["temperature"]
-    refit = {"refit": job.refit.record} if job.refit else {}
+    refit: dict[str, Any] = {"refit": job.refit.record} if job.refit else {}
     if job.refit:
         metrics |= {f"refit_of/{name}": value for name, value in job.refit.metrics.items()}
     recorder.log_metrics(metrics)
