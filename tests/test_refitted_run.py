@@ -66,7 +66,8 @@ def test_the_minimal_config_takes_all_from_the_run(run, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
     config = refits.apply(load(tmp_path))[0]
     assert config.train.num_epochs == 6
-    assert config.train.prepared_uri == f"{run}/run/prepared"
+    trained = manifest.read(f"{run}/run/trained")
+    assert config.train.prepared_uri == trained["inputs"]["prepared"]["uri"]
     assert config.train.output_uri == f"{tmp_path}/other/refit/trained"
 
 
