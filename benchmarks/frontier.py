@@ -119,7 +119,10 @@ def train_rivals(folder: Path) -> None:
                 path = folder / f"fasttext{'-tokens' * tokenized}-{feature}-{dim}.bin"
                 if not path.exists():
                     sizes = {"ngrams": ngrams, "characters": characters, "dim": dim, "thread": 1}
-                    train_fasttext(folder / "fasttext.txt", **sizes).save_model(str(path))
+                    try:
+                        train_fasttext(folder / "fasttext.txt", **sizes).save_model(str(path))
+                    except RuntimeError as error:
+                        print(f"{path.name}: {error} Left out: run train again", flush=True)
         if tokenized and not (folder / "tfidf.npz").exists():
             vectorizer = make_vectorizer(min_df=2)
             features = vectorizer.fit_transform(rows["text"])
@@ -158,6 +161,8 @@ def list_contestants(folder: Path, packages: list[str], turbo: str) -> Iterator[
         for feature in FEATURES:
             for dim in DIMS:
                 model = str(folder / f"fasttext{suffix}-{feature}-{dim}.bin")
+                if not Path(model).exists():
+                    continue
                 title = f"fastText, {feature}, {dim}{note}"
                 yield Contestant(title, f"fasttext{suffix}", [model])
                 if turbo and not note:
