@@ -196,6 +196,11 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "scored_uri": at(config.evaluate.scored_uri, scored),
             "output_uri": at(config.evaluate.output_uri, join(root, "report")),
         },
+        "trends": {
+            "scored_uri": at(config.trends.scored_uri, scored),
+            "output_uri": at(config.trends.output_uri, join(root, "trends")),
+            "labels": tuple(absolute_uri(uri, base=base) for uri in config.trends.labels),
+        },
         "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }
     resolved = config.model_copy(
@@ -209,7 +214,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
 
 _LOCATIONS = re.compile(
-    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
+    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus|^trends\.labels)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
@@ -223,7 +228,7 @@ def _locations(config: Config) -> list[tuple[str, str]]:
 
 def _check_locations(config: Config) -> None:
     """Check that no stage writes into the directory of another."""
-    stages = ("prepare", "train", "score", "evaluate", "sweep")
+    stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for key, uri in _locations(config):
         if _OPTION.search(uri):
