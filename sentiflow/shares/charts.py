@@ -5,11 +5,10 @@ import textwrap
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from sentiflow.plotting import BLUE, GRAY, INK, ORANGE, PLOT_STYLE, percent, to_png
-from sentiflow.shares.conclusions import best, choose_class
+from sentiflow.shares.conclusions import best, choose_class, write_period
 from sentiflow.shares.table import Breakdown, Trends
 
 MAX_LINES, MAX_BARS, MAX_PANELS = 4, 30, 12
@@ -43,7 +42,7 @@ def _draw_periods(trends: Trends, item: Breakdown, focus: int) -> Figure:
     for number, color, style in zip(chosen, _COLORS, _STYLES, strict=False):
         _draw_line(axes, item, every, number, color, style, trends.classes[number])
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    _finish_times(axes)
+    _finish_times(axes, item, 8 if item.unit != "hour" else 5)
     return figure
 
 
@@ -61,10 +60,13 @@ def _draw_line(
     )  # fmt: skip
 
 
-def _finish_times(axes: Axes) -> None:
-    locator = AutoDateLocator(maxticks=8)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+def _finish_times(axes: Axes, item: Breakdown, most: int) -> None:
+    """Mark some of the periods, and limit the shares to those that there can be."""
+    periods = sorted({period for period in item.periods if period})
+    marked = [periods[at] for at in range(0, len(periods), -(-len(periods) // most))]
+    axes.set_xticks(
+        np.array(marked, "datetime64[us]"), [write_period(p, item.unit) for p in marked]
+    )
     axes.yaxis.set_major_formatter(percent)
     axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.01), top=min(axes.get_ylim()[1], 1.01))
 
@@ -112,7 +114,7 @@ def _draw_panels(trends: Trends, item: Breakdown, focus: int) -> Figure:
         axes.plot(times, best(every)[line, focus], color=GRAY, linewidth=1)
         _draw_line(axes, item, np.flatnonzero(names == name), focus, BLUE, "-")
         axes.set_title(_shorten(name), fontsize=10, color=INK)
-        _finish_times(axes)
+        _finish_times(axes, item, 2)
     for axes in list(panels)[len(chosen) :]:
         axes.set_visible(False)
     figure.supylabel(f"Share of {trends.classes[focus]}", fontsize=10)
