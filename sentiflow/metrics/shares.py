@@ -17,7 +17,8 @@ from sentiflow.metrics.paired import adjust
 CORRECTED, POOLED, COUNTED, UNCORRECTED = "corrected", "pooled", "counted", "uncorrected"
 METHODS = {
     CORRECTED: "mean probability, plus the mean error on labelled rows of the group",
-    POOLED: "mean probability, plus the mean error on labelled rows of all groups",
+    POOLED: "few labelled rows: mean probability, plus the mean error on those of all groups, or "
+    "of all periods of the group",
     COUNTED: "every row is labelled",
     UNCORRECTED: "no row is labelled: the share of predicted labels alone",
 }
@@ -188,7 +189,9 @@ class _Sample:
     size: np.ndarray
 
 
-def estimate(sums: ShareSums, *, min_labelled: int = MIN_LABELLED) -> Shares:
+def estimate(
+    sums: ShareSums, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
+) -> Shares:
     """Estimate the share of each class in each group.
 
     With L the sample, U the population, and means weighted by w,
@@ -200,9 +203,10 @@ def estimate(sums: ShareSums, *, min_labelled: int = MIN_LABELLED) -> Shares:
     linearization, with the correction for a finite population: a group whose rows are all
     labelled has no error. Labels that are only counted are added as they are.
 
-    A group with an effective sample below ``min_labelled`` has t and the mean error of all groups;
-    to its variance come that between groups (R. DerSimonian and N. Laird, Controlled Clinical
-    Trials 7, 1986) and that of its own rows.
+    A group with an effective sample below ``min_labelled`` has t and the mean error of its pool, or
+    of all groups if that of the pool is below, too; to its variance come that between the groups of
+    the pool (R. DerSimonian and N. Laird, Controlled Clinical Trials 7, 1986) and that of its own
+    rows.
 
     The interval is Wilson's for as many labels as would have the same variance without
     predictions, with the quantile of Student's t: the normal interval covers rare classes too
@@ -211,11 +215,18 @@ def estimate(sums: ShareSums, *, min_labelled: int = MIN_LABELLED) -> Shares:
     Args:
         sums: Those of groups that have no row in common.
         min_labelled: Minimum size of a group's own sample.
+        pool: G numbers of pools from 0, such as that of the airline, where groups are the weeks of
+            each airline. Default: one pool.
     """
-    own, whole = _measure(sums), _measure(sums.merge(np.zeros(len(sums.rows), int), 1))
+    own = _measure(sums)
+    whole, between = _measure_pools(sums, own, min_labelled, pool)
     is_counted = sums.labelled == sums.population
     is_own = is_counted | (own.size[:, 0] >= min_labelled)
-    pooled, pooled_variance = _pool(sums, own, whole)
+    pooled = whole.label_mean + whole.tuning * (
+        np.nan_to_num(sums.p / sums.population[:, None]) - whole.probability_mean
+    )
+    own_rows = whole.residual / np.maximum(sums.population, 1)[:, None]
+    pooled_variance = whole.residual / whole.size + between + own_rows
     reach = _quantile(whole.size) * np.sqrt(pooled_variance)
     parts = (own.share, *_bound(own)), (pooled, pooled - reach, pooled + reach)
     weight = (sums.population / sums.rows)[:, None]
@@ -227,7 +238,7 @@ def estimate(sums: ShareSums, *, min_labelled: int = MIN_LABELLED) -> Shares:
     spread = shares[0] * (1 - shares[0]) / sums.rows[:, None]
     error = np.sqrt(np.where(is_counted[:, None], 0, variance) + spread)
     method = np.where(is_counted, COUNTED, np.where(is_own, CORRECTED, POOLED)).astype(object)
-    if whole.size[0, 0] < _FEWEST:
+    if whole.size.max() < _FEWEST:
         method[~is_counted] = UNCORRECTED
         for values in (*shares, error):
             values[~is_counted] = np.nan
@@ -257,20 +268,34 @@ def _measure(sums: ShareSums) -> _Sample:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _pool(sums: ShareSums, own: _Sample, whole: _Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate each group from the error of all: the share among its population, its variance."""
-    population = sums.population[:, None]
-    mean = np.nan_to_num(sums.p / population)
-    share = whole.label_mean + whole.tuning * (mean - whole.probability_mean)
-    errors = own.label_mean - whole.tuning * own.probability_mean
-    gaps = errors - (whole.label_mean - whole.tuning * whole.probability_mean)
-    precision = own.size / whole.residual
-    total = precision.sum(axis=0)
-    freedom = (own.size > 0).sum() - 1
-    excess = (precision * np.nan_to_num(gaps) ** 2).sum(axis=0) - freedom
-    between = np.maximum(excess / (total - (precision**2).sum(axis=0) / total), 0)
-    own_rows = whole.residual / np.maximum(population, 1)
-    return share, whole.residual / whole.size + np.nan_to_num(between) + own_rows
+def _measure_pools(
+    sums: ShareSums, own: _Sample, min_labelled: int, pool: np.ndarray | None
+) -> tuple[_Sample, np.ndarray]:
+    """Measure the pool of each group, and the variance of the error between the pool's groups."""
+    every = np.zeros(len(sums.rows), int)
+    pool = every if pool is None else pool
+    num_pools = int(pool.max()) + 1
+    pools = _measure(sums.merge(pool, num_pools) + _shift(sums.merge(every, 1), num_pools))
+    chosen = np.where(pools.size[pool, 0] >= min_labelled, pool, num_pools)
+    between = np.zeros_like(own.share)
+    for one in np.unique(chosen):
+        inside = chosen == one
+        members = np.flatnonzero(pool == one) if one < num_pools else np.arange(len(pool))
+        errors = own.label_mean[members] - pools.tuning[one] * own.probability_mean[members]
+        mean = pools.label_mean[one] - pools.tuning[one] * pools.probability_mean[one]
+        precision = own.size[members] / pools.residual[one]
+        total = precision.sum(axis=0)
+        freedom = (own.size[members] > 0).sum() - 1
+        excess = (precision * np.nan_to_num(errors - mean) ** 2).sum(axis=0) - freedom
+        found = np.maximum(excess / (total - (precision**2).sum(axis=0) / total), 0)
+        between[inside] = np.nan_to_num(found, posinf=0)
+    values = (getattr(pools, item.name)[chosen] for item in fields(pools))
+    return _Sample(*values), between
+
+
+def _shift(sums: ShareSums, by: int) -> ShareSums:
+    """Put groups without rows before those of sums."""
+    return ShareSums(*(np.pad(v, [(by, 0), *[(0, 0)] * (v.ndim - 1)]) for v in sums))
 
 
 def _quantile(size: np.ndarray) -> np.ndarray:

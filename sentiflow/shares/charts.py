@@ -15,7 +15,8 @@ MAX_LINES, MAX_BARS, MAX_PANELS = 4, 30, 12
 """Classes, groups and panels that are drawn, the largest."""
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 _STYLES = ("-", "--", "-.", ":")
-_MAX_NAME = 24
+_MAX_NAME, _WIDTH = 24, 6.4
+"""Characters; inches."""
 
 
 def render(trends: Trends) -> dict[str, bytes]:
@@ -34,7 +35,7 @@ def render(trends: Trends) -> dict[str, bytes]:
 
 
 def _draw_periods(trends: Trends, item: Breakdown, focus: int) -> Figure:
-    figure = Figure(figsize=(8.8, 3.8))
+    figure = Figure(figsize=(_WIDTH, 3.4))
     axes = figure.add_subplot(ylabel="Share of the texts")
     by_size = np.argsort(-best(trends.whole)[0], kind="stable").tolist()
     chosen = [focus, *(at for at in by_size if at != focus)][:MAX_LINES]
@@ -42,7 +43,7 @@ def _draw_periods(trends: Trends, item: Breakdown, focus: int) -> Figure:
     for number, color, style in zip(chosen, _COLORS, _STYLES, strict=False):
         _draw_line(axes, item, every, number, color, style, trends.classes[number])
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    _finish_times(axes, item, 8 if item.unit != "hour" else 5)
+    _finish_times(axes, item, 6 if item.unit != "hour" else 4)
     return figure
 
 
@@ -79,7 +80,7 @@ def choose_groups(item: Breakdown, number: int, most: int) -> np.ndarray:
 
 def _draw_groups(trends: Trends, item: Breakdown, focus: int) -> Figure:
     chosen = choose_groups(item, focus, MAX_BARS)
-    figure = Figure(figsize=(8.8, 1.1 + 0.34 * len(chosen)))
+    figure = Figure(figsize=(_WIDTH, 1.1 + 0.34 * len(chosen)))
     axes = figure.add_subplot(xlabel=f"Share of {trends.classes[focus]}")
     share, place = best(item)[chosen, focus], np.arange(len(chosen))
     axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
@@ -105,8 +106,8 @@ def _draw_panels(trends: Trends, item: Breakdown, focus: int) -> Figure:
     chosen = sorted(sizes, key=lambda name: -sizes[name])[:MAX_PANELS]
     columns = min(3, len(chosen))
     lines = -(-len(chosen) // columns)
-    figure = Figure(figsize=(8.8, 0.6 + 1.9 * lines))
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+    figure = Figure(figsize=(_WIDTH, 0.6 + 1.7 * lines))
+    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     (every,) = (b for b in trends.breakdowns if b.periods[0] is not None and b.groups[0] is None)
     for axes, name in zip(panels, chosen, strict=False):
         line = np.arange(len(every.periods))
@@ -114,8 +115,11 @@ def _draw_panels(trends: Trends, item: Breakdown, focus: int) -> Figure:
         axes.plot(times, best(every)[line, focus], color=GRAY, linewidth=1)
         _draw_line(axes, item, np.flatnonzero(names == name), focus, BLUE, "-")
         axes.set_title(_shorten(name), fontsize=10, color=INK)
+    for axes in panels[: len(chosen)]:
         _finish_times(axes, item, 2)
-    for axes in list(panels)[len(chosen) :]:
+        axes.tick_params(labelsize=8)
+        axes.tick_params(axis="x", labelbottom=True)
+    for axes in panels[len(chosen) :]:
         axes.set_visible(False)
     figure.supylabel(f"Share of {trends.classes[focus]}", fontsize=10)
     return figure

@@ -14,6 +14,8 @@ from sentiflow.metrics.shares import METHODS, UNCORRECTED
 from sentiflow.shares.conclusions import Conclusion, best, choose_class, write_period
 from sentiflow.shares.table import Breakdown, Trends
 
+MAX_OPEN = 20
+"""Lines that the table of two columns has without being folded."""
 MAX_ROWS = 500
 """Groups or periods in a table of the page."""
 
@@ -47,8 +49,8 @@ class Line:
     high: float
     labelled: int
     method: str
-    is_different: bool
-    """Whether it differs from all other groups beyond chance."""
+    is_higher: bool
+    """Whether it is higher than that of all other groups together, beyond chance."""
 
     @property
     def is_corrected(self) -> bool:
@@ -65,7 +67,9 @@ class Section:
     num_left_out: int
     axis: Axis
     reference: float
-    """The share in all rows."""
+    """The share in all rows; 0 for none."""
+    is_open: bool = True
+    """Whether the table is shown at once."""
 
 
 def render(data: PageData, plots: dict[str, bytes]) -> str:
@@ -106,12 +110,13 @@ def _list_groups(trends: Trends, item: Breakdown, number: int) -> Section:
     shown = range(len(item.groups))
     if item.periods[0] is None:
         shown = np.argsort(-best(item)[:, number], kind="stable").tolist()
-    lines = [_line(item, at, number, _name(item, at)) for at in shown]
     reference = float(best(trends.whole)[0, number])
+    lines = [_line(item, at, number, _name(item, at), reference) for at in shown]
     title = f"By {item.by.replace(', ', ' and ')}"
     left_out = max(len(lines) - MAX_ROWS, 0)
     lines = lines[-MAX_ROWS:] if item.periods[0] is not None else lines[:MAX_ROWS]
-    return Section(title, lines, left_out, _axis(lines), reference)
+    is_open = len(lines) <= MAX_OPEN or "," not in item.by
+    return Section(title, lines, left_out, _axis(lines), reference, is_open)
 
 
 def _name(item: Breakdown, at: int) -> str:
@@ -120,7 +125,7 @@ def _name(item: Breakdown, at: int) -> str:
     return ", ".join(part for part in (group, when) if part is not None)
 
 
-def _line(item: Breakdown, at: int, number: int, name: str) -> Line:
+def _line(item: Breakdown, at: int, number: int, name: str, reference: float = 0) -> Line:
     found = item.shares
     p_value = item.p_adjusted[at, number]
     return Line(
@@ -131,7 +136,7 @@ def _line(item: Breakdown, at: int, number: int, name: str) -> Line:
         *(float(np.nan_to_num(ends[at, number])) for ends in (found.low, found.high)),
         int(found.labelled[at]),
         str(found.method[at]),
-        bool(p_value < SURE),
+        bool(p_value < SURE and best(item)[at, number] > reference),
     )
 
 

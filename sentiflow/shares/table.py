@@ -182,15 +182,21 @@ def _break_down(
             continue
         own = sums.merge(np.array([number.get(one, len(names)) for one in values]), len(names) + 1)
         own = ShareSums(*(part[: len(names)] for part in own))
-        estimated = shares.estimate(own, min_labelled=settings.min_labelled)
         times = [at for at in chosen if settings.keys[at][1]]
+        group_names = [_name(one, chosen, times) for one in names]
+        pool = (
+            np.unique(np.array(group_names, str), return_inverse=True)[1]
+            if times and chosen[1:]
+            else None
+        )
+        estimated = shares.estimate(own, min_labelled=settings.min_labelled, pool=pool)
         p_adjusted = np.full(estimated.share.shape, np.nan)
         if chosen and not times:
             p_adjusted = shares.compare_with_others(estimated)
         breakdowns.append(
             Breakdown(
                 ", ".join(settings.by[at] for at in chosen) or ALL,
-                [_name(one, chosen, times) for one in names],
+                group_names,
                 [_find_period(one, chosen, times) for one in names],
                 settings.keys[times[0]][1] if times else "",
                 estimated,
