@@ -217,9 +217,9 @@ def trends(
     """Measure the shares of the classes in a scored corpus; arguments as :func:`run`.
 
     Example:
-        >>> trends = sentiflow.trends("configs/airline.yaml")  # doctest: +SKIP
-        >>> trends.shares.query("by == 'airline'")["class"].unique().tolist()  # doctest: +SKIP
-        ['negative', 'positive', 'neutral']
+        >>> shares = sentiflow.trends("configs/quickstart.yaml").shares  # doctest: +SKIP
+        >>> shares.columns[3:7].tolist()  # doctest: +SKIP
+        ['class', 'rows', 'predicted_share', 'corrected_share']
     """
     from sentiflow.pipeline import calls
 

@@ -158,7 +158,7 @@ def trends(
             return
         typer.echo(f"{len(table):,} rows to label: {output}")
         typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
-        typer.echo(f"  sentiflow trends {config} trends.labels={output}")
+        typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
 
 
 def sweep(

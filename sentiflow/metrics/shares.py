@@ -27,8 +27,6 @@ MIN_LABELLED = 30
 LEVEL = 0.95
 _FEWEST = 10
 """Labelled rows without which nothing is corrected."""
-_TYPICAL_SPREAD = 0.5
-"""Standard deviation of the label of a row that is certain with 85 %, in :func:`choose_weights`."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +187,7 @@ class _Sample:
     size: np.ndarray
 
 
+@np.errstate(invalid="ignore", divide="ignore")
 def estimate(
     sums: ShareSums, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
 ) -> Shares:
@@ -205,12 +204,11 @@ def estimate(
 
     A group with an effective sample below ``min_labelled`` has t and the mean error of its pool, or
     of all groups if that of the pool is below, too; to its variance come that between the groups of
-    the pool (R. DerSimonian and N. Laird, Controlled Clinical Trials 7, 1986) and that of its own
-    rows.
+    the pool, by the analysis of variance and rather too large, and that of its own rows.
 
     The interval is Wilson's for as many labels as would have the same variance without
     predictions, with the quantile of Student's t: the normal interval covers rare classes too
-    seldom. That of a pooled error is normal.
+    seldom. That of a pooled error takes Student's t with Satterthwaite's degrees of freedom.
 
     Args:
         sums: Those of groups that have no row in common.
@@ -219,15 +217,19 @@ def estimate(
             each airline. Default: one pool.
     """
     own = _measure(sums)
-    whole, between = _measure_pools(sums, own, min_labelled, pool)
+    whole, between, freedom = _measure_pools(sums, own, min_labelled, pool)
     is_counted = sums.labelled == sums.population
     is_own = is_counted | (own.size[:, 0] >= min_labelled)
     pooled = whole.label_mean + whole.tuning * (
         np.nan_to_num(sums.p / sums.population[:, None]) - whole.probability_mean
     )
-    own_rows = whole.residual / np.maximum(sums.population, 1)[:, None]
-    pooled_variance = whole.residual / whole.size + between + own_rows
-    reach = _quantile(whole.size) * np.sqrt(pooled_variance)
+    rare = (whole.size + 1) / (whole.size + 2) ** 2  # of a class that no label has
+    within = np.maximum(whole.residual, rare) * (
+        1 / whole.size + 1 / np.maximum(sums.population, 1)[:, None]
+    )
+    pooled_variance = within + between
+    parts_of_it = within**2 / np.maximum(whole.size - 2, 1) + between**2 / np.maximum(freedom, 1)
+    reach = _quantile(pooled_variance**2 / parts_of_it) * np.sqrt(pooled_variance)
     parts = (own.share, *_bound(own)), (pooled, pooled - reach, pooled + reach)
     weight = (sums.population / sums.rows)[:, None]
     shares = [
@@ -270,27 +272,45 @@ def _measure(sums: ShareSums) -> _Sample:
 @np.errstate(invalid="ignore", divide="ignore")
 def _measure_pools(
     sums: ShareSums, own: _Sample, min_labelled: int, pool: np.ndarray | None
-) -> tuple[_Sample, np.ndarray]:
-    """Measure the pool of each group, and the variance of the error between the pool's groups."""
+) -> tuple[_Sample, np.ndarray, np.ndarray]:
+    """Measure the pool of each group, and how the error differs between the pool's groups.
+
+    Returns:
+        The pool's sample; the variance between groups ``(G, C)``, and its degrees of freedom
+        ``(G, 1)``.
+    """
     every = np.zeros(len(sums.rows), int)
     pool = every if pool is None else pool
     num_pools = int(pool.max()) + 1
     pools = _measure(sums.merge(pool, num_pools) + _shift(sums.merge(every, 1), num_pools))
     chosen = np.where(pools.size[pool, 0] >= min_labelled, pool, num_pools)
-    between = np.zeros_like(own.share)
+    between, groups = np.zeros_like(own.share), np.zeros((len(pool), 1))
     for one in np.unique(chosen):
         inside = chosen == one
         members = np.flatnonzero(pool == one) if one < num_pools else np.arange(len(pool))
         errors = own.label_mean[members] - pools.tuning[one] * own.probability_mean[members]
         mean = pools.label_mean[one] - pools.tuning[one] * pools.probability_mean[one]
-        precision = own.size[members] / pools.residual[one]
-        total = precision.sum(axis=0)
-        freedom = (own.size[members] > 0).sum() - 1
-        excess = (precision * np.nan_to_num(errors - mean) ** 2).sum(axis=0) - freedom
-        found = np.maximum(excess / (total - (precision**2).sum(axis=0) / total), 0)
+        sizes, num_rows = own.size[members], own.size[members].sum()
+        freedom = (sizes > 0).sum() - 1
+        squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
+        within = (pools.residual[one] * num_rows - squares) / (num_rows - freedom - 1)
+        usual = (num_rows - (sizes**2).sum() / num_rows) / freedom
+        found = np.maximum(squares / _lowest(freedom) - np.maximum(within, 0), 0) / usual
         between[inside] = np.nan_to_num(found, posinf=0)
+        groups[inside] = freedom
     values = (getattr(pools, item.name)[chosen] for item in fields(pools))
-    return _Sample(*values), between
+    return _Sample(*values), between, groups
+
+
+def _lowest(freedom: int) -> float:
+    """Return what a sum of squares with variance 1 exceeds with 70 %.
+
+    Few groups tell little of the variance between groups; its unbiased estimate is too small in
+    more than half of all cases, and often 0.
+    """
+    from scipy.stats import chi2
+
+    return float(chi2.ppf(0.3, max(freedom, 1)))
 
 
 def _shift(sums: ShareSums, by: int) -> ShareSums:
@@ -298,10 +318,11 @@ def _shift(sums: ShareSums, by: int) -> ShareSums:
     return ShareSums(*(np.pad(v, [(by, 0), *[(0, 0)] * (v.ndim - 1)]) for v in sums))
 
 
-def _quantile(size: np.ndarray) -> np.ndarray:
+def _quantile(freedom: np.ndarray) -> np.ndarray:
+    """Return the quantile of Student's t for an interval."""
     from scipy.stats import t
 
-    return np.asarray(t.ppf((1 + LEVEL) / 2, np.maximum(size - 2, 1)))
+    return np.asarray(t.ppf((1 + LEVEL) / 2, np.maximum(freedom, 1)))
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -310,7 +331,7 @@ def _bound(sample: _Sample) -> tuple[np.ndarray, np.ndarray]:
     size, y = sample.size, sample.label_mean
     share, spread = np.clip(sample.share, 0, 1), y * (1 - y) * size / (size - 1)
     labels = np.where(spread > 0, spread / sample.variance, size)
-    square = _quantile(size) ** 2 / labels
+    square = _quantile(size - 2) ** 2 / labels
     middle = (share + square / 2) / (1 + square)
     reach = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
     return middle - reach, middle + reach
@@ -350,17 +371,3 @@ def _test(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
     from scipy.stats import norm
 
     return np.asarray(2 * norm.sf(np.abs(difference) / error))
-
-
-def choose_weights(probabilities: np.ndarray) -> np.ndarray:
-    """Say how much a label of each row would teach: its chance to be drawn, up to a factor.
-
-    Half of it is the same for all rows, so that no row of a wrong but sure model is left out, half
-    is the standard deviation of the label by the model's own probabilities, which Neyman's
-    allocation takes: sqrt(1 - sum p²).
-
-    Args:
-        probabilities: ``(N, C)``.
-    """
-    spread = np.sqrt(np.maximum(1 - np.square(probabilities, dtype=np.float64).sum(axis=1), 0))
-    return np.asarray(0.5 * _TYPICAL_SPREAD + 0.5 * spread)

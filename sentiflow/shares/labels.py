@@ -16,13 +16,15 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
-from sentiflow.metrics.shares import choose_weights
+from sentiflow.metrics.sampling import choose_weights, rank_rows
 from sentiflow.shares import rows
-from sentiflow.shares.rows import Groups
+from sentiflow.shares.rows import Batch, Groups
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed
 
-SEED = 0
+STAGE, SEED = "trends", 0
+_STEPS = 100
+"""Steps of what a label would teach."""
 _FIRST_LINE = 2
 """Line of the first row of a file with a header."""
 
@@ -136,9 +138,7 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
 
     A row's chance is proportional to what its label would teach, see ``choose_weights``, and to
     1 / sqrt(rows of its group), the group by the first of ``trends.by``: small groups get more than
-    their part (M. D. Bankier, "Power allocations", American Statistician 42, 1988). The sample has
-    exactly ``size`` rows: B. Rosén's Pareto sampling (Journal of Statistical Planning and Inference
-    62, 1997), in one pass after that which adds up the chances.
+    their part (M. D. Bankier, "Power allocations", American Statistician 42, 1988).
 
     Returns:
         ``row_id``, ``weight`` (the inverse of the chance), ``text``, ``label`` (empty); and the
@@ -153,30 +153,28 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
     rows.check_columns(settings, scored)
     grouping = settings.model_copy(update={"by": settings.by[:1]})
     text = _check_texts(scored)
-    groups, chances, counts = Groups(grouping.keys), np.zeros(0), np.zeros(0)
-    for batch in rows.read(grouping, scored, uri, label="trends"):
+    groups, counts = Groups(grouping.keys), np.zeros((0, _STEPS + 1))
+    for batch in rows.read(grouping, scored, uri, label=STAGE):
         group, is_open = groups.find(batch.keys, len(batch.row_id)), batch.label < 0
-        num = len(groups.number)
-        chances, counts = (np.pad(v, (0, num - len(v))) for v in (chances, counts))
-        chance = choose_weights(batch.probabilities)
-        chances += np.bincount(group[is_open], chance[is_open], num)
-        counts += np.bincount(group[is_open], minlength=num)
+        cell = group[is_open] * (_STEPS + 1) + _grade(batch)[is_open]
+        found = np.bincount(cell, minlength=len(groups.number) * (_STEPS + 1))
+        counts = np.pad(counts, [(0, len(groups.number) - len(counts)), (0, 0)])
+        counts += found.reshape(counts.shape)
     if not counts.sum():
         raise UserError(
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
-    scale = 1 / np.sqrt(np.maximum(counts, 1))
-    rate = min(size, int(counts.sum())) / (chances * scale).sum()
+    chances = _choose_chances(counts, size)
     rng, empty = np.random.default_rng(SEED), np.zeros(0)
     drawn = _Drawn(empty, np.zeros(0, np.int64), empty, np.zeros(0, object))
-    for batch in rows.read(grouping, scored, uri, label="trends", with_text=True):
+    for batch in rows.read(grouping, scored, uri, label=STAGE, with_text=True):
         group, uniform = groups.find(batch.keys, len(batch.row_id)), rng.random(len(batch.row_id))
-        chance = np.minimum(choose_weights(batch.probabilities) * scale[group] * rate, 1)
-        odds = uniform / (1 - uniform) * (1 - chance) / chance
+        chance = chances[group, _grade(batch)]
+        rank = rank_rows(chance, uniform)
         chosen = np.flatnonzero(batch.label < 0)
-        chosen = chosen[np.argsort(odds[chosen])[:size]]
+        chosen = chosen[np.argsort(rank[chosen])[:size]]
         texts = batch.text.take(chosen).to_pandas() if batch.text else np.full(len(chosen), "")
-        new = _Drawn(odds[chosen], batch.row_id[chosen], 1 / chance[chosen], texts)
+        new = _Drawn(rank[chosen], batch.row_id[chosen], 1 / chance[chosen], texts)
         for name, values in vars(drawn).items():
             setattr(drawn, name, np.concatenate([values, getattr(new, name)]))
         drawn.keep_lowest(size)
@@ -186,6 +184,27 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
     if text is None:
         table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
     return table.assign(label=""), manifest.find_classes(scored)
+
+
+def _grade(batch: Batch) -> np.ndarray:
+    """Round what a label of each row would teach to a step from 0 to ``_STEPS``."""
+    return np.rint(choose_weights(batch.probabilities) * _STEPS).astype(np.int64)
+
+
+def _choose_chances(counts: np.ndarray, size: int) -> np.ndarray:
+    """Choose the chance of a row by group and step, so that ``size`` rows are drawn in all."""
+    from scipy.optimize import brentq
+
+    if size >= counts.sum():
+        return np.ones_like(counts)
+    scale = 1 / np.sqrt(np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    taught = np.arange(_STEPS + 1) / _STEPS * scale
+    rate = brentq(
+        lambda rate: (counts * np.minimum(taught * rate, 1)).sum() - size,
+        0,
+        1 / taught[counts > 0].min(),
+    )
+    return np.minimum(taught * rate, 1)
 
 
 def _check_texts(scored: Manifest) -> str | None:

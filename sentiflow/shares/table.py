@@ -103,6 +103,8 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     finder.check_all_found(settings)
     breakdowns = _break_down(settings, list(groups.number), sums)
     num_sample = int(sums.labelled.sum())
+    if num_sample and not finder.is_known:
+        finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*finder.notes, *_note_gaps(settings, breakdowns)]
     num_counted = int(sums.counted.sum())
     return Trends(classes, breakdowns, notes, int(sums.rows.sum()), num_sample, num_counted)
@@ -114,6 +116,7 @@ class _LabelFinder:
     def __init__(self, scored: Manifest, by_hand: Labels | None) -> None:
         self.by_hand, self.num_found = by_hand, 0
         self.notes: list[str] = []
+        self.is_known = True
         self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
         if by_hand is None:
             self._find_seen(scored)
@@ -130,8 +133,7 @@ class _LabelFinder:
         self.seen_rows = seen.row_ids
         if rows.find_text_column(scored):
             self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
-        if not seen.is_known:
-            self.notes.append("it is unknown whether the model was trained on some labelled rows")
+        self.is_known = seen.is_known
 
     def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""

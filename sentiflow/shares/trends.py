@@ -27,8 +27,8 @@ TRENDS_VERSION = 1
 """Changes whenever the same predictions would give other shares or another page."""
 
 NO_LABELS = (
-    "no labelled row tells how the model errs, so the shares are those of its predicted labels; "
-    "sentiflow trends CONFIG --sample 300 --output to_label.csv draws rows to label"
+    "no labels, no correction; to draw rows to label: "
+    "sentiflow trends CONFIG --sample 300 --output to_label.csv"
 )
 
 

@@ -182,8 +182,3 @@ def test_groups_are_compared_with_the_others_and_with_each_other():
     p_values = shares.compare_with(found, 0, 1)
     assert np.isnan(p_values[0])
     assert (p_values[1:] < 1e-6).all()
-
-
-def test_uncertain_rows_are_drawn_more_often_and_sure_ones_too():
-    weights = shares.choose_weights(np.array([[0.5, 0.5], [0.99, 0.01], [1, 0]]))
-    assert weights[0] > weights[1] > weights[2] > 0.2
