@@ -49,7 +49,7 @@ def draw(num_rows, *, seed=3, num_days=10):
     return pa.table(columns), truth
 
 
-def score(folder, table, label=None, *, rows_per_file=4000):
+def score(folder, table, label=None, *, rows_per_file=4000, **inputs):
     """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory."""
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
@@ -62,7 +62,8 @@ def score(folder, table, label=None, *, rows_per_file=4000):
     item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
     corpus = {"fingerprint": "c5f0", "files": [item]}
     described = {"text_column": "text", "keep_columns": kept, "format": {}}
-    spec = OutputSpec("score", uri, described, {"model": model, "corpus": corpus})
+    inputs = {"model": model, "corpus": corpus} | inputs
+    spec = OutputSpec("score", uri, described, inputs)
     types = {name: str(table.schema.field(name).type) for name in kept}
     counts = {"accepted": len(table)}
     publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types)

@@ -5,9 +5,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from corpora import AIRLINES, draw, load, score
+from corpora import AIRLINES, MODEL, draw, load, score
 from stages import run_stage
+from test_evaluated_rows import NUM_ROWS as NUM_PREPARED
+from test_evaluated_rows import TEXTS, Runs, by_tens
 
+from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import trends
 from sentiflow.tracking.recording import Recorder
@@ -173,3 +176,27 @@ def test_names_in_the_page_are_text(tmp_path):
     page = (tmp_path / "trends/trends.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted(tmp_path):
+    runs = Runs(tmp_path)
+    prepared = runs.prepare("a")
+    trained = runs.train("a", prepared)
+    record = manifest.read(trained)
+    model = {"uri": f"{trained}/model", "fingerprint": record["model_fingerprint"]}
+    model |= {"training": manifest.reference(trained, record), "settings": MODEL}
+    table, truth = draw(NUM_PREPARED)
+    own = {"model": model, "corpus": manifest.reference(prepared, manifest.read(prepared))}
+    split = table.schema.get_field_index("split")
+    score(tmp_path / "own", table.set_column(split, "split", [by_tens()]), truth, **own)
+    counts = run(tmp_path / "own")[0]["counts"]
+    assert (counts["sample"], counts["counted"]) == (60, 240)  # test rows; training, validation
+    item = {"uri": "/data/new.csv", "bytes": 9, "modified_ns": 9, "tree_sha256": "0e4"}
+    other = {"fingerprint": "0e4", "files": [item]}
+    text = table.schema.get_field_index("text")
+    texts = [TEXTS[0].upper(), TEXTS[8], *(f"new {at}" for at in range(2, NUM_PREPARED))]
+    score(
+        tmp_path / "new", table.set_column(text, "text", [texts]), truth, model=model, corpus=other
+    )
+    counts = run(tmp_path / "new")[0]["counts"]
+    assert (counts["sample"], counts["counted"]) == (299, 1)  # text 8 is one of its test rows
