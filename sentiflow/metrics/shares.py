@@ -220,32 +220,25 @@ def estimate(
     whole, between, freedom = _measure_pools(sums, own, min_labelled, pool)
     is_counted = sums.labelled == sums.population
     is_own = is_counted | (own.size[:, 0] >= min_labelled)
-    pooled = whole.label_mean + whole.tuning * (
-        np.nan_to_num(sums.p / sums.population[:, None]) - whole.probability_mean
+    pooled = _pool(sums, whole, between, freedom)
+    parts = np.where(
+        is_own[:, None], np.stack([own.share, *_bound(own), own.variance]), np.stack(pooled)
     )
-    rare = (whole.size + 1) / (whole.size + 2) ** 2  # of a class that no label has
-    within = np.maximum(whole.residual, rare) * (
-        1 / whole.size + 1 / np.maximum(sums.population, 1)[:, None]
-    )
-    pooled_variance = within + between
-    parts_of_it = within**2 / np.maximum(whole.size - 2, 1) + between**2 / np.maximum(freedom, 1)
-    reach = _quantile(pooled_variance**2 / parts_of_it) * np.sqrt(pooled_variance)
-    parts = (own.share, *_bound(own)), (pooled, pooled - reach, pooled + reach)
     weight = (sums.population / sums.rows)[:, None]
-    shares = [
+    share, low, high = (
         np.clip(sums.counted / sums.rows[:, None] + weight * np.nan_to_num(part), 0, 1)
-        for part in np.where(is_own[:, None], *parts)
-    ]
-    variance = weight**2 * np.where(is_own[:, None], own.variance, pooled_variance)
-    spread = shares[0] * (1 - shares[0]) / sums.rows[:, None]
-    error = np.sqrt(np.where(is_counted[:, None], 0, variance) + spread)
+        for part in parts[:3]
+    )
+    variance = np.where(is_counted[:, None], 0, weight**2 * parts[3])
+    error = np.sqrt(variance + share * (1 - share) / sums.rows[:, None])
     method = np.where(is_counted, COUNTED, np.where(is_own, CORRECTED, POOLED)).astype(object)
     if whole.size.max() < _FEWEST:
         method[~is_counted] = UNCORRECTED
-        for values in (*shares, error):
+        for values in (share, low, high, error):
             values[~is_counted] = np.nan
     labelled = sums.labelled + sums.counted.sum(axis=1)
-    return Shares(sums.rows, labelled, method, sums.predicted / sums.rows[:, None], *shares, error)
+    predicted = sums.predicted / sums.rows[:, None]
+    return Shares(sums.rows, labelled, method, predicted, share, low, high, error)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -267,6 +260,21 @@ def _measure(sums: ShareSums) -> _Sample:
     residual = squares / ww * n / np.maximum(n - 2, 1)
     share = y + tuning * (mean - p)
     return _Sample(share, left * residual / size, y, p, residual, tuning, size)
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _pool(
+    sums: ShareSums, whole: _Sample, between: np.ndarray, freedom: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Estimate each group from its pool: share, bounds and variance, ``(G, C)`` each."""
+    population = np.maximum(sums.population, 1)[:, None]
+    share = whole.label_mean + whole.tuning * (sums.p / population - whole.probability_mean)
+    rare = (whole.size + 1) / (whole.size + 2) ** 2  # of a class that no label has
+    within = np.maximum(whole.residual, rare) * (1 / whole.size + 1 / population)
+    variance = within + between
+    uncertain = within**2 / np.maximum(whole.size - 2, 1) + between**2 / np.maximum(freedom, 1)
+    reach = _quantile(variance**2 / uncertain) * np.sqrt(variance)
+    return share, share - reach, share + reach, variance
 
 
 @np.errstate(invalid="ignore", divide="ignore")

@@ -65,8 +65,8 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> Labels:
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
-    columns = (found[name].to_numpy() for name in ("row_id", "label", "weight"))
-    return Labels(*columns, num_missing=len(every) - len(found))
+    row_id, label, weight = (found[name].to_numpy() for name in ("row_id", "label", "weight"))
+    return Labels(row_id, label, weight, len(every) - len(found))
 
 
 def _read_file(uri: str, classes: Sequence[str]) -> pd.DataFrame:
