@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from sentiflow.config.settings import Given
     from sentiflow.evaluation.promotion import Promotion
     from sentiflow.models.model import Model
-    from sentiflow.pipeline.results import Evaluated, Prepared, Report, Run, Scored, Trained
+    from sentiflow.pipeline.results import (
+        Evaluated,
+        Prepared,
+        Report,
+        Run,
+        Scored,
+        Trained,
+        Trends,
+    )
     from sentiflow.pipeline.tables import Filters, Table
 
 # Ray and MLflow read these when they are imported: no command reports to anybody by default.
@@ -36,6 +44,7 @@ __all__ = [
     "Scored",
     "Table",
     "Trained",
+    "Trends",
     "UserError",
     "__version__",
     "evaluate",
@@ -48,6 +57,7 @@ __all__ = [
     "run",
     "score",
     "train",
+    "trends",
 ]
 
 _RESULTS = "sentiflow.pipeline.results"
@@ -55,7 +65,8 @@ _MODULES = {
     "read_texts": "sentiflow.cluster.texts",
     "Model": "sentiflow.models.model",
     **dict.fromkeys(
-        ("Evaluated", "Prepared", "Report", "Run", "Scored", "Table", "Trained"), _RESULTS
+        ("Evaluated", "Prepared", "Report", "Run", "Scored", "Table", "Trained", "Trends"),
+        _RESULTS,
     ),
 }
 """Modules of the public names that are imported when they are used."""
@@ -201,6 +212,25 @@ def evaluate(
     from sentiflow.pipeline import calls
 
     return calls.run(config, settings, ["evaluate"], overwrite=overwrite, verbose=verbose).evaluated
+
+
+def trends(
+    config: "Given",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> "Trends":
+    """Measure the shares of the classes in a scored corpus; arguments as :func:`run`.
+
+    Example:
+        >>> shares = sentiflow.trends("configs/quickstart.yaml").shares  # doctest: +SKIP
+        >>> shares.columns[3:7].tolist()  # doctest: +SKIP
+        ['class', 'rows', 'predicted_share', 'corrected_share']
+    """
+    from sentiflow.pipeline import calls
+
+    return calls.run(config, settings, ["trends"], overwrite=overwrite, verbose=verbose).trends
 
 
 def promote(

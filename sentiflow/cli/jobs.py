@@ -1,4 +1,4 @@
-"""The job commands (run, prepare, train, score, evaluate, sweep): one call of the pipeline each."""
+"""The job commands (``run``, the stages, ``sweep``): one call of the pipeline each."""
 
 import atexit
 import contextlib
@@ -48,6 +48,7 @@ JOBS = {
     "train": "Train a model on prepared data.",
     "score": "Apply a model to a whole corpus.",
     "evaluate": "Turn predictions with labels into metrics and a report.",
+    "trends": "Measure shares of the classes in a scored corpus, by column or time.",
     "sweep": "Train a model for each of many settings, and list them, best first.",
 }
 
@@ -72,8 +73,8 @@ def skip_garbage_collection() -> None:
 
 def _command(verb: str) -> Callable[..., None]:
     """Make the command of a job."""
-    if verb == "sweep":
-        return sweep
+    if verb in ("sweep", "trends"):
+        return sweep if verb == "sweep" else trends
 
     def command(
         config: ConfigPath,
@@ -114,6 +115,55 @@ def run(
         print_json(_list_outputs(outcomes))
     elif outcomes:
         _summarize(verb, outcomes, resolved, config)
+
+
+def trends(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, metavar="N", help="Draw N rows to label, and no more."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.csv", help="The file of the sample.")
+    ] = None,
+) -> None:
+    """Measure shares of the classes in a scored corpus, by column or time."""
+    with reporting(verbose):
+        if (sample is None) != (output is None):
+            raise UserError(
+                "--sample and --output need each other",
+                hint="sentiflow trends CONFIG --sample 300 --output to_label.csv",
+            )
+        if sample is None or output is None:
+            run(
+                config,
+                "trends",
+                overrides or (),
+                overwrite=overwrite,
+                dry_run=dry_run,
+                verbose=verbose,
+                as_json=as_json,
+            )
+            return
+        check_free(output, overwrite, option="--output ")
+        resolved = settings.load(config, overrides or (), command="trends")
+        from sentiflow.shares import labels
+        from sentiflow.storage import filesystem
+
+        table, classes = labels.draw(resolved.trends, sample)
+        filesystem.write_bytes(absolute_uri(str(output)), labels.to_csv(table))
+        said = {"path": str(output), "rows": len(table), "classes": list(classes)}
+        if as_json:
+            print_json(said)
+            return
+        typer.echo(f"{len(table):,} rows to label: {output}")
+        typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
+        typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
 
 
 def sweep(
@@ -208,7 +258,7 @@ def _write_best(
     trials = as_typed(join(swept.sweep.output_uri, TRIALS))
     if best[1:]:
         settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in best])
-    for stage in ("train", "score", "evaluate"):
+    for stage in ("train", "score", "evaluate", "trends"):
         (raw.get(stage) or {}).pop("output_uri", None)
     settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
     raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
@@ -235,6 +285,8 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
         _print(summary.of_preparation(records["prepare"], uris["prepare"]))
     if verb == "evaluate":
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
+    if verb == "trends":
+        _print(summary.of_trends(records["trends"], uris["trends"]))
     if verb == "score" and records["score"]["counts"]["accepted"]:
         typer.echo(f"Next:\n  {summary.read_predictions(uris['score'])}")
     if verb != "run":

@@ -109,6 +109,18 @@ def of_evaluation(record: Manifest, uri: str) -> Table:
     return table
 
 
+def of_trends(record: Manifest, uri: str) -> Table:
+    """Summarize the shares: the most important results, notes, page and table."""
+    table = _table("right", "left")
+    for number, meaning, _ in record["conclusions"]:
+        table.add_row(number, meaning)
+    for note in record["notes"]:
+        table.add_row("note", note)
+    table.add_row("page", f"{uri}/trends.html")
+    table.add_row("table", f"{uri}/trends.parquet")
+    return table
+
+
 def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) -> list[str]:
     """List commands to type after a run.
 

@@ -287,6 +287,7 @@ def _name_results(verb: str, config: Config, environment: Mapping[str, str]) -> 
         "train": ("model", join(config.train.output_uri, "model")),
         "score": ("predictions", join(config.score.output_uri, "predictions")),
         "evaluate": ("report", join(config.evaluate.output_uri, "report.html")),
+        "trends": ("trends", join(config.trends.output_uri, "trends.html")),
         "sweep": ("sweep", config.sweep.output_uri),
     }
     whole = ("prepare", *(("train",) if config.trains else ()), "score", "evaluate")

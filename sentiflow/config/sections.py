@@ -295,6 +295,10 @@ class ScoreSettings(Settings):
         return (uris,) if isinstance(uris, str) else uris
 
 
+TIME_UNITS = ("hour", "day", "week", "month")
+"""Units that ``trends.by`` cuts times by."""
+
+
 class SliceSettings(Settings):
     """Slices of the user's own; a plain mapping of names to patterns is read as ``patterns``."""
 
@@ -329,6 +333,41 @@ class EvaluateSettings(Settings):
     behavior: bool = True
     """Test the model with generated texts (negation, robustness to typos, equal treatment of
     groups), and test its word vectors for bias."""
+
+
+class TrendsSettings(Settings):
+    """Predictions -> shares of the classes, with intervals, by column or time."""
+
+    scored_uri: str = ""
+    """Directory of the predictions. Default: ``score.output_uri``."""
+    output_uri: str = ""
+    """Directory of the shares. Default: ``<output_uri>/trends``."""
+    by: Annotated[Strings, Distinct, Field(max_length=2)] = ()
+    """Columns of the predictions (``score.keep_columns``) to group by, at most two: each alone and
+    both together. ``created:week`` cuts the times of the column created; also ``hour``, ``day``,
+    ``month``."""
+    labels: Strings = ()
+    """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
+    sample drawn with ``sentiflow trends --sample``, ``weight``. Default: the labels of the corpus
+    on rows that the model was not trained on."""
+    min_labelled: int = Field(default=30, ge=10)
+    """Minimum number of labelled rows in a group. The share of a group with fewer is corrected by
+    the mean error of all groups."""
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """The columns of ``by``, each with its unit of time or an empty one."""
+        parts = (name.rpartition(":") for name in self.by)
+        return tuple(
+            (column, unit) if column and unit in TIME_UNITS else (f"{column}{colon}{unit}", "")
+            for column, colon, unit in parts
+        )
+
+    @model_validator(mode="after")
+    def _check_times(self) -> "TrendsSettings":
+        if sum(bool(unit) for _, unit in self.keys) > 1:
+            raise ValueError(f"by names two times: {', '.join(self.by)}")
+        return self
 
 
 class SweepSettings(Settings):
@@ -396,12 +435,14 @@ class Config(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the MLflow experiment, and of the model in the registry of MLflow."""
     output_uri: str = Field(min_length=1)
-    """Parent directory of ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
+    """Parent directory of ``prepared``, ``trained``, ``scored``, ``report``, ``trends`` and
+    ``sweep``."""
     format: FormatSettings = FormatSettings()
     prepare: PrepareSettings = PrepareSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    trends: TrendsSettings = TrendsSettings()
     sweep: SweepSettings = SweepSettings()
     promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()

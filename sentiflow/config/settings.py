@@ -224,6 +224,11 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "scored_uri": at(config.evaluate.scored_uri, scored),
             "output_uri": at(config.evaluate.output_uri, join(below, "report")),
         },
+        "trends": {
+            "scored_uri": at(config.trends.scored_uri, scored),
+            "output_uri": at(config.trends.output_uri, join(root, "trends")),
+            "labels": tuple(absolute_uri(uri, base=base) for uri in config.trends.labels),
+        },
         "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }
     resolved = config.model_copy(
@@ -245,7 +250,7 @@ def _resolve_models(uris: str | tuple[str, ...] | None, base: str | None) -> Any
 
 _LOCATIONS = re.compile(
     r"(_uri|^prepare\.csv|^prepare\.unlabelled\.files|^prepare\.vocabulary\.vectors|"
-    r"^train\.init_from|^train\.distill\.teachers|^train\.refit\.of|^score\.corpus)$"
+    r"^train\.init_from|^train\.distill\.teachers|^train\.refit\.of|^score\.corpus|^trends\.labels)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
@@ -259,7 +264,7 @@ def _locations(config: Config) -> list[tuple[str, str]]:
 
 def _check_locations(config: Config) -> None:
     """Check that no stage writes into the directory of another."""
-    stages = ("prepare", "train", "score", "evaluate", "sweep")
+    stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for key, uri in _locations(config):
         if _OPTION.search(uri):

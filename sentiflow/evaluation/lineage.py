@@ -267,7 +267,7 @@ def _read_row_ids(prepared: Manifest, uri: str, folders: tuple[str, ...]) -> lis
 def read_tables(
     uri: str, record: Manifest, folders: tuple[str, ...], *, columns: list[str], hint: str
 ) -> Iterator[pa.Table]:
-    """Read columns of the Parquet files in some folders of a finished directory, one by one.
+    """Read columns of the Parquet files in some folders of a finished directory, part by part.
 
     Raises:
         UserError: A file is gone or damaged. ``hint`` says what follows.
@@ -276,7 +276,7 @@ def read_tables(
         if path.startswith(folders):
             file = join(uri, path)
             try:
-                yield filesystem.read_parquet(file, columns=columns)
+                yield from filesystem.read_batches(file, columns=columns)
             except (pa.ArrowInvalid, OSError) as error:
                 problem = UserError(f"{file} is gone or damaged", hint=hint)
                 raise errors.explain(error, uri=file) or problem from error

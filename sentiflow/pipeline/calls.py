@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 _KINDS: Mapping[str, type[results.StageResult]] = {
     kind.stage: kind
-    for kind in (results.Prepared, results.Trained, results.Scored, results.Evaluated)
+    for kind in (
+        results.Prepared,
+        results.Trained,
+        results.Scored,
+        results.Evaluated,
+        results.Trends,
+    )
 }
 
 

@@ -226,6 +226,27 @@ class Evaluated(StageResult):
         return f"{number} {meaning}"
 
 
+class Trends(StageResult):
+    """Shares of the classes, with intervals."""
+
+    stage, folder = "trends", "trends"
+
+    @property
+    def shares(self) -> "pd.DataFrame":
+        """A row for each group, period and class; docs/outputs.md has the columns."""
+        return Table(self.uri, ("trends.parquet",)).to_pandas()
+
+    @property
+    def report(self) -> Report:
+        """The page."""
+        found = tuple((number, meaning) for number, meaning, _ in self.manifest["conclusions"])
+        return Report(join(self.uri, "trends.html"), found)
+
+    def _summary(self) -> str:
+        number, meaning = self.report.headlines[0]
+        return f"{number} {meaning}"
+
+
 @dataclass(frozen=True, repr=False)
 class Run:
     """A whole run: its stages, and the way to what they left."""
@@ -233,7 +254,7 @@ class Run:
     output_uri: str
     """The directory of the run."""
     stages: Mapping[str, StageResult]
-    """The finished stages by their names: prepare, train, score, evaluate."""
+    """The finished stages by their names: prepare, train, score, evaluate, trends."""
 
     @classmethod
     def load(cls, output_uri: str) -> "Run":
@@ -243,7 +264,7 @@ class Run:
             UserError: None is.
         """
         root = absolute_uri(output_uri)
-        kinds: tuple[type[StageResult], ...] = (Prepared, Trained, Scored, Evaluated)
+        kinds: tuple[type[StageResult], ...] = (Prepared, Trained, Scored, Evaluated, Trends)
         found: dict[str, StageResult] = {}
         for kind in kinds:
             record = manifest.read(join(root, kind.folder))
@@ -275,6 +296,11 @@ class Run:
     def evaluated(self) -> Evaluated:
         """The evaluation."""
         return self._find(Evaluated)
+
+    @property
+    def trends(self) -> Trends:
+        """The shares of the classes."""
+        return self._find(Trends)
 
     @property
     def model(self) -> "Model":

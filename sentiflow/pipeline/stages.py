@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
+Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
 
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in their order."""
@@ -40,6 +40,7 @@ _MODULES: dict[Verb, str] = {
     "train": "sentiflow.training.train",
     "score": "sentiflow.scoring.score",
     "evaluate": "sentiflow.evaluation.evaluate",
+    "trends": "sentiflow.shares.trends",
     "sweep": "sentiflow.training.sweep",
 }
 _FOR_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
@@ -56,6 +57,7 @@ _DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
     "train": ("sentiflow.training.task", "sentiflow.training.workers"),
     "score": (),
     "evaluate": ("sklearn.metrics", "sentiflow.evaluation.evaluate"),
+    "trends": (),
     "sweep": (),
 }
 """Modules that the driver needs when a stage runs, and can import while Ray starts."""
@@ -337,7 +339,7 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import finished_stages, rebuild
 
         assert self._store is not None, "recorder comes first"
-        uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "sweep")]
+        uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "trends", "sweep")]
         store, stages = self._store.tracking_uri, []
         try:
             for uri in uris:

@@ -37,6 +37,7 @@ CHECK_SECONDS = 1.0
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """It also runs while this process is stopped or the machine is suspended."""
 
+_BATCH_ROWS = 1 << 18
 _WHOLE_BYTES = 1 << 21
 """A Parquet file of an object store up to this size is read whole: about as fast as a request."""
 
@@ -313,6 +314,12 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     table = file.read_row_groups(list(range(first, last + 1)), columns=known)
     before = start - (ends[first] - sizes[first])
     return table.slice(before, stop - start).combine_chunks()
+
+
+def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
+    """Read columns of a Parquet file, some hundred thousand rows at a time."""
+    for batch in open_parquet(uri).iter_batches(_BATCH_ROWS, columns=columns):
+        yield pa.Table.from_batches([batch])
 
 
 def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:

@@ -88,7 +88,7 @@ class TrialInfo(BaseModel):
 class StageInfo(BaseModel):
     """A stage's manifest, as far as MLflow is concerned."""
 
-    stage: Literal["prepare", "train", "score", "evaluate", "sweep"]
+    stage: Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
     fingerprint: Hash
     created: AwareDatetime
     settings: dict[str, Any]

@@ -14,7 +14,7 @@ from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 
-FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
+FOLDERS = ("prepared", "trained", "scored", "report", "trends", "sweep")
 """Folders of a run's output, in the order in which the stages build on each other."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
 """Tags of a run: location and fingerprint of its result. A version of a registered model has the

@@ -46,6 +46,7 @@ _CONTEXTS = {
     "sweep": "training",
     "score": "scoring",
     "evaluate": "evaluation",
+    "trends": "trends",
 }
 _MAX_FILES = 100
 """Files that are named in a dataset's source; its profile has their number."""

@@ -173,6 +173,8 @@ def test_relative_locations_become_absolute_and_defaults_follow_the_output(load)
         "score.prepared_uri": "/base/runs/trial/prepared",
         "score.model_uri": "/base/runs/trial/trained/model",
         "score.output_uri": "/base/runs/trial/scored",
+        "trends.scored_uri": "/base/runs/trial/scored",
+        "trends.output_uri": "/base/runs/trial/trends",
         "evaluate.scored_uri": "/base/runs/trial/scored",
         "evaluate.output_uri": "/base/runs/trial/report",
         "sweep.output_uri": "/base/runs/trial/sweep",

@@ -1,0 +1,1 @@
+"""Predictions, some of them labelled -> shares of the classes, by column and time."""

@@ -1,0 +1,135 @@
+"""Predictions -> shares of the classes by column and time, a table and a page."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from sentiflow.config.sections import Config
+from sentiflow.data import input_files, manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import Output
+from sentiflow.evaluation import lineage
+from sentiflow.metrics.shares import UNCORRECTED
+from sentiflow.progress import say
+from sentiflow.shares import charts, page, rows, table
+from sentiflow.shares.conclusions import draw_conclusions
+from sentiflow.shares.table import Trends
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.tracking.recording import Recorder
+
+STAGE = "trends"
+TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
+OWNS = (TABLE, PAGE, PLOTS)
+
+TRENDS_VERSION = 1
+"""Changes whenever the same predictions would give other shares or another page."""
+
+NO_LABELS = (
+    "no labels, no correction; to draw rows to label: "
+    "sentiflow trends CONFIG --sample 300 --output to_label.csv"
+)
+
+
+def describe_output(config: Config) -> OutputSpec:
+    """Describe the output of the stage.
+
+    Raises:
+        UserError: There are no complete predictions, they lack a column of ``trends.by``, or a file
+            of ``trends.labels`` is missing.
+    """
+    settings = config.trends
+    record = manifest.require(
+        settings.scored_uri, stage="score", setting="trends.scored_uri", check_files=True
+    )
+    rows.check_columns(settings, record)
+    decisive: dict[str, Any] = settings.model_dump(exclude={"scored_uri", "output_uri", "labels"})
+    decisive["trends_version"] = TRENDS_VERSION
+    inputs: dict[str, Any] = {"scored": manifest.reference(settings.scored_uri, record)}
+    if settings.labels:
+        uris = input_files.expand(settings.labels, setting="trends.labels")
+        inputs["labels"] = input_files.describe(uris)
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
+    """Measure the shares and render the page; return the manifest.
+
+    Raises:
+        UserError: A file of labels is wrong, or there are too many groups.
+    """
+    began = time.monotonic()
+    spec = output.spec
+    uri = spec.inputs["scored"]["uri"]
+    scored = manifest.require(uri, stage="score", setting="")
+    files = [item["uri"] for item in spec.inputs.get("labels", {}).get("files", ())]
+    settings = config.trends.model_copy(update={"labels": tuple(files)})
+    trends = table.measure(settings, scored, uri)
+    output.begin()
+    if trends.whole.shares.method[0] == UNCORRECTED:
+        trends.notes.insert(0, NO_LABELS)
+    conclusions = draw_conclusions(trends)
+    plots = charts.render(trends)
+    content = page.render(
+        page.PageData(
+            name=config.name,
+            created=datetime.now(UTC).replace(microsecond=0),
+            trends=trends,
+            conclusions=conclusions,
+            min_labelled=settings.min_labelled,
+            is_by_hand=bool(files),
+            model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+            corpus=lineage.name_corpus(scored),
+        ),
+        plots,
+    )
+    written = {f"{PLOTS}/{name}": image for name, image in plots.items()} | {PAGE: content.encode()}
+    for name, one in written.items():
+        filesystem.write_bytes(join(output.uri, name), one)
+    tables = filesystem.write_part(output.uri, TABLE, table.tabulate(trends))
+    _track(trends, conclusions, written, recorder)
+    for note in trends.notes:
+        say(STAGE, note)
+    seconds = time.monotonic() - began
+    say(STAGE, f"{conclusions[0][0]} {conclusions[0][1]} ({seconds:.1f} s)")
+    return output.publish(
+        counts={
+            "rows": trends.num_rows,
+            "sample": trends.num_sample,
+            "counted": trends.num_counted,
+            "groups": sum(len(item.groups) for item in trends.breakdowns),
+        },
+        files=[
+            *(FileEntry(path=name, rows=None, bytes=len(one)) for name, one in written.items()),
+            *tables,
+        ],
+        seconds=seconds,
+        run=recorder.describe(),
+        classes=list(trends.classes),
+        conclusions=conclusions,
+        notes=trends.notes,
+    )
+
+
+def _track(
+    trends: Trends,
+    conclusions: list[tuple[str, str, str]],
+    files: dict[str, bytes],
+    recorder: Recorder,
+) -> None:
+    """Log the shares in all rows, the page and the plots."""
+    shares = trends.whole.shares
+    for number, name in enumerate(trends.classes):
+        found = {
+            f"share_{name}": shares.share[0, number],
+            f"share_{name}_low": shares.low[0, number],
+            f"share_{name}_high": shares.high[0, number],
+            f"predicted_share_{name}": shares.predicted[0, number],
+        }
+        recorder.log_metrics(
+            {f"trends/{key}": None if value != value else float(value)
+             for key, value in found.items()}
+        )  # fmt: skip
+    recorder.log_files(files)
+    recorder.set_note("\n".join(f"- **{number}** {meaning}" for number, meaning, _ in conclusions))

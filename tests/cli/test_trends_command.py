@@ -1,0 +1,88 @@
+"""``sentiflow trends``: typed as a user types it, tracked in a real MLflow store."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import make_store
+from corpora import CLASSES, draw, score
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+import sentiflow
+from sentiflow.cli.app import app
+
+NUM_ROWS = 3000
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory with a config and a scored corpus without labels."""
+    table, truth = draw(NUM_ROWS)
+    score(tmp_path / "runs/a", table)
+    raw = {"name": "air", "output_uri": "runs/a", "trends": {"by": ["airline", "created:day"]}}
+    raw["tracking"] = {"uri": make_store(tmp_path)}
+    (tmp_path / "air.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path, truth
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["trends", "air.yaml", *map(str, arguments)])
+
+
+def test_a_sample_is_drawn_labelled_and_corrects_the_shares(place):
+    folder, truth = place
+    first = invoke()
+    assert first.exit_code == 0, first.stderr
+    assert "uncorrected" in first.stdout
+    assert "--sample 300 --output to_label.csv" in " ".join(first.stdout.split())
+    drawn = invoke("--sample", 300, "--output", "to_label.csv")
+    assert drawn.exit_code == 0, drawn.stderr
+    assert drawn.stdout.splitlines() == [
+        "300 rows to label: to_label.csv",
+        "Write negative, positive or neutral in the column label, then:",
+        "  sentiflow trends air.yaml trends.labels=to_label.csv --overwrite",
+    ]
+    table = pd.read_csv("to_label.csv")
+    table.assign(label=np.array(CLASSES)[truth[table["row_id"]]]).to_csv("to_label.csv")
+    changed = invoke("trends.labels=to_label.csv")
+    assert changed.exit_code == 2
+    assert "another labels" in changed.stderr
+    second = invoke("trends.labels=to_label.csv", "--overwrite")
+    assert second.exit_code == 0, second.stderr
+    assert "of the texts are negative (95% interval" in second.stdout
+    trends = sentiflow.load_run("runs/a").trends
+    found = trends.shares.query("by == 'all' and `class` == 'negative'").iloc[0]
+    assert found["low"] < (truth == 0).mean() < found["high"]
+    assert found["labelled"] == 300
+    store = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = store.search_experiments(filter_string="name = 'air'")
+    run = store.search_runs([experiment.experiment_id])[0]
+    assert run.data.metrics["trends/share_negative"] == pytest.approx(found["corrected_share"])
+    assert run.data.tags["sentiflow.stage"] == "trends"
+    assert "of the texts are negative" in run.data.tags["mlflow.note.content"]
+    paths = {item.path for item in store.list_artifacts(run.info.run_id)}
+    assert {"trends.html", "plots"} <= paths
+    assert trends.metrics["trends/share_negative"] == run.data.metrics["trends/share_negative"]
+
+
+def test_the_sample_needs_a_file_that_is_free(place):
+    for arguments, message in (
+        (["--sample", 9], "--sample and --output need each other"),
+        (["--sample", 9, "--output", "air.yaml"], "--output air.yaml exists"),
+        (["trends.labels=gone.csv"], "trends.labels: no such file"),
+        (["trends.by=brand"], "no column brand"),
+    ):
+        found = invoke(*arguments)
+        assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
+
+
+def test_json_has_the_manifest_or_the_sample(place):
+    found = json.loads(invoke("--json").stdout)["trends"]
+    assert found["counts"]["rows"] == NUM_ROWS
+    drawn = json.loads(invoke("--sample", 5, "--output", "x.csv", "--json").stdout)
+    assert drawn == {"path": "x.csv", "rows": 5, "classes": list(CLASSES)}
+    assert "complete" in invoke("--dry-run").stdout

@@ -1,0 +1,76 @@
+"""Scored corpora whose truth is known, without a model."""
+
+import numpy as np
+import pyarrow as pa
+from stages import publish
+
+from sentiflow.config import settings
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.storage import filesystem
+
+CLASSES = ("negative", "positive", "neutral")
+AIRLINES = np.array(["Delta", "Southwest", "United", "Virgin"])
+NEGATIVE = np.array([0.5, 0.5, 0.8, 0.3])
+MODEL = {
+    "model": {"cell": "gru", "hidden_size": 6, "bidirectional": True, "pooling": "last"},
+    "tokenizer": "tweet",
+    "max_length": 20,
+    "vocabulary_size": 1234,
+    "classes": list(CLASSES),
+}
+
+
+def draw(num_rows, *, seed=3, num_days=10):
+    """Draw rows of four airlines; returns their table, and the true classes.
+
+    The model finds too few texts negative, and its probabilities are too low for them.
+    """
+    rng = np.random.default_rng(seed)
+    airline = rng.choice(4, num_rows, p=[0.4, 0.3, 0.2, 0.1])
+    rest = (1 - NEGATIVE[airline]) / 2
+    shares = np.stack([NEGATIVE[airline], rest, rest], axis=1)
+    truth = (shares.cumsum(axis=1)[:, :2] < rng.random((num_rows, 1))).sum(axis=1)
+    logits = rng.normal(size=(num_rows, 3)) + 2 * np.eye(3)[truth] - np.array([1.5, 0, 0])
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    day = rng.integers(0, num_days, num_rows)
+    created = np.datetime64("2015-02-16T12:00:00", "us") + day * np.timedelta64(1, "D")
+    columns = {
+        "row_id": np.arange(num_rows),
+        "split": pa.nulls(num_rows, pa.string()),
+        "prediction": probabilities.argmax(axis=1).astype(np.int8),
+        **{
+            f"probability_{name}": probabilities[:, number].astype(np.float32)
+            for number, name in enumerate(CLASSES)
+        },
+        "airline": AIRLINES[airline],
+        "created": created,
+        "text": [f"text number {number}" for number in range(num_rows)],
+    }
+    return pa.table(columns), truth
+
+
+def score(folder, table, label=None, *, rows_per_file=4000, **inputs):
+    """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory."""
+    uri, files = str(folder / "scored"), []
+    label = np.full(len(table), -1) if label is None else label
+    table = table.append_column("label", pa.array(label, pa.int8(), mask=label < 0))
+    for number, start in enumerate(range(0, len(table), rows_per_file)):
+        path = f"predictions/part-{number:05d}.parquet"
+        files += filesystem.write_part(uri, path, table.slice(start, rows_per_file))
+    kept = [name for name in ("airline", "created", "text") if name in table.column_names]
+    model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
+    item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
+    corpus = {"fingerprint": "c5f0", "files": [item]}
+    described = {"text_column": "text", "keep_columns": kept, "format": {}}
+    inputs = {"model": model, "corpus": corpus} | inputs
+    spec = OutputSpec("score", uri, described, inputs)
+    types = {name: str(table.schema.field(name).type) for name in kept}
+    counts = {"accepted": len(table)}
+    publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types)
+    return uri
+
+
+def load(folder, **trends):
+    """Load the settings for the shares of a corpus in a folder."""
+    raw = {"name": "test", "output_uri": str(folder), "trends": trends}
+    return settings.load(raw, command="trends")

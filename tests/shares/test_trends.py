@@ -1,0 +1,202 @@
+"""The stage: a scored corpus -> trends.parquet, with the truth beside it, and the page."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from corpora import AIRLINES, MODEL, draw, load, score
+from stages import run_stage
+from test_evaluated_rows import NUM_ROWS as NUM_PREPARED
+from test_evaluated_rows import TEXTS, Runs, by_tens
+
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.shares import trends
+from sentiflow.tracking.recording import Recorder
+
+NUM_ROWS, NUM_LABELLED = 10_000, 1000
+
+
+def run(folder, **options):
+    record = run_stage(trends, load(folder, **options), Recorder(), overwrite=True)
+    return record, pd.read_parquet(folder / "trends/trends.parquet")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus with labels of a tenth of its rows, and the truth."""
+    folder = tmp_path_factory.mktemp("corpus")
+    table, truth = draw(NUM_ROWS)
+    label = np.where(np.arange(NUM_ROWS) % 10 == 0, truth, -1)
+    score(folder, table, label)
+    return folder, table.to_pandas().assign(truth=truth)
+
+
+@pytest.fixture(scope="module")
+def outcome(corpus):
+    return run(corpus[0], by=["airline", "created:day"])
+
+
+def test_each_column_is_taken_alone_and_both_together(outcome):
+    record, table = outcome
+    counts = table.groupby("by").size()
+    assert counts.to_dict() == {
+        "all": 3, "airline": 12, "created:day": 30, "airline, created:day": 120
+    }  # fmt: skip
+    assert (table.groupby("by")["rows"].sum() == 3 * NUM_ROWS).all()
+    assert table["method"].groupby(table["by"]).unique().map(list).to_dict() == {
+        "all": ["corrected"], "airline": ["corrected"], "created:day": ["corrected"],
+        "airline, created:day": ["corrected", "pooled"],
+    }  # fmt: skip
+    assert record["counts"] == {"rows": 10_000, "sample": 1000, "counted": 0, "groups": 55}
+
+
+def test_intervals_hold_the_truth_where_shares_of_predictions_are_far_off(corpus, outcome):
+    rows = corpus[1]
+    table = outcome[1]
+    for by, keys in {
+        "airline": ["airline"], "created:day": ["created"],
+        "airline, created:day": ["airline", "created"],
+    }.items():  # fmt: skip
+        rows["negative"] = rows["truth"] == 0
+        truth = rows.assign(created=rows["created"].dt.floor("D")).groupby(keys)["negative"].mean()
+        found = table[(table["by"] == by) & (table["class"] == "negative")]
+        index = [found[{"airline": "group", "created": "period"}[key]] for key in keys]
+        found = found.set_index(index).sort_index()
+        assert len(found) == len(truth)
+        inside = (found["low"] <= truth) & (truth <= found["high"])
+        assert inside.mean() > 0.9, by
+        assert ((found["predicted_share"] < found["low"]).mean()) > 0.5, by
+
+
+def test_every_row_has_an_interval_around_its_share_and_shares_add_up(outcome):
+    table = outcome[1]
+    assert (
+        (table["low"] <= table["corrected_share"]) & (table["corrected_share"] <= table["high"])
+    ).all()
+    sums = table.fillna({"group": ""}).groupby(["by", "group", "period"], dropna=False)
+    assert sums["corrected_share"].sum().between(0.98, 1.02).all()
+    np.testing.assert_allclose(sums["predicted_share"].sum(), 1)
+
+
+def test_the_headline_says_the_share_the_worst_airline_and_no_change(outcome):
+    numbers = [" ".join(line[:2]) for line in outcome[0]["conclusions"]]
+    assert re.match(r"5\d\.\d% of the texts are negative \(95% interval 5\d\.\d% to", numbers[0])
+    assert re.match(r"\d+\.\d% is the highest share of negative: airline United \(p ", numbers[3])
+    assert "no change beyond chance" in numbers[4]
+
+
+def test_no_airline_is_the_worst_where_two_are_alike(tmp_path):
+    table, truth = draw(NUM_ROWS)
+    delta = table["airline"].to_pandas().isin(["Delta", "Southwest"]).to_numpy()
+    table, truth = table.filter(delta), truth[delta]
+    score(tmp_path, table, np.where(np.arange(len(truth)) % 10 == 0, truth, -1))
+    lines = run(tmp_path, by="airline")[0]["conclusions"]
+    assert "1 other may be as high" in lines[3][1]
+
+
+def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path):
+    table, _ = draw(2000)
+    score(tmp_path, table)
+    record, found = run(tmp_path, by="airline")
+    assert set(found["method"]) == {"uncorrected"}
+    assert found[["corrected_share", "low", "high", "p_adjusted"]].isna().all(axis=None)
+    assert "--sample 300" in record["notes"][0]
+    assert "uncorrected" in record["conclusions"][0][1]
+    page = (tmp_path / "trends/trends.html").read_text()
+    assert "predicted negative" in page
+    assert "It is not corrected" in page
+
+
+def test_a_labelled_corpus_is_counted(tmp_path):
+    table, truth = draw(2000)
+    score(tmp_path, table, truth)
+    found = run(tmp_path, by="airline")[1].query("`class` == 'negative' and by == 'airline'")
+    airline = table["airline"].to_pandas()
+    expected = pd.Series(truth == 0).groupby(airline).mean()
+    assert set(found["method"]) == {"counted"}
+    for name in ("corrected_share", "low", "high"):
+        np.testing.assert_allclose(found[name], expected)
+
+
+def test_memory_and_order_do_not_depend_on_files(corpus, tmp_path):
+    folder, _ = corpus
+    table, truth = draw(NUM_ROWS)
+    label = np.where(np.arange(NUM_ROWS) % 10 == 0, truth, -1)
+    order = np.random.default_rng(0).permutation(NUM_ROWS)
+    score(tmp_path, table.take(order), label[order], rows_per_file=777)
+    by = ["airline", "created:week"]
+    pd.testing.assert_frame_equal(run(tmp_path, by=by)[1], run(folder, by=by)[1])
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("brand", "trends.by: the predictions have no column brand; there are airline, created"),
+        ("created", "trends.by: created is a time: name a unit, such as created:week"),
+        ("airline:day", "trends.by: airline holds no time, such as"),
+        ("text", "trends.by: text gives more than 10,000 groups"),
+        (["created:day", "created:week"], "by names two times: created:day, created:week"),
+        (["airline", "split", "text"], "at most 2"),
+    ],
+)
+def test_a_wrong_column_is_a_line_that_says_so(tmp_path, by, message):
+    table, truth = draw(12_000)
+    score(tmp_path, table, truth)
+    with pytest.raises(UserError) as error:
+        run(tmp_path, by=by)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "trends/manifest.json").exists()
+
+
+def test_times_are_cut_as_written_and_rows_without_one_are_counted(tmp_path):
+    table, truth = draw(3000)
+    written = table["created"].to_pandas().dt.strftime("%Y-%m-%d %H:%M:%S -0800").to_numpy(object)
+    written[:100] = ""
+    at = table.schema.get_field_index("created")
+    score(tmp_path, table.set_column(at, "created", [written]), truth)
+    for unit, periods in {"month": 1, "week": 2, "day": 10, "hour": 10}.items():
+        record, found = run(tmp_path, by=f"created:{unit}")
+        found = found[found["by"] != "all"]
+        assert found["period"].nunique() == periods, unit
+        assert record["notes"][1:] == ["100 rows have no time in created and are in no period"]
+        assert found["rows"].sum() == 3 * 2900
+    assert set(found["period"].dt.hour) == {20}  # UTC
+
+
+def test_names_in_the_page_are_text(tmp_path):
+    table, truth = draw(2000)
+    at = table.schema.get_field_index("airline")
+    evil = pd.Series(AIRLINES).map(lambda name: f"<script>{name}</script>$x$")
+    names = table["airline"].to_pandas().map(dict(zip(AIRLINES, evil, strict=True)))
+    score(tmp_path, table.set_column(at, "airline", [names]), np.where(truth > 9, truth, -1))
+    run(tmp_path, by="airline")
+    page = (tmp_path / "trends/trends.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted(tmp_path):
+    runs = Runs(tmp_path)
+    prepared = runs.prepare("a")
+    trained = runs.train("a", prepared)
+    record = manifest.read(trained)
+    model = {"uri": f"{trained}/model", "fingerprint": record["model_fingerprint"]}
+    model |= {"training": manifest.reference(trained, record), "settings": MODEL}
+    table, truth = draw(NUM_PREPARED)
+    own = {"model": model, "corpus": manifest.reference(prepared, manifest.read(prepared))}
+    split = table.schema.get_field_index("split")
+    score(tmp_path / "own", table.set_column(split, "split", [by_tens()]), truth, **own)
+    counts = run(tmp_path / "own")[0]["counts"]
+    assert (counts["sample"], counts["counted"]) == (60, 240)  # test rows; training, validation
+    item = {"uri": "/data/new.csv", "bytes": 9, "modified_ns": 9, "tree_sha256": "0e4"}
+    other = {"fingerprint": "0e4", "files": [item]}
+    text = table.schema.get_field_index("text")
+    texts = [TEXTS[0].upper(), TEXTS[8], *(f"new {at}" for at in range(2, NUM_PREPARED))]
+    score(
+        tmp_path / "new", table.set_column(text, "text", [texts]), truth, model=model, corpus=other
+    )
+    counts = run(tmp_path / "new")[0]["counts"]
+    assert (counts["sample"], counts["counted"]) == (299, 1)  # text 8 is one of its test rows
