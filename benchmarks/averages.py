@@ -18,7 +18,7 @@ import torch
 from measuring import make_csv, seconds_of, sentiflow, show_rates, take_turns, write_config
 
 from sentiflow.config import settings
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, manifest, parts
 from sentiflow.models.scores import Scores
 from sentiflow.tracking import model_sources

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measuring import import_fasttext, make_csv, python, sentiflow, take_turns, write_config
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, manifest, parts
 
 PIECE = 100_000

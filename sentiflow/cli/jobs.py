@@ -19,7 +19,6 @@ from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwri
 from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
-from sentiflow.data.manifest import MODEL
 from sentiflow.errors import UserError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
@@ -249,6 +248,7 @@ def _write_best(
     They make a run of their own, beside that of the file, from the same prepared data. Of several
     trials, which differ in their seed, it averages the models.
     """
+    from sentiflow.data.manifest import MODEL
     from sentiflow.storage import filesystem
     from sentiflow.training.sweep_trials import TRIALS
 

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema, table_files, table_plans
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import as_typed
@@ -86,6 +85,8 @@ class Answers:
 
 def text_keys(text: pa.Array) -> np.ndarray:
     """Hash texts as ``prepare.duplicates`` compares them: without case and surplus white space."""
+    from sentiflow.data.text_hash import hash_strings, normalize_text  # imports pandas
+
     return hash_strings(normalize_text(text))
 
 

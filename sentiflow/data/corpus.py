@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import (
     csv_format,
     csv_ranges,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings
+from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import Records, find_records
 from sentiflow.errors import UserError

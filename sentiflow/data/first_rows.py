@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, csv_records, csv_rows, encodings
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.csv_format import CsvFormat

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import (

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
-from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.data.schema import BINARY, SPLITS

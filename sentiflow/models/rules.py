@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings
+from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, csv_records, manifest, parts
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.parts import CsvPart

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.config.classes import UNLABELLED
-from sentiflow.config.sections import FormatSettings, PrepareSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK

@@ -4,7 +4,8 @@ import functools
 from dataclasses import dataclass
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, input_files, required_columns, table_plans
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_status import WORK

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import FormatSettings, TrendsSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest, tweets
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError

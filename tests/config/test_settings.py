@@ -52,8 +52,8 @@ def test_shipped_settings_load(shipped):
     assert settings.validate(config.model_dump(), source="itself") == config
 
 
-def test_five_configs_are_shipped():
-    names = ["airline", "quickstart", "sentiment140", "tutorial_ann", "tutorial_rnn"]
+def test_six_configs_are_shipped():
+    names = ["airline", "fast", "quickstart", "sentiment140", "tutorial_ann", "tutorial_rnn"]
     assert [path.stem for path in SHIPPED] == names
 
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, parts
 from sentiflow.errors import UserError
 

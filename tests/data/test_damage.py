@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.config import settings
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_ranges, parts, tweets
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES

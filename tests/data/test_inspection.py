@@ -14,7 +14,7 @@ from odd_files import make_rows, write
 from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data.inspection import column_roles, findings, new_config, samples
 from sentiflow.data.inspection.label_values import name_classes
 from sentiflow.errors import UserError

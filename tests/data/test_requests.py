@@ -11,7 +11,7 @@ import pytest
 from tcp_proxy import Proxy
 
 from sentiflow.cluster.doctor import first_look
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.storage import filesystem, globs
 

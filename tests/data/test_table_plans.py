@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, parts, table_plans
 from sentiflow.errors import UserError
 

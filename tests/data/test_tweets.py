@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings
+from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, csv_records, csv_rows, parts, schema, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange

@@ -291,9 +291,9 @@ def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(uri)
     config = Config(name="laws", output_uri="x")
     output = Output(OutputSpec("train", "x", {}, {}), Status(State.ABSENT))
     with recording.Store().run("train", group="0123abcd", tags={}, registers_model=True) as without:
-        assert train._register(config, output, without) is None
+        assert train._register(config, output, without, "") is None
     with open_run(uri) as recorder:
-        assert train._register(config, output, recorder) is None
+        assert train._register(config, output, recorder, "") is None
 
 
 @pytest.mark.ray

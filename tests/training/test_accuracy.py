@@ -8,7 +8,7 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import sample, schema
 from sentiflow.data.corpus import open_csv

@@ -13,7 +13,8 @@ from sentiflow.cluster.doctor import first_look, row_checks
 from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import (
     answers,
     corpus,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster.doctor.check import Finding
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, table_plans, tweets
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile

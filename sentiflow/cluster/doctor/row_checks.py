@@ -8,7 +8,8 @@ import yaml
 from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import tweets
 from sentiflow.storage.uris import as_typed
 

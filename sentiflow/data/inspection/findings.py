@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import UNLABELLED, check_names
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, input_files, table_plans, tweets
 from sentiflow.data.inspection import column_roles, columns, samples
 from sentiflow.data.inspection.column_roles import Roles

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings
+from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.inspection import sniffing

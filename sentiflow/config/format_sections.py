@@ -1,0 +1,138 @@
+"""Sections of the settings that describe files: their kind, columns and labels."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
+from sentiflow.config.types import (
+    Column,
+    Encoding,
+    RequiredColumn,
+    Settings,
+)
+
+
+class ColumnsSettings(Settings):
+    """The column of each meaning: its name in the header, or its position counted from 0."""
+
+    text: RequiredColumn
+    """Column with the text."""
+    label: Column = None
+    """Column with the label. Default: none; all rows are unlabelled."""
+    id: Column = None
+    """Column with the id of the text, which becomes ``tweet_id``. Default: none."""
+    user: Column = None
+    """Column with the author, required by ``prepare.split.kind: user``. Default: none."""
+    time: Column = None
+    """Column with the time of writing, required by ``prepare.split.kind: time``. Default: none."""
+
+
+class FormatSettings(Settings):
+    """Format of the input files."""
+
+    section: ClassVar[str] = "format"
+    """Where these settings are written, for messages."""
+    default_columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    """Columns that Parquet files must have without ``columns``."""
+
+    kind: Literal["sentiment140", "csv"] = "sentiment140"
+    """Format of the input files. ``sentiment140``: the columns target, id, date, flag, user, text
+    without a header, and the targets 0, 2 and 4; of Parquet files the columns text, label, tweet_id
+    (or id), user and time, and the labels 0, 1, 2 or negative, positive, neutral. ``csv``: as
+    described by ``columns``, ``labels``, ``header`` and ``delimiter``, Parquet files, too."""
+    columns: ColumnsSettings | None = None
+    """``csv``: the column of each meaning."""
+    labels: Labels | None = None
+    """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
+    p}``, with any names. ``unlabelled`` has the values that mean no label; default: an empty one.
+    Such rows are scored, but never trained on. Rows with any other value are rejected. ``auto``:
+    every value but an empty one is the name of a class. Surrounding white space is ignored."""
+    header: bool | None = None
+    """``csv``: whether the first record holds the names of the columns. Default: true if
+    ``columns`` has a name."""
+    delimiter: str = ","
+    """``csv``: the character between columns, such as ``;`` or a tab. It must be one ASCII
+    character."""
+    time_format: str | None = None
+    """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
+    8601 (``20240131`` is a date), or else seconds since 1970."""
+    encoding: Encoding = "utf-8"
+    """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, by any of the names
+    that Python knows, such as ``latin1`` or ``windows-1252``."""
+    errors: Literal["replace", "ignore"] = "replace"
+    """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
+    ``ignore`` (drop) them."""
+    max_text_length: int = Field(default=10_000, ge=1)
+    """Maximum length of a text in characters. Rows with a longer text are rejected."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of all classes in order; none without labels, None for ``auto``."""
+        if self.kind == "sentiment140":
+            return SENTIMENT140
+        if self.labels == "auto":
+            return None
+        return order_classes(name for name in self.labels or () if name != UNLABELLED)
+
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The first of the classes, whose rows are encoded: all, but two of Sentiment140."""
+        return BINARY if self.kind == "sentiment140" else self.classes or ()
+
+    def name_classes(self, names: Iterable[str]) -> "FormatSettings":
+        """Replace ``labels: auto`` by classes that are written as they are named."""
+        labels = {name: (name,) for name in names} | {UNLABELLED: ("", UNLABELLED)}
+        return self.model_copy(update={"labels": labels})
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record of each file holds the names of the columns."""
+        if self.header is not None:
+            return self.header
+        return any(isinstance(column, str) for column in dict(self.columns or {}).values())
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "FormatSettings":
+        own = ("columns", "labels", "header", "time_format")
+        given = [name for name in own if getattr(self, name) is not None]
+        if self.kind == "sentiment140":
+            if given or self.delimiter != ",":
+                raise ValueError(f"{(*given, 'delimiter')[0]} needs kind: csv")
+            return self
+        if self.columns is None:
+            raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
+        if (self.columns.label is None) != (self.labels is None):
+            raise ValueError("columns.label and labels need each other, such as labels: auto")
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
+        names = [value for value in dict(self.columns).values() if isinstance(value, str)]
+        if self.header is False and names:
+            raise ValueError(f"column {names[0]!r} is a name, but header is false")
+        return self
+
+
+class UnlabelledFormat(FormatSettings):
+    """Format of unlabelled files, by default with a column ``text``; labels are never read."""
+
+    section: ClassVar[str] = "prepare.unlabelled.format"
+    default_columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    kind: Literal["sentiment140", "csv"] = "csv"
+    columns: ColumnsSettings | None = ColumnsSettings(text="text")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_labels(cls, value: Any) -> Any:
+        """Refuse labels, and leave the columns to a kind that knows them."""
+        if not isinstance(value, dict):
+            return value
+        columns = value.get("columns")
+        label = columns.get("label") if isinstance(columns, dict) else None
+        if label is not None or value.get("labels") is not None:
+            raise ValueError(
+                "unlabelled texts have no label: leave columns.label and labels out; labelled "
+                "files belong to prepare.csv"
+            )
+        return {"columns": None} | value if value.get("kind") == "sentiment140" else value
