@@ -133,7 +133,7 @@ def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) 
     model = f"{uris.get('train', uris['score'])}/model"
     predict = shlex.join([_program("sentiflow"), "predict", model])
     promote = shlex.join([_program("sentiflow"), "promote", str(config)])
-    card = shlex.join([_program("sentiflow"), "card", uris["train"]])
+    card = shlex.join([_program("sentiflow"), "card", uris.get("train", uris["score"])])
     return [
         f"open the report     {uris['evaluate']}/report.html"
         if "evaluate" in uris
