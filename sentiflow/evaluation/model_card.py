@@ -187,7 +187,7 @@ def find(place: str) -> str:
             raise
         return card
     model = package_files.to_input(model_uri, package)
-    evaluation = model_sources.find_evaluation(model, uri)
+    evaluation = model_sources.find_evaluation(package, uri)
     card = _read_card(evaluation[0]) if evaluation else None
     return card or render(model, None, validation=package.get("metrics"))
 

@@ -50,32 +50,32 @@ def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str
     return uri, manifest.require(uri, stage="model", setting=setting)
 
 
-def find_evaluation(model: ModelInput, uri: str) -> tuple[str, Manifest] | None:
+def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
     """Find the evaluation of a model in the run that made it: its location and its manifest.
 
     Args:
-        model: The model.
+        package: Manifest of the model.
         uri: Where it was found: a directory of the run, or a name in MLflow.
     """
-    made = model["training"] or next(iter(model.get("members", ())), None)
+    made = package["inputs"].get("training") or package["inputs"].get("members")
     inside = (made["uri"] if made else "") if names_model(uri) else uri
     above = [inside.rsplit("/", level)[0] for level in range(3)]
     for place in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
         record = manifest.read(place)
         is_evaluation = record is not None and record["stage"] == "evaluate"
-        if record and is_evaluation and record.get("model_fingerprint") == model["fingerprint"]:
+        if record and is_evaluation and record.get("model_fingerprint") == package["fingerprint"]:
             return place, record
     return None
 
 
-def find_test_metrics(model: ModelInput, uri: str) -> dict[str, float]:
+def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
     """Return the metrics of a model on the test rows of its data; none if it was not evaluated.
 
     Args:
-        model: The model.
+        package: Manifest of the model.
         uri: As :func:`find_evaluation` takes it.
     """
-    found = find_evaluation(model, uri)
+    found = find_evaluation(package, uri)
     run = found[1].get("run") if found else None
     return dict(run["training"]["metrics"]) if run and "training" in run else {}
 

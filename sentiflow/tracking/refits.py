@@ -126,7 +126,7 @@ def find(config: Config) -> Refit | None:
         first=first,
         num_epochs=training["chosen_epoch"],
         num_pretraining_epochs=_count_pretraining(training, known),
-        metrics=package.get("metrics", {}) | model_sources.find_test_metrics(model, uri),
+        metrics=package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
     )
 
 
