@@ -230,7 +230,7 @@ def test_a_sign_of_life_that_hangs_is_a_long_silence(uri, monkeypatch):
     write = lease._write_in_place
 
     def hang(claim, content):
-        time.sleep(1.2)
+        time.sleep(0.6)
         write(claim, content)
 
     with lease.hold(uri, job="prepare", dead_seconds=1) as held:
