@@ -72,8 +72,9 @@ def skip_garbage_collection() -> None:
 
 def _command(verb: str) -> Callable[..., None]:
     """Make the command of a job."""
-    if verb in ("sweep", "trends"):
-        return sweep if verb == "sweep" else trends
+    own: dict[str, Callable[..., None]] = {"sweep": sweep, "trends": trends}
+    if verb in own:
+        return own[verb]
 
     def command(
         config: ConfigPath,

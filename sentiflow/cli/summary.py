@@ -99,25 +99,22 @@ def of_preparation(record: Manifest, uri: str) -> Table:
 
 def of_evaluation(record: Manifest, uri: str) -> Table:
     """Summarize an evaluation: the most important results, notes, report and model card."""
-    table = _table("right", "left")
-    for number, meaning, _ in record["conclusions"]:
-        table.add_row(number, meaning)
-    for note in record["notes"]:
-        table.add_row("note", note)
-    table.add_row("report", f"{uri}/report.html")
-    table.add_row("model card", f"{uri}/model_card.md")
-    return table
+    return _conclude(record, report=f"{uri}/report.html", model_card=f"{uri}/model_card.md")
 
 
 def of_trends(record: Manifest, uri: str) -> Table:
     """Summarize the shares: the most important results, notes, page and table."""
+    return _conclude(record, page=f"{uri}/trends.html", table=f"{uri}/trends.parquet")
+
+
+def _conclude(record: Manifest, **files: str) -> Table:
+    """List the most important results of a stage, its notes and its files."""
+    rows = [(number, meaning) for number, meaning, _ in record["conclusions"]]
+    rows += [("note", note) for note in record["notes"]]
+    rows += [(name.replace("_", " "), uri) for name, uri in files.items()]
     table = _table("right", "left")
-    for number, meaning, _ in record["conclusions"]:
-        table.add_row(number, meaning)
-    for note in record["notes"]:
-        table.add_row("note", note)
-    table.add_row("page", f"{uri}/trends.html")
-    table.add_row("table", f"{uri}/trends.parquet")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -112,13 +112,14 @@ def compare(
         tracking: The setting ``tracking.uri``.
 
     Returns:
-        The comparison, if the model is distilled; or why there is none.
+        The comparison, if the model is distilled and no average; or why there is none.
 
     Raises:
         JobError: A teacher is in MLflow, which cannot be reached.
     """
     training = lineage.training_of(scored)
-    if training is None or "taught" not in training:
+    is_average = "members" in scored["inputs"]["model"]
+    if training is None or "taught" not in training or is_average:
         return None, ""
     if training["inputs"]["prepared"]["fingerprint"] != scored["inputs"]["corpus"]["fingerprint"]:
         return None, "the teachers have answered the rows of the model's own prepared data alone"

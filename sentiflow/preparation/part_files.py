@@ -9,7 +9,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from sentiflow.preparation.results import (
     EncodedPart,
     IngestedPart,
     LabelCounts,
+    PartJson,
     WrittenLabels,
 )
 from sentiflow.storage import filesystem
@@ -75,7 +76,7 @@ def read_labels(part: parts.Part, *, settings: PrepareSettings) -> pa.Table:
     return accepted(table).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+def write_labels(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Count the written labels.
 
     Returns:
@@ -118,7 +119,7 @@ def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
     filesystem.write_arrow(job.work_file("keys", part), keys)
 
 
-def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes.
 
     Returns:
@@ -140,7 +141,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     return asdict(result)
 
 
-def write_rejected(table: pa.Table, path: str, *, job: Job) -> dict[str, Any]:
+def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
     """Write the rejected rows of a part, and count them.
 
     Args:
@@ -243,7 +244,7 @@ def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
     return vocabulary.load(uri, with_vectors=False)
 
 
-def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+def write_encoded(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Write the token ids of a part.
 
     Returns:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import tweets
@@ -14,6 +15,8 @@ MIN_ROWS = 10
 """Rows that a class must have, to be in every split and to be learned at all."""
 _NUM_EXAMPLES, _NUM_CLASSES = 3, 10
 
+PartJson = dict[str, Any]
+"""The result of a part as JSON, as its completion marker keeps it."""
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
 TokenCounts = dict[str, dict[str, int]]

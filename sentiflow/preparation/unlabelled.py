@@ -8,7 +8,6 @@ never taught. Ray is not imported, so that workers start fast.
 import functools
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema
 from sentiflow.preparation import part_files, steps
 from sentiflow.preparation.part_files import Job, Texts
-from sentiflow.preparation.results import UnlabelledPart
+from sentiflow.preparation.results import PartJson, UnlabelledPart
 from sentiflow.storage import filesystem
 
 FOLDER = "unlabelled"
@@ -77,7 +76,7 @@ def _load_known(uri: str, key: str) -> tuple[np.ndarray, np.ndarray]:
     return table["normalized"].to_numpy(), table["is_held_out"].to_numpy()
 
 
-def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows.
 
     Returns:

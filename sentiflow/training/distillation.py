@@ -26,13 +26,14 @@ from sentiflow.data.answers import SETTING, UNLABELLED, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import WORK, OutputSpec, find_status
 from sentiflow.data.outputs import Output
-from sentiflow.errors import UserError
+from sentiflow.errors import StorageError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
-from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.classes import LearnedClasses, choose
+from sentiflow.training.results import TAUGHT, Taught
 
 STAGE = "teach"
 _OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), WORK)
@@ -96,6 +97,40 @@ def list_files(record: Manifest, uri: str) -> dict[str, int]:
 
 
 def teach(
+    config: Config, output: Output, *, inputs: Mapping[str, Any], resources: Resources
+) -> Taught:
+    """Ask the teachers of a distillation, unless that was done before.
+
+    Args:
+        config: The experiment.
+        output: The output of the training, or of the sweep whose trainings share the answers.
+        inputs: Those of the training.
+        resources: The cluster.
+
+    Raises:
+        UserError: A teacher's answers cannot be used, or no row is answered; an output that was
+            just begun is removed.
+        JobError: A task failed; finished parts are kept for the next run.
+    """
+    prepared = manifest.require(
+        config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
+    )
+    uri, learned = join(output.uri, TAUGHT), choose(prepared, config.train)
+    try:
+        record = _ask(
+            config, prepared, learned, inputs, uri=uri, claim=output.claim, resources=resources
+        )
+    except StorageError:
+        raise
+    except UserError:
+        if not output.resumes:
+            output.roll_back()
+        raise
+    files = list_files(record, uri)
+    return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
+
+
+def _ask(
     config: Config,
     prepared: Manifest,
     learned: LearnedClasses,

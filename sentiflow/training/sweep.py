@@ -89,7 +89,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     began = time.monotonic()
     division = _Division.find(config, resources)
     output.begin()
-    taught = training.teach(config, output, inputs=output.spec.inputs, resources=resources)
+    taught = None
+    if config.train.distill.teachers:
+        from sentiflow.training import distillation
+
+        taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
     trials = sweep_trials.plan(config, root=output.uri, claim=output.claim, taught=taught)
     has_curve = [trial.known_curve()[0] is not None for trial in trials]
     before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""

@@ -12,14 +12,18 @@ from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import classes
+from sentiflow.training import classes, search_space
 
 SEED = "train.seed"
 METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
 """Metrics of a trial that are summarized."""
 
 
-def without_seed(values: Mapping[str, Any]) -> dict[str, Any]:
+Summary = dict[str, Any]
+"""The metrics of some trials, see :func:`summarize`."""
+
+
+def without_seed(values: Mapping[str, Any]) -> search_space.Values:
     """Leave the seed out of a trial's values."""
     return {key: value for key, value in values.items() if key != SEED}
 
@@ -29,9 +33,7 @@ def has_repeats(values: Sequence[Mapping[str, Any]]) -> bool:
     return len({json.dumps(without_seed(each), sort_keys=True) for each in values}) < len(values)
 
 
-def summarize(
-    trials: Sequence[Mapping[str, Any]], selection: SelectionSettings
-) -> list[dict[str, Any]]:
+def summarize(trials: Sequence[Mapping[str, Any]], selection: SelectionSettings) -> list[Summary]:
     """Summarize the finished trials that differ only in their seed.
 
     Args:
@@ -53,8 +55,8 @@ def summarize(
     return sorted(found, key=lambda group: selection.order(group[mean]))
 
 
-def _summarize(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"values": without_seed(trials[0]["values"]), "num_seeds": len(trials)}
+def _summarize(trials: Sequence[Mapping[str, Any]]) -> Summary:
+    found: Summary = {"values": without_seed(trials[0]["values"]), "num_seeds": len(trials)}
     for name in METRICS:
         numbers = [trial[name] for trial in trials]
         is_known = None not in numbers

@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import JobError, StorageError, UnavailableError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
@@ -103,49 +103,6 @@ def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses
     return settings.model_copy(update={"init_from": uri})
 
 
-def teach(
-    config: Config, output: Output, *, inputs: Mapping[str, Any], resources: Resources
-) -> Taught | None:
-    """Ask the teachers of a distillation, unless that was done before; None without teachers.
-
-    Args:
-        config: The experiment.
-        output: The output of the training, or of the sweep whose trainings share the answers.
-        inputs: Those of the training.
-        resources: The cluster.
-
-    Raises:
-        UserError: As :func:`distillation.teach`; an output that was just begun is removed.
-        JobError: Likewise; finished parts are kept.
-    """
-    if not config.train.distill.teachers:
-        return None
-    from sentiflow.training import distillation
-
-    prepared = manifest.require(
-        config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
-    )
-    uri = join(output.uri, TAUGHT)
-    try:
-        record = distillation.teach(
-            config,
-            prepared,
-            classes.choose(prepared, config.train),
-            inputs,
-            uri=uri,
-            claim=output.claim,
-            resources=resources,
-        )
-    except StorageError:
-        raise
-    except UserError:
-        if not output.resumes:
-            output.roll_back()
-        raise
-    files = distillation.list_files(record, uri)
-    return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
-
-
 def run(
     config: Config,
     output: Output,
@@ -183,7 +140,10 @@ def run(
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     output.begin()
-    taught = taught or teach(config, output, inputs=spec.inputs, resources=resources)
+    if config.train.distill.teachers and taught is None:
+        from sentiflow.training import distillation
+
+        taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
         root=output.uri,
@@ -198,22 +158,16 @@ def run(
     )
     num_rows = taught.num_rows if taught else int(learned.counts.sum())
     note = repeated.describe(num_rows) if repeated else ""
-    say(
-        STAGE,
-        f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
-        f"{num_rows:,} tweets, {count_workers(num_workers)}",
-    )
-    for line in filter(None, [note, why]):
-        say(STAGE, line)
-    if learned.names != BINARY:
-        say(STAGE, f"classes: {learned.describe()}")
-    further = classes.count_unlabelled(record)
-    if further and job.num_epochs[PRETRAIN]:
-        say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
-    total = num_rows * job.num_epochs[TRAIN]
-    total += (int(learned.counts.sum()) + further) * job.num_epochs[PRETRAIN]
+    _announce(job, learned, [note, why], num_rows=num_rows, num_workers=num_workers)
     report, num_workers = _train(
-        config, output, recorder, job, resources, num_workers=num_workers, total=total
+        config,
+        output,
+        recorder,
+        job,
+        learned,
+        resources,
+        num_rows=num_rows,
+        num_workers=num_workers,
     )
     more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
     more |= {"refit": repeated.record} if repeated else {}
@@ -222,17 +176,41 @@ def run(
     return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
 
 
+def _announce(
+    job: "TrainJob",
+    learned: classes.LearnedClasses,
+    notes: Sequence[str],
+    *,
+    num_rows: int,
+    num_workers: int,
+) -> None:
+    """Say what is trained: the network, rows, workers, classes; empty notes are left out."""
+    say(
+        STAGE,
+        f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
+        f"{num_rows:,} tweets, {count_workers(num_workers)}",
+    )
+    for note in filter(None, notes):
+        say(STAGE, note)
+    if learned.names != BINARY:
+        say(STAGE, f"classes: {learned.describe()}")
+    further = classes.count_unlabelled(job.prepared)
+    if further and job.num_epochs[PRETRAIN]:
+        say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
+
+
 def _train(
     config: Config,
     output: Output,
     recorder: "Recorder",
     job: "TrainJob",
+    learned: classes.LearnedClasses,
     resources: Resources,
     *,
+    num_rows: int,
     num_workers: int,
-    total: int,
 ) -> tuple[TrainReport, int]:
-    """Let workers train, and show how far they are in ``total`` rows of all epochs.
+    """Let workers train on ``num_rows`` rows in each epoch, and show how far they are.
 
     Returns:
         The report of the first worker, and the number of workers at the end.
@@ -244,7 +222,8 @@ def _train(
     from sentiflow.training import checkpoints, task, workers
 
     settings = config.train
-    num_classes = len(classes.choose(job.prepared, settings).names)
+    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(job.prepared)
+    total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress,
@@ -252,7 +231,7 @@ def _train(
             settings,
             num_workers,
             num_epochs=job.num_epochs,
-            num_classes=num_classes,
+            num_classes=len(learned.names),
         )
         report = workers.train(
             task.run,
