@@ -46,13 +46,16 @@ from measuring import make_csv, python, sentiflow, take_turns
 from sentiflow import plotting
 
 FAST, BEST = "configs/fast.yaml", "configs/sentiment140.yaml"
+TAUGHT = ["train.model.dropout=0.1", "train.model.output_dropout=0.1"]
+TAUGHT += ["train.learning_rate=0.02", "train.num_epochs=6"]
+"""What a student needs beside its teachers: their answers are smoother than labels."""
 OURS = {
     "rnn50": ("RNN(50)", FAST, ["train.model.cell=rnn", "train.model.hidden_size=50"]),
     "gru16": ("GRU(16)", FAST, []),
     "gru32": ("GRU(32)", FAST, ["train.model.hidden_size=32"]),
     "best": ("best", BEST, []),
-    "student16": ("GRU(16), student", FAST, []),
-    "student32": ("GRU(32), student", FAST, ["train.model.hidden_size=32"]),
+    "student16": ("GRU(16), student", FAST, TAUGHT),
+    "student32": ("GRU(32), student", FAST, [*TAUGHT, "train.model.hidden_size=32"]),
 }
 """Name, title, settings and what is changed in them; the best is the teacher of those after it."""
 FEATURES = {"words": (1, 0), "bigrams": (2, 0), "characters": (2, 5)}
