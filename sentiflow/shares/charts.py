@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sentiflow.metrics.shares import CORRECTED, COUNTED
 from sentiflow.plotting import BLUE, GRAY, INK, ORANGE, PLOT_STYLE, percent, to_png
 from sentiflow.shares.conclusions import best, choose_class, write_period
 from sentiflow.shares.table import Breakdown, Trends
@@ -86,7 +87,9 @@ def _draw_groups(trends: Trends, item: Breakdown, focus: int) -> Figure:
     axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
     low, high = item.shares.low[chosen, focus], item.shares.high[chosen, focus]
     reach = np.maximum(np.stack([share - low, high - share]), 0)
-    axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label="corrected")
+    is_counted = bool((item.shares.method[chosen] == COUNTED).all())
+    name = COUNTED if is_counted else CORRECTED
+    axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=name)
     predicted = item.shares.predicted[chosen, focus]
     axes.plot(predicted, place, "d", color=ORANGE, markersize=5, label="predicted")
     axes.axvline(best(trends.whole)[0, focus], color=GRAY, linestyle="--", linewidth=1)

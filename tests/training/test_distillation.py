@@ -295,6 +295,7 @@ class TestStudent:
         stages.run(config, ["train"])
         assert f"resumes teach: {len(markers)} of " in said.text
 
+    @pytest.mark.soak
     def test_two_workers_make_the_steps_of_one(self, tmp_path, student, data, teacher):
         config = write_student(tmp_path, data, teacher, num_workers=2)
         (outcome,) = stages.run(settings.load(config), ["train"])
