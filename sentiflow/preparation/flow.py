@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,7 +49,7 @@ class Flow:
         self.settings = job.settings
         self.repeats: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
-        self.corrected: dict[str, int] | None = None
+        self.corrected: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
 
     @property
@@ -69,7 +70,7 @@ class Flow:
         tables = filesystem.map_files(filesystem.read_arrow, self._work_files("matches"))
         found = corrected.resolve(rows, pa.concat_tables(tables).to_pandas(), uris)
         corrected.write(found, self.job)
-        self.corrected = found["label"][found["label"] != ""].value_counts().to_dict()
+        self.corrected = Counter(name for name in found["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""

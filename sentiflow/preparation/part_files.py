@@ -173,7 +173,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     return asdict(result)
 
 
-def _count_corrected(kept: pa.Table, job: Job) -> dict[str, int]:
+def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
     """Count accepted rows with a corrected label, and those that had another."""
     corrections = load_corrections(job)
     if corrections is None:

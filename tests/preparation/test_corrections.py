@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_prepare import PLAIN, prepare, read, write_rows
+from test_prepare import PLAIN, THIRDS, prepare, read, write_rows
 from test_unlabelled import LABELLED, normalize, tables_of
 
 from sentiflow.data import corrections, label_files
@@ -19,7 +19,12 @@ from sentiflow.preparation.flow import Flow
 CLASSES = ("negative", "positive", "neutral")
 ROWS = [*LABELLED, ("", "no label yet"), ("?", "An Unknown label"), ("n", " "), ("u", "late one")]
 NAMED = PLAIN | {"columns": {"label": "label", "text": "text"}}
-ANY = {"max_rejected_fraction": 0.5, "rows_per_file": 30}
+ANY = {
+    "max_rejected_fraction": 0.5,
+    "rows_per_file": 30,
+    "classes": list(CLASSES[:2]),
+    "split": THIRDS,
+}
 
 
 @pytest.fixture(scope="module", params=[".csv", ".parquet"])
@@ -81,12 +86,13 @@ def test_labels_are_those_of_a_plain_program(tmp_path, labelled, resources, dupl
 
 
 @pytest.mark.ray
-def test_a_file_of_another_corpus_counts_by_its_texts(tmp_path, labelled, resources, capfd):
+def test_a_file_of_another_corpus_counts_by_its_texts(tmp_path, labelled, resources, caplog):
     text = ROWS[0][1]
     path = write(tmp_path / "a.csv", [(4_000_000, text.upper(), "neutral"), (1, "other", "n")])
-    prepare(tmp_path, labelled, NAMED, corrections=path, **ANY)
+    with caplog.at_level("INFO", logger="sentiflow"):
+        prepare(tmp_path, labelled, NAMED, corrections=path, **ANY)
     assert name_labels(read(tmp_path)) == by_hand({}, {normalize(text): "neutral"})
-    said = " ".join(capfd.readouterr().err.split())
+    said = caplog.text
     assert "it is of another corpus, and its texts decide" in said
     assert "1 corrections have a text that prepare.csv lacks" in said
 
@@ -123,25 +129,25 @@ def test_only_the_content_of_the_files_counts(tmp_path, labelled, resources):
 
 
 @pytest.mark.ray
-def test_a_resumed_preparation_has_the_labels_of_the_file_as_it_is_now(
-    tmp_path, labelled, resources, monkeypatch
-):
+def test_a_resumed_preparation_writes_the_same_files(tmp_path, labelled, resources, monkeypatch):
     fixes = write(tmp_path / "a.csv", [(0, ROWS[0][1], "neutral")])
 
     def fail(self):
         raise JobError("the disk is gone")
 
-    for content in ("neutral", "positive"):  # the second makes the first's markers void
-        write(tmp_path / "a.csv", [(0, ROWS[0][1], content)])
-        with monkeypatch.context() as patch:
-            patch.setattr(Flow, "encode", fail)
-            with pytest.raises(JobError):
-                prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    with monkeypatch.context() as patch:
+        patch.setattr(Flow, "encode", fail)
+        with pytest.raises(JobError):
+            prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    write(tmp_path / "a.csv", [(0, ROWS[0][1], "positive")])
+    with pytest.raises(UserError, match=r"unfinished run of other settings \(another corrections"):
+        prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    write(tmp_path / "a.csv", [(0, ROWS[0][1], "neutral")])
     prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
     (tmp_path / "whole").mkdir()
     prepare(tmp_path / "whole", labelled, NAMED, corrections=fixes, **ANY)
     assert tables_of(tmp_path) == tables_of(tmp_path / "whole")
-    assert read(tmp_path)[0]["label"] == CLASSES.index("positive")
+    assert read(tmp_path)[0]["label"] == CLASSES.index("neutral")
 
 
 def resolve(rows, corpus):
@@ -159,7 +165,8 @@ def resolve(rows, corpus):
         if (row.row_id == number if is_row else row.has_text and row.text == hashes[number])
     ]
     columns = ["item", "row_id", "is_row", "agrees", "before"]
-    found = corrected.resolve(frame.assign(file=0), pd.DataFrame(matches, columns=columns), ("a",))
+    found = pd.DataFrame(matches, columns=columns).astype({"is_row": bool, "agrees": bool})
+    found = corrected.resolve(frame.assign(file=0), found, ("a",))
     return dict(zip(found["row_id"], found["label"], strict=True))
 
 
