@@ -152,11 +152,12 @@ def trends(
             return
         check_free(output, overwrite, option="--output ")
         resolved = settings.load(config, overrides or (), command="trends")
+        from sentiflow.data import label_files
         from sentiflow.shares import labels
         from sentiflow.storage import filesystem
 
         table, classes = labels.draw(resolved.trends, sample)
-        filesystem.write_bytes(absolute_uri(str(output)), labels.to_csv(table))
+        filesystem.write_bytes(absolute_uri(str(output)), label_files.to_csv(table))
         said = {"path": str(output), "rows": len(table), "classes": list(classes)}
         if as_json:
             print_json(said)

@@ -90,6 +90,9 @@ def of_preparation(record: Manifest, uri: str) -> Table:
         f"{words['words']:,}",
         f"{words['words_with_vector']:,} with a vector; {unknown:.1%} of test tokens unknown",
     )
+    if corrected := counts.get("corrections"):
+        rows, changed = corrected["rows"], corrected["changed"]
+        table.add_row("corrected", f"{rows:,}", f"{changed:,} had another label or none")
     if further := counts.get("unlabelled"):
         _add_counts(table, further, uri, name="unlabelled texts")
         unknown = further["tokens"]["unknown_fraction"]

@@ -99,6 +99,10 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
+    corrections: Strings = ()
+    """Files of corrected labels, CSV or Parquet, with ``row_id`` or ``text``, and ``label``: the
+    name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``;
+    ``text`` names all rows with this text. Rows without a label are skipped. Default: none."""
     unlabelled: UnlabelledSettings = UnlabelledSettings()
     keep_columns: Annotated[Strings, Distinct] = ()
     """Additional columns of ``tweets``: ``user`` and ``time`` as ``format.columns`` names them, and

@@ -196,6 +196,9 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     sections: dict[str, dict[str, Any]] = {
         "prepare": {
             "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
+            "corrections": tuple(
+                absolute_uri(uri, base=base) for uri in config.prepare.corrections
+            ),
             "unlabelled": unlabelled.model_copy(
                 update={"files": tuple(absolute_uri(uri, base=base) for uri in unlabelled.files)}
             ),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
+from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
@@ -95,6 +96,7 @@ def read(
     keep: Sequence[str] = (),
     keep_raw: bool = True,
     with_offsets: bool = False,
+    corrections: CorrectedRows | None = None,
 ) -> pa.Table:
     """Read and check every row of a part, accepted or rejected, in order.
 
@@ -106,6 +108,7 @@ def read(
             and other columns by their name (strings of a CSV are null where empty).
         keep_raw: Keep the bytes of rejected records.
         with_offsets: Find the offset of accepted records of a CSV, too, which takes time.
+        corrections: Labels that replace those of some rows.
 
     Columns:
         added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
@@ -123,9 +126,13 @@ def read(
         JobError: The directory with the files was replaced.
     """
     if isinstance(part, CsvPart):
-        rows = _read_csv(part, required, keep, keep_raw=keep_raw, with_offsets=with_offsets)
+        rows = _read_csv(
+            *(part, required, keep, corrections), keep_raw=keep_raw, with_offsets=with_offsets
+        )
     else:
-        read_slice = functools.partial(_read_slice, part, required=required, keep=keep)
+        read_slice = functools.partial(
+            _read_slice, part, required=required, keep=keep, corrections=corrections
+        )
         tables = list(map(read_slice, range(len(part.slices))))
         rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, part.sources)
@@ -174,6 +181,7 @@ def _read_csv(
     part: CsvPart,
     required: Collection[str],
     keep: Sequence[str],
+    corrections: CorrectedRows | None,
     *,
     keep_raw: bool,
     with_offsets: bool,
@@ -183,12 +191,15 @@ def _read_csv(
     wanted = ["text", "id", *({"user", "time"} & {*required, *keep})]
     wanted += ["label"] if csv_format.columns.label is not None else []
     found, reason = csv_rows.read(content, csv_range, csv_format, {*wanted, *keep})
+    first, num_rows = csv_range.first_row, csv_range.num_rows
+    row_id = pa.array(np.arange(first, first + num_rows))
     checked = tweets.check(
         pa.table({name: found[name] for name in wanted} | {"reason": reason}),
         labels=csv_format.labels,
         time_format=csv_format.time_format,
         max_text_length=csv_format.settings.max_text_length,
         required=required,
+        corrected=corrections.labels_of(row_id) if corrections else None,
     )
     offset, raw = csv_rows.locate(
         content,
@@ -199,9 +210,8 @@ def _read_csv(
         with_offsets=with_offsets,
     )
     others = {name: tweets.null_if_empty(found[name]) for name in keep if name not in wanted}
-    first, num_rows = csv_range.first_row, csv_range.num_rows
     columns = {
-        "row_id": pa.array(np.arange(first, first + num_rows)),
+        "row_id": row_id,
         "source": _name_source(part, 0, num_rows),
         "offset": offset,
         "tweet_id": tweets.null_if_empty(found["id"]),
@@ -211,7 +221,12 @@ def _read_csv(
 
 
 def _read_slice(
-    part: TablePart, number: int, *, required: Collection[str], keep: Sequence[str]
+    part: TablePart,
+    number: int,
+    *,
+    required: Collection[str],
+    keep: Sequence[str],
+    corrections: CorrectedRows | None,
 ) -> pa.Table:
     """Read one of the slices of a part."""
     piece, table_format = part.slices[number], part.table_format
@@ -227,6 +242,7 @@ def _read_slice(
         time_format=table_format.time_format,
         max_text_length=table_format.max_text_length,
         required=required,
+        corrected=corrections.labels_of(found["row_id"]) if corrections else None,
     )
     is_accepted = checked["reason"].is_null()
     columns = {

@@ -47,6 +47,7 @@ def check(
     time_format: str | None = None,
     max_text_length: int | None = None,
     required: Collection[str] = (),
+    corrected: tuple[np.ndarray, pa.Array] | None = None,
 ) -> pa.Table:
     """Check rows: convert labels and times, and find the reason why a row is rejected.
 
@@ -59,6 +60,7 @@ def check(
         max_text_length: In characters; None: any length.
         required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
             unknown value of the others becomes null.
+        corrected: Whether the label of each row is replaced, and by which: int8, null for none.
 
     Columns:
         read: ``text``; ``label``, ``user`` and ``time`` if present; ``reason`` if a row was found
@@ -83,6 +85,10 @@ def check(
         unknown &= faults.numbers < 0
     else:
         columns["label"], unknown = pa.nulls(len(rows), pa.int8()), np.zeros(len(rows), bool)
+    if corrected is not None:
+        is_corrected, label = corrected
+        columns["label"] = pc.if_else(pa.array(is_corrected), label, columns["label"])
+        unknown &= ~is_corrected
     if "label" in required:
         faults.add(UNKNOWN_LABEL, unknown)
     is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))

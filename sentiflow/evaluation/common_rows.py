@@ -272,5 +272,6 @@ def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
     raise UserError(
         f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
         f"{' and '.join(names)}",
-        hint="score the same corpus with both models, with the same format.labels",
+        hint="score the same corpus with both models, with the same format.labels and "
+        "prepare.corrections",
     )

@@ -111,9 +111,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
     content = result.to_json()
     files = _render(data, content, model)
-    for name, written in files.items():
-        filesystem.write_bytes(join(output.uri, name), written)
-    tables = filesystem.write_part(output.uri, MISTAKES, data.mistakes)
+    for name, page in files.items():
+        filesystem.write_bytes(join(output.uri, name), page)
+    written = mistakes.name_labels(data.mistakes, lineage.classes_of_model(scored))
+    tables = filesystem.write_part(output.uri, MISTAKES, written)
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
@@ -295,8 +296,9 @@ def _describe_lineage(
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
     origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
-        further = prepared["inputs"].get("unlabelled", {}).get("files", ())
-        origins += [("unlabelled", item["uri"], item["tree_sha256"][:16]) for item in further]
+        for name in ("corrections", "unlabelled"):
+            further = prepared["inputs"].get(name, {}).get("files", ())
+            origins += [(name, item["uri"], item["tree_sha256"][:16]) for item in further]
         origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
     origins += [
         ("averaged model", each["uri"], each["fingerprint"]) for each in model.get("members", ())

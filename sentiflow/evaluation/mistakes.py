@@ -97,6 +97,20 @@ def find(rows: pa.Table) -> pa.Table:
     return table.replace_schema_metadata()  # without that of pandas
 
 
+def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """Replace ``label`` and ``prediction`` by names, which a person can read and correct.
+
+    Args:
+        table: Has the columns ``COLUMNS``.
+        classes: Those of the model, in order.
+    """
+    names = pa.array(classes, pa.string())
+    for column in ("label", "prediction"):
+        place = table.column_names.index(column)
+        table = table.set_column(place, column, names.take(table[column].combine_chunks()))
+    return table
+
+
 def count_label_errors(predicted: Predicted) -> LabelErrors:
     """Estimate how many labels are wrong, by confident learning.
 

@@ -51,7 +51,7 @@ def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, S
     """List by key the settings of a stage that differ, and inputs of different content."""
     one, other = (flatten({stage: record["settings"]}) for record in (first, second))
     teachers = {name for r in (first, second) for name in r["inputs"] if name.startswith(TEACHER)}
-    for name in ("init_from", "refit", "csv", "unlabelled", *sorted(teachers)):
+    for name in ("init_from", "refit", "csv", "corrections", "unlabelled", *sorted(teachers)):
         inputs = [record["inputs"].get(name) for record in (first, second)]
         if len({item and item["fingerprint"] for item in inputs}) > 1:
             one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)

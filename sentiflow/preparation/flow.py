@@ -2,18 +2,28 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
 from sentiflow.data.parts import Part, with_labels
-from sentiflow.preparation import duplicates, part_files, results, splits, steps, unlabelled
+from sentiflow.preparation import (
+    corrected,
+    duplicates,
+    part_files,
+    results,
+    splits,
+    steps,
+    unlabelled,
+)
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.storage import filesystem
 
@@ -37,16 +47,39 @@ class Flow:
         """
         self.job, self.parts, self.maps = job, list(parts), maps
         self.settings = job.settings
-        self.read = functools.partial(part_files.read_texts, settings=job.settings)
         self.repeats: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
+        self.corrected: Counter[str] = Counter()
+        """Rows by corrected label, once :meth:`correct` has found them."""
+
+    @property
+    def read(self) -> Callable[[Any], pa.Table]:
+        """Read a part, with the classes as they are known."""
+        return functools.partial(part_files.read_texts, job=self.job)
+
+    def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
+        """Find the rows whose labels are replaced, before anything is decided by labels.
+
+        Args:
+            rows: The corrections, see :func:`corrections.read`.
+            uris: Their files.
+        """
+        corrected.write_named(rows, self.job)
+        read, write = corrected.read_rows, corrected.write_matches
+        self._run("find_corrected", self.parts, read, write=write)
+        tables = filesystem.map_files(filesystem.read_arrow, self._work_files("matches"))
+        found = corrected.resolve(rows, pa.concat_tables(tables).to_pandas(), uris)
+        corrected.write(found, self.job)
+        self.corrected = Counter(name for name in found["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
-        read = functools.partial(part_files.read_labels, settings=self.settings)
+        read = functools.partial(part_files.read_labels, job=self.job)
         found = self._run("find_classes", self.parts, read, write=part_files.write_labels)
         written = [results.WrittenLabels(**item) for item in found]
-        named = self.job.format.name_classes(results.choose_classes(written))
+        named = self.job.format.name_classes(
+            results.choose_classes(written, corrected=self.corrected)
+        )
         self.job = replace(self.job, format=named)
         self.parts = [with_labels(part, meanings(named)) for part in self.parts]
 

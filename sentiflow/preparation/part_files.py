@@ -20,6 +20,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
+from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK
 from sentiflow.data.schema import SPLITS
@@ -56,6 +57,11 @@ class Job:
     prefix: str = ""
     """What the names of the files that are needed until the stage is complete begin with."""
 
+    @property
+    def corrected_file(self) -> str:
+        """Name the table of the rows whose labels ``prepare.corrections`` replaces."""
+        return self.work_file("corrected", 0)
+
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
         return join(self.root, f"{WORK}/{self.prefix}{name}-{number:05d}")
@@ -69,10 +75,33 @@ class Texts(NamedTuple):
     """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
 
 
-def read_labels(part: parts.Part, *, settings: PrepareSettings) -> pa.Table:
-    """Read a part before its classes are known: every written label is an unknown one."""
-    needed = _columns_of_split(settings)
-    table = parts.read(part, required=needed, keep=needed, keep_raw=False)
+def load_corrections(job: Job) -> CorrectedRows | None:
+    """Load the rows whose labels are replaced, if there are any."""
+    if not job.settings.corrections:
+        return None
+    return _load_corrections(job.corrected_file, job.key, job.format.classes or ())
+
+
+@functools.lru_cache(maxsize=1)
+def _load_corrections(uri: str, key: str, classes: tuple[str, ...]) -> CorrectedRows:
+    """Load the table once for each worker process; before classes are known, no label."""
+    table = filesystem.read_arrow(uri)
+    codes = {name.casefold(): code for code, name in enumerate(classes)}
+    names = table["label"].to_pylist()
+    label = np.array([codes.get(name.casefold(), -1) for name in names], np.int8)
+    is_same = pc.equal(pc.utf8_lower(table["label"]), pc.utf8_lower(table["before"]))
+    return CorrectedRows(table["row_id"].to_numpy(), label, ~is_same.to_numpy())
+
+
+def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
+    """Read a part before its classes are known: every written label is an unknown one.
+
+    Labels that are corrected are left out.
+    """
+    needed = _columns_of_split(job.settings)
+    table = parts.read(
+        part, required=needed, keep=needed, keep_raw=False, corrections=load_corrections(job)
+    )
     return accepted(table).select(["unknown_label"])
 
 
@@ -86,18 +115,20 @@ def write_labels(table: pa.Table, part: int, *, job: Job) -> PartJson:
     return asdict(WrittenLabels(num_values, tweets.count_unknown(table)))
 
 
-def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+def read_texts(texts: Texts, *, job: Job) -> pa.Table:
     """Read and check a part, with the columns that the split needs and those to keep.
 
     Returns:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
+    settings = job.settings
     needed = _columns_of_split(settings)
     table = parts.read(
         texts.part,
         required=("label", *needed),
         keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
         keep_raw=settings.keep_raw,
+        corrections=load_corrections(job),
     )
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
@@ -137,8 +168,19 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     result = IngestedPart(
         **checked | {"files": checked["files"] + files},
         labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
+        **_count_corrected(kept, job),
     )
     return asdict(result)
+
+
+def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
+    """Count accepted rows with a corrected label, and those that had another."""
+    corrections = load_corrections(job)
+    if corrections is None:
+        return {}
+    found, place = corrections.find(kept["row_id"].to_numpy())
+    changed = corrections.is_changed[place[found]].sum()
+    return {"corrected": int(found.sum()), "relabelled": int(changed)}
 
 
 def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:

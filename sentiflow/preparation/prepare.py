@@ -11,7 +11,8 @@ Repeated texts are counted in between. ``duplicates: drop`` has to know them bef
 time has to know all times: then the parts are read once more, first of all.
 
 Files of ``prepare.unlabelled`` are other parts: read, encoded and written in one task each, last of
-all. A finished part leaves a completion marker, so that a killed preparation resumes.
+all. Rows that ``prepare.corrections`` relabels are found before all (:mod:`corrected`).
+A finished part leaves a completion marker, so that a killed preparation resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import input_files, manifest, required_columns
+from sentiflow.data import corrections, input_files, manifest, required_columns
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import (
     Counts,
@@ -76,6 +77,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
         exclude={
             "csv": True,
             "unlabelled": True,
+            "corrections": True,
             "output_uri": True,
             "num_workers": True,
             "max_rejected_fraction": True,
@@ -95,6 +97,10 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     if (further := sources.unlabelled(settings)).files:
         relevant["unlabelled"] = {"format": further.format.model_dump()}
         found[further.name] = sources.describe(further, known=inputs.get(further.name))
+    if settings.corrections:
+        found["corrections"] = sources.describe_corrections(
+            settings, known=inputs.get("corrections")
+        )
     vectors = _describe_vectors(settings, known=inputs.get("vectors"), fetch=fetch)
     return OutputSpec(STAGE, settings.output_uri, relevant, found | vectors, owns=OWNS)
 
@@ -148,6 +154,7 @@ def _prepare(
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
     flow = Flow(Job(settings, config.format, output.uri, key), corpora["csv"].parts, maps)
+    labels = _correct(flow, output)
     if flow.job.format.classes is None:
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
@@ -167,6 +174,8 @@ def _prepare(
     counts = results.count(
         parts, encoded, classes=classes, num_rows=num_rows, vocabulary_size=len(words)
     )
+    if labels:
+        counts["corrections"] = results.count_corrections(parts, num_labels=labels)
     further = _encode_unlabelled(flow, corpora)
     if further:
         num_rows = corpora["unlabelled"].num_rows
@@ -210,6 +219,22 @@ def _cut(
                 say(STAGE, advice)
             found[source.name] = corpus
     return found
+
+
+def _correct(flow: Flow, output: Output) -> int:
+    """Find the rows of ``prepare.corrections``, if there are any; return the number of labels.
+
+    Raises:
+        UserError: A file is wrong, or does not fit the corpus.
+    """
+    described = output.spec.inputs.get("corrections")
+    if not described:
+        return 0
+    uris = tuple(item["uri"] for item in described["files"])
+    rows = corrections.read(uris, flow.job.format)
+    input_files.check_unchanged(described)
+    flow.correct(rows, uris)
+    return len(rows)
 
 
 def _encode_unlabelled(
@@ -273,6 +298,13 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
     rates = {"rows_per_second": rate, "bytes_per_second": usage["bytes_read"] / seconds}
     metrics = {**{name: counts[name] for name in names}, **usage, **rates}
+    if corrected := counts.get("corrections"):
+        say(
+            STAGE,
+            f"{corrected['labels']:,} corrections: {corrected['rows']:,} rows have a corrected "
+            f"label, {corrected['changed']:,} of them had another or none",
+        )
+        metrics |= {"corrected": corrected["rows"], "relabelled": corrected["changed"]}
     if further:
         say(STAGE, results.describe_unlabelled(further))
         metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}

@@ -58,6 +58,10 @@ class IngestedPart(CheckedPart):
 
     labels: LabelCounts
     """Accepted rows."""
+    corrected: int = 0
+    """Rows among them whose label is one of ``prepare.corrections``."""
+    relabelled: int = 0
+    """Rows among these that the corpus gives another label, or none, or an unknown one."""
 
     @property
     def accepted(self) -> int:
@@ -133,16 +137,22 @@ def list_unknown(parts: Sequence[CheckedPart]) -> str:
     return tweets.list_unknown(_sum_counters(part.unknown_labels for part in parts))
 
 
-def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
+def choose_classes(
+    found: Sequence[WrittenLabels], *, corrected: Mapping[str, int] | None = None
+) -> tuple[str, ...]:
     """Take the written labels of all parts as the names of the classes, for ``labels: auto``.
 
     Args:
         found: The written labels of each part.
+        corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
         UserError: There are too few or too many, or one is no name.
     """
     counts = _sum_counters(part.rows for part in found)
+    written = {name.casefold(): name for name in counts}
+    for name, number in (corrected or {}).items():
+        counts[written.setdefault(name.casefold(), name)] += number
     return tweets.choose_classes(counts, num_values=max(part.num_values for part in found))
 
 
@@ -224,6 +234,20 @@ def count_unlabelled(parts: Sequence[UnlabelledPart], *, num_rows: int) -> Count
     return _count_rows(parts, num_rows) | {
         "without_token": sum(part.without_token for part in parts),
         "tokens": _describe_tokens(tokens, unknown),
+    }
+
+
+def count_corrections(parts: Sequence[IngestedPart], *, num_labels: int) -> Counts:
+    """Count corrections for the manifest.
+
+    Args:
+        parts: Results of ingestion.
+        num_labels: Labels in the files.
+    """
+    return {
+        "labels": num_labels,
+        "rows": sum(part.corrected for part in parts),
+        "changed": sum(part.relabelled for part in parts),
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, required_columns, table_plans
+from sentiflow.data import corpus, corrections, input_files, required_columns, table_plans
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_status import WORK
 from sentiflow.errors import UserError
@@ -39,6 +39,16 @@ def unlabelled(settings: PrepareSettings) -> Source:
     """Name the files of unlabelled texts, of which there may be none."""
     found = settings.unlabelled
     return Source("unlabelled", "prepare.unlabelled.files", found.files, found.resolved_format)
+
+
+def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> Input:
+    """Describe the files of ``prepare.corrections``, as :func:`describe` does.
+
+    Raises:
+        UserError: One does not exist.
+    """
+    uris = input_files.expand(settings.corrections, setting=corrections.SETTING, known=known)
+    return input_files.describe(uris, known=known) if uris or not known else known
 
 
 def describe(source: Source, *, known: Input | None) -> Input:

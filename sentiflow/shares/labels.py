@@ -1,16 +1,13 @@
 """Rows to label by hand: drawn, written; read again, with their weights."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import manifest
+from sentiflow.data import label_files, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -19,14 +16,11 @@ from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics.sampling import choose_weights, rank_rows
 from sentiflow.shares import rows
 from sentiflow.shares.rows import Batch, Groups
-from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed
 
 STAGE, SEED = "trends", 0
 _STEPS = 100
 """Steps of what a label would teach."""
-_FIRST_LINE = 2
-"""Line of the first row of a file with a header."""
 
 
 @dataclass(frozen=True)
@@ -54,66 +48,38 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> Labels:
     Raises:
         UserError: A file has not the columns, a label that is no class, a row twice, or no label.
     """
-    tables = [_read_file(uri, classes) for uri in uris]
-    every = pd.concat(tables, ignore_index=True)
-    twice = every["row_id"].duplicated()
+    tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
+    found = pd.concat(tables, ignore_index=True)
+    twice = found["row_id"].duplicated()
     if twice.any():
-        at = every[twice].iloc[0]
+        at = found[twice].iloc[0]
         raise UserError(f"{at['place']}: row_id {at['row_id']} was named before")
-    found = every[every["label"] >= 0].sort_values("row_id")
     if not len(found):
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
+    found = found.sort_values("row_id")
     row_id, label, weight = (found[name].to_numpy() for name in ("row_id", "label", "weight"))
-    return Labels(row_id, label, weight, len(every) - len(found))
+    return Labels(row_id, label, weight, sum(missing))
 
 
-def _read_file(uri: str, classes: Sequence[str]) -> pd.DataFrame:
+def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """Read the rows with a label; count those without."""
     name = as_typed(uri)
-    table = _read_table(uri, name)
-    if missing := [column for column in ("row_id", "label") if column not in table]:
-        raise UserError(
-            f"{name} has no column {' and no column '.join(missing)}; "
-            f"there are {', '.join(map(str, table.columns))}",
-            hint="sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label",
-        )
-    place = [f"{name}: line {number + _FIRST_LINE}" for number in range(len(table))]
-    written = table["label"].fillna("").astype(str).str.strip()
-    codes = {label.casefold(): code for code, label in enumerate(classes)} | {"": -1}
-    label = written.str.casefold().map(codes)
-    row_id = pd.to_numeric(table["row_id"], errors="coerce")
-    weight = pd.to_numeric(table["weight"], errors="coerce") if "weight" in table else label * 0 + 1
-    for values, column, meaning in (
-        (label, "label", f"is none of {', '.join(classes)}"),
-        (row_id.where(row_id % 1 == 0), "row_id", "is no row number"),
-        (weight.where((weight >= 1) & np.isfinite(weight)), "weight", "is no weight of at least 1"),
-    ):
-        if (wrong := values.isna()).any():
-            at = int(np.flatnonzero(wrong)[0])
-            more = f" ({wrong.sum() - 1:,} more)" if wrong.sum() > 1 else ""
-            raise UserError(
-                f"{place[at]}: {column} {table[column].iloc[at]!r} {meaning}{more}",
-                hint="correct the file and run the same command again",
-            )
-    columns = {"row_id": row_id.astype("int64"), "label": label.astype("int64")}
-    return pd.DataFrame(columns | {"weight": weight.astype("float64"), "place": place})
-
-
-def _read_table(uri: str, name: str) -> pd.DataFrame:
-    """Read a file of Parquet, or of CSV as spreadsheets write it."""
-    try:
-        if uri.endswith(".parquet"):
-            return filesystem.read_parquet(uri).to_pandas()
-        text = filesystem.read_bytes(uri).decode("utf-8-sig")
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
-        return pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise UserError(f"trends.labels: there is no {name}") from error
-    except (ValueError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} cannot be read as a table", hint=reason) from error
+    hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
+    table = label_files.read(uri, setting="trends.labels", hint=hint)
+    label_files.require(table, ("row_id",), name, hint=hint)
+    is_filled = table["label"] != ""
+    num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
+    table = table[is_filled]
+    label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
+    weight = pd.Series(1.0, table.index)
+    if "weight" in table:
+        weight = pd.to_numeric(table["weight"], errors="coerce").astype("float64")
+        wrong = ~((weight >= 1) & np.isfinite(weight))
+        label_files.refuse(table, wrong, "weight", "is no weight of at least 1")
+    columns = {"row_id": row_id, "label": label, "weight": weight, "place": table["place"]}
+    return pd.DataFrame(columns), num_missing
 
 
 @dataclass
@@ -232,10 +198,3 @@ def _find_texts(row_id: np.ndarray, scored: Manifest) -> list[str]:
         found = table.filter(np.isin(table["row_id"].to_numpy(), row_id))
         texts |= dict(zip(found["row_id"].to_pylist(), found[TEXT].to_pylist(), strict=True))
     return [texts[number] for number in row_id.tolist()]
-
-
-def to_csv(table: pd.DataFrame) -> bytes:
-    """Write rows to label for a spreadsheet, which takes no text for a formula."""
-    texts = table["text"].str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True)
-    text = table.assign(text=texts).to_csv(index=False, quoting=csv.QUOTE_MINIMAL)
-    return text.encode("utf-8-sig")

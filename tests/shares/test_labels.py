@@ -8,6 +8,7 @@ import pytest
 from corpora import CLASSES, draw, load, score
 from stages import run_stage
 
+from sentiflow.data import label_files
 from sentiflow.errors import UserError
 from sentiflow.shares import labels, trends
 from sentiflow.tracking.recording import Recorder
@@ -69,7 +70,7 @@ def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
     filled = drawn.assign(label=[CLASSES[code] for code in truth.loc[drawn["row_id"]]])
     filled.loc[:9, "label"] = ""
     path = tmp_path / "filled.csv"
-    path.write_bytes(labels.to_csv(filled))
+    path.write_bytes(label_files.to_csv(filled))
     config = load(folder, by="airline", labels=str(path))
     record = run_stage(trends, config, Recorder(), overwrite=True)
     found = pd.read_parquet(folder / "trends/trends.parquet")
@@ -135,5 +136,5 @@ def test_without_texts_there_is_nothing_to_label(tmp_path):
 
 def test_a_text_is_no_formula_of_a_spreadsheet():
     table = pd.DataFrame({"row_id": [1, 2], "text": ["=cmd()", 'a, "b"\nc'], "label": ""})
-    back = pd.read_csv(io.BytesIO(labels.to_csv(table)))
+    back = pd.read_csv(io.BytesIO(label_files.to_csv(table)))
     assert back["text"].tolist() == ["'=cmd()", 'a, "b"\nc']

@@ -7,6 +7,7 @@ files is read: a wrong column, label or delimiter is found in a moment.
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sentiflow.cluster.doctor import first_look, row_checks
@@ -18,6 +19,7 @@ from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import (
     answers,
     corpus,
+    corrections,
     input_files,
     manifest,
     output_status,
@@ -77,7 +79,11 @@ def choose_stages(config: Config) -> tuple[str, ...]:
 def _is_done(config: Config) -> bool:
     record = manifest.read(config.prepare.output_uri)
     inputs = record["inputs"] if record else {}
-    named = {"csv": config.prepare.csv, "unlabelled": config.prepare.unlabelled.files}
+    named = {
+        "csv": config.prepare.csv,
+        "unlabelled": config.prepare.unlabelled.files,
+        "corrections": config.prepare.corrections,
+    }
     return any(
         name in inputs and input_files.are_gone(inputs[name], patterns)
         for name, patterns in named.items()
@@ -121,6 +127,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
         keep_columns=settings.keep_columns,
     )
     yield from findings
+    yield from _check_corrections(config)
     yield from _check_unlabelled(settings)
     for look in looks:
         if look.plan is None:  # it is blank
@@ -131,7 +138,21 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
         if faults:  # other files lack the same
             return
     yield from row_checks.judge_encoding(looks, config.format, "prepare.csv")
-    yield from row_checks.judge_rows(looks, config, is_all=is_all)
+    for finding in row_checks.judge_rows(looks, config, is_all=is_all):
+        is_open = finding.check == "labels" and settings.corrections  # they may mend it
+        yield replace(finding, level="warning") if is_open else finding
+
+
+def _check_corrections(config: Config) -> Iterator[Finding]:
+    """Check the files of ``prepare.corrections``, and every label in them."""
+    uris: list[str] = []
+    expand = functools.partial(
+        input_files.expand, config.prepare.corrections, setting=corrections.SETTING
+    )
+    missing = Finding.of("input", lambda: uris.extend(expand()))
+    yield from missing
+    if uris:
+        yield from Finding.of("labels", corrections.read, uris, config.format)
 
 
 def _check_unlabelled(settings: PrepareSettings) -> Iterator[Finding]:

@@ -177,6 +177,7 @@ def check_input(config: Config | None) -> str:
     for verb, setting, patterns in (
         ("prepare", "prepare.csv", config.prepare.csv),
         ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
+        ("prepare", "prepare.corrections", config.prepare.corrections),
         ("score", "score.corpus", config.score.corpus),
     ):
         if verb in verbs and patterns != config_checks.PREPARED:

@@ -118,6 +118,14 @@ WRONG = {
         ["score.model_uri=models:/test@champion"],
         ("model", "score.model_uri: there is no MLflow store"),
     ),
+    "corrections": (
+        ["prepare.corrections={folder}/none.csv"],
+        ("input", "prepare.corrections: no such file: "),
+    ),
+    "no column of corrections": (
+        ["prepare.corrections={folder}/tickets.csv"],
+        ("labels", "tickets.csv has no column label; there are mood, message, brand: "),
+    ),
     "unlabelled texts": (
         ["prepare.unlabelled.files={folder}/none.csv"],
         ("input", "prepare.unlabelled.files: no such file: "),
@@ -218,6 +226,19 @@ def test_labels_that_do_not_fit_are_listed_with_the_setting_to_write(
     ((check, found, line),) = find(*overrides, content=to_csv(rows))
     assert (check, found) == ("labels", level)
     assert expected in line
+
+
+def test_labels_may_be_corrected_and_do_not_stop_a_job(find, tmp_path):
+    content = to_csv([*ROWS, *[("meh", "so so", "acme")] * 60])
+    assert [level for _, level, _ in find(content=content, verbs=["prepare"])] == ["error"]
+    (tmp_path / "fixed.csv").write_text("text,label\nSo so,good\n")
+    mended = ["prepare.corrections={folder}/fixed.csv"]
+    found = find(*mended, content=content, verbs=["prepare"])
+    assert [level for _, level, _ in found] == ["warning"]
+    (tmp_path / "fixed.csv").write_text("text,label\nSo so,great\n")
+    found = find(*mended, content=content, verbs=["prepare"])
+    line = "fixed.csv: line 2: label 'great' is none of negative, positive"
+    assert any(level == "error" and line in text for _, level, text in found)
 
 
 def test_labels_of_a_corpus_to_score_become_null_which_is_said(find, tmp_path):

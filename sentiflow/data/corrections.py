@@ -1,0 +1,141 @@
+"""Files of ``prepare.corrections`` -> labels for rows of the corpus, named by row or by text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.data import csv_format, label_files, table_files
+from sentiflow.data.label_files import PLACE
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import as_typed
+
+SETTING = "prepare.corrections"
+NO_ROW = -1
+"""Stands for a ``row_id`` that is not given."""
+
+
+@dataclass(frozen=True)
+class CorrectedRows:
+    """N rows of the corpus whose labels are replaced."""
+
+    row_id: np.ndarray
+    """In rising order, each once."""
+    label: np.ndarray
+    """Positions in the classes; -1: the row has no label."""
+    is_changed: np.ndarray
+    """Whether the corpus has another label, or none, or an unknown one."""
+
+    def find(self, row_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find which rows of a part are corrected, and where they are here."""
+        place = np.searchsorted(self.row_id, row_id).clip(max=max(0, len(self.row_id) - 1))
+        if not len(self.row_id):
+            return np.zeros(len(row_id), bool), place
+        return self.row_id[place] == row_id, place
+
+    def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
+        """Find which rows of a part are corrected, and their labels: int8, null for none."""
+        found, place = self.find(row_id.to_numpy())
+        label = self.label[place] if len(self.label) else np.full(len(found), -1)
+        return found, pa.array(label, pa.int8(), mask=~found | (label < 0))
+
+
+def read(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
+    """Read the rows with a label of the files of ``prepare.corrections``.
+
+    Args:
+        uris: The files.
+        form: The section ``format``, which knows the classes and the written values.
+
+    Returns:
+        ``file`` (its position in ``uris``), ``place`` (file and line), ``row_id`` (``NO_ROW`` if
+        there is none), ``has_text``, ``text`` (a hash of the normalized text), ``label`` (the name
+        of a class, as it is written for ``labels: auto``; empty: the row has no label).
+
+    Raises:
+        UserError: A file lacks a column or any label, a label is unknown, or a row is named twice
+            with different labels.
+    """
+    tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
+    rows = pd.concat(tables, ignore_index=True)
+    for _, of_file in rows[rows["row_id"] != NO_ROW].groupby("file"):
+        refuse_conflict(of_file, of_file["row_id"])
+    by_text = rows[rows["row_id"] == NO_ROW]
+    refuse_conflict(by_text, by_text["text"])
+    return rows
+
+
+def refuse_conflict(rows: pd.DataFrame, keys: pd.Series) -> None:
+    """Refuse two corrections of the same row or text that differ.
+
+    Args:
+        rows: Has ``place`` and ``label``.
+        keys: The row or text of each.
+
+    Raises:
+        UserError: There are two.
+    """
+    codes, _ = pd.factorize(rows["label"].str.casefold())
+    if pair := label_files.find_conflict(keys.to_numpy(), codes):
+        one, other = (rows.iloc[at] for at in pair)
+        labels = [row["label"] or UNLABELLED for row in (one, other)]
+        raise UserError(
+            f"{other[PLACE]}: label {labels[1]}, but {one[PLACE]} names the same row or text "
+            f"with label {labels[0]}",
+            hint="correct the file and run the same command again",
+        )
+
+
+def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
+    name = as_typed(uri)
+    hint = "corrections have row_id or text, and label"
+    table = label_files.read(uri, setting=SETTING, hint=hint)
+    if "row_id" not in table and "text" not in table:
+        label_files.require(table, ("row_id or text",), name, hint=hint)
+    table = table[table["label"] != ""]
+    if not len(table):
+        named = ", ".join(form.classes or ()) or "the name of a class"
+        raise UserError(f"{name} has no label", hint=f"write {named} in column label")
+    nothing = pd.Series("", table.index)
+    text = label_files.read_texts(table, uri) if "text" in table else nothing
+    number = table["row_id"].str.strip() if "row_id" in table else nothing
+    has_text, has_number = text.str.strip() != "", number != ""
+    label_files.refuse(
+        table, ~has_text & ~has_number, "label", "is of no row: it has neither row_id nor text"
+    )
+    row_id = pd.Series(NO_ROW, table.index, dtype="int64")
+    row_id[has_number] = label_files.read_row_ids(table[has_number]) if has_number.any() else 0
+    return pd.DataFrame(
+        {
+            PLACE: table[PLACE],
+            "row_id": row_id,
+            "has_text": has_text,
+            "text": hash_texts(pa.array(text, pa.string())),
+            "label": _name_labels(table, form),
+        }
+    )
+
+
+def hash_texts(text: pa.Array) -> np.ndarray:
+    """Hash texts; those that differ in case or white space alone have the same hash, uint64.
+
+    Of 10 million texts and 100,000 corrections, the probability that any is taken for another is
+    5e-8.
+    """
+    return hash_strings(normalize_text(text))
+
+
+def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
+    """Name the class of each label, see :func:`read`."""
+    if form.classes is None:  # labels: auto
+        return table["label"].where(table["label"].str.casefold() != UNLABELLED, "")
+    values: dict[str, int | None] = dict(csv_format.meanings(form))
+    if form.kind == "sentiment140":
+        values = dict((*table_files.NUMBERED, *csv_format.SENTIMENT140_LABELS))
+    codes = label_files.read_labels(table, form.classes, values)
+    return codes.map(dict(enumerate(form.classes)) | {-1: ""})

@@ -1,0 +1,99 @@
+"""Corrected labels are read as people write them, and a wrong file is one line."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.data import corrections, label_files
+from sentiflow.data.corrections import NO_ROW, CorrectedRows
+from sentiflow.errors import UserError
+
+LABELS = {"negative": ["n", "0"], "positive": "p", "neutral": "u", "unlabelled": ["", "none"]}
+FORM = FormatSettings(kind="csv", columns={"text": "text", "label": "label"}, labels=LABELS)
+AUTO = FormatSettings(kind="csv", columns={"text": "text", "label": "label"}, labels="auto")
+
+
+def read(path, content, form=FORM):
+    """Write a file and read it."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return corrections.read([str(path)], form)
+
+
+def test_labels_are_names_in_any_case_or_written_values(tmp_path):
+    content = "row_id,label\n1,NEGATIVE\n2, p \n3,0\n4,none\n5,Unlabelled\n6,\n"
+    found = read(tmp_path / "a.csv", content)
+    assert found["label"].tolist() == ["negative", "positive", "negative", "", ""]
+    assert found["row_id"].tolist() == [1, 2, 3, 4, 5]
+    sentiment140 = read(tmp_path / "a.csv", "row_id,label\n1,4\n2,2\n3,0\n", FormatSettings())
+    assert sentiment140["label"].tolist() == ["positive", "neutral", "negative"]
+    assert read(tmp_path / "a.csv", "row_id,label\n1,Bug\n", AUTO)["label"].tolist() == ["Bug"]
+
+
+def test_files_are_those_of_spreadsheets_and_of_parquet(tmp_path):
+    texts = ["=a formula", "'=quoted", "two\nlines", "plain; text", "@me"]
+    table = pd.DataFrame({"row_id": [9007199254740993, 2, 3, 4, 5], "text": texts, "label": "p"})
+    path = tmp_path / "a.parquet"
+    table.to_parquet(path)
+    expected = corrections.read([str(path)], FORM)
+    assert expected["row_id"].tolist() == table["row_id"].tolist()
+    assert expected["text"].tolist() == corrections.hash_texts(pa.array(texts)).tolist()
+    found = read(tmp_path / "a.csv", label_files.to_csv(table))
+    pd.testing.assert_frame_equal(found.drop(columns="place"), expected.drop(columns="place"))
+    for delimiter in ";\t":
+        content = "\ufeff" + table.to_csv(sep=delimiter, index=False, lineterminator="\r\n")
+        of_spreadsheet = read(tmp_path / "b.csv", content)
+        assert of_spreadsheet["row_id"].tolist() == table["row_id"].tolist()
+
+
+def test_rows_without_a_label_or_row_id_are_no_error(tmp_path):
+    found = read(tmp_path / "a.csv", "row_id,text,label\n7.0,,p\n,Hello  you,n\nx,y,\n\n,,\n")
+    assert found["row_id"].tolist() == [7, NO_ROW]
+    assert found["has_text"].tolist() == [False, True]
+    assert found["text"][1] == corrections.hash_texts(pa.array(["hello you"]))[0]
+    assert found["place"].str.endswith("line 3").tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("row_id,label\n1,p\n2,good\n3,x\n", "line 3: label 'good' is none of negative, positive"),
+        ("row_id,label\n1,p\n2,n\n1,n\n", "line 4: label negative, but "),
+        ("text,label\nA  b,p\na B,n\n", "line 2 names the same row or text with label positive"),
+        ("row_id,label\n1,p\nx,n\n", "line 3: row_id 'x' is no row number"),
+        ("row_id,label\n-1,p\n", "line 2: row_id '-1' is no row number"),
+        ("row_id,label\n1.5,p\n", "line 2: row_id '1.5' is no row number"),
+        ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
+        ("id,label\n1,p\n", "has no column row_id or text; there are id, label"),
+        ("row_id,label\n1,\n2, \n", "has no label: write negative, positive, neutral in column"),
+        ("row_id,text,label\n,,p\n", "line 2: label 'p' is of no row: it has neither row_id nor"),
+        ("text,label\n\xe4,p\n".encode("latin-1"), "is no text in UTF-8: save it as CSV UTF-8"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_a_wrong_file_is_a_line_that_says_where(tmp_path, content, message):
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "wrong.csv", content)
+    assert message in str(error.value)
+    assert "wrong.csv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_of_a_models_classes_are_no_labels(tmp_path):
+    path = tmp_path / "mistakes.parquet"
+    pd.DataFrame({"row_id": [1], "label": [0], "prediction": [1]}).to_parquet(path)
+    with pytest.raises(UserError, match="its labels are the numbers of a model's classes: write"):
+        corrections.read([str(path)], FORM)
+    with pytest.raises(UserError, match=r"prepare.corrections: there is no .*gone.csv"):
+        corrections.read([str(tmp_path / "gone.csv")], FORM)
+
+
+def test_corrected_rows_are_found_by_their_numbers():
+    rows = CorrectedRows(np.array([2, 5, 9]), np.array([1, -1, 0]), np.array([True] * 3))
+    found, label = rows.labels_of(pa.array([1, 2, 3, 5, 9, 12]))
+    assert found.tolist() == [False, True, False, True, True, False]
+    assert label.to_pylist() == [None, 1, None, None, 0, None]
+    empty = np.array([], np.int64)
+    found, label = CorrectedRows(empty, empty, empty).labels_of(pa.array([1]))
+    assert (found.tolist(), label.to_pylist()) == ([False], [None])

@@ -1,0 +1,206 @@
+"""Corrected labels replace those of the corpus before anything is decided by labels."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_prepare import PLAIN, THIRDS, prepare, read, write_rows
+from test_unlabelled import LABELLED, normalize, tables_of
+
+from sentiflow.data import corrections, label_files
+from sentiflow.errors import JobError, UserError
+from sentiflow.preparation import corrected
+from sentiflow.preparation.flow import Flow
+
+CLASSES = ("negative", "positive", "neutral")
+ROWS = [*LABELLED, ("", "no label yet"), ("?", "An Unknown label"), ("n", " "), ("u", "late one")]
+NAMED = PLAIN | {"columns": {"label": "label", "text": "text"}}
+ANY = {
+    "max_rejected_fraction": 0.5,
+    "rows_per_file": 30,
+    "classes": list(CLASSES[:2]),
+    "split": THIRDS,
+}
+
+
+@pytest.fixture(scope="module", params=[".csv", ".parquet"])
+def labelled(request, tmp_path_factory):
+    """A corpus as CSV, and as Parquet."""
+    path = tmp_path_factory.mktemp("labelled") / f"labelled{request.param}"
+    if request.param == ".csv":
+        return write_rows(path, [("label", "text"), *ROWS])
+    labels, texts = map(list, zip(*ROWS, strict=True))
+    pq.write_table(pa.table({"label": labels, "text": texts}), path, row_group_size=20)
+    return path
+
+
+def write(path, rows):
+    """Write corrections: rows of row_id, text, label."""
+    table = pd.DataFrame(rows, columns=["row_id", "text", "label"])
+    path.write_bytes(label_files.to_csv(table))
+    return str(path)
+
+
+def by_hand(fixes_by_row, fixes_by_text):
+    """Label the accepted rows as a plain program does."""
+    names = dict(zip(("n", "p", "u", ""), (*CLASSES, None), strict=True))
+    found = {}
+    for number, (label, text) in enumerate(ROWS):
+        name = names.get(label, "?")
+        name = fixes_by_text.get(normalize(text), name)
+        name = fixes_by_row.get(number, name)
+        if text.strip() and name != "?":
+            found[number] = name
+    return found
+
+
+def name_labels(rows):
+    return {r["row_id"]: None if r["label"] is None else CLASSES[r["label"]] for r in rows}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("duplicates", ["keep", "drop_contradicting"])
+def test_labels_are_those_of_a_plain_program(tmp_path, labelled, resources, duplicates):
+    first = len(LABELLED)
+    one = write(tmp_path / "a.csv", [(3, ROWS[3][1], "NEUTRAL"), (first, "", "p"), (0, "", "n")])
+    other = write(tmp_path / "b.csv", [("", "an unknown  LABEL", "n"), ("", "nowhere", "n")])
+    fixes_by_row = {3: "neutral", first: "positive", 0: "negative"}
+    options = ANY | {"duplicates": duplicates}
+    record = prepare(tmp_path, labelled, NAMED, corrections=[one, other], **options)
+    expected = by_hand(fixes_by_row, {"an unknown label": "negative"})
+    if duplicates != "keep":  # the text of row 3 has two labels now
+        same = [n for n, (_, text) in enumerate(ROWS) if normalize(text) == normalize(ROWS[3][1])]
+        expected = {n: name for n, name in expected.items() if n not in same}
+    assert name_labels(read(tmp_path)) == expected
+    counts = record["counts"]
+    is_kept = duplicates == "keep"
+    assert counts["corrections"] == {"labels": 5, "rows": 3 + is_kept, "changed": 2 + is_kept}
+    assert counts["rejected_by_reason"] == {"empty text": 1}
+    assert [item["uri"] for item in record["inputs"]["corrections"]["files"]] == [one, other]
+    encoded = {row["row_id"]: CLASSES[row["label"]] for row in read(tmp_path, "encoded")}
+    assert encoded == {number: name for number, name in expected.items() if name}
+
+
+@pytest.mark.ray
+def test_a_file_of_another_corpus_counts_by_its_texts(tmp_path, labelled, resources, caplog):
+    text = ROWS[0][1]
+    path = write(tmp_path / "a.csv", [(4_000_000, text.upper(), "neutral"), (1, "other", "n")])
+    with caplog.at_level("INFO", logger="sentiflow"):
+        prepare(tmp_path, labelled, NAMED, corrections=path, **ANY)
+    assert name_labels(read(tmp_path)) == by_hand({}, {normalize(text): "neutral"})
+    said = caplog.text
+    assert "it is of another corpus, and its texts decide" in said
+    assert "1 corrections have a text that prepare.csv lacks" in said
+
+
+@pytest.mark.ray
+def test_classes_of_auto_are_those_after_the_correction(tmp_path, resources):
+    rows = [("label", "text"), *((f"c{i % 2}", f"text {i}") for i in range(60)), ("c3", "typo")]
+    path = write_rows(tmp_path / "corpus.csv", rows)
+    fixes = write(tmp_path / "a.csv", [(60, "typo", "C1"), (0, "", "C0")])
+    form = NAMED | {"labels": "auto"}
+    record = prepare(tmp_path, path, form, corrections=fixes, rows_per_file=20)
+    assert record["classes"] == ["c0", "c1"]
+    assert read(tmp_path)[60]["label"] == 1
+    assert record["counts"]["corrections"] == {"labels": 2, "rows": 2, "changed": 1}
+
+
+@pytest.mark.ray
+def test_only_the_content_of_the_files_counts(tmp_path, labelled, resources):
+    fixes = write(tmp_path / "a.csv", [(0, "", "neutral")])
+    for name in ("none", "one", "moved", "two"):
+        (tmp_path / name).mkdir()
+    none = prepare(tmp_path / "none", labelled, NAMED, **ANY)
+    again = prepare(tmp_path / "none", labelled, NAMED, corrections=[], **ANY)
+    assert none["fingerprint"] == again["fingerprint"]
+    assert "corrections" not in none["inputs"] | none["counts"] | none["settings"]
+    one = prepare(tmp_path / "one", labelled, NAMED, corrections=fixes, **ANY)
+    moved = shutil.copy(fixes, tmp_path / "copy.csv")
+    same = prepare(tmp_path / "moved", labelled, NAMED, corrections=str(moved), **ANY)
+    assert one["fingerprint"] == same["fingerprint"] != none["fingerprint"]
+    assert tables_of(tmp_path / "one") == tables_of(tmp_path / "moved")
+    write(tmp_path / "a.csv", [(0, "", "positive")])
+    two = prepare(tmp_path / "two", labelled, NAMED, corrections=fixes, **ANY)
+    assert two["fingerprint"] not in (one["fingerprint"], none["fingerprint"])
+
+
+@pytest.mark.ray
+def test_a_resumed_preparation_writes_the_same_files(tmp_path, labelled, resources, monkeypatch):
+    fixes = write(tmp_path / "a.csv", [(0, ROWS[0][1], "neutral")])
+
+    def fail(self):
+        raise JobError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Flow, "encode", fail)
+        with pytest.raises(JobError):
+            prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    write(tmp_path / "a.csv", [(0, ROWS[0][1], "positive")])
+    with pytest.raises(UserError, match=r"unfinished run of other settings \(another corrections"):
+        prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    write(tmp_path / "a.csv", [(0, ROWS[0][1], "neutral")])
+    prepare(tmp_path, labelled, NAMED, corrections=fixes, **ANY)
+    (tmp_path / "whole").mkdir()
+    prepare(tmp_path / "whole", labelled, NAMED, corrections=fixes, **ANY)
+    assert tables_of(tmp_path) == tables_of(tmp_path / "whole")
+    assert read(tmp_path)[0]["label"] == CLASSES.index("neutral")
+
+
+def resolve(rows, corpus):
+    """Resolve corrections (row_id, text, label) of one file in a corpus of texts."""
+    frame = pd.DataFrame(rows, columns=["row_id", "text", "label"])
+    frame["place"] = [f"a.csv: line {number + 2}" for number in range(len(frame))]
+    frame["has_text"] = frame["text"] != ""
+    frame["text"] = corrections.hash_texts(pa.array(frame["text"].tolist()))
+    hashes = corrections.hash_texts(pa.array(corpus))
+    matches = [
+        (item, number, is_row, not row.has_text or row.text == hashes[number], "negative")
+        for item, row in enumerate(frame.itertuples())
+        for number in range(len(corpus))
+        for is_row in (True, False)
+        if (row.row_id == number if is_row else row.has_text and row.text == hashes[number])
+    ]
+    columns = ["item", "row_id", "is_row", "agrees", "before"]
+    found = pd.DataFrame(matches, columns=columns).astype({"is_row": bool, "agrees": bool})
+    found = corrected.resolve(frame.assign(file=0), found, ("a",))
+    return dict(zip(found["row_id"], found["label"], strict=True))
+
+
+def test_a_row_id_decides_where_its_text_is_that_of_the_row():
+    corpus = ["same", "Same", "other", "same"]
+    assert resolve([(0, "same", "positive")], corpus) == {0: "positive"}
+    assert resolve([(-1, "same", "positive")], corpus) == dict.fromkeys((0, 1, 3), "positive")
+    assert resolve([(2, "same", "positive")], corpus) == dict.fromkeys((0, 1, 3), "positive")
+    assert resolve([(0, "same", "n"), (1, "same", "p")], corpus) == {0: "n", 1: "p"}
+    assert resolve([(0, "same", "n"), (0, "same", "n")], corpus) == {0: "n"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(0, "a", "n"), (1, "c", "p")], "line 3: row_id 1 has another text in prepare.csv"),
+        ([(0, "a", "n"), (9, "a", "p")], "line 3: row_id 9 is not in prepare.csv"),
+        ([(9, "", "n"), (8, "", "n")], "line 2: row_id 9 is not in prepare.csv (1 more)"),
+        ([(0, "", "n"), (-1, "a", "p")], "line 3: label p, but a.csv: line 2 names the same row"),
+        ([(7, "b", "n"), (8, "B", "p")], "line 3: label p, but a.csv: line 2 names the same row"),
+        ([(7, "b", "n"), (0, "", "p")], "line 3: it has no text, and the row ids of the file"),
+        ([(7, "x", "n")], "nothing in a is in prepare.csv"),
+    ],
+)
+def test_what_does_not_fit_the_corpus_is_a_line(rows, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        resolve(rows, ["a", "b", "c"])
+    assert "\n" not in str(error.value)
+
+
+def test_rows_are_the_same_in_any_order():
+    rng = np.random.default_rng(0)
+    corpus = [f"text {number % 30}" for number in range(100)]
+    rows = [(int(n), corpus[n], "np"[n % 2]) for n in rng.choice(100, 40, replace=False)]
+    expected = resolve(rows, corpus)
+    assert expected == {number: label for number, _, label in sorted(rows)}
+    assert resolve(rows[::-1], corpus) == expected
