@@ -182,26 +182,24 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     def at(uri: str, default: str) -> str:
         return absolute_uri(uri, base=base) if uri else default
 
+    def each(uris: Sequence[str]) -> tuple[str, ...]:
+        return tuple(absolute_uri(uri, base=base) for uri in uris)
+
     root = absolute_uri(config.output_uri, base=base)
     prepared = at(config.prepare.output_uri, join(root, "prepared"))
     below = join(root, REFIT) if config.train.refit else root
     trained = at(config.train.output_uri, join(below, "trained"))
     scored = at(config.score.output_uri, join(below, "scored"))
     words, unlabelled = config.prepare.vocabulary, config.prepare.unlabelled
-    distill = config.train.distill
-    teachers = tuple(absolute_uri(uri, base=base) for uri in distill.teachers)
+    distill, corpus = config.train.distill, config.score.corpus
     vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
     if not names_vectors(words.vectors):
         vectors["vectors"] = absolute_uri(words.vectors, base=base)
     sections: dict[str, dict[str, Any]] = {
         "prepare": {
-            "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
-            "corrections": tuple(
-                absolute_uri(uri, base=base) for uri in config.prepare.corrections
-            ),
-            "unlabelled": unlabelled.model_copy(
-                update={"files": tuple(absolute_uri(uri, base=base) for uri in unlabelled.files)}
-            ),
+            "csv": each(config.prepare.csv),
+            "corrections": each(config.prepare.corrections),
+            "unlabelled": unlabelled.model_copy(update={"files": each(unlabelled.files)}),
             "output_uri": prepared,
             "vocabulary": words.model_copy(update=vectors),
         },
@@ -209,15 +207,12 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "prepared_uri": at(config.train.prepared_uri, prepared),
             "output_uri": trained,
             "init_from": at(config.train.init_from or "", "") or None,
-            "distill": distill.model_copy(update={"teachers": teachers}),
+            "distill": distill.model_copy(update={"teachers": each(distill.teachers)}),
             "refit": config.train.refit
             and RefitSettings(of=absolute_uri(config.train.refit.of, base=base)),
         },
         "score": {
-            "corpus": tuple(
-                uri if uri == "prepared" else absolute_uri(uri, base=base)
-                for uri in config.score.corpus
-            ),
+            "corpus": corpus if corpus == ("prepared",) else each(corpus),
             "prepared_uri": at(config.score.prepared_uri, prepared),
             "model_uri": _resolve_models(config.score.model_uri, base) or join(trained, "model"),
             "output_uri": scored,
@@ -230,7 +225,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         "trends": {
             "scored_uri": at(config.trends.scored_uri, scored),
             "output_uri": at(config.trends.output_uri, join(root, "trends")),
-            "labels": tuple(absolute_uri(uri, base=base) for uri in config.trends.labels),
+            "labels": each(config.trends.labels),
         },
         "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }

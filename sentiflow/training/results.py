@@ -116,11 +116,6 @@ class Taught:
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
 
-    @property
-    def num_rows(self) -> int:
-        """Rows to learn."""
-        return sum(self.files.values())
-
     def describe(self) -> dict[str, Any]:
         """Describe the rows for the manifest of the training."""
         return {"uri": self.uri, "fingerprint": self.fingerprint, "counts": self.counts}

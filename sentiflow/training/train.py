@@ -156,19 +156,10 @@ def run(
         splits=splits,
         refit=repeated,
     )
-    num_rows = taught.num_rows if taught else int(learned.counts.sum())
-    note = repeated.describe(num_rows) if repeated else ""
-    _announce(job, learned, [note, why], num_rows=num_rows, num_workers=num_workers)
-    report, num_workers = _train(
-        config,
-        output,
-        recorder,
-        job,
-        learned,
-        resources,
-        num_rows=num_rows,
-        num_workers=num_workers,
-    )
+    note = repeated.describe(int(learned.counts.sum())) if repeated else ""
+    num_rows = _count_rows(job, learned)
+    _announce(job, learned, [note, why], num_workers=num_workers)
+    report, num_workers = _train(config, output, recorder, job, learned, resources, num_workers)
     more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
     more |= {"refit": repeated.record} if repeated else {}
     more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
@@ -176,19 +167,19 @@ def run(
     return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
 
 
+def _count_rows(job: "TrainJob", learned: classes.LearnedClasses) -> int:
+    """Count the rows of an epoch."""
+    return int(learned.counts.sum()) if job.taught is None else sum(job.taught.values())
+
+
 def _announce(
-    job: "TrainJob",
-    learned: classes.LearnedClasses,
-    notes: Sequence[str],
-    *,
-    num_rows: int,
-    num_workers: int,
+    job: "TrainJob", learned: classes.LearnedClasses, notes: Sequence[str], *, num_workers: int
 ) -> None:
     """Say what is trained: the network, rows, workers, classes; empty notes are left out."""
     say(
         STAGE,
         f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{num_rows:,} tweets, {count_workers(num_workers)}",
+        f"{_count_rows(job, learned):,} tweets, {count_workers(num_workers)}",
     )
     for note in filter(None, notes):
         say(STAGE, note)
@@ -206,11 +197,9 @@ def _train(
     job: "TrainJob",
     learned: classes.LearnedClasses,
     resources: Resources,
-    *,
-    num_rows: int,
     num_workers: int,
 ) -> tuple[TrainReport, int]:
-    """Let workers train on ``num_rows`` rows in each epoch, and show how far they are.
+    """Let workers train, and show how far they are.
 
     Returns:
         The report of the first worker, and the number of workers at the end.
@@ -223,7 +212,10 @@ def _train(
 
     settings = config.train
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(job.prepared)
-    total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
+    total = (
+        _count_rows(job, learned) * job.num_epochs[TRAIN]
+        + num_pretrained * job.num_epochs[PRETRAIN]
+    )
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress,
