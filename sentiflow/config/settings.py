@@ -212,7 +212,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             and RefitSettings(of=absolute_uri(config.train.refit.of, base=base)),
         },
         "score": {
-            "corpus": corpus if corpus == ("prepared",) else each(corpus),
+            "corpus": tuple(uri if uri == "prepared" else at(uri, "") for uri in corpus),
             "prepared_uri": at(config.score.prepared_uri, prepared),
             "model_uri": _resolve_models(config.score.model_uri, base) or join(trained, "model"),
             "output_uri": scored,
