@@ -13,9 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http.client import responses
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 
@@ -32,19 +30,6 @@ _PAUSES = (1, 4, 15)
 """Seconds before each retry. After a try that downloaded something they start over."""
 _RETRIED = (408, 425, 429)
 """Status codes that are retried, in addition to all from 500 on."""
-_NO_ANSWER = {
-    requests.TooManyRedirects: "it redirects too many times",
-    requests.exceptions.ProxyError: "the proxy does not connect to {host} (see HTTPS_PROXY)",
-    requests.exceptions.SSLError: (
-        "the certificate of {host} is not trusted (see REQUESTS_CA_BUNDLE)"
-    ),
-    requests.Timeout: "{host} does not answer",
-    requests.RequestException: (
-        "no connection to {host} (no network, or a proxy to name in HTTPS_PROXY?)"
-    ),
-    OSError: "the certificates that REQUESTS_CA_BUNDLE names are not there",
-}
-"""Kind of error -> why a server has not answered; the first kind that matches counts."""
 
 
 def download(
@@ -247,19 +232,16 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
     """Append to ``part`` until it has ``size`` bytes; retry what may pass.
 
     Raises:
-        UserError: The server does not answer or does not have the archive.
+        UserError: The server cannot be reached or does not have the archive.
         UnavailableError: The download stopped, and may succeed later.
     """
-    best, pauses, has_answered = _size(part), iter(_PAUSES), False
+    best, pauses = _size(part), iter(_PAUSES)
     with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
         while (start := _size(part)) < size:
             try:
                 with _request(session, url, start) as response:
-                    has_answered = True
-                    _append(response, part, start, size, progress)
+                    _append(response, part, size, progress)
             except UnavailableError as error:
-                if not has_answered:
-                    raise UserError(str(error)) from error
                 if _size(part) > best:
                     best, pauses = _size(part), iter(_PAUSES)
                 if (pause := next(pauses, None)) is None:
@@ -269,46 +251,36 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
 
 
 def _request(session: requests.Session, url: str, start: int) -> requests.Response:
-    """Request a file from byte ``start`` on."""
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    """Request a file from byte ``start`` on; the first answer must come at once."""
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
     try:
         response = session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
-    except ValueError as error:  # also an error of requests, as for a wrong port
-        raise UnavailableError("the address, a redirect, or the proxy is wrong") from error
-    except OSError as error:  # the message of the library may hold a proxy's password
-        reason = next(reason for kind, reason in _NO_ANSWER.items() if isinstance(error, kind))
-        raise UnavailableError(reason.format(host=urlsplit(url).hostname)) from error
+    except (OSError, ValueError) as error:  # its message may hold a proxy's password
+        problem = f"no connection ({type(error).__name__}): is there a network, a proxy to name in "
+        problem += "HTTPS_PROXY, a certificate to name in REQUESTS_CA_BUNDLE?"
+        raise (UnavailableError if start else UserError)(problem) from error
     if url.startswith("https:") and not response.url.startswith("https:"):
         raise UserError(f"it redirects to {without_credentials(response.url)}, which is not safe")
     return response
 
 
-def _append(
-    response: requests.Response, part: Path, start: int, size: int, progress: Progress
-) -> None:
+def _append(response: requests.Response, part: Path, size: int, progress: Progress) -> None:
     """Write the content of a response to the end of ``part``, or anew if it is the whole file."""
-    status, headers = response.status_code, response.headers
-    reason = f"the server answers {status} {responses.get(status, '')}".rstrip()
+    status, is_rest = response.status_code, response.status_code == 206
     if status in _RETRIED or status >= 500:
-        raise UnavailableError(reason)
-    rest = f"bytes {start}-{size - 1}/{size}"
-    if status == 416 or (status == 206 and headers.get("Content-Range") != rest):
-        part.unlink(missing_ok=True)
-        raise UnavailableError(f"{reason}, but not what was requested")
+        raise UnavailableError(f"the server answers {status}")
     if status not in (200, 206):
-        raise UserError(reason)
-    length = headers.get("Content-Length", "")
-    if status == 200 and length.isdecimal() and length != str(size):
-        part.unlink(missing_ok=True)
-        raise UserError(f"it has {length:.20} bytes there, not {size}: another file")
-    progress.start_at(start if status == 206 else 0)
-    with part.open("ab" if status == 206 else "wb") as file:
+        raise UserError(f"the server answers {status}")
+    start = _size(part) if is_rest else 0
+    if response.headers.get("Content-Length", str(size - start)) != str(size - start):
+        raise UserError(f"the file there has not {size:,} bytes: it is another one")
+    progress.start_at(start)
+    with part.open("ab" if is_rest else "wb") as file:
         with suppress(requests.RequestException):  # the size tells whether all is there
             for block in response.iter_content(_BLOCK_BYTES):
                 file.write(block)
                 progress.advance(len(block))
                 if file.tell() > size:
-                    part.unlink()
-                    raise UserError(f"it has more than {size} bytes there: another file")
+                    break
         if file.tell() < size:
             raise UnavailableError(f"broken off at {file.tell():,} of {size:,} bytes")

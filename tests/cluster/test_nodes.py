@@ -10,6 +10,8 @@ from sentiflow.storage import globs
 
 pytestmark = pytest.mark.ray
 
+REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: x"
+
 
 def answer_of(work, *arguments, **options):
     (answer,) = nodes.on_each(work, *arguments, **options)
@@ -33,6 +35,7 @@ def test_a_node_answers_with_its_name_and_what_it_has(resources):
         (int, ["x\ny"], "ValueError: invalid literal"),
         (os._exit, [3], "WorkerCrashedError"),
         (os.listdir, ["s3://me:secret@bucket"], "s3://bucket"),
+        (exec, [f"raise OSError({REFUSAL!r})"], "the object store refuses access (ACCESS_DENIED"),
     ],
 )
 def test_what_goes_wrong_on_a_node_is_its_answer_in_one_line(resources, work, arguments, expected):

@@ -17,7 +17,7 @@ from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
 from sentiflow.storage import hashes
 
-SETTINGS = settings(max_examples=120, deadline=None)
+SETTINGS = settings(max_examples=50, deadline=None)
 
 SIZES = st.integers(1, 40)
 """Bytes of a range, or that are read or searched at a time."""

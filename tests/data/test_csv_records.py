@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from sentiflow.data import csv_records
 from sentiflow.data.csv_records import find_records
 
-SETTINGS = settings(max_examples=300, deadline=None)
+SETTINGS = settings(max_examples=100, deadline=None)
 
 CUT_SHORT = 12
 """``MAX_RECORD_BYTES`` where a test wants long records."""
@@ -22,20 +23,17 @@ def text_of(alphabet, max_size=40):
 
 
 BROKEN = text_of([b"a", b",", b'"', b"\n", b"\r\n", b"\r"])
-BROKEN_CRLF = text_of([b"a", b",", b'"', b"\n", b"\r\n"])
-BROKEN_CR = text_of([b"a", b",", b'"', b"\n", b"\r\n", b"\r"])
 
 
 @st.composite
-def rfc_4180(draw, *, in_plain=b'"'):
+def rfc_4180(draw):
     """Write records of plain and quoted fields, blank lines between them, in LF and CRLF.
 
-    A plain field may hold the bytes ``in_plain`` behind its first.
+    A plain field may hold quotes behind its first byte.
     """
     quoted = st.binary(max_size=8).map(lambda value: b'"' + value.replace(b'"', b'""') + b'"')
     in_quotes = text_of([b"a", b",", b'""', b"\n", b"\r"]).map(lambda value: b'"' + value + b'"')
-    unsafe = bytes(set(b',"\r\n') - set(in_plain))
-    plain = st.binary(max_size=5).map(lambda value: value.translate(None, unsafe).lstrip(b'"'))
+    plain = st.binary(max_size=5).map(lambda value: value.translate(None, b",\r\n").lstrip(b'"'))
     record = st.lists(st.one_of(quoted, in_quotes, plain), max_size=4).map(b",".join)
     lines = draw(st.lists(st.tuples(record, st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=8))
     content = b"".join(record + end for record, end in lines)
@@ -54,14 +52,8 @@ def reference(content, max_bytes=csv_records.MAX_RECORD_BYTES):
         stop = _end_of_record(content, start)
         malformed = stop is None or stop - start > max_bytes
         if malformed:
-            stop = next(
-                (
-                    start + m.end()
-                    for m in [__import__("re").search(rb"\r\n|\r|\n", content[start:])]
-                    if m
-                ),
-                len(content),
-            )
+            line_end = re.compile(rb"\r\n|\r|\n|\Z").search(content, start)
+            stop = line_end.end()
         if content[start:stop] not in (b"\n", b"\r\n", b"\r"):
             found.append((start, stop, malformed))
         start = stop
@@ -122,6 +114,7 @@ def short_records(monkeypatch):
 
 
 @SETTINGS
+@example(b'5" tall,"a"\r\n')
 @given(rfc_4180())
 def test_records_of_rfc_4180_are_those_of_python(content):
     records, used = find_records(content)
@@ -132,37 +125,19 @@ def test_records_of_rfc_4180_are_those_of_python(content):
 
 
 @SETTINGS
-@example(b'5" tall,"a"\r\n')
-@given(rfc_4180(in_plain=b'"'))
-def test_a_quote_in_a_plain_field_is_text_as_in_python(content):
-    records, _ = find_records(content)
-    rows = [rows_of(content[start:stop]) for start, stop, _ in triples(records)]
-    assert rows == [[row] for row in rows_of(content)]
-    assert not records.malformed.any()
-
-
-@settings(max_examples=300, deadline=None)
+@example(b'"a"\r\n"b\n')
+@example(b"\r\r\n")
+@example(b'"a"\rb\n')
 @given(BROKEN)
 def test_records_of_any_bytes_follow_the_grammar(content):
     assert triples(find_records(content)[0]) == reference(content)
 
 
 @SETTINGS
-@example(b'"a"\r\n"b\n')
-@given(BROKEN_CRLF)
-def test_records_with_crlf_follow_the_grammar(content):
-    assert triples(find_records(content)[0]) == reference(content)
-
-
-@SETTINGS
+@example(b'"a","b"\r\n"c","d"\r\n')
+@example(b'"a"\r')
 @example(b"\r\r\n")
 @example(b'"a"\rb\n')
-@given(BROKEN_CR)
-def test_records_with_lone_cr_follow_the_grammar(content):
-    assert triples(find_records(content)[0]) == reference(content)
-
-
-@SETTINGS
 @given(BROKEN)
 def test_both_finders_agree_where_the_fast_one_answers(content):
     fast = csv_records._find_regular(content, ",", True)
@@ -180,23 +155,6 @@ def test_of_an_unfinished_piece_the_fast_finder_finds_the_first_records(content)
         assert fast[1] <= used
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(b'"a","b"\r\n"c","d"\r\n', id="quoted field before CRLF"),
-        pytest.param(b'"a"\r', id="quoted field before a CR at the end"),
-        pytest.param(b"\r\r\n", id="nothing but CR in a line"),
-        pytest.param(b'"a"\rb\n', id="CR after a closing quote"),
-    ],
-)
-def test_both_finders_agree_about_cr(content):
-    fast, slow = (
-        find(content, ",", True)
-        for find in (csv_records._find_regular, csv_records._find_one_by_one)
-    )
-    assert fast is None or triples(fast[0]) == triples(slow[0])
-
-
 def test_the_fast_finder_answers_for_regular_csv():
     content = b'"a","b ""c"", d\ne"\r\nf,g\n\n"","h"'
     records, used = csv_records._find_regular(content, ",", True)
@@ -209,19 +167,12 @@ def test_the_fast_finder_answers_for_regular_csv():
 
 
 @SETTINGS
-@given(st.one_of(rfc_4180(), BROKEN), st.integers(0, 60))
-def test_cutting_at_any_byte_changes_no_record(content, place):
-    assert find_in_pieces(content, [place]) == triples(find_records(content)[0])
-
-
-@SETTINGS
-@given(st.one_of(rfc_4180(), BROKEN), st.lists(st.integers(1, 9), max_size=12))
-def test_cutting_often_changes_no_record(content, sizes):
+@given(st.one_of(rfc_4180(), BROKEN), st.lists(st.integers(1, 30), max_size=12))
+def test_cutting_anywhere_changes_no_record(content, sizes):
     assert find_in_pieces(content, sizes) == triples(find_records(content)[0])
 
 
-LONG = text_of([b"\r", b"\r\n", b"a", b"aaaa", b",", b'"', b"\n"]).filter(lambda content: True)
-"""Without records of exactly ``CUT_SHORT`` bytes."""
+LONG = text_of([b"\r", b"\r\n", b"a", b"aaaa", b",", b'"', b"\n"])
 
 
 @SETTINGS

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401, F811 - fixtures of another file
 
+import concurrent.futures
 import functools
 import hashlib
 import io
@@ -267,16 +268,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_of_two_processes_one_downloads_and_the_other_waits(start, server, folder, part):
-    server.answers = [stall(20), serve()]
-    first = start()
-    wait_for(lambda: server.requests)
-    second = start()
-    assert "another process writes" in second.stderr.readline()
-    server.released.set()
-    assert first.wait(20) == second.wait(20) == 0
+def test_of_two_downloads_one_waits_for_the_other(get, server, folder, said):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with downloading.locked(folder, "tweets.zip"):
+            second = pool.submit(get)
+            wait_for(lambda: "another process writes" in said.text)
+            assert not server.requests
+        second.result()
     check_complete(folder)
-    assert server.starts == [0, HALF]
 
 
 def test_a_killed_download_is_resumed_by_the_same_command(start, server, folder, part):

@@ -63,7 +63,6 @@ def test_the_columns_of_odd_files_are_found_and_read(look, file):
         ("semeval_tweets", {"text": 0, "label": 1}),
         ("tweets_unlabelled", {"text": 0}),
         ("sentiment140_a", {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}),
-        ("sentiment140_b", {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}),
     ],
 )
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="the real tweets are not here")
@@ -253,7 +252,7 @@ def test_every_odd_file_has_a_name_of_its_own():
 
 
 @given(st.data())
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=25)
 def test_any_bytes_give_a_config_or_one_line(data):
     content = bytearray(data.draw(st.sampled_from(ODD_FILES)).content[:2000])
     for _ in range(data.draw(st.integers(0, 6))):

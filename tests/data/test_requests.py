@@ -15,7 +15,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.storage import filesystem, globs
 
-NUM_FILES = 40
+NUM_FILES = 16
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
 
 
@@ -60,7 +60,7 @@ def write(bucket, requests, suffix, contents):
     pairs = zip(uris, contents, strict=True)
     requests.delay = 0
     filesystem.map_files(lambda pair: filesystem.write_bytes(*pair), pairs)
-    requests.delay, requests.lines = 0.05, []
+    requests.delay, requests.lines = 0.02, []
     return uris
 
 

@@ -14,9 +14,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from sentiflow.data.sample import BLOCK_ROWS, NOISE_FRACTION, generate
+from sentiflow.data import sample
+from sentiflow.data.sample import NOISE_FRACTION, generate
 
 NUM_ROWS = 20_000
+SMALL = 1000
 
 LINE = re.compile(
     rb'"[04]","\d{10}","[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d PDT 2009",'
@@ -51,6 +53,12 @@ def rows(corpus):
     return rows_of(corpus)
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Let a block have ``SMALL`` rows."""
+    monkeypatch.setattr(sample, "BLOCK_ROWS", SMALL)
+
+
 def test_same_seed_gives_the_same_bytes_in_every_version(corpus):
     expected = "bbf0c6c7c101438be75c0c1a4f21ae461bfe5956b2d704231bc3561912159a7d"
     assert hashlib.sha256(corpus).hexdigest() == expected
@@ -72,25 +80,25 @@ def test_every_line_is_a_record_of_six_quoted_fields(corpus, rows):
     assert len(lines) == len(rows) == NUM_ROWS
 
 
-@pytest.mark.parametrize("num_rows", [0, 1, 2, 3, 999, 2 * BLOCK_ROWS + 3])
-def test_negatives_come_first_and_are_half_of_the_rows(num_rows):
+@pytest.mark.parametrize("num_rows", [0, 1, 2, 3, 999, 2 * SMALL + 3])
+def test_negatives_come_first_and_are_half_of_the_rows(num_rows, small_blocks):
     targets = [line[1:2] for line in corpus_of(num_rows).splitlines()]
     num_negative = num_rows // 2
     assert targets == [b"0"] * num_negative + [b"4"] * (num_rows - num_negative)
 
 
-def test_blocks_are_whole_rows_and_differ():
-    blocks = [block.splitlines(keepends=True) for block in generate(num_rows=200_000, seed=0)]
-    assert [len(block) for block in blocks] == [BLOCK_ROWS] * 4
+def test_blocks_are_whole_rows_and_differ(small_blocks):
+    blocks = [block.splitlines(keepends=True) for block in generate(num_rows=4 * SMALL, seed=0)]
+    assert [len(block) for block in blocks] == [SMALL] * 4
     assert all(LINE.fullmatch(block[-1]) for block in blocks)
     texts = [{line.rsplit(b'","', 1)[1] for line in block[:100]} for block in blocks]
     assert len(set.union(*texts)) > 350
 
 
-def test_ids_ascend_within_a_label_across_blocks():
-    ids = np.array([int(line[5:15]) for line in corpus_of(2 * BLOCK_ROWS + 200).splitlines()])
+def test_ids_ascend_within_a_label_across_blocks(small_blocks):
+    ids = np.array([int(line[5:15]) for line in corpus_of(2 * SMALL + 200).splitlines()])
     steps = np.diff(ids)
-    assert np.flatnonzero(steps <= 0).tolist() == [BLOCK_ROWS + 99]
+    assert np.flatnonzero(steps <= 0).tolist() == [SMALL + 99]
 
 
 def test_dates_are_real_and_never_go_back_within_a_label(rows):

@@ -15,7 +15,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.csv_records import find_records
 
-SETTINGS = settings(max_examples=100, deadline=None)
+SETTINGS = settings(max_examples=40, deadline=None)
 
 GOOD = b'"4","17","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","ann","hello"'
 

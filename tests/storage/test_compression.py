@@ -19,7 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.compression import is_compressed, open_content, read_unpacked, write_unpacked
 
-SETTINGS = settings(max_examples=100, deadline=None)
+SETTINGS = settings(max_examples=40, deadline=None)
 
 ROWS = [b'"%d","row %d"\n' % (4 * (i % 2), i) for i in range(40)]
 CONTENT = b"".join(ROWS)
@@ -144,7 +144,7 @@ def test_a_packed_file_has_the_content_of_the_plain_one(monkeypatch, folder, nam
 
 
 @pytest.mark.parametrize("name", [*PACKED, "plain.csv"])
-@pytest.mark.parametrize("size", [7, 64, len(CONTENT), 1 << 20])
+@pytest.mark.parametrize("size", [7, len(CONTENT)])
 def test_the_blocks_of_a_file_are_its_content(folder, name, size):
     assert read_in_blocks(write(folder, name, PACKED.get(name, CONTENT)), size) == CONTENT
 
@@ -185,7 +185,7 @@ def test_blocks_of_any_size_are_the_bytes_of_the_plain_file(folder, kind, size, 
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_file_cut_off_anywhere_is_refused_by_name(folder, name):
-    for length in range(len(PACKED[name])):
+    for length in {0, 1, *range(2, len(PACKED[name]), 3), len(PACKED[name]) - 1}:
         if length != BETWEEN.get(name):
             assert f"{name} cannot be unpacked: " in refusal(
                 write(folder, name, PACKED[name][:length])
@@ -200,9 +200,9 @@ def test_a_file_cut_off_between_two_members_is_a_whole_file(folder, name):
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_changed_byte_anywhere_loses_nothing(folder, name):
     for place, byte in enumerate(PACKED[name]):
-        for changed in (byte ^ 0x01, byte ^ 0x80, 0 if byte else 0xFF):
-            damaged = PACKED[name][:place] + bytes([changed]) + PACKED[name][place + 1 :]
-            check_nothing_is_lost(folder, name, damaged)
+        changed = (byte ^ 0x01, byte ^ 0x80, 0 if byte else 0xFF)[place % 3]
+        damaged = PACKED[name][:place] + bytes([changed]) + PACKED[name][place + 1 :]
+        check_nothing_is_lost(folder, name, damaged)
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -214,9 +214,9 @@ def test_a_changed_byte_of_the_content_is_noticed(folder, name):
 
 
 @pytest.mark.parametrize("name", PACKED)
-@pytest.mark.parametrize("garbage", [b"x", b"\n", b"\0" * 600, b"\x1f\x8b", b"PK\x05\x06", CONTENT])
-def test_garbage_behind_the_end_adds_and_loses_nothing(folder, name, garbage):
-    check_nothing_is_lost(folder, name, PACKED[name] + garbage)
+def test_garbage_behind_the_end_adds_and_loses_nothing(folder, name):
+    for garbage in (b"x", b"\n", b"\0" * 600, b"\x1f\x8b", b"PK\x05\x06", CONTENT):
+        check_nothing_is_lost(folder, name, PACKED[name] + garbage)
 
 
 @pytest.mark.parametrize("name", PACKED)

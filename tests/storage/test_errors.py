@@ -11,9 +11,6 @@ import pytest
 from conftest import write_config
 
 from sentiflow.cli.exits import reporting
-from sentiflow.cluster import nodes
-from sentiflow.cluster.doctor import local_checks
-from sentiflow.config import settings
 from sentiflow.data import table_files
 from sentiflow.errors import JobError, StorageError
 from sentiflow.storage import compression, errors, filesystem
@@ -69,6 +66,14 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
             JobError,
             "s3://there/run/a b: the object store is unavailable (UNKNOWN, status 503): check "
             "AWS_ENDPOINT_URL; run the same command again later to resume",
+        ),
+        (
+            of_store("NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not ")
+            + "connect to server; Details: Failed to connect to 127.0.0.1 port 9 after 0 ms",
+            JobError,
+            "s3://there/run/a b: the object store is unavailable (NETWORK_CONNECTION: Could not "
+            "connect to server): check AWS_ENDPOINT_URL; run the same command again later to "
+            "resume",
         ),
         (
             of_store("SLOW_DOWN during PutObject operation: Reduce your rate."),
@@ -259,6 +264,7 @@ class TestStore:
                 "): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
             )
 
+    @pytest.mark.soak
     def test_no_server_at_the_endpoint(self, bucket, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         error = errors.explain(error_of(lambda: filesystem.read_bytes(f"{bucket}/file")))
@@ -282,14 +288,6 @@ class TestStore:
                     table_files._open(f"{bucket}/a.parquet")
             finally:
                 self.ask_for_keys("inf")
-
-    def test_a_node_and_the_doctor_say_what_the_store_has_said(self, strict, tmp_path):
-        error = error_of(lambda: filesystem.read_bytes(f"{strict}/file"))
-        said = "the object store refuses access (ACCESS_DENIED)"
-        assert nodes._one_line(error) == said
-        config = write_config(tmp_path, tmp_path / "a.csv", output_uri=f"{strict}/run")
-        found = local_checks.OUTPUT.attempt(settings.load(config)).what
-        assert "the object store refuses access (" in found
 
     def test_a_command_says_so_in_one_line(self, bucket, capsys):
         import typer

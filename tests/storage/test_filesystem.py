@@ -14,29 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, globs, hashes
 from sentiflow.storage.uris import join
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An S3 endpoint on loopback with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        boto3.client("s3").create_bucket(Bucket="storage")
-        yield "s3://storage"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -110,8 +92,9 @@ def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
 
 
 def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
-    monkeypatch.setattr(hashes, "_PIECE_BYTES", 8 << 20)
-    sizes = [0, 1, LEAF, (4 << 20), (8 << 20), (8 << 20) + 1, (17 << 20) + 5]
+    monkeypatch.setattr(hashes, "_READ_BYTES", 2 * LEAF)
+    monkeypatch.setattr(hashes, "_PIECE_BYTES", 4 * LEAF)
+    sizes = [0, 1, LEAF, 2 * LEAF, 4 * LEAF, 4 * LEAF + 1, 9 * LEAF + 5]
     files = {join(root, f"f{size}"): size for size in sizes}
     for uri, size in files.items():
         filesystem.write_bytes(uri, os.urandom(size))
@@ -127,7 +110,7 @@ def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
     assert hashes.tree_sha256(join(root, "file")) == tree_sha256(content)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 4 * LEAF + 9), st.lists(st.integers(0, 5)))
 def test_pieces_hashed_apart_give_the_hash_of_the_whole(size, cuts):
     content = bytes(range(251)) * (size // 251 + 1)
@@ -228,7 +211,7 @@ TREE = [
 SEGMENTS = ["**", "*", "*.csv", "?", "[xy]", "x", ".*", ".git", ".hidden*", "a.csv", "**.csv"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=5))
 def test_a_glob_finds_in_a_store_what_python_finds_here(tree, wanted):
     names = glob.glob("/".join(wanted), root_dir=tree, recursive=True)

@@ -5,6 +5,7 @@ import pytest
 from sentiflow.cluster.doctor.check import Check, CheckResult, has_errors, to_text
 from sentiflow.errors import UserError
 
+REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: "
 GOOD = CheckResult("disk", "ok", "there is enough space")
 BAD = CheckResult("token", "error", "it is open", "others can use it", "chmod 600", ("10.0.0.2",))
 
@@ -56,6 +57,7 @@ def test_passwords_are_not_repeated():
             "no such file: a.csv: check the path",
         ),
         (PermissionError(13, "Permission denied", "/data"), "Permission denied: '/data'"),
+        (OSError(REFUSAL), "s3://b/a: the object store refuses access (ACCESS_DENIED)"),
     ],
 )
 def test_what_a_check_raises_is_its_result(error, what):
