@@ -11,8 +11,7 @@ import pytest
 from conftest import PROJECT
 from nbformat import NotebookNode
 
-NOTEBOOKS = sorted((PROJECT / "examples").glob("*.ipynb"), reverse=True)
-"""The first one runs in each test of all."""
+NOTEBOOKS = sorted((PROJECT / "examples").glob("*.ipynb"))
 
 
 def outputs_of(cell: NotebookNode) -> list[tuple[str, ...]]:
@@ -28,25 +27,47 @@ def text_of(book: NotebookNode) -> str:
     return json.dumps([cell.get("outputs", []) for cell in book.cells])
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "path",
-    [NOTEBOOKS[0], *(pytest.param(path, marks=pytest.mark.soak) for path in NOTEBOOKS[1:])],
-    ids=lambda path: path.stem,
-)
-def test_a_notebook_runs_and_shows_what_it_was_saved_with(path, tmp_path):
-    book = nbformat.read(path, as_version=4)
-    saved = [outputs_of(cell) for cell in book.cells]
-    resources = {"metadata": {"path": str(tmp_path)}}
+def execute(book: NotebookNode, folder) -> list[str]:
+    """Run a notebook; returns the lines that its first call of a job has shown."""
+    resources = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(book, timeout=120, resources=resources).execute()
-    assert [outputs_of(cell) for cell in book.cells] == saved
     assert "stderr" not in text_of(book)
     shown = [output for cell in book.cells for output in cell.get("outputs", ())]
     (first, *_) = [o for o in shown if o.output_type == "display_data"]
-    lines = first["data"]["text/plain"].splitlines()
+    return first["data"]["text/plain"].splitlines()
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_it_was_saved_with(path, tmp_path):
+    book = nbformat.read(path, as_version=4)
+    saved = [outputs_of(cell) for cell in book.cells]
+    lines = execute(book, tmp_path)
+    assert [outputs_of(cell) for cell in book.cells] == saved
     assert lines[0].startswith("prepare")
     assert lines[-1].startswith("evaluate")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_in_a_cell_shows_its_lines_in_one_output_and_then_its_result(finished_run, tmp_path):
+    code = [
+        f"import sentiflow; run = sentiflow.run({str(finished_run / 'config.yaml')!r}); run",
+        "run.report",
+        "run.model.predict(['what a lovely day'])",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
+    lines = execute(book, tmp_path)
+    assert [line.split()[:2] for line in lines] == [
+        [verb, "complete:"] for verb in ("prepare", "train", "score", "evaluate")
+    ]
+    html = ("execute_result", "", "text/html", "text/plain")
+    assert [outputs_of(cell) for cell in book.cells] == [
+        [("display_data", "", "text/plain"), ("execute_result", "", "text/plain")],
+        [html],
+        [html],
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -198,7 +198,7 @@ def test_a_changed_input_is_another_input(copy_of_run, sample_csv):
 
 
 def test_overwrite_replaces_what_differs_and_what_follows(copy_of_run, resources):
-    changes = ("train.seed=5", "train.num_epochs=1")
+    changes = ("train.seed=5", "train.num_epochs=1", "evaluate.behavior=false")
     outcomes = run_here(copy_of_run, "run", *changes, overwrite=True)
     assert [outcome.ran for outcome in outcomes] == [False, True, True, True]
     assert record(copy_of_run, "trained")["settings"]["seed"] == 5
@@ -232,7 +232,7 @@ def test_the_same_command_resumes_a_killed_run(copy_of_run, finished_run, sentif
         os.kill(process.pid, signal.SIGKILL)
     assert (copy_of_run / "run/trained/started.json").exists()
     assert not (copy_of_run / "run/trained/manifest.json").exists()
-    result = sentiflow("run", copy_of_run / "config.yaml")
+    result = sentiflow("run", copy_of_run / "config.yaml", "evaluate.behavior=false")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("complete:") == 1
     assert not (copy_of_run / "run/trained/started.json").exists()

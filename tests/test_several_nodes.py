@@ -17,7 +17,7 @@ from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
-ROWS_PER_FILE = 500
+ROWS_PER_FILE = 750
 PATIENCE = 170
 """Seconds that a command may take."""
 CORES_OF_KILLED = 180
@@ -77,10 +77,16 @@ def config(tmp_path_factory, sample_csv, bucket):
 
 @pytest.fixture(scope="module")
 def undisturbed(started, config, bucket):
-    """Prepare, train on both nodes and score, with nobody killed."""
+    """Prepare, train on both nodes and score, with nobody killed, in one command."""
     started.have(2)
     log = config.parent / "log.txt"
-    command = [sys.executable, "-m", "sentiflow", "run", str(config), "train.num_workers=2"]
+    script = f"""
+from sentiflow.config import settings
+from sentiflow.pipeline import stages
+config = settings.load({str(config)!r}, ["train.num_workers=2"])
+stages.run(config, ["prepare", "train", "score"])
+"""
+    command = [sys.executable, "-c", script]
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
         assert end_of(process, log) == 0, log.read_text()
     assert manifest.read(f"{bucket}/undisturbed/trained")["num_workers"] == 2

@@ -54,7 +54,7 @@ def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_preparing_loads_neither_torch_nor_plots(tmp_path, sample_csv):
     config = write_config(tmp_path, sample_csv)
     script = f"""
