@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sentiflow.config.classes import BINARY, SENTIMENT140
@@ -127,6 +127,17 @@ def find_damaged(record: Manifest, sizes: Mapping[str, int]) -> str:
 def identify_file(item: InputFile) -> str:
     """Identify the content of an input file: its hash, and the member of an archive."""
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
+
+
+def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
+    """List the files of some folders of a finished directory in their order, with their rows."""
+    files = sorted(record["files"], key=lambda item: item["path"])
+    return {
+        join(uri, item["path"]): item["rows"] or 0
+        for folder in folders
+        for item in files
+        if item["path"].startswith(f"{folder}/")
+    }
 
 
 def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:

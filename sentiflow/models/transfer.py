@@ -16,31 +16,23 @@ def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) 
         A line about what does not fit and starts anew, if anything.
 
     Raises:
-        UserError: The model has another network, or is an average of several.
+        UserError: The model differs in more than dropout, trained vectors and n-grams, or is an
+            average of several.
     """
     refuse_average(first, setting="train.init_from")
-    theirs = PackageSettings.model_validate(first["settings"])
-    check_network(first["uri"], theirs.model, settings.model)
-    if theirs.classes != classes:
-        anew = "output layer and n-grams start" if settings.model.ngrams else "output layer starts"
-        named = ", ".join(theirs.classes)
-        return [f"the first model has other classes ({named}): the {anew} anew"]
-    if settings.model.ngrams and not has_same_ngrams(theirs.model, settings.model):
-        return ["the first model has other n-grams: those of this model start anew"]
-    return []
-
-
-def check_network(uri: str, theirs: ModelSettings, ours: ModelSettings) -> None:
-    """Check that two networks have the same layers.
-
-    Raises:
-        UserError: They differ in more than dropout, trained vectors and n-grams.
-    """
-    if theirs.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
+    theirs, ours = PackageSettings.model_validate(first["settings"]), settings.model
+    if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
         raise UserError(
-            f"train.init_from: {uri} is of another network ({theirs.summary})",
+            f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",
             hint=f"train.model is {ours.summary}; only dropout, vectors and n-grams may differ",
         )
+    if theirs.classes != classes:
+        anew = "output layer and n-grams start" if ours.ngrams else "output layer starts"
+        named = ", ".join(theirs.classes)
+        return [f"the first model has other classes ({named}): the {anew} anew"]
+    if ours.ngrams and not has_same_ngrams(theirs.model, ours):
+        return ["the first model has other n-grams: those of this model start anew"]
+    return []
 
 
 def has_same_ngrams(theirs: ModelSettings, ours: ModelSettings) -> bool:

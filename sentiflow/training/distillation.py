@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,8 @@ from sentiflow.training.results import TAUGHT, Taught
 
 STAGE = "teach"
 _OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), WORK)
+_LEARNED = (schema.SPLITS[0], UNLABELLED)
+"""Rows that the network learns; those of the other splits are for the evaluation."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,6 @@ class Part:
     uri: str
     """File of the encoded rows, of the unlabelled ones, or of the tweets of a held-out split."""
     num_rows: int
-    is_learned: bool = True
-    """Whether the network learns the rows; if not, they are for the evaluation."""
 
     @property
     def name(self) -> str:
@@ -76,24 +77,13 @@ class Part:
         return f"split={self.split}/{self.uri.rpartition('/')[2]}"
 
 
-@dataclass(frozen=True)
-class TaughtPart:
+class TaughtPart(TypedDict):
     """A part whose rows the teachers were asked about."""
 
-    rows: int
-    """Rows that were written."""
-    answered: int
-    """Rows that at least one teacher has answered."""
-    left_out: int
-    """Rows without an answer and without a label, which nothing can be learned from."""
+    counts: dict[str, int]
+    """``rows`` that were written; those ``answered`` by a teacher at least; and those ``left_out``,
+    without an answer and without a label, which nothing can be learned from."""
     files: list[FileEntry]
-
-
-def list_files(record: Manifest, uri: str) -> dict[str, int]:
-    """List the files of the rows to learn in their order, with the rows of each."""
-    folders = tuple(f"split={split}/" for split in (*record["settings"]["splits"], UNLABELLED))
-    files = [item for item in record["files"] if item["path"].startswith(folders)]
-    return {join(uri, item["path"]): item["rows"] or 0 for item in files}
 
 
 def teach(
@@ -116,100 +106,80 @@ def teach(
         config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
     )
     uri, learned = join(output.uri, TAUGHT), choose(prepared, config.train)
+    own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
+    settings = {"classes": list(learned.names), "splits": [*schema.SPLITS[:1]]}
+    spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
+    taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
+    record = taught.status.record if taught.is_complete else None
     try:
-        record = _ask(
-            config, prepared, learned, inputs, uri=uri, claim=output.claim, resources=resources
-        )
+        record = record or _ask(config, taught, prepared, learned, resources)
     except StorageError:
         raise
     except UserError:
         if not output.resumes:
             output.roll_back()
         raise
-    files = list_files(record, uri)
+    files = manifest.list_tables(record, uri, [f"split={split}" for split in _LEARNED])
     return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
 
 
 def _ask(
     config: Config,
+    output: Output,
     prepared: Manifest,
     learned: LearnedClasses,
-    inputs: Mapping[str, Any],
-    *,
-    uri: str,
-    claim: str,
     resources: Resources,
-    splits: Sequence[str] = schema.SPLITS[:1],
 ) -> Manifest:
     """Ask the teachers about all rows, or those that an earlier run has not asked them about.
 
-    Args:
-        config: The experiment.
-        prepared: Manifest of the prepared data.
-        learned: The classes to learn.
-        inputs: Those of the training, with the prepared data and the teachers.
-        uri: The directory to write.
-        claim: The claim of this job to it.
-        resources: The cluster.
-        splits: The splits that the network learns, beside the unlabelled rows.
-
     Returns:
-        The manifest of ``uri``.
+        The manifest of the answers.
 
     Raises:
         UserError: A teacher's answers cannot be used, or no row is answered.
         JobError: A task failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    settings = {"classes": list(learned.names), "splits": list(splits)}
-    own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
-    spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
-    output = Output(spec, find_status(spec), overwrite=True, claim=claim)
-    if output.is_complete and output.status.record:
-        return output.status.record
     output.begin()
     num_gpus = resources.gpus_per_score_task(0 if config.train.gpus_per_worker == 0 else "auto")
-    parts = _list_parts(config.train.prepared_uri, prepared, splits)
+    parts = _list_parts(config.train.prepared_uri, prepared)
     job = _make_job(config, output, learned, parts, on_gpu=num_gpus > 0)
     maps = MapStages(
         output,
         num_workers=config.score.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    results = maps.run(
+    taught: list[TaughtPart] = maps.run(
         STAGE,
         parts,
         functools.partial(read_rows, positions=job.positions),
         functools.partial(ask_teachers, job=job),
         write=functools.partial(write_rows, parts=parts, job=job),
         sizes=[(part.num_rows, 0) for part in parts],
-        keys=[manifest.fingerprint([spec.fingerprint, part.name]) for part in parts],
+        keys=[manifest.fingerprint([output.spec.fingerprint, part.name]) for part in parts],
         num_gpus=num_gpus,
     )
-    taught = [TaughtPart(**result) for result in results]
     counts = _count(parts, taught)
-    if not any(counts[split]["answered"] for split in (*splits, UNLABELLED)):
+    if not any(counts[split]["answered"] for split in _LEARNED):
         raise UserError(
             f"{SETTING}: no teacher has answered a row to learn",
             hint="their texts, or numbers of rows, are not those of the prepared data",
         )
     seconds = time.monotonic() - began
-    _report(counts, splits, len(config.train.distill.teachers), seconds)
-    files = [item for part in taught for item in part.files]
+    _report(counts, len(config.train.distill.teachers), seconds)
+    files = [item for part in taught for item in part["files"]]
     return output.publish(counts=counts, files=files, seconds=seconds)
 
 
-def _list_parts(uri: str, prepared: Manifest, splits: Sequence[str]) -> list[Part]:
+def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
     """List the files of the prepared data: first those to learn, in the order of their rows."""
-    held_out = [split for split in schema.SPLITS if split not in splits]
-    folders = {split: f"encoded/split={split}/" for split in splits}
-    folders |= {UNLABELLED: f"{UNLABELLED}/"}
-    folders |= {split: f"tweets/split={split}/" for split in held_out}
+    train, *held_out = schema.SPLITS
+    folders = {train: f"encoded/split={train}", UNLABELLED: UNLABELLED}
+    folders |= {split: f"tweets/split={split}" for split in held_out}
     return [
-        Part(split, join(uri, item["path"]), item["rows"] or 0, split not in held_out)
+        Part(split, path, num_rows)
         for split, folder in folders.items()
-        for item in sorted(prepared["files"], key=lambda item: item["path"])
-        if item["path"].startswith(folder)
+        for path, num_rows in manifest.list_tables(prepared, uri, [folder]).items()
     ]
 
 
@@ -253,7 +223,7 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
         rows = _replace(rows, "row_id", pa.array(-1 - rows["row_id"].to_numpy()))
         return rows.append_column("label", pa.array(np.full(len(rows), -1, np.int8)))
-    if part.is_learned:
+    if part.split in _LEARNED:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
         tweets = filesystem.read_parquet(
             part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
@@ -335,14 +305,10 @@ def _to_lists(values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float32()))
 
 
-def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job) -> dict[str, Any]:
-    """Write the rows of a part: those to learn, or the answers to held-out rows.
-
-    Returns:
-        A :class:`TaughtPart` as JSON.
-    """
+def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job) -> TaughtPart:
+    """Write the rows of a part: those to learn, or the answers to held-out rows."""
     part, is_answered = parts[number], table["answered"].to_numpy()
-    if not part.is_learned:
+    if part.split not in _LEARNED:
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
         label = table["label"].to_numpy()
@@ -353,37 +319,29 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
         rows = rows.filter(pa.array(is_answered | (label >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
     files = filesystem.write_part(job.root, part.name, rows)
-    num_answered = int(is_answered.sum())
-    return asdict(TaughtPart(len(rows), num_answered, len(table) - len(rows), files))
+    answered, left_out = int(is_answered.sum()), len(table) - len(rows)
+    counts = {"rows": len(rows), "answered": answered, "left_out": left_out}
+    return {"counts": counts, "files": files}
 
 
-def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, dict[str, int]]:
+def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, Counter[str]]:
     """Add up the rows of each split."""
-    zero = {"rows": 0, "answered": 0, "left_out": 0}
-    counts = {split: dict(zero) for split in (*schema.SPLITS, UNLABELLED)}
+    splits = (*schema.SPLITS, UNLABELLED)
+    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in splits}
     for part, result in zip(parts, taught, strict=True):
-        for name in zero:
-            counts[part.split][name] += getattr(result, name)
+        counts[part.split].update(result["counts"])
     return counts
 
 
-def _report(
-    counts: Mapping[str, Mapping[str, int]],
-    splits: Sequence[str],
-    num_teachers: int,
-    seconds: float,
-) -> None:
+def _report(counts: Mapping[str, Mapping[str, int]], num_teachers: int, seconds: float) -> None:
     teachers = "the teacher has" if num_teachers == 1 else f"{num_teachers} teachers have"
-    answered, rows = (sum(counts[s][name] for s in splits) for name in ("answered", "rows"))
-    unlabelled, left_out = counts[UNLABELLED], counts[UNLABELLED]["left_out"]
+    train, unlabelled = (counts[split] for split in _LEARNED)
     further = ""
-    if num_texts := unlabelled["answered"] + left_out:
+    if num_texts := unlabelled["answered"] + unlabelled["left_out"]:
         further = f" and {unlabelled['answered']:,} of {num_texts:,} unlabelled texts"
-    say(
-        STAGE,
-        f"{teachers} answered {answered:,} of {rows:,} train rows{further} ({seconds:.1f} s)",
-    )
-    if answered < rows:
-        say(STAGE, f"{rows - answered:,} train rows have no answer: they learn their label")
-    if left_out:
-        say(STAGE, f"{left_out:,} unlabelled texts have no answer: they are left out")
+    named = f"{train['answered']:,} of {train['rows']:,} train rows{further}"
+    say(STAGE, f"{teachers} answered {named} ({seconds:.1f} s)")
+    if num_rows := train["rows"] - train["answered"]:
+        say(STAGE, f"{num_rows:,} train rows have no answer: they learn their label")
+    if unlabelled["left_out"]:
+        say(STAGE, f"{unlabelled['left_out']:,} unlabelled texts have no answer: they are left out")

@@ -15,17 +15,6 @@ from sentiflow.models.package import ModelPackage
 _OUTPUT = ("output.weight", "output.bias")
 
 
-def load_first(settings: TrainSettings) -> ModelPackage | None:
-    """Load the model that ``init_from`` names, if it names one.
-
-    Raises:
-        UserError: It is damaged.
-    """
-    if settings.init_from is None:
-        return None
-    return ModelPackage.load(settings.init_from, setting="train.init_from")
-
-
 def join_words(words: vocabulary.Vocabulary, first: ModelPackage) -> vocabulary.Vocabulary:
     """Append the further words of the first model; the prepared words keep their ids."""
     assert words.vectors is not None, "prepared words have vectors, which may be NaN"
@@ -55,7 +44,7 @@ def build(
         first: The model whose weights the network starts from.
 
     Raises:
-        UserError: ``first`` has another network.
+        UserError: ``first`` has word vectors of another size.
     """
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
@@ -95,7 +84,6 @@ def _load_weights(
             f"train.init_from: {settings.init_from} has word vectors of {dims[0]} numbers",
             hint=f"those of the prepared data have {dims[1]}",
         )
-    transfer.check_network(settings.init_from, first.settings.model, settings.model)
     has_same_classes = first.settings.classes == classes
     weights = {
         name: tensor

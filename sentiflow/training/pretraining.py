@@ -1,15 +1,11 @@
-"""Training settings + prepared data -> the settings, rows and objective of pretraining."""
+"""Training settings + vocabulary -> the settings and the objective of pretraining."""
 
 import numpy as np
 
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.models.networks import TweetRNN
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.storage.uris import join
 from sentiflow.training.objectives import LanguageModeling
-
-_UNLABELLED = "unlabelled/"
 
 
 def derive_settings(settings: TrainSettings) -> TrainSettings:
@@ -45,10 +41,3 @@ def _count_words(words: Vocabulary) -> np.ndarray:
     counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
     by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
     return np.where(np.isnan(counts), by_rank, counts)
-
-
-def list_unlabelled(prepared: Manifest, uri: str) -> dict[str, int]:
-    """List the files of unlabelled texts in prepared data, with the rows of each."""
-    files = [item for item in prepared["files"] if item["path"].startswith(_UNLABELLED)]
-    files.sort(key=lambda item: item["path"])
-    return {join(uri, item["path"]): item["rows"] or 0 for item in files}

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
 from sentiflow.training import classes, search_space
 
 SEED = "train.seed"
@@ -77,12 +76,11 @@ def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | No
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     package, learned = ModelPackage.load(model_uri), classes.choose(prepared, settings)
     num_correct = num_rows = 0
-    for item in prepared["files"]:
-        if item["path"].startswith("tweets/split=test/"):
-            table = filesystem.read_parquet(join(uri, item["path"]), columns=["text", "label"])
-            code = pc.fill_null(table["label"], -1).to_numpy()
-            label = np.where(code >= 0, learned.positions[code], -1)
-            prediction = package.score(table["text"].combine_chunks()).prediction
-            num_correct += int((prediction == label).sum())
-            num_rows += int((label >= 0).sum())
+    for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
+        table = filesystem.read_parquet(path, columns=["text", "label"])
+        code = pc.fill_null(table["label"], -1).to_numpy()
+        label = np.where(code >= 0, learned.positions[code], -1)
+        prediction = package.score(table["text"].combine_chunks()).prediction
+        num_correct += int((prediction == label).sum())
+        num_rows += int((label >= 0).sum())
     return num_correct / num_rows if num_rows else None

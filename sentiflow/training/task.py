@@ -11,12 +11,13 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
-from sentiflow.data import input_files
+from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import guard
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
+from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
@@ -28,7 +29,7 @@ from sentiflow.training import (
     pretraining,
     trained_package,
 )
-from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
+from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     CHECKPOINTS,
     MODEL,
@@ -45,8 +46,6 @@ from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 _REPORT_EVERY_SECONDS = 1.0
-_VECTORS = f"weights/{VECTORS}"
-"""Name of the word vectors in a checkpoint. With all words of GloVe they are 80 MB."""
 
 Report = Callable[[Event], None]
 """Takes what a training reports while it runs."""
@@ -90,13 +89,8 @@ class TrainJob:
 
     def list_files(self, table: str, splits: Sequence[str]) -> dict[str, int]:
         """List the files of a table in their order, with the rows of each."""
-        found = {}
-        for split in splits:
-            prefix = f"{table}/split={split}/"
-            files = [item for item in self.prepared["files"] if item["path"].startswith(prefix)]
-            for item in sorted(files, key=lambda item: item["path"]):
-                found[join(self.settings.prepared_uri, item["path"])] = item["rows"] or 0
-        return found
+        folders = [f"{table}/split={split}" for split in splits]
+        return manifest.list_tables(self.prepared, self.settings.prepared_uri, folders)
 
 
 def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | None:
@@ -158,8 +152,9 @@ class _Worker:
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = join(job.root, CHECKPOINTS)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
-        first = initial_network.load_first(self.settings)
-        if first is not None:
+        first = None
+        if self.settings.init_from is not None:
+            first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
             self.words = initial_network.join_words(self.words, first)
         self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
         self.classes = classes.choose(job.prepared, self.settings, job.splits)
@@ -167,7 +162,6 @@ class _Worker:
         self.network = initial_network.build(
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
-        self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         files = job.taught if job.taught is not None else job.list_files("encoded", job.splits)
         self.train_input = self._make_input(files)
         if not self.train_input.counts[:, :, 1:].any():
@@ -206,7 +200,8 @@ class _Worker:
 
     def _make_pretrain_input(self) -> TrainInput:
         """Describe the batches of pretraining: of the train split and the unlabelled texts."""
-        further = pretraining.list_unlabelled(self.job.prepared, self.settings.prepared_uri)
+        uri = self.settings.prepared_uri
+        further = manifest.list_tables(self.job.prepared, uri, ["unlabelled"])
         if not further:
             return self.train_input
         return self._make_input(self.job.list_files("encoded", self.job.splits) | further)
@@ -261,7 +256,7 @@ class _Worker:
         """Load the network's weights from the checkpoint of an epoch of either phase."""
         found = checkpoints.load(self.root, epoch.step)
         weights = checkpoints.find_below(found.tensors, "weights/network.")
-        self.network.load_state_dict(weights, strict=False)  # vectors may be omitted
+        self.network.load_state_dict(weights)
 
     def train(self) -> None:
         """Train the remaining epochs of both phases.
@@ -307,8 +302,6 @@ class _Worker:
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
-        if self.omits_vectors:
-            del tensors[_VECTORS]
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
         best = self.history.best or self.pretraining.best
         checkpoints.keep(
@@ -374,13 +367,3 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
     return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
-
-
-def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:
-    """Whether checkpoints can omit the word vectors, because the prepared data hold them.
-
-    That is so if training does not change them, and every word has one: a word without gets a
-    random vector, which differs between machines.
-    """
-    assert words.vectors is not None, "prepared words have vectors, which may be NaN"
-    return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()

@@ -218,8 +218,7 @@ class Trainer:
         self, tensors: dict[str, torch.Tensor], position: checkpoints.TrainerPosition
     ) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
-        weights = checkpoints.find_below(tensors, "weights/")
-        self.objective.load_state_dict(weights, strict=False)  # frozen vectors may be omitted
+        self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
             state = checkpoints.find_below(tensors, f"optimizer/{name}/")
             if state:

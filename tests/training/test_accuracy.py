@@ -28,11 +28,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     path = tmp_path_factory.mktemp("accuracy") / "tweets.csv"
-    path.write_bytes(b"".join(sample.generate(num_rows=16_000, seed=2)))
+    path.write_bytes(b"".join(sample.generate(num_rows=8_000, seed=2)))
     form = FormatSettings()
     source = open_csv([str(path)], settings=form, rows_per_part=100_000, unpack_to=str(path.parent))
     table = read(source.parts[0])
-    assert len(table) == 16_000
+    assert len(table) == 8_000
     is_test = np.random.default_rng(0).random(len(table)) < 0.2
     return table["text"].combine_chunks(), table["label"].to_numpy(), is_test
 

@@ -1,9 +1,7 @@
 """A distilled network learns the answers of its teachers, and nothing of held-out rows."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from test_train import configure, start, wait_for_step
+from stages import mark_unfinished
+from test_train import configure
 
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
@@ -20,6 +19,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.training import distillation, task
+from sentiflow.training import train as training
 
 CLASSES = ("negative", "positive")
 TEXTS = ["good day", "bad morning", "zzz", "morning"]
@@ -55,7 +55,7 @@ class TestSteps:
             pq.write_table(table, tmp_path / folder / "part-00000.parquet")
         files = [f"{folder}/part-00000.parquet" for folder in tables]
         return distillation._list_parts(
-            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}, ["train"]
+            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}
         )
 
     @pytest.fixture
@@ -75,8 +75,8 @@ class TestSteps:
         for number, part in enumerate(parts):
             table = distillation.read_rows(part, positions=job.positions)
             table = distillation.ask_teachers(table, job=job)
-            counts[part.split] = distillation.write_rows(table, number, parts=parts, job=job)
-            files = counts[part.split]["files"]
+            result = distillation.write_rows(table, number, parts=parts, job=job)
+            counts[part.split], files = result["counts"], result["files"]
             assert [item["path"] for item in files] == [part.name][: len(files)]
             if files:
                 found[part.split] = pd.read_parquet(f"{job.root}/{part.name}").set_index("row_id")
@@ -106,10 +106,6 @@ class TestSteps:
         found, _ = self.write(parts, make_job(make_package()))
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
-        record = {"files": [{"path": part.name, "rows": 4} for part in parts]}
-        record |= {"settings": {"splits": ["train"]}}
-        listed = distillation.list_files(record, "root")
-        assert [uri.split("/")[1] for uri in listed] == ["split=train", "split=unlabelled"]
 
     def test_classes_are_matched_by_name(self, parts, make_job, make_package):
         teacher = make_package(classes=("neutral", "positive", "negative"))
@@ -199,7 +195,7 @@ class TestStudent:
     ):
         folder, config, _ = student
         taught = f"{folder}/run/trained/taught"
-        files = distillation.list_files(manifest.read(taught), taught)
+        files = manifest.list_tables(manifest.read(taught), taught, ["split=train"])
         train = config.train.model_copy(update={"num_epochs": 6})
         for name, rows in (("soft", files), ("hard", None)):
             task.run(
@@ -252,25 +248,21 @@ class TestStudent:
         (outcome,) = stages.run(config, ["train"])
         assert not outcome.ran
 
-    def test_a_killed_training_does_not_ask_its_teachers_again(
-        self,
-        tmp_path,
-        student,
-        data,
-        teacher,
-        said,
+    def test_a_resumed_training_does_not_ask_its_teachers_again(
+        self, tmp_path, student, data, teacher, said
     ):
-        config = write_student(tmp_path, data, teacher, checkpoints={"every_steps": 5})
-        with start(config) as process:
-            wait_for_step(tmp_path, 5, lambda: process.poll() is not None)
-            os.kill(process.pid, signal.SIGKILL)
+        folder, _, record = student
+        config = settings.load(write_student(tmp_path, data, teacher))
+        shutil.copytree(folder / "run/trained", tmp_path / "run/trained")
+        mark_unfinished(training.describe_output(config))
+        *_, last = sorted((tmp_path / "run/trained/checkpoints").iterdir())
+        shutil.rmtree(last)
         times = list_times(tmp_path)
-        (outcome,) = stages.run(settings.load(config), ["train"])
+        (outcome,) = stages.run(config, ["train"])
         assert "the teacher has answered" not in said.text
         assert "resuming at step" in said.text
         assert list_times(tmp_path) == times
-        expected = student[2]["history"]
-        for epoch, wanted in zip(outcome.record["history"], expected, strict=True):
+        for epoch, wanted in zip(outcome.record["history"], record["history"], strict=True):
             assert epoch["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-6)
 
     def test_a_part_is_asked_once_if_another_has_failed(
