@@ -31,9 +31,9 @@ hypothesis.settings.load_profile("patient")
 
 LONGEST = [
     "test_several_nodes.py", "test_pages.py", "test_score.py", "test_pipeline.py",
-    "test_submit.py", "test_train.py", "test_sweep.py", "test_outage_of_jobs.py", "test_startup.py",
+    "test_submit.py", "test_train.py", "test_sweep.py", "test_startup.py",
     "test_prepare.py", "test_evaluate.py", "test_cluster_checks.py", "test_dataset.py",
-    "test_registry.py", "test_mlflow_serving.py", "test_many_classes.py", "test_notebooks.py",
+    "test_registry.py", "test_many_classes.py", "test_notebooks.py",
     "test_calls.py", "test_scored_averages.py",
 ]  # fmt: skip
 """The files that take longest, longest first."""

@@ -10,12 +10,14 @@ import sys
 import textwrap
 import threading
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import PROJECT, make_store
 from mlflow import MlflowClient
+from other_process import calling
 from rich.console import Console
 
 import sentiflow
@@ -23,6 +25,7 @@ from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.pipeline import calls
+from sentiflow.tracking import recording
 
 BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
 
@@ -189,21 +192,21 @@ def program(text: str, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def wait_in_a_run(pipe: Connection, uri: str) -> None:
+    """Wait in a call that has opened a run."""
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with calls.reporting(), store.run("train", group="0123abcd", tags={}):
+        pipe.send("ready")
+        pipe.recv()
+
+
 def test_sigterm_ends_the_mlflow_run_and_then_the_process(tmp_path):
     uri = make_store(tmp_path)
-    script = f"""
-        import time
-        from sentiflow.pipeline import calls
-        from sentiflow.tracking import recording
-        store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with calls.reporting(), store.run("train", group="0123abcd", tags={{}}):
-            print("ready", flush=True)
-            time.sleep(60)
-    """
-    with program(script) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == -signal.SIGTERM
+    with calling(wait_in_a_run, uri) as (process, pipe):
+        assert pipe.recv() == "ready"
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(30)
+        assert process.exitcode == -signal.SIGTERM
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("laws").experiment_id])
     assert run.info.status == "KILLED"

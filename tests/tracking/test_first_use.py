@@ -2,44 +2,31 @@
 
 import contextlib
 import fcntl
+import os
+import resource
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import IO
 
 import pytest
+from conftest import make_store
+from other_process import calling
 
 from sentiflow.errors import UnavailableError
 from sentiflow.tracking import mlflow_store, recording
 
-OPEN = """
-    import resource, sys
-    from sentiflow.errors import UnavailableError
-    from sentiflow.tracking import recording
-    print("ready", flush=True)
-    input()
-    if len(sys.argv) > 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+
+def open_store(pipe: Connection, path: Path, max_bytes: int = resource.RLIM_INFINITY) -> None:
+    """Open a store in another process, whose files can have so many bytes; tell why it fails."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
     try:
-        recording.open_store("sqlite:///" + sys.argv[1], experiment="laws", required=True)
+        recording.open_store(f"sqlite:///{path}", experiment="laws", required=True)
     except UnavailableError as error:
-        sys.exit(str(error))
-"""
-
-
-def begin(*arguments: str) -> subprocess.Popen[str]:
-    """Begin to open a store in another process."""
-    command = [sys.executable, "-c", textwrap.dedent(OPEN), *arguments]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert process.stdout.readline() == "ready\n"
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return process
+        pipe.send(str(error))
 
 
 def count_bytes(folder) -> int:
@@ -69,22 +56,18 @@ def check_usable(path) -> None:
         pytest.param(signal.SIGINT, 450_000, marks=pytest.mark.soak),
     ],
 )
-def test_a_store_survives_the_end_of_the_process_that_makes_it(tmp_path, number, num_bytes):
+def test_a_store_survives_the_end_of_the_process_that_makes_it_and_a_full_disk(
+    tmp_path, number, num_bytes
+):
     path = tmp_path / "mlflow.db"
-    with begin(str(path)) as process:
+    with calling(open_store, path) as (process, _):
         while count_bytes(tmp_path) < num_bytes:
-            assert process.poll() is None, process.stderr.read()
+            assert process.is_alive()
             time.sleep(0.001)
-        process.send_signal(number)
-    check_usable(path)
-
-
-@pytest.mark.slow
-def test_a_store_survives_a_full_disk(tmp_path):
-    path = tmp_path / "mlflow.db"
-    process = begin(str(path), "300000")
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 1
+        os.kill(process.pid, number)
+        process.join()
+    with calling(open_store, path, 300_000) as (_, pipe):
+        said = pipe.recv()
     assert said.startswith(f"cannot reach the MLflow store sqlite:///{path}: "), said
     assert len(said.splitlines()) == 1
     check_usable(path)
@@ -98,8 +81,10 @@ def lock(tmp_path) -> Iterator[IO[str]]:
         yield file
 
 
-def test_a_wait_for_a_lock_is_said(tmp_path, lock, caplog):
-    threading.Timer(3, lock.close).start()
+def test_a_wait_for_a_lock_is_said(tmp_path, lock, caplog, monkeypatch):
+    make_store(tmp_path)
+    monkeypatch.setattr(mlflow_store, "_AT_ONCE_SECONDS", 0.1)
+    threading.Timer(0.5, lock.close).start()
     check_usable(tmp_path / "mlflow.db")
     assert caplog.messages == [f"waiting for another process, which holds {lock.name}"]
 

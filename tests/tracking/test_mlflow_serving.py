@@ -2,10 +2,15 @@
 
 # ruff: noqa: F401, F811 - fixtures of another file
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
+import threading
+import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator
@@ -14,10 +19,16 @@ from pathlib import Path
 import mlflow
 import pyarrow as pa
 import pytest
-from test_registry import BIN, TEXTS, laws, register, server, serving, sqlite, uri
+import uvicorn
+from mlflow.pyfunc import scoring_server
+from test_registry import laws, register, sqlite
+from test_servers import wait_for_port
 
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import registry
+
+BIN = Path(sys.executable).parent
+TEXTS = ["good morning", "bad", "unheard of", ""]
 
 
 def expected(package: str) -> list[dict[str, object]]:
@@ -46,13 +57,26 @@ def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: s
 
 
 @pytest.mark.soak
-def test_mlflow_models_predict_answers_as_the_package_does(server, make_package, tmp_path):
-    package = make_package()
-    register(package, server, name="predict")
+def test_mlflow_models_predict_answers_as_the_package_does(laws, tmp_path):
     answers = predict_by_mlflow(
-        BIN, "models:/predict@candidate", tmp_path, MLFLOW_TRACKING_URI=server
+        BIN, "models:/laws@candidate", tmp_path, MLFLOW_TRACKING_URI=laws.uri
     )
-    assert answers == {"predictions": expected(package)}
+    assert answers == {"predictions": expected(laws.package)}
+
+
+@contextlib.contextmanager
+def answering(model: str) -> Iterator[str]:
+    """Let the web application of ``mlflow models serve`` answer in a thread of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = scoring_server.init(mlflow.pyfunc.load_model(model))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def ask(address: str, body: object) -> object:
@@ -62,24 +86,37 @@ def ask(address: str, body: object) -> object:
         return json.load(response)
 
 
-@pytest.mark.slow
-def test_mlflow_models_serve_answers_as_the_package_does(sqlite, make_package):
-    package = make_package()
-    register(package, sqlite, name="serve")
-    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local"]
-    command += ["-m", "models:/serve@candidate"]
-    with serving(*command, health="ping", MLFLOW_TRACKING_URI=sqlite) as address:
-        assert ask(address, {"inputs": TEXTS}) == {"predictions": expected(package)}
+def test_what_mlflow_serves_answers_as_the_package_does(laws):
+    with answering(laws.resolve().source) as address:
+        assert ask(address, {"inputs": TEXTS}) == {"predictions": expected(laws.package)}
         assert ask(address, {"inputs": []}) == {"predictions": []}
         with pytest.raises(urllib.error.HTTPError, match="400") as error:
             ask(address, {"inputs": [3]})
         assert "Expected type str, but got int" in json.load(error.value)["message"]
 
 
+@pytest.mark.soak
+def test_mlflow_models_serve_answers_as_the_package_does(laws):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "-m", "models:/laws@candidate"]
+    paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_TRACKING_URI": laws.uri}
+    with subprocess.Popen(command, env=os.environ | paths) as process:
+        try:
+            wait_for_port(process, port)
+            assert ask(f"http://127.0.0.1:{port}", {"inputs": TEXTS}) == {
+                "predictions": expected(laws.package)
+            }
+        finally:
+            process.terminate()
+
+
 @pytest.fixture
 def fresh_bin(laws, tmp_path) -> Iterator[Path]:
     """Make an environment of nothing but what the model requires."""
-    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
+    root = Path(laws.resolve().source)
     venv.create(tmp_path / "fresh", with_pip=True)
     command = [tmp_path / "fresh/bin/pip", "install", "--quiet", "--no-compile"]
     subprocess.run([*command, "-r", root / "requirements.txt"], check=True)
@@ -88,14 +125,12 @@ def fresh_bin(laws, tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.soak
-def test_an_environment_of_the_models_own_requirements_is_enough(
-    laws, fresh_bin, make_package, tmp_path
-):
-    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
+def test_an_environment_of_the_models_own_requirements_is_enough(laws, fresh_bin, tmp_path):
+    root = Path(laws.resolve().source)
     listed = subprocess.run([fresh_bin / "pip", "list"], check=True, capture_output=True, text=True)
     assert not {"sentiflow", "ray"} & {line.split()[0] for line in listed.stdout.splitlines()}
     answers = predict_by_mlflow(fresh_bin, str(root), tmp_path)
-    assert answers == {"predictions": expected(make_package())}
+    assert answers == {"predictions": expected(laws.package)}
     script = (
         f"from mlflow import pyfunc; pyfunc.load_model({str(root)!r}).predict(['good']); "
         "import sentiflow.models.package as p; print(p.__file__)"

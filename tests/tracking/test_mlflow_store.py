@@ -1,55 +1,52 @@
 """Several jobs on one SQLite file; addresses with passwords."""
 
+import contextlib
 import errno
+import io
+import logging
 import os
-import subprocess
-import sys
-import textwrap
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowException
+from other_process import calling
 
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import mlflow_store, recording
 
-NUM_JOBS, NUM_STEPS = 3, 50
+NUM_JOBS, NUM_STEPS = 3, 20
+
+
+def record(pipe: Connection, uri: str, folder: Path) -> None:
+    """Record a run in another process; tell what it logs."""
+    os.environ["TMPDIR"] = str(folder)  # MLflow's own lock is there
+    heard = io.StringIO()
+    logging.basicConfig(stream=heard, format="%(message)s", force=True)
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags={}, name=folder.name) as recorder:
+        recorder.log_inputs({"prepared": {"uri": "/p", "fingerprint": "c5"}}, stage="train")
+        for step in range(NUM_STEPS):
+            recorder.log_metrics({"loss": step, "accuracy": step}, step=step)
+        recorder.log_settings({"seed": 1})
+        recorder.log_files({"a.txt": b"a"})
+    pipe.send(heard.getvalue())
 
 
 @pytest.mark.slow
 def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path):
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    script = f"""
-        import os, sys
-        os.environ["TMPDIR"] = sys.argv[1]  # MLflow's own lock is there
-        from sentiflow.tracking import recording
-        print("ready", flush=True)
-        input()
-        store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with store.run("train", group=sys.argv[1][-8:], tags={{}}) as recorder:
-            recorder.log_inputs({{"prepared": {{"uri": "/p", "fingerprint": "c5"}}}}, stage="train")
-            for step in range({NUM_STEPS}):
-                recorder.log_metrics({{"loss": step, "accuracy": step}}, step=step)
-            recorder.log_settings({{"seed": 1}})
-            recorder.log_files({{"a.txt": b"a"}})
-    """
-    jobs = []
-    for number in range(NUM_JOBS):
-        folder = tmp_path / f"job-{number}"
-        folder.mkdir()
-        command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        jobs.append(subprocess.Popen(command, text=True, **pipes))
-    for job in jobs:
-        assert job.stdout.readline() == "ready\n"
-    for job in jobs:
-        job.stdin.write("\n")
-        job.stdin.flush()
-    for job in jobs:
-        _, said = job.communicate(timeout=120)
-        assert job.returncode == 0, said
-        assert all(line.startswith("waiting for another process") for line in said.splitlines())
+    with contextlib.ExitStack() as stack:
+        jobs = []
+        for number in range(NUM_JOBS):
+            folder = tmp_path / f"job-{number}"
+            folder.mkdir()
+            jobs.append(stack.enter_context(calling(record, uri, folder)))
+        for _, pipe in jobs:
+            said = pipe.recv().splitlines()
+            assert all(line.startswith("waiting for another process") for line in said), said
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
     found = client.search_runs([experiment.experiment_id])

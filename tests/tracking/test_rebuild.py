@@ -1,16 +1,16 @@
 """Runs in MLflow are rebuilt from the manifests of a run's output, and from nothing else."""
 
 import contextlib
+import os
 import signal
-import subprocess
-import sys
-import textwrap
 import types
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from conftest import make_store
 from mlflow import MlflowClient
+from other_process import calling
 from stages import publish as complete
 from typer.testing import CliRunner
 
@@ -177,18 +177,19 @@ def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
     assert sorted((p.step, p.value) for p in points) == [(1, 0.9), (2, 0.5)]
 
 
+def kill_during_run(pipe: Connection, uri: str) -> None:
+    """Kill this process while its run is open."""
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with store.run("train", group=GROUP, tags={}) as recorder:
+        recorder.log_metrics({"train/loss": 1.0}, step=1)
+        recorder.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(output, uri):
-    script = f"""
-        import os, signal
-        from sentiflow.tracking import recording
-        store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with store.run("train", group={GROUP!r}, tags={{}}) as recorder:
-            recorder.log_metrics({{"train/loss": 1.0}}, step=1)
-            recorder.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    with calling(kill_during_run, uri) as (process, _):
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     (run,) = runs(uri).values()
     assert run.info.status == "RUNNING"
     publish_run(output)

@@ -1,11 +1,8 @@
 import json
 import os
 import pickle
-import signal
 import sqlite3
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -202,25 +199,6 @@ def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         tags = dict(connection.execute("SELECT key, value FROM experiment_tags"))
     assert tags["mlflow.experimentKind"] == "custom_model_development"
-
-
-def test_sigterm_ends_the_run_as_killed(uri, store):
-    script = f"""
-        import signal, time
-        from sentiflow.pipeline import signals
-        from sentiflow.tracking import recording
-        store = recording.open_store({uri!r}, experiment="laws", required=True)
-        run = store.run("train", group="0123abcd", tags={{}})
-        with signals.handled(signal.SIGTERM, signals.end), run:
-            print("ready", flush=True)
-            time.sleep(60)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert only_run(uri).info.status == "KILLED"
 
 
 def test_runs_have_names_that_tell_them_apart(store, uri):

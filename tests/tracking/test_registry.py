@@ -3,14 +3,8 @@
 import contextlib
 import json
 import logging
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -31,63 +25,34 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.registry import CANDIDATE, Version
 from sentiflow.training import train
 
-TEXTS = ["good morning", "bad", "unheard of", ""]
-BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@contextlib.contextmanager
-def serving(*command: object, health: str, **variables: str) -> Iterator[str]:
-    """Run a program that answers at a port of loopback, until the block ends."""
-    port = free_port()
-    arguments = [*map(str, command), "--host", "127.0.0.1", "--port", str(port)]
-    paths = {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    options = {"env": os.environ | paths | variables, "stdout": subprocess.DEVNULL}
-    with subprocess.Popen(arguments, stderr=subprocess.STDOUT, **options) as process:
-        address = f"http://127.0.0.1:{port}"
-        try:
-            while True:
-                assert process.poll() is None, "it has ended"
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"{address}/{health}", timeout=5).close()
-                    break
-                time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    command = [BIN / "mlflow", "server", "--workers", "1"]
-    command += ["--backend-store-uri", make_store(folder)]
-    command += ["--artifacts-destination", folder / "artifacts"]
-    with serving(*command, health="health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
-        yield uri
-
-
-@pytest.fixture(params=["sqlite", "server"])
-def uri(request) -> str:
-    """Name a tracking store of either kind."""
-    return request.getfixturevalue(request.param)
-
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory) -> str:
     return make_store(tmp_path_factory.mktemp("sqlite"))
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A package that is version 1 of ``laws`` in a store."""
+
+    uri: str
+    package: str
+    run_id: str
+
+    def resolve(self) -> registry.ResolvedModel:
+        return registry.resolve("models:/laws/1", tracking_uri=self.uri)
+
+
 @pytest.fixture(scope="module")
-def laws(sqlite, make_package) -> str:
-    """Register a package as ``laws`` in the SQLite store, whose URI it gives."""
-    register(make_package(), sqlite, name="laws")
-    return sqlite
+def laws(sqlite, make_package) -> Registered:
+    """Register a package in the SQLite store; tests only look at it."""
+    return register_laws(make_package(), sqlite)
+
+
+def register_laws(package: str, uri: str) -> Registered:
+    version, run_id = register(package, uri)
+    assert version == Version("laws", 1)
+    return Registered(uri, package, run_id)
 
 
 def open_run(uri: str) -> contextlib.AbstractContextManager[Recorder]:
@@ -108,22 +73,63 @@ def read_files(folder: str) -> dict[str, bytes]:
     return {name: filesystem.read_bytes(f"{folder}/{name}") for name in filesystem.listing(folder)}
 
 
-def test_a_registered_package_comes_back_by_any_of_its_names(uri, make_package, tmp_path):
-    package = make_package()
-    version, run_id = register(package, uri, name="comes.back")
-    (output,) = recording.connect(uri).get_run(run_id).outputs.model_outputs
-    names = ["models:/comes.back@candidate", "models:/comes.back/1", "models:/comes.back/latest"]
-    names += [f"models:/{output.model_id}", f"runs:/{run_id}/model"]
-    for number, name in enumerate(names):
-        found = registry.resolve(name, tracking_uri=uri)
-        assert found.version == version == Version("comes.back", 1)
-        assert found.record == json.loads(read_files(package)["manifest.json"])
-        registry.download(found, to=str(tmp_path / f"downloaded{number}"))
-        assert read_files(str(tmp_path / f"downloaded{number}")) == read_files(package)
+def check_it_comes_back(laws: Registered, folder: Path) -> None:
+    """Find and download a registered package by any of its names."""
+    (output,) = recording.connect(laws.uri).get_run(laws.run_id).outputs.model_outputs
+    names = ["models:/laws@candidate", "models:/laws/1", "models:/laws/latest"]
+    names += [f"models:/{output.model_id}", f"runs:/{laws.run_id}/model"]
+    for name in names:
+        found = registry.resolve(name, tracking_uri=laws.uri)
+        assert found.version == Version("laws", 1)
+        assert found.record == json.loads(read_files(laws.package)["manifest.json"])
+    registry.download(found, to=str(folder / "downloaded"))
+    assert read_files(str(folder / "downloaded")) == read_files(laws.package)
+
+
+def check_a_download_that_fails_leaves_no_finished_package(laws: Registered, folder: Path) -> None:
+    found = laws.resolve()
+    files = [*found.record["files"], {"path": "zz"}]
+    with pytest.raises(JobError, match="cannot download models:/laws/"):
+        registry.download(
+            replace(found, record=found.record | {"files": files}), to=str(folder / "half")
+        )
+    assert "settings.json" in read_files(str(folder / "half"))
+    assert "manifest.json" not in read_files(str(folder / "half"))
+
+
+def check_a_model_of_another_kind_is_refused(uri: str, folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "other/MLmodel").write_text("flavors: {}\n")
+    with open_run(uri) as recorder:
+        client = recording.connect(uri)
+        run = client.get_run(recorder.run_id)
+        model = client.create_logged_model(
+            run.info.experiment_id, name="forest", source_run_id=recorder.run_id
+        )
+        client.log_model_artifacts(model.model_id, str(folder / "other"))
+        client.log_outputs(recorder.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    with pytest.raises(
+        UserError, match="is not a model of sentiflow: there is no model package in"
+    ):
+        registry.resolve(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
+    with pytest.raises(UserError, match="the run has no model model: it has forest"):
+        registry.resolve(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
+
+
+def test_a_registered_package_comes_back_by_any_of_its_names(laws, tmp_path):
+    check_it_comes_back(laws, tmp_path)
+
+
+def test_a_download_that_fails_leaves_no_finished_package(laws, tmp_path):
+    check_a_download_that_fails_leaves_no_finished_package(laws, tmp_path)
+
+
+def test_a_model_of_another_kind_is_refused(sqlite, tmp_path):
+    check_a_model_of_another_kind_is_refused(sqlite, tmp_path)
 
 
 def test_a_registered_package_gives_its_word_vectors_by_name(laws, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", laws)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", laws.uri)
     result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
@@ -132,30 +138,28 @@ def test_a_registered_package_gives_its_word_vectors_by_name(laws, monkeypatch):
 
 
 def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
-    uri, make_package, tmp_path
+    sqlite, make_package, tmp_path
 ):
-    first, _ = register(make_package(), uri, name="once")
-    again, _ = register(make_package(str(tmp_path / "elsewhere")), uri, name="once")
+    first, _ = register(make_package(), sqlite, name="once")
+    again, _ = register(make_package(str(tmp_path / "elsewhere")), sqlite, name="once")
     assert first == again == Version("once", 1)
-    other, _ = register(make_package(seed=1), uri, name="once")
+    other, _ = register(make_package(seed=1), sqlite, name="once")
     assert other == Version("once", 2)
-    assert registry.read_aliases("once", tracking_uri=uri) == {CANDIDATE: 2}
-    register(make_package(), uri, name="once")
-    assert registry.read_aliases("once", tracking_uri=uri) == {CANDIDATE: 1}
+    assert registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 2}
+    register(make_package(), sqlite, name="once")
+    assert registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 1}
 
 
-def test_mlflow_knows_the_version_by_its_run_model_and_package(uri, make_package):
-    version, run_id = register(make_package(), uri, name="known")
-    client = recording.connect(uri)
-    found = client.get_model_version("known", "1")
-    assert found.run_id == run_id
-    record = registry.resolve(str(version), tracking_uri=uri).record
-    assert found.tags == {"sentiflow.fingerprint": record["fingerprint"]}
-    (output,) = client.get_run(run_id).outputs.model_outputs
+def test_mlflow_knows_the_version_by_its_run_model_and_package(laws):
+    client = recording.connect(laws.uri)
+    found = client.get_model_version("laws", "1")
+    assert found.run_id == laws.run_id
+    assert found.tags == {"sentiflow.fingerprint": laws.resolve().record["fingerprint"]}
+    (output,) = client.get_run(laws.run_id).outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert (model.name, model.status) == ("model", "READY")
     assert model.params == {"train.seed": "3"}
-    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "known", "version": "1"}]
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "laws", "version": "1"}]
 
 
 def test_a_package_is_registered_from_and_downloaded_to_object_storage(
@@ -168,9 +172,8 @@ def test_a_package_is_registered_from_and_downloaded_to_object_storage(
     assert read_files(f"{bucket}/downloaded") == read_files(package)
 
 
-def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqlite, make_package):
-    version, _ = register(make_package(), sqlite, name="logged")
-    root = Path(registry.resolve(str(version), tracking_uri=sqlite).source)
+def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(laws):
+    root = Path(laws.resolve().source)
     signature = yaml.safe_load((root / "MLmodel").read_text())["signature"]
     assert json.loads(signature["inputs"]) == [{"type": "string", "required": True}]
     (answer,) = json.loads(signature["outputs"])
@@ -194,12 +197,12 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqli
 
 
 def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
-    uri, make_package, capfd, monkeypatch
+    sqlite, make_package, capfd, monkeypatch
 ):
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", "sqlite:////x.db")
     level, path = logging.getLogger("mlflow").level, list(sys.path)
-    version, _ = register(make_package(), uri, name="quiet")
-    registry.resolve(str(version), tracking_uri=uri)
+    version, _ = register(make_package(), sqlite, name="quiet")
+    registry.resolve(str(version), tracking_uri=sqlite)
     assert "".join(capfd.readouterr()) == ""
     assert mlflow.get_tracking_uri() == "sqlite:////x.db"
     assert logging.getLogger("mlflow").level == level
@@ -223,7 +226,7 @@ def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
 )
 def test_a_name_that_leads_nowhere_gives_one_clear_line(laws, name, problem):
     with pytest.raises(UserError) as error:
-        registry.resolve(name, tracking_uri=laws)
+        registry.resolve(name, tracking_uri=laws.uri)
     assert problem in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -239,25 +242,6 @@ def test_an_unavailable_server_fails_the_job():
         registry.resolve("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
 
 
-def test_a_model_of_another_kind_is_refused(uri, tmp_path):
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/MLmodel").write_text("flavors: {}\n")
-    with open_run(uri) as recorder:
-        client = recording.connect(uri)
-        run = client.get_run(recorder.run_id)
-        model = client.create_logged_model(
-            run.info.experiment_id, name="forest", source_run_id=recorder.run_id
-        )
-        client.log_model_artifacts(model.model_id, str(tmp_path / "other"))
-        client.log_outputs(recorder.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    with pytest.raises(
-        UserError, match="is not a model of sentiflow: there is no model package in"
-    ):
-        registry.resolve(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
-    with pytest.raises(UserError, match="the run has no model model: it has forest"):
-        registry.resolve(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
-
-
 def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="elsewhere")
     source = registry.resolve(str(version), tracking_uri=sqlite).source
@@ -267,32 +251,20 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
         registry.resolve(str(version), tracking_uri=sqlite)
 
 
-def test_a_download_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
-    version, _ = register(make_package(), uri, name="half")
-    found = registry.resolve(str(version), tracking_uri=uri)
-    files = [*found.record["files"], {"path": "zz"}]
-    with pytest.raises(JobError, match="cannot download models:/half/"):
-        registry.download(
-            replace(found, record=found.record | {"files": files}), to=str(tmp_path / "half")
-        )
-    assert "settings.json" in read_files(str(tmp_path / "half"))
-    assert "manifest.json" not in read_files(str(tmp_path / "half"))
-
-
 def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, make_package):
     with pytest.raises(JobError) as error:
-        registry.register(make_package(seed=9), name="laws", tracking_uri=laws, run_id="0" * 32)
+        registry.register(make_package(seed=9), name="laws", tracking_uri=laws.uri, run_id="0" * 32)
     (line,) = str(error.value).splitlines()
-    assert line.startswith(f"cannot register laws in {laws}: ")
+    assert line.startswith(f"cannot register laws in {laws.uri}: ")
     assert line.endswith("; tracking.register_model=false trains without it")
 
 
-def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(uri):
+def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqlite):
     config = Config(name="laws", output_uri="x")
     output = Output(OutputSpec("train", "x", {}, {}), Status(State.ABSENT))
     with recording.Store().run("train", group="0123abcd", tags={}, registers_model=True) as without:
         assert train._register(config, output, without, "") is None
-    with open_run(uri) as recorder:
+    with open_run(sqlite) as recorder:
         assert train._register(config, output, recorder, "") is None
 
 
@@ -360,14 +332,14 @@ def test_the_setting_says_which_stage_registers():
     assert stages(False, is_whole_run=True) == []
 
 
-def test_a_description_is_renewed_unless_a_user_has_changed_it(uri, make_package):
+def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_package):
     package = make_package(seed=7)
-    version, _ = register(package, uri, name="described")
+    version, _ = register(package, sqlite, name="described")
     fingerprint = manifest.read(package)["fingerprint"]
-    client = recording.connect(uri)
+    client = recording.connect(sqlite)
 
     def describe(text: str, key: str = fingerprint) -> str:
-        registry.describe("described", key, text=text, tags={"a": text}, tracking_uri=uri)
+        registry.describe("described", key, text=text, tags={"a": text}, tracking_uri=sqlite)
         found = client.get_model_version("described", str(version.number))
         assert found.tags["a"] == text or key != fingerprint
         return found.description

@@ -1,9 +1,9 @@
 """Values fit into MLflow. Runs of killed processes are ended by the next command, no others."""
 
+import contextlib
 import os
 import subprocess
-import sys
-import textwrap
+from multiprocessing.connection import Connection
 
 import psutil
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.utils import validation
+from other_process import calling
 
 from sentiflow.tracking import recording, runs
 
@@ -68,22 +69,15 @@ def uri(tmp_path) -> str:
     return make_store(tmp_path)
 
 
-def begin_elsewhere(uri: str) -> subprocess.Popen[str]:
-    """Begin a run with a nested one in another process, which then waits."""
-    script = f"""
-        from sentiflow.tracking import recording
-        store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with store.run("train", group="0123abcd", tags={{}}) as recorder:
-            recorder.begin_nested("0001", stage="train", tags={{}})
-            recorder.log_metrics({{"loss": 1.0}})
-            recorder.flush()
-            print("ready", flush=True)
-            input()
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
+def hold_open(pipe: Connection, uri: str) -> None:
+    """Hold a run with a nested one open in another process."""
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.begin_nested("0001", stage="train", tags={})
+        recorder.log_metrics({"loss": 1.0})
+        recorder.flush()
+        pipe.send("ready")
+        pipe.recv()
 
 
 def open_again(uri: str) -> dict[str, object]:
@@ -95,10 +89,10 @@ def open_again(uri: str) -> dict[str, object]:
 
 def test_only_runs_of_killed_processes_are_ended(uri, caplog):
     caplog.set_level("INFO", "sentiflow")
-    with begin_elsewhere(uri) as process:
+    with calling(hold_open, uri) as (_, pipe):
+        assert pipe.recv() == "ready"
         assert {run.info.status for run in open_again(uri).values()} == {"RUNNING"}
         assert not caplog.messages
-        process.kill()
     found = open_again(uri)
     assert {run.info.status for run in found.values()} == {"KILLED"}
     assert {run.data.tags["sentiflow.reason"] for run in found.values()} == {runs.REASON}
@@ -108,9 +102,8 @@ def test_only_runs_of_killed_processes_are_ended(uri, caplog):
     assert len(caplog.messages) == 2
 
 
-@pytest.mark.parametrize(
-    ("tags", "status"),
-    [
+def test_only_runs_of_processes_of_this_host_are_ended(uri):
+    cases = [
         ({}, "RUNNING"),
         ({runs.HOST_TAG: "another"}, "RUNNING"),
         ({runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
@@ -120,12 +113,16 @@ def test_only_runs_of_killed_processes_are_ended(uri, caplog):
         ({runs.PID_TAG: "-1"}, "RUNNING"),
         ({runs.PID_TAG: "9" * 30}, "KILLED"),
         ({runs.STARTED_TAG: "soon"}, "RUNNING"),
-    ],
-)
-def test_only_runs_of_processes_of_this_host_are_ended(uri, tags, status):
+    ]
     store = recording.open_store(uri, experiment="laws", required=True)
-    with store.run("train", group="0123abcd", tags=tags):
-        assert open_again(uri)["train abcd"].info.status == status
+    with contextlib.ExitStack() as stack:
+        for number, (tags, _) in enumerate(cases):
+            name = f"case {number}"
+            stack.enter_context(store.run("train", group="0123abcd", tags=tags, name=name))
+        found = open_again(uri)
+        assert [found[f"case {n}"].info.status for n in range(len(cases))] == [
+            status for _, status in cases
+        ]
 
 
 def test_a_run_that_ends_during_the_check_keeps_its_status(uri):

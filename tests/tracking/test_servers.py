@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, write_config
+import test_registry
+from conftest import PROJECT, make_store, write_config
 
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.config import settings
@@ -45,6 +46,7 @@ def serving(heading: str, folder: Path, **replaced: str) -> Iterator[tuple[int, 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
+    make_store(folder)
     known = {"/srv/mlflow": str(folder), "0.0.0.0": "127.0.0.1", "5000": str(port)}
     known |= {"mlflow.example": "localhost", "--port": "--workers 1 --port"} | replaced
     first, *others = read_commands(heading, known)
@@ -53,16 +55,16 @@ def serving(heading: str, folder: Path, **replaced: str) -> Iterator[tuple[int, 
             **type_in(first, folder), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        wait_for_port(server, port, folder / "log")
+        wait_for_port(server, port)
         yield port, others
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
-def wait_for_port(server: subprocess.Popen, port: int, log: Path) -> None:
+def wait_for_port(server: subprocess.Popen, port: int) -> None:
     while True:
-        assert server.poll() is None, log.read_text()
+        assert server.poll() is None, "it has ended"
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
             return
@@ -89,27 +91,54 @@ def refusal(uri: str) -> str:
     return line
 
 
+@pytest.mark.soak
 def test_a_server_is_known_by_the_names_that_it_allows(tmp_path):
     with serving("A server", tmp_path) as (port, _):
         record(f"http://localhost:{port}")
         assert "--allowed-hosts HOST:PORT" in refusal(f"http://127.0.0.1:{port}")
 
 
-def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tmp_path, monkeypatch):
-    with serving("TLS", tmp_path) as (port, _):
-        uri, ca = f"https://localhost:{port}", str(tmp_path / "ca.pem")
-        assert "set MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal(uri)
-        for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"):
-            with monkeypatch.context() as patch:
-                patch.setenv(name, ca)
-                record(uri)
-                config = settings.load(write_config(tmp_path, tmp_path, tracking={"uri": uri}))
-                assert local_checks.check_tracking(config) == f"{uri} answers"
-                patch.setenv(name, f"{ca}x")
-                assert f"there is no file {ca}x" in refusal(uri)
-        monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-        with pytest.warns(match="Unverified HTTPS request"):
-            record(uri)
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory) -> Iterator[tuple[int, str]]:
+    """Start a server with a private CA; gives its port and the CA's certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    with serving("TLS", folder) as (port, _):
+        yield port, str(folder / "ca.pem")
+
+
+def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tls, tmp_path, monkeypatch):
+    port, ca = tls
+    uri = f"https://localhost:{port}"
+    assert "set MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal(uri)
+    config = settings.load(write_config(tmp_path, tmp_path, tracking={"uri": uri}))
+    for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, ca)
+            assert local_checks.check_tracking(config) == f"{uri} answers"
+            patch.setenv(name, f"{ca}x")
+            assert f"there is no file {ca}x" in refusal(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", ca)
+    record(uri)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_without_verification_a_server_is_still_known_by_its_names_only(tls, monkeypatch):
+    port, _ = tls
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    record(f"https://localhost:{port}")
+    assert "--allowed-hosts HOST:PORT" in refusal(f"https://127.0.0.1:{port}")
+
+
+def test_a_package_is_registered_at_a_server_and_comes_back(
+    tls, make_package, tmp_path, monkeypatch
+):
+    port, ca = tls
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", ca)
+    uri = f"https://localhost:{port}"
+    laws = test_registry.register_laws(make_package(), uri)
+    test_registry.check_it_comes_back(laws, tmp_path)
+    test_registry.check_a_download_that_fails_leaves_no_finished_package(laws, tmp_path)
+    test_registry.check_a_model_of_another_kind_is_refused(uri, tmp_path)
 
 
 @pytest.fixture
