@@ -1,9 +1,7 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -45,21 +43,18 @@ class PlannedFile:
     """About the bytes of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a compressed file."""
-    cut: csv_ranges.CutFile | None = None
-    """The file, if it was cut when it was read for its format."""
 
 
-_FindFormat = Callable[..., tuple[CsvFormat, int]]
-"""Finds the format of a file from its beginning, see ``csv_format.resolve``."""
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
 
 
-def is_small(files: Sequence[InputFile]) -> bool:
-    """Say whether files are so small that this process reads them before workers have started."""
-    if any(compression.is_compressed(item["uri"]) for item in files):
-        return False
-    return sum(item["bytes"] for item in files) <= _CUT_HERE_BYTES
+def _map_small(files: Sequence[InputFile], map_files: MapFiles) -> MapFiles:
+    """Choose how to work on files: small ones need no workers, which may not have started."""
+    is_packed = any(compression.is_compressed(item["uri"]) for item in files)
+    if is_packed or sum(item["bytes"] for item in files) > _CUT_HERE_BYTES:
+        return map_files
+    return filesystem.map_files
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,7 @@ def plan_csv(
     unpack_to: str,
     needs_all: bool = True,
 ) -> CsvPlan:
-    """Find the format of CSV files from their beginning; small files are cut at once.
+    """Find the format of CSV files from their beginning.
 
     Args:
         files: The files, plain or compressed, as they were described.
@@ -167,12 +162,22 @@ def plan_csv(
     Raises:
         UserError: A file lacks a column, or is not text.
     """
-    find = functools.partial(csv_format.resolve, settings, needs_all=needs_all)
-    work = _plan_and_cut if is_small(files) else _plan_from_head
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
         number, found = file
-        return work(found, find, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+        with compression.open_content(found["uri"]) as content:
+            head = content.read_block(0, csv_format.HEAD_BYTES)
+        if csv_format.is_blank(head):
+            return PlannedFile(found, None)
+        resolved, start = csv_format.resolve(
+            settings, head, source=found["uri"], needs_all=needs_all
+        )
+        size = csv_ranges.range_size(
+            head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
+        )
+        is_packed = compression.is_compressed(found["uri"])
+        unpacked = join(unpack_to, f"file-{number:05d}") if is_packed else ""
+        return PlannedFile(found, resolved, start, size, unpacked)
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -182,7 +187,7 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
 
     Args:
         plan: The files.
-        map_files: Does the work on each file that is not cut yet.
+        map_files: Does the work on each file, unless they are small.
         first_row: Number of the first record.
 
     Returns:
@@ -194,10 +199,9 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    left = [file for file in plan.planned if not file.cut]
-    results = iter(map_files(cut_file, left) if left else ())
-    for file in plan.planned:
-        cut = file.cut or csv_ranges.CutFile.from_json(next(results))
+    results = _map_small(plan.files, map_files)(cut_file, plan.planned)
+    for file, result in zip(plan.planned, results, strict=True):
+        cut = csv_ranges.CutFile.from_json(result)
         item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
         described.append(item)
         if not cut.ranges:
@@ -216,55 +220,17 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
-    """Cut a file; the work of a task."""
-    return asdict(_cut(file))
-
-
-def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
-    """Cut a file, from its blocks if they are read already."""
+    """Cut a file; the work of a task, whose result is JSON."""
     if file.csv_format is None:  # it is blank
-        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"]))
-    return csv_ranges.cut(
+        return asdict(csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"])))
+    found = csv_ranges.cut(
         file.found["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,
-        blocks=blocks,
     )
-
-
-def _plan_and_cut(
-    found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
-) -> PlannedFile:
-    """Find the format of a file and cut it; it is opened once."""
-    with closing(csv_ranges.read_blocks(found["uri"])) as blocks:
-        first = next(blocks, b"")
-        file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
-        return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
-
-
-def _plan_from_head(
-    found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
-) -> PlannedFile:
-    """Find the format of a file, and read no more of it than that takes."""
-    with compression.open_content(found["uri"]) as content:
-        head = content.read_block(0, csv_format.HEAD_BYTES)
-    return _plan(found, head, find, rows_per_part, unpack_to)
-
-
-def _plan(
-    found: InputFile, head: bytes, find: _FindFormat, rows_per_part: int, unpack_to: str
-) -> PlannedFile:
-    """Find the format of a file from its beginning."""
-    if csv_format.is_blank(head):
-        return PlannedFile(found, None)
-    resolved, start = find(head, source=found["uri"])
-    size = csv_ranges.range_size(
-        head[start:], rows_per_range=rows_per_part, delimiter=resolved.settings.delimiter
-    )
-    is_packed = compression.is_compressed(found["uri"])
-    return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")
+    return asdict(found)
 
 
 def open_prepared(
@@ -310,7 +276,7 @@ def open_tables(
         map_files: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
-    results = (map if is_small(plan.files) else map_files)(hashes.tree_sha256, plan.uris)
+    results = _map_small(plan.files, map_files)(hashes.tree_sha256, plan.uris)
     described: list[InputFile] = [
         {**item, "tree_sha256": tree} for item, tree in zip(plan.files, results, strict=True)
     ]

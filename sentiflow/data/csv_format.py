@@ -4,7 +4,6 @@ import codecs
 import csv
 import difflib
 import io
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,9 +25,15 @@ SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
-_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
-_DELIMITERS = (",", ";", "\t", "|", ":")
+_OTHER_KINDS = {
+    codecs.BOM_UTF16_LE: ("UTF-16", "convert it to UTF-8 first"),
+    codecs.BOM_UTF16_BE: ("UTF-16", "convert it to UTF-8 first"),
+    b"PAR1": ("Parquet", "its name must end in .parquet"),
+    b"PK\x03\x04": ("compressed", "its name must end in .zip"),
+    b"\x1f\x8b": ("compressed", "its name must end in .gz"),
+    b"\x28\xb5\x2f\xfd": ("compressed", "its name must end in .zst"),
+}
+"""Beginnings of files that are no CSV in UTF-8: what they are, and what to do."""
 _NAMES_SHOWN = 12
 _NAME_LENGTH_SHOWN = 40
 
@@ -94,13 +99,7 @@ def resolve(
         columns = _SENTIMENT140_COLUMNS
         labels, time_format = SENTIMENT140_LABELS, _SENTIMENT140_TIME
     else:
-        assert settings.columns is not None, "settings are validated"
-        hint = ""
-        if not _has_all(settings.columns, names, num_columns):
-            hint = _suggest_delimiter(settings, settings.columns, head, num_columns)
-        columns = find_positions(
-            settings, names, num_columns, source, needs_all=needs_all, hint=hint
-        )
+        columns = find_positions(settings, names, num_columns, source, needs_all=needs_all)
     found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
     return found, start
 
@@ -113,13 +112,9 @@ def find_columns(
     Raises:
         UserError: The file is not text.
     """
-    if head.startswith(_UTF_16_MARKS):
-        raise UserError(f"{source} is UTF-16", hint="convert it to UTF-8 first")
-    if head.startswith(b"PAR1"):
-        raise UserError(f"{source} is Parquet", hint="its name must end in .parquet")
-    for mark, suffix in _COMPRESSED_MARKS.items():
+    for mark, (kind, hint) in _OTHER_KINDS.items():
         if head.startswith(mark):
-            raise UserError(f"{source} is compressed", hint=f"its name must end in {suffix}")
+            raise UserError(f"{source} is {kind}", hint=hint)
     begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if settings.kind == "sentiment140":
         return [], 6, begin
@@ -139,48 +134,17 @@ def find_columns(
     return [], max(statistics.multimode(map(len, rows))), begin
 
 
-def _has_all(columns: ColumnsSettings, names: Sequence[str], num_columns: int) -> bool:
-    """Say whether a file with these columns has those of the settings."""
-    wanted = [column for column in dict(columns).values() if column is not None]
-    return all(c in names if isinstance(c, str) else c < num_columns for c in wanted)
-
-
-def _suggest_delimiter(
-    settings: FormatSettings, columns: ColumnsSettings, head: bytes, num_columns: int
-) -> str:
-    """Name a delimiter that gives the columns of the settings, or more than one where one is."""
-
-    def judge(delimiter: str) -> tuple[bool, int, list[str]]:
-        other = settings.model_copy(update={"delimiter": delimiter})
-        try:
-            names, number, _ = find_columns(other, head, source="")
-        except UserError:
-            return False, 0, []
-        return _has_all(columns, names, number), number, names
-
-    others = [delimiter for delimiter in _DELIMITERS if delimiter != settings.delimiter]
-    best = max(others, key=lambda delimiter: judge(delimiter)[:2])
-    has_all, number, names = judge(best)
-    if number == 1 or not (has_all or num_columns == 1):
-        return ""
-    shown = f": {list_names(names)}" if names else ""
-    key = f"{settings.section}.delimiter"
-    return f"set {key}={json.dumps(best)}, which gives {number} columns{shown}"
-
-
 def _read_header(head: bytes, records: Records, settings: FormatSettings, source: str) -> list[str]:
-    hint = "is it a CSV file?"
-    if records.stops[0] >= HEAD_BYTES - len(codecs.BOM_UTF8):
-        raise UserError(f"{source}: the header is longer than {HEAD_BYTES:,} bytes", hint=hint)
-    if records.malformed[0]:
-        hint = f"a quote is unclosed or misplaced; {hint}"
-        raise UserError(f"{source}: the header is not a valid record", hint=hint)
+    is_valid = not records.malformed[0] and records.stops[0] < HEAD_BYTES - len(codecs.BOM_UTF8)
     try:
         names = _fields(head[records.starts[0] : records.stops[0]], settings)
-    except csv.Error as error:
+    except csv.Error:  # a field of 128 KiB
+        is_valid = False
+    if not is_valid:
         raise UserError(
-            f"{source}: the header is not a valid record: {error}", hint=hint
-        ) from error
+            f"{source}: the header is too long, or a quote in it is unclosed or misplaced",
+            hint="is it a CSV file?",
+        )
     return [name.strip() for name in names]
 
 
@@ -196,7 +160,6 @@ def find_positions(
     source: str,
     *,
     needs_all: bool = True,
-    hint: str = "",
 ) -> ColumnsSettings:
     """Replace the names of columns by their positions.
 
@@ -207,7 +170,6 @@ def find_positions(
         source: The file, for messages.
         needs_all: If not, any but the text may be missing, unless there is a similar name: that is
             a typing mistake.
-        hint: What to do if one is missing; by default the columns are listed.
 
     Raises:
         UserError: A file has no such column, or several.
@@ -217,7 +179,7 @@ def find_positions(
     found = {
         key: None
         if not needs_all and key != "text" and _is_absent(value, names)
-        else _position(f"{prefix}.{key}", value, names, num_columns, source, hint)
+        else _position(f"{prefix}.{key}", value, names, num_columns, source)
         for key, value in dict(settings.columns).items()
         if value is not None
     }
@@ -230,14 +192,13 @@ def _is_absent(column: int | str, names: Sequence[str]) -> bool:
 
 
 def _position(
-    key: str, column: int | str, names: Sequence[str], num_columns: int, source: str, hint: str
+    key: str, column: int | str, names: Sequence[str], num_columns: int, source: str
 ) -> int:
     if isinstance(column, int):
         if column >= num_columns:
-            number = "1 column" if num_columns == 1 else f"{num_columns} columns"
             raise UserError(
-                f"{key}={column}, but {source} has {number}",
-                hint=hint or "positions count from 0; is the delimiter right?",
+                f"{key}={column}, but the last column of {source} is {num_columns - 1}",
+                hint="positions count from 0; is the delimiter right?",
             )
         return column
     if names.count(column) == 1:
@@ -249,7 +210,7 @@ def _position(
         )
     raise UserError(
         f"{key}: {source} has no column {column!r}",
-        hint=hint or suggest_column(column, names),
+        hint=suggest_column(column, names),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,11 +86,6 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
-def read_blocks(source: str) -> Generator[bytes]:
-    """Read the content of a file in blocks of the size with which :func:`cut` hashes them."""
-    return compression.read_blocks(source, _READ_BYTES)
-
-
 def cut(
     source: str,
     *,
@@ -98,7 +93,6 @@ def cut(
     range_bytes: int,
     delimiter: str,
     unpack_to: str = "",
-    blocks: Iterable[bytes] | None = None,
 ) -> CutFile:
     """Cut a file into ranges, and hash its content; a part of it at a time is in memory.
 
@@ -108,24 +102,16 @@ def cut(
         range_bytes: Distance of the places where the file is cut.
         delimiter: The character between columns.
         unpack_to: Prefix of the URIs of the ranges of a compressed file, which are written there.
-        blocks: Its content by :func:`read_blocks`, if the file is open already.
 
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    if blocks is None:
-        with closing(read_blocks(source)) as opened:
-            return cut(
-                source,
-                first_record=first_record,
-                range_bytes=range_bytes,
-                delimiter=delimiter,
-                unpack_to=unpack_to,
-                blocks=opened,
-            )
     ranges = _Ranges(source, first_record, range_bytes, unpack_to)
     leaves: list[concurrent.futures.Future[bytes]] = []
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        closing(compression.read_blocks(source, _READ_BYTES)) as blocks,
+    ):
         packed = pool.submit(hashes.tree_sha256, source) if unpack_to else None
 
         def hashed() -> Iterator[bytes]:

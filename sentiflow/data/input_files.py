@@ -1,7 +1,5 @@
 """Input files -> their description as the input of a stage: sizes, times, hashes of the content."""
 
-import json
-import logging
 import os
 from collections.abc import Collection, Sequence
 
@@ -13,12 +11,8 @@ from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, globs, hashes
 from sentiflow.storage.uris import is_local
 
-log = logging.getLogger(__name__)
-
-_CACHE = "input-hashes.json"
-"""File in the user's cache: hashes of input files by their state."""
-_MAX_CACHED = 100_000
-"""Latest hashes that are kept."""
+_hashes: dict[str, str] = {}
+"""Hashes of the files that this process has read, by :func:`_state_of`."""
 
 
 def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None) -> list[str]:
@@ -63,16 +57,22 @@ def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
     A file whose size and time are the same as in ``known``, an earlier description, is not read.
-    Hashes of other files are kept in the user's cache, so that each of them is read once.
+    Each of the other files is read once in a process.
 
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
-    before = {_state_of(item): item["tree_sha256"] for item in known["files"]} if known else {}
+    described = known["files"] if known else []
+    found = _hashes | {_state_of(i): i["tree_sha256"] for i in described if i["tree_sha256"]}
     files = as_found(uris)["files"]
-    missing = [item for item in files if not before.get(_state_of(item))]
-    before |= _hash(missing)
-    return join([{**item, "tree_sha256": before[_state_of(item)]} for item in files])
+    missing = {item["uri"]: item for item in files if _state_of(item) not in found}
+    if missing:
+        sizes = {uri: item["bytes"] for uri, item in missing.items()}
+        with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
+            trees = hashes.hash_files(sizes, advance=progress.advance)
+        _hashes.update({_state_of(missing[uri]): tree for uri, tree in trees.items()})
+    found |= _hashes
+    return join([{**item, "tree_sha256": found[_state_of(item)]} for item in files])
 
 
 def check_unchanged(described: Input) -> None:
@@ -131,40 +131,6 @@ def identify_state(described: Input) -> str:
 def _state_of(item: InputFile) -> str:
     """Identify a file and its state, without its content."""
     return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
-
-
-def _hash(files: Sequence[InputFile]) -> dict[str, str]:
-    """Hash the content of files that are not in the cache, and add them; by :func:`_state_of`."""
-    if not files:
-        return {}
-    cache = filesystem.locate_cache(_CACHE)
-    kept = _read_cache(cache)
-    missing = {item["uri"]: item for item in files if _state_of(item) not in kept}
-    if missing:
-        sizes = {uri: item["bytes"] for uri, item in missing.items()}
-        with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
-            found = hashes.hash_files(sizes, advance=progress.advance)
-        kept |= {_state_of(missing[uri]): tree for uri, tree in found.items()}
-        _write_cache(cache, dict(list(kept.items())[-_MAX_CACHED:]))
-    return {state: kept[state] for state in map(_state_of, files)}
-
-
-def _read_cache(path: str) -> dict[str, str]:
-    try:
-        kept = json.loads(filesystem.read_bytes(path))
-    except (OSError, ValueError) as error:
-        log.debug("%s", f"no hashes of input files are kept in {path}: {error}")
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def _write_cache(path: str, kept: dict[str, str]) -> None:
-    if not os.path.isabs(path):  # the user has no home directory
-        return
-    try:
-        filesystem.write_bytes(path, json.dumps(kept).encode())
-    except OSError as error:
-        log.debug("%s", f"the hashes of input files are not kept: {error}")
 
 
 def add(known: Input, uris: Sequence[str]) -> Input | None:

@@ -29,6 +29,7 @@ _DEFAULT_COLUMNS = {
     "time": ("time",),
 }
 """Names of the column of each meaning, if ``format`` names none."""
+_STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 
 
 def plan_scoring(
@@ -62,9 +63,9 @@ def plan_scoring(
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = row_ids.find_fault([footer.ids for footer in footers if footer.ids])
-    has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
+    has_ids = all(_has_readable(arrow, "tweet_id", meaning="tweet_id") for arrow in schemas)
     label_column, labels = _find_labels(settings or FormatSettings(), classes, shared)
-    has_labels = all(_is_label(_type_of(arrow, label_column)) for arrow in schemas)
+    has_labels = all(_has_readable(arrow, label_column, meaning="label") for arrow in schemas)
     columns = [("text", text_column)]
     columns += [("label", label_column)] if has_labels else []
     columns += [("tweet_id", "tweet_id")] if has_ids else []
@@ -133,7 +134,12 @@ def plan_preparation(
     for uri, arrow in zip(uris, schemas, strict=True):
         check_text(uri, arrow, columns["text"], setting=f"{settings.section}.columns.text")
         for meaning, name in columns.items():
-            _check_type(uri, arrow, meaning, name, section=settings.section)
+            if not _has_readable(arrow, name, meaning=meaning):
+                key = "id" if meaning == "tweet_id" else meaning
+                problem = f"{name} is of type {arrow.field(name).type} in {uri}"
+                raise UserError(
+                    f"{settings.section}.columns.{key}: {problem}", hint="convert it to strings"
+                )
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
     table_format = TableFormat(
         columns=tuple(columns.items()),
@@ -189,23 +195,22 @@ def _find_default_columns(
     return {meaning: name for meaning, name in found.items() if name}
 
 
-def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str, *, section: str) -> None:
-    """Check that the values of a column can be read as what they mean."""
-    kind = arrow.field(name).type
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = value in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
-    is_time = pa.types.is_timestamp(value) or pa.types.is_date(value)
-    if is_text or pa.types.is_integer(value):
-        return
-    if meaning == "label" and (pa.types.is_floating(value) or pa.types.is_boolean(value)):
-        return
-    if meaning == "time" and (is_time or pa.types.is_floating(value)):
-        return
-    key = "id" if meaning == "tweet_id" else meaning
-    raise UserError(
-        f"{section}.columns.{key}: {name} is of type {kind} in {uri}",
-        hint="convert it to strings",
-    )
+def _has_readable(arrow: pa.Schema, name: str, *, meaning: str) -> bool:
+    """Say whether the values of a column can be read as what they mean; or there is none."""
+    if name not in arrow.names:
+        return True
+    kind = _decoded(arrow.field(name).type)
+    if kind in _STRINGS or pa.types.is_integer(kind):
+        return True
+    if meaning == "label":
+        return pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_floating(kind)
+    return meaning == "time" and is_time
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a dictionary, or of a column that is none."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
@@ -213,60 +218,35 @@ def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) ->
     twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
     if twice:
         raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
-    kind = _type_of(arrow, text_column)
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+    if text_column not in arrow.names or _decoded(arrow.field(text_column).type) not in _STRINGS:
         raise UserError(
             f"{uri} has no column {text_column} of strings",
             hint=f"its columns are {', '.join(arrow.names)}: set {setting}",
         )
 
 
-def _type_of(arrow: pa.Schema, name: str) -> pa.DataType | None:
-    return arrow.field(name).type if name in arrow.names else None
-
-
-def _is_id(kind: pa.DataType | None) -> bool:
-    is_string = kind in (None, pa.string(), pa.large_string(), pa.string_view(), pa.null())
-    return is_string or pa.types.is_integer(kind)
-
-
-def _is_label(kind: pa.DataType | None) -> bool:
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return _is_id(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-
-
 def _join_types(
     names: Sequence[str], uris: Sequence[str], schemas: Sequence[pa.Schema], *, setting: str
 ) -> tuple[tuple[str, pa.DataType], ...]:
-    """Find a common type for each of the columns of all files."""
-    return tuple((name, _join_type(name, uris, schemas, setting)) for name in names)
-
-
-def _join_type(
-    name: str, uris: Sequence[str], schemas: Sequence[pa.Schema], setting: str
-) -> pa.DataType:
-    """Find a common type for a column of all files.
+    """Find a common type for each of some columns of all files.
 
     Raises:
         UserError: There is none.
     """
-    joined = pa.schema([schemas[0].field(name)])
-    for uri, arrow in zip(uris, schemas, strict=True):
-        kind, before = arrow.field(name).type, joined.field(name).type
+    joined = []
+    for name in names:
+        kinds = [arrow.field(name).type for arrow in schemas]
         try:
-            other = pa.schema([arrow.field(name)])
-            joined = pa.unify_schemas([joined, other], promote_options="permissive")
-            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
-                joined.field(name).type
-            ):
+            columns = [pa.schema([(name, kind)]) for kind in kinds]
+            kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
+            if pa.uint64() in kinds and pa.types.is_signed_integer(kind):
                 raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            found = dict(zip(kinds, uris, strict=True))  # a file of each type
+            listed = ", ".join(f"{kind} in {uri}" for kind, uri in found.items())
             raise UserError(
-                f"{setting}: {name} is {kind} in {uri}, but {before} in the files before",
+                f"{setting}: {name} is {listed}",
                 hint="convert the column to one type, or leave it out",
             ) from error
-    kind = joined.field(name).type
-    return pa.string() if pa.types.is_null(kind) else kind
+        joined.append((name, pa.string() if pa.types.is_null(kind) else kind))
+    return tuple(joined)

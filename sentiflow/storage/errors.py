@@ -6,33 +6,51 @@ from dataclasses import dataclass
 
 from sentiflow.errors import JobError, StorageError
 
-_OF_STORE = re.compile(
-    r"AWS Error (?P<code>[A-Z_]+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) "
-    r"operation:(?P<said>[^\n]*)"
-)
-_KEY = re.compile(r"\bkey '(.*?)' in bucket '")
-_BUCKET = re.compile(r"\bbucket '(.*?)'")
-_NO_BUCKET = re.compile(r"Bucket '(.*?)' not found")
-"""Arrow's message when it looks up the region of a bucket, before any other request."""
-_REGION = re.compile(r"configured region is '.*?' while the bucket is located in '(.*?)'")
+_OF_STORE = re.compile(r"AWS Error (?P<code>[A-Z_]+)(?: \(HTTP status (?P<status>\d+)\))? during ")
 _NAMED = re.compile(r"ExceptionName: (\w+) Message:")
 """Arrow's message for an error that its client does not know."""
-_NOISE = re.compile(
-    r"No response body\.|Unable to parse ExceptionName: \w+ Message: | ?\(Request ID: [^)]*\)"
-    r"| ?Details: .*|\bcurlCode: \d+, | ?Looks like the configured region .*| on resource: .*"
+_NO_BUCKET = re.compile(r"Bucket '(.*?)' not found")
+"""Arrow's message when it looks up the region of a bucket, before any other request."""
+_KEY = re.compile(r"\bkey '(.*?)' in bucket '")
+_BUCKET = re.compile(r"\bbucket '(.*?)'")
+_REGION = re.compile(r"configured region is '.*?' while the bucket is located in '(.*?)'")
+_ANSWERS = (
+    (
+        re.compile("NO_SUCH_BUCKET"),
+        "there is no bucket {bucket}",
+        "create it, or check its name and AWS_ENDPOINT_URL",
+        True,
+    ),
+    (
+        re.compile(
+            "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH"
+            "|INVALID_SIGNATURE|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED"
+            "|REQUEST_TIME_TOO_SKEWED|ExpiredToken|InvalidToken|status 40[13]"
+        ),
+        "the object store refuses access ({detail})",
+        "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)",
+        True,
+    ),
+    (
+        re.compile(
+            "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING"
+            "|REQUEST_TIMEOUT|status 5.."
+        ),
+        "the object store is unavailable ({detail})",
+        "check AWS_ENDPOINT_URL; run the same command again later to resume",
+        False,
+    ),
+    (
+        re.compile("PermanentRedirect|AuthorizationHeaderMalformed|status 30[17]|UNKNOWN, .* 400"),
+        "the bucket is in another region, or the credentials have expired ({detail})",
+        "set AWS_DEFAULT_REGION to {region}, or AWS_ENDPOINT_URL, or renew the credentials",
+        True,
+    ),
 )
-_REFUSED = re.compile(
-    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH"
-    "|INVALID_SIGNATURE|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED"
-    "|REQUEST_TIME_TOO_SKEWED|ExpiredToken|InvalidToken"
-)
-_ELSEWHERE = re.compile("PermanentRedirect|AuthorizationHeaderMalformed")
-_UNAVAILABLE = re.compile(
-    "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
-)
+"""What an error of a store means: its code or status, the problem, what to do, and whether the user
+must fix it. A status of 400 without a name answers HEAD requests, which get no more detail."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Between Arrow's message and that of the system."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         names_location = error.filename is not None or "'/" in str(error)
         hint = "choose another location, or make it writable"
         return StorageError(_reason(error), hint=hint) if names_location else None
-    if error.errno in _FULL:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(
             f"{_reason(error)}: free some space, and run the same command again to resume"
         )
@@ -92,45 +110,27 @@ def find_store_trouble(text: str) -> StoreTrouble | None:
         ... "Error ACCESS_DENIED during HeadObject operation: No response body.").what
         'the object store refuses access (ACCESS_DENIED)'
     """
-    if absent := _NO_BUCKET.search(text):
-        return _no_bucket(f"s3://{absent[1]}", absent[1])
-    found = _OF_STORE.search(text)
-    if not found:
+    absent, found, named = _NO_BUCKET.search(text), _OF_STORE.search(text), _NAMED.search(text)
+    if not found and not absent:
         return None
-    named, region = _NAMED.search(text), _REGION.search(text)
-    bucket, uri = _find_uri(text)
-    code, status = named[1] if named else found["code"], int(found["status"] or 0)
-    said = _NOISE.sub("", found["said"]).strip(" .;")
-    detail = f"{code}: {said}" if said else f"{code}, status {status}" if status else code
-    if code == "NO_SUCH_BUCKET":
-        return _no_bucket(uri, bucket)
-    if _REFUSED.fullmatch(code) or status in (401, 403):
-        hint = "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
-        return StoreTrouble(uri, f"the object store refuses access ({detail})", hint)
-    if _UNAVAILABLE.fullmatch(code) or status >= 500:
-        hint = "check AWS_ENDPOINT_URL; run the same command again later to resume"
-        return StoreTrouble(uri, f"the object store is unavailable ({detail})", hint, False)
-    if region or _ELSEWHERE.fullmatch(code) or status in (301, 307):
-        name = f"the region {region[1]}" if region else "another region"
-        hint = f"set AWS_DEFAULT_REGION{f'={region[1]}' if region else ''}, or AWS_ENDPOINT_URL"
-        return StoreTrouble(uri, f"the bucket is in {name}", hint)
-    if status == 400 and found["operation"].startswith("Head"):  # the answer has no more detail
-        hint = "have the credentials expired, or is the bucket in another region?"
-        return StoreTrouble(uri, f"the object store refuses the request ({detail})", hint)
+    bucket, key = absent or _BUCKET.search(text), _KEY.search(text)
+    uri = f"s3://{bucket[1]}" if bucket else ""  # Arrow names neither while it reads a stream
+    uri += f"/{key[1]}" if key else ""
+    detail, status = (found["code"], found["status"]) if found else ("NO_SUCH_BUCKET", "")
+    if named:
+        detail = named[1]
+    if status:
+        detail += f", status {status}"
+    region = _REGION.search(text)
+    known = {
+        "bucket": bucket[1] if bucket else "of this name",
+        "detail": detail,
+        "region": region[1] if region else "its region",
+    }
+    for pattern, what, hint, is_mistake in _ANSWERS:
+        if pattern.search(detail):
+            return StoreTrouble(uri, what.format(**known), hint.format(**known), is_mistake)
     return None
-
-
-def _find_uri(text: str) -> tuple[str, str]:
-    """Find the bucket and the URI that Arrow names; it does not while it reads a stream."""
-    bucket, key = _BUCKET.search(text), _KEY.search(text)
-    if not bucket:
-        return "", ""
-    return bucket[1], f"s3://{bucket[1]}/{key[1]}" if key else f"s3://{bucket[1]}"
-
-
-def _no_bucket(uri: str, name: str) -> StoreTrouble:
-    problem = f"there is no bucket {name}" if name else "there is no such bucket"
-    return StoreTrouble(uri, problem, "create it, or check its name and AWS_ENDPOINT_URL")
 
 
 def _reason(error: OSError) -> str:

@@ -209,27 +209,22 @@ REFUSED = {
     "too far": (
         ROWS,
         {"text": 1, "id": 4},
-        "format.columns.id=4, but tweets.csv has 4 columns: positions count from 0",
+        "format.columns.id=4, but the last column of tweets.csv is 3: positions count from 0",
     ),
     "too far in a header": (
         HEADER,
         {"text": "text", "user": 4},
-        "format.columns.user=4, but tweets.csv has 4 columns",
+        "format.columns.user=4, but the last column of tweets.csv is 3",
     ),
     "another delimiter": (
         HEADER.replace(b",", b";"),
         {"text": "text"},
-        """no column 'text': set format.delimiter=";", which gives 4 columns: 'id', 'text',""",
+        "no column 'text': its only column is 'id;text;airline_sentiment;user_name'; is the delim",
     ),
     "another delimiter and positions": (
         ROWS.replace(b",", b"\t"),
         {"text": 1},
-        'has 1 column: set format.delimiter="\\t", which gives 4 columns',
-    ),
-    "too few columns with any delimiter": (
-        ROWS,
-        {"text": 9},
-        "has 4 columns: positions count from 0; is the delimiter right?",
+        "the last column of tweets.csv is 0: positions count from 0; is the delimiter right?",
     ),
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
@@ -244,13 +239,13 @@ REFUSED = {
     "unclosed header": (
         b'id,"text\n' + ROWS,
         {"text": "text"},
-        "the header is not a valid record: a",
+        "the header is too long, or a quote in it is unclosed or misplaced: is it",
     ),
-    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is longer than 262,144 bytes: "),
+    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is too long, or "),
     "a long name": (
         b"x" * (csv.field_size_limit() + 1) + b",text\n",
         {"text": "text"},
-        "the header is not a valid record: field larger than field limit (131072): ",
+        "the header is too long, or ",
     ),
     "binary without header": (
         b"\x00" * HEAD_BYTES,

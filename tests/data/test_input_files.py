@@ -19,9 +19,8 @@ def fill(folder, *names):
 
 
 @pytest.fixture
-def hashed(monkeypatch, tmp_path):
-    """Names of the files whose content is read; nothing is cached before."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def hashed(monkeypatch):
+    """Names of the files whose content is read."""
     names, hash_files = [], hashes.hash_files
     monkeypatch.setattr(
         hashes,
@@ -90,21 +89,6 @@ def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, has
     assert hashed == [*files, files[1]]
     assert again[0] == again[1] == again[2] != known
     assert again[0]["fingerprint"] == known["fingerprint"]
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}'])
-def test_a_damaged_cache_is_none(files, hashed, tmp_path, content):
-    known = input_files.describe(files)
-    cache = tmp_path / "cache/sentiflow/input-hashes.json"
-    cache.write_bytes(content)
-    assert input_files.describe(files) == known
-    assert hashed == [*files, *files]
-
-
-def test_without_a_cache_files_are_read_each_time(files, hashed, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a.csv"))
-    assert input_files.describe(files) == input_files.describe(files)
-    assert hashed == [*files, *files]
 
 
 def test_files_are_unchanged_until_their_content_is_another(files, hashed):

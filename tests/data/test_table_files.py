@@ -48,7 +48,7 @@ def test_a_kept_column_that_no_type_holds_is_refused(tmp_path, order):
         pa.table({"text": ["a"], "k": pa.array([1 << 63], pa.uint64())}),
         pa.table({"text": ["b"], "k": pa.array([-1], pa.int8())}),
     ]
-    with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in the files before: "):
+    with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in .*1.parquet: "):
         read(tmp_path, *tables[::order], keep_columns=["k"])
     found = read(tmp_path, tables[0], tables[0], keep_columns=["k"])
     assert found["k"].to_pylist() == [1 << 63] * 2

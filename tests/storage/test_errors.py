@@ -49,17 +49,17 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
             of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
             + ELSEWHERE,
             StorageError,
-            "s3://there/run/a b: the bucket is in the region eu-west-1: set "
-            "AWS_DEFAULT_REGION=eu-west-1, or AWS_ENDPOINT_URL",
+            "s3://there/run/a b: the bucket is in another region, or the credentials have expired "
+            "(UNKNOWN, status 301): set AWS_DEFAULT_REGION to eu-west-1, or AWS_ENDPOINT_URL, or "
+            "renew the credentials",
         ),
         (
             of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
             + "ExceptionName: ExpiredToken Message: The provided token has expired. (Request ID: 7)"
             "\nmore",
             StorageError,
-            "s3://there/run/a b: the object store refuses access (ExpiredToken: The provided token "
-            "has expired): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a "
-            "role)",
+            "s3://there/run/a b: the object store refuses access (ExpiredToken, status 400): "
+            "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)",
         ),
         (
             of_store("UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
@@ -71,28 +71,29 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
             of_store("NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not ")
             + "connect to server; Details: Failed to connect to 127.0.0.1 port 9 after 0 ms",
             JobError,
-            "s3://there/run/a b: the object store is unavailable (NETWORK_CONNECTION: Could not "
-            "connect to server): check AWS_ENDPOINT_URL; run the same command again later to "
-            "resume",
+            "s3://there/run/a b: the object store is unavailable (NETWORK_CONNECTION): check "
+            "AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("SLOW_DOWN during PutObject operation: Reduce your rate."),
             JobError,
-            "s3://there/run/a b: the object store is unavailable (SLOW_DOWN: Reduce your "
-            "rate): check AWS_ENDPOINT_URL; run the same command again later to resume",
+            "s3://there/run/a b: the object store is unavailable (SLOW_DOWN): "
+            "check AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
             + "ExceptionName: PermanentRedirect Message: Use the specified endpoint.",
             StorageError,
-            "s3://there/run/a b: the bucket is in another region: set AWS_DEFAULT_REGION, or "
-            "AWS_ENDPOINT_URL",
+            "s3://there/run/a b: the bucket is in another region, or the credentials have expired "
+            "(PermanentRedirect, status 301): set AWS_DEFAULT_REGION to its region, or "
+            "AWS_ENDPOINT_URL, or renew the credentials",
         ),
         (
             of_store("UNKNOWN (HTTP status 400) during HeadObject operation: No response body."),
             StorageError,
-            "s3://there/run/a b: the object store refuses the request (UNKNOWN, status 400): have "
-            "the credentials expired, or is the bucket in another region?",
+            "s3://there/run/a b: the bucket is in another region, or the credentials have expired "
+            "(UNKNOWN, status 400): set AWS_DEFAULT_REGION to its region, or AWS_ENDPOINT_URL, or "
+            "renew the credentials",
         ),
         (
             "Bucket 'absent' not found",
@@ -128,8 +129,7 @@ def test_the_message_is_the_same_on_nodes_with_different_files():
     )
     text = of_store(f"ACCESS_DENIED during PutObject operation: {said}")
     assert errors.find_store_trouble(text).what == (
-        "the object store refuses access (ACCESS_DENIED: User a is not authorized to perform: "
-        "s3:PutObject)"
+        "the object store refuses access (ACCESS_DENIED)"
     )
 
 
@@ -153,7 +153,7 @@ def test_the_uri_of_the_caller_is_named_if_arrow_names_none():
     assert str(errors.explain(error)).startswith(what)
     assert str(errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
     nowhere = errors.explain_text("AWS Error NO_SUCH_BUCKET during GetObject operation: x")
-    assert str(nowhere).startswith("there is no such bucket: create it")
+    assert str(nowhere).startswith("there is no bucket of this name: create it")
 
 
 def test_system_errors_are_shown_without_their_number(tmp_path):
@@ -270,8 +270,8 @@ class TestStore:
         error = errors.explain(error_of(lambda: filesystem.read_bytes(f"{bucket}/file")))
         assert type(error) is JobError
         assert str(error) == (
-            f"{bucket}/file: the object store is unavailable (NETWORK_CONNECTION: Could not "
-            "connect to server): check AWS_ENDPOINT_URL; run the same command again later to resume"
+            f"{bucket}/file: the object store is unavailable (NETWORK_CONNECTION): check "
+            "AWS_ENDPOINT_URL; run the same command again later to resume"
         )
 
     def test_a_store_that_refuses_has_damaged_no_file(self, bucket):

@@ -64,7 +64,7 @@ WRONG = {
         ["format.columns.text=mesage"],
         ("columns", "did you mean 'message'? its columns are 'mood', 'message', 'brand'"),
     ),
-    "the only column": (["format.delimiter=;"], ("columns", 'set format.delimiter=",", which')),
+    "the only column": (["format.delimiter=;"], ("columns", "is the delimiter right?")),
     "a kept column": (
         ["prepare.keep_columns=[brnd]"],
         ("columns", "tickets.csv has no column brnd: did you mean 'brand'? its columns are"),
@@ -136,7 +136,7 @@ WRONG = {
     ),
     "a delimiter of unlabelled texts": (
         ["prepare.unlabelled={files: {folder}/tickets.csv, format: {delimiter: ;}}"],
-        ("columns", 'set prepare.unlabelled.format.delimiter=",", which gives 3 columns: '),
+        ("columns", "prepare.unlabelled.format.columns.text: "),
     ),
     "rows of unlabelled texts": (
         ["prepare.unlabelled={files: {folder}/tickets.csv, format: {kind: sentiment140}}"],
