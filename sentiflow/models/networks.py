@@ -53,16 +53,20 @@ class Network(nn.Module):
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        logits, ngrams = self.component_logits(token_ids, lengths, dropout_mask)
-        return logits if ngrams is None else logits + ngrams
+        first, *others = self.component_logits(token_ids, lengths, dropout_mask)
+        return sum(others, start=first)
 
     def component_logits(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        dropout_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the network, and those of the n-gram model if there is one."""
+        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        """Compute the logits of the layers, and those of the n-gram model if there is one."""
+        logits = [self.layer_logits(token_ids, lengths, dropout_mask)]
+        return [*logits, self.ngrams(token_ids)] if self.ngrams.max_n else logits
+
+    def layer_logits(
+        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Compute the logits without the n-gram model."""
         raise NotImplementedError
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
@@ -139,18 +143,14 @@ class TweetRNN(Network):
         )
         self.mask_sizes = [*sizes, pooled_size]
 
-    def component_logits(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        dropout_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the recurrent part, and those of the n-gram model."""
-        ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
+    def layer_logits(
+        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Compute the logits of the recurrent part."""
         valid, masks = _find_valid(token_ids, lengths), self._masks(dropout_mask)
         states = self._encode(self.embedding(token_ids.T), valid, masks)
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
-        return self.output(pooled if mask is None else pooled * mask), ngrams
+        return self.output(pooled if mask is None else pooled * mask)
 
     @property
     def scoring_batch_size(self) -> int:
@@ -280,14 +280,10 @@ class BagOfEmbeddings(Network):
         )
         self.mask_sizes = [sizes[0], sizes[-1]]
 
-    def component_logits(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        dropout_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the layers, and those of the n-gram model if there is one."""
-        ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
+    def layer_logits(
+        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Compute the logits of the layers."""
         masks = (1.0, 1.0)
         if dropout_mask is not None:
             masks = torch.split(dropout_mask, self.mask_sizes, dim=1)
@@ -296,7 +292,7 @@ class BagOfEmbeddings(Network):
         )
         for layer in self.hidden:
             state = torch.relu(layer(state))
-        return self.output(masks[1] * state), ngrams
+        return self.output(masks[1] * state)
 
 
 _NOT_OF_SHAPE = {"kind", "vectors", "dropout", "output_dropout"}

@@ -5,7 +5,6 @@ This module does not import torch, so that reading words and vectors alone stays
 
 import concurrent.futures
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
-from sentiflow.config.model_sections import KINDS, ModelSettings
+from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import exchange, manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
@@ -220,16 +219,14 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
 
 def _read_settings(path: str, content: bytes) -> PackageSettings:
     try:
-        settings = PackageSettings.model_validate(json.loads(content))
-    except ValueError as error:
-        problem = f"{path} cannot be read"
-        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        if first and first["type"] != "model_type":
-            key = [str(part) for part in first["loc"] if part not in KINDS]
-            problem = ": ".join(
-                [path, *[".".join(key)][: len(key)], first["msg"].removeprefix("Value error, ")]
-            )
-        raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
+        settings = PackageSettings.model_validate_json(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"])) or "all of it"
+        raise UserError(
+            f"{path} cannot be read: {key}: {fault['msg']}",
+            hint="it is damaged, or needs a newer sentiflow",
+        ) from error
     version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
     if version != settings.tokenizer_version:
         raise UserError(

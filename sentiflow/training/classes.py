@@ -28,8 +28,6 @@ class LearnedClasses:
     weights: np.ndarray | None
     """Weight of the rows of each class in the loss, (C,) float32, with a mean of 1 over the
     training rows; None if all are 1."""
-    reorders: bool
-    """Whether a prepared label differs from the model's, in a split that the training reads."""
 
     @property
     def priors(self) -> tuple[float, ...]:
@@ -79,12 +77,7 @@ def choose(
         [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
         np.int8,
     )
-    reorders = any(
-        names[code : code + 1] != (name,)
-        for code, name in enumerate(known)
-        if any(count_rows(prepared, split, [name]) for split in (*SPLITS[:2], *splits))
-    )
-    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), reorders)
+    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows))
 
 
 def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:

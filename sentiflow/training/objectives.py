@@ -88,7 +88,7 @@ class ClassificationObjective(nn.Module):
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the loss of each row, and count the correct predictions."""
         components = self.network.component_logits(batch.token_ids, batch.lengths, dropout_mask)
-        logits = [component.float() for component in components if component is not None]
+        logits = [component.float() for component in components]
         total = sum(logits[1:], start=logits[0])
         if batch.teacher is not None:
             return self._learn_teacher(logits, total, batch.labels, batch.teacher)

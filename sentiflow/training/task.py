@@ -177,8 +177,7 @@ class _Worker:
 
     def _plan(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model."""
-        has_labels_of_model = files is self.job.taught or not self.classes.reorders
-        positions = None if has_labels_of_model else self.classes.positions
+        positions = None if files is self.job.taught else self.classes.positions
         num_shards = self.settings.batching.num_shards
         return VirtualShards.plan(files, positions=positions, num_shards=num_shards)
 

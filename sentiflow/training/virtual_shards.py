@@ -114,8 +114,8 @@ class VirtualShards:
         labels = self.positions[table["label"].to_numpy()]
         index = table.column_names.index("label")
         table = table.set_column(index, table.schema.field(index), pa.array(labels))
-        kept = [name for name in columns if name in table.column_names]
-        return table.filter(pa.array(labels >= 0)).select(kept)
+        table = table.select([name for name in columns if name in table.column_names])
+        return table if (labels >= 0).all() else table.filter(pa.array(labels >= 0))
 
 
 def _mark_unlabelled(table: pa.Table) -> pa.Table:

@@ -246,16 +246,28 @@ def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"invented": 1}, r"settings\.json: invented: Extra inputs .* needs a newer sentiflow"),
-        ({"prior": 1.5}, r"settings\.json: prior: "),
-        ({"temperature": 0}, r"settings\.json: temperature: "),
-        ({"max_length": "many"}, r"settings\.json: max_length: "),
-        ({"model": {"cell": "transformer"}}, r"settings\.json: model\.cell: "),
-        ({"vocabulary_size": "many"}, r"settings\.json: vocabulary_size: "),
-        ({"priors": [1.5, 0.5]}, r"settings\.json: priors\.0: "),
-        ({"priors": [1.0]}, r"settings\.json: priors: must have a number for each class"),
-        ({"classes": ["good", "good"]}, r"settings\.json: classes: a name occurs twice"),
-        ({"prior": 0.5, "labels": ["positive", "negative"]}, r"settings\.json: labels: must be"),
+        (
+            {"invented": 1},
+            r"settings\.json cannot be read: invented: Extra inputs .* needs a newer sentiflow",
+        ),
+        ({"prior": 1.5}, r"settings\.json cannot be read: .*prior: must be"),
+        ({"temperature": 0}, r"settings\.json cannot be read: temperature: "),
+        ({"max_length": "many"}, r"settings\.json cannot be read: max_length: "),
+        ({"model": {"cell": "transformer"}}, r"settings\.json cannot be read: model\.rnn\.cell: "),
+        ({"vocabulary_size": "many"}, r"settings\.json cannot be read: vocabulary_size: "),
+        ({"priors": [1.5, 0.5]}, r"settings\.json cannot be read: priors\.0: "),
+        (
+            {"priors": [1.0]},
+            r"settings\.json cannot be read: .*priors: must have a number for each class",
+        ),
+        (
+            {"classes": ["good", "good"]},
+            r"settings\.json cannot be read: .*classes: a name occurs twice",
+        ),
+        (
+            {"prior": 0.5, "labels": ["positive", "negative"]},
+            r"settings\.json cannot be read: .*labels: must be",
+        ),
         ({"embedding_dim": 10**9}, r"weights\.safetensors does not fit settings\.json: "),
         ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors does not fit settings\.json: "),
         ({"model": {"hidden_size": 10**20}}, r"weights\.safetensors does not fit settings\.json: "),
@@ -303,6 +315,12 @@ def test_a_package_is_used_without_heavy_modules_and_nothing_is_unpickled(saved)
     program = f"""
 import sys
 import pyarrow as pa
+from sentiflow.models import package_files
+
+words, vectors = package_files.read_vectors({saved!r})
+assert vectors.shape == (len(words), 5)
+assert not {{"torch", "ray", "mlflow", "pandas"}} & set(sys.modules), "words need no torch"
+
 from sentiflow.models.package import ModelPackage
 
 def refuse(event, arguments):

@@ -1,13 +1,10 @@
 """The files of a package are read and checked without torch."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import PROJECT, new_package
+from conftest import new_package
 from test_package import forge, weights_with
 
 from sentiflow.errors import UserError
@@ -69,15 +66,3 @@ def test_one_flipped_byte_is_refused(saved, name):
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
         package_files.read_vectors(saved)
-
-
-def test_vectors_are_read_without_torch(saved):
-    program = f"""
-import sys
-from sentiflow.models import package_files
-
-words, vectors = package_files.read_vectors({saved!r})
-assert vectors.shape == (len(words), 5)
-assert not {{"torch", "ray", "mlflow", "pandas"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=PROJECT)

@@ -98,7 +98,7 @@ def test_a_teacher_without_weight_changes_no_loss_of_labelled_rows(weights):
 def test_ngrams_learn_the_labels_alone():
     network, batch = make_network(ngrams=2), taught_batch()
     torch.nn.init.normal_(network.ngrams.weights.weight)
-    _, ngrams = network.component_logits(batch.token_ids, batch.lengths)
+    _, ngrams = network.component_logits(batch.token_ids, batch.lengths, None)
     expected = torch.nn.functional.cross_entropy(ngrams[:2], batch.labels[:2], reduction="sum")
     expected.backward()
     wanted = network.ngrams.weights.weight.grad.clone()
@@ -139,7 +139,7 @@ def test_component_logits_are_trained_apart_and_summed_in_predictions():
     network, batch = make_network(ngrams=3), make_batch([[1, 2, 3], [4, 5]])
     torch.nn.init.normal_(network.ngrams.weights.weight)
     found = ClassificationObjective(network)(batch, None, 0)
-    logits, ngrams = network.component_logits(batch.token_ids, batch.lengths)
+    logits, ngrams = network.component_logits(batch.token_ids, batch.lengths, None)
     entropy = torch.nn.functional.cross_entropy
     apart = entropy(logits, batch.labels) + entropy(ngrams, batch.labels)
     torch.testing.assert_close(found.trained.mean(), apart)

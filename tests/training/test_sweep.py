@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import shutil
+import types
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,9 @@ from conftest import PROJECT, write_config
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 from test_train import prepared  # noqa: F401
+from typer.testing import CliRunner
 
+from sentiflow.cli.app import app
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
@@ -177,20 +180,21 @@ class TestSweep:
         with pytest.raises(UserError, match=r"belongs to other settings \(space\.train\.seed"):
             run(more)
 
-    def test_the_best_settings_train_to_the_same_model(self, swept, prepared, sentiflow):  # noqa: F811
+    def test_the_best_settings_train_to_the_same_model(self, swept, prepared):  # noqa: F811
         folder, record = swept
         config = configure(folder, prepared, GOOD_AND_BAD, **ONE_BY_ONE)
         path = folder / "configs/best.yaml"
-        result = sentiflow("sweep", config, "--best-to", path, "--json")
-        assert result.returncode == 0, result.stderr
+        command = ["sweep", str(config), "--best-to", str(path)]
+        result = CliRunner().invoke(app, [*command, "--json"])
+        assert result.exit_code == 0, result.stderr
         found = json.loads(result.stdout)["sweep"]
         assert found == record | {"output_uri": str(folder / "run/sweep"), "ran": False}
         written = yaml.safe_load(path.read_text())
         assert "sweep" not in written
         assert written["output_uri"] == str(folder / "run_best"), "a run beside that of the file"
         assert written["prepare"]["output_uri"] == str(folder / "run/prepared")
-        refused = sentiflow("sweep", config, "--best-to", path)
-        assert refused.returncode == 2
+        refused = CliRunner().invoke(app, command)
+        assert refused.exit_code == 2
         assert "exists: name another file, or add --overwrite" in refused.stderr
 
         (outcome,) = stages.run(settings.load(path), ["train"])
@@ -297,7 +301,16 @@ def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resour
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_sweep_whose_trials_all_fail_has_failed(tmp_path, prepared, resources):  # noqa: F811
+def test_a_sweep_whose_trials_all_fail_has_failed(tmp_path, prepared, resources, monkeypatch):  # noqa: F811
+    def fail(config, trials, has_curve, division, callback, storage_path):
+        """Say what Ray Tune says of trials that report the reason of their failure."""
+        for index in range(len(trials)):
+            trial = types.SimpleNamespace(config={"index": index})
+            callback.on_trial_start(0, [], trial)
+            callback.on_trial_result(0, [], trial, {"reason": "the loss of step 2"})
+            callback.on_trial_complete(0, [], trial)
+
+    monkeypatch.setattr(sweep, "_tune", fail)
     config = configure(tmp_path, prepared, {"train.learning_rate": [1e38]})
     with pytest.raises(JobError, match="all 1 trials failed: the loss of step"):
         run(config)

@@ -23,7 +23,7 @@ from sentiflow.training.results import read_epochs
 
 NUM_ROWS = 90
 NINETY = LearnedClasses(
-    ("negative", "positive"), np.array([45, 45]), np.arange(2, dtype=np.int8), None, reorders=False
+    ("negative", "positive"), np.array([45, 45]), np.arange(2, dtype=np.int8), None
 )
 
 

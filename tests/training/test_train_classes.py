@@ -34,7 +34,6 @@ def test_every_class_with_rows_is_learned_in_order():
     assert found.counts.tolist() == [40, 10, 50, 4]
     assert found.positions.tolist() == [0, 1, 2, -1, 3]
     assert found.priors == pytest.approx((40 / 104, 10 / 104, 50 / 104, 4 / 104))
-    assert found.reorders
     assert found.weights is None
 
 
@@ -42,14 +41,12 @@ def test_named_classes_keep_the_order_of_the_data():
     found = choose(classes=["neutral", "negative"])
     assert found.names == ("negative", "neutral")
     assert found.positions.tolist() == [0, -1, 1, -1, -1]
-    assert found.reorders
 
 
 @pytest.mark.parametrize("record", [prepared(kind="sentiment140"), prepared(names=None)])
 def test_sentiment140_and_older_data_have_negative_and_positive(record):
     found = choose(record)
     assert found.names == ("negative", "positive")
-    assert not found.reorders, "no row of neutral is encoded"
 
 
 @pytest.mark.parametrize(

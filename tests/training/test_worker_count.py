@@ -44,7 +44,7 @@ def choose(prepared_uri):
             "vocabulary": {"tokens": {"train": {"tokens": 15 * num_rows}}},
         }
         learned = LearnedClasses(
-            ("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None, reorders=False
+            ("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None
         )
         return worker_count.choose(settings, prepared, learned, place)
 
