@@ -87,7 +87,9 @@ class Runs:
         uri = str(self.folder / name / "trained")
         inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
         if init_from:
-            inputs["init_from"] = manifest.reference(init_from, manifest.read(init_from))
+            first = manifest.read(init_from)
+            reference = manifest.reference(init_from, first)
+            inputs["init_from"] = reference | {"training": first["inputs"]["training"]}
         for number, teacher in enumerate(teachers, start=1):
             model = manifest.read(f"{teacher}/model")
             reference = manifest.reference(f"{teacher}/model", model)

@@ -12,8 +12,10 @@ from markdown_it import MarkdownIt
 from stages import publish
 from test_report import Outline, report_data, rows_of
 from test_report_of_classes import rows_of_classes
+from typer.testing import CliRunner
 
 import sentiflow
+from sentiflow.cli.app import app
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
@@ -351,18 +353,22 @@ def test_a_package_below_its_card_can_be_loaded(tmp_path):
     assert sentiflow.load_model(tmp_path).predict(["good day"])["predicted_label"].notna().all()
 
 
+def card_of(*arguments):
+    return CliRunner().invoke(app, ["card", *map(str, arguments)])
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_command_writes_the_card_that_the_evaluation_left(finished_run, sentiflow, tmp_path):
+def test_the_command_writes_the_card_that_the_evaluation_left(finished_run, tmp_path):
     written = (finished_run / "run/report/model_card.md").read_text()
     assert str(finished_run) not in written
     card = tmp_path / "README.md"
     for options in ([], ["--overwrite"]):
-        done = sentiflow("card", finished_run / "run", "--output", card, *options)
-        assert (done.returncode, done.stdout) == (0, f"{card}\n"), done.stderr
+        done = card_of(finished_run / "run", "--output", card, *options)
+        assert (done.exit_code, done.stdout) == (0, f"{card}\n"), done.stderr
         assert card.read_text() == written
-    again = sentiflow("card", finished_run / "run", "--output", card)
-    assert again.returncode == 2
+    again = card_of(finished_run / "run", "--output", card)
+    assert again.exit_code == 2
     assert again.stderr == (
         f"sentiflow: --output {card} exists: name another file, or add --overwrite\n"
     )

@@ -1,9 +1,10 @@
 """Candidates and champions in a real MLflow store, judged on prepared rows."""
 
+import contextlib
+import functools
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from conftest import make_store
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from sklearn.metrics import f1_score
 from stages import begin, publish
 from typer.testing import CliRunner
@@ -25,6 +28,7 @@ from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.tracking import recording, registry
+from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION
 
 TEXTS = ["good morning", "bad day", "good", "bad", "morning", "day bad good", "day", "morning day"]
@@ -83,20 +87,40 @@ def config(tmp_path, request, store, prepared) -> Path:
     return path
 
 
-@pytest.fixture
-def register(config, store) -> Callable[[str], int]:
-    """Register packages, each as the candidate; gives the number of the version."""
+@pytest.fixture(scope="module")
+def log(store) -> Callable[[str], ModelVersion]:
+    """Log packages to the store, each once."""
 
-    def run(package: str) -> int:
+    @functools.cache
+    def run(package: str) -> ModelVersion:
         opened = recording.open_store(store, experiment="laws", required=True)
         with opened.run("train", group="0123abcd", tags={}) as recorder:
             version = registry.register(
-                package,
-                name=settings.load(config).name,
-                tracking_uri=store,
-                run_id=recorder.run_id,
+                package, name="logged", tracking_uri=store, run_id=recorder.run_id
             )
-        return version.number
+        return recording.connect(store).get_model_version("logged", str(version.number))
+
+    return run
+
+
+@pytest.fixture
+def register(config, store, log) -> Callable[[str], int]:
+    """Register packages, each as the candidate; gives the number of the version."""
+    name, client = settings.load(config).name, recording.connect(store)
+
+    def run(package: str) -> int:
+        logged = log(package)
+        tags = {FINGERPRINT_TAG: logged.tags[FINGERPRINT_TAG]}
+        known = registry.find_version(client, name, tags[FINGERPRINT_TAG])
+        if known is None:
+            with contextlib.suppress(MlflowException):  # it is there
+                client.create_registered_model(name)
+            made = client.create_model_version(
+                name, logged.source, run_id=logged.run_id, tags=tags, model_id=logged.model_id
+            )
+        number = known.number if known else int(made.version)
+        client.set_registered_model_alias(name, CANDIDATE, str(number))
+        return number
 
     return run
 
@@ -328,13 +352,11 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_promotion_reaches_the_accuracy_that_the_report_has(
-    finished_run, tmp_path, sentiflow: Callable[..., subprocess.CompletedProcess[str]]
-):
+def test_a_promotion_reaches_the_accuracy_that_the_report_has(finished_run, tmp_path):
     shutil.copy(finished_run / "mlflow.db", tmp_path)
     store = f"tracking.uri={make_store(tmp_path)}"
-    result = sentiflow("promote", finished_run / "config.yaml", store, "--json")
-    assert result.returncode == 0, result.stderr
+    result = invoke(finished_run / "config.yaml", store, "--json")
+    assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)["comparison"]
     figures = json.loads((finished_run / "run/report/metrics.json").read_text())["figures"]["test"]
     assert found["candidate_accuracy"] == pytest.approx(figures["accuracy"])

@@ -192,13 +192,13 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
 def test_a_model_without_a_worst_slice_has_one_in_few_reports():
     """One in four had one when each slice was judged for itself."""
     rng, alarms = np.random.default_rng(0), 0
-    members = [Slice(f"{k}", "", rng.random(3000) < rng.uniform(0.02, 0.5)) for k in range(20)]
-    label = np.ones(3000, int)
-    for _ in range(100):
-        right = (rng.random(3000) < 0.8).astype(int)
+    members = [Slice(f"{k}", "", rng.random(1000) < rng.uniform(0.04, 0.5)) for k in range(10)]
+    label = np.ones(1000, int)
+    for _ in range(80):
+        right = (rng.random(1000) < 0.8).astype(int)
         found = slices.measure(members, label=label, probability=None, prediction=right)
         alarms += any(item.is_worse for item in found)
-    assert alarms <= 10  # 5 at most are expected
+    assert alarms <= 9  # 4 at most are expected
 
 
 def test_texts_are_counted_by_length():

@@ -55,27 +55,27 @@ def test_many_probabilities_are_grouped_without_changing_a_metric():
 def test_intervals_equal_those_of_a_plain_bootstrap():
     rows = rows_of(300, seed=3)
     rng = np.random.default_rng(5)
-    plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(500)]
+    plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(200)]
     found = intervals(**rows)
     for name in ("f1_macro", "roc_auc", "log_loss", "brier", "matthews"):
         low, high = np.quantile([draw[name] for draw in plain], [0.025, 0.975])
         width = high - low
-        assert found[name] == pytest.approx((low, high), abs=0.12 * width), name
+        assert found[name] == pytest.approx((low, high), abs=0.2 * width), name
     reach = 1.96 * scipy.special.logit([draw["average_precision"] for draw in plain]).std()
     middle = scipy.special.logit(metrics_of(rows)["average_precision"])
     ends = scipy.special.logit(found["average_precision"])
     assert ends == pytest.approx([middle - reach, middle + reach], abs=0.24 * reach)
 
 
-def test_an_interval_holds_the_truth_about_95_times_of_100():
+def test_an_interval_holds_the_truth_about_57_times_of_60():
     truth = metrics_of(rows_of(400_000, seed=99))
     hits = {"roc_auc": 0, "brier": 0, "f1_macro": 0}
-    for seed in range(100):
+    for seed in range(60):
         found = intervals(**rows_of(250, seed=seed), num_resamples=400)
         for name in hits:
             low, high = found[name]
             hits[name] += low <= truth[name] <= high
-    assert all(86 <= count <= 100 for count in hits.values()), hits
+    assert all(51 <= count <= 60 for count in hits.values()), hits
 
 
 def test_what_is_undefined_has_no_interval():

@@ -28,7 +28,7 @@ def simulate_plainly(probability, *, seed, times):
 
 def test_chance_is_that_of_labels_drawn_row_by_row():
     rows = rows_of(900, seed=1)
-    plain = np.quantile(simulate_plainly(rows["probability"], seed=2, times=1000), 0.95)
+    plain = np.quantile(simulate_plainly(rows["probability"], seed=2, times=500), 0.95)
     found = calibration_test(**rows)
     assert found.value == expected_calibration_error(**rows)
     assert found.chance == pytest.approx(plain, rel=0.06)
@@ -36,12 +36,12 @@ def test_chance_is_that_of_labels_drawn_row_by_row():
 
 def test_calibrated_probabilities_raise_no_alarm_at_any_size():
     """The interval that stood here before excluded the truth in two of three samples."""
-    for num_rows in (60, 500, 4000):
+    for num_rows in (60, 2000):
         alarms = [
             calibration_test(**rows_of(num_rows, seed=s), num_simulations=200).p_value < 0.05
-            for s in range(150)
+            for s in range(80)
         ]
-        assert np.mean(alarms) < 0.11, num_rows  # 0.05 and three standard errors
+        assert np.mean(alarms) < 0.13, num_rows  # 0.05 and three standard errors
 
 
 def test_too_sure_a_model_is_found():

@@ -99,14 +99,14 @@ def test_intervals_hold_the_metrics_and_equal_a_plain_bootstrap():
     for name, (low, high) in found.items():
         assert low < metrics[name] < high, name
     rng, drawn = np.random.default_rng(1), []
-    for _ in range(400):
+    for _ in range(120):
         chosen = rng.integers(0, 600, 600)
         part = {k: v if k == "classes" else v[chosen] for k, v in rows.items()}
         drawn.append(multiclass.list_scalars(multiclass.multiclass_metrics(**part)))
     for name in ("f1_macro", "log_loss", "brier", "precision_neutral"):
         plain = np.quantile([each[name] for each in drawn], [0.025, 0.975])
         width = plain[1] - plain[0]
-        np.testing.assert_allclose(found[name], plain, atol=0.15 * width)
+        np.testing.assert_allclose(found[name], plain, atol=0.25 * width)
 
 
 def test_many_rows_are_drawn_in_groups_with_the_same_interval():

@@ -81,7 +81,7 @@ def test_models_that_agree_on_few_rows_are_not_surely_equal():
 )
 def test_the_interval_of_accuracy_covers_the_truth(num_rows, p, q):
     rng = np.random.default_rng(1)
-    draws = rng.multinomial(num_rows, [p, q, 1 - p - q], size=2000).tolist()
+    draws = rng.multinomial(num_rows, [p, q, 1 - p - q], size=1000).tolist()
     found = [
         paired.accuracy_difference(only_first=a, only_second=b, num_rows=num_rows)
         for b, a, _ in draws

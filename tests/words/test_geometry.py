@@ -13,61 +13,37 @@ from sentiflow.words.geometry import Term, find_similar
 from sentiflow.words.word_vectors import WordVectors
 
 DISTANCES = {
-    ("cat", "dog"): 1.8846, ("good", "bad"): 3.3189, ("good", "water"): 5.3390,
-    ("good", "well"): 2.7703, ("good", "perfect"): 2.8834, ("good", "bravo"): 6.2940,
-    ("cat", "pet"): 3.0397, ("cat", "bike"): 5.0484, ("cat", "kitten"): 3.5069,
-    ("cat", "puppy"): 3.0645, ("cat", "kite"): 4.2104, ("cat", "computer"): 6.0307,
-    ("cat", "neuron"): 6.2287,
+    "cat": {
+        "dog": 1.8846, "pet": 3.0397, "bike": 5.0484, "kitten": 3.5069, "puppy": 3.0645,
+        "kite": 4.2104, "computer": 6.0307, "neuron": 6.2287,
+    },
+    "good": {"bad": 3.3189, "water": 5.3390, "well": 2.7703, "perfect": 2.8834, "bravo": 6.2940},
 }  # fmt: skip
 SIMILARITIES = {
-    ("cat", "dog"): 0.9218, ("good", "bad"): 0.7965, ("good", "well"): 0.8511,
-    ("good", "perfect"): 0.8376, ("good", "bravo"): 0.1991,
-}  # fmt: skip
+    "cat": {"dog": 0.9218},
+    "good": {"bad": 0.7965, "well": 0.8511, "perfect": 0.8376, "bravo": 0.1991},
+}
 NEAREST = {
     "cat": "dog 1.8846, rabbit 2.4573, monkey 2.8102, cats 2.8972, rat 2.9455, beast 2.9878, "
     "monster 3.0022, pet 3.0397, snake 3.0618, puppy 3.0645",
-    "nurse": "doctor 3.1275, dentist 3.1307, nurses 3.2687, pediatrician 3.3212, counselor 3.3987",
-    "computer": "computers 2.4363, software 2.9268, technology 3.1904, electronic 3.5067, "
-    "computing 3.6000",
-    "elizabeth": "margaret 2.0075, mary 2.2704, anne 2.3007, catherine 2.6156, katherine 2.7222",
     "michael": "peter 2.9221, moore 2.9318, david 2.9446, steven 2.9882, murphy 3.0184",
     "bravo": "marlon 3.7966, dwayne 3.8806, coco 3.9080, hooper 3.9350, lara 4.0298",
 }
 MIDPOINTS = {
     "happy sad": "happy 1.9200, feels 2.3605, sorry 2.4985, hardly 2.5259, imagine 2.5653",
-    "lake building": "surrounding 3.0698, nearby 3.1112, bridge 3.1586, along 3.1610, shore 3.1619",
     "bravo michael": "farrell 2.8014, anderson 2.8507, jacobs 2.8537, boyle 2.8578, slater 2.8655",
-    "one ten": "ten 1.5738, only 1.8805, three 2.0310, five 2.0469, four 2.1126",
 }
 SUMS = {
     "king - man + woman": "queen 2.8391, prince 3.6610, elizabeth 3.7153, daughter 3.8318, "
     "widow 3.8494",
     "queen - woman + man": "king 2.8391, prince 3.2509, crown 3.4485, knight 3.5587, "
     "coronation 3.6199",
-    "king - prince + princess": "queen 3.1846, king 3.9103, bride 4.2857, lady 4.2996, "
-    "sister 4.4212",
-    "uncle - man + woman": "grandmother 2.3234, aunt 2.3528, granddaughter 2.3615, "
-    "daughter 2.4039, uncle 2.6026",
-    "grandmother - mother + father": "uncle 2.0784, father 2.0912, grandson 2.2966, "
-    "nephew 2.3536, elder 2.4275",
-    "old - young + father": "father 4.0327, son 4.4065, grandfather 4.5185, grandson 4.7221, "
-    "daughter 4.7867",
     "good - bad + programmer": "versatile 4.3816, creative 4.5690, entrepreneur 4.6344, "
     "enables 4.7178, intelligent 4.7350",
-    "bad - good + programmer": "hacker 3.8384, glitch 4.0039, originator 4.0420, hack 4.0477, "
-    "serial 4.2251",
     "doctor - man + woman": "nurse 3.1355, pregnant 3.7805, child 3.7835, woman 3.8643, "
     "mother 3.9222",
     "doctor - woman + man": "man 3.9336, colleague 3.9755, himself 3.9848, brother 3.9997, "
     "another 4.0291",
-    "programmer - man + woman": "prodigy 3.6689, psychotherapist 3.8070, therapist 3.8087, "
-    "introduces 3.9065, swedish-born 4.1179",
-    "programmer - woman + man": "setup 4.0022, innovator 4.0662, programmers 4.1730, "
-    "hacker 4.2257, genius 4.3644",
-    "engineer - man + woman": "technician 3.6927, mechanic 3.9213, pioneer 4.1544, "
-    "pioneering 4.1881, educator 4.2265",
-    "engineer - woman + man": "builder 4.3524, mechanic 4.4030, engineers 4.4780, worked 4.5281, "
-    "replacing 4.6002",
 }
 
 
@@ -83,16 +59,15 @@ def vectors_of(rows, words=None):
 # What the tutorial prints
 
 
-@pytest.mark.parametrize(("words", "value"), DISTANCES.items(), ids=str)
-def test_distances_are_the_tutorials(glove, words, value):
-    (found,) = geometry.distance(glove, words[0], words[1:])
-    assert f"{found:.4f}" == f"{value:.4f}"
-
-
-@pytest.mark.parametrize(("words", "value"), SIMILARITIES.items(), ids=str)
-def test_similarities_are_the_tutorials(glove, words, value):
-    (found,) = geometry.similarity(glove, words[0], words[1:])
-    assert f"{found:.4f}" == f"{value:.4f}"
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [(geometry.distance, DISTANCES), (geometry.similarity, SIMILARITIES)],
+    ids=["distance", "similarity"],
+)
+def test_distances_and_similarities_are_the_tutorials(glove, measure, expected):
+    for word, values in expected.items():
+        found = measure(glove, word, list(values))
+        assert found.round(4).tolist() == list(values.values())
 
 
 @pytest.mark.parametrize(("word", "expected"), NEAREST.items())
@@ -314,7 +289,7 @@ def test_similar_words_are_sorted_by_edits_then_by_order(word, known):
 
 @pytest.mark.parametrize(
     ("word", "first"),
-    [("receieve", "receive"), ("womna", "woman"), ("Amsterdam", "amsterdam"), ("NAÏVE", "naïve")],
+    [("womna", "woman"), ("NAÏVE", "naïve")],
 )
 def test_the_intended_word_is_first(glove, word, first):
     assert find_similar(word, glove.words)[0] == first

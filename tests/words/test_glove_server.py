@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
@@ -36,7 +37,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data.archives import GLOVE, Archive
-from sentiflow.data.download import download
+from sentiflow.data.download import download, locked
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.words import glove as glove_vectors
@@ -191,11 +192,15 @@ def test_a_killed_download_leaves_nothing_that_is_trusted(
     assert files_in(cache) == KEPT
 
 
-def test_of_two_processes_one_downloads(archive, server, cache):
-    processes = [start(archive, cache) for _ in range(2)]
-    assert [process.communicate()[0] for process in processes] == [f"{NUM_WORDS}\n"] * 2
-    assert len(server.requests) == 1
-    assert files_in(cache) == KEPT
+def test_while_another_process_downloads_its_files_are_waited_for(
+    archive, server, cache, check, members, said
+):  # fmt: skip
+    with ThreadPoolExecutor() as pool, locked(cache, "glove.6B.zip"):
+        waiting = pool.submit(check)
+        wait_for(lambda: "waiting for it" in said.text)
+        (cache / FILES[1]).write_bytes(members["glove_6B_50d_txt"])
+    waiting.result()
+    assert server.requests == []
 
 
 # In a pipeline

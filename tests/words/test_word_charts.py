@@ -42,7 +42,7 @@ def labels_of(figure):
     return [text.get_text() for text in found], [text.get_window_extent() for text in found]
 
 
-@pytest.mark.parametrize("num", [1, 2, 12, 30, 90])
+@pytest.mark.parametrize("num", [1, 12, 90])
 def test_every_word_has_a_label_that_no_other_covers(drawn, num):
     words, projection = scattered(num)
     assert charts.draw_map(words, projection).startswith(PNG_SIGNATURE)

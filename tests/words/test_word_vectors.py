@@ -167,14 +167,14 @@ def test_a_damaged_package_is_refused(make_package):
 
 
 def test_vectors_are_loaded_without_torch(text, make_package):
-    for source in (PACKAGE, str(text), make_package()):
-        assert not loads_torch(f"word_vectors.load({source!r})")
+    assert not loads_torch(PACKAGE, str(text), make_package())
 
 
-def loads_torch(call):
-    """Say whether a call makes a process of its own load torch."""
+def loads_torch(*sources, **options):
+    """Say whether loading vectors makes a process of its own load torch."""
+    calls = [f"word_vectors.load({source!r}, **{options!r})" for source in sources]
     shown = "print('torch' in sys.modules)"
-    script = f"import sys; from sentiflow.words import word_vectors; {call}; {shown}"
+    script = "; ".join(["import sys; from sentiflow.words import word_vectors", *calls, shown])
     command = [sys.executable, "-c", script]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PROJECT)
     return ran.stdout.strip() == "True"
