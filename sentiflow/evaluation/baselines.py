@@ -13,7 +13,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import count_confusion, label_shares
+from sentiflow.metrics.classification import macro_f1
 
 MAX_ROWS = 50_000
 """Rows that the baseline is trained on, and measured on, at most: spread over all rows."""
@@ -140,21 +140,15 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline | None
     predicted = Predicted.of(rows)
     truth, size = predicted.label, len(predicted.classes)
     right = prediction == truth
-    only_model, only_baseline = predicted.right & ~right, right & ~predicted.right
-    shares = label_shares(count_confusion(truth, prediction, num_labels=size))[2]
     return Baseline(
         TFIDF,
         len(chosen),
         len(label),
         len(rows),
         float(right.mean()),
-        None if np.isnan(shares).all() else float(np.nanmean(shares)),
+        macro_f1(truth, prediction, num_labels=size),
         float(predicted.right.mean()),
-        paired.accuracy_difference(
-            only_first=int(only_baseline.sum()),
-            only_second=int(only_model.sum()),
-            num_rows=len(rows),
-        ),
+        paired.compare_accuracy(right, predicted.right)[0],
         paired.f1_macro_difference(
             label=truth,
             first=prediction,

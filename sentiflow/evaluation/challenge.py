@@ -1,7 +1,7 @@
 """One or two registered models -> their accuracy on test rows that neither was trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import count_confusion, label_shares
+from sentiflow.metrics.classification import macro_f1
 from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress
@@ -79,25 +79,22 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
     right = [prediction == label for prediction in predictions]
     accuracies = [float(rows.mean()) for rows in right]
-    f1 = [_macro_f1(label, each, len(common), len(others)) for each in predictions]
+    sizes = {"num_labels": len(common) + len(others), "num_compared": len(common)}
+    f1 = [macro_f1(label, each, **sizes) for each in predictions]
     unknown = tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known)
+    test = ChampionTest(
+        len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common,
+        num_seen=num_seen, unknown=unknown,
+    )  # fmt: skip
     if len(models) == 1:
-        return ChampionTest(
-            len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common,
-            num_seen=num_seen, unknown=unknown,
-        )  # fmt: skip
-    only_candidate, only_champion = (int((right[i] & ~right[1 - i]).sum()) for i in range(2))
-    difference = paired.accuracy_difference(
-        only_first=only_champion, only_second=only_candidate, num_rows=len(label)
-    )
-    return ChampionTest(
-        num_rows=len(label),
-        candidate_accuracy=accuracies[0],
+        return test
+    difference, counts = paired.compare_accuracy(right[1], right[0])
+    return replace(
+        test,
         champion_accuracy=accuracies[1],
-        only_candidate_right=only_candidate,
-        only_champion_right=only_champion,
-        p_value=difference.p_value,
-        candidate_f1_macro=f1[0],
+        only_candidate_right=counts.only_second_right,
+        only_champion_right=counts.only_first_right,
+        p_value=counts.p_value,
         champion_f1_macro=f1[1],
         f1_macro_difference=paired.f1_macro_difference(
             label=label,
@@ -106,11 +103,8 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
             num_classes=len(common) + len(others),
             num_compared=len(common),
         ),
-        classes=common,
         other_classes=others,
         difference=difference,
-        num_seen=num_seen,
-        unknown=unknown,
     )
 
 
@@ -207,14 +201,6 @@ def _predict_test_rows(
         )
     label, *predictions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return label, predictions, num_seen
-
-
-def _macro_f1(
-    label: np.ndarray, prediction: np.ndarray, num_compared: int, num_others: int
-) -> float:
-    """Average the F1 of the first classes, as far as they occur."""
-    counts = count_confusion(label, prediction, num_labels=num_compared + num_others)
-    return float(np.nanmean(label_shares(counts)[2][:num_compared]))
 
 
 def _test_rows(uri: str, prepared: Manifest, labels: list[int]) -> Iterator[pa.Table]:

@@ -56,7 +56,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
             ``validation_accuracy``; may be empty.
     """
     predicted, metrics = Predicted.of(rows), measured.metrics
-    label, positive = predicted.label, predicted.probabilities[:, 1].astype(np.float64)
+    label, positive = predicted.label, predicted.positive.astype(np.float64)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
         if len(curve):
@@ -118,7 +118,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     figure, axes = _unit_square("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     if isinstance(metrics, BinaryMetrics):
-        false_rate, true_rate, _ = roc_curve(predicted.label, predicted.probabilities[:, 1])
+        false_rate, true_rate, _ = roc_curve(predicted.label, predicted.positive)
         axes.plot(false_rate, true_rate, color=BLUE)
         negatives = metrics.false_positive + metrics.true_negative
         positives = metrics.true_positive + metrics.false_negative
@@ -157,9 +157,7 @@ def _draw_precision_recall(
 
 def bin_reliability(predicted: Predicted) -> pd.DataFrame:
     """Bin the probability of positive and the labels; of more classes, the predictions."""
-    if predicted.is_binary:
-        return reliability_bins(label=predicted.label, probability=predicted.probabilities[:, 1])
-    return reliability_bins(label=predicted.right, probability=predicted.confidence)
+    return reliability_bins(label=predicted.outcome, probability=predicted.probability)
 
 
 def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, lineage
@@ -193,12 +193,12 @@ def _check_numbers(pair: Pair) -> None:
     names = f"{pair[0].name} and {pair[1].name}"
     corpora = [scored.record["inputs"]["corpus"] for scored in pair]
     if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
-        files = [_files_of(scored, names) for scored in pair]
-        one, other = ([item["uri"] for item in found["files"]] for found in files)
-        if files[0]["fingerprint"] != files[1]["fingerprint"]:
-            what = "with different content" if one == other else f"{_list(one)}; {_list(other)}"
+        first, second = (lineage.input_files_of(scored.record) for scored in pair)
+        if not first or not second or first["fingerprint"] != second["fingerprint"]:
+            one, other = (lineage.name_corpus(scored.record) for scored in pair)
             raise UserError(
-                f"{names} have scored different files ({what})",
+                f"{names} have scored different files, or prepared data that are gone or were "
+                f"redone: {one}; {other}",
                 hint="score the same corpus with both models",
             )
     if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
@@ -207,22 +207,6 @@ def _check_numbers(pair: Pair) -> None:
             "a header",
             hint="use the same format.header, and score again",
         )
-
-
-def _files_of(scored: Scored, names: str) -> Input:
-    found = lineage.input_files_of(scored.record)
-    if found is None:
-        uri = scored.record["inputs"]["corpus"]["uri"]
-        raise UserError(
-            f"{names} have scored two preparations, and {uri} is gone or was redone: it is unknown "
-            "whether their rows are the same",
-            hint="score the same prepared data with both models",
-        )
-    return found
-
-
-def _list(uris: Sequence[str]) -> str:
-    return ", ".join(uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
 
 
 def _find_split(pair: Pair, tables: list[pa.Table]) -> str:

@@ -15,7 +15,7 @@ from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
+from sentiflow.metrics.classification import BinaryMetrics, log_losses, macro_f1, squared_errors
 from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording, runs, store_address
@@ -30,16 +30,6 @@ METRIC_NAMES = {
 """How pages name the compared metrics; of those with a star, a lower value is better."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """The rows on which exactly one of the two models is right."""
-
-    only_first_right: int
-    only_second_right: int
-    p_value: float
-    """Exact, two-sided."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ class Comparison:
     differences: dict[str, paired.Difference | None]
     """By metric: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
     undefined."""
-    mcnemar: McNemar
+    mcnemar: paired.McNemar
     slices: list[SliceDifference]
     """By adjusted p-value; empty without texts."""
     settings: list[Setting] | None
@@ -142,7 +132,7 @@ def compare(
     rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     right = [each.right for each in predicted]
-    accuracy, counts = compare_accuracy(*right)
+    accuracy, counts = paired.compare_accuracy(*right)
     one, other = (_describe(pair[i], rows, i) for i in (0, 1))
     settings, notes = compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
@@ -258,8 +248,14 @@ def _measure(predicted: Predicted, num_classes: int) -> Metrics:
     metrics = results.measure_metrics(predicted)
     if isinstance(metrics, BinaryMetrics):
         return metrics
-    found = [each.f1 for each in list(metrics.by_class.values())[:num_classes]]
-    return replace(metrics, f1_macro=float(np.mean([f1 for f1 in found if f1 is not None])))
+    found = macro_f1(
+        predicted.label,
+        predicted.prediction,
+        num_labels=len(predicted.classes),
+        num_compared=num_classes,
+    )
+    assert found is not None, "a compared class has a row"
+    return replace(metrics, f1_macro=found)
 
 
 def _compare_metrics(
@@ -290,15 +286,6 @@ def _compare_metrics(
     }
 
 
-def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[paired.Difference, McNemar]:
-    """Compare two models, given for each which of N rows it gets right; N is at least 1."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    found = paired.accuracy_difference(
-        only_first=only_first, only_second=only_second, num_rows=len(first)
-    )
-    return found, McNemar(only_first, only_second, paired.mcnemar(only_first, only_second))
-
-
 def _measure_slices(
     rows: pa.Table,
     first: np.ndarray,
@@ -314,7 +301,7 @@ def _measure_slices(
         rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
     )
     chosen = [item for item in chosen if item.is_own or not item.rows.all()]
-    found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
+    found = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [
         SliceDifference(
@@ -337,7 +324,7 @@ def _measure_slices(
 
 
 def _judge(
-    accuracy: paired.Difference, counts: McNemar, num_rows: int, first: str, second: str
+    accuracy: paired.Difference, counts: paired.McNemar, num_rows: int, first: str, second: str
 ) -> str:
     """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
     low, high, p = 100 * accuracy.low, 100 * accuracy.high, paired.write_p(counts.p_value)

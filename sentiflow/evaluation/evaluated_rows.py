@@ -54,6 +54,21 @@ class Predicted:
         return self.classes == BINARY
 
     @property
+    def positive(self) -> np.ndarray:
+        """Return the probability of positive, of a model of negative and positive."""
+        return self.probabilities[:, 1]
+
+    @property
+    def outcome(self) -> np.ndarray:
+        """Return what ``probability`` is that of: positive labels, or right predictions."""
+        return self.label if self.is_binary else self.right
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Return the probability of positive; with other classes that of the prediction."""
+        return self.positive if self.is_binary else self.confidence
+
+    @property
     def right(self) -> np.ndarray:
         """Say which predictions are right."""
         return np.asarray(self.prediction == self.label)

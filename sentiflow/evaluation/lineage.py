@@ -99,9 +99,6 @@ def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
     if training is None:
         return
     for name, named in training["inputs"].items():
-        if name == "init_from" and "training" not in named:  # an earlier version did not note it
-            first = manifest.read_input(training["inputs"], "init_from")
-            named = first["inputs"] if first else {}
         if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
             for member in members_of(named):
                 yield from _with_earlier(manifest.read_input(member, "training"))

@@ -69,7 +69,7 @@ def find(rows: pa.Table) -> pa.Table:
     """
     text, predicted = rows["text"].combine_chunks(), Predicted.of(rows)
     frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
-    frame["probability"] = predicted.probabilities[:, 1] if predicted.is_binary else np.nan
+    frame["probability"] = predicted.positive if predicted.is_binary else np.nan
     frame["same"] = hash_strings(normalize_text(text))
     frame["confidence"] = predicted.confidence
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")

@@ -113,7 +113,13 @@ def render(
         keep_trailing_newline=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fill": fill, "p": paired.write_p, "as_it_is": _Markdown}
+    environment.filters |= {
+        "fill": fill,
+        "p": paired.write_p,
+        "as_it_is": _Markdown,
+        "choose_settings": _choose_settings,
+    }
+    environment.tests["teacher"] = lambda name: name.startswith(TEACHER)
     settings = model["settings"]
     assert settings is not None, "a package has settings"
     trainings = [lineage.training_of_model(each) for each in lineage.members_of(model)]
@@ -131,7 +137,8 @@ def render(
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
         trained=trained,
-        trainings=[(each, *_describe_training(each)) for each in trainings if each],
+        trainings=[each for each in trainings if each],
+        tags={"commit": COMMIT_TAG, "changed": DIRTY_TAG, "code": CODE_TAG},
         num_models=len(trainings),
         prepared=prepared,
         is_one_corpus=len({each["inputs"]["prepared"]["fingerprint"] for each in trainings if each})
@@ -308,12 +315,6 @@ def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
     return {split: {name: counts[split][name] for name in used} for split in counts}
 
 
-def _describe_training(trained: Manifest) -> tuple[list[tuple[str, str]], str, int]:
-    """Return the settings of a training that are shown, a line about its code, its teachers."""
-    num_teachers = sum(name.startswith(TEACHER) for name in trained["inputs"])
-    return _choose_settings(trained), _describe_code(trained), num_teachers
-
-
 def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
     """Choose the settings that are not the defaults, and the main ones."""
     defaults = flatten(TrainSettings().model_dump(mode="json"))
@@ -322,19 +323,6 @@ def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
         for key, value in flatten(trained["settings"]).items()
         if key in _MAIN_SETTINGS or value != defaults.get(key)
     ]
-
-
-def _describe_code(trained: Manifest) -> str:
-    """Name the version of sentiflow and, if known, its commit and a hash of its code."""
-    run = trained.get("run")
-    tags = run["tags"] if run else {}
-    parts = [f"sentiflow {trained['versions']['sentiflow']}"]
-    if commit := tags.get(COMMIT_TAG):
-        changed = " with changes" if tags.get(DIRTY_TAG) else ""
-        parts.append(f"commit {commit[:12]}{changed}")
-    if code := tags.get(CODE_TAG):
-        parts.append(f"code {code}")
-    return ", ".join([*parts, f"torch {trained['versions']['torch']}"])
 
 
 def _choose_slices(result: EvaluationResult) -> list[SliceMetrics]:

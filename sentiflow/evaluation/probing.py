@@ -104,11 +104,7 @@ def _load_model(
     """
     from sentiflow.models.cpu import one_thread
 
-    model = scored["inputs"]["model"]
-    present = model_sources.describe(model["uri"], tracking=tracking)
-    if present["fingerprint"] != model["fingerprint"]:
-        raise UserError(f"{model['uri']} holds another model now")
-    package = model_sources.load(model["uri"], tracking=tracking)
+    package = model_sources.load_described(scored["inputs"]["model"], tracking=tracking)
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():

@@ -55,11 +55,7 @@ def check_behavior(first: Passed, second: Passed) -> list[Check]:
     checks = []
     for (kind, name), passed in first.items():
         other = second[kind, name]
-        difference = paired.accuracy_difference(
-            only_first=int((passed & ~other).sum()),
-            only_second=int((other & ~passed).sum()),
-            num_rows=len(passed),
-        )
+        difference, _ = paired.compare_accuracy(passed, other)
         rates = float(passed.mean()), float(other.mean())
         checks.append(Check(f"behavior {name}", len(passed), *rates, difference))
     return checks

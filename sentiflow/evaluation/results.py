@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -222,7 +222,10 @@ def measure(
         split=headline,
         figures={split: measure_metrics(part) for split, part in predicted.items()},
         intervals={split: _measure_intervals(part) for split, part in predicted.items()},
-        calibration_error={split: _test_calibration(part) for split, part in predicted.items()},
+        calibration_error={
+            split: calibration_test(label=part.outcome, probability=part.probability)
+            for split, part in predicted.items()
+        },
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
         coverage=confidence.accuracy_by_coverage(
@@ -233,7 +236,7 @@ def measure(
         slices=slices.measure(
             [*named, *found],
             label=of_headline.label,
-            probability=of_headline.probabilities[:, 1] if of_headline.is_binary else None,
+            probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
         ),
         lengths=slices.by_length(np.diff(tokens.offsets), of_headline.right) if tokens else [],
@@ -254,7 +257,7 @@ def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
     predicted, was_scaled = Predicted.of(rows), rows["num_tokens"].to_numpy() > 0
     undone = predicted.probabilities
     if predicted.is_binary:
-        positive = confidence.rescale(undone[:, 1], temperature=1 / temperature)
+        positive = confidence.rescale(predicted.positive, temperature=1 / temperature)
         undone = np.stack([1 - positive, positive], axis=1)
     else:
         undone = confidence.rescale_classes(undone, temperature=1 / temperature)
@@ -266,33 +269,17 @@ def measure_metrics(predicted: Predicted) -> Metrics:
     """Measure predictions against labels."""
     if not predicted.is_binary:
         return multiclass_metrics(**vars(predicted))
-    return binary_metrics(**_binary_columns(predicted))
+    return binary_metrics(
+        label=predicted.label, probability=predicted.positive, prediction=predicted.prediction
+    )
 
 
 def _measure_intervals(predicted: Predicted) -> dict[str, bootstrap.Interval]:
     if not predicted.is_binary:
         return bootstrap.multiclass_intervals(**vars(predicted))
-    return bootstrap.intervals(**_binary_columns(predicted))
-
-
-def _test_calibration(predicted: Predicted) -> CalibrationError:
-    if predicted.is_binary:
-        return calibration_test(label=predicted.label, probability=predicted.probabilities[:, 1])
-    return calibration_test(label=predicted.right, probability=predicted.confidence)
-
-
-class _BinaryColumns(TypedDict):
-    label: np.ndarray
-    probability: np.ndarray
-    prediction: np.ndarray
-
-
-def _binary_columns(predicted: Predicted) -> _BinaryColumns:
-    return {
-        "label": predicted.label,
-        "probability": predicted.probabilities[:, 1],
-        "prediction": predicted.prediction,
-    }
+    return bootstrap.intervals(
+        label=predicted.label, probability=predicted.positive, prediction=predicted.prediction
+    )
 
 
 def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
@@ -324,18 +311,19 @@ def _measure_calibration(
 
 
 def _measure_probabilities(predicted: Predicted) -> ProbabilityMetrics:
-    label, probabilities = predicted.label, predicted.probabilities
     if predicted.is_binary:
-        return probability_metrics(label=label, probability=probabilities[:, 1])
+        return probability_metrics(label=predicted.label, probability=predicted.positive)
     return top_class_metrics(
-        label=label, probabilities=probabilities, prediction=predicted.prediction
+        label=predicted.label,
+        probabilities=predicted.probabilities,
+        prediction=predicted.prediction,
     )
 
 
 def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:
     """Measure the rows that are answered, by a model of two classes."""
     right = predicted.right
-    answered = np.abs(predicted.probabilities[:, 1].astype(np.float64) - 0.5) >= margin
+    answered = np.abs(predicted.positive.astype(np.float64) - 0.5) >= margin
     num_right, num_rows = int(right[answered].sum()), int(answered.sum())
     if not num_rows:
         return AnsweredMetrics(margin, 0.0, 0, None, None, None)

@@ -17,7 +17,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import count_confusion, label_shares, wilson_interval
+from sentiflow.metrics.classification import macro_f1, wilson_interval
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
 
@@ -170,7 +170,7 @@ def _compare(
     right, num_rows = theirs == label, len(label)
     num_alike = int((theirs == ours).sum())
     low, high = wilson_interval(num_alike, num_rows)
-    f1 = [_f1_macro(label, prediction, size) for prediction in (theirs, ours)]
+    f1 = [macro_f1(label, prediction, num_labels=size) for prediction in (theirs, ours)]
     return TeacherComparison(
         num_teachers=num_teachers,
         num_rows=num_rows,
@@ -178,11 +178,7 @@ def _compare(
         f1_macro=f1[0],
         accuracy_of_model=float(predicted.right.mean()),
         f1_macro_of_model=f1[1],
-        accuracy_difference=paired.accuracy_difference(
-            only_first=int((right & ~predicted.right).sum()),
-            only_second=int((predicted.right & ~right).sum()),
-            num_rows=num_rows,
-        ),
+        accuracy_difference=paired.compare_accuracy(right, predicted.right)[0],
         f1_macro_difference=paired.f1_macro_difference(
             label=label, first=theirs, second=ours, num_classes=size, num_resamples=1000
         ),
@@ -192,11 +188,6 @@ def _compare(
         speed=speed,
         no_speed=no_speed,
     )
-
-
-def _f1_macro(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> float | None:
-    shares = label_shares(count_confusion(label, prediction, num_labels=num_classes))[2]
-    return None if np.isnan(shares).all() else float(np.nanmean(shares))
 
 
 def _measure_speed(
@@ -228,12 +219,10 @@ def _load(models: Sequence[Mapping[str, Any]], tracking: str | None) -> Callable
     """
     from sentiflow.models.cpu import one_thread
 
-    packages = []
-    for model in models:
-        present = model_sources.describe(model["uri"], tracking=tracking, setting="a teacher")
-        if present["fingerprint"] != model["fingerprint"]:
-            raise UserError(f"{model['uri']} holds another model now")
-        packages.append(model_sources.load(model["uri"], tracking=tracking))
+    packages = [
+        model_sources.load_described(model, tracking=tracking, setting="a teacher")
+        for model in models
+    ]
 
     def score(text: pa.Array) -> None:
         with one_thread():

@@ -196,6 +196,15 @@ def label_shares(confusion: np.ndarray) -> np.ndarray:
         return np.stack([right / predicted, right / labelled, 2 * right / (predicted + labelled)])
 
 
+def macro_f1(
+    label: np.ndarray, prediction: np.ndarray, *, num_labels: int, num_compared: int | None = None
+) -> float | None:
+    """Average the F1 of the first ``num_compared`` labels that occur; None if there is none."""
+    counts = count_confusion(label, prediction, num_labels=num_labels)
+    found = label_shares(counts)[2][:num_compared]
+    return None if np.isnan(found).all() else float(np.nanmean(found))
+
+
 def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
     """Measure each label, given the counts of :func:`count_confusion`."""
     return [LabelMetrics(*map(_defined, shares)) for shares in label_shares(confusion).T]

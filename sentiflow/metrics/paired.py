@@ -34,6 +34,16 @@ class Difference:
     """Two-sided, of both being equal; None where the interval has no test."""
 
 
+@dataclass(frozen=True)
+class McNemar:
+    """The rows on which exactly one of the two models is right."""
+
+    only_first_right: int
+    only_second_right: int
+    p_value: float
+    """Exact, two-sided."""
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Test whether two models are right equally often; gives the two-sided p-value.
 
@@ -70,6 +80,13 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
     low, high = max(-1.0, p - q - reach), min(1.0, p - q + reach)
     value = (only_second - only_first) / num_rows
     return Difference(value, low, high, mcnemar(only_first, only_second))
+
+
+def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
+    """Compare two models, given for each which of N rows it gets right; N is at least 1."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    found = accuracy_difference(only_first=only_first, only_second=only_second, num_rows=len(first))
+    return found, McNemar(only_first, only_second, mcnemar(only_first, only_second))
 
 
 def roc_auc_difference(

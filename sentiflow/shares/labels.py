@@ -82,23 +82,6 @@ def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     return pd.DataFrame(columns), num_missing
 
 
-@dataclass
-class _Drawn:
-    """The rows that a sample has so far: those of the lowest keys."""
-
-    key: np.ndarray
-    row_id: np.ndarray
-    weight: np.ndarray
-    text: np.ndarray
-
-    def keep_lowest(self, size: int) -> None:
-        """Forget all but ``size`` rows."""
-        if len(self.key) > size:
-            kept = np.argpartition(self.key, size - 1)[:size]
-            for name, values in vars(self).items():
-                setattr(self, name, values[kept])
-
-
 def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Draw unlabelled rows to label by hand, in random order; the same each time.
 
@@ -131,8 +114,7 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
     chances = _choose_chances(counts, size)
-    rng, empty = np.random.default_rng(SEED), np.zeros(0)
-    drawn = _Drawn(empty, np.zeros(0, np.int64), empty, np.zeros(0, object))
+    rng, drawn = np.random.default_rng(SEED), None
     for batch in rows.read(grouping, scored, uri, label=STAGE, with_text=True):
         group, uniform = groups.find(batch.keys, len(batch.row_id)), rng.random(len(batch.row_id))
         chance = chances[group, _grade(batch)]
@@ -140,13 +122,11 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
         chosen = np.flatnonzero(batch.label < 0)
         chosen = chosen[np.argsort(rank[chosen])[:size]]
         texts = batch.text.take(chosen).to_pandas() if batch.text else np.full(len(chosen), "")
-        new = _Drawn(rank[chosen], batch.row_id[chosen], 1 / chance[chosen], texts)
-        for name, values in vars(drawn).items():
-            setattr(drawn, name, np.concatenate([values, getattr(new, name)]))
-        drawn.keep_lowest(size)
-    order = rng.permutation(len(drawn.key))
-    columns = {"row_id": drawn.row_id, "weight": drawn.weight.round(4), "text": drawn.text}
-    table = pd.DataFrame(columns).iloc[order].reset_index(drop=True)
+        columns = {"row_id": batch.row_id[chosen], "weight": (1 / chance[chosen]).round(4)}
+        new = pd.DataFrame(columns | {"text": texts, "rank": rank[chosen]})
+        drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
+    assert drawn is not None, "there are unlabelled rows"
+    table = drawn.drop(columns="rank").iloc[rng.permutation(len(drawn))].reset_index(drop=True)
     if text is None:
         table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
     return table.assign(label=""), manifest.find_classes(scored)

@@ -102,17 +102,13 @@ def read(
                 prediction=rows["prediction"].to_numpy(),
                 probabilities=found,
                 keys=tuple(_read_key(rows[c], c, unit, time_format) for c, unit in settings.keys),
-                text=_one(rows[text]).cast(pa.string()) if text else None,
+                text=rows[text].combine_chunks().cast(pa.string()) if text else None,
             )
             progress.advance(len(rows))
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
-
-
 def _read_key(column: pa.ChunkedArray, name: str, unit: str, time_format: str | None) -> pa.Array:
-    values = _one(column)
+    values = column.combine_chunks()
     if not unit:
         return pc.fill_null(values.cast(pa.string()), NO_VALUE)
     if pa.types.is_date(values.type):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -168,7 +169,7 @@ class _LabelFinder:
 
 
 def _break_down(
-    settings: TrendsSettings, found: list[tuple[object, ...]], sums: ShareSums
+    settings: TrendsSettings, found: list[tuple[Any, ...]], sums: ShareSums
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, and by both."""
     choices: list[tuple[int, ...]] = [(), *((at,) for at in range(len(settings.keys)))]
@@ -184,40 +185,28 @@ def _break_down(
             continue
         own = sums.merge(np.array([number.get(one, len(names)) for one in values]), len(names) + 1)
         own = ShareSums(*(part[: len(names)] for part in own))
-        times = [at for at in chosen if settings.keys[at][1]]
-        group_names = [_name(one, chosen, times) for one in names]
-        pool = (
-            np.unique(np.array(group_names, str), return_inverse=True)[1]
-            if times and chosen[1:]
-            else None
-        )
+        places = range(len(chosen))
+        time = next((place for place in places if settings.keys[chosen[place]][1]), None)
+        columns = [place for place in places if place != time]
+        groups = [", ".join(str(one[p]) for p in columns) if columns else None for one in names]
+        pool = None
+        if time is not None and columns:
+            pool = np.unique(np.array(groups, str), return_inverse=True)[1]
         estimated = shares.estimate(own, min_labelled=settings.min_labelled, pool=pool)
         p_adjusted = np.full(estimated.share.shape, np.nan)
-        if chosen and not times:
+        if chosen and time is None:
             p_adjusted = shares.compare_with_others(estimated)
         breakdowns.append(
             Breakdown(
                 ", ".join(settings.by[at] for at in chosen) or ALL,
-                group_names,
-                [_find_period(one, chosen, times) for one in names],
-                settings.keys[times[0]][1] if times else "",
+                groups,
+                [None if time is None else one[time] for one in names],
+                "" if time is None else settings.keys[chosen[time]][1],
                 estimated,
                 p_adjusted,
             )
         )
     return breakdowns
-
-
-def _name(values: tuple[object, ...], chosen: tuple[int, ...], times: list[int]) -> str | None:
-    parts = [str(value) for at, value in zip(chosen, values, strict=True) if at not in times]
-    return ", ".join(parts) if parts else None
-
-
-def _find_period(
-    values: tuple[object, ...], chosen: tuple[int, ...], times: list[int]
-) -> datetime | None:
-    periods = [value for at, value in zip(chosen, values, strict=True) if at in times]
-    return periods[0] if periods and isinstance(periods[0], datetime) else None
 
 
 def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[str]:

@@ -1,10 +1,11 @@
 """URI of a model, a directory or a name in MLflow, or several -> its manifest, or its package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, join, names_model
@@ -134,6 +135,20 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> Any:
 
         return registry.load(_resolve(uri, tracking))
     return average.load(manifest.find_package(absolute_uri(uri)))
+
+
+def load_described(
+    model: Mapping[str, Any], *, tracking: str | None, setting: str = SETTING
+) -> Any:
+    """Read a package that was described as an input, as :func:`load`.
+
+    Raises:
+        UserError: It is gone or damaged, or another model is in its place.
+    """
+    uri = model["uri"]
+    if describe(uri, tracking=tracking, setting=setting)["fingerprint"] != model["fingerprint"]:
+        raise UserError(f"{uri} holds another model now")
+    return load(uri, tracking=tracking)
 
 
 def _resolve(uri: str, tracking: str | None) -> Any:

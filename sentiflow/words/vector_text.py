@@ -59,9 +59,11 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
             try:
                 parts.append(_parse(block, dim))
             except pa.ArrowInvalid as error:
-                index, fault = _find_first_fault(block, dim, reason=str(error))
-                line = first_line + num_words + index
-                raise UserError(f"{uri}, line {line:,}: {fault}") from error
+                line = first_line + num_words + _find_first_fault(block, dim)
+                raise UserError(
+                    f"{uri}, line {line:,} is not a word with {dim} finite numbers, in UTF-8",
+                    hint="correct or delete it; is it a complete text file of vectors?",
+                ) from error
             num_words += len(parts[-1][0])
             if num_words >= limit:
                 break
@@ -153,51 +155,37 @@ def _take_out_words(block: bytes, dim: int) -> tuple[bytes, dict[int, str]]:
     """
     lines, words = block.split(b"\n"), {}
     for index, line in enumerate(lines):
-        if line.count(b" ") > dim and not _find_fault(line, dim):
+        if line.count(b" ") > dim and _is_vector(line, dim):
             word = line.rsplit(b" ", dim)[0]
             words[index], lines[index] = word.decode(), line[len(word) :]
     return b"\n".join(lines), words
 
 
-def _find_first_fault(block: bytes, dim: int, *, reason: str) -> tuple[int, str]:
-    """Find the first line of a block that has an error; return its index and the error."""
-    for index, line in enumerate(block.split(b"\n")[:-1]):
-        if fault := _find_fault(line, dim):
-            return index, fault
-    return 0, f"this line or a later one cannot be read: {reason}"
+def _find_first_fault(block: bytes, dim: int) -> int:
+    """Find the first line of a block that is no vector; return its index."""
+    lines = block.split(b"\n")[:-1]
+    return next((index for index, line in enumerate(lines) if not _is_vector(line, dim)), 0)
 
 
-def _find_fault(line: bytes, dim: int) -> str:
-    """Describe the error of a line and its correction; empty if there is none."""
-    if not line.strip():
-        return "is blank: delete it"
+def _is_vector(line: bytes, dim: int) -> bool:
+    """Say whether a line is a word and its numbers; more numbers are no part of the word."""
+    word, *numbers = line.rsplit(b" ", dim)
+    more = word.split(b" ")[1:]
     try:
         line.decode()
     except UnicodeDecodeError:
-        return "is not UTF-8: convert the file, or save word2vec's text format"
-    word, *numbers = line.rsplit(b" ", dim)
-    more = word.split(b" ")[1:]
-    if len(numbers) < dim or (more and all(map(_is_number, more))):
-        found = len(numbers) + len(more)
-        return f"has {found} instead of {dim} numbers: is it a complete text file of vectors?"
-    if b"\r" in line:
-        return "contains a carriage return: delete it"
-    for number in numbers:
-        if not _is_number(number):
-            return (
-                f"{number.decode(errors='replace')!r} is not a number: correct or delete the line"
-            )
-        if not abs(float(number)) <= _LARGEST:
-            return f"{number.decode()} is not finite: correct or delete the line"
-    return ""
+        return False
+    is_word = b"\r" not in line and not (more and all(map(_is_number, more)))
+    return is_word and len(numbers) == dim and all(map(_is_number, numbers))
 
 
 def _is_number(text: bytes) -> bool:
+    """Say whether a text is a finite number."""
     try:
-        float(text)
+        value = float(text)
     except ValueError:
         return False
-    return b"_" not in text
+    return b"_" not in text and abs(value) <= _LARGEST
 
 
 def _leave_repeats_out(

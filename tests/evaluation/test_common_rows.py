@@ -126,9 +126,10 @@ def test_other_files_are_refused_and_named(runs):
     a = runs.run("a")
     b = runs.run("b", prepare={"csv": csv_input("0ther", "/data/more.csv")})
     line = refusal(a, b)
-    assert line.startswith("a and b have scored different files (/data/tweets.csv; /data/more.csv)")
+    assert line.startswith("a and b have scored different files, or ")
+    assert "tweets.csv; more.csv" in line
     c = runs.run("c", prepare={"csv": csv_input("0ther")})
-    assert "with different content" in refusal(a, c)
+    assert "a and c have scored different files, or " in refusal(a, c)
 
 
 def test_rows_after_a_header_have_other_numbers(runs):
@@ -144,7 +145,7 @@ def test_rows_after_a_header_have_other_numbers(runs):
 def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
     a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/prepared")
-    assert "b/prepared is gone or was redone" in refusal(a, b)
+    assert "prepared data that are gone or were redone: tweets.csv; prepared" in refusal(a, b)
 
 
 def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):

@@ -18,7 +18,6 @@ import pytest
 from sentiflow.config.sections import PromoteSettings
 from sentiflow.evaluation import group_bias, promotion, slice_search, slices
 from sentiflow.evaluation.challenge import ChampionTest
-from sentiflow.evaluation.comparison import compare_accuracy
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import Slice
 from sentiflow.metrics import bootstrap, confidence, multiclass, paired
@@ -172,7 +171,7 @@ def test_the_intervals_of_compare_and_promote_hold_the_truth():
         drawn = draw_binary(sample, NUM_ROWS, 1.0, 1.8)
         compare(drawn, lambda name, found: shares.add_difference(name, found, truth[name]))
         right = [drawn["label"] == (drawn[model] >= 0.5) for model in "01"]
-        found, _ = compare_accuracy(*(each[drawn["0"] > 0.9] for each in right))
+        found, _ = paired.compare_accuracy(*(each[drawn["0"] > 0.9] for each in right))
         shares.add_difference("accuracy in a slice", found, in_slice)
     shares.print("intervals of compare and promote: how often they hold the truth")
     shares.check(0.93, 0.97)
@@ -189,7 +188,7 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
             shares.add(f"compare: {name}, p < 0.05", difference.p_value < 0.05)
         right = [drawn["label"] == (drawn[model] >= 0.5) for model in "01"]
         members = [sample.random(NUM_ROWS) < sample.uniform(0.05, 0.5) for _ in range(NUM_SLICES)]
-        of_slices = [compare_accuracy(*(each[rows] for each in right)) for rows in members]
+        of_slices = [paired.compare_accuracy(*(each[rows] for each in right)) for rows in members]
         adjusted = paired.adjust([counts.p_value for _, counts in of_slices])
         shares.add("compare: any of 20 slices (Holm)", min(adjusted) < 0.05)
         checks = [Check(n, NUM_ROWS, 0, 0, found[n]) for n in ("accuracy", "f1_macro")]
@@ -315,7 +314,7 @@ def compare(drawn: Draw, add: Callable[[str, paired.Difference | None], None]) -
     """Compare two models as ``compare`` does."""
     label, one, other = (drawn[name] for name in ("label", "0", "1"))
     first, second = ((p >= 0.5).astype(np.int8) for p in (one, other))
-    add("accuracy", compare_accuracy(first == label, second == label)[0])
+    add("accuracy", paired.compare_accuracy(first == label, second == label)[0])
     add("f1_macro", paired.f1_macro_difference(
         label=label, first=first, second=second, num_resamples=1000))  # fmt: skip
     add("roc_auc", paired.roc_auc_difference(label=label, first=one, second=other))

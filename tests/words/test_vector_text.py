@@ -114,34 +114,28 @@ def test_the_first_line_of_a_repeated_word_counts_and_the_others_are_reported(pa
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
+    "line",
     [
-        (b"bird 1", "has 1 instead of 2 numbers: is it a complete"),
-        (b"bird 1 2 3", "has 3 instead of 2 numbers: is it a complete"),
-        (b"", "is blank: delete it"),
-        (b"bird 1 two", "'two' is not a number: correct or delete the line"),
-        (b"bird  2", "'' is not a number"),
-        (b"bird NA 2", "'NA' is not a number"),
-        (b"bird 1_0 2", "'1_0' is not a number"),
-        (b"bird nan 2", "nan is not finite: correct or delete the line"),
-        (b"bird -inf 2", "-inf is not finite"),
-        (b"bird 1e39 2", "1e39 is not finite"),
-        (b"\xff 1 2", "is not UTF-8: convert the file, or save"),
-        (b"bi\rrd 1 2", "contains a carriage return"),
+        b"bird 1", b"bird 1 2 3", b"", b"bird 1 two", b"bird  2", b"bird NA 2", b"bird 1_0 2",
+        b"bird nan 2", b"bird -inf 2", b"bird 1e39 2", b"\xff 1 2", b"bi\rrd 1 2",
     ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "number", "block_bytes"), [(b"", 4, 1 << 20), (b"5 2\n", 5, 40)]
 )
-@pytest.mark.parametrize("block_bytes", [1 << 20, 40])
-@pytest.mark.parametrize(("header", "number"), [(b"", 4), (b"5 2\n", 5)])
-def test_a_wrong_line_is_named(path, line, problem, header, number, block_bytes, monkeypatch):
+def test_a_wrong_line_is_named(path, line, header, number, block_bytes, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", block_bytes)
     found = refusal(path, header + LINES + line + b"\nlast 1 2\n")
-    assert found.startswith(f"vectors.txt, line {number}: {problem}")
+    assert found == (
+        f"vectors.txt, line {number} is not a word with 2 finite numbers, in UTF-8: correct or "
+        "delete it; is it a complete text file of vectors?"
+    )
 
 
 def test_an_endless_line_is_refused(path, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
     found = refusal(path, LINES + b"endless" * 99)
-    assert found.startswith("vectors.txt, line 4: has 0 instead of 2 numbers")
+    assert found.startswith("vectors.txt, line 4 is not a word with 2 finite numbers")
 
 
 @pytest.mark.parametrize(
@@ -154,11 +148,8 @@ def test_an_endless_line_is_refused(path, monkeypatch):
         (b"cat" + b" 1" * 200_000, "vectors.txt holds no word vectors: "),
         (b"4 2\n" + LINES, "vectors.txt holds 3 words, not 4 as its first line says: is it compl"),
         (b"4 2\n", "vectors.txt holds 0 words, not 4 as its first line says: is it complete?"),
-        (b"4 300\n" + LINES, "vectors.txt, line 2: has 2 instead of 300 numbers"),
-        (
-            bytes(range(256)) * 99,
-            "vectors.txt, line 1: has 0 instead of 1 numbers: is it a complete",
-        ),
+        (b"4 300\n" + LINES, "vectors.txt, line 2 is not a word with 300 finite numbers"),
+        (bytes(range(256)) * 99, "vectors.txt, line 1 is not a word with 1 finite numbers"),
     ],
 )
 def test_a_file_without_vectors_is_refused(path, content, problem):
