@@ -32,6 +32,8 @@ _WRITE_SECONDS = 20.0
 """Limit for each of the three steps in which nodes write and read each other's files."""
 _LIMIT_SECONDS = 150.0
 """Limit for everything. A node that hangs takes the time of two answers."""
+_TASKS_AT_ONCE = 2
+"""Tasks on each node at the same time: more would wait for more processes of Ray to start."""
 _REQUEST_SECONDS = 5.0
 _MATRIX_SIZE = 256
 
@@ -72,32 +74,25 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
     yield from silent
     if not able:
         return
-    with ThreadPoolExecutor() as pool:
-        checks = _list_node_checks(config, able)
-        files = pool.submit(check_files, config, able)
-        on_nodes = [pool.submit(run_on_nodes, check, config, able) for check in checks]
-        dashboard = pool.submit(check_dashboard, able)
-        shared = pool.submit(check_shared_output, config, able, resources)
-        for future in (*on_nodes, files, shared):
+    with ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
+        futures = [
+            pool.submit(run_on_nodes, _list_node_checks(able), config, able),
+            pool.submit(run_on_nodes, [_make_torch_check(able)], config, able),
+            pool.submit(check_files, config, able),
+            pool.submit(check_shared_output, config, able, resources),
+            pool.submit(check_dashboard, able),
+        ]
+        for future in futures:
             yield from future.result()
-        yield dashboard.result()
 
 
-def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check]:
-    """List what is checked on each node by itself."""
+def _list_node_checks(able: Sequence[Node]) -> list[Check]:
+    """List what takes a moment on each node: one task does all of it."""
     session_dirs = {node.id: node.session_dir for node in able}
-    num_gpus = {node.id: int(node.num_gpus) for node in able}
     versions = functools.partial(check_same_versions, expected=local_checks.find_versions())
     disk = functools.partial(check_node_disk, session_dirs=session_dirs)
     return [
         replace(local_checks.VERSIONS, run=versions),
-        Check(
-            "torch",
-            functools.partial(check_torch, num_gpus=num_gpus),
-            why="training and scoring would fail there",
-            do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
-            "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
-        ),
         replace(local_checks.DISK, run=disk),
         TOKEN,
         replace(
@@ -110,13 +105,45 @@ def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check
     ]
 
 
-def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> list[CheckResult]:
-    """Run a check on some nodes: all must pass it, and say the same."""
-    answers = nodes.on_each(check.run, config, nodes=among, timeout_seconds=_ANSWER_SECONDS)
-    problems, passed = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-    for answer in answers:
-        group, text = (problems, answer.problem) if answer.problem else (passed, answer.result)
-        group[text or ""].append(answer.node.name)
+def _make_torch_check(able: Sequence[Node]) -> Check:
+    """Make the check of torch, which may end the process of its task."""
+    num_gpus = {node.id: int(node.num_gpus) for node in able}
+    return Check(
+        "torch",
+        functools.partial(check_torch, num_gpus=num_gpus),
+        why="training and scoring would fail there",
+        do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
+        "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
+    )
+
+
+def run_on_nodes(
+    checks: Sequence[Check], config: Config | None, among: Sequence[Node]
+) -> list[CheckResult]:
+    """Run checks in one task on each of some nodes: all must pass them, and say the same."""
+    answers = nodes.on_each(
+        attempt_all, checks, config, nodes=among, timeout_seconds=_ANSWER_SECONDS
+    )
+    results = []
+    for number, check in enumerate(checks):
+        problems, passed = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for answer in answers:
+            found = answer.result[number] if answer.result else check.fail(answer.problem)
+            group = passed if found.level == "ok" else problems
+            group[found.what].append(answer.node.name)
+        results += _combine(check, problems, passed)
+    return results
+
+
+def attempt_all(checks: Sequence[Check], config: Config | None) -> list[CheckResult]:
+    """Run checks on this node."""
+    return [check.attempt(config) for check in checks]
+
+
+def _combine(
+    check: Check, problems: Mapping[str, list[str]], passed: Mapping[str, list[str]]
+) -> list[CheckResult]:
+    """Make the results of a check, given the names of the nodes that say each thing."""
     if problems:
         return [check.fail(f"{what} ({name_nodes(on)})", on) for what, on in problems.items()]
     if len(passed) > 1:
@@ -132,7 +159,7 @@ def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult
     """Check that every node sees the input, and on one of them what is in it."""
     if config is None:
         return []
-    results = run_on_nodes(local_checks.INPUT, config, able)
+    results = run_on_nodes([local_checks.INPUT], config, able)
     if has_errors(results):
         return results
     answers = nodes.on_each(
@@ -269,7 +296,7 @@ def check_shared_output(
     return results
 
 
-def check_dashboard(able: Sequence[Node]) -> CheckResult:
+def check_dashboard(able: Sequence[Node]) -> list[CheckResult]:
     """Check that Ray's dashboard, which starts jobs, asks for a token; it is asked on the head."""
     context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
     address = str(context.dashboard_url or "")
@@ -278,9 +305,9 @@ def check_dashboard(able: Sequence[Node]) -> CheckResult:
         ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS
     ):
         if answer.result is not None:
-            return judge_dashboard(address, answer.result, is_alone=len(able) == 1)
+            return [judge_dashboard(address, answer.result, is_alone=len(able) == 1)]
     what = f"{address or 'there is none'}: no answer, so it is unknown whether Ray asks for a token"
-    return CheckResult("dashboard", "unchecked", what)
+    return [CheckResult("dashboard", "unchecked", what)]
 
 
 def ask_dashboard(address: str) -> int:

@@ -14,7 +14,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, table_plans, tweets
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
-from sentiflow.data.table_files import Labels, TableFormat, TablePlan
+from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.storage import filesystem
 
 MAX_FILES = 5
@@ -35,8 +35,6 @@ class Look:
     """Rows with each label."""
     begins_unknown: bool = False
     """Whether the label of the first row is unknown."""
-    label_column: str = ""
-    """The column that has the labels, if that of the settings has none of them."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Rows that a preparation would reject, by reason."""
     first_rejected: int | None = None
@@ -123,7 +121,6 @@ def look_at(
     holds = (
         pc.match_substring(columns["text"], tweets.REPLACEMENT) if has_damage else pa.array([False])
     )
-    has_labels = checked["label"].null_count < rows.num_rows
     return Look(
         uri,
         rows.num_rows,
@@ -131,7 +128,6 @@ def look_at(
         plan,
         labels=Counter(checked["label"].drop_null().to_pylist()),
         begins_unknown=checked["unknown_label"][0].is_valid,
-        label_column="" if has_labels else _find_labels(rows, form["labels"]),
         reasons=Counter(checked["reason"].drop_null().to_pylist()),
         first_rejected=_find_first(checked["reason"]),
         unknown=tweets.count_values(checked["unknown_label"].drop_null()),
@@ -145,17 +141,6 @@ def _find_first(reason: pa.ChunkedArray) -> int | None:
     is_other = pc.and_kleene(reason.is_valid(), pc.not_equal(reason, tweets.UNKNOWN_LABEL))
     place = pc.index(is_other, True).as_py()
     return place if place >= 0 else None
-
-
-def _find_labels(rows: FirstRows, labels: Labels) -> str:
-    """Find the column most of whose values are labels."""
-    known = pa.array([value for value, _ in labels if value], pa.string())
-    for number, name in enumerate(rows.rows.column_names):
-        written = pc.utf8_trim_whitespace(rows.column(number))
-        num_known = pc.sum(pc.is_in(written, value_set=known)).as_py() or 0
-        if num_known > rows.num_rows / 2:
-            return repr(name) if rows.names else f"column {number}"
-    return ""
 
 
 _Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.Plan]

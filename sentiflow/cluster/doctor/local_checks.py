@@ -11,9 +11,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -57,12 +59,11 @@ def examine(config: Config | None) -> list[CheckResult]:
 def run_in_time(
     examinations: Mapping[str, Examination], config: Config | None, *, seconds: float
 ) -> list[CheckResult]:
-    """Run some examinations and that of the tracking store, each in a process of its own.
+    """Run some examinations and that of the tracking store, all at once in a process of their own.
 
-    A process that is not done in time is killed.
-
-    A thread could not be ended: Arrow lets no process end before an object store has answered, and
-    Ray tries for ever to join a cluster with a wrong token.
+    It is killed if it is not done in time. Threads of this process could not be ended: Arrow lets
+    no process end before an object store has answered, and Ray tries for ever to join a cluster
+    with a wrong token.
 
     Args:
         examinations: The examinations, each by the name of the check to report if it hangs.
@@ -75,29 +76,37 @@ def run_in_time(
         **examinations,
         tracking.name: functools.partial(_attempt, tracking),
     }
-    results: list[CheckResult] = []
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_run_all, args=(works, config, sender), daemon=True)
+    process.start()
+    sender.close()
     deadline = time.monotonic() + seconds
-    with multiprocessing.get_context("spawn").Pool(len(works)) as pool:
-        waiting = {name: pool.apply_async(work, [config]) for name, work in works.items()}
-        for name, answer in waiting.items():
-            try:
-                results += answer.get(max(0, deadline - time.monotonic()))
-            except multiprocessing.TimeoutError:
-                results.append(
-                    CheckResult(
-                        name,
-                        "error",
-                        f"no answer within {seconds:g} s",
-                        why="a job would hang or fail in the same way",
-                        do="see whether its file system (ls), its store or the cluster "
-                        "(ray status) answers",
-                    )
-                )
+    answers: dict[str, list[CheckResult]] = {}
+    with suppress(EOFError):  # the process has ended
+        while len(answers) < len(works) and receiver.poll(max(0, deadline - time.monotonic())):
+            answers |= receiver.recv()
+    process.kill()
+    late = CheckResult(
+        "",
+        "error",
+        f"no answer within {seconds:g} s",
+        why="a job would hang or fail in the same way",
+        do="see whether its file system (ls), its store or the cluster (ray status) answers",
+    )
     unchecked = () if config else (INPUT.name, OUTPUT.name)
     return [
-        *results,
+        *(found for name in works for found in answers.get(name, [replace(late, check=name)])),
         *(CheckResult(name, "unchecked", "no CONFIG was given") for name in unchecked),
     ]
+
+
+def _run_all(works: Mapping[str, Examination], config: Config | None, sender: Connection) -> None:
+    """Run examinations in threads, and send the results of each by its name."""
+    pool = ThreadPoolExecutor(len(works))
+    running = {pool.submit(work, config): name for name, work in works.items()}
+    for done in as_completed(running):
+        sender.send({running[done]: done.result()})
 
 
 def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
@@ -167,13 +176,12 @@ def check_input(config: Config | None) -> str:
 
     What is in the files is checked by :func:`config_checks.find` on one machine.
     """
-    from sentiflow.cluster.doctor import config_checks, first_look
+    from sentiflow.cluster.doctor import config_checks
     from sentiflow.data import input_files
 
     assert config is not None, "it is checked with a config only"
     verbs = config_checks.choose_stages(config)
     files: set[str] = set()
-    few: set[str] = set()
     for verb, setting, patterns in (
         ("prepare", "prepare.csv", config.prepare.csv),
         ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
@@ -181,14 +189,10 @@ def check_input(config: Config | None) -> str:
         ("score", "score.corpus", config.score.corpus),
     ):
         if verb in verbs and patterns != config_checks.PREPARED:
-            found = input_files.expand(patterns, setting=setting)
-            files.update(found)
-            few.update(first_look.choose(found))
+            files.update(input_files.expand(patterns, setting=setting))
     for verb in {"train", "score"} & set(verbs):
         config_checks.require_prepared(config, verbs, verb)
-    named = ", ".join(uri.rpartition("/")[2] for uri in sorted(few))
-    also = f"; the beginning of {named} is looked at" if len(few) < len(files) else ""
-    return f"{count(len(files), 'file')} found{also}"
+    return f"{count(len(files), 'file')} found"
 
 
 def find_outputs(config: Config) -> list[str]:

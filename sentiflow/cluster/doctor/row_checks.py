@@ -170,10 +170,8 @@ def _explain_labels(
     if is_header and not settings.has_header:
         return f"{what}: if that is the header, write format.header: true"
     if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
-        right = next((look.label_column for look in looks if look.label_column), "")
-        known = f" {right} has the labels of format.labels" if right else ""
         label = settings.columns.label if settings.columns else None
-        return f"{what}: is format.columns.label={label} the right column?{known}"
+        return f"{what}: is format.columns.label={label} the right column?"
     labels = suggest_labels(settings, list(unknown))
     return f"{what}: write format.labels: {labels}, or list such values under unlabelled there"
 

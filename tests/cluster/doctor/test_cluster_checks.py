@@ -17,7 +17,7 @@ from ray_nodes import RayNodes, may_mount
 from test_cli import invoke
 from test_local_checks import store  # noqa: F401 - a fixture
 
-from sentiflow.cluster.doctor import cluster_checks, local_checks
+from sentiflow.cluster.doctor import cluster_checks
 
 needs_root = pytest.mark.skipif(
     not may_mount(), reason="only root can give a node file systems of its own, and not everywhere"
@@ -131,36 +131,29 @@ def test_a_cluster_where_nobody_listens_is_reported_at_once(monkeypatch, tmp_pat
     assert result.stdout.splitlines()[-1] == "1 error, 2 unchecked"
 
 
-def test_an_address_of_something_else_is_reported(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_an_address_of_something_else_is_reported(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "sentiflow submit" in " ".join(result.stdout.split())
+    monkeypatch.setattr(cluster_checks.ray, "is_initialized", lambda: False)
+    (result,) = cluster_checks._examine_cluster(False, None)
+    assert (result.check, result.level) == ("nodes", "error")
+    assert "sentiflow submit" in result.what
 
 
-JOIN = """
-from sentiflow.cluster.doctor import cluster_checks
-cluster_checks._LIMIT_SECONDS = 8
-if __name__ == "__main__":
-    print(cluster_checks.examine(None)[0].what)
-"""
+def join(monkeypatch, **environment):
+    """Try to join a cluster for a few seconds; returns what is said of it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cluster_checks, "_LIMIT_SECONDS", 8)
+    return cluster_checks.examine(None)[0].what
 
 
-def join(environment):
-    return subprocess.run(
-        [sys.executable, "-c", JOIN], capture_output=True, text=True, timeout=100, env=environment
-    )
-
-
-def test_a_cluster_that_never_answers_keeps_nobody_waiting():
+def test_a_cluster_that_never_answers_keeps_nobody_waiting(monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        done = join(os.environ | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "no answer within 8 s\n"
+        said = join(monkeypatch, RAY_ADDRESS=address, RAY_AUTH_MODE="disabled")
+    assert said == "no answer within 8 s"
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +178,8 @@ def healthy(tmp_path_factory):
 
 
 def test_no_node_asks_the_tracking_store_only_the_driver_does():
-    on_nodes = {check.name for check in cluster_checks._list_node_checks(None, [])}
-    assert on_nodes == {"versions", "torch", "disk", "token", "session"}
-    (result,) = local_checks.run_in_time({}, None, seconds=60)[:1]
-    assert result.check == "tracking"
+    on_nodes = {check.name for check in cluster_checks._list_node_checks([])}
+    assert on_nodes == {"versions", "disk", "token", "session"}
 
 
 @pytest.mark.ray
@@ -243,16 +234,14 @@ def test_a_token_that_others_can_read_is_found_on_every_node(healthy):
 
 @pytest.mark.ray
 @pytest.mark.soak
-def test_a_wrong_token_is_reported_in_time(healthy, tmp_path):
+def test_a_wrong_token_is_reported_in_time(healthy, tmp_path, monkeypatch):
     nodes, _, _ = healthy
     token = tmp_path / ".ray/auth_token"
     token.parent.mkdir()
     token.write_text("f" * 64)
     token.chmod(0o600)
-    done = join(nodes.client_environment | {"HOME": str(tmp_path)})
-    assert "cannot be joined" in done.stdout or "no answer" in done.stdout, (
-        done.stdout + done.stderr
-    )
+    said = join(monkeypatch, **(nodes.client_environment | {"HOME": str(tmp_path)}))
+    assert "cannot be joined" in said or "no answer" in said
 
 
 @pytest.mark.ray

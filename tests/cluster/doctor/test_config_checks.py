@@ -191,7 +191,7 @@ def test_only_what_the_stages_use_is_looked_at(find):
             ROWS,
             ["format.columns.label=brand"],
             "error",
-            "'acme' (120): is format.columns.label=brand the right column? 'mood' has the labels",
+            "'acme' (120): is format.columns.label=brand the right column?",
         ),
         (
             [(str(i), "text", "acme") for i in range(40)],

@@ -15,7 +15,7 @@ from test_local_checks import store
 from test_shared_storage import node
 
 from sentiflow.cluster.doctor import cluster_checks, local_checks
-from sentiflow.cluster.doctor.check import Check
+from sentiflow.cluster.doctor.check import Check, CheckResult
 from sentiflow.cluster.nodes import NodeAnswer
 from sentiflow.cluster.resources import Resources
 from sentiflow.cluster.shared_storage import SharingProblem
@@ -31,30 +31,32 @@ def answers(monkeypatch):
     given = {}
 
     def on_each(work, *arguments, timeout_seconds, nodes):
-        return [NodeAnswer(one, *given.get(one.id, ("fine", ""))) for one in nodes]
+        assert work in (cluster_checks.attempt_all, cluster_checks.nodes.here)
+        return [NodeAnswer(one, *given.get(one.id, (FINE, ""))) for one in nodes]
 
     monkeypatch.setattr(cluster_checks.nodes, "on_each", on_each)
     return given
 
 
 CHECK = Check("input", str, why="because", do="this")
+FINE = [CheckResult("input", "ok", "fine")]
 
 
 def test_a_check_that_all_nodes_pass_is_one_line(answers):
-    (result,) = cluster_checks.run_on_nodes(CHECK, None, ALL)
+    (result,) = cluster_checks.run_on_nodes([CHECK], None, ALL)
     assert (result.level, result.what) == ("ok", "fine (3 nodes)")
 
 
 def test_equal_problems_of_several_nodes_are_one_line(answers):
-    answers |= {ALL[0].id: (None, "no such file"), ALL[2].id: (None, "no such file")}
-    (result,) = cluster_checks.run_on_nodes(CHECK, None, ALL)
+    answers |= {ALL[0].id: ([CHECK.fail("no such file")], ""), ALL[2].id: (None, "no such file")}
+    (result,) = cluster_checks.run_on_nodes([CHECK], None, ALL)
     assert (result.level, result.what) == ("error", "no such file (nodes 10.0.0.2, 10.0.0.4)")
     assert list(result.nodes) == ["10.0.0.2", "10.0.0.4"]
 
 
 def test_nodes_that_see_different_files_are_an_error(answers):
-    answers[ALL[1].id] = ("2 files", "")
-    (result,) = cluster_checks.run_on_nodes(CHECK, None, ALL)
+    answers[ALL[1].id] = ([CheckResult("input", "ok", "2 files")], "")
+    (result,) = cluster_checks.run_on_nodes([CHECK], None, ALL)
     assert result.level == "error"
     assert "2 files (node 10.0.0.3)" in result.what
 
