@@ -100,22 +100,6 @@ class Resources:
         """
         return max(1, self.cpus_per_train_worker(num_workers, wanted) - 1)
 
-    def advise_parts(self, num_parts: int, *, num_rows: int, setting: str) -> str:
-        """Suggest a setting if there are fewer parts than cores; empty if there is nothing to gain.
-
-        Args:
-            num_parts: Parts of the corpus, each a task of one core.
-            num_rows: Rows of all parts.
-            setting: The one that decides how many rows are in a part.
-        """
-        rows_each = num_rows // self.num_cpus // 1000 * 1000
-        if self.is_one_machine or num_parts >= self.num_cpus or not rows_each:
-            return ""
-        return (
-            f"{num_parts} parts for {self.num_cpus} cores: "
-            f"{setting}={rows_each} would use all of them"
-        )
-
     def uses_gpus(self, wanted: float | str) -> bool:
         """Say whether scoring uses GPUs."""
         return self.num_gpus > 0 if wanted == "auto" else float(wanted) > 0

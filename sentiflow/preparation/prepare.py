@@ -108,6 +108,8 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Prepare a corpus, or resume a preparation of it that was killed.
 
+    All stages that use workers get ``resources``; here nothing depends on them.
+
     Returns:
         The manifest.
 
@@ -125,7 +127,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     try:
-        return _prepare(config, output, maps, resources, recorder, began)
+        return _prepare(config, output, maps, recorder, began)
     except StorageError:
         raise  # no verdict on the data: the finished parts are kept
     except UserError:
@@ -138,7 +140,6 @@ def _prepare(
     config: Config,
     output: Output,
     maps: MapStages,
-    resources: Resources,
     recorder: Recorder,
     began: float,
 ) -> Manifest:
@@ -147,7 +148,7 @@ def _prepare(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         name, options = _name_vectors(settings)
         loading = pool.submit(word_vectors.load, name, **options)
-        corpora = _cut(config, output, maps, resources)
+        corpora = _cut(config, output, maps)
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
@@ -204,20 +205,12 @@ def _prepare(
     )
 
 
-def _cut(
-    config: Config, output: Output, maps: MapStages, resources: Resources
-) -> dict[str, Corpus]:
+def _cut(config: Config, output: Output, maps: MapStages) -> dict[str, Corpus]:
     """Cut the files of each input into parts; unlabelled texts may be one of them."""
     found = {}
     for source in (sources.labelled(config), sources.unlabelled(config.prepare)):
         if described := output.spec.inputs.get(source.name):
-            corpus = sources.cut(source, described, config.prepare, maps, output.uri)
-            advice = resources.advise_parts(
-                len(corpus.parts), num_rows=corpus.num_rows, setting="prepare.rows_per_file"
-            )
-            if advice:
-                say(STAGE, advice)
-            found[source.name] = corpus
+            found[source.name] = sources.cut(source, described, config.prepare, maps, output.uri)
     return found
 
 

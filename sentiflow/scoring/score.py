@@ -121,11 +121,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     source, model_uri = _open(config, output, plan, previous, maps)
-    advice = resources.advise_parts(
-        len(source.parts), num_rows=source.num_rows, setting="score.rows_per_file"
-    )
-    if advice:
-        say(STAGE, advice)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
     run_key = _key_of(output, precision)

@@ -170,7 +170,7 @@ def fail_beside_ray(error, *, waited=False):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
 @pytest.mark.parametrize("waited", [True, False])
 def test_ray_is_stopped_when_the_block_fails_even_before_ray_has_started(ray, error, waited):
-    ray.init = lambda: time.sleep(0.2)
+    ray.init = lambda: time.sleep(0.05)
     with pytest.raises(error):
         fail_beside_ray(error, waited=waited)
     assert ray.done[-1] == "shutdown"

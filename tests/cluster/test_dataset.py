@@ -22,8 +22,6 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not fi
 
 pytestmark = pytest.mark.ray
 
-KINDS = [(UserError, UserError), (JobError, JobError)]
-
 
 def read_numbers(part):
     """Make as many rows as the part says."""
@@ -81,30 +79,18 @@ def test_a_long_text_is_not_cut_into_several_blocks(resources):
     assert process([150], same, read=read, write=write) == [150]
 
 
-def test_rows_with_equal_keys_come_together(resources):
-    def read(part):
-        return pa.table({"key": [0, 1, 2] * part, "part": [part] * 3 * part})
-
-    def write(table, label):
-        return table.group_by("key").aggregate([("part", "sum")]).to_pylist()
-
-    found = dataset.process_groups([1, 2, 3], read, write, keys=["key"], num_groups=2)
-    assert sorted((row["key"], row["part_sum"]) for rows in found for row in rows) == [
-        (key, 1 + 4 + 9) for key in range(3)
-    ]
-
-
 def fail(*_, kind):
     raise kind("part 0 is wrong")
 
 
-@pytest.mark.parametrize(("kind", "raised"), KINDS)
-@pytest.mark.parametrize("where", ["read", "step", "write"])
-def test_an_error_of_a_part_is_raised_in_the_driver(resources, where, kind, raised):
+@pytest.mark.parametrize(
+    ("where", "kind"), [("read", UserError), ("step", JobError), ("write", UserError)]
+)
+def test_an_error_of_a_part_is_raised_in_the_driver(resources, where, kind):
     wrong = functools.partial(fail, kind=kind)
     steps = [wrong, code] if where == "step" else [double]
     options = {where: wrong} if where != "step" else {}
-    with pytest.raises(raised, match=r"^part 0 is wrong$"):
+    with pytest.raises(kind, match=r"^part 0 is wrong$"):
         process([1], *steps, **options)
 
 
@@ -126,15 +112,15 @@ def test_after_a_failure_running_parts_end_and_no_other_begins(resources, tmp_pa
     written.mkdir()
     write = lambda table, label: (written / str(label.number)).touch()  # noqa: E731
     with pytest.raises(UserError, match="part 0 is wrong"):
-        process(range(100), fail_first, read=read, write=write)
+        process(range(60), fail_first, read=read, write=write)
     begun = {path.name for path in (tmp_path / "begun").iterdir()}
-    assert len(begun) < 60
+    assert len(begun) < 45
     assert {path.name for path in written.iterdir()} == begun - {"0"}
 
 
 def test_many_failures_leave_ray_as_it_was(resources):
     """Ray 2.60 may hang or crash where a running dataset is given up."""
-    for _ in range(15):
+    for _ in range(6):
         with pytest.raises(UserError):
             process(range(1, 5), functools.partial(fail, kind=UserError))
     assert process([2], double) == [[0, "k0", 2, 2]]
@@ -194,10 +180,11 @@ def die(part, *, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_part_that_kills_five_workers_ends_the_job(resources, tmp_path):
+def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_MAX_RETRIES", 1)
     with pytest.raises(JobError, match=r"^a part was lost: \S"):
         process([1], read=functools.partial(die, folder=tmp_path))
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):

@@ -71,15 +71,6 @@ def test_several_scoring_tasks_share_a_gpu_but_not_more_than_it_has_cores():
     assert Resources(8, 0, 1, 8).gpus_per_score_task() == 0
 
 
-def test_too_few_parts_for_a_cluster_are_reported():
-    place = Resources(64, 0, 8, 8, is_one_machine=False)
-    advice = place.advise_parts(16, num_rows=1_600_000, setting="score.rows_per_file")
-    assert advice == "16 parts for 64 cores: score.rows_per_file=25000 would use all of them"
-    assert place.advise_parts(64, num_rows=1_600_000, setting="x") == ""
-    assert place.advise_parts(2, num_rows=20_000, setting="x") == ""
-    assert Resources(64, 0, 1, 64).advise_parts(16, num_rows=1_600_000, setting="x") == ""
-
-
 def test_resources_that_can_never_be_there_are_refused_at_once():
     place = Resources(2, 0, 1, 2)
     with pytest.raises(UserError, match=r"num_workers=2, but Ray has 2 cores: each worker needs 2"):
