@@ -13,7 +13,7 @@ import pytest
 from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
-from test_resume import configure, csv, files_of, undisturbed  # noqa: F401
+from test_resume import configure, files_of, undisturbed, write_corpus  # noqa: F401
 from test_score import NUM_ROWS, assert_same, corpora, markers, table  # noqa: F401
 from test_score import configure as configure_scoring
 
@@ -44,10 +44,16 @@ def test_a_driver_killed_at_any_moment_resumes_to_the_same_tables(
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    """Make a corpus of forty parts."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"), num_rows=30_000)
+
+
 @pytest.mark.parametrize("seed", range(NUM_PREPARE_KILLS))
 def test_a_preparation_killed_twice_at_any_moments_leaves_the_same_files(
     tmp_path: Path,
-    csv: Path,  # noqa: F811
+    csv: Path,
     undisturbed: dict[str, str],  # noqa: F811
     sentiflow,
     seed: int,

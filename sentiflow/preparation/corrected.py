@@ -86,11 +86,6 @@ _MATCH = pa.schema(
 )
 
 
-def match_files(job: Job, num_parts: int) -> list[str]:
-    """List the files of :func:`write_matches`."""
-    return [job.work_file(_MATCHES, number) for number in range(num_parts)]
-
-
 def resolve(rows: pd.DataFrame, matches: pd.DataFrame, uris: tuple[str, ...]) -> pd.DataFrame:
     """Decide which rows of the corpus are corrected.
 

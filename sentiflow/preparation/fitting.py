@@ -1,7 +1,6 @@
 """Counts of words + word vectors -> the vocabulary, and a report on words that are unknown."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -32,13 +31,14 @@ def fit(
         words = vocabulary.from_words(vectors.words)
     else:
         words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
-    rows = vectors.find(words.words)
+    every = pa.concat_arrays([words.words, counts["word"].combine_chunks()])
+    rows, counted = np.split(vectors.find(every), [len(words)])
     matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
     report: VocabularyReport = {
         "words": len(words),
         "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _list_frequent(counts, words.knows),
-        "frequent_without_vector": _list_frequent(counts, lambda found: vectors.find(found) >= 0),
+        "frequent_unknown": _list_frequent(counts, words.knows(counts["word"].combine_chunks())),
+        "frequent_without_vector": _list_frequent(counts, counted >= 0),
         "tokens": {},
     }
     _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
@@ -52,11 +52,10 @@ def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettin
         log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
-def _list_frequent(counts: pa.Table, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
+def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[WordCount]:
     """List the most frequent words of all splits for which ``is_known`` is false."""
     total = pc.add(counts["count"], counts["held_out"])
-    table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
-    table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
-    table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
+    table = pa.table({"word": counts["word"], "count": total})
+    table = table.filter(pc.and_(pc.greater(total, 0), pa.array(~is_known)))
     order = [("count", "descending"), ("word", "ascending")]
     return list(table.sort_by(order)[:_NUM_WORDS].to_pylist())

@@ -15,7 +15,7 @@ from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normali
 from sentiflow.preparation import duplicates
 from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=50, deadline=None)
 
 TRAIN, VALIDATION, TEST = range(3)
 PAIRS = [("train", "validation"), ("train", "test"), ("validation", "test")]

@@ -114,12 +114,12 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
 ):
     """A large corpus is one whose texts are compared in groups, its words summed as a tree."""
     if is_large:
-        monkeypatch.setattr(flow, "_MAX_KEYS", 400)
+        monkeypatch.setattr(flow, "_MAX_KEYS", 500)
         monkeypatch.setattr(flow, "_MERGED", 2)
     rng = random.Random(5)
     pool = [f"{'word ' * 60}{number}" for number in range(150)]
     rows = []
-    for _ in range(1500):
+    for _ in range(900):
         text = rng.choice(pool)
         usual = "np"[pool.index(text) % 2]
         label = rng.choices([usual, "", "u", "?"], [40, 10, 1, 2])[0]
@@ -127,11 +127,11 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
     path = write_rows(tmp_path / "tweets.csv", rows)
     record = prepare(
         tmp_path, path, PLAIN, every_nth=3, duplicates="drop", split=THIRDS, rows_per_file=1,
-        max_rejected_fraction=0.2, keep_columns=[],
+        max_rejected_fraction=0.2, keep_columns=[], classes=["negative", "positive"],
     )  # fmt: skip
     counts = record["counts"]
-    assert path.stat().st_size > 6 * 65_536
-    assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (1500, 1000)
+    assert path.stat().st_size > 4 * 65_536
+    assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (900, 600)
     assert counts["rejected"] == sum(label == "?" for label, _ in rows[::3])
     kept = kept_of(rows, 3)
     assert [(row["row_id"], row["label"]) for row in read(tmp_path)] == [

@@ -21,7 +21,7 @@ from sentiflow.preparation.splits import (
     time_bounds,
 )
 
-SETTINGS = settings(max_examples=100, deadline=None)
+SETTINGS = settings(max_examples=60, deadline=None)
 
 TEXTS = st.lists(st.text(max_size=12), min_size=1, max_size=12)
 BLANKS = "  \t\n\r\x0b\x0c\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u3000"
