@@ -48,22 +48,27 @@ def evaluate(finished_run, tmp_path):
     return run
 
 
-def test_every_kind_of_result_is_in_metrics_json(evaluate, tmp_path):
-    found = evaluate("evaluate.slices={morning: '(?i)morning'}")
+@pytest.fixture(scope="module")
+def metrics(finished_run):
+    """What the evaluation of the finished run has left in ``metrics.json``."""
+    return json.loads((finished_run / "run/report/metrics.json").read_text())
+
+
+def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
+    found = metrics
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
     for name in ("coverage", "slices", "lengths", "behavior", "word_bias"):
         assert found[name], name
     groups = [bias["category"] for bias in found["group_bias"]] + found["unmeasured_groups"]
     assert sorted(groups) == ["age", "gender", "nationality", "religion"]
-    assert {"morning", "negation", "mention"} <= {item["name"] for item in found["slices"]}
+    assert {"negation", "mention"} <= {item["name"] for item in found["slices"]}
     assert found["label_errors"]["num_rows"] == found["figures"]["test"]["num_rows"]
-    table = pq.read_table(tmp_path / "report/mistakes.parquet").to_pandas()
+    table = pq.read_table(finished_run / "run/report/mistakes.parquet").to_pandas()
     wrong = table[table["kind"] != "label"]
     assert len(wrong)
     assert (wrong["label"] != wrong["prediction"]).all()
-    page = (tmp_path / "report/report.html").read_text()
-    assert "Slices" in page
+    assert "Slices" in (finished_run / "run/report/report.html").read_text()
 
 
 def test_the_vectors_of_a_package_are_those_of_its_words_alone():
@@ -75,10 +80,10 @@ def test_the_vectors_of_a_package_are_those_of_its_words_alone():
         np.testing.assert_array_equal(vector, package.network.embedding.weight[token_id].detach())
 
 
-def test_word_bias_is_that_of_the_package(finished_run, evaluate):
+def test_word_bias_is_that_of_the_package(finished_run, metrics):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     words = set(package.vocabulary.words.to_pylist())
-    found = evaluate()["word_bias"]
+    found = metrics["word_bias"]
     measured, reason = probing._measure_words(probing._take_vectors(package))
     expected = dataclasses.asdict(measured) | {"no_direction": reason}
     assert json.loads(json.dumps(expected)) == found
@@ -98,12 +103,11 @@ def test_associations_are_measured_without_a_direction_too():
     assert found.associations[0].effect_size is not None
 
 
-def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, evaluate):
+def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, metrics):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
     assert package.settings.temperature == known["temperature"] != 1
-    found = evaluate()["calibration"]
-    assert found["temperature"] == known["temperature"]
+    assert metrics["calibration"]["temperature"] == known["temperature"]
     files = (finished_run / "run/prepared/tweets/split=validation").glob("*.parquet")
     rows = pa.concat_tables([pq.read_table(file) for file in files])
     label = rows["label"].to_numpy()
@@ -129,12 +133,6 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     assert found["slices"]
 
 
-def test_behavior_tests_can_be_switched_off(evaluate):
-    found = evaluate("evaluate.behavior=false")
-    assert found["behavior"] == found["group_bias"] == []
-    assert found["not_asked"] == "evaluate.behavior is false"
-
-
 def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, tmp_path):
     found = evaluate("evaluate.num_examples=0")
     assert not (tmp_path / "report/mistakes.parquet").exists()
@@ -144,50 +142,53 @@ def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, 
     assert not [text for text in tweets if len(text) > 25 and text in page]
 
 
-def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
-    finished_run, evaluate, tmp_path, resources
-):
-    from sentiflow.scoring import score
-
-    csv = tmp_path / "manual.csv"
-    rng = np.random.default_rng(0)
-    tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()[
-        :300
-    ]
-    labels = rng.choice([0, 2, 4], len(tweets))
-    csv.write_text(
-        "".join(
-            f'"{label}","1","","","","{text.replace(chr(34), "")}"\n'
-            for label, text in zip(labels, tweets, strict=True)
-        )
-    )
+@pytest.fixture
+def scored_csv(finished_run, tmp_path):
+    """Make the predictions of the finished run those of its CSV, which has no splits."""
     scored = tmp_path / "scored"
-    overrides = [f"score.corpus={csv}", f"score.output_uri={scored}"]
-    config = settings.load(finished_run / "config.yaml", overrides)
-    run_stage(score, config, Recorder(), resources=resources)
-    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.neutral_margin=0.2")
+    shutil.copytree(finished_run / "run/scored", scored)
+    record = json.loads((scored / "manifest.json").read_text())
+    prepared = json.loads((finished_run / "run/prepared/manifest.json").read_text())
+    record["inputs"]["corpus"] = prepared["inputs"]["csv"]
+    record["settings"]["format"] = prepared["settings"]["format"]
+    (scored / "manifest.json").write_text(json.dumps(record))
+    replace_column(scored, "split", lambda table: pa.nulls(len(table), pa.string()))
+    return scored
+
+
+def replace_column(scored, name, values):
+    """Give the predictions in a directory other ``values`` of a column, a function of a table."""
+    for file in (scored / "predictions").glob("*.parquet"):
+        table = pq.read_table(file)
+        place = table.schema.get_field_index(name)
+        pq.write_table(table.set_column(place, table.schema.field(name), values(table)), file)
+    refresh_sizes(scored)
+
+
+def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, evaluate):
+    rng, drawn = np.random.default_rng(0), []
+
+    def draw(table):
+        drawn.append(rng.integers(0, 3, len(table)).astype(np.int8))
+        return pa.array(drawn[-1])
+
+    replace_column(scored_csv, "label", draw)
+    found = evaluate(
+        f"evaluate.scored_uri={scored_csv}",
+        "evaluate.neutral_margin=0.2",
+        "evaluate.behavior=false",
+    )
     assert list(found["figures"]) == ["all"]
     three = found["three_class"]["all"]
-    counts = {name: sum(row.values()) for name, row in three["confusion"].items()}
-    values = {"negative": 0, "neutral": 2, "positive": 4}
-    assert counts == {name: int((labels == value).sum()) for name, value in values.items()}
-    assert found["slices"] == []
-    with_texts = tmp_path / "with_texts"
-    overrides[1] = f"score.output_uri={with_texts}"
-    config = settings.load(finished_run / "config.yaml", [*overrides, "score.keep_columns=[text]"])
-    run_stage(score, config, Recorder(), resources=resources)
-    assert evaluate(f"evaluate.scored_uri={with_texts}")["slices"]
+    assert set(three["confusion"]) == {"negative", "positive", "neutral"}
+    assert three["num_rows"] > found["figures"]["all"]["num_rows"]
+    assert found["slices"] == []  # there are no texts
 
 
 def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)
-    for file in (scored / "predictions").glob("*.parquet"):
-        table = pq.read_table(file)
-        place = table.schema.get_field_index("label")
-        nothing = pa.nulls(len(table), pa.int8())
-        pq.write_table(table.set_column(place, "label", nothing), file)
-    refresh_sizes(scored)
+    replace_column(scored, "label", lambda table: pa.nulls(len(table), pa.int8()))
     overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
     config = settings.load(finished_run / "config.yaml", overrides)
     with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):
@@ -199,19 +200,12 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
     assert not (tmp_path / "report").exists()
 
 
-def test_rows_that_the_model_was_trained_on_are_left_out(
-    finished_run, evaluate, tmp_path, sample_csv, resources
-):
-    from sentiflow.scoring import score
-
-    scored = tmp_path / "scored"
-    overrides = [f"score.corpus={sample_csv}", f"score.output_uri={scored}"]
-    config = settings.load(finished_run / "config.yaml", overrides)
-    run_stage(score, config, Recorder(), resources=resources)
-    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
-    whole = json.loads((finished_run / "run/report/metrics.json").read_text())
-    assert found["figures"]["all"]["num_rows"] == whole["figures"]["test"]["num_rows"]
-    assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
+def test_rows_that_the_model_was_trained_on_are_left_out(scored_csv, evaluate, metrics, tmp_path):
+    found = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
+    assert found["behavior"] == found["group_bias"] == []
+    assert found["not_asked"] == "evaluate.behavior is false"
+    for name in ("num_rows", "accuracy"):
+        assert found["figures"]["all"][name] == metrics["figures"]["test"][name]
     assert "rows are left out: the model was trained or chosen by them" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
 
@@ -250,8 +244,10 @@ def test_without_a_test_split_it_is_said_that_the_model_was_chosen_by_the_rows(
     assert "There is no test split" in page
 
 
-def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(evaluate, tmp_path):
-    found = evaluate("evaluate.behavior=false")
+def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
+    finished_run, evaluate, tmp_path
+):
+    shutil.copytree(finished_run / "run/report", tmp_path / "report")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")}
     with pytest.raises(
         UserError,
@@ -260,9 +256,12 @@ def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
     ):
         evaluate("evaluate.slices={nothing: zzzz, good: good}", "evaluate.behavior=false")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")} == before
-    found = evaluate("evaluate.slices.columns=[predicted_label]", "evaluate.behavior=false")
+    found = evaluate(
+        "evaluate.slices={columns: [predicted_label], patterns: {morning: '(?i)morning'}}",
+        "evaluate.behavior=false",
+    )
     own = {item["name"] for item in found["slices"] if item["is_own"]}
-    assert own == {"predicted_label: negative", "predicted_label: positive"}
+    assert own == {"predicted_label: negative", "predicted_label: positive", "morning"}
 
 
 def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
