@@ -66,7 +66,7 @@ def compare(
     with reporting(verbose):
         patterns = _read_patterns([option for option in slices or () if "=" in option])
         columns = [option for option in slices or () if "=" not in option]
-        from sentiflow.cli import comparison_markdown, comparison_text
+        from sentiflow.cli import comparison_text
         from sentiflow.evaluation import comparison
         from sentiflow.storage import filesystem
 
@@ -79,7 +79,7 @@ def compare(
             margin=margin,
         )
         if markdown is not None:
-            written = comparison_markdown.to_markdown(found).encode()
+            written = comparison_text.to_markdown(found).encode()
             filesystem.write_bytes(absolute_uri(markdown), written)
         if as_json:
             print_json(dataclasses.asdict(found), allow_nan=False)

@@ -1,104 +1,116 @@
-"""Comparison of two models -> text for a terminal or a file, at most 100 columns wide."""
+"""Comparison of two models -> text of at most 100 columns, and Markdown for a pull request."""
 
 import textwrap
 from collections.abc import Sequence
 
-from sentiflow.cli import comparison_rows
-from sentiflow.cli.terminal import align, wrap
-from sentiflow.evaluation.comparison import Comparison, Model
-from sentiflow.evaluation.regression import Regression
-from sentiflow.metrics.paired import write_p
+import jinja2
+
+from sentiflow.cli.terminal import align, shorten, wrap
+from sentiflow.evaluation.comparison import METRIC_NAMES, Comparison
+from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
+
+Rows = list[tuple[str, ...]]
 
 
 def to_text(found: Comparison) -> str:
     """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
-    blocks = [
-        _describe("first", found.first) + _describe("second", found.second),
-        [_count_rows(found)],
-        _list_settings(found),
-        _list_metrics(found),
-        _list_slices(found),
-        [wrap(f"Note: {note}.") for note in found.notes],
-        [wrap(found.verdict)],
-        _list_worse(found.regression) if found.regression else [],
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return _fill("comparison.txt.j2", found)
 
 
-def _describe(side: str, model: Model) -> list[str]:
-    where = "" if model.run_id is None else f"  (predictions in {as_typed(model.scored_uri)})"
-    about = f": {model.about}" if model.about else ""
-    return [f"{side:<7} {model.name}{where}", f"        model {model.fingerprint}{about}"]
+def to_markdown(found: Comparison) -> str:
+    """Write the verdict, what is worse, the metrics, slices that differ, and settings."""
+    return _fill("comparison.md.j2", found) + "\n"
 
 
-def _count_rows(found: Comparison) -> str:
-    kind = "labelled" if found.split == "all" else f"labelled {found.split}"
-    lines = [f"{found.num_rows:,} {kind} rows are compared."]
-    for side, other, model in (
-        ("first", "second", found.first),
-        ("second", "first", found.second),
-    ):
-        if model.num_rows_only_here:
-            lines.append(f"{_rows(model.num_rows_only_here, 'more ')} in the {side} run only.")
-        if model.num_rows_seen:
-            lines.append(
-                f"{_rows(model.num_rows_seen)} left out: test rows of the {other} run that the "
-                f"{side} model was trained or chosen by."
-            )
-    return wrap(" ".join(lines))
-
-
-def _rows(number: int, which: str = "") -> str:
-    return f"{number:,} {which}{'row is' if number == 1 else 'rows are'}"
-
-
-def _list_settings(found: Comparison) -> list[str]:
-    if found.settings is None:
-        return []
-    rows = comparison_rows.list_settings(found)
-    table = align([("settings that differ", "first", "second"), *rows], "<<<")
-    return [table if rows else "All settings of training and preparation are equal."]
-
-
-def _list_metrics(found: Comparison) -> list[str]:
-    counts = found.mcnemar
-    test = (
-        f"Only the first is right on {counts.only_first_right:,} rows, only the second on "
-        f"{counts.only_second_right:,}. McNemar's exact test: {write_p(counts.p_value)}."
+def _fill(template: str, found: Comparison) -> str:
+    """Fill a template with a comparison and the cells of its tables."""
+    environment = jinja2.Environment(  # noqa: S701  the texts are not HTML
+        loader=jinja2.PackageLoader("sentiflow.cli"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
-    titles = ("", "first", "second", "difference", "95 % interval", "")
-    table = align([titles, *comparison_rows.list_metrics(found)], "<>>>>>")
-    return [table, "* lower is better", wrap(test)]
+    environment.filters |= {
+        "align": align,
+        "as_typed": as_typed,
+        "cut_names": _cut_names,
+        "escape_markdown": _escape_markdown,
+        "markdown_table": _markdown_table,
+        "thousands": "{:,}".format,
+        "wrap": wrap,
+        "write_p": write_p,
+    }
+    text = environment.get_template(template).render(
+        c=found,
+        metrics=_list_metrics(found),
+        slices=_list_slices(found),
+        worse=_list_worse(found),
+        settings=[(s.key, shorten(s.first), shorten(s.second)) for s in found.settings or ()],
+    )
+    return text.rstrip()
 
 
-def _list_slices(found: Comparison) -> list[str]:
-    num_slices = len(found.slices)
-    if not num_slices:
-        return []
-    moved = comparison_rows.list_slices(found)
-    if not moved:
-        return [f"The accuracy differs in none of {num_slices} slices (Holm)."]
-    rest = num_slices - len(moved)
-    last = f"No difference is shown in the other {rest} slices. " if rest else ""
-    table = _align("accuracy differs in", moved)
-    return [table, f"{last}p is adjusted for {num_slices} slices (Holm)."]
+def _list_metrics(found: Comparison) -> Rows:
+    """List each metric: its name, both values, the difference, its interval and p."""
+    rows = []
+    for name, title in METRIC_NAMES.items():
+        first, second = (getattr(model.figures, name) for model in (found.first, found.second))
+        difference = found.differences[name]
+        p_value = difference.p_value if difference else None
+        rows.append((title, *_compare(first, second, difference, p_value)))
+    return rows
 
 
-def _list_worse(found: Regression) -> list[str]:
-    num_checks = len(found.checks)
-    margin = f" by more than {found.margin:g}" if found.margin else ""
-    lines = [f"Not worse{margin}: none of {num_checks} checks shows it (Holm)."]
-    if found.worse:
-        table = _align(f"worse{margin}", comparison_rows.list_worse(found))
-        lines = [table, f"p is adjusted for {num_checks} checks (Holm)."]
-    if found.not_asked:
-        lines.append(wrap(f"Behavior tests are not among them: {found.not_asked}."))
-    return lines
+def _list_slices(found: Comparison) -> Rows:
+    """List the slices whose accuracy differs: name, rows, then as the metrics."""
+    return [
+        (
+            item.name,
+            f"{item.num_rows:,}",
+            *_compare(item.accuracy_first, item.accuracy_second, item.difference, item.p_adjusted),
+        )
+        for item in found.slices
+        if item.moved
+    ]
 
 
-def _align(title: str, rows: Sequence[Sequence[str]]) -> str:
-    """Write rows on parts of the data in columns; long names of parts are cut."""
-    titles = (title, "rows", "first", "second", "difference", "95 % interval", "")
-    cut = [(textwrap.shorten(row[0], 30, placeholder="..."), *row[1:]) for row in rows]
-    return align([titles, *cut], "<>>>>>>")
+def _list_worse(found: Comparison) -> Rows:
+    """List the checks that show a regression, as the slices."""
+    return [
+        (
+            check.name,
+            f"{check.num_rows:,}",
+            *_compare(check.first, check.second, check.difference, check.p_adjusted),
+        )
+        for check in (found.regression.worse if found.regression else ())
+    ]
+
+
+def _compare(
+    first: float | None, second: float | None, found: Difference | None, p_value: float | None
+) -> tuple[str, ...]:
+    """Write both values, their difference, its interval and p; empty where there is none."""
+    values = ["" if value is None else f"{value:.4f}" for value in (first, second)]
+    if found is None:
+        return (*values, "", "", "")
+    interval = f"{found.low:+.4f} to {found.high:+.4f}"
+    return (*values, f"{found.value:+.4f}", interval, "" if p_value is None else write_p(p_value))
+
+
+def _cut_names(rows: Rows) -> Rows:
+    """Cut long names of parts of the data, in the first column."""
+    return [(textwrap.shorten(row[0], 30, placeholder="..."), *row[1:]) for row in rows]
+
+
+def _markdown_table(rows: Rows, titles: Sequence[str]) -> str:
+    """Write a table; the titles are Markdown already."""
+    cells = [[_escape_markdown(cell) for cell in row] for row in rows]
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape_markdown(text: str) -> str:
+    """Keep Markdown from reading a name as a table, a tag or a style."""
+    for mark in "\\`*_<>|[]#@":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
