@@ -42,7 +42,7 @@ print("the last words")
 os.kill(os.getpid(), code - 128) if code > 128 else sys.exit(code)
 """,
     "look": """
-import json, os, ray, sentiflow
+import json, os, ray, sentiflow, sys
 def look():
     names = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "RAY_USAGE_STATS_ENABLED", "EXTRA")
     return [sentiflow.__file__, os.getcwd()] + [os.environ.get(name) for name in names]
@@ -50,6 +50,7 @@ ray.init(logging_level="ERROR")
 found = {"driver": look(), "worker": ray.get(ray.remote(look).remote())}
 found["keys"] = sorted(os.environ)
 print("\\n" + json.dumps(found))
+sys.exit(int(sys.argv[-1].partition("=")[2]))
 """,
 }
 """Jobs of this test, by verb; the last word of their command is ``train.seed=<number>``."""
@@ -166,15 +167,8 @@ def test_a_server_that_is_unavailable_right_after_the_submission_ends_nothing(sa
 SOAK = pytest.mark.soak
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        2,
-        pytest.param(1, marks=SOAK),
-        pytest.param(130, marks=SOAK),
-        pytest.param(128 + signal.SIGKILL, marks=SOAK),
-    ],
-)
+@SOAK
+@pytest.mark.parametrize("code", [1, 130, 128 + signal.SIGKILL])
 def test_the_exit_code_is_the_jobs_own(submit, code):
     returned, out, err = submit("fail", f"train.seed={code}")
     assert returned == code
@@ -184,9 +178,9 @@ def test_the_exit_code_is_the_jobs_own(submit, code):
 
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     code, out, err = submit(
-        "look", "train.seed=1", "--env", "EXTRA=more", AWS_ENDPOINT_URL="http://minio:9000"
+        "look", "train.seed=2", "--env", "EXTRA=more", AWS_ENDPOINT_URL="http://minio:9000"
     )
-    assert code == 0, err
+    assert code == 2, f"the exit code is the job's own: {err}"
     found = json.loads(out.splitlines()[-1])
     for file, folder, *variables in (found["driver"], found["worker"]):
         assert "_ray_pkg_" in file
@@ -197,10 +191,10 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
         known["runtime_env"]["env_vars"]
     )
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
-    note, upload, *end = err.splitlines()
+    note, upload, end = err.splitlines()
     assert "addresses of this machine (MLFLOW_TRACKING_URI, tracking.uri)" in note
     assert upload.startswith("submit    sentiflow-look-submitted-")
-    assert len(end) == 3, "one line of the end, and where the results are"
+    assert "failed: " in end
 
 
 @pytest.mark.soak
@@ -264,14 +258,6 @@ def test_a_job_that_is_stopped_has_failed(start):
     _, err = again.communicate(timeout=100)
     assert again.returncode == 1
     assert f"{job} failed: it was stopped" in err
-
-
-def test_an_unknown_job_is_refused_with_one_line(start):
-    process = start("submit", "--attach", "no-such-job", RAY_AUTH_MODE="token")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert len(err.splitlines()) == 1
-    assert "there is no job no-such-job at http://" in err
 
 
 @SOAK

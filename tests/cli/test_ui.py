@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import make_store
-from mlflow_server import Server
 from test_cli import invoke, one_line
 from test_run_pages import page_of, record_run
 
@@ -73,6 +72,8 @@ def test_the_address_shows_the_trainings_with_their_test_accuracy(uri):
     port = free_port()
     with showing("--port", str(port)) as (process, address), sync_playwright() as playwright:
         assert address == f"http://127.0.0.1:{port}{page_of('1')}"
+        of_server = invoke("ui", "--tracking-uri", f"http://127.0.0.1:{port}", "--no-browser")
+        assert of_server.stdout == f"{address}\n", "of a server only the page is shown"
         options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
         browser = playwright.chromium.launch(**options)
         tab = browser.new_page(viewport={"width": 1700, "height": 900})
@@ -121,19 +122,6 @@ def test_a_browser_is_opened_where_there_is_a_desktop_and_sigterm_ends_the_serve
         assert process.wait(30) == 0
     assert opened.read_text().strip() == address
     assert is_free(port)
-
-
-@pytest.mark.slow
-def test_of_a_server_only_the_page_is_shown(tmp_path):
-    server = Server(tmp_path)
-    server.start()
-    try:
-        experiment = record_run(server.uri, "airline", test_accuracy=0.5)
-        result = invoke("ui", "--tracking-uri", server.uri, "--no-browser")
-        assert result.exit_code == 0, result.stderr
-        assert result.stdout == f"{server.uri}{page_of(experiment)}\n"
-    finally:
-        server.kill()
 
 
 def test_what_cannot_be_shown_is_said_in_one_line(uri, tmp_path, monkeypatch):
