@@ -1,11 +1,11 @@
 """A process of ``frontier.py``: one model is loaded, answers texts, and is measured on one core.
 
-    python benchmarks/answering.py LAUNCHED KIND MODEL TEXTS [--time]
+    python benchmarks/answering.py LAUNCHED KIND MODEL TEXTS
 
 It prints JSON: ``start``, the seconds from the launch of the process to its first answer;
-``accuracy`` on the test rows; and with ``--time`` the texts per second if they come 10,000 at a
-time (``pieces``, the median) or all at once (``whole``). Each model gets a list of Python strings.
-A library is imported when it is needed, so that each start is that of its own model.
+``accuracy`` on the test rows; and the texts per second if they come 10,000 at a time (the median)
+or all at once. Each model gets a list of Python strings. A library is imported when it is needed,
+so that each start is that of its own model.
 """
 
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PIECE = 10_000
+PIECES, WHOLE = "texts/s, 10,000 at a time", "texts/s, all at once"
 
 Answerer = tuple[Callable[[list[str]], Any], Callable[[Any], list[bool]]]
 """Texts -> what the model's own library returns -> whether each text is positive."""
@@ -54,20 +55,17 @@ def load_tfidf(model: str) -> Answerer:
     """Load logistic regression over TF-IDF of our tokens."""
     import numpy as np
 
-    join, regress = load_tokenizer(), load_regression(model)
-    words = json.loads(Path(model).with_suffix(".json").read_text())
+    weights, words = np.load(model), json.loads(Path(model).with_suffix(".json").read_text())
     vectorizer = make_vectorizer(vocabulary=list(words))
     vectorizer.idf_ = np.array(list(words.values()))
-    return lambda texts: regress(vectorizer.transform(join(texts))), lambda found: found > 0.5
+    join, coefficients = load_tokenizer(), weights["coefficients"]
+    bias = float(weights["intercept"][0])
 
+    def answer(texts: list[str]) -> Any:
+        logits = vectorizer.transform(join(texts)) @ coefficients + bias
+        return 1 / (1 + np.exp(-logits))
 
-def load_static(model: str) -> Answerer:
-    """Load logistic regression over the static embeddings of ``tokenlearn-static-model``."""
-    import numpy as np
-    from static_model import get_embeddings
-
-    regress = load_regression(model)
-    return lambda texts: regress(np.array(get_embeddings(texts))), lambda found: found > 0.5
+    return answer, lambda found: found > 0.5
 
 
 LOADERS: dict[str, Callable[[str], Answerer]] = {
@@ -75,17 +73,7 @@ LOADERS: dict[str, Callable[[str], Answerer]] = {
     "fasttext": partial(load_fasttext, tokenized=False),
     "fasttext-tokens": partial(load_fasttext, tokenized=True),
     "tfidf": load_tfidf,
-    "static": load_static,
 }
-
-
-def load_regression(model: str) -> Callable[[Any], Any]:
-    """Load logistic regression: features -> the probability of positive."""
-    import numpy as np
-    from scipy.special import expit
-
-    weights = np.load(model)
-    return lambda features: expit(features @ weights["coefficients"] + weights["intercept"])
 
 
 def make_vectorizer(**more: Any) -> Any:
@@ -111,22 +99,21 @@ def load_tokenizer() -> Callable[[list[str]], list[str]]:
     return join
 
 
-def main(launched: str, kind: str, model: str, texts: str, *more: str) -> None:
+def main(launched: str, kind: str, model: str, texts: str) -> None:
     """Load, answer and measure."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     answer, find = LOADERS[kind](model)
     answer(["what a lovely day"])
-    found = {"start": time.time() - float(launched)}
+    start = time.time() - float(launched)
     rows = json.loads(Path(texts).read_text())
     pairs = zip(find(answer(rows["test"])), rows["labels"], strict=True)
-    found["accuracy"] = statistics.mean(bool(a) == bool(b) for a, b in pairs)
-    if "--time" in more:
-        corpus = rows["corpus"]
-        pieces = [corpus[first : first + PIECE] for first in range(0, len(corpus), PIECE)]
-        found["pieces"] = statistics.median(measure_rate(answer, piece) for piece in pieces)
-        found["whole"] = measure_rate(answer, corpus)
-    print(json.dumps(found))
+    accuracy = statistics.mean(bool(a) == bool(b) for a, b in pairs)
+    corpus = rows["corpus"]
+    pieces = [corpus[first : first + PIECE] for first in range(0, len(corpus), PIECE)]
+    rates = {PIECES: statistics.median(measure_rate(answer, piece) for piece in pieces)}
+    rates[WHOLE] = measure_rate(answer, corpus)
+    print(json.dumps({"accuracy": accuracy} | rates | {"start, seconds": start}))
 
 
 def measure_rate(answer: Callable[[list[str]], Any], texts: list[str]) -> float:

@@ -1,26 +1,101 @@
-"""What the benchmarks share: synthetic corpora, commands as a user runs them, and turns."""
+"""What the benchmarks share: commands as a user runs them, rounds in turn, one table."""
 
-import importlib
+import argparse
 import json
+import multiprocessing
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+from typing import Any
 
-T = TypeVar("T")
+Figures = Mapping[str, float]
+"""What one run measures, by its unit: ``{"rows/s": 1200.0, "MB": 310.0}``."""
+
+
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Make the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--json", type=Path, help="append a line for each table, with all rounds")
+    return parser
+
+
+def compare(
+    title: str, contestants: Mapping[str, Callable[[], Figures]], options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Run the contestants in turn, so that other load on the machine meets all of them.
+
+    Prints a table; returns the median of each figure.
+    """
+    rounds: dict[str, list[Figures]] = {name: [] for name in contestants}
+    for _ in range(options.repeats):
+        for name, run in contestants.items():
+            began = time.perf_counter()
+            rounds[name].append(run())
+            print(f"  {name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    if options.json:
+        with options.json.open("a") as file:
+            file.write(json.dumps({"title": title, "rounds": rounds}) + "\n")
+    return show(title, rounds)
+
+
+def show(title: str, rounds: Mapping[str, list[Figures]]) -> dict[str, dict[str, float]]:
+    """Print and return medians; with the range of the rounds, and the ratio to the first row."""
+    medians = {
+        name: {unit: statistics.median(each[unit] for each in found) for unit in found[0]}
+        for name, found in rounds.items()
+    }
+    units = list(dict.fromkeys(unit for row in medians.values() for unit in row))
+    print(f"\n| {title} | {' | '.join(f'{unit} | ratio' for unit in units)} |")
+    print(f"|---|{'---|---|' * len(units)}")
+    first = next(iter(medians.values()))
+    for name, row in medians.items():
+        cells = [name]
+        for unit in units:
+            found = [each[unit] for each in rounds[name] if unit in each]
+            spread = f" ({write(min(found))} to {write(max(found))})" if len(found) > 1 else ""
+            cells.append(write(row[unit]) + spread if found else "")
+            cells.append(f"{row[unit] / first[unit]:.2f}" if found and first.get(unit) else "")
+        print(f"| {' | '.join(cells)} |", flush=True)
+    return medians
+
+
+def write(number: float) -> str:
+    """Write a number with the digits that count."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.4f}" if number < 1 else f"{number:.1f}"
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Measure the seconds of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_processes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make each call in a new process of its own, all at the same time; returns their results."""
+    new = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(calls), mp_context=new, max_tasks_per_child=1) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return [future.result() for future in futures]
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has had, on Linux."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024 / 1e6
 
 
 def sentiflow(verb: str, *arguments: object, **environment: str) -> str:
-    """Run a command of sentiflow; returns what it printed.
-
-    Raises:
-        RuntimeError: The command failed.
-    """
+    """Run a command of sentiflow; returns what it printed."""
     return python("-m", "sentiflow", verb, *arguments, **environment)
 
 
@@ -55,43 +130,13 @@ def write_config(path: Path, *, output: Path, **sections: object) -> Path:
     return path
 
 
-def import_fasttext() -> ModuleType:
-    """Import fastText, a rival.
-
-    Raises:
-        SystemExit: It is not installed.
-    """
-    try:
-        return importlib.import_module("fasttext")
-    except ImportError:
-        raise SystemExit("fastText is not installed: pip install 'sentiflow[bench]'") from None
+def prepare_sample(folder: Path, num_rows: int) -> Path:
+    """Prepare a synthetic corpus; returns the directory of the prepared tables."""
+    sections = {"prepare": {"csv": str(make_csv(folder / "sample.csv", num_rows))}}
+    sentiflow("prepare", write_config(folder / "sample.json", output=folder / "run", **sections))
+    return folder / "run/prepared"
 
 
-def take_turns(contestants: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
-    """Run the contestants in turn, so that other load on the machine meets all of them."""
-    results: dict[str, list[T]] = {name: [] for name in contestants}
-    for _ in range(repeats):
-        for name, run in contestants.items():
-            began = time.perf_counter()
-            results[name].append(run())
-            print(f"  {name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    return results
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Measure the seconds of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def show_rates(title: str, rates: Mapping[str, list[float]], *, unit: str) -> None:
-    """Print medians and ranges, and the ratio of each median to the first."""
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    first = next(iter(medians.values()))
-    digits = 0 if first >= 100 else 2
-    print(f"\n{title}")
-    for name, found in rates.items():
-        spread = f"{min(found):,.{digits}f} to {max(found):,.{digits}f}"
-        rate, ratio = f"{medians[name]:>11,.{digits}f} {unit}", medians[name] / first
-        print(f"  {name:<34} {rate} ({spread}) {ratio:>6.2f}", flush=True)
+def read_manifest(folder: Path | str) -> dict[str, Any]:
+    """Read what a stage says of its result."""
+    return json.loads(Path(folder, "manifest.json").read_text())

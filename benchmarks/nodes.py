@@ -1,6 +1,6 @@
 """Prepare, train and score on 1, 2 and 4 simulated nodes of a fraction of a core each.
 
-    python benchmarks/nodes.py [--nodes 1,2,4] [--cores-per-node 0.5] [--rows 1000000] [--repeats 1]
+    python benchmarks/nodes.py [--nodes 1 2 4] [--cores-per-node 0.5] [--rows 1000000]
 
 A node is a raylet of ``ray.cluster_utils.Cluster`` with its workers, in a cgroup whose quota is
 ``--cores-per-node``. The head, which has no CPU to give, and the commands stand outside. The nodes
@@ -9,9 +9,7 @@ the rows. Seconds are those of the stages; the tables of all runs must be the sa
 Linux only, as root.
 """
 
-import argparse
 import hashlib
-import json
 import os
 import secrets
 import tempfile
@@ -23,9 +21,9 @@ from pathlib import Path
 
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
+import measuring
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 
 GROUPS, PERIOD = Path("/sys/fs/cgroup"), 100_000  # microseconds over which a quota counts
 MODEL = {"cell": "gru", "hidden_size": 64, "bidirectional": True, "pooling": "mean_max"}
@@ -75,8 +73,10 @@ def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
             group.rmdir()
 
 
-def run(made: Path, csv: Path, rows_per_file: int, cores: float, num_nodes: int) -> dict:
-    """Run the stages on one cluster; returns the seconds of each, and hashes of the tables.
+def run(
+    made: Path, csv: Path, rows_per_file: int, cores: float, hashes: set[str], num_nodes: int
+) -> measuring.Figures:
+    """Run the stages on one cluster; adds a hash of the tables.
 
     ``made`` is a finished run on fewer rows: its tables are trained on, and its model scores.
     """
@@ -84,23 +84,23 @@ def run(made: Path, csv: Path, rows_per_file: int, cores: float, num_nodes: int)
         folder = Path(name)
         batching = {"global_batch_size": 2048}
         train = {"model": MODEL, "num_epochs": 1, "batching": batching, "num_workers": num_nodes}
-        config = write_config(
+        config = measuring.write_config(
             folder / "config.json",
             output=folder / "run",
             prepare={"csv": str(csv), "rows_per_file": rows_per_file},
             train=train | {"prepared_uri": f"{made}/prepared"},
             score={"rows_per_file": rows_per_file, "model_uri": f"{made}/trained/model"},
         )
-        seconds = {}
+        figures = {}
         with cluster_of(num_nodes, cores=cores, folder=folder / "ray") as address:
             for stage, output in STAGES.items():
-                sentiflow(stage, config, RAY_ADDRESS=address)
-                record = json.loads((folder / f"run/{output}/manifest.json").read_text())
-                seconds[stage] = record["seconds"]
-        seconds["epoch"] = record["history"][0]["seconds"]
-        tables = ("prepared/encoded", "scored/predictions")
-        hashes = [hash_rows(folder / "run" / table) for table in tables]
-    return {"seconds": seconds, "hashes": hashes}
+                measuring.sentiflow(stage, config, RAY_ADDRESS=address)
+                record = measuring.read_manifest(folder / "run" / output)
+                figures[f"{stage}, s"] = record["seconds"]
+        figures["epoch, s"] = record["history"][0]["seconds"]
+        hashes.add(hash_rows(folder / "run/prepared/encoded"))
+        hashes.add(hash_rows(folder / "run/scored/predictions"))
+    return figures
 
 
 def hash_rows(folder: Path) -> str:
@@ -114,11 +114,10 @@ def hash_rows(folder: Path) -> str:
 
 def main() -> None:
     """Run all stages on each number of nodes in turn."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", default="1,2,4")
+    parser = measuring.make_parser(__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--cores-per-node", type=float, default=0.5)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     try:
         limit(f"nodes-{os.getpid()}-test", 1).rmdir()
@@ -127,21 +126,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder, rows_per_file = Path(name), max(1, options.rows // 16)
-        small = make_csv(folder / "small.csv", options.rows // 10)
+        small = measuring.make_csv(folder / "small.csv", options.rows // 10)
         train = {"model": MODEL, "num_epochs": 1}
         sections = {"prepare": {"csv": str(small)}, "train": train}
-        sentiflow("run", write_config(folder / "c.json", output=folder / "made", **sections))
-        csv = make_csv(folder / "tweets.csv", options.rows)
-        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node)
-        contestants = {f"{n} nodes": partial(on, int(n)) for n in options.nodes.split(",")}
-        results = take_turns(contestants, options.repeats)
-    for stage in (*STAGES, "epoch"):
-        seconds = {
-            name: [each["seconds"][stage] for each in runs] for name, runs in results.items()
-        }
-        show_rates(stage, seconds, unit="s")
-    hashes = {tuple(each["hashes"]) for runs in results.values() for each in runs}
-    print(f"\nthe tables of all runs are {'the same' if len(hashes) == 1 else 'DIFFERENT'}")
+        measuring.sentiflow(
+            "run", measuring.write_config(folder / "c.json", output=folder / "made", **sections)
+        )
+        csv, hashes = measuring.make_csv(folder / "tweets.csv", options.rows), set()
+        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, hashes)
+        runs = {f"{number} nodes": partial(on, number) for number in options.nodes}
+        measuring.compare(f"nodes of {options.cores_per_node:g} cores", runs, options)
+    print(f"\nthe tables of all runs are {'the same' if len(hashes) == 2 else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from measuring import make_csv, sentiflow
+from measuring import make_csv, read_manifest, sentiflow
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -84,21 +84,18 @@ def train(curve: Curve, csv: list[str], every: int, folder: Path) -> list[dict]:
     )
     for verb in ("prepare", "train"):
         sentiflow(verb, CONFIGS / curve.config, *changes)
-    return json.loads((folder / "trained/manifest.json").read_text())["history"]
+    return read_manifest(folder / "trained")["history"]
 
 
 def show(curve: Curve, history: list[dict]) -> None:
     """Print the tutorial's accuracy and ours after each epoch."""
-    print(f"\n{curve.title:<34} {'tutorial':>17} {'sentiflow':>19}")
-    print(f"{'':<34} {'train':>8} {'validation':>10} {'train':>8} {'validation':>10}")
+    print(f"\n| {curve.title} | train, tutorial | ours | validation, tutorial | ours |")
+    print("|---|---|---|---|---|")
     rows = zip(curve.epochs, curve.train, curve.validation, strict=True)
     for number, its_train, its_validation in rows:
         ours = history[number - 1]
-        print(
-            f"  epoch {number:<26} {its_train:>8.4f} {its_validation:>10.4f} "
-            f"{ours['train_accuracy']:>8.4f} {ours['validation_accuracy']:>10.4f}",
-            flush=True,
-        )
+        cells = its_train, ours["train_accuracy"], its_validation, ours["validation_accuracy"]
+        print(f"| epoch {number} | {' | '.join(f'{cell:.4f}' for cell in cells)} |", flush=True)
 
 
 def draw(curves: list[Curve], histories: list[list[dict]], path: Path) -> None:

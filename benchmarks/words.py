@@ -1,21 +1,19 @@
 """``sentiflow words`` on a text of word vectors, against torchtext and the tutorial's loop.
 
-The file has the package's 400,000 vectors in GloVe's format, 171 MB. Each turn is a new process,
+    python benchmarks/words.py
+
+The file has the package's 400,000 vectors in GloVe's format, 171 MB. Each round is a new process,
 imports included. The tutorial's process loads the vectors with torchtext, measures the distance to
 each word with torch, and sorts all distances in Python.
-
-    python benchmarks/words.py
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measuring import seconds_of, show_rates, take_turns
+from measuring import Figures, compare, make_parser, python, seconds_of
 
 from sentiflow.words import word_vectors
 
@@ -29,7 +27,6 @@ distances = torch.norm(glove.vectors - point, dim=1)
 for index, distance in sorted(enumerate(distances.numpy()), key=lambda x: x[1])[1:11]:
     print(glove.itos[index], distance)
 """
-TURNS = 3
 
 
 def write_text(path: Path) -> None:
@@ -40,32 +37,31 @@ def write_text(path: Path) -> None:
         file.writelines(f"{word} {' '.join(f'{x:.5g}' for x in row)}\n" for word, row in rows)
 
 
-def ask(command: list[str], folder: Path, forgotten: str) -> float:
-    """Delete what an earlier turn has kept, and measure the seconds of a command."""
-    for path in folder.glob(forgotten) if forgotten else ():
+def ask(folder: Path, kept: str, *command: object) -> Figures:
+    """Delete what an earlier round has kept, and measure a command."""
+    for path in folder.glob(kept) if kept else ():
         path.unlink()
-    return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
+    return {"seconds": seconds_of(lambda: python(*command))}
 
 
 def main() -> None:
     """Time each way to find the nearest words, in turn."""
+    options = make_parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         text = folder / "glove.6B.50d.txt"
         write_text(text)
-        ours = [sys.executable, "-m", "sentiflow", "words", "nearest", "cat", "--vectors"]
-        torchtexts = [sys.executable, "-c", TUTORIAL, str(folder)]
-        ways = {  # the command, and what is deleted before it
-            "torchtext, text": (torchtexts, "*.pt"),
-            "torchtext, text again": (torchtexts, ""),
-            "sentiflow, package": ([*ours, "package:glove.6B.50d"], ""),
-            "sentiflow, text": ([*ours, str(text)], "cache/sentiflow/vectors/*"),
-            "sentiflow, text again": ([*ours, str(text)], ""),
+        ours = ("-m", "sentiflow", "words", "nearest", "cat", "--vectors")
+        tutorial = ("-c", TUTORIAL, folder)
+        runs = {
+            "torchtext, text": partial(ask, folder, "*.pt", *tutorial),
+            "torchtext, text again": partial(ask, folder, "", *tutorial),
+            "sentiflow, package": partial(ask, folder, "", *ours, "package:glove.6B.50d"),
+            "sentiflow, text": partial(ask, folder, "cache/sentiflow/vectors/*", *ours, text),
+            "sentiflow, text again": partial(ask, folder, "", *ours, text),
         }
-        contestants = {n: partial(ask, command, folder, old) for n, (command, old) in ways.items()}
-        seconds = take_turns(contestants, TURNS)
-    show_rates("the words nearest to cat", seconds, unit="s")
+        compare("the words nearest to cat", runs, options)
 
 
 if __name__ == "__main__":
