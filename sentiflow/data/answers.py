@@ -24,8 +24,6 @@ UNLABELLED = "unlabelled"
 SETTING = "train.distill.teachers"
 _TOLERANCE = 0.02
 """How far from 1 the sum of a row may be: a program may write few digits."""
-_NameRow = Callable[[np.ndarray], str]
-"""Names the first marked row of some rows of a file."""
 _SPLITS = (*schema.SPLITS, UNLABELLED)
 
 
@@ -176,8 +174,8 @@ def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         first = 0
         for batch in _batches(file, uri, columns):
             table = pa.Table.from_batches([batch])
-            row = functools.partial(_name_row, first)
-            yield _keys(table, files, uri, row), _probabilities(table, files, uri, row)
+            refuse = functools.partial(_refuse, uri, first)
+            yield _keys(table, files, refuse), _probabilities(table, files, refuse)
             first += len(table)
 
 
@@ -189,59 +187,41 @@ def _batches(file: pq.ParquetFile, uri: str, columns: list[str]) -> Iterator[pa.
         raise errors.explain(error, uri=uri) or problem from error
 
 
-def _name_row(first: int, faulty: np.ndarray) -> str:
-    return f"row {first + int(np.flatnonzero(faulty)[0]):,}"
+def _refuse(uri: str, first: int, faulty: np.ndarray, problem: str, hint: str) -> None:
+    """Refuse a file with a faulty row, naming the first; the rows begin at number ``first``."""
+    if faulty.any():
+        row = first + int(np.flatnonzero(faulty)[0])
+        raise _fault(uri, f"{problem} in row {row:,}", hint=hint)
 
 
-def _keys(table: pa.Table, files: AnswerFiles, uri: str, name_row: _NameRow) -> np.ndarray:
+def _keys(table: pa.Table, files: AnswerFiles, refuse: Callable[..., None]) -> np.ndarray:
     name = "text" if files.by_text else "row_id"
     column = table[name].combine_chunks()
-    if column.null_count:
-        row = name_row(pc.is_null(column).to_numpy(zero_copy_only=False))
-        raise _fault(uri, f"has no {name} in {row}", hint="leave it out")
+    refuse(_to_numpy(pc.is_null(column)), f"has no {name}", "leave it out")
     if files.by_text:
         return text_keys(column.cast(pa.string()))
     row_ids = column.to_numpy()
-    if (row_ids < 0).any():
-        raise _fault(uri, f"has a negative row_id in {name_row(row_ids < 0)}", hint="count from 0")
+    refuse(row_ids < 0, "has a negative row_id", "count from 0")
     if "split" not in table.column_names:
         return row_keys(row_ids)
     split = pc.fill_null(table["split"].combine_chunks().cast(pa.string()), "")
-    unknown = pc.invert(pc.is_in(split, pa.array(_SPLITS))).to_numpy(zero_copy_only=False)
-    if unknown.any():
-        written = split[int(np.flatnonzero(unknown)[0])].as_py() or "null"
-        raise _fault(
-            uri,
-            f"has the split {written} in {name_row(unknown)}",
-            hint=f"a row_id belongs to {', '.join(_SPLITS)}; or give the text",
-        )
-    is_unlabelled = pc.equal(split, UNLABELLED).to_numpy(zero_copy_only=False)
-    return row_keys(row_ids, unlabelled=is_unlabelled)
+    hint = f"a row_id belongs to {', '.join(_SPLITS)}; or give the text"
+    refuse(~_to_numpy(pc.is_in(split, pa.array(_SPLITS))), "has an unknown split", hint)
+    return row_keys(row_ids, unlabelled=_to_numpy(pc.equal(split, UNLABELLED)))
 
 
-def _probabilities(table: pa.Table, files: AnswerFiles, uri: str, name_row: _NameRow) -> np.ndarray:
-    found = np.stack(
-        [pc.fill_null(table[name].cast(pa.float64()), np.nan).to_numpy() for name in files.columns],
-        axis=1,
-    )
-    faulty = np.asarray(~((found >= 0) & (found <= 1 + _TOLERANCE)))
-    if faulty.any():
-        row, column = (int(place[0]) for place in np.nonzero(faulty))
-        raise _fault(
-            uri,
-            f"has {files.columns[column]} = {found[row, column]:g} in "
-            f"{name_row(np.any(faulty, axis=1))}",
-            hint="give a probability from 0 to 1, or leave the row out",
-        )
-    sums = found.sum(axis=1)
-    off = np.asarray(np.abs(sums - 1) > _TOLERANCE)
-    if off.any():
-        raise _fault(
-            uri,
-            f"has probabilities in {name_row(off)} that sum to {sums[off][0]:.3g}, not 1",
-            hint="give the probabilities of all classes",
-        )
+def _probabilities(table: pa.Table, files: AnswerFiles, refuse: Callable[..., None]) -> np.ndarray:
+    columns = [pc.fill_null(table[name].cast(pa.float64()), np.nan) for name in files.columns]
+    found = np.stack([column.to_numpy() for column in columns], axis=1)
+    is_valid = ((found >= 0) & (found <= 1 + _TOLERANCE)).all(axis=1)
+    refuse(~is_valid, "has no probabilities from 0 to 1", "give them, or leave the row out")
+    off = np.abs(found.sum(axis=1) - 1) > _TOLERANCE
+    refuse(off, "has probabilities that do not sum to 1", "give those of all classes")
     return found
+
+
+def _to_numpy(flags: pa.Array) -> np.ndarray:
+    return flags.to_numpy(zero_copy_only=False)
 
 
 def _fault(uri: str, problem: str, *, hint: str) -> UserError:

@@ -3,22 +3,18 @@
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, csv_records, csv_rows, encodings
+from sentiflow.data import csv_format, csv_records, csv_rows, encodings, table_files
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.errors import UserError
-from sentiflow.storage import compression, errors, filesystem
+from sentiflow.storage import compression
 
 FIRST_BYTES = 1 << 20
 """Bytes of a CSV that are read, unpacked ones if it is compressed."""
 _FIRST_ROWS = 5_000
 """Rows of a Parquet file that are read."""
-_BUFFER_BYTES = 1 << 18
-"""Bytes of a column of Parquet that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,8 @@ class FirstRows:
     uri: str
     rows: pa.Table
     """All columns as texts, named as in the file, or by their position if it names none; two may
-    have the same name. A record that cannot be split is a row of nulls."""
+    have the same name. A record that cannot be split is a row of nulls. Of Parquet, columns that
+    hold lists or bytes are left out."""
     names: tuple[str, ...]
     """Names in the header of a CSV, or in Parquet; none if a CSV has no header."""
     faults: pa.Array
@@ -135,32 +132,15 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
 
 
 def _read_parquet(uri: str) -> FirstRows:
-    file_system, path = filesystem.locate(uri)
-    try:
-        with file_system.open_input_file(path) as source:
-            problem = "is not Parquet"
-            file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES)
-            problem = "is damaged"
-            batch = next(file.iter_batches(_FIRST_ROWS), None)
-            arrow, num_rows = file.schema_arrow, file.metadata.num_rows
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        damage = UserError(f"{uri} {problem}", hint=str(error).splitlines()[0])
-        raise errors.explain(error, uri=uri) or damage from error
-    found = arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
-    columns = [_to_text(found.column(i).combine_chunks()) for i in range(len(arrow))]
-    rows = pa.Table.from_arrays(columns, names=arrow.names)
-    faults = pa.nulls(len(found), pa.string())
-    return FirstRows(uri, rows, tuple(arrow.names), faults, len(found) == num_rows, schema=arrow)
-
-
-def _to_text(column: pa.Array) -> pa.Array:
-    """Convert a column of any type to texts, for a reader and to count values."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    try:
-        return column.cast(pa.string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        values = [None if value is None else str(value) for value in column.to_pylist()]
-        return pa.array(values, pa.string())
+    footer = table_files.look_at(uri)
+    names = [field.name for field in footer.arrow if table_files.has_text(field.type)]
+    num_rows = min(_FIRST_ROWS, footer.table.num_rows)
+    rows = table_files.read_texts(uri, 0, num_rows, names)
+    return FirstRows(
+        uri,
+        rows.rename_columns(names),
+        tuple(footer.arrow.names),
+        pa.nulls(num_rows, pa.string()),
+        num_rows == footer.table.num_rows,
+        schema=footer.arrow,
+    )

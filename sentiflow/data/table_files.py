@@ -192,6 +192,21 @@ def read(
     return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
+def has_text(kind: pa.DataType) -> bool:
+    """Say whether :func:`read_texts` reads columns of this type."""
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return not (is_bytes or pa.types.is_fixed_size_binary(kind) or pa.types.is_nested(kind))
+
+
+def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
+    """Read rows of any columns as texts, the columns named by their position in ``names``."""
+    places = tuple((str(place), name) for place, name in enumerate(names))
+    table_format = TableFormat(columns=places, has_row_ids=False)
+    piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
+    found, _ = read(piece, table_format, wanted=dict(places), keep=())
+    return pa.table({place: found[place].cast(pa.string()) for place, _ in places})
+
+
 def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
     """Read rows of a file, and only the row groups with these rows.
 
@@ -201,6 +216,9 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
     with file_system.open_input_file(path) as source:
         file = pq.ParquetFile(source)
         metadata = file.metadata
+        known = [name for name in columns if name in file.schema_arrow.names]
+        if start == stop:
+            return file.schema_arrow.empty_table().select(known)
         ends = list(
             itertools.accumulate(
                 metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)
@@ -208,7 +226,6 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
         )
         groups = range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop) + 1)
         position = ends[groups[0] - 1] if groups[0] else 0
-        known = [name for name in columns if name in file.schema_arrow.names]
         if position == start and ends[groups[-1]] == stop:
             return file.read_row_groups(list(groups), columns=known)
         file = pq.ParquetFile(source, metadata=metadata, buffer_size=_BUFFER_BYTES)
@@ -239,9 +256,12 @@ def look_at(uri: str, *, with_ids: bool = False) -> Footer:
         with_ids: Also read its column ``row_id``.
 
     Raises:
-        UserError: It is not Parquet.
+        UserError: It is not Parquet, or two of its columns have the same name.
     """
     with _open(uri) as file:
+        names = file.schema_arrow.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
         ids = row_ids.look_at(file, uri) if with_ids else None

@@ -214,10 +214,7 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 
 def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
-    """Check that the names of a file differ, and that its texts are strings."""
-    twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
-    if twice:
-        raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
+    """Check that the texts of a file are strings."""
     if text_column not in arrow.names or _decoded(arrow.field(text_column).type) not in _STRINGS:
         raise UserError(
             f"{uri} has no column {text_column} of strings",

@@ -82,11 +82,11 @@ def test_parquet_is_read_as_texts(tmp_path):
     pq.write_table(pa.table(values), path)
     found = first_rows.read(str(path), form())
     assert found.column("stars").to_pylist() == ["1", None]
-    assert found.column("tags").to_pylist() == ["['a']", "[]"]
+    assert found.rows.column_names == ["stars", "text"]
     assert (found.is_whole, found.schema.field("stars").type) == (True, pa.int64())
     whole = path.read_bytes()
     path.write_bytes(whole[:20] + bytes(30) + whole[50:])
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="the file is damaged"):
         first_rows.read(str(path), form())
     path.write_bytes(b"id,text\n")
     with pytest.raises(UserError, match="is not Parquet"):

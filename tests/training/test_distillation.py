@@ -332,7 +332,7 @@ def test_what_cannot_teach_is_refused_before_anything_starts(
         tmp_path / "b.parquet",
     )
     line = find_faults(tmp_path, data, tmp_path / "b.parquet")
-    assert "b.parquet has probabilities in row 0 that sum to 0.4, not 1" in line
+    assert "b.parquet has probabilities that do not sum to 1 in row 0" in line
     assert line.startswith("train.distill.teachers: ")
     assert "\n" not in line
 

@@ -10,7 +10,6 @@ from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.inspection import sniffing
-from sentiflow.data.table_files import TableFormat, TableSlice
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed
@@ -224,7 +223,7 @@ def _by_position(read: FirstRows, names: Sequence[str | int]) -> pa.Table:
 def _read_tables(uris: Sequence[str]) -> Sample:
     """Read rows of Parquet files; columns of lists and other nested types are left out."""
     footers = filesystem.map_files(table_files.look_at, uris)
-    names = [f.name for f in footers[0].arrow if not pa.types.is_nested(f.type)]
+    names = [f.name for f in footers[0].arrow if table_files.has_text(f.type)]
     shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
     per_file = _SAMPLE_ROWS // len(uris)
     tables = []
@@ -234,18 +233,11 @@ def _read_tables(uris: Sequence[str]) -> Sample:
         if total > per_file:
             size = per_file // 3
             starts = [0, (total - size) // 2, total - size]
-        tables += [_read_slice(uri, start, start + size, shared) for start in starts if size]
+        tables += [
+            table_files.read_texts(uri, start, start + size, shared) for start in starts if size
+        ]
     if not tables:
         raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
     rows, num_rows = pa.concat_tables(tables), sum(footer.table.num_rows for footer in footers)
     faults = pa.nulls(len(rows), pa.string())
     return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
-
-
-def _read_slice(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
-    """Read rows of a Parquet file as strings."""
-    meanings = tuple((str(place), name) for place, name in enumerate(names))
-    table_format = TableFormat(columns=meanings, has_row_ids=False)
-    piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
-    found, _ = table_files.read(piece, table_format, wanted=[m for m, _ in meanings], keep=())
-    return pa.table({meaning: found[meaning].cast(pa.string()) for meaning, _ in meanings})
