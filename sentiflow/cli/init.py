@@ -116,7 +116,7 @@ def _to_text(found: "Inspection", files: list[str], *, scores_only: bool = False
     lines = [f"{first}: {_count_rows(found)}; {form}", ""]
     lines.append(align([("column", "is", "values"), *_list_columns(found)], "<<<"))
     lines += ["", *_list_rows(found)]
-    notes = [*found.roles.notes, *_list_notes(found)]
+    notes = _list_notes(found)
     if found.roles.label is None and not scores_only:
         notes.insert(0, _say_no_label(found))
     return "\n".join([*lines, *([""] if notes else []), *notes])

@@ -14,9 +14,9 @@ import pyarrow as pa
 from sentiflow.cluster import dataset
 from sentiflow.cluster.dataset import Label, Read, Step, Write
 from sentiflow.data.output_status import MARKERS
-from sentiflow.data.outputs import Output, guard
+from sentiflow.data.outputs import Output
 from sentiflow.progress import Progress, say
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 
 
@@ -164,7 +164,7 @@ class MapStages:
 
         The job may have been killed, and another one have started since.
         """
-        root, check = self.root, guard(self.claim)
+        root, check = self.root, functools.partial(lease.check, self.claim)
 
         @functools.wraps(getattr(write, "func", write))
         def apply(table: pa.Table, label: Label) -> Any:

@@ -163,12 +163,9 @@ def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[
     path = folder / f"{archive.name}.json"
     if not path.exists():
         return list(names)
-    try:
-        kept = json.loads(path.read_bytes())
-        known = kept["members"] if kept["sha256"] == archive.sha256 else {}
-        return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read", hint="delete it") from error
+    kept = json.loads(path.read_bytes())
+    known = kept["members"] if kept["sha256"] == archive.sha256 else {}
+    return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
 
 
 def _is_complete(path: Path, *, size: int, crc32: int) -> bool:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypedDict
 
+from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
-from sentiflow.data.differences import Description, find_changes
 from sentiflow.data.exchange import NEXT, STARTED
-from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.manifest_types import InputFile, Manifest, Settings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
@@ -44,6 +44,15 @@ class State(Enum):
     """The directory contains other files."""
 
 
+class Description(TypedDict):
+    """What decides the result of a run, in its manifest or while it is unfinished."""
+
+    stage: str
+    format_version: int
+    settings: Settings
+    inputs: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class OutputSpec:
     """Description of the output of a stage: where it goes, and what decides its content."""
@@ -65,14 +74,29 @@ class OutputSpec:
         return manifest.identify(self.stage, self.settings, self.inputs)
 
     def find_changes(self, there: Description, *, may_grow: bool = False) -> list[str]:
-        """List the settings and inputs in which an existing run differs.
+        """List the settings and inputs in which an existing run differs, in words.
 
         Args:
             there: The run, complete or not.
             may_grow: Whether files may have been added at the end of the growing input.
         """
-        grows = self.grows if may_grow else ""
-        return find_changes(there, self.settings, self.inputs, grows=grows)
+        if there["format_version"] != manifest.FORMAT_VERSION:
+            return ["written by another version of sentiflow"]
+        old, new = flatten(there["settings"]), flatten(json.loads(json.dumps(self.settings)))
+        changes = [
+            f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+        for name in sorted(there["inputs"].keys() | self.inputs.keys()):
+            before, now = there["inputs"].get(name, {}), self.inputs.get(name, {})
+            files = before.get("files", ()), now.get("files", ())
+            is_same = before.get("fingerprint") == now.get("fingerprint")
+            if not is_same and not _has_same_files(
+                *files, may_grow=may_grow and name == self.grows
+            ):
+                changes.append(f"another {name}{_explain_files(*files)}")
+        return changes
 
 
 class Started(Description):
@@ -132,6 +156,38 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
     is_begun = any(p.startswith(MARKERS) or p.split("/")[0] in results for p in sizes)
     state = State.DIFFERENT if differences and is_begun else State.UNFINISHED
     return Status(state, differences, started=started, is_tidy=False)
+
+
+def _has_same_files(old: list[InputFile], new: list[InputFile], *, may_grow: bool) -> bool:
+    """Say whether two inputs are the same files, or such to which others were added at the end."""
+    has_all = len(new) >= len(old) > 0 if may_grow else len(new) == len(old) > 0
+    return has_all and all(map(_is_same_file, old, new))
+
+
+def _is_same_file(one: InputFile, other: InputFile) -> bool:
+    """Compare files by content, where both were read, otherwise by URI, size and time."""
+    if one["tree_sha256"] and other["tree_sha256"]:
+        return manifest.identify_file(one) == manifest.identify_file(other)
+    return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))
+
+
+def _explain_files(old: list[InputFile], new: list[InputFile]) -> str:
+    """Describe the first difference between two inputs of files."""
+    differs = [i for i, pair in enumerate(zip(old, new, strict=False)) if not _is_same_file(*pair)]
+    if not old or not new or not (differs or len(old) > len(new)):
+        return ""
+    if len(old) == len(new) == 1 and old[0]["uri"] != new[0]["uri"]:
+        return f": {old[0]['uri']} there, {new[0]['uri']} here"
+    first = differs[0] if differs else len(new)
+    if differs and any(_is_same_file(old[first], item) for item in new):
+        return f", {new[first]['uri']} is not at the end"
+    is_there = old[first]["uri"] in [item["uri"] for item in new]
+    return f", {old[first]['uri']} {'was changed' if is_there else 'is gone'}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _read_started(uri: str) -> Started | None:

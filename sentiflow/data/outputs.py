@@ -87,7 +87,7 @@ class Output:
         Args:
             details: What else the stage needs to resume, as JSON.
         """
-        guard(self.claim)()
+        lease.check(self.claim)
         if not self.resumes and self.replaces:
             filesystem.delete(self.uri)
         elif not self.resumes:
@@ -155,7 +155,7 @@ class Output:
 
     def _check(self, record: Manifest) -> None:
         """Check that the result is whole, and made from inputs that are still there."""
-        guard(self.claim)()
+        lease.check(self.claim)
         if damaged := manifest.find_damaged(record, filesystem.sizes(self.uri)):
             raise JobError(
                 f"{join(self.uri, damaged)} is missing or damaged: run the same command again"
@@ -164,7 +164,7 @@ class Output:
             is_output = self.claim and value.keys() == {"uri", "fingerprint"}
             if is_output and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
-        guard(self.claim)()
+        lease.check(self.claim)
 
     def clean_up(self) -> None:
         """Remove files that a killed run left in a complete directory."""
@@ -173,7 +173,7 @@ class Output:
 
     def roll_back(self) -> None:
         """Remove the files of a run that cannot succeed; an earlier result stays as it was."""
-        guard(self.claim)()
+        lease.check(self.claim)
         if self.replaces:
             filesystem.delete(self.uri)
         elif self.previous:
@@ -186,11 +186,6 @@ class Output:
     def _tidy(self, record: Manifest) -> None:
         keep = [item["path"] for item in record["files"]]
         exchange.tidy(self.directory, self.spec.owns, keep=keep)
-
-
-def guard(claim: str) -> Callable[[], None]:
-    """Make a check that the job of a claim still may write, for tasks on any node."""
-    return functools.partial(lease.check, claim) if claim else lambda: None
 
 
 @contextlib.contextmanager
@@ -218,7 +213,9 @@ def open_output(
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            filesystem.recording(guard(held.claim)),  # a job that was stopped may have lost it
+            filesystem.recording(
+                functools.partial(lease.check, held.claim)
+            ),  # a job that was stopped may have lost it
         ):
             status = find_status(spec)
             if status.record != output.status.record:

@@ -192,10 +192,12 @@ def hold(
 def check(claim: str) -> None:
     """Make sure that the job of a claim still is the writer, here or on any other node.
 
+    Without a claim, nobody else can write there.
+
     Raises:
         JobError: It is not.
     """
-    if not filesystem.exists(claim):
+    if claim and not filesystem.exists(claim):
         raise JobError(
             f"{as_typed(claim)} is gone: another job has taken the directory over, or this node "
             "does not see it (is it a directory of one machine?); finished parts are kept: run the "

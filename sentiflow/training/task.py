@@ -13,12 +13,11 @@ from sentiflow.cluster import memory
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.outputs import guard
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
 from sentiflow.training import (
@@ -132,7 +131,7 @@ def _check_job(job: TrainJob) -> None:
             worker would leave the others waiting for it.
     """
     try:
-        guard(job.claim)()
+        lease.check(job.claim)
         if prepared := job.lineage.get("prepared"):
             input_files.check_part(prepared, ())
     except JobError as error:

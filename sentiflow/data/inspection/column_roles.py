@@ -1,7 +1,7 @@
 """Columns of texts whose meaning is not known -> which is the text, the label, an id, a time..."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +40,6 @@ class Roles:
     time_format: str | None = None
     keep: tuple[str, ...] = ()
     """Columns with few values, such as a brand."""
-    notes: tuple[str, ...] = field(default=())
-    """Remarks for the user."""
 
     def of(self, name: str | int) -> str:
         """Name the meaning of a column, or return an empty text."""
@@ -77,13 +75,13 @@ def find_roles(
     take("text", named or _find_text(rest, source))
     if label is None:
         take("label", _find_label(rest, source))
-    time, time_format, notes = _find_time(rest)
+    time, time_format = _find_time(rest)
     take("time", time)
     take("id", _best(rest, _is_id, "id"))
     take("user", _best(rest, _is_user, "user"))
     names: dict[str, Any] = {meaning: column.name for meaning, column in found.items() if column}
     keep = tuple(_find_kept(rest, columns))
-    return Roles(**names, time_format=time_format, keep=keep, notes=tuple(notes))
+    return Roles(**names, time_format=time_format, keep=keep)
 
 
 def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
@@ -144,11 +142,11 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
     ranks = {id(column): _rank_label(column, is_only=len(filled) == 1) for column in filled}
     best = max(ranks.values(), default=0)
     found = [column for column in filled if best and ranks[id(column)] == best]
-    found.sort(key=lambda column: column.num_filled, reverse=True)
-    if len(found) > 1 and found[0].num_filled < 2 * found[1].num_filled:
-        whole = [column for column in found if column.fits("label") == 2]
-        if len(whole) == 1:
-            return whole[0]
+    most = max((column.num_filled for column in found), default=0)
+    found = [column for column in found if 2 * column.num_filled > most]
+    named = [column for column in found if column.fits("label") == 2]
+    chosen = named if len(named) == 1 else found
+    if len(chosen) > 1:
         values = "; ".join(
             f"{shorten(c.name)} ({', '.join(map(shorten, list(c.counts)[:4]))})" for c in found
         )
@@ -156,7 +154,7 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
             f"{source}: several columns may be the label: {values}",
             hint="choose one with --label COLUMN",
         )
-    return found[0] if found else None
+    return chosen[0] if chosen else None
 
 
 def _rank_label(column: Column, *, is_only: bool) -> int:
@@ -176,35 +174,29 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
     return fits + 1 if fits else int(is_only)
 
 
-def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None, list[str]]:
-    """Find a column of times, and its format if it is neither ISO 8601 nor seconds."""
-    notes: list[str] = []
-    order = sorted(columns, key=lambda c: c.fits("time"), reverse=True)
-    for column in order:
-        is_date = column.date_share >= 0.95
-        if not column.counts or not (is_date or (column.fits("time") and column.whole_share == 1)):
-            continue
+def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
+    """Find a column of times, and its format if it is neither ISO 8601 nor seconds.
+
+    It is left out if several formats fit: is the day or the month first?
+    """
+    for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
-        if is_date or pc.all(pc.match_substring_regex(values, _SECONDS)).as_py():
-            formats = [f for f in (None, *TIME_FORMATS) if _reads(values, f)]
-            if formats[:1] == [None]:
-                return column, None, notes
-            if len(formats) == 1:
-                return column, formats[0], notes
-            if formats:
-                notes.append(
-                    f"{column.name}: is {values[0]} day or month first? It is left out; "
-                    "set format.columns.time and format.time_format"
-                )
-    return None, None, notes
+        is_seconds = bool(column.fits("time")) and _all_match(values, _SECONDS)
+        if not len(values) or not (column.date_share >= 0.95 or is_seconds):
+            continue
+        formats = [f for f in (None, *TIME_FORMATS) if _reads(values, f)]
+        if formats[:1] == [None] or len(formats) == 1:
+            return column, formats[0]
+    return None, None
+
+
+def _all_match(values: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())
 
 
 def _reads(values: pa.Array, time_format: str | None) -> bool:
     """Say whether nearly all values are times of this format."""
     return tweets.read_times(values, time_format).null_count <= 0.02 * len(values)
-
-
-_KEYS = ("number", "nr", "no", "key")
 
 
 def _is_id(column: Column) -> bool:
@@ -216,14 +208,13 @@ def _is_id(column: Column) -> bool:
 
 
 def _is_user(column: Column) -> bool:
-    return column.num_distinct > 1 and column.mean_words < 4 and column.number_share < 0.9
+    is_short = column.num_distinct > 1 and column.mean_words < 4
+    return isinstance(column.name, str) and is_short and column.number_share < 0.9
 
 
 def _best(columns: Sequence[Column], fits: Callable[[Column], bool], meaning: str) -> Column | None:
     """Choose the column whose name fits a meaning best, among those whose values do."""
     found = [c for c in columns if fits(c) and (c.fits(meaning) or isinstance(c.name, int))]
-    if meaning == "user":
-        found = [column for column in found if isinstance(column.name, str)]
     return max(found, key=lambda column: column.fits(meaning), default=None)
 
 
