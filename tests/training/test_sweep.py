@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, write_config
+from conftest import PROJECT, make_store, write_config
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 from test_train import prepared  # noqa: F401
@@ -152,7 +152,7 @@ class TestSweep:
         stages = finished_stages.require(str(folder / "run"))
         (sent,) = rebuild.send(stages, tracking_uri=f"sqlite:///{folder}/mlflow.db")
         assert sent.outcome == "complete"
-        rebuild.send(stages, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        rebuild.send(stages, tracking_uri=make_store(tmp_path))
         healthy, rebuilt = (
             {run.info.run_name: (client, run) for run in runs}
             for client, runs in (runs_of(folder), runs_of(tmp_path))
@@ -243,7 +243,7 @@ def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resou
     other = tmp_path / "other"
     stages_there = finished_stages.require(str(tmp_path / "run"))
     other.mkdir()
-    rebuild.send(stages_there, tracking_uri=f"sqlite:///{other}/mlflow.db")
+    rebuild.send(stages_there, tracking_uri=make_store(other))
     for _, copy in (runs_of(tmp_path), runs_of(other)):
         known = {r.data.tags.get("sentiflow.trial"): r.data.metrics for r in copy}
         for trial in record["trials"]:
