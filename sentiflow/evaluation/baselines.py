@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.evaluated_rows import Predicted, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
 
@@ -84,7 +84,7 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
         return [], f"only {len(label)} texts of the train split are labelled"
     if len(np.unique(label)) < 2:
         return [], "the texts of the train split have one label"
-    baseline = _train(text, label, rows.take(pa.array(_spread(len(rows)))))
+    baseline = _train(text, label, rows.take(pa.array(spread(len(rows), MAX_ROWS))))
     return (
         ([baseline], "")
         if baseline
@@ -126,7 +126,7 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline | None
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    began, chosen = time.monotonic(), _spread(len(label))
+    began, chosen = time.monotonic(), spread(len(label), MAX_ROWS)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
     try:
         features = vectorizer.fit_transform(text.take(pa.array(chosen)).to_pylist())
@@ -158,8 +158,3 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline | None
         ),
         seconds,
     )
-
-
-def _spread(num_rows: int) -> np.ndarray:
-    """Number at most ``MAX_ROWS`` rows, at equal distances."""
-    return np.linspace(0, num_rows - 1, min(MAX_ROWS, num_rows)).astype(np.int64)

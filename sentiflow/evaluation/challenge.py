@@ -13,6 +13,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
+from sentiflow.evaluation.evaluated_rows import find_common_classes
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
 from sentiflow.models import package_files
@@ -74,7 +75,10 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     judged = [_load(model) for model in models]
     packages = [package.to(device) for package, _ in judged]
-    common, others = _list_classes([package.settings.classes for package in packages])
+    names = ("the candidate", "the champion")
+    common, others = find_common_classes(
+        {n: package.settings.classes for n, package in zip(names, packages, strict=False)}
+    )
     seen, is_known = lineage.find_training_texts([known for _, known in judged])
     label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
     right = [prediction == label for prediction in predictions]
@@ -131,25 +135,6 @@ def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
             f"{what} is gone: {uri} holds another model", hint=f"promote another version of {name}"
         )
     return model_sources.load(uri, tracking=tracking), package_files.to_input(uri, record)
-
-
-def _list_classes(
-    of_models: Sequence[tuple[str, ...]],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List the classes that all models have, and the others.
-
-    Raises:
-        UserError: Fewer than two are common.
-    """
-    first, last = of_models[0], of_models[-1]
-    common = tuple(name for name in first if name in last)
-    if len(common) < 2:
-        raise UserError(
-            "candidate and champion have fewer than two classes in common: "
-            f"{', '.join(first)}; {', '.join(last)}",
-            hint="--version N of the same classes, or another name",
-        )
-    return common, tuple(name for name in dict.fromkeys((*first, *last)) if name not in common)
 
 
 def _predict_test_rows(

@@ -19,6 +19,7 @@ from sentiflow.evaluation.evaluated_rows import (
     WHOLE,
     Predicted,
     classes_of,
+    find_common_classes,
     name_any,
     of_split,
 )
@@ -141,16 +142,8 @@ def _number_alike(
     own = [classes_of(table) for table in tables]
     if own == [BINARY, BINARY]:
         return tables, manifest.find_classes(pair[0].record), len(BINARY), []
-    common = [name for name in own[0] if name in own[1]]
-    others = [name for name in dict.fromkeys((*own[0], *own[1])) if name not in common]
-    if len(common) < 2:
-        listed = " and ".join(
-            f"{s.name} has {', '.join(o)}" for s, o in zip(pair, own, strict=True)
-        )
-        raise UserError(
-            f"the models have fewer than two classes in common: {listed}",
-            hint="compare models of the same classes",
-        )
+    names = ("the first", "the second") if pair[0].name == pair[1].name else [s.name for s in pair]
+    common, others = find_common_classes(dict(zip(names, own, strict=True)))
     classes, notes = (*common, *others), []
     if others:
         notes.append(

@@ -1,6 +1,6 @@
 """Scored directories -> labelled rows that the models were not trained on, with their texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,6 +189,30 @@ def classes_of(rows: pa.Table) -> tuple[str, ...]:
     names = rows.column_names
     found = tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
     return found or BINARY
+
+
+def find_common_classes(
+    of_models: Mapping[str, Sequence[str]],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Find the classes that all models have, and the others, given those of each by its name.
+
+    Raises:
+        UserError: Fewer than two are common.
+    """
+    every = dict.fromkeys(name for classes in of_models.values() for name in classes)
+    common = tuple(n for n in every if all(n in classes for classes in of_models.values()))
+    if len(common) < 2:
+        listed = (f"{name} has {', '.join(classes)}" for name, classes in of_models.items())
+        raise UserError(
+            f"the models have fewer than two classes in common: {' and '.join(listed)}",
+            hint="compare models of the same classes",
+        )
+    return common, tuple(name for name in every if name not in common)
+
+
+def spread(num_rows: int, most: int) -> np.ndarray:
+    """Number at most so many of some rows, at equal distances."""
+    return np.linspace(0, num_rows - 1, min(most, num_rows)).astype(np.int64)
 
 
 def name_any(classes: Sequence[str]) -> str:

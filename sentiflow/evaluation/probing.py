@@ -13,6 +13,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior, group_bias, lineage
+from sentiflow.evaluation.evaluated_rows import spread
 from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
@@ -153,5 +154,5 @@ def _choose_texts(rows: pa.Table) -> list[str]:
         return []
     rows = rows.filter(pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED))
     order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
-    chosen = np.linspace(0, len(order) - 1, min(_NUM_CHANGED, len(order))).astype(int)
-    return rows["text"].take(pa.array(order[chosen])).to_pylist()
+    chosen = order[spread(len(order), _NUM_CHANGED)]
+    return rows["text"].take(pa.array(chosen)).to_pylist()

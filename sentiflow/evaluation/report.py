@@ -124,10 +124,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         max_shown=MAX_SHOWN,
         unit_axis=Axis(0, 1),
         mistakes={
-            kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind))
-            .slice(0, data.num_examples)
-            .to_pylist()
-            for kind in ("confident", "near miss", "label")
+            kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind)).to_pylist()
+            for kind in ("confident", "near miss", "label", "pair")
         },
         behavior=[
             (kind, list(tests)) for kind, tests in groupby(probed.behavior, lambda test: test.kind)
@@ -139,8 +137,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         classes=measured.classes,
         binary=measured.is_binary,
         num_right=sum(counts[name] for name, counts in measured.metrics.confusion.items()),
-        uniform=_measure_equal(len(measured.classes)),
-        pairs=_list_pairs(measured.metrics, data),
+        log_loss_of_chance=np.log(len(measured.classes)),
+        pairs=_list_pairs(measured.metrics),
         curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
         bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
         medians=[
@@ -152,45 +150,15 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     )
 
 
-def _measure_equal(num_classes: int) -> dict[str, float]:
-    """Measure a model that gives all classes the same probability."""
-    return {"log_loss": float(np.log(num_classes)), "brier": 1 - 1 / num_classes}
-
-
-@dataclass(frozen=True)
-class ConfusedPair:
-    """Texts of one class that are predicted to be of another."""
-
-    label: str
-    prediction: str
-    num_rows: int
-    fraction: float
-    """Share of the texts with the label."""
-    examples: list[dict[str, Any]]
-    """Rows of ``mistakes.COLUMNS``."""
-
-
-def _list_pairs(metrics: Metrics, data: ReportData) -> list[ConfusedPair]:
-    """List the pairs of classes that are confused, the most frequent first, with examples."""
-    rows = data.mistakes.filter(pc.equal(data.mistakes["kind"], "pair")).to_pylist()
-    classes = list(metrics.confusion)
+def _list_pairs(metrics: Metrics) -> list[tuple[int, str, str]]:
+    """List how many texts of a class are predicted to be of another, the most frequent first."""
     found = [
-        ConfusedPair(
-            label,
-            prediction,
-            count,
-            count / metrics.by_class[label].num_rows,
-            [
-                row
-                for row in rows
-                if (classes[row["label"]], classes[row["prediction"]]) == (label, prediction)
-            ][: data.num_examples],
-        )
+        (count, label, prediction)
         for label, counts in metrics.confusion.items()
         for prediction, count in counts.items()
         if count and label != prediction
     ]
-    return sorted(found, key=lambda pair: -pair.num_rows)
+    return sorted(found, key=lambda pair: -pair[0])
 
 
 def _group_slices(slices: Sequence[SliceMetrics]) -> list[tuple[str, list[SliceMetrics]]]:

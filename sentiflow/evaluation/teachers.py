@@ -15,7 +15,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.evaluated_rows import Predicted, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1, wilson_interval
 from sentiflow.tracking import model_sources
@@ -201,8 +201,7 @@ def _measure_speed(
         return None, "there are no texts"
     if any("uri" not in teacher for teacher in teachers):
         return None, "a teacher is a file of answers"
-    sample = np.linspace(0, len(rows) - 1, min(_MAX_TEXTS, len(rows))).astype(np.int64)
-    text = rows["text"].take(pa.array(sample)).combine_chunks()
+    text = rows["text"].take(pa.array(spread(len(rows), _MAX_TEXTS))).combine_chunks()
     try:
         score_model = _load([scored["inputs"]["model"]], tracking)
         score_teachers = _load(teachers, tracking)

@@ -5,7 +5,6 @@ or call them neutral.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TypedDict
 
@@ -111,16 +110,9 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
         label only.
     """
     binary = np.isin(label, (NEGATIVE, POSITIVE))
-    chosen = label[binary]
-    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
-        return 1.0
-    sign = np.where(chosen == POSITIVE, 1.0, -1.0)
-    margin = sign * _logit(probability[binary])
-
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -margin / math.exp(log_temperature)).mean())
-
-    return _minimize(loss)
+    chosen, logit = label[binary], _logit(probability[binary])
+    others = np.where(chosen == POSITIVE, -logit, logit)
+    return _fit(chosen, np.stack([np.zeros(len(chosen)), others], axis=1))
 
 
 def rescale_classes(probabilities: np.ndarray, *, temperature: float) -> np.ndarray:
@@ -149,23 +141,27 @@ def fit_class_temperature(*, label: np.ndarray, probabilities: np.ndarray) -> fl
     """
     known = (label >= 0) & (label < probabilities.shape[1])
     chosen, logs = label[known], _log(probabilities[known])
-    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
-        return 1.0
-    margins = logs - logs[np.arange(len(chosen)), chosen][:, None]
-
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp.reduce(margins / math.exp(log_temperature), axis=1).mean())
-
-    return _minimize(loss)
+    return _fit(chosen, logs - logs[np.arange(len(chosen)), chosen][:, None])
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.asarray(probabilities, dtype=np.float64).clip(PROBABILITY_FLOOR))
 
 
-def _minimize(loss: Callable[[float], float]) -> float:
-    """Find the temperature with the lowest loss, a function of its logarithm."""
+def _fit(label: np.ndarray, margins: np.ndarray) -> float:
+    """Find the temperature with the lowest log loss.
+
+    Args:
+        label: N labels.
+        margins: Logits of C classes minus that of the label, ``(N, C)``.
+    """
     from scipy.optimize import minimize_scalar
+
+    if len(label) < MIN_ROWS or len(np.unique(label)) < 2:
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp.reduce(margins / math.exp(log_temperature), axis=1).mean())
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})

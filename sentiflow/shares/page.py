@@ -4,9 +4,11 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SURE
@@ -37,36 +39,15 @@ class PageData:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of a table: the share of a class in a group."""
-
-    name: str
-    rows: int
-    predicted: float
-    share: float
-    """The corrected one; the predicted one where there is none."""
-    low: float
-    high: float
-    labelled: int
-    method: str
-    is_higher: bool
-    """Whether it is higher than that of all other groups together, beyond chance."""
-
-    @property
-    def is_corrected(self) -> bool:
-        """Say whether there is an interval."""
-        return self.method != UNCORRECTED
-
-
-@dataclass(frozen=True)
 class Section:
     """A table of the page: the shares of one class, by group or period."""
 
     title: str
-    lines: list[Line]
-    num_left_out: int
+    lines: list[Any]
+    """Rows of :func:`_list_lines`."""
     axis: Axis
-    reference: float
+    num_left_out: int = 0
+    reference: float = 0
     """The share in all rows; 0 for none."""
     is_open: bool = True
     """Whether the table is shown at once."""
@@ -102,46 +83,60 @@ def render(data: PageData, plots: dict[str, bytes]) -> str:
 
 
 def _list_classes(trends: Trends) -> Section:
-    lines = [_line(trends.whole, 0, number, name) for number, name in enumerate(trends.classes)]
-    return Section("Shares", lines, 0, _axis(lines), 0)
+    lines = [_list_lines(trends.whole, n, [name]) for n, name in enumerate(trends.classes)]
+    return _make_section("Shares", pd.concat(lines))
 
 
 def _list_groups(trends: Trends, item: Breakdown, number: int) -> Section:
-    shown = range(len(item.groups))
-    if item.periods[0] is None:
-        shown = np.argsort(-best(item)[:, number], kind="stable").tolist()
+    times = [write_period(period, item.unit) if period else None for period in item.periods]
+    names = [
+        ", ".join(part for part in parts if part is not None)
+        for parts in zip(item.groups, times, strict=True)
+    ]
     reference = float(best(trends.whole)[0, number])
-    lines = [_line(item, at, number, _name(item, at), reference) for at in shown]
-    title = f"By {item.by.replace(', ', ' and ')}"
-    left_out = max(len(lines) - MAX_ROWS, 0)
-    lines = lines[-MAX_ROWS:] if item.periods[0] is not None else lines[:MAX_ROWS]
-    is_open = len(lines) <= MAX_OPEN or "," not in item.by
-    return Section(title, lines, left_out, _axis(lines), reference, is_open)
-
-
-def _name(item: Breakdown, at: int) -> str:
-    group, period = item.groups[at], item.periods[at]
-    when = write_period(period, item.unit) if period else None
-    return ", ".join(part for part in (group, when) if part is not None)
-
-
-def _line(item: Breakdown, at: int, number: int, name: str, reference: float = 0) -> Line:
-    found = item.shares
-    p_value = item.p_adjusted[at, number]
-    return Line(
-        name,
-        int(found.rows[at]),
-        float(found.predicted[at, number]),
-        float(best(item)[at, number]),
-        float(np.nan_to_num(found.low[at, number])),
-        float(np.nan_to_num(found.high[at, number])),
-        int(found.labelled[at]),
-        str(found.method[at]),
-        bool(p_value < SURE and best(item)[at, number] > reference),
+    lines = _list_lines(item, number, names, reference)
+    shown = lines.tail(MAX_ROWS)
+    if item.periods[0] is None:
+        shown = lines.sort_values("share", ascending=False, kind="stable").head(MAX_ROWS)
+    return _make_section(
+        f"By {item.by.replace(', ', ' and ')}",
+        shown,
+        num_left_out=len(lines) - len(shown),
+        reference=reference,
+        is_open=len(shown) <= MAX_OPEN or "," not in item.by,
     )
 
 
-def _axis(lines: Sequence[Line]) -> Axis:
-    """Choose an axis that holds every share and interval."""
-    ends = [v for x in lines for v in (x.share, x.predicted, *((x.low, x.high) * x.is_corrected))]
-    return Axis(np.floor(10 * min(ends)) / 10, np.ceil(10 * max(ends)) / 10)
+def _list_lines(
+    item: Breakdown, number: int, names: Sequence[str], reference: float = 0
+) -> pd.DataFrame:
+    """List the share of a class in each group: predicted, and corrected where it is.
+
+    Columns:
+        added: ``name``, ``rows``, ``predicted``, ``share`` (the corrected one, if there is one),
+            ``low``, ``high``, ``labelled``, ``method``, ``is_corrected`` (whether there is an
+            interval), ``is_higher`` (than in all other groups together, beyond chance).
+    """
+    found, share = item.shares, best(item)[:, number]
+    return pd.DataFrame(
+        {
+            "name": names,
+            "rows": found.rows.astype(np.int64),
+            "predicted": found.predicted[:, number],
+            "share": share,
+            "low": np.nan_to_num(found.low[:, number]),
+            "high": np.nan_to_num(found.high[:, number]),
+            "labelled": found.labelled.astype(np.int64),
+            "method": found.method,
+            "is_corrected": found.method != UNCORRECTED,
+            "is_higher": (item.p_adjusted[:, number] < SURE) & (share > reference),
+        }
+    )
+
+
+def _make_section(title: str, lines: pd.DataFrame, **details: Any) -> Section:
+    """Make a table whose axis holds every share and interval."""
+    bounds = lines.loc[lines["is_corrected"], ["low", "high"]].to_numpy()
+    ends = np.append(lines[["share", "predicted"]].to_numpy(), bounds)
+    axis = Axis(np.floor(10 * ends.min()) / 10, np.ceil(10 * ends.max()) / 10)
+    return Section(title, list(lines.itertuples(index=False)), axis, **details)

@@ -16,8 +16,8 @@ from test_evaluated_rows import Runs, by_tens, tens
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
+from sentiflow.evaluation import charts, evaluated_rows, probing
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.evaluation import evaluated_rows, probing
 from sentiflow.metrics import confidence
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
@@ -28,8 +28,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture
-def evaluate(finished_run, tmp_path):
+def evaluate(finished_run, tmp_path, monkeypatch):
     """Evaluate, into a directory of one's own; returns what ``metrics.json`` holds."""
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes longest
 
     def run(*overrides):
         report = tmp_path / "report"

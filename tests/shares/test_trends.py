@@ -14,6 +14,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import table as shares_table
 from sentiflow.shares import trends
+from sentiflow.shares.conclusions import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
@@ -100,7 +101,7 @@ def test_no_airline_is_the_worst_where_two_are_alike(tmp_path):
     delta = table["airline"].to_pandas().isin(["Delta", "Southwest"]).to_numpy()
     table, truth = table.filter(delta), truth[delta]
     score(tmp_path, table, np.where(np.arange(len(truth)) % 10 == 0, truth, -1))
-    lines = run(tmp_path, by="airline")[0]["conclusions"]
+    lines = draw_conclusions(measure(tmp_path, by="airline")[0])
     assert "1 other may be as high" in lines[3][1]
 
 
@@ -203,8 +204,8 @@ def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted
     own = {"model": model, "corpus": manifest.reference(prepared, manifest.read(prepared))}
     split = table.schema.get_field_index("split")
     score(tmp_path / "own", table.set_column(split, "split", [by_tens()]), truth, **own)
-    counts = run(tmp_path / "own")[0]["counts"]
-    assert (counts["sample"], counts["counted"]) == (60, 240)  # test rows; training, validation
+    found, _ = measure(tmp_path / "own")
+    assert (found.num_sample, found.num_counted) == (60, 240)  # test rows; training, validation
     item = {"uri": "/data/new.csv", "bytes": 9, "modified_ns": 9, "tree_sha256": "0e4"}
     other = {"fingerprint": "0e4", "files": [item]}
     text = table.schema.get_field_index("text")
@@ -212,5 +213,5 @@ def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted
     score(
         tmp_path / "new", table.set_column(text, "text", [texts]), truth, model=model, corpus=other
     )
-    counts = run(tmp_path / "new")[0]["counts"]
-    assert (counts["sample"], counts["counted"]) == (299, 1)  # text 8 is one of its test rows
+    found, _ = measure(tmp_path / "new")
+    assert (found.num_sample, found.num_counted) == (299, 1)  # text 8 is one of its test rows
