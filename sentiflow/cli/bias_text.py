@@ -1,22 +1,9 @@
 """Bias of word vectors -> text for a terminal, at most 96 columns wide."""
 
-from collections.abc import Sequence
 from itertools import zip_longest
 
-from sentiflow.cli.terminal import align, wrap
+from sentiflow.cli.terminal import fill
 from sentiflow.words.word_bias import MAX_PARTITIONS, Association, Direction, WordBias
-
-CAVEAT = (
-    "These numbers describe the vectors. They repeat which words stood together in the texts that "
-    "the vectors were trained on, stereotypes included. They say nothing about people, nor about "
-    "what a model does with the vectors. Other words may show more or less."
-)
-
-TESTS_CAVEAT = (
-    "One in twenty tests of vectors without an association has p below 0.05. Without capital "
-    "letters some names are also words, such as bill or ebony."
-)
-"""Added to ``CAVEAT`` if there are tests."""
 
 _FEW_WORDS = 10
 """Fewer words are listed in one column instead of two."""
@@ -24,42 +11,24 @@ _FEW_WORDS = 10
 
 def to_text(bias: WordBias) -> str:
     """Write the measures as tables, with their meaning."""
-    parts = [_describe_direction(bias.direction)] if bias.direction else []
-    parts += [_describe_associations(bias.associations)] if bias.associations else []
-    caveat = f"{CAVEAT} {TESTS_CAVEAT}" if bias.associations else CAVEAT
-    return "\n\n\n".join([*parts, wrap(caveat)])
+    titles = ("", "targets", "attributes", "known", "d", "p", "")
+    return fill(
+        "word_bias.txt.j2",
+        direction=bias.direction,
+        placed=_list_words(bias.direction) if bias.direction else [],
+        associations=bias.associations,
+        tests=[titles, *map(_describe_association, bias.associations)],
+        max_partitions=MAX_PARTITIONS,
+    )
 
 
-def _describe_direction(direction: Direction) -> str:
+def _list_words(direction: Direction) -> list[tuple[str, ...]]:
     """List the words in two columns, the lowest and the highest first; few words in one column."""
-    negative, positive, placed = direction.negative, direction.positive, direction.projections
-    half = len(placed) if len(placed) < _FEW_WORDS else (len(placed) + 1) // 2
-    num_pairs = len(direction.pairs) + len(direction.unknown_pairs)
-    cells = [(each.word, f"{each.cosine:+.3f}") for each in placed]
+    cells = [(each.word, f"{each.cosine:+.3f}") for each in direction.projections]
+    half = len(cells) if len(cells) < _FEW_WORDS else (len(cells) + 1) // 2
     sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
-    explained = (
-        f"Direction from {negative} to {positive}: the main axis of {len(direction.pairs)} of "
-        f"{num_pairs} pairs of words, with {direction.variance_fraction:.0%} of their squared "
-        f"differences. A word with a cosine below 0 leans to {negative}, above 0 to {positive}."
-    )
-    head = ("lowest first", "", "highest first" if half < len(placed) else "", "")
-    table = align([head, *(left + right for left, right in sides)], "<><>")
-    unknown = f"without a vector: {', '.join(direction.unknown)}" if direction.unknown else ""
-    return "\n\n".join(filter(None, (wrap(explained), table, wrap(unknown))))
-
-
-def _describe_associations(associations: Sequence[Association]) -> str:
-    explained = (
-        "Association tests. d, about -2 to 2: above 0, the first targets are nearer to the first "
-        "attributes than the second targets are. p: the share of partitions of the targets (all, "
-        f"or {MAX_PARTITIONS:,} random ones) with at least this association; * is below 0.05."
-    )
-    head = ("", "targets", "attributes", "known", "d", "p", "")
-    table = align([head, *map(_describe_association, associations)], "<<<>>><")
-    not_made = [
-        f"{each.name} is skipped: {each.not_made}" for each in associations if each.not_made
-    ]
-    return "\n\n".join(filter(None, (wrap(explained), table, "\n".join(not_made))))
+    titles = ("lowest first", "", "highest first" if half < len(cells) else "", "")
+    return [titles, *(left + right for left, right in sides)]
 
 
 def _describe_association(found: Association) -> tuple[str, ...]:

@@ -3,9 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-import jinja2
-
-from sentiflow.cli.terminal import align, shorten, wrap
+from sentiflow.cli.terminal import fill, shorten
 from sentiflow.evaluation.comparison import METRIC_NAMES, Comparison
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
@@ -15,39 +13,28 @@ Rows = list[tuple[str, ...]]
 
 def to_text(found: Comparison) -> str:
     """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
-    return _fill("comparison.txt.j2", found)
+    return fill("comparison.txt.j2", **_list_cells(found))
 
 
 def to_markdown(found: Comparison) -> str:
     """Write the verdict, what is worse, the metrics, slices that differ, and settings."""
-    return _fill("comparison.md.j2", found) + "\n"
+    return fill("comparison.md.j2", **_list_cells(found)) + "\n"
 
 
-def _fill(template: str, found: Comparison) -> str:
-    """Fill a template with a comparison and the cells of its tables."""
-    environment = jinja2.Environment(  # noqa: S701  the texts are not HTML
-        loader=jinja2.PackageLoader("sentiflow.cli"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {
-        "align": align,
+def _list_cells(found: Comparison) -> dict[str, object]:
+    """Give the templates a comparison, the cells of its tables, and how to write them."""
+    return {
+        "c": found,
+        "metrics": _list_metrics(found),
+        "slices": _list_slices(found),
+        "worse": _list_worse(found),
+        "settings": [(s.key, shorten(s.first), shorten(s.second)) for s in found.settings or ()],
         "as_typed": as_typed,
         "cut_names": _cut_names,
-        "escape_markdown": _escape_markdown,
-        "markdown_table": _markdown_table,
-        "thousands": "{:,}".format,
-        "wrap": wrap,
+        "escape": _escape_markdown,
+        "table": _markdown_table,
         "write_p": write_p,
     }
-    text = environment.get_template(template).render(
-        c=found,
-        metrics=_list_metrics(found),
-        slices=_list_slices(found),
-        worse=_list_worse(found),
-        settings=[(s.key, shorten(s.first), shorten(s.second)) for s in found.settings or ()],
-    )
-    return text.rstrip()
 
 
 def _list_metrics(found: Comparison) -> Rows:
@@ -102,7 +89,7 @@ def _cut_names(rows: Rows) -> Rows:
     return [(textwrap.shorten(row[0], 30, placeholder="..."), *row[1:]) for row in rows]
 
 
-def _markdown_table(rows: Rows, titles: Sequence[str]) -> str:
+def _markdown_table(titles: Sequence[str], rows: Rows) -> str:
     """Write a table; the titles are Markdown already."""
     cells = [[_escape_markdown(cell) for cell in row] for row in rows]
     lines = [titles, ["---"] + ["---:"] * (len(titles) - 1), *cells]

@@ -1,7 +1,5 @@
 """``sentiflow sample`` and ``sentiflow demo``: a synthetic corpus, and a whole run on it."""
 
-import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -84,18 +82,7 @@ def _make_corpus(path: Path) -> None:
 def _write_config(folder: Path) -> str:
     """Write the settings of ``configs/quickstart.yaml`` for another directory."""
     text = (resources.files("sentiflow.cli") / "quickstart.yaml").read_text("utf-8")
-    return re.sub(
-        rf"(?<=: ){_FOLDER}(\S*)$",
-        lambda match: _to_yaml(f"{folder}{match[1]}"),
-        text,
-        flags=re.MULTILINE,
-    )
-
-
-def _to_yaml(path: str) -> str:
-    """Write a path as a value in YAML, in quotes where it needs them."""
-    try:
-        is_plain = yaml.safe_load(f"key: {path}") == {"key": path}
-    except yaml.YAMLError:
-        is_plain = False
-    return path if is_plain else json.dumps(path)
+    settings = yaml.safe_load(text)
+    settings["output_uri"] = str(folder)
+    settings["prepare"]["csv"] = f"{folder}/tweets.csv"
+    return text if folder == Path(_FOLDER) else yaml.safe_dump(settings, sort_keys=False)

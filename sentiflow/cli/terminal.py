@@ -20,6 +20,19 @@ def print_json(record: object, *, allow_nan: bool = True) -> None:
     typer.echo(json.dumps(record, ensure_ascii=not is_utf8, allow_nan=allow_nan))
 
 
+def fill(template: str, **values: object) -> str:
+    """Fill one of the templates of this package: texts for a terminal, and Markdown."""
+    import jinja2  # here, as most commands fill none
+
+    environment = jinja2.Environment(  # noqa: S701  the texts are not HTML
+        loader=jinja2.PackageLoader("sentiflow.cli"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"align": align, "wrap": wrap, "thousands": "{:,}".format}
+    return environment.get_template(template).render(**values).rstrip()
+
+
 def wrap(text: str) -> str:
     """Break a text into lines between words."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
