@@ -7,7 +7,7 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
-from sentiflow.cli.terminal import WIDTH, align, printable
+from sentiflow.cli.terminal import WIDTH, align, fill, printable
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, names_model
 
@@ -104,22 +104,23 @@ def _count_rows(found: "Inspection") -> str:
 
 def _to_text(found: "Inspection", files: list[str], *, scores_only: bool = False) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
-    dialect = found.sample.dialect
-    form = "Parquet"
-    if found.is_sentiment140:
-        form = "CSV of Sentiment140"
-    elif dialect:
-        delimiter = {"\t": "tab"}.get(dialect.delimiter, f'"{dialect.delimiter}"')
-        header = "with a header" if dialect.has_header else "without a header"
-        form = f"CSV, {dialect.encoding}, delimiter {delimiter}, {header}"
-    first = files[0] if len(found.sample.uris) == 1 else f"{len(found.sample.uris)} files"
-    lines = [f"{first}: {_count_rows(found)}; {form}", ""]
-    lines.append(align([("column", "is", "values"), *_list_columns(found)], "<<<"))
-    lines += ["", *_list_rows(found)]
-    notes = _list_notes(found)
-    if found.roles.label is None and not scores_only:
-        notes.insert(0, _say_no_label(found))
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    from sentiflow.data.inspection import new_config
+
+    learned, counts = new_config.learned_classes(found), found.label_counts
+    rows = _list_rows(found)
+    return fill(
+        "inspection.txt.j2",
+        found=found,
+        files=files[0] if len(found.sample.uris) == 1 else f"{len(found.sample.uris)} files",
+        size=_count_rows(found),
+        columns=[("column", "is", "values"), *_list_columns(found)],
+        rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
+        scores_only=scores_only,
+        rare={name: rows for name, rows in counts.items() if name not in learned and rows},
+        unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
+        rejected=new_config.list_rejected(found) if found.rejected else "",
+        are_many=new_config.count_rejected(found) > _MANY_REJECTED,
+    )
 
 
 def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
@@ -141,7 +142,7 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     return rows
 
 
-def _list_rows(found: "Inspection") -> list[str]:
+def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
     """Show three rows, of different labels where there are several."""
     texts = found.sample.column(found.roles.text).to_pylist()
     labels = [""] * len(texts)
@@ -153,36 +154,7 @@ def _list_rows(found: "Inspection") -> list[str]:
             places.setdefault(label if any(labels) else str(place), place)
         if len(places) == 3:
             break
-    rows = [(_cut(labels[i], 20), _cut(texts[i], WIDTH - 24)) for i in places.values()]
-    return [line.strip() for line in align(rows, "<<").splitlines()] if rows else []
-
-
-def _say_no_label(found: "Inspection") -> str:
-    """Say that there is no column of labels, and which may be meant."""
-    some = [str(name) for name in found.roles.keep]
-    other = f" (is it {' or '.join(some)}? --label {some[0]})" if some else ""
-    return f"No column looks like a label{other}, so the config scores only."
-
-
-def _list_notes(found: "Inspection") -> list[str]:
-    """List what deserves attention."""
-    from sentiflow.data.inspection import new_config
-
-    notes = []
-    learned = new_config.learned_classes(found)
-    if rare := {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}:
-        listed = ", ".join(f"{name} ({rows:,})" for name, rows in rare.items())
-        notes.append(f"Too few rows to learn: {listed}.")
-    if found.unnamed:
-        listed = ", ".join(f"{_cut(v, 20)} ({n:,})" for v, n in list(found.unnamed.items())[:5])
-        notes.append(f"Labels of so few rows that they are taken for mistakes: {listed}.")
-    if found.sample.is_damaged:
-        notes.append("Some bytes are not UTF-8: they become U+FFFD.")
-    if found.rejected:
-        many = new_config.count_rejected(found) > _MANY_REJECTED
-        way_out = ": set prepare.max_rejected_fraction, or mend the file" if many else ""
-        notes.append(f"{new_config.list_rejected(found)}{way_out}.")
-    return notes
+    return [(_cut(labels[i], 20), _cut(texts[i], WIDTH - 24)) for i in places.values()]
 
 
 def _cut(text: str, length: int) -> str:

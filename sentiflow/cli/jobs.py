@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
-from rich.console import Console
 
 from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
@@ -25,12 +24,8 @@ from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed, join
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from sentiflow.pipeline.stages import Outcome, Verb
     from sentiflow.training.sweep_trials import TrialRecord
-
-out = Console(highlight=False, markup=False)
 
 BestTo = Annotated[
     Path | None,
@@ -283,12 +278,13 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
 
     records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
     uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
-    if verb == "prepare":
-        _print(summary.of_preparation(records["prepare"], uris["prepare"]))
-    if verb == "evaluate":
-        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
-    if verb == "trends":
-        _print(summary.of_trends(records["trends"], uris["trends"]))
+    summaries = {
+        "prepare": summary.of_preparation,
+        "evaluate": summary.of_evaluation,
+        "trends": summary.of_trends,
+    }
+    if verb in summaries:
+        typer.echo(summary.to_text(summaries[verb](records[verb], uris[verb])))
     if verb == "score" and records["score"]["counts"]["accepted"]:
         typer.echo(f"Next:\n  {summary.read_predictions(uris['score'])}")
     if verb != "run":
@@ -296,7 +292,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
     from sentiflow.tracking import pages, store_address
 
     typer.echo("")
-    _print(summary.of_run(records, uris))
+    typer.echo(summary.to_text(summary.of_run(records, uris)))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
     store = store_address.default_uri(config.tracking.uri)
@@ -309,11 +305,3 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
 def _list_outputs(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
     """List for each stage its manifest, where it is, and whether the stage ran, for ``--json``."""
     return {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}
-
-
-def _print(table: "Table") -> None:
-    """Print a table without trailing blanks."""
-    with out.capture() as captured:
-        out.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())

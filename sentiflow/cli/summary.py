@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import JustifyMethod
+from rich.console import Console
 from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
@@ -20,105 +20,99 @@ from sentiflow.storage.uris import as_typed
 Records = Mapping[str, Manifest]
 """Manifests by job."""
 
-_OF_TFIDF = f"is the accuracy of {TFIDF}: "
+Rows = list[tuple[str, ...]]
+
+_CONCLUSIONS = {
+    f"is the accuracy of {TFIDF}: ": ("TF-IDF accuracy", ""),
+    AGREES: ("agreement", "with the "),
+    FOUND: ("slice accuracy", "texts with "),
+}
+"""How some of the most important results begin; their title in a run's summary, and what stands in
+place of the beginning."""
 _USUAL_DAMAGE = 0.01
 """Share of texts with invalid bytes that is not worth a line."""
 
 
-def of_run(records: Records, uris: Mapping[str, str]) -> Table:
+def of_run(records: Records, uris: Mapping[str, str]) -> Rows:
     """Summarize a whole run.
 
     Args:
         records: Manifests of all jobs of the run; of a refit there is no evaluation.
         uris: Directories by job.
     """
-    table = _table("left", "right", "left")
-    _add_counts(table, records["prepare"]["counts"], uris["prepare"])
+    rows = _list_counts(records["prepare"]["counts"], uris["prepare"])
     if "evaluate" in records:
-        _add_evaluation(table, records["evaluate"])
-    for verb, (rows, seconds) in _speeds(records).items():
-        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
-    return table
+        rows += _list_evaluation(records["evaluate"])
+    for verb, number in _count_texts(records).items():
+        seconds = records[verb]["seconds"]
+        rows.append((verb, f"{number / seconds:,.0f} tweets/s", f"{seconds:.1f} s"))
+    return rows
 
 
-def _add_evaluation(table: Table, record: Manifest) -> None:
-    """Add what the model reached on the headline split."""
+def _list_evaluation(record: Manifest) -> Rows:
+    """List what the model reached on the headline split."""
     figures = record["figures"]
     split = headline_split(list(figures))
     metrics = figures[split]
-    table.add_row(
-        f"{split} accuracy",
-        f"{metrics['accuracy']:.1%}",
-        f"95 % interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}, "
-        f"{metrics['num_rows']:,} tweets",
-    )
+    interval = f"{metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}"
+    text = f"95 % interval {interval}, {metrics['num_rows']:,} tweets"
+    rows: Rows = [(f"{split} accuracy", f"{metrics['accuracy']:.1%}", text)]
     if "by_class" in metrics:
         f1 = {name: found["f1"] for name, found in metrics["by_class"].items()}
         text = "F1 " + ", ".join(f"{f1[name]:.1%} {name}" for name in f1 if f1[name] is not None)
         absent = ", ".join(name for name in f1 if f1[name] is None)
         text += f"; neither labelled nor predicted: {absent}" if absent else ""
-        table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", text)
+        rows.append(("macro F1", f"{metrics['f1_macro']:.1%}", text))
     for number, meaning, _ in record["conclusions"]:
-        if meaning.startswith(_OF_TFIDF):
-            table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
-        if meaning.startswith(AGREES):
-            table.add_row("agreement", number, f"with the {meaning.removeprefix(AGREES)}")
-        if meaning.startswith(FOUND):
-            table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
+        for beginning, (title, instead) in _CONCLUSIONS.items():
+            if meaning.startswith(beginning):
+                rows.append((title, number, instead + meaning.removeprefix(beginning)))
+    return rows
 
 
-def of_preparation(record: Manifest, uri: str) -> Table:
+def of_preparation(record: Manifest, uri: str) -> Rows:
     """Summarize a preparation: rows, splits, repeated texts, unknown words."""
     counts, repeats, words = record["counts"], record["duplicates"], record["vocabulary"]
-    table = _table("left", "right", "left")
-    _add_counts(table, counts, uri)
+    rows = _list_counts(counts, uri)
     for split in SPLITS:
         by_label = counts["labels"][split]
         labels = ", ".join(f"{number:,} {label}" for label, number in by_label.items() if number)
-        table.add_row(split, f"{sum(by_label.values()):,}", labels)
-    normalized, leaked = repeats["normalized"], repeats["normalized"]["leaked_rows"]
-    table.add_row(
-        "repeated rows",
-        f"{normalized['surplus_rows']:,}",
-        f"{leaked['test_in_train']:,} test rows have a text of train",
-    )
-    contradicting = repeats["contradicting"]["texts"]
-    table.add_row("contradicting", f"{contradicting:,}", "texts with more than one label")
-    unknown = words["tokens"]["test"]["unknown_fraction"]
-    table.add_row(
-        "words",
-        f"{words['words']:,}",
-        f"{words['words_with_vector']:,} with a vector; {unknown:.1%} of test tokens unknown",
-    )
+        rows.append((split, f"{sum(by_label.values()):,}", labels))
+    normalized, contradicting = repeats["normalized"], repeats["contradicting"]["texts"]
+    leaked = f"{normalized['leaked_rows']['test_in_train']:,} test rows have a text of train"
+    unknown = f"{words['tokens']['test']['unknown_fraction']:.1%} of test tokens unknown"
+    known = f"{words['words_with_vector']:,} with a vector; {unknown}"
+    rows += [
+        ("repeated rows", f"{normalized['surplus_rows']:,}", leaked),
+        ("contradicting", f"{contradicting:,}", "texts with more than one label"),
+        ("words", f"{words['words']:,}", known),
+    ]
     if corrected := counts.get("corrections"):
-        rows, changed = corrected["rows"], corrected["changed"]
-        table.add_row("corrected", f"{rows:,}", f"{changed:,} had another label or none")
+        changed = f"{corrected['changed']:,} had another label or none"
+        rows.append(("corrected", f"{corrected['rows']:,}", changed))
     if further := counts.get("unlabelled"):
-        _add_counts(table, further, uri, name="unlabelled texts")
-        unknown = further["tokens"]["unknown_fraction"]
-        table.add_row("  unknown", f"{unknown:.1%}", "of their tokens")
-    return table
+        unknown = f"{further['tokens']['unknown_fraction']:.1%}"
+        rows += _list_counts(further, uri, name="unlabelled texts")
+        rows.append(("  unknown", unknown, "of their tokens"))
+    return rows
 
 
-def of_evaluation(record: Manifest, uri: str) -> Table:
+def of_evaluation(record: Manifest, uri: str) -> Rows:
     """Summarize an evaluation: the most important results, notes, report and model card."""
-    return _conclude(record, report=f"{uri}/report.html", model_card=f"{uri}/model_card.md")
+    files = [("report", f"{uri}/report.html"), ("model card", f"{uri}/model_card.md")]
+    return _conclude(record) + files
 
 
-def of_trends(record: Manifest, uri: str) -> Table:
+def of_trends(record: Manifest, uri: str) -> Rows:
     """Summarize the shares: the most important results, notes, page and table."""
-    return _conclude(record, page=f"{uri}/trends.html", table=f"{uri}/trends.parquet")
+    files = [("page", f"{uri}/trends.html"), ("table", f"{uri}/trends.parquet")]
+    return _conclude(record) + files
 
 
-def _conclude(record: Manifest, **files: str) -> Table:
-    """List the most important results of a stage, its notes and its files."""
-    rows = [(number, meaning) for number, meaning, _ in record["conclusions"]]
-    rows += [("note", note) for note in record["notes"]]
-    rows += [(name.replace("_", " "), uri) for name, uri in files.items()]
-    table = _table("right", "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _conclude(record: Manifest) -> Rows:
+    """List the most important results of a stage, and its notes."""
+    rows: Rows = [(number, meaning) for number, meaning, _ in record["conclusions"]]
+    return rows + [("note", note) for note in record["notes"]]
 
 
 def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) -> list[str]:
@@ -163,44 +157,53 @@ def open_runs(store: str, page: str, *arguments: str) -> str:
     return shlex.join([_program("sentiflow"), "ui", *arguments])
 
 
-def _table(*sides: JustifyMethod) -> Table:
+def to_text(rows: Rows) -> str:
+    """Write rows in columns, the last but one to the right; the last is broken into lines."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    for side in sides:
-        table.add_column(justify=side)
-    return table
+    for place in range(len(rows[0])):
+        table.add_column(justify="right" if place == len(rows[0]) - 2 else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _add_counts(table: Table, counts: Counts, uri: str, *, name: str = "rows read") -> None:
-    """Add the number of rows read, accepted, rejected and left out."""
-    table.add_row(name, f"{counts['rows_read']:,}", "")
-    damaged = counts.get("damaged", 0)
-    note = ""
+def _list_counts(counts: Counts, uri: str, *, name: str = "rows read") -> Rows:
+    """List the number of rows read, accepted, rejected and left out."""
+    damaged, note, where = counts.get("damaged", 0), "", ""
     if damaged > _USUAL_DAMAGE * counts["accepted"]:
         have = "text has" if damaged == 1 else "texts have"
         note = f"{damaged:,} {have} U+FFFD for bytes that are not in the encoding"
-    table.add_row("  accepted", f"{counts['accepted']:,}", note)
-    where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
-    table.add_row("  rejected", f"{counts['rejected']:,}", where)
+    if counts["rejected"]:
+        where = f"{uri}/rejected: {_list_reasons(counts['rejected_by_reason'])}"
+    rows: Rows = [
+        (name, f"{counts['rows_read']:,}", ""),
+        ("  accepted", f"{counts['accepted']:,}", note),
+        ("  rejected", f"{counts['rejected']:,}", where),
+    ]
     if counts["left_out"]:
-        by_reason = _list(counts["left_out_by_reason"])
-        table.add_row("  left out", f"{counts['left_out']:,}", by_reason)
+        why = _list_reasons(counts["left_out_by_reason"])
+        rows.append(("  left out", f"{counts['left_out']:,}", why))
+    return rows
 
 
-def _list(by_reason: Mapping[str, int]) -> str:
+def _list_reasons(by_reason: Mapping[str, int]) -> str:
     order: Sequence[tuple[str, int]] = sorted(by_reason.items(), key=lambda item: -item[1])
     return ", ".join(f"{count:,} {reason}" for reason, count in order)
 
 
-def _speeds(records: Records) -> dict[str, tuple[int, float]]:
-    """Return the rows and seconds of each job."""
+def _count_texts(records: Records) -> dict[str, int]:
+    """Return the number of texts that each job went through."""
     counts = {verb: record["counts"] for verb, record in records.items()}
-    rows = {"prepare": counts["prepare"]["rows_read"]}
+    texts = {"prepare": counts["prepare"]["rows_read"]}
     if "train" in counts:  # an average is of models that were there
-        rows["train"] = counts["train"]["epochs"] * counts["train"]["rows"]
-    rows["score"] = counts["score"]["accepted"]
+        texts["train"] = counts["train"]["epochs"] * counts["train"]["rows"]
+    texts["score"] = counts["score"]["accepted"]
     if "evaluate" in counts:
-        rows["evaluate"] = counts["evaluate"]["rows"]
-    return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
+        texts["evaluate"] = counts["evaluate"]["rows"]
+    return texts
 
 
 def _program(name: str) -> str:

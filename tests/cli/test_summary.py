@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from sentiflow.cli import summary
 from sentiflow.evaluation import baselines, slices
 
@@ -36,11 +34,18 @@ def manifest_of_preparation(**counts):
     }
 
 
-def lines_of(table):
-    """Print a table as the command line does, without colors."""
-    console = Console(width=200, record=True, markup=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table)
-    return [" ".join(line.split()) for line in console.export_text().splitlines()]
+def lines_of(rows):
+    return [" ".join(" ".join(row).split()) for row in rows]
+
+
+def test_rows_are_written_in_columns_with_the_numbers_on_the_right(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "32")
+    rows = [("accepted", "9", ""), ("unknown [b]", "12,345", "many words on a line")]
+    assert summary.to_text(rows).splitlines() == [
+        "accepted          9",
+        "unknown [b]  12,345  many words",
+        "                     on a line",
+    ]
 
 
 def test_a_preparation_is_summed_up():
