@@ -1,5 +1,6 @@
 """What a terminal, a pipe or a disk does to the output of a command never gives a traceback."""
 
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from conftest import PROJECT
 from test_cli import invoke
 
 import sentiflow
+from sentiflow.cli import terminal
 from sentiflow.cli.exits import reporting
 
 SHOW = ["config", "show", "configs/quickstart.yaml"]
@@ -68,14 +70,13 @@ def test_an_encoding_that_lacks_a_character_gives_an_escape():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_json_is_valid_in_every_encoding(encoding):
-    script = "from sentiflow.cli import terminal; terminal.print_json({'a': 'é \\U0001f389'})"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, timeout=60,
-        env=os.environ | {"PYTHONIOENCODING": encoding},
-    )  # fmt: skip
-    assert json.loads(done.stdout.decode(encoding)) == {"a": "é \N{PARTY POPPER}"}
-    assert (b"\\u00e9" in done.stdout) == (encoding != "utf-8")
+def test_json_is_valid_in_every_encoding(encoding, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    terminal.print_json({"a": "é \N{PARTY POPPER}"})
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding)) == {"a": "é \N{PARTY POPPER}"}
+    assert (b"\\u00e9" in written.getvalue()) == (encoding != "utf-8")
 
 
 def hang_up():

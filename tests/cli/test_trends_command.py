@@ -39,6 +39,11 @@ def test_a_sample_is_drawn_labelled_and_corrects_the_shares(place):
     assert first.exit_code == 0, first.stderr
     assert "uncorrected" in first.stdout
     assert "--sample 300 --output to_label.csv" in " ".join(first.stdout.split())
+    found = json.loads(invoke("--json").stdout)["trends"]
+    assert found["counts"]["rows"] == NUM_ROWS
+    assert "complete" in invoke("--dry-run").stdout
+    drawn = json.loads(invoke("--sample", 5, "--output", "x.csv", "--json").stdout)
+    assert drawn == {"path": "x.csv", "rows": 5, "classes": list(CLASSES)}
     drawn = invoke("--sample", 300, "--output", "to_label.csv")
     assert drawn.exit_code == 0, drawn.stderr
     assert drawn.stdout.splitlines() == [
@@ -78,11 +83,3 @@ def test_the_sample_needs_a_file_that_is_free(place):
     ):
         found = invoke(*arguments)
         assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
-
-
-def test_json_has_the_manifest_or_the_sample(place):
-    found = json.loads(invoke("--json").stdout)["trends"]
-    assert found["counts"]["rows"] == NUM_ROWS
-    drawn = json.loads(invoke("--sample", 5, "--output", "x.csv", "--json").stdout)
-    assert drawn == {"path": "x.csv", "rows": 5, "classes": list(CLASSES)}
-    assert "complete" in invoke("--dry-run").stdout
