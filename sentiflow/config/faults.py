@@ -104,43 +104,20 @@ def _suggest(location: Location) -> str:
     others = [kind for kind, section in KINDS.items() if name in section.model_fields]
     if others and sections and sections[-1] in KINDS:
         return f"it belongs to kind: {others[0]}"
-    known, path = _known_settings(sections), _path_of(location)[:-1]
-    synonym = _SYNONYMS.get(name.lower(), name)
-    below = [key for key in list_keys() if key[: len(path)] == path]
-    found = (
-        _find(synonym, below)
-        or _find(name, below)
-        or _find_alike(name, [(*path, other) for other in known], cutoff=0.5)
-        or _find(name, list_keys())
-        or _find(synonym, list_keys())
-        or _find_alike(name, list_keys(), cutoff=0.8)
-    )
-    return f"did you mean {'.'.join(found)}?" if found else f"known here: {', '.join(known)}"
-
-
-def _find(name: str, keys: Sequence[Path]) -> Path | None:
-    """Find the first setting of that name."""
-    return next((key for key in keys if key[-1] == name.lower()), None)
-
-
-def _find_alike(name: str, keys: Sequence[Path], *, cutoff: float) -> Path | None:
-    """Find the setting whose name is the most similar one."""
-    close = difflib.get_close_matches(name, [key[-1] for key in keys], n=1, cutoff=cutoff)
-    return _find(close[0], keys) if close else None
+    path, keys = _path_of(location)[:-1], list_keys()
+    name = _SYNONYMS.get(name.lower(), name)
+    below = [key for key in keys if key[: len(path)] == path]
+    for among, cutoff in ((below, 0.6), (keys, 0.8)):
+        names = [key[-1] for key in among]
+        for close in difflib.get_close_matches(name.lower(), names, n=1, cutoff=cutoff):
+            return f"did you mean {'.'.join(among[names.index(close)])}?"
+    return f"known here: {', '.join(key[-1] for key in below if len(key) == len(path) + 1)}"
 
 
 def shorten(value: Any) -> str:
     """Write a value of any size: a few aliases of YAML can make one of millions of items."""
     text = without_credentials(_BRIEF.repr(value))
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
-
-
-def _known_settings(sections: Sequence[str]) -> list[str]:
-    """List the settings of a section; kinds of a section are steps of its location, too."""
-    found: type[Settings] = Config
-    for name in sections:
-        found = KINDS.get(name) or sections_in(found.model_fields[name])[0]
-    return list(found.model_fields)
 
 
 @functools.cache

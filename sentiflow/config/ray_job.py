@@ -2,10 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable
 
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import is_local, names_vectors, without_credentials
+from sentiflow.storage.uris import is_local, without_credentials
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that Ray sets in jobs of ``ray job submit``, and nowhere else."""
@@ -22,23 +21,21 @@ def submission_id() -> str:
     return str(metadata.get("job_submission_id", ""))
 
 
-def refuse_relative(locations: Iterable[tuple[str, str]]) -> None:
-    """Refuse relative locations: they would be in the temporary copy of the working directory.
+def refuse_relative(key: str, uri: str) -> None:
+    """Refuse a relative location: it would be in the temporary copy of the working directory.
 
     Args:
-        locations: Pairs of the key of a setting and its location as written.
+        key: The key of the setting.
+        uri: The location as written.
 
     Raises:
-        UserError: A location is relative.
+        UserError: The location is relative.
     """
-    for key, uri in locations:
-        if not uri or uri == "prepared" or names_vectors(uri):
-            continue
-        if is_local(uri) and not uri.startswith(("/", "~", "file:///")):
-            raise UserError(
-                f"{key}={uri!r} is relative, but this is a submitted job",
-                hint="its working directory is a temporary copy; give an absolute URI",
-            )
+    if is_local(uri) and not uri.startswith(("/", "~", "file:///")):
+        raise UserError(
+            f"{key}={uri!r} is relative, but this is a submitted job",
+            hint="its working directory is a temporary copy; give an absolute URI",
+        )
 
 
 def refuse_store(uri: str) -> None:

@@ -7,9 +7,12 @@ from pydantic import Field, model_validator
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
+    LOCATION,
     CountOrAuto,
     Distinct,
     Fraction,
+    Location,
+    Locations,
     Models,
     Patterns,
     Settings,
@@ -50,7 +53,7 @@ class VocabularySettings(Settings):
     """``corpus``: minimum number of occurrences of a word in the train split."""
     max_size: int | None = Field(default=50_000, ge=1)
     """Maximum number of words. null: no limit."""
-    vectors: str = "package:glove.6B.50d"
+    vectors: Location = "package:glove.6B.50d"
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which torchtext
     downloads once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
     directory of a model package or of a run, whose learned vectors are used."""
@@ -67,7 +70,7 @@ class VocabularySettings(Settings):
 class UnlabelledSettings(Settings):
     """Further texts without labels, beside the train split: to pretrain on and to distill with."""
 
-    files: Strings = ()
+    files: Locations = ()
     """Files of unlabelled texts, as ``prepare.csv``. Texts of validation and test rows are left
     out. Default: none."""
     format: UnlabelledFormat | None = None
@@ -83,11 +86,11 @@ class UnlabelledSettings(Settings):
 class PrepareSettings(Settings):
     """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""
 
-    csv: Strings = ()
+    csv: Locations = ()
     """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
     ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
     """Keep the rows whose number is a multiple of this, and leave out the others."""
@@ -99,7 +102,7 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
-    corrections: Strings = ()
+    corrections: Locations = ()
     """Files of corrected labels, CSV or Parquet, with ``row_id`` or ``text``, and ``label``: the
     name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``;
     ``text`` names all rows with this text. Rows without a label are skipped. Default: none."""
@@ -124,16 +127,16 @@ class PrepareSettings(Settings):
 class ScoreSettings(Settings):
     """Corpus + model package -> predictions."""
 
-    corpus: Strings = Field(default=("prepared",), min_length=1)
+    corpus: Locations = Field(default=("prepared",), min_length=1)
     """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
     CSV or Parquet."""
-    prepared_uri: str = ""
+    prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
-    model_uri: Models | None = None
+    model_uri: Annotated[Models | None, LOCATION] = None
     """Model: the directory of a package or of a run, ``models:/name@champion``, ``models:/name/3``
     or ``runs:/ID/model``. A list of models of the same classes: the mean of their probabilities.
     Default: the model in ``train.output_uri``."""
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
     """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
@@ -194,9 +197,9 @@ class SliceSettings(Settings):
 class EvaluateSettings(Settings):
     """Predictions -> metrics and a report."""
 
-    scored_uri: str = ""
+    scored_uri: Location = ""
     """Directory of the predictions. Default: ``score.output_uri``."""
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the report. Default: ``<output_uri>/report``."""
     slices: SliceSettings = SliceSettings()
     """Additional slices, by column or by pattern; see ``SliceSettings``."""
@@ -214,15 +217,15 @@ class EvaluateSettings(Settings):
 class TrendsSettings(Settings):
     """Predictions -> shares of the classes, with intervals, by column or time."""
 
-    scored_uri: str = ""
+    scored_uri: Location = ""
     """Directory of the predictions. Default: ``score.output_uri``."""
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the shares. Default: ``<output_uri>/trends``."""
     by: Annotated[Strings, Distinct, Field(max_length=2)] = ()
     """Columns of the predictions (``score.keep_columns``) to group by, at most two: each alone and
     both together. ``created:week`` cuts the times of the column created; also ``hour``, ``day``,
     ``month``."""
-    labels: Strings = ()
+    labels: Locations = ()
     """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
     sample drawn with ``sentiflow trends --sample``, ``weight``. Default: the labels of the corpus
     on rows that the model was not trained on."""
@@ -249,7 +252,7 @@ class TrendsSettings(Settings):
 class SweepSettings(Settings):
     """A training -> many trainings over a search space of settings."""
 
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the trials and their table. Default: ``<output_uri>/sweep``."""
     space: Space = Field(default={})
     """Search space: for each setting, such as ``train.model.hidden_size``, a list of values or a
@@ -310,7 +313,7 @@ class Config(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the MLflow experiment, and of the model in the registry of MLflow."""
-    output_uri: str = Field(min_length=1)
+    output_uri: Location = Field(min_length=1)
     """Parent directory of ``prepared``, ``trained``, ``scored``, ``report``, ``trends`` and
     ``sweep``."""
     format: FormatSettings = FormatSettings()

@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
 from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
-from sentiflow.config.train_sections import RefitSettings
-from sentiflow.config.types import Settings, check_models
+from sentiflow.config.types import LOCATION, Settings, check_models
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
     absolute_uri,
@@ -173,103 +172,88 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     """Make every location absolute, and fill in default locations.
 
     Raises:
-        UserError: Two stages would write to the same directory; or a location is relative in a job
-            that was submitted to a cluster, whose working directory is a temporary copy.
+        UserError: Two stages would write to the same directory; a location has an option of a
+            store, or is relative in a job that was submitted to a cluster.
     """
-    if ray_job.is_here() if submitted is None else submitted:
-        ray_job.refuse_relative(_locations(config))
+    is_submitted = ray_job.is_here() if submitted is None else submitted
 
-    def at(uri: str, default: str) -> str:
-        return absolute_uri(uri, base=base) if uri else default
-
-    def each(uris: Sequence[str]) -> tuple[str, ...]:
-        return tuple(absolute_uri(uri, base=base) for uri in uris)
-
-    root = absolute_uri(config.output_uri, base=base)
-    prepared = at(config.prepare.output_uri, join(root, "prepared"))
-    below = join(root, REFIT) if config.train.refit else root
-    trained = at(config.train.output_uri, join(below, "trained"))
-    scored = at(config.score.output_uri, join(below, "scored"))
-    words, unlabelled = config.prepare.vocabulary, config.prepare.unlabelled
-    distill, corpus = config.train.distill, config.score.corpus
-    vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
-    if not names_vectors(words.vectors):
-        vectors["vectors"] = absolute_uri(words.vectors, base=base)
-    sections: dict[str, dict[str, Any]] = {
-        "prepare": {
-            "csv": each(config.prepare.csv),
-            "corrections": each(config.prepare.corrections),
-            "unlabelled": unlabelled.model_copy(update={"files": each(unlabelled.files)}),
-            "output_uri": prepared,
-            "vocabulary": words.model_copy(update=vectors),
-        },
-        "train": {
-            "prepared_uri": at(config.train.prepared_uri, prepared),
-            "output_uri": trained,
-            "init_from": at(config.train.init_from or "", "") or None,
-            "distill": distill.model_copy(update={"teachers": each(distill.teachers)}),
-            "refit": config.train.refit
-            and RefitSettings(of=absolute_uri(config.train.refit.of, base=base)),
-        },
-        "score": {
-            "corpus": tuple(uri if uri == "prepared" else at(uri, "") for uri in corpus),
-            "prepared_uri": at(config.score.prepared_uri, prepared),
-            "model_uri": _resolve_models(config.score.model_uri, base) or join(trained, "model"),
-            "output_uri": scored,
-            "format": config.score.format or config.format,
-        },
-        "evaluate": {
-            "scored_uri": at(config.evaluate.scored_uri, scored),
-            "output_uri": at(config.evaluate.output_uri, join(below, "report")),
-        },
-        "trends": {
-            "scored_uri": at(config.trends.scored_uri, scored),
-            "output_uri": at(config.trends.output_uri, join(root, "trends")),
-            "labels": each(config.trends.labels),
-        },
-        "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
-    }
-    resolved = config.model_copy(
-        update={
-            key: getattr(config, key).model_copy(update=value) for key, value in sections.items()
-        }
-        | {"output_uri": root}
-    )
-    _check_locations(resolved)
-    return resolved
-
-
-def _resolve_models(uris: str | tuple[str, ...] | None, base: str | None) -> Any:
-    """Make the location of a model absolute, or those of several."""
-    if isinstance(uris, tuple):
-        return tuple(absolute_uri(uri, base=base) for uri in uris)
-    return absolute_uri(uris, base=base) if uris else None
-
-
-_LOCATIONS = re.compile(
-    r"(_uri|^prepare\.csv|^prepare\.unlabelled\.files|^prepare\.vocabulary\.vectors|"
-    r"^train\.init_from|^train\.distill\.teachers|^train\.refit\.of|^score\.corpus|^trends\.labels)$"
-)
-_OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
-"""An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
-
-
-def _locations(config: Config) -> list[tuple[str, str]]:
-    """List the locations in the settings with their keys."""
-    flat = flatten(config.model_dump())
-    return [(key, uri) for key in flat if _LOCATIONS.search(key) for uri in _texts(flat[key])]
-
-
-def _check_locations(config: Config) -> None:
-    """Check that no stage writes into the directory of another."""
-    stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
-    outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
-    for key, uri in _locations(config):
+    def place(key: str, uri: str) -> str:
+        if names_vectors(uri) or (key, uri) == ("score.corpus", "prepared"):
+            return uri
+        if is_submitted:
+            ray_job.refuse_relative(key, uri)
         if _OPTION.search(uri):
             raise UserError(
                 f"{key}={uri!r} has an option of a store",
                 hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
+        return absolute_uri(uri, base=base)
+
+    config = _change_locations(config, place)
+    root = config.output_uri
+    below = join(root, REFIT) if config.train.refit else root
+    prepared = config.prepare.output_uri or join(root, "prepared")
+    trained = config.train.output_uri or join(below, "trained")
+    scored = config.score.output_uri or join(below, "scored")
+    words = config.prepare.vocabulary
+    cache = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
+    sections: dict[str, dict[str, Any]] = {
+        "prepare": {"output_uri": prepared, "vocabulary": words.model_copy(update=cache)},
+        "train": {
+            "prepared_uri": config.train.prepared_uri or prepared,
+            "output_uri": trained,
+        },
+        "score": {
+            "prepared_uri": config.score.prepared_uri or prepared,
+            "model_uri": config.score.model_uri or join(trained, "model"),
+            "output_uri": scored,
+            "format": config.score.format or config.format,
+        },
+        "evaluate": {
+            "scored_uri": config.evaluate.scored_uri or scored,
+            "output_uri": config.evaluate.output_uri or join(below, "report"),
+        },
+        "trends": {
+            "scored_uri": config.trends.scored_uri or scored,
+            "output_uri": config.trends.output_uri or join(root, "trends"),
+        },
+        "sweep": {"output_uri": config.sweep.output_uri or join(root, "sweep")},
+    }
+    resolved = config.model_copy(
+        update={
+            key: getattr(config, key).model_copy(update=value) for key, value in sections.items()
+        }
+    )
+    _check_outputs(resolved)
+    return resolved
+
+
+_OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
+"""An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
+
+Section = TypeVar("Section", bound=Settings)
+
+
+def _change_locations(
+    section: Section, change: Callable[[str, str], str], prefix: str = ""
+) -> Section:
+    """Replace each location in a section by ``change(key, location)``."""
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        key, value = f"{prefix}{name}", getattr(section, name)
+        if isinstance(value, Settings):
+            changed[name] = _change_locations(value, change, f"{key}.")
+        elif LOCATION in field.metadata and value:
+            each = [change(key, uri) for uri in _texts(value)]
+            changed[name] = each[0] if isinstance(value, str) else tuple(each)
+    new = {name: value for name, value in changed.items() if value != getattr(section, name)}
+    return section.model_copy(update=new)
+
+
+def _check_outputs(config: Config) -> None:
+    """Check that no stage writes into the directory of another."""
+    stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
+    outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for name, uri in outputs.items():
         for other, another in outputs.items():
             if name != other and f"{uri}/".startswith(f"{another}/"):
@@ -339,11 +323,7 @@ _TABLE = re.compile(r"\.(csv|tsv|parquet)(\.\w+)?$", re.IGNORECASE)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise UserError(
-            f"{path} is a directory", hint="name a settings file, such as configs/quickstart.yaml"
-        )
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"no such settings file: {path}", hint="see configs/")
     if _TABLE.search(path.name):
         raise UserError(

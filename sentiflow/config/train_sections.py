@@ -7,7 +7,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
-from sentiflow.config.types import CountOrAuto, Fraction, Settings, Strings
+from sentiflow.config.types import (
+    LOCATION,
+    CountOrAuto,
+    Fraction,
+    Location,
+    Locations,
+    Settings,
+)
 
 NUM_VIRTUAL_SHARDS = 8
 
@@ -46,7 +53,7 @@ class PretrainSettings(Settings):
 class DistillSettings(Settings):
     """Knowledge distillation (Hinton et al. 2015): the network learns the answers of teachers."""
 
-    teachers: Strings = ()
+    teachers: Locations = ()
     """Teachers, whose mean probabilities the network learns, on train rows and on
     ``prepare.unlabelled``: model packages, as ``score.model_uri`` names them, or Parquet files with
     ``probability_<class>`` columns, and ``text`` or ``row_id``. N-grams learn labels alone. ``[]``:
@@ -65,7 +72,7 @@ class DistillSettings(Settings):
 class RefitSettings(Settings):
     """A finished training that is repeated on all labelled rows."""
 
-    of: str = Field(min_length=1)
+    of: Location = Field(min_length=1)
     """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
     model package, or ``models:/…``. The refit takes its settings and the number of epochs that it
     kept; of the config's own only workers, checkpoints and locations count. Others that differ are
@@ -127,9 +134,9 @@ class TrainSettings(Settings):
     )
     """Settings that do not change the model, and those that name inputs."""
 
-    prepared_uri: str = ""
+    prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
-    output_uri: str = ""
+    output_uri: Location = ""
     """Directory of the model and its checkpoints. Default: ``<output_uri>/trained``."""
     classes: Classes = None
     """Classes that the model learns; rows of other classes are left out. Default: every class with
@@ -184,7 +191,7 @@ class TrainSettings(Settings):
     """Seed of the initial weights, the order of the rows and the dropout masks."""
     frozen_epochs: int = Field(default=0, ge=0)
     """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
-    init_from: str | None = None
+    init_from: Annotated[str | None, LOCATION] = None
     """Model with the same network, from which training starts: a package, the directory of a run,
     or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
     random weights."""

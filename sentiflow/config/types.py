@@ -13,10 +13,14 @@ from pydantic import (
     model_validator,
 )
 
+LOCATION = "location"
+"""Marks a setting whose values are locations: they are made absolute."""
+Location = Annotated[str, LOCATION]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
+Locations = Annotated[Strings, LOCATION]
 
 
 def check_models(value: Any) -> Any:

@@ -15,17 +15,6 @@ from sentiflow.storage import errors
 if TYPE_CHECKING:
     from sentiflow.evaluation.promotion import Promotion
 
-_KINDS: Mapping[str, type[results.StageResult]] = {
-    kind.stage: kind
-    for kind in (
-        results.Prepared,
-        results.Trained,
-        results.Scored,
-        results.Evaluated,
-        results.Trends,
-    )
-}
-
 
 def run(
     config: settings.Given,
@@ -54,7 +43,7 @@ def run(
         verbs = verbs or stages.whole_run(resolved)
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     found: dict[str, results.StageResult] = {
-        o.verb: _KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
+        o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
     }
     return results.Run(resolved.output_uri, found)
 

@@ -184,16 +184,26 @@ class Scored(StageResult):
         return f"{self.counts['accepted']:,} rows scored"
 
 
-class Evaluated(StageResult):
-    """Metrics and a report."""
+class _Reported(StageResult):
+    """A stage that ends in a page."""
 
-    stage, folder = "evaluate", "report"
+    page: ClassVar[str]
 
     @property
     def report(self) -> Report:
-        """The report."""
+        """The page, and the most important results."""
         found = tuple((number, meaning) for number, meaning, _ in self.manifest["conclusions"])
-        return Report(join(self.uri, "report.html"), found)
+        return Report(join(self.uri, self.page), found)
+
+    def _summary(self) -> str:
+        number, meaning = self.report.headlines[0]
+        return f"{number} {meaning}"
+
+
+class Evaluated(_Reported):
+    """Metrics and a report."""
+
+    stage, folder, page = "evaluate", "report", "report.html"
 
     @property
     def model_card(self) -> str:
@@ -221,30 +231,22 @@ class Evaluated(StageResult):
         names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted", "is_found"]
         return pd.DataFrame(found, columns=names)
 
-    def _summary(self) -> str:
-        number, meaning = self.report.headlines[0]
-        return f"{number} {meaning}"
 
-
-class Trends(StageResult):
+class Trends(_Reported):
     """Shares of the classes, with intervals."""
 
-    stage, folder = "trends", "trends"
+    stage, folder, page = "trends", "trends", "trends.html"
 
     @property
     def shares(self) -> "pd.DataFrame":
         """A row for each group, period and class; docs/outputs.md has the columns."""
         return Table(self.uri, ("trends.parquet",)).to_pandas()
 
-    @property
-    def report(self) -> Report:
-        """The page."""
-        found = tuple((number, meaning) for number, meaning, _ in self.manifest["conclusions"])
-        return Report(join(self.uri, "trends.html"), found)
 
-    def _summary(self) -> str:
-        number, meaning = self.report.headlines[0]
-        return f"{number} {meaning}"
+KINDS: Mapping[str, type[StageResult]] = {
+    kind.stage: kind for kind in (Prepared, Trained, Scored, Evaluated, Trends)
+}
+"""The result of each stage, by the name of the stage."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -264,9 +266,8 @@ class Run:
             UserError: None is.
         """
         root = absolute_uri(output_uri)
-        kinds: tuple[type[StageResult], ...] = (Prepared, Trained, Scored, Evaluated, Trends)
         found: dict[str, StageResult] = {}
-        for kind in kinds:
+        for kind in KINDS.values():
             record = manifest.read(join(root, kind.folder))
             if record is not None:
                 found[kind.stage] = kind(join(root, kind.folder), record, ran=False)

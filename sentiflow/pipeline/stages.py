@@ -8,10 +8,10 @@ import functools
 import importlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
@@ -121,7 +121,7 @@ def run(
                 session.start_ray(left)
                 with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
-                    _record_result(record, spec, recorder)
+                    recorder.log_result(record)
                 if not recorder.is_complete:
                     session.complete_runs()
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -219,21 +219,6 @@ def _run_stage(
     return record
 
 
-def _record_result(record: Manifest, spec: OutputSpec, recorder: "Recorder") -> None:
-    """Tag a run with its result, and log the inputs whose content was unknown before."""
-    from sentiflow.tracking import provenance
-
-    recorder.set_tags({provenance.FINGERPRINT_TAG: record["fingerprint"]})
-    known = _inputs_known_before(spec)
-    late = {name: value for name, value in record["inputs"].items() if name not in known}
-    recorder.log_inputs(late, stage=spec.stage)
-
-
-def _inputs_known_before(spec: OutputSpec) -> Mapping[str, Any]:
-    """Choose the inputs whose content is known before the stage runs: all but files."""
-    return {name: value for name, value in spec.inputs.items() if "files" not in value}
-
-
 class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened by the first stage that needs it."""
 
@@ -306,11 +291,11 @@ class _Session(contextlib.ExitStack):
         if self._store is None:
             self._store = self._open_store()
             self.callback(self._say_incomplete)
-        inputs = _inputs_known_before(spec)
+        known = {name: value for name, value in spec.inputs.items() if "files" not in value}
         first = self._store.read_first_training() if verb == "train" else {}
         name = provenance.name_run(verb, self.config, first=first, decisive=spec.settings.keys())
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
-        tags |= provenance.describe_lineage(inputs)
+        tags |= provenance.describe_lineage(known)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
             verb, group=self.group, tags=tags, name=name, registers_model=registers
@@ -318,7 +303,7 @@ class _Session(contextlib.ExitStack):
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}
             recorder.log_files(settings, are_outputs=False)
-            recorder.log_inputs(inputs, stage=spec.stage)
+            recorder.log_inputs(known, stage=spec.stage)
             yield recorder
 
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:

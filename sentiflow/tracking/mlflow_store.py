@@ -25,7 +25,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
-from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow.errors import JobError, UnavailableError, UserError
@@ -47,10 +46,6 @@ _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
-_DATABASE_LOCKS = {
-    "postgresql": "SELECT pg_advisory_lock(7365)",
-    "mysql": f"SELECT GET_LOCK('sentiflow', {MAX_LOCK_SECONDS:.0f})",
-}
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
@@ -214,8 +209,7 @@ def making(uri: str) -> Iterator[None]:
     """
     path = store_address.find_file(uri)
     if path is None:
-        with _locking_database(uri):
-            yield
+        yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as file:
@@ -223,23 +217,6 @@ def making(uri: str) -> Iterator[None]:
         if not path.exists() or path.stat().st_size == 0:
             _make(path)
         yield
-
-
-@contextmanager
-def _locking_database(uri: str) -> Iterator[None]:
-    """Let one process at a time use a database in the block; of a server, all at once."""
-    statement = _DATABASE_LOCKS.get(re.split(r"[+:]", uri)[0])
-    if statement is None:
-        yield
-        return
-    limit = {"connect_timeout": 20}
-    engine = create_engine(store_address.with_password(uri), connect_args=limit)
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-            yield
-    finally:
-        engine.dispose()  # and so unlocks
 
 
 def _lock(file: IO[str]) -> None:

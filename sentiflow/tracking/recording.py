@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sentiflow.data.manifest_types import RunPart, RunRecord
+from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
@@ -111,6 +111,11 @@ class Recorder:
         if inputs:
             self._put(runs.add_datasets, datasets=runs.to_datasets(inputs, stage=stage))
             self._put(runs.log, tags=provenance.describe_lineage(inputs))
+
+    def log_result(self, record: Manifest) -> None:
+        """Log the manifest of the stage: its fingerprint, and its inputs, files too."""
+        self.set_tags({provenance.FINGERPRINT_TAG: record["fingerprint"]})
+        self.log_inputs(record["inputs"], stage=record["stage"])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""

@@ -151,7 +151,7 @@ def test_a_file_without_settings_is_refused_in_one_line(tmp_path, content, fault
 def test_a_missing_file_and_a_directory_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"no such settings file: .*none\.yaml: see configs/"):
         settings.load(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match="is a directory: name a settings file"):
+    with pytest.raises(UserError, match=r"no such settings file: .*: see configs/"):
         settings.load(tmp_path)
 
 

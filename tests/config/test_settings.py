@@ -113,6 +113,7 @@ def test_an_encoding_has_any_name_that_python_knows(load, written, expected):
     [
         "output_uri=runs/x",
         "prepare.csv=x.csv",
+        "prepare.corrections=x.csv",
         "score.corpus=x.parquet",
         "score.model_uri=m",
         "score.model_uri=[/m, m]",

