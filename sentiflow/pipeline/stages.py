@@ -122,7 +122,7 @@ def run(
                 with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     recorder.log_result(record)
-                if not recorder.is_complete:
+                if session.lacks_runs or not recorder.is_complete:
                     session.complete_runs()
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
@@ -231,7 +231,7 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
-        self._incomplete = ""
+        self.lacks_runs = ""
         """Why the store lacks runs of finished stages; empty if it has them all."""
         self._is_checked = False
 
@@ -290,7 +290,7 @@ class _Session(contextlib.ExitStack):
 
         if self._store is None:
             self._store = self._open_store()
-            self.callback(self._say_incomplete)
+            self.callback(self._say_what_is_lacking)
         known = {name: value for name, value in spec.inputs.items() if "files" not in value}
         first = self._store.read_first_training() if verb == "train" else {}
         name = provenance.name_run(verb, self.config, first=first, decisive=spec.settings.keys())
@@ -334,16 +334,16 @@ class _Session(contextlib.ExitStack):
             below = self.config.output_uri
             own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
             outputs = " ".join(map(as_typed, [below, *own]))
-            self._incomplete = (
+            self.lacks_runs = (
                 f"{error}; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
                 f"sentiflow tracking import {outputs}"
             )
         else:
-            self._incomplete = ""
+            self.lacks_runs = ""
             if any(run.outcome != "complete" for run in sent):
                 log.info("the MLflow store %s has all runs, without their metrics by step", store)
 
-    def _say_incomplete(self) -> None:
+    def _say_what_is_lacking(self) -> None:
         """Say which command adds the runs that the store lacks."""
-        if self._incomplete:
-            log.warning(self._incomplete)
+        if self.lacks_runs:
+            log.warning(self.lacks_runs)

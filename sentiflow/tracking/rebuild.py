@@ -135,6 +135,8 @@ class _Import:
         must_end = status is not None and (run.info.status != status or seemed_killed)
         if status and must_end:
             runs.end(client, run_id, status, end, reason)
+        if seemed_killed:
+            client.delete_tag(run_id, REASON_TAG)
         return len(params) + len(tags) + len(metrics) + must_end
 
     def _add_files(self, run_id: str, stage: FinishedStage) -> int:

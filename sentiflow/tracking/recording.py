@@ -68,7 +68,7 @@ class Recorder:
     @property
     def is_complete(self) -> bool:
         """Whether the run has everything that was logged so far, but for step metrics."""
-        return bool(self.run_id) and self.sender is not None and self.sender.is_complete
+        return bool(self.run_id) and self.sender is not None and self.sender.is_available
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
@@ -156,8 +156,6 @@ class Recorder:
         part = _empty_part()
         if self.about is not None:
             self.about["training"] = part
-        if self.sender and not run_id:
-            self.sender.is_complete = False
         return Recorder(run_id, self.sender, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":

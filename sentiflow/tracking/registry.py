@@ -63,7 +63,7 @@ class ResolvedModel:
     source: str
     """Where MLflow keeps the model; unlike an alias, it never changes."""
     version: Version | None
-    """None if it was logged but not registered."""
+    """None if the URI names a logged model."""
     record: Manifest
     """The package's manifest."""
 
@@ -265,7 +265,7 @@ def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version |
 
 
 def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
-    """Find the location of a model's files, and its version if it has one.
+    """Find the location of a model's files, and the version if the URI names one.
 
     Raises:
         UserError: There is no such model, version, alias or run.
@@ -279,7 +279,7 @@ def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
         model = _find_output(client, uri, *match.groups())
     else:
         raise UserError(f"cannot read {uri}", hint=_FORMS)
-    return model.artifact_location, _find_registered(client, model)
+    return model.artifact_location, None
 
 
 def _find_version(client: MlflowClient, uri: str, name: str, wanted: str) -> Version:
@@ -323,15 +323,6 @@ def _find_output(client: MlflowClient, uri: str, run_id: str, name: str) -> Logg
         known = ", ".join(model.name for model in models)
         raise UserError(f"{uri}: the run has no model {name}", hint=f"it has {known or 'none'}")
     return named[-1]
-
-
-def _find_registered(client: MlflowClient, model: LoggedModel) -> Version | None:
-    """Find the version of a logged model; None if it was not registered."""
-    sources = (model.artifact_location, f"models:/{model.model_id}")
-    for found in client.search_model_versions(f"run_id = '{model.source_run_id}'"):
-        if found.source in sources:
-            return Version(found.name, int(found.version))
-    return None
 
 
 def _get(get: Callable[[str], Any], key: str, problem: str) -> Any:

@@ -107,12 +107,10 @@ def add_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetIn
 
 
 def end(client: MlflowClient, run_id: str, status: Status, time: int, reason: str = "") -> None:
-    """End a run; a finished one loses the reason that it got when its process seemed gone."""
+    """End a run."""
     if reason:
         log(client, run_id, tags=to_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]}))
     client.set_terminated(run_id, status, time)
-    if status == "FINISHED" and REASON_TAG in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, REASON_TAG)
 
 
 def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 1000
-"""Calls in the queue. Further ones are left out; the job adds all but step metrics at its end."""
+"""Calls in the queue; with more, metrics of steps are left out."""
 MAX_WAIT_SECONDS = 60.0
 """The longest time that a stage waits at its end for what is queued."""
 
@@ -36,8 +36,6 @@ class Sender:
         self.tracking_uri = tracking_uri
         self.is_available = True
         """False after the store's first failure."""
-        self.is_complete = True
-        """Whether everything but step metrics was sent or is queued."""
         self._client = mlflow_store.make_client(tracking_uri)
         self._queue: queue.Queue[Call | threading.Event | None] = queue.Queue()
         self._refusals: set[str] = set()
@@ -48,17 +46,14 @@ class Sender:
         return type(None), ()
 
     def put(self, call: Call, *, is_optional: bool = False) -> None:
-        """Queue a call; it is left out if the store is unavailable or the queue is full.
+        """Queue a call, unless the store is unavailable.
 
         Args:
             call: What to ask the store for.
-            is_optional: Whether the run counts as complete without it, as it does without metrics
-                of steps.
+            is_optional: Whether it is left out if the queue is full, as metrics of steps are.
         """
-        if self.is_available and self._queue.qsize() < MAX_QUEUED:
+        if self.is_available and not (is_optional and self._queue.qsize() >= MAX_QUEUED):
             self._queue.put(call)
-        elif not is_optional:
-            self.is_complete = False
 
     def ask(self, call: Callable[[MlflowClient], Result], default: Result) -> Result:
         """Call the store now; return ``default`` if it refuses, fails or has failed before.
@@ -89,12 +84,11 @@ class Sender:
         """Send nothing more, as the store does not answer."""
         if self.is_available:
             log.warning("%s; the job continues without it", problem)
-        self.is_available = self.is_complete = False
+        self.is_available = False
 
     def close(self) -> None:
         """Send what is queued, and end the thread."""
         self.flush()
-        self.is_available = False
         self._queue.put(None)
 
     def _work(self) -> None:

@@ -101,15 +101,6 @@ def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeyp
     assert 50 <= len(history(server, run.info.run_id)) < 60
 
 
-def test_what_a_full_queue_cannot_take_is_left_to_the_manifest(server, store, monkeypatch):
-    monkeypatch.setattr(sending, "MAX_QUEUED", 0)
-    with open_run(store, "small") as recorder:
-        recorder.log_series([(1, {"loss": 1.0})])
-        assert recorder.is_complete
-        recorder.log_metrics({"loss": 1.0})
-        assert not recorder.is_complete
-
-
 def test_a_failed_stage_whose_server_was_away_leaves_its_run_to_the_next_command(
     server, store, monkeypatch
 ):
