@@ -111,7 +111,7 @@ class _Import:
         tags: Mapping[str, str],
         metrics: Sequence[Metric],
         *,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
         status: Status | None = None,
         end: int = 0,
         reason: str = "",
@@ -175,13 +175,15 @@ class _Import:
         )
         metrics += _to_points({"test/accuracy": trial.test_accuracy}, to_ms(end), 0)
         run = found[0] if found else self._make(trial.name, described.start, tags)
-        params = _derive_params(described.params, trial, trained)
-        params["train.output_uri"] = stage.trial_uri(trial)
+        settings = {k: v for k, v in described.params.items() if k.startswith("train.")}
+        if trained:
+            settings = {f"train.{name}": value for name, value in trained.settings.items()}
+        settings |= trial.values | {"train.output_uri": stage.trial_uri(trial)}
         return self._complete(
             run,
             tags,
             metrics,
-            params={} if run.data.params else params,
+            params={} if run.data.params else settings,
             status=_TRIAL_STATUS[trial.status],
             end=to_ms(end),
             reason=trial.reason,
@@ -302,18 +304,3 @@ def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def _describe_inputs(info: StageInfo) -> dict[str, Any]:
     """Describe the inputs of a stage as its manifest does."""
     return {name: value.model_dump() for name, value in info.inputs.items()}
-
-
-def _derive_params(
-    base: Mapping[str, str], trial: TrialInfo, trained: StageInfo | None
-) -> dict[str, str]:
-    """Derive the parameters of a trial from the sweep's, its own values and its manifest."""
-    settings = (
-        {f"train.{name}": value for name, value in trained.settings.items()} if trained else {}
-    )
-    shared = {
-        key: value
-        for key, value in base.items()
-        if key.startswith("train.") and ".".join(key.split(".")[:2]) not in settings
-    }
-    return {**shared, **to_params(settings), **to_params(trial.values)}

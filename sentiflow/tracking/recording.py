@@ -332,7 +332,6 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
         return str(client.create_experiment(name, location, tags=_MODEL_TRAINING | pages.VIEW_TAGS))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
-    pages.add_view(client, experiment.experiment_id, experiment.tags)
     return str(experiment.experiment_id)
 
 

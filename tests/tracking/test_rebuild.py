@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import types
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -321,12 +320,3 @@ def test_a_manifest_of_an_older_version_cannot_be_imported(output):
     publish(output, "train", {}, None, history=EPOCHS)
     with pytest.raises(UserError, match="no finished stage that describes its run"):
         finished_stages.require(output)
-
-
-def test_a_trial_keeps_parameters_of_the_sweep_whose_names_only_begin_like_its_own():
-    values = {"name": "0001-0123abcd", "status": "finished", "values": {}, "chosen_epoch": 1}
-    trial = finished_stages.TrialInfo(**values, validation_accuracy=0.5, validation_loss=0.5)
-    trained = types.SimpleNamespace(settings={"model": {"cell": "gru"}})
-    base = {"train.model.cell": "rnn", "train.model_more": "1", "score.model": "2"}
-    params = rebuild._derive_params(base, trial, trained)
-    assert params == {"train.model.cell": "gru", "train.model_more": "1"}

@@ -38,16 +38,16 @@ def test_the_page_of_an_experiment_shows_its_trainings(uri, tmp_path):
     assert pages.find_page("http://127.0.0.1:9", "laws") == ""
 
 
-def test_an_older_experiment_gets_the_view_and_a_changed_view_stays(uri):
+def test_an_experiment_has_the_view_which_stays_as_the_user_changes_it(uri):
     client = MlflowClient(uri)
-    for experiment, known in (("old", {}), ("changed", {TAG: "mine"}), ("found", {})):
-        client.create_experiment(experiment, tags=known)
-    record_run(uri, "old")
-    record_run(uri, "changed")
-    pages.find_page(uri, "found")
+    client.create_experiment("changed", tags={TAG: "mine"})
+    other = client.create_experiment("other")
+    for experiment in ("new", "changed", "other"):
+        record_run(uri, experiment)
     tags = {each.name: each.tags.get(TAG) for each in client.search_experiments()}
-    view = tags["old"]
-    assert tags == {"Default": None, "old": view, "changed": "mine", "found": view}
+    view = tags["new"]
+    assert tags == {"Default": None, "new": view, "changed": "mine", "other": None}
+    assert pages.find_page(uri, "other") == page_of(other).partition("&")[0]
     state = json.loads(json.loads(view)["state"])
     assert state["selectedColumns"][:2] == ["metrics.`test/accuracy`", "metrics.`test/f1_macro`"]
 
