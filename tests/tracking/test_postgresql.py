@@ -28,7 +28,7 @@ JOB = """
     from sentiflow.tracking import recording, store_address
     uri = store_address.default_uri(None)
     store = recording.open_store(uri, experiment="many", required=True)
-    with store.run("train", group="0123abcd", tags={}) as recorder:
+    with store.run("train", group=sys.argv[1], tags={}) as recorder:
         for step in range(50):
             recorder.log_metrics({"loss": step}, step=step)
     sys.exit(not recorder.is_complete)
@@ -109,8 +109,10 @@ def test_jobs_that_use_a_database_at_the_same_time_lose_nothing(database, tmp_pa
     command = [sys.executable, "-c", textwrap.dedent(JOB)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     jobs = [
-        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        for _ in range(NUM_JOBS)
+        subprocess.Popen(
+            [*command, f"0123abc{number}"], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for number in range(NUM_JOBS)
     ]
     for job in jobs:
         _, said = job.communicate(timeout=300)
