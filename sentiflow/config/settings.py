@@ -202,6 +202,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         "train": {
             "prepared_uri": config.train.prepared_uri or prepared,
             "output_uri": trained,
+            "init_from": config.train.init_from or None,
         },
         "score": {
             "prepared_uri": config.score.prepared_uri or prepared,
@@ -237,17 +238,22 @@ Section = TypeVar("Section", bound=Settings)
 def _change_locations(
     section: Section, change: Callable[[str, str], str], prefix: str = ""
 ) -> Section:
-    """Replace each location in a section by ``change(key, location)``."""
+    """Replace each location in a section by ``change(key, location)``.
+
+    Settings that stay as they are do not count as given afterwards.
+    """
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         key, value = f"{prefix}{name}", getattr(section, name)
+        new = value
         if isinstance(value, Settings):
-            changed[name] = _change_locations(value, change, f"{key}.")
+            new = _change_locations(value, change, f"{key}.")
         elif LOCATION in field.metadata and value:
             each = [change(key, uri) for uri in _texts(value)]
-            changed[name] = each[0] if isinstance(value, str) else tuple(each)
-    new = {name: value for name, value in changed.items() if value != getattr(section, name)}
-    return section.model_copy(update=new)
+            new = each[0] if isinstance(value, str) else tuple(each)
+        if new != value:
+            changed[name] = new
+    return section.model_copy(update=changed)
 
 
 def _check_outputs(config: Config) -> None:
