@@ -134,13 +134,24 @@ def test_a_sample_replaces_no_file_unless_told(tmp_path):
     assert path.read_bytes().count(b"\n") == 5
 
 
-def test_help_imports_nothing_heavy():
-    script = (
-        "import sys; from sentiflow.cli import app; "
-        "print([m for m in ('ray', 'torch', 'mlflow', 'pandas', 'pyarrow') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.stdout.strip() == "[]"
+def test_quick_commands_import_nothing_heavy(tmp_path):
+    (tmp_path / "messages.csv").write_text("text,label\n" + "so good,yes\nso bad,no\n" * 50)
+    script = """
+import sys
+from sentiflow.cli.app import app
+
+def find(*names):
+    print([name for name in names if name in sys.modules])
+
+find("ray", "torch", "mlflow", "pandas", "pyarrow")
+app(["words", "nearest", "cat"], standalone_mode=False)
+find("ray", "torch", "mlflow", "pandas", "matplotlib", "sklearn", "scipy")
+app(["init", "messages.csv"], standalone_mode=False)
+find("ray", "torch", "mlflow", "sklearn")
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert [line for line in done.stdout.splitlines() if line.startswith("[")] == ["[]"] * 3
 
 
 def test_each_job_is_a_script_of_its_own():

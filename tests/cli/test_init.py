@@ -1,8 +1,6 @@
 """``sentiflow init`` looks at a file and writes a config that runs as it is."""
 
 import json
-import subprocess
-import sys
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -203,19 +201,6 @@ def test_many_files_are_named_by_a_glob_if_it_stands_for_them(place):
     assert read_config()["prepare"]["csv"] == "*.csv"
     init(*names[:4], "--output", "messages.yaml", "--overwrite")
     assert read_config()["prepare"]["csv"] == names[:4]
-
-
-def test_looking_imports_neither_ray_nor_torch_nor_mlflow(place):
-    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
-    script = (
-        "import sys; from sentiflow.cli.app import app\n"
-        "app(['init', 'messages.csv'], standalone_mode=False)\n"
-        "print(*[m for m in ('ray', 'torch', 'mlflow', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=place, check=True
-    )
-    assert done.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.ray

@@ -1,11 +1,9 @@
 """Each `words` command prints what it found, alone on standard output."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import PROJECT, new_package
+from conftest import new_package
 from test_cli import invoke, one_line
 
 from sentiflow.words import word_vectors
@@ -240,17 +238,3 @@ def test_each_help_has_an_example_that_works_and_lists_the_sources(command, tmp_
 def test_every_command_is_listed():
     text = words("--help")[0]
     assert all(f"  {command} " in text for command in COMMANDS)
-
-
-def test_a_query_imports_nothing_heavy():
-    script = """
-import sys
-from typer.testing import CliRunner
-from sentiflow.cli.app import app
-arguments = ["words", "nearest", "cat"]
-assert CliRunner().invoke(app, arguments).exit_code == 0
-print({"torch", "ray", "mlflow", "pandas", "matplotlib", "sklearn", "scipy"} & set(sys.modules))
-"""
-    command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PROJECT)
-    assert ran.stdout == "set()\n"
