@@ -31,8 +31,6 @@ class Look:
     """Whether the file has no more rows."""
     plan: corpus.Plan | None
     """Its columns; None if it is blank."""
-    labels: Mapping[int, int] = field(default_factory=dict)
-    """Rows with each label."""
     begins_unknown: bool = False
     """Whether the label of the first row is unknown."""
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -126,7 +124,6 @@ def look_at(
         rows.num_rows,
         rows.is_whole,
         plan,
-        labels=Counter(checked["label"].drop_null().to_pylist()),
         begins_unknown=checked["unknown_label"][0].is_valid,
         reasons=Counter(checked["reason"].drop_null().to_pylist()),
         first_rejected=_find_first(checked["reason"]),

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
+from itertools import filterfalse
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -213,13 +214,10 @@ def check_output(config: Config | None) -> str:
     assert config is not None, "it is checked with a config only"
     for found in config_checks.check_outputs(config, config_checks.choose_stages(config)):
         raise UserError(found.line)
-    for uri in find_outputs(config):
-        if is_local(uri):
-            filesystem.check_writable(uri)
-        else:
-            trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
-            filesystem.write_bytes(trial, b"")
-            filesystem.delete(trial)
+    for uri in filterfalse(is_local, find_outputs(config)):
+        trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
+        filesystem.write_bytes(trial, b"")
+        filesystem.delete(trial)
     return f"{', '.join(find_outputs(config))} can be written"
 
 

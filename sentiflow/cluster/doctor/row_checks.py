@@ -65,15 +65,10 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
             yield from Finding.of(
                 "labels", lambda: tweets.choose_classes(unknown, num_values=len(unknown))
             )
-    num_others = reasons.total()
-    is_too_many = num_unknown + num_others > limit
-    if form.labels != "auto" and is_all and not is_too_many:
-        yield from _judge_classes(looks, config)
     if num_unknown:
-        is_error = num_unknown > limit or (is_too_many and num_others <= limit)
         line = _explain_labels("prepare.csv", looks, unknown, num_rows, form)
-        yield Finding("labels", line, "error" if is_error else "warning")
-    if num_others and (num_others > limit or (is_too_many and num_unknown <= limit)):
+        yield Finding("labels", line, "error" if num_unknown > limit else "warning")
+    if reasons.total() > limit:
         yield Finding("rows", _explain_rows("prepare.csv", looks, reasons, num_rows, form))
 
 
@@ -119,21 +114,6 @@ def _explain_rows(
         f"{setting}: {num_rejected:,} of the first {num_rows:,} rows would be rejected, in "
         f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): {way_out}"
     )
-
-
-def _judge_classes(looks: Sequence[Look], config: Config) -> Iterator[Finding]:
-    """Find out whether two classes have rows, if all rows were seen."""
-    labels = sum((Counter(look.labels) for look in looks), Counter[int]())
-    names = config.format.classes or ()
-    learned = config.train.classes or config.format.learnable
-    missing = [name for name in learned if name in names and not labels[names.index(name)]]
-    if len(learned) - len(missing) < 2:
-        yield Finding(
-            "labels",
-            f"prepare.csv: none of the {sum(look.num_rows for look in looks):,} rows is "
-            f"{' or '.join(missing)}: a classifier needs two classes or more; are "
-            "format.columns.label and format.labels right, or is the file cut short?",
-        )
 
 
 def judge_labels(looks: Sequence[Look], settings: FormatSettings) -> Iterator[Finding]:

@@ -205,12 +205,6 @@ def test_only_what_the_stages_use_is_looked_at(find):
             "warning",
             "'mood' (1): if that is the header, write format.header: true",
         ),
-        (
-            [("good", "a", "")] * 9,
-            [],
-            "error",
-            "none of the 9 rows is negative: a classifier needs two classes or more",
-        ),
         ([("good", "a", "")] * 9, ["format.labels=auto"], "error", "there is only one: 'good'"),
         (
             [(str(i), "text", "acme") for i in range(101)],
