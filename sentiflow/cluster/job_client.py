@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import ray
@@ -31,6 +31,8 @@ _QUIET_SECONDS = 60.0
 _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Delays between attempts to submit: a head that has just started cannot take jobs yet."""
 _REFUSED = (401, 403)
+_STATUS = re.compile(r"Request failed with status code (\d+)")
+"""How the errors of Ray's client begin."""
 _PASSING = (408, 429)
 """Statuses after which the same request may succeed a moment later."""
 _KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
@@ -103,19 +105,13 @@ class JobClient:
         raise JobError(f"the job was not submitted: {problem}") from problem
 
     def _submit(self, submission: Submission, folder: Path) -> None:
-        try:
-            self._connect().submit_job(
+        with self._asking(submission.submission_id):
+            self._jobs.submit_job(
                 entrypoint=submission.entrypoint,
                 submission_id=submission.submission_id,
                 runtime_env=submission.runtime_env(folder),
                 metadata=submission.metadata(),
             )
-        except (requests.RequestException, ConnectionError) as error:
-            raise ClusterUnavailableError(f"no answer from {self.address}") from error
-        except (RuntimeError, AuthenticationError) as error:
-            if re.match(r"Request failed with status code 5\d\d", str(error)):
-                raise ClusterUnavailableError(_last_line(error)) from error
-            raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
 
     def read_state(self, submission_id: str) -> JobState:
         """Ask for the state of a job.
@@ -125,38 +121,19 @@ class JobClient:
             ClusterUnavailableError: The server does not answer.
             JobError: It refuses to answer.
         """
-        answer = self._get(f"/api/jobs/{submission_id}")
-        if answer.status_code in _REFUSED:
-            raise JobError(
-                f"{self.address} refuses the token; the job may still run: "
-                f"sentiflow submit --attach {submission_id}"
-            )
-        if answer.status_code == 404:
-            raise UserError(
-                f"there is no job {submission_id} at {self.address}",
-                hint="`ray job list` shows the jobs that it knows",
-            )
-        if answer.status_code != 200:
-            problem = f"{answer.status_code} {_last_line(answer.text)}"
-            raise JobError(f"{self.address} does not give the state of the job: {problem}")
-        found = _to_json(answer)
+        with self._asking(submission_id):
+            found = self._jobs.get_job_info(submission_id)
         return JobState(
-            status=str(found.get("status")),
-            message=found.get("message") or "",
-            exit_code=found.get("driver_exit_code"),
-            metadata=found.get("metadata") or {},
+            status=found.status.value,
+            message=found.message or "",
+            exit_code=found.driver_exit_code,
+            metadata=found.metadata or {},
         )
 
     def read_log(self, submission_id: str) -> str:
-        """Read everything that a job has written so far.
-
-        Raises:
-            ClusterUnavailableError: The server does not answer, or not the node that has the log.
-        """
-        answer = self._get(f"/api/jobs/{submission_id}/logs")
-        if answer.status_code != 200:
-            raise ClusterUnavailableError(_last_line(answer.text))
-        return str(_to_json(answer).get("logs", ""))
+        """Read everything that a job has written so far; it raises as :meth:`read_state` does."""
+        with self._asking(submission_id):
+            return str(self._jobs.get_job_logs(submission_id))
 
     def tail_log(self, submission_id: str, write: Callable[[str], None]) -> None:
         """Write what a job writes, from its beginning, as it comes.
@@ -169,7 +146,7 @@ class JobClient:
         """
 
         async def tail() -> None:
-            texts = self._connect().tail_job_logs(submission_id)
+            texts = self._jobs.tail_job_logs(submission_id)
             async with asyncio.timeout(_QUIET_SECONDS) as limit:
                 async for text in texts:
                     write(text)
@@ -182,9 +159,33 @@ class JobClient:
         except (aiohttp.ClientError, AuthenticationError, RuntimeError, OSError) as error:
             raise ClusterUnavailableError(_last_line(error)) from error
 
-    def _connect(self) -> JobSubmissionClient:
-        """Connect Ray's own client, which uploads and follows a log."""
+    @functools.cached_property
+    def _jobs(self) -> JobSubmissionClient:
+        """Connect Ray's own client."""
         return ray_internals.connect_to_jobs(self.address, self._headers, _TIMEOUT)
+
+    @contextlib.contextmanager
+    def _asking(self, submission_id: str) -> Iterator[None]:
+        """Make errors of Ray's client ours: what is final, and what a later try may change."""
+        try:
+            yield
+        except AuthenticationError as error:
+            raise JobError(
+                f"{self.address} refuses the token; the job may still run: "
+                f"sentiflow submit --attach {submission_id}"
+            ) from error
+        except (requests.RequestException, ConnectionError) as error:
+            raise ClusterUnavailableError(f"no answer from {self.address}") from error
+        except RuntimeError as error:
+            found = _STATUS.match(str(error))
+            status = int(found[1]) if found else 0
+            if status == 404:
+                raise UserError(
+                    f"there is no job {submission_id} at {self.address}",
+                    hint="`ray job list` shows the jobs that it knows",
+                ) from error
+            kind = ClusterUnavailableError if status >= 500 or status in _PASSING else JobError
+            raise kind(f"{self.address} refuses: {_last_line(error)}") from error
 
     def read_ray_version(self) -> str:
         """Ask for the version of the cluster's Ray.
@@ -192,9 +193,12 @@ class JobClient:
         Raises:
             UserError: No cluster answers, or it asks for a token or another token.
         """
+        url = f"{self.address}/api/v0/cluster_metadata"
         try:
-            answer = self._get("/api/v0/cluster_metadata")
-        except ClusterUnavailableError as error:
+            answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)
+            if answer.status_code >= 500:
+                answer.raise_for_status()
+        except requests.RequestException as error:
             raise UserError(
                 f"no cluster answers at {self.address}",
                 hint="name it by --address, and forward its port 8265: "
@@ -216,18 +220,6 @@ class JobClient:
             raise UserError(
                 f"{self.address} is not a dashboard of Ray", hint="write http://HOST:8265"
             ) from error
-
-    def _get(self, path: str) -> requests.Response:
-        """Ask the server; an error of its own, or one that passes, means that it is unavailable."""
-        url = f"{self.address}{path}"
-        try:
-            answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)
-        except requests.RequestException as error:
-            raise ClusterUnavailableError(f"no answer from {self.address}") from error
-        if answer.status_code >= 500 or answer.status_code in _PASSING:
-            problem = f"{answer.status_code} {_last_line(answer.text)}"
-            raise ClusterUnavailableError(f"{self.address} answers: {problem}")
-        return answer
 
 
 def choose_address(option: str | None) -> str:
@@ -316,10 +308,3 @@ def _last_line(error: object) -> str:
     """Return the last line of a message: that of a failed request is a traceback of the server."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__
-
-
-def _to_json(answer: requests.Response) -> Mapping[str, Any]:
-    try:
-        return answer.json()
-    except ValueError as error:
-        raise ClusterUnavailableError(f"{answer.url} does not answer with JSON") from error

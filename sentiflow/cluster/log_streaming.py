@@ -79,7 +79,7 @@ def follow(
     try:
         output.begin()
         output.add(client.read_log(submission_id))
-    except ClusterUnavailableError as error:
+    except (UserError, JobError) as error:
         log.warning("submit    the end of the log cannot be read: %s", error)
     return state
 

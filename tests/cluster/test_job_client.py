@@ -163,12 +163,12 @@ def test_a_token_is_sent_over_safe_connections(monkeypatch, address, variables):
     ("status", "job", "error", "message"),
     [
         (404, "x", UserError, "there is no job x at"),
-        (400, "x", JobError, "does not give the state of the job: 400 no"),
-        (400, "x-404", JobError, "does not give the state of the job: 400 no"),
+        (400, "x", JobError, "refuses: Request failed with status code 400: no"),
+        (400, "x-404", JobError, "refuses: Request failed with status code 400: no"),
         (401, "x", JobError, "refuses the token; the job may still run: sentiflow submit --attach"),
         (403, "x", JobError, "refuses the token"),
-        (429, "x", ClusterUnavailableError, "answers: 429 no"),
-        (500, "x-404", ClusterUnavailableError, "answers: 500 no"),
+        (429, "x", ClusterUnavailableError, "status code 429: no"),
+        (500, "x-404", ClusterUnavailableError, "status code 500: no"),
     ],
 )
 def test_an_answer_is_final_or_not_by_its_status(
@@ -176,6 +176,7 @@ def test_an_answer_is_final_or_not_by_its_status(
 ):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     client = job_client.connect(dashboard.address)
+    assert client._jobs, "it is connected"
     dashboard.status, dashboard.text = status, b"no"
     with pytest.raises(error, match=message) as caught:
         client.read_state(job)
@@ -257,7 +258,7 @@ def submit(monkeypatch, tmp_path):
 
     def submit(fake):
         client = job_client.JobClient("http://x")
-        monkeypatch.setattr(client, "_connect", lambda: fake)
+        client._jobs = fake
         monkeypatch.setattr(client, "read_state", fake.read_state)
         client.submit(JOB, folder=tmp_path)
 
@@ -286,7 +287,7 @@ def test_a_job_that_cannot_be_submitted_has_failed(submit):
     with pytest.raises(JobError, match="the job was not submitted: no answer from http://x"):
         submit(FakeRayClient(*[requests.ConnectionError("gone")] * 4))
     refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
-    with pytest.raises(JobError, match=r"the job: ValueError: no such thing\.$"):
+    with pytest.raises(JobError, match=r"http://x refuses: ValueError: no such thing\.$"):
         submit(FakeRayClient(refusal))
 
 
@@ -318,7 +319,7 @@ async def break_off():
 def test_a_log_is_given_until_its_connection_ends_or_seems_dead(monkeypatch, end):
     monkeypatch.setattr(job_client, "_QUIET_SECONDS", 0.1)
     client, texts = job_client.JobClient("http://x"), []
-    monkeypatch.setattr(client, "_connect", lambda: FakeTail(end))
+    client._jobs = FakeTail(end)
     breaks = pytest.raises(ClusterUnavailableError, match="closed unexpectedly")
     with breaks if end is break_off else contextlib.nullcontext():
         client.tail_log("job", texts.append)
