@@ -67,17 +67,6 @@ def test_classes_have_any_names(csv, resources, labels, label, names):
     assert [row["label_name"] for row in rows] == names
 
 
-def test_it_is_filtered_mapped_and_written_as_any_other(csv, resources, tmp_path):
-    texts = sentiflow.read_texts(str(csv), format=FORMAT)
-    shouted = texts.filter(lambda row: row["reason"] is None).map(
-        lambda row: {"text": row["text"].upper()}
-    )
-    shouted.write_parquet(f"{tmp_path}/out")
-    assert sorted(pq.read_table(tmp_path / "out")["text"].to_pylist()) == [
-        "HM", "SO BAD", "SO GOOD,\nSO NICE",
-    ]  # fmt: skip
-
-
 def test_a_part_is_a_block(sample_csv, resources):
     texts = sentiflow.read_texts(str(sample_csv), rows_per_part=1000).materialize()
     assert texts.num_blocks() > 3
