@@ -207,7 +207,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_package(
-    *, seed: int = 0, sign: int = 1, classes: tuple[str, ...] = ("negative", "positive")
+    *,
+    seed: int = 0,
+    sign: int = 1,
+    classes: tuple[str, ...] = ("negative", "positive"),
+    words: tuple[str, ...] = ("good", "bad", "morning", "day"),
 ) -> "ModelPackage":  # noqa: F821
     """Make a small model package that was not trained; equal seeds give equal packages.
 
@@ -223,18 +227,18 @@ def new_package(
     from sentiflow.models.tokenizer import TOKENIZERS
 
     torch.manual_seed(seed)
-    counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-    words = vocabulary.fit(counts, min_count=1, max_size=None)
+    counts = pa.table({"word": words, "count": range(len(words) + 5, 5, -1)})
+    known = vocabulary.fit(counts, min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
     network = networks.build(
-        model, vocabulary_size=len(words), embedding_dim=5, num_classes=len(classes)
+        model, vocabulary_size=len(known), embedding_dim=5, num_classes=len(classes)
     )
     with torch.no_grad():
         for parameter in network.output.parameters():
             parameter *= sign
     settings = PackageSettings(
         model=model,
-        vocabulary_size=len(words),
+        vocabulary_size=len(known),
         embedding_dim=5,
         tokenizer="tweet",
         tokenizer_version=TOKENIZERS["tweet"][0],
@@ -242,7 +246,7 @@ def new_package(
         classes=classes,
         priors=(0.75, 0.25) if len(classes) == 2 else (1 / len(classes),) * len(classes),
     )
-    return ModelPackage(network.eval(), words, settings)
+    return ModelPackage(network.eval(), known, settings)
 
 
 @pytest.fixture(scope="session")

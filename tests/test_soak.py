@@ -14,8 +14,10 @@ from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
 from test_resume import configure, files_of, undisturbed, write_corpus  # noqa: F401
-from test_score import NUM_ROWS, assert_same, corpora, markers, table  # noqa: F401
+from test_score import assert_same, markers, table
 from test_score import configure as configure_scoring
+
+from sentiflow.data import sample
 
 pytestmark = pytest.mark.soak
 
@@ -24,7 +26,7 @@ LATEST_KILL_SECONDS = 22
 NUM_PREPARE_KILLS = 20
 LATEST_PREPARE_KILL_SECONDS = 9
 NUM_SCORE_KILLS = 30
-SCORED_ROWS_PER_FILE = 300
+NUM_SCORED, SCORED_ROWS_PER_FILE = 50_000, 500
 
 
 @pytest.mark.parametrize("seed", range(NUM_KILLS))
@@ -93,24 +95,35 @@ def kill_one(driver: int, chance: random.Random) -> None:
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory, corpora, finished_run, sentiflow):  # noqa: F811
+def corpus(tmp_path_factory):
+    """Make a corpus of a hundred parts to score."""
+    path = tmp_path_factory.mktemp("scored") / "all.csv"
+    path.write_bytes(b"".join(sample.generate(num_rows=NUM_SCORED, seed=3)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, corpus, finished_run, sentiflow):
     """Score a corpus of a hundred parts once without a kill."""
     folder = tmp_path_factory.mktemp("scored")
-    result = sentiflow("score", configure_hundred_parts(folder, finished_run, corpora))
+    result = sentiflow("score", configure_hundred_parts(folder, finished_run, corpus))
     assert result.returncode == 0, result.stderr
     return table(folder)
 
 
-def configure_hundred_parts(folder, finished_run, corpora):  # noqa: F811
+def configure_hundred_parts(folder, finished_run, corpus):
     return configure_scoring(
-        folder, finished_run, corpora / "all.csv", rows_per_file=SCORED_ROWS_PER_FILE
+        folder,
+        f"{finished_run}/run/trained/model",
+        corpus,
+        rows_per_file=SCORED_ROWS_PER_FILE,
     )
 
 
 @pytest.mark.parametrize("seed", range(NUM_SCORE_KILLS))
 def test_every_row_is_scored_once_whatever_is_killed_when(
     tmp_path,
-    corpora,  # noqa: F811
+    corpus,
     finished_run,
     scored,
     sentiflow,
@@ -118,7 +131,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
     request,
 ):
     chance, victim = random.Random(seed), ("driver", "worker", "node")[seed % 3]
-    config = configure_hundred_parts(tmp_path, finished_run, corpora)
+    config = configure_hundred_parts(tmp_path, finished_run, corpus)
     started = request.getfixturevalue("nodes") if victim == "node" else None
     command = [sys.executable, "-m", "sentiflow", "score", str(config)]
     log = tmp_path / "log.txt"
@@ -142,7 +155,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
     same = sum(path.stat().st_mtime_ns == time for path, time in done.items())
     assert same >= (kept if victim == "driver" else len(done))
     assert_same(table(tmp_path), scored)
-    assert len(scored) == NUM_ROWS
+    assert len(scored) == NUM_SCORED
     assert not list((tmp_path / "run").rglob("started.json"))
     assert not list((tmp_path / "run").rglob("*.tmp"))
 

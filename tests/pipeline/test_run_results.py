@@ -51,6 +51,13 @@ def test_slices_are_a_table(run, finished_run):
     assert len(found) > 3
 
 
+def test_the_training_data_have_no_drift(finished_run):
+    found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
+    assert found["warnings"] == []
+    assert 0 <= found["probability_psi"] < 0.1
+    assert 0 <= found["length_psi"] < 0.1
+
+
 @pytest.mark.parametrize(
     "wanted", [{"columns": ["nope"]}, {"filters": [("nope", "==", 1)]}], ids=str
 )

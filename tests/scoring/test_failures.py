@@ -11,6 +11,7 @@ from test_score import (  # noqa: F401
     configure,
     corpora,
     markers,
+    model,
     record,
     score,
     scored,
@@ -26,9 +27,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture
-def spoilt(tmp_path, finished_run):
+def spoilt(tmp_path, model):
     """Make a model that has no answer for a text with the word ``happy``."""
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    package = ModelPackage.load(model)
     word = package.vocabulary.words.index("happy").as_py()
     with torch.no_grad():
         package.network.embedding.weight[word] = float("nan")
@@ -37,9 +38,9 @@ def spoilt(tmp_path, finished_run):
 
 
 def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
-    tmp_path, corpora, finished_run, spoilt, undisturbed, resources
+    tmp_path, corpora, model, spoilt, undisturbed, resources
 ):
-    config = configure(tmp_path, finished_run, corpora / "all.csv", keep_columns=["text"])
+    config = configure(tmp_path, model, corpora / "all.csv", keep_columns=["text"])
     score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
     found, failed = table(tmp_path), table(tmp_path, "failed")
     assert set(failed["error"]) == {"the probability is not a number"}
@@ -54,13 +55,13 @@ def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
 
 
 def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
-    tmp_path, corpora, finished_run, spoilt, resources
+    tmp_path, corpora, model, spoilt, resources
 ):
-    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    config = configure(tmp_path, model, corpora / "all.csv")
     with pytest.raises(JobError, match="the model fails for"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
     assert not (tmp_path / "run/scored/manifest.json").exists()
-    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 30,000 rows"):
+    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 9,000 rows"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
     before = times(tmp_path)
     score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
@@ -68,7 +69,7 @@ def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_ar
 
 
 def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
-    tmp_path, finished_run, resources
+    tmp_path, model, resources
 ):
     for name in "ab":
         rows = pa.table({"text": [f"good day {number}" for number in range(12_000)]})
@@ -77,17 +78,14 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
     whole = path.read_bytes()
     begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 60
     path.write_bytes(whole[:begin] + bytes(200) + whole[begin + 200 :])  # not in the first rows
-    config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
+    config = configure(tmp_path, model, tmp_path / "?.parquet")
     with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
         score(config)
     assert markers(tmp_path)
 
 
-def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
-    tmp_path, corpora, finished_run, resources
-):
+def test_a_model_that_is_replaced_while_it_scores_ends_the_job(tmp_path, corpora, model, resources):
     from sentiflow.cluster import kept_models
 
-    model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
         kept_models.load((model, "another"), on_gpu=False)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from test_cli import invoke
-from test_score import configure, corpora, record, score, table  # noqa: F401
+from test_score import configure, corpora, model, record, score, table  # noqa: F401
 
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
@@ -117,13 +117,11 @@ def test_labels_are_names_of_classes_with_auto_and_in_parquet(tmp_path, of_three
     assert_predicted(predictions, scores, tmp_path)
 
 
-def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resources):
+def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, model, resources):
     path = tmp_path / "shop.csv"
     path.write_text("when,body,stars\n2024-01-01,good day,5\n,bad day,\n2024-01-02,,1\n")
     form = {"kind": "csv", "columns": {"text": "body", "time": "when"}}
-    config = configure(
-        tmp_path, finished_run, path, format=form, keep_columns=["stars", "time", "text"]
-    )
+    config = configure(tmp_path, model, path, format=form, keep_columns=["stars", "time", "text"])
     score(config)
     found = table(tmp_path)
     assert found["text"].tolist() == ["good day", "bad day"]
@@ -138,14 +136,14 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resourc
     assert not score(config).ran, "what is complete does not need its corpus"
 
 
-def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resources):
+def test_a_kept_column_has_one_type_over_all_files(tmp_path, model, resources):
     for name, values in {"a": [1, 2], "b": [1.5, None], "c": ["x", "y"]}.items():
         rows = pa.table({"text": ["good", "bad"], "k": values})
         pq.write_table(rows, tmp_path / f"{name}.parquet")
-    config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
+    config = configure(tmp_path, model, tmp_path / "[ab].parquet", keep_columns=["k"])
     score(config)
     assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
-    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, but double in the files"):
+    with pytest.raises(UserError, match=r"k is int64 in .*a\.parquet, .*string in .*c\.parquet"):
         score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
     with pytest.raises(UserError, match="k is string in the new files, but double in the previous"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
@@ -161,32 +159,30 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     ],
 )
 def test_columns_that_predictions_have_already_are_refused(
-    tmp_path, corpora, finished_run, resources, names, problem
+    tmp_path, corpora, model, resources, names, problem
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    config = configure(tmp_path, model, corpora / "day-0.csv")
     with pytest.raises(UserError, match=problem):
         score(config, f"score.keep_columns={names}")
 
 
-def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
-    tmp_path, finished_run, resources, said
-):
+def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(tmp_path, model, resources, said):
     frame = pd.DataFrame(
         {"row_id": [1.0, None, 3.0], "text": ["good", "bad", "day"], "label": [0.0, None, 1.0]}
     )
     frame.to_parquet(tmp_path / "a.parquet")
-    score(configure(tmp_path, finished_run, tmp_path / "a.parquet"))
+    score(configure(tmp_path, model, tmp_path / "a.parquet"))
     assert table(tmp_path)["row_id"].tolist() == [0, 1, 2]
     assert table(tmp_path)["label"].fillna(9).tolist() == [0, 9, 1]
     assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
 
 
 def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
-    tmp_path, finished_run, resources, said
+    tmp_path, model, resources, said
 ):
     rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
     pq.write_table(rows, tmp_path / "a.parquet")
-    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    config = configure(tmp_path, model, tmp_path / "a.parquet")
     score(config)
     assert f"2 rows rejected (2 empty text): see {tmp_path}/run/scored/rejected" in said.text
     assert "1 unknown label becomes null: 1 '4'" in said.text
@@ -202,10 +198,10 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     assert "1 unknown label becomes null" in said.text
 
 
-def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, resources):
+def test_a_corpus_without_a_readable_row_is_refused(tmp_path, model, resources):
     (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
     pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
-    config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
+    config = configure(tmp_path, model, tmp_path / "ab.csv")
     with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
         score(config)
     assert not (tmp_path / "run/scored").exists()
@@ -213,11 +209,9 @@ def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, reso
         score(config, f"score.corpus={tmp_path}/x.pq")
 
 
-def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(
-    tmp_path, finished_run, resources
-):
+def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(tmp_path, model, resources):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
-    config = str(configure(tmp_path, finished_run, tmp_path / "none.parquet"))
+    config = str(configure(tmp_path, model, tmp_path / "none.parquet"))
     scored, evaluated = invoke("score", config), invoke("evaluate", config)
     assert (scored.exit_code, scored.stdout) == (0, "")
     assert record(tmp_path)["counts"]["rows_read"] == 0
@@ -226,18 +220,18 @@ def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(
     assert last.endswith("has no prediction: the corpus has no row that was scored")
 
 
-def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
+def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, model, resources):
     text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
-    score(configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"]))
+    score(configure(tmp_path, model, tmp_path / "a.parquet", keep_columns=["text"]))
     assert table(tmp_path)["text"].tolist() == ["caf\ufffd good", "bad"]
     assert record(tmp_path)["counts"]["rejected"] == 1
 
 
-def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resources):
+def test_texts_may_be_in_another_column_and_repeat(tmp_path, model, resources):
     text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
     pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
-    config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
+    config = configure(tmp_path, model, tmp_path / "posts.parquet", keep_columns=["text"])
     with pytest.raises(UserError, match=r"has no column text of strings.*set score\.text_column"):
         score(config)
     score(config, "score.text_column=body")
