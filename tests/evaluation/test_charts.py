@@ -52,7 +52,8 @@ def test_a_training_curve_of_nan_is_drawn():
 
 
 @pytest.mark.parametrize("prediction", [0, 1])
-def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction):
+def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction, monkeypatch):
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     rows = rows_of("test", 60, seed=3)
     probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
     rows = rows.set_column(4, "probability", pa.array(probability))

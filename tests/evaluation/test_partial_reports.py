@@ -91,7 +91,8 @@ def test_the_only_split_takes_the_place_of_test():
     assert "The epoch, the temperature and the neutral band were chosen on these texts" in text
 
 
-def test_one_class_leaves_out_what_needs_two(rows):
+def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     positive = rows.filter(pa.compute.equal(rows["label"], 1))
     data = report_data(positive)
     plots = draw(data)

@@ -146,7 +146,8 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
 
 
 @pytest.mark.parametrize("num_classes", [2, 12])
-def test_any_number_of_classes_with_any_names_is_reported(num_classes):
+def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypatch):
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     names = [f"<b>{{class}} % {k}" for k in range(num_classes)]
     data = report_data(rows_of_classes(400, classes=names), model=MODEL, asked=False)
     assert data.result.measured.classes == names
