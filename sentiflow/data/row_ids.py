@@ -1,6 +1,6 @@
 """Column ``row_id`` of Parquet files -> whether it identifies their rows."""
 
-import math
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +41,8 @@ def look_at(file: pq.ParquetFile, uri: str) -> RowIds:
 def find_fault(files: Sequence[RowIds]) -> str | None:
     """Say why the column ``row_id`` does not identify the rows of files; None if it does.
 
-    It does if all files have integers without nulls and duplicates. Only the ids of files whose
-    ranges of numbers overlap are in memory together.
+    It does if all files have integers without nulls and duplicates. Ids are read again, and are in
+    memory together, only if the ranges of two files overlap.
 
     Returns:
         The fault with the file; an empty string if no file has the column.
@@ -53,9 +53,12 @@ def find_fault(files: Sequence[RowIds]) -> str | None:
     for ids in files:
         if ids.fault:
             return ids.fault
-    for group in _overlapping([ids for ids in files if ids.low <= ids.high]):
-        if len(group) > 1 and not _differ(pa.chunked_array(filesystem.map_files(_read, group))):
-            return f"{group[0]} contains a row_id of another file"
+    filled = sorted((f for f in files if f.low <= f.high), key=lambda f: (f.low, f.high, f.uri))
+    for one, other in itertools.pairwise(filled):
+        if other.low <= one.high:
+            uris = [ids.uri for ids in filled]
+            is_distinct = _differ(pa.chunked_array(filesystem.map_files(_read, uris)))
+            return None if is_distinct else f"{one.uri} contains a row_id of another file"
     return None
 
 
@@ -76,18 +79,6 @@ def _convert(table: pa.Table) -> pa.Array | str:
         return ids.cast(pa.int64())
     except pa.ArrowInvalid:
         return "has a row_id of more than 63 bits"
-
-
-def _overlapping(files: Sequence[RowIds]) -> list[list[str]]:
-    """Group files with overlapping ranges, in the order of their smallest numbers."""
-    groups: list[list[str]] = []
-    highest: float = -math.inf
-    for ids in sorted(files, key=lambda ids: (ids.low, ids.high, ids.uri)):
-        if ids.low > highest:
-            groups.append([])
-        groups[-1].append(ids.uri)
-        highest = max(ids.high, highest)
-    return groups
 
 
 def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:

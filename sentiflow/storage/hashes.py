@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,14 +49,7 @@ def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> d
 
 def _hash_piece(piece: tuple[str, int]) -> bytes:
     uri, at = piece
-    stop, leaves = at + _PIECE_BYTES, b""
-    file_system, path = filesystem.locate(uri)
-    with file_system.open_input_file(path) as file:
-        while at < stop and (block := file.read_at(_READ_BYTES, at)):
-            leaves, at = leaves + hash_leaves(block), at + _READ_BYTES
-            if len(block) < _READ_BYTES:
-                break
-    return leaves
+    return b"".join(map(hash_leaves, _blocks(uri, at, at + _PIECE_BYTES)))
 
 
 def hash_leaves(content: Any) -> bytes:
@@ -77,11 +71,10 @@ def join_leaves(digests: bytes) -> str:
     return hashlib.sha256(digests).hexdigest()
 
 
-def _blocks(uri: str) -> Iterator[bytes]:
-    """Read a file in blocks of whole leaves, except the last block, however short the reads."""
+def _blocks(uri: str, start: int = 0, stop: float = math.inf) -> Iterator[bytes]:
+    """Read a file from ``start`` on in blocks of whole leaves, except its last block."""
     file_system, path = filesystem.locate(uri)
-    with file_system.open_input_stream(path, compression=None) as stream:
-        while block := stream.read(_READ_BYTES):
-            while (rest := -len(block) % LEAF_BYTES) and (more := stream.read(rest)):
-                block += more
+    with file_system.open_input_file(path) as file:
+        while start < stop and (block := file.read_at(_READ_BYTES, start)):
             yield block
+            start += len(block)

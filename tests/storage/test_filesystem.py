@@ -2,10 +2,8 @@
 
 import glob
 import hashlib
-import io
 import itertools
 import os
-import types
 
 import boto3
 import numpy as np
@@ -125,17 +123,6 @@ def test_whatever_holds_the_bytes_of_a_piece_can_be_hashed(view):
     content = os.urandom(LEAF + 8)
     assert hashes.hash_leaves(view(content)) == hashes.hash_leaves(content)
     assert hashes.hash_leaves(np.frombuffer(content, np.int64)) == hashes.hash_leaves(content)
-
-
-def test_short_reads_do_not_change_the_tree_hash(tmp_path, monkeypatch):
-    class Dripping(io.BytesIO):
-        def read(self, size):
-            return super().read(min(size, 40_000))
-
-    content = os.urandom(3 * LEAF + 5)
-    source = types.SimpleNamespace(open_input_stream=lambda path, compression: Dripping(content))
-    monkeypatch.setattr(filesystem, "locate", lambda uri: (source, uri))
-    assert hashes.tree_sha256("anything") == tree_sha256(content)
 
 
 def test_deleting_removes_what_is_named_and_nothing_else(root):

@@ -131,7 +131,11 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         raise UserError(f"{as_typed(uris[0])} holds no record", hint="name a file with texts")
     dialects = [sniffing.sniff(file.pieces[0], source=as_typed(file.uri)) for file in filled]
     for file, dialect in zip(filled, dialects, strict=True):
-        _check_alike(filled[0].uri, dialects[0], file.uri, dialect)
+        if _columns_of(dialect) != _columns_of(dialects[0]):
+            raise UserError(
+                f"{as_typed(file.uri)} is written otherwise than {as_typed(filled[0].uri)}",
+                hint="it has other columns or another delimiter: write a config for each",
+            )
     encoding = sniffing.detect_encoding(
         b"\n".join(piece for file in filled for piece in file.pieces), source=as_typed(uris[0])
     )
@@ -159,32 +163,12 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
     )
 
 
-def _check_alike(
-    uri: str, dialect: sniffing.Dialect, other_uri: str, other: sniffing.Dialect
-) -> None:
-    """Check that two files can be read with the same settings.
-
-    Raises:
-        UserError: They differ in delimiter, header or columns.
-    """
-    names = [
-        sorted(one.rows[0]) if one.has_header else len(one.rows[0]) for one in (dialect, other)
-    ]
-    forms = [(one.delimiter, one.has_header) for one in (dialect, other)]
-    if names[0] == names[1] and (forms[0] == forms[1] or names[0] in (1, ["text"])):
-        return
-    raise UserError(
-        f"{as_typed(other_uri)} is written otherwise than {as_typed(uri)}",
-        hint=f"{_describe(other)}, there {_describe(dialect)}; write a config for each",
-    )
-
-
-def _describe(dialect: sniffing.Dialect) -> str:
-    """Describe a dialect for a message."""
-    columns = len(dialect.rows[0])
-    names = " ".join(", ".join(dialect.rows[0])[:80].split())
-    header = f"header {names}" if dialect.has_header else "no header"
-    return f"delimiter {dialect.delimiter!r}, {columns} column{'s'[: columns != 1]}, {header}"
+def _columns_of(dialect: sniffing.Dialect) -> tuple[object, ...]:
+    """Describe the columns of a file: files with equal ones can be read with the same settings."""
+    names = sorted(dialect.rows[0]) if dialect.has_header else len(dialect.rows[0])
+    if names in (1, ["text"]):  # any delimiter
+        return (names,)
+    return names, dialect.delimiter, dialect.has_header
 
 
 def _read_pieces(file: _Opened, settings: FormatSettings) -> Iterator[FirstRows]:
