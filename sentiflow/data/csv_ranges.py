@@ -106,7 +106,6 @@ def cut(
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    ranges = _Ranges(source, first_record, range_bytes, unpack_to)
     leaves: list[concurrent.futures.Future[bytes]] = []
     with (
         concurrent.futures.ThreadPoolExecutor(1) as pool,
@@ -120,15 +119,14 @@ def cut(
                     leaves.append(pool.submit(hashes.hash_leaves, block))
                 yield block
 
-        for piece in _find(hashed(), source, first_record, delimiter):
-            ranges.add(piece)
-        ranges.close()
+        pieces = _find(hashed(), source, first_record, delimiter)
+        ranges = tuple(_join(pieces, source, first_record, range_bytes, unpack_to))
         tree = (
             packed.result()
             if packed
             else hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
         )
-    return CutFile(tuple(ranges.found), tree)
+    return CutFile(ranges, tree)
 
 
 @dataclass(frozen=True)
@@ -170,66 +168,47 @@ def _find(
     yield _Piece(position, rest[:used], records)
 
 
-class _Ranges:
-    """The ranges of a file, from its records in order."""
+def _join(
+    pieces: Iterable[_Piece], source: str, first_record: int, range_bytes: int, unpack_to: str
+) -> Iterator[CsvRange]:
+    """Join the records of consecutive pieces to ranges, see :func:`cut`."""
+    # bytes of a compressed file that are in no range yet, and their position
+    held, held_from = bytearray(), first_record
 
-    def __init__(self, source: str, first_record: int, range_bytes: int, unpack_to: str) -> None:
-        """Begin at the position of the first record, see :func:`cut`."""
-        self.source, self.range_bytes, self.unpack_to = source, range_bytes, unpack_to
-        self.found: list[CsvRange] = []
-        """Finished ranges."""
-        self.open: CsvRange | None = None
-        """The last range, to which records may still be added."""
-        self.held, self.held_from = bytearray(), first_record
-        """Bytes of a compressed file from the beginning of the open range, and their position."""
+    def split_all() -> Iterator[CsvRange]:
+        for piece in pieces:
+            if unpack_to:
+                held.extend(piece.content)
+            yield from _split(piece, source, range_bytes)
 
-    def add(self, piece: _Piece) -> None:
-        """Add the records of the next piece of the file."""
-        if self.unpack_to:
-            self.held += piece.content
-        starts = piece.position + piece.records.starts
-        stops = piece.position + piece.records.stops
-        numbers = starts // self.range_bytes
-        edges = np.flatnonzero(np.diff(numbers)) + 1
-        for first, stop in itertools.pairwise([0, *edges.tolist(), len(starts)]):
-            if first == stop:
-                continue
-            found = CsvRange(
-                self.source,
-                int(starts[first]),
-                int(stops[stop - 1]),
-                first_row=0,
-                num_rows=stop - first,
-                has_malformed=bool(piece.records.malformed[first:stop].any()),
-            )
-            self._add_range(found)
+    groups = itertools.groupby(split_all(), key=lambda some: some.start // range_bytes)
+    first_row = 0
+    for number, (_, group) in enumerate(groups):
+        some = list(group)
+        found = replace(
+            some[0],
+            stop=some[-1].stop,
+            first_row=first_row,
+            num_rows=sum(one.num_rows for one in some),
+            has_malformed=any(one.has_malformed for one in some),
+        )
+        if unpack_to:
+            found = replace(found, unpacked=f"{unpack_to}-{number:05d}")
+            start, stop = found.start - held_from, found.stop - held_from
+            compression.write_unpacked(found.unpacked, bytes(held[start:stop]))
+            del held[:stop]
+            held_from += stop
+        yield found
+        first_row += found.num_rows
 
-    def _add_range(self, found: CsvRange) -> None:
-        """Add a range, to the open one if both begin in the same piece of the file."""
-        before = self.open
-        if before and before.start // self.range_bytes == found.start // self.range_bytes:
-            self.open = replace(
-                before,
-                stop=found.stop,
-                num_rows=before.num_rows + found.num_rows,
-                has_malformed=before.has_malformed or found.has_malformed,
-            )
-            return
-        self.close()
-        first_row = self.found[-1].first_row + self.found[-1].num_rows if self.found else 0
-        self.open = replace(found, first_row=first_row)
 
-    def close(self) -> None:
-        """Finish the open range; of a compressed file, write its bytes to a file of its own."""
-        found = self.open
-        if not found:
-            return
-        if self.unpack_to:
-            start, stop = found.start - self.held_from, found.stop - self.held_from
-            unpacked = f"{self.unpack_to}-{len(self.found):05d}"
-            compression.write_unpacked(unpacked, bytes(self.held[start:stop]))
-            del self.held[:stop]
-            self.held_from += stop
-            found = replace(found, unpacked=unpacked)
-        self.found.append(found)
-        self.open = None
+def _split(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
+    """Split the records of a piece where a range ends, with rows numbered from 0."""
+    starts = piece.position + piece.records.starts
+    stops = piece.position + piece.records.stops
+    edges = np.flatnonzero(np.diff(starts // range_bytes)) + 1
+    for first, stop in itertools.pairwise([0, *edges.tolist(), len(starts)]):
+        if first < stop:
+            has_malformed = bool(piece.records.malformed[first:stop].any())
+            start, end = int(starts[first]), int(stops[stop - 1])
+            yield CsvRange(source, start, end, 0, stop - first, has_malformed)

@@ -77,62 +77,41 @@ def check(
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
     columns = {name: one_array(rows[name]) for name in rows.column_names}
-    faults = _Faults(len(rows), columns.pop("reason", None))
-    text = columns["text"]
-    written = columns.pop("label", pa.nulls(len(rows), pa.string()))
+    nulls = pa.nulls(len(rows), pa.string())
+    text, reason = columns["text"], columns.pop("reason", nulls)
+    written = columns.pop("label", nulls)
+    columns["label"], unknown = pa.nulls(len(rows), pa.int8()), pa.repeat(False, len(rows))
     if "label" in rows.column_names:
         columns["label"], unknown = _read_labels(written, labels)
-        unknown &= faults.numbers < 0
-    else:
-        columns["label"], unknown = pa.nulls(len(rows), pa.int8()), np.zeros(len(rows), bool)
+    unknown = pc.and_(unknown, reason.is_null())
     if corrected is not None:
         is_corrected, label = corrected
         columns["label"] = pc.if_else(pa.array(is_corrected), label, columns["label"])
-        unknown &= ~is_corrected
+        unknown = pc.and_not(unknown, pa.array(is_corrected))
     if "label" in required:
-        faults.add(UNKNOWN_LABEL, unknown)
+        reason = _add(reason, UNKNOWN_LABEL, unknown)
     is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
-    faults.add(EMPTY_TEXT, _to_numpy(pc.fill_null(is_empty, True)))
+    reason = _add(reason, EMPTY_TEXT, pc.fill_null(is_empty, True))
     if max_text_length and (pc.max(pc.binary_length(text)).as_py() or 0) > max_text_length:
-        too_long = pc.greater(pc.utf8_length(text), max_text_length)
-        faults.add(TEXT_TOO_LONG, _to_numpy(pc.fill_null(too_long, False)))
+        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), max_text_length))
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
         columns["time"] = _read_times(columns["time"], time_format)
-    for name, reason in (("user", NO_USER), ("time", NO_TIME)):
+    for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in required:
-            missing = columns[name].is_null() if name in columns else pa.array([True] * len(rows))
-            faults.add(reason, _to_numpy(missing))
-    columns["unknown_label"] = (
-        pc.if_else(pa.array(unknown), pc.fill_null(written.cast(pa.string()), ""), None)
-        if unknown.any()
-        else pa.nulls(len(rows), pa.string())
+            reason = _add(reason, missing, columns.get(name, nulls).is_null())
+    columns["unknown_label"] = pc.if_else(
+        unknown, pc.fill_null(written.cast(pa.string()), ""), pa.scalar(None, pa.string())
     )
-    return pa.table(columns | {"reason": faults.name()})
+    return pa.table(columns | {"reason": reason})
 
 
-class _Faults:
-    """The first fault of each row."""
-
-    def __init__(self, num_rows: int, known: pa.Array | None) -> None:
-        """Begin with the faults that are known."""
-        self.numbers = np.full(num_rows, -1, np.int8)
-        if known is not None and known.null_count < num_rows:
-            found = pc.index_in(known, value_set=pa.array(REASONS))
-            self.numbers = pc.fill_null(found, -1).to_numpy().astype(np.int8)
-
-    def add(self, reason: str, found: np.ndarray) -> None:
-        """Record a fault of rows that have none before."""
-        if found.any():
-            self.numbers[found & (self.numbers < 0)] = REASONS.index(reason)
-
-    def name(self) -> pa.Array:
-        """Name the fault of each row; null if it has none."""
-        has_none = self.numbers < 0
-        if has_none.all():
-            return pa.nulls(len(has_none), pa.string())
-        return pa.array(REASONS).take(pa.array(self.numbers, mask=has_none))
+def _add(reason: pa.Array, name: str, found: pa.Array) -> pa.Array:
+    """Record a fault of the rows that have none before."""
+    if not pc.any(found).as_py():
+        return reason
+    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(found, False)), name, reason)
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -171,7 +150,7 @@ def null_if_empty(column: pa.Array) -> pa.Array:
 
 def _read_labels(
     column: pa.Array, labels: Sequence[tuple[str, int | None]]
-) -> tuple[pa.Array, np.ndarray]:
+) -> tuple[pa.Array, pa.Array]:
     """Convert written labels to int8, null for none; also returns which are unknown."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     written = pa.array([value for value, _ in labels], pa.string())
@@ -181,7 +160,7 @@ def _read_labels(
     if coded.null_count:
         of_empty = pc.index_in(pa.array([""]), value_set=written)[0]
         found = pc.if_else(coded.is_null(), of_empty, found)
-    return meaning.take(found), _to_numpy(found.is_null())
+    return meaning.take(found), found.is_null()
 
 
 def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
@@ -254,7 +233,3 @@ def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, 
 
 def _shorten(value: str) -> str:
     return value if len(value) <= _LENGTH_SHOWN else f"{value[: _LENGTH_SHOWN - 3]}..."
-
-
-def _to_numpy(flags: pa.Array) -> np.ndarray:
-    return flags.to_numpy(zero_copy_only=False)
