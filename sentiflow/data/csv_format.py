@@ -12,7 +12,7 @@ import numpy as np
 
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
-from sentiflow.data.csv_records import Records, find_records
+from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
 
 HEAD_BYTES = 1 << 18
@@ -119,25 +119,31 @@ def find_columns(
     if settings.kind == "sentiment140":
         return [], 6, begin
     head = head[begin:]
-    records, _ = find_records(head, delimiter=settings.delimiter)
-    if not len(records):
-        raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
     if settings.has_header:
-        names = _read_header(head, records, settings, source)
-        return names, len(names), begin + int(records.stops[0])
-    is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    if not is_valid.any():
+        names, stop = _read_header(head, settings, source)
+        return names, len(names), begin + stop
+    rows, num_records = split_first(head, settings.delimiter, settings.encoding)
+    if not num_records:
+        raise _no_record(source)
+    if not rows:
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
-    chosen = np.flatnonzero(is_valid)[:_SAMPLE_RECORDS]
-    rows = [_fields(head[records.starts[i] : records.stops[i]], settings) for i in chosen]
     # the most frequent number of columns; of several equally frequent ones the largest
     return [], max(statistics.multimode(map(len, rows))), begin
 
 
-def _read_header(head: bytes, records: Records, settings: FormatSettings, source: str) -> list[str]:
-    is_valid = not records.malformed[0] and records.stops[0] < HEAD_BYTES - len(codecs.BOM_UTF8)
+def _no_record(source: str) -> UserError:
+    return UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
+
+
+def _read_header(head: bytes, settings: FormatSettings, source: str) -> tuple[list[str], int]:
+    """Read the names of the columns; also returns where the header ends."""
+    records, _ = find_records(head, delimiter=settings.delimiter)
+    if not len(records):
+        raise _no_record(source)
+    stop = int(records.stops[0])
+    is_valid = not records.malformed[0] and stop < HEAD_BYTES - len(codecs.BOM_UTF8)
     try:
-        names = _fields(head[records.starts[0] : records.stops[0]], settings)
+        names = _fields(head[records.starts[0] : stop], settings.delimiter, settings.encoding)
     except csv.Error:  # a field of 128 KiB
         is_valid = False
     if not is_valid:
@@ -145,12 +151,33 @@ def _read_header(head: bytes, records: Records, settings: FormatSettings, source
             f"{source}: the header is too long, or a quote in it is unclosed or misplaced",
             hint="is it a CSV file?",
         )
-    return [name.strip() for name in names]
+    return [name.strip() for name in names], stop
 
 
-def _fields(record: bytes, settings: FormatSettings) -> list[str]:
-    text = io.StringIO(record.decode(settings.encoding, "replace"), newline="")
-    return next(csv.reader(text, delimiter=settings.delimiter))
+def split_first(
+    head: bytes, delimiter: str, encoding: str, *, last: bool = True
+) -> tuple[list[list[str]], int]:
+    """Split the first records of a CSV into fields.
+
+    Args:
+        head: The beginning of the file.
+        delimiter: The character between columns.
+        encoding: Of the text.
+        last: Whether this is the whole file, or the last record may be cut.
+
+    Returns:
+        The fields of the well-formed records, and the number of all records.
+    """
+    records, _ = find_records(head, delimiter=delimiter, last=last)
+    num_records = min(len(records), _SAMPLE_RECORDS)
+    is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
+    spans = [(records.starts[i], records.stops[i]) for i in np.flatnonzero(is_valid[:num_records])]
+    return [_fields(head[start:stop], delimiter, encoding) for start, stop in spans], num_records
+
+
+def _fields(record: bytes, delimiter: str, encoding: str) -> list[str]:
+    text = io.StringIO(record.decode(encoding, "replace"), newline="")
+    return next(csv.reader(text, delimiter=delimiter))
 
 
 def find_positions(

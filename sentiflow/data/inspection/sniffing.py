@@ -1,19 +1,16 @@
 """The beginning of a CSV -> its encoding, its delimiter and whether it has a header."""
 
 import codecs
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentiflow.data import csv_records, encodings
+from sentiflow.data import csv_format, encodings
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import is_known
 from sentiflow.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
-_SAMPLE_RECORDS = 1000
 _MIN_SHARE = 0.7
 """Share of the records that must have the same number of columns."""
 _MARKS = {
@@ -36,7 +33,7 @@ class Dialect:
     encoding: str
     delimiter: str
     has_header: bool
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[list[str], ...]
     """The first records that have the usual number of columns, with the header."""
 
 
@@ -114,14 +111,15 @@ def _refuse(source: str, encoding: str) -> UserError:
     )
 
 
-def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[tuple[str, ...]]]:
+def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
     """Choose the delimiter with which most records have the same number of columns, two or more.
 
     The first record, which may be a header, must have it, too. Of equal ones that with the most
     columns counts. Without such a delimiter there is one column, and a delimiter that the texts do
     not use.
     """
-    tried = {delimiter: _split(head, encoding, delimiter) for delimiter in DELIMITERS}
+    is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
+    tried = {d: csv_format.split_first(head, d, encoding, last=is_whole) for d in DELIMITERS}
     ranks = {delimiter: _rank(rows, num) for delimiter, (rows, num) in tried.items()}
     best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
     if ranks[best][0] < _MIN_SHARE:
@@ -136,25 +134,6 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> tuple[float, int]:
     if usual == 1 or sizes[0] != usual:
         return 0.0, usual
     return round(sizes.count(usual) / num_records, 2), usual
-
-
-def _split(head: bytes, encoding: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
-    """Split the first records into fields; returns them, and the number with malformed ones."""
-    is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
-    records, _ = csv_records.find_records(head, delimiter=delimiter, last=is_whole)
-    rows = []
-    num_records = min(len(records), _SAMPLE_RECORDS)
-    for start, stop, malformed in zip(
-        records.starts[:num_records],
-        records.stops[:num_records],
-        records.malformed[:num_records],
-        strict=True,
-    ):
-        if malformed or stop - start >= csv.field_size_limit():
-            continue
-        text = io.StringIO(head[start:stop].decode(encoding, "replace"), newline="")
-        rows.append(tuple(next(csv.reader(text, delimiter=delimiter))))
-    return rows, num_records
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
