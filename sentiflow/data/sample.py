@@ -13,10 +13,11 @@ properties of the real file:
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,43 +48,6 @@ _ID_SPAN, _SECOND_SPAN = 861_395_425, 6_869_323
 
 _ANTONYMS = {"good": "bad", "happy": "sad", "love": "hate", "smile": "cry"}
 _ANTONYMS |= {bad: good for good, bad in _ANTONYMS.items()}
-
-_CORE_SHARES = {"plain": 0.62, "negated": 0.1, "contrasted": 0.28}
-"""Kind of the sentence that carries the meaning -> share of the rows."""
-
-# What surrounds the core does not depend on the label. Little follows it, as recurrent networks
-# forget.
-_LINK = "http://{host}/{code}{code}"
-_OPENINGS = (
-    (0.42, ("",)),
-    (0.45, ("@{first}{last} ", "@{first}_{last} ", "@{last}{number} ", "@{first}{last}, ")),
-    (0.01, (f"{_LINK} - ",)),
-    (0.12, ("{hey} ", "{hey}, ", "{hey}! ")),
-)
-_ENDINGS = (
-    (0.4395, ("",)),
-    (0.15, (".", "!", "!!", "...", "!!!")),
-    (0.22, (" {tail}", ", {tail}", " {tail}!", "  {tail}...")),
-    (0.05, (" &amp; {aside}", " &quot;{aside}&quot;")),
-    (0.05, (" {face}", "{face}")),
-    (0.04, (" #{tag}", "! #{tag}")),
-    (0.04, (f" {_LINK}", f"...  {_LINK}")),
-    (0.01, (" {foreign}",)),
-    (0.0005, (" {broken}",)),
-)
-_LEADS = ((0.95, ("",)), (0.05, (" ", "  ")))
-_TRAILS = ((0.3, ("",)), (0.699, (" ", " ", "  ")), (0.001, (" :-\\",)))
-_WORDLESS = (
-    (0.7, ("@{first}{last} ", "@{first}_{last} {mark} ", "@{last}{number} @{first}{last}")),
-    (0.2, (_LINK, f"@{{first}}{{last}} {_LINK}")),
-    (0.1, ("{mark}", "{mark} {mark} ")),
-)
-"""Whole texts without a word."""
-
-_USERS = (
-    (0.999, ("{first}{last}{number}", "{first}_{last}{number}", "{last}_{number}")),
-    (0.001, ("{number}{number}",)),
-)
 
 
 def generate(*, num_rows: int, seed: int) -> Iterator[bytes]:
@@ -116,7 +80,7 @@ def _block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
     rng = np.random.default_rng([seed, label, number])
     is_noise = rng.random(len(rows)) < NOISE_FRACTION
     texts = _spam(rng, _texts(rng, negative=is_noise ^ (label == 0)))
-    users = _grammar(_USERS).draw(rng, len(rows))
+    users = _grammar("users").draw(rng, len(rows))
     offsets = rng.integers(id_step, size=len(rows))
 
     twin_rng = np.random.default_rng([seed, 2, number])
@@ -124,7 +88,7 @@ def _block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
     max_twins = BLOCK_ROWS // _TWIN_INTERVAL
     twin_texts = _texts(twin_rng, negative=twin_rng.random(max_twins) < 0.5)
     texts = _replace(texts, is_twin, twin_texts)
-    users = _replace(users, is_twin, _grammar(_USERS).draw(twin_rng, max_twins))
+    users = _replace(users, is_twin, _grammar("users").draw(twin_rng, max_twins))
     offsets[is_twin] = id_step // 2
     return _csv((b"0", b"4")[label], rows * id_step + offsets, users, texts)
 
@@ -145,14 +109,14 @@ def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
     """Draw a text for each row, negative where ``negative`` is true."""
     num_rows = len(negative)
     parts = [
-        _grammar(_LEADS).draw(rng, num_rows),
-        _grammar(_OPENINGS).draw(rng, num_rows),
+        _grammar("leads").draw(rng, num_rows),
+        _grammar("openings").draw(rng, num_rows),
         _cores(rng, negative=negative),
-        _grammar(_ENDINGS).draw(rng, num_rows),
-        _grammar(_TRAILS).draw(rng, num_rows),
+        _grammar("endings").draw(rng, num_rows),
+        _grammar("trails").draw(rng, num_rows),
     ]
     is_wordless = rng.random(num_rows) < _WORDLESS_FRACTION
-    wordless = _grammar(_WORDLESS).draw(rng, is_wordless.sum())
+    wordless = _grammar("wordless").draw(rng, is_wordless.sum())
     return _replace(_join(*parts), is_wordless, wordless)
 
 
@@ -161,10 +125,7 @@ def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
 
     The template of a negative text has the number of the positive one plus their count.
     """
-    templates = _data()["templates"]
-    cores = tuple((s, tuple(templates[kind].splitlines())) for kind, s in _CORE_SHARES.items())
-    mirrored = tuple((0.0, tuple(map(_mirror, group))) for _, group in cores)
-    grammar = _grammar(cores + mirrored)
+    grammar = _core_grammar()
     numbers = grammar.choose(rng, len(negative)) + negative * (len(grammar.shares) // 2)
     lower = grammar.fill(rng, numbers).cast(pa.string())
     cases = rng.choice(3, len(negative), p=_CASE_SHARES)
@@ -217,7 +178,20 @@ class _Grammar:
 
 
 @cache
-def _grammar(groups: tuple[tuple[float, tuple[str, ...]], ...]) -> _Grammar:
+def _grammar(name: str) -> _Grammar:
+    """Lay out what surrounds a sentence."""
+    return _lay_out(_data()["surroundings"][name])
+
+
+@cache
+def _core_grammar() -> _Grammar:
+    """Lay out the positive sentences, then the negative ones in the same order."""
+    kinds = _data()["templates"].values()
+    groups = [(kind["share"], kind["texts"].splitlines()) for kind in kinds]
+    return _lay_out([*groups, *((0.0, list(map(_mirror, group))) for _, group in groups)])
+
+
+def _lay_out(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
     """Lay out groups of templates; the templates of a group divide its share equally."""
     templates = [_pieces(template) for _, group in groups for template in group]
     num_pieces = max(map(len, templates))
@@ -244,7 +218,7 @@ def _pieces(template: str) -> list[list[str]]:
 
 
 @cache
-def _data() -> dict[str, dict[str, str]]:
+def _data() -> dict[str, dict[str, Any]]:
     """Load the lexicon and the templates."""
     return yaml.safe_load((resources.files("sentiflow.data") / "sample.yaml").read_text("utf-8"))
 
