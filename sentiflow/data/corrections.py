@@ -80,9 +80,11 @@ def refuse_conflict(rows: pd.DataFrame, keys: pd.Series) -> None:
     Raises:
         UserError: There are two.
     """
-    codes, _ = pd.factorize(rows["label"].str.casefold())
-    if pair := label_files.find_conflict(keys.to_numpy(), codes):
-        one, other = (rows.iloc[at] for at in pair)
+    label = rows["label"].str.casefold()
+    is_other = (label != label.groupby(keys).transform("first")).to_numpy()
+    if is_other.any():
+        other = rows[is_other].iloc[0]
+        one = rows[(keys == keys[is_other].iloc[0]).to_numpy()].iloc[0]
         labels = [row["label"] or UNLABELLED for row in (one, other)]
         raise UserError(
             f"{other[PLACE]}: label {labels[1]}, but {one[PLACE]} names the same row or text "

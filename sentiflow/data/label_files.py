@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -166,11 +165,3 @@ def _to_strings(table: pa.Table, name: str) -> pd.DataFrame:
         values = table[column].to_pandas(integer_object_nulls=True)
         columns[column] = values.astype(object).where(values.notna(), "").astype(str)
     return pd.DataFrame(columns)
-
-
-def find_conflict(keys: np.ndarray, label: np.ndarray) -> tuple[int, int] | None:
-    """Find two rows with the same key and different labels: their positions, the first such two."""
-    order = np.argsort(keys, kind="stable")
-    keys, label = keys[order], label[order]
-    differs = np.flatnonzero((keys[1:] == keys[:-1]) & (label[1:] != label[:-1]))
-    return (int(order[differs[0]]), int(order[differs[0] + 1])) if len(differs) else None
