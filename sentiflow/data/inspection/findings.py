@@ -93,25 +93,23 @@ def to_format(found: Inspection) -> dict[str, object]:
     if found.is_sentiment140:
         return {"kind": "sentiment140"}
     roles, dialect = found.roles, found.sample.dialect
-    meanings = ("text", "label", "id", "time", "user")
-    places = {name: getattr(roles, name) for name in meanings}
+    places = {name: getattr(roles, name) for name in ("text", "label", "id", "time", "user")}
     columns = {name: place for name, place in places.items() if place is not None}
-    section: dict[str, object] = {"kind": "csv"}
-    if dialect and dialect.delimiter != ",":
-        section["delimiter"] = dialect.delimiter
-    if dialect and dialect.encoding != "utf-8":
-        section["encoding"] = dialect.encoding
-    if dialect and dialect.has_header and not any(isinstance(p, str) for p in columns.values()):
-        section["header"] = True
-    section["columns"] = columns
-    if roles.time_format:
-        section["time_format"] = roles.time_format
-    if found.classes:
-        section["labels"] = {
+    has_names = any(isinstance(place, str) for place in columns.values())
+    section: dict[str, object] = {
+        "kind": "csv",
+        "delimiter": dialect and dialect.delimiter,
+        "encoding": dialect and dialect.encoding,
+        "header": dialect and dialect.has_header and not has_names,
+        "columns": columns,
+        "time_format": roles.time_format,
+        "labels": {
             name: values[0] if len(values) == 1 else list(values)
             for name, values in found.classes.items()
-        }
-    return section
+        },
+    }
+    usual = {"delimiter": ",", "encoding": "utf-8"}
+    return {key: value for key, value in section.items() if value and value != usual.get(key)}
 
 
 def _is_sentiment140(sample: Sample, columns: Sequence[Column]) -> bool:
