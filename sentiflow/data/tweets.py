@@ -102,7 +102,7 @@ def check(
         if name in required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
     columns["unknown_label"] = pc.if_else(
-        unknown, pc.fill_null(written.cast(pa.string()), ""), pa.scalar(None, pa.string())
+        unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())
     )
     return pa.table(columns | {"reason": reason})
 
@@ -152,14 +152,11 @@ def _read_labels(
     column: pa.Array, labels: Sequence[tuple[str, int | None]]
 ) -> tuple[pa.Array, pa.Array]:
     """Convert written labels to int8, null for none; also returns which are unknown."""
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    coded = pc.fill_null(column, "").dictionary_encode()
     written = pa.array([value for value, _ in labels], pa.string())
     meaning = pa.array([label for _, label in labels], pa.int8())
     found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
     found = found.take(coded.indices)
-    if coded.null_count:
-        of_empty = pc.index_in(pa.array([""]), value_set=written)[0]
-        found = pc.if_else(coded.is_null(), of_empty, found)
     return meaning.take(found), found.is_null()
 
 
