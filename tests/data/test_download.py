@@ -3,25 +3,16 @@
 # ruff: noqa: F401, F811 - fixtures of another file
 
 import concurrent.futures
-import functools
 import hashlib
-import io
 import json
 import os
-import random
 import resource
 import signal
-import ssl
 import subprocess
 import sys
-import threading
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -35,12 +26,10 @@ from archive_server import (
     _impatient,
     _no_proxy,
     archive,
-    certificate,
     check_complete,
     fails,
     get,
     part,
-    secure,
     send,
     serve,
     server,
@@ -52,7 +41,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.data import archives
 from sentiflow.data import download as downloading
-from sentiflow.data.archives import GLOVE, SENTIMENT140, Archive
+from sentiflow.data.archives import GLOVE, SENTIMENT140
 from sentiflow.data.download import download
 from sentiflow.errors import JobError, UserError
 
@@ -161,9 +150,6 @@ def test_another_archive_of_that_name_is_refused_and_kept(fails, server, folder,
     assert line.startswith(f"{folder / 'tweets.zip'} is not the archive: it")
     assert (folder / "tweets.zip").read_bytes() == content
     assert server.requests == []
-
-
-# Proxies
 
 
 def test_free_space_is_checked_before_the_download(get, fails, server, folder, archive):

@@ -26,7 +26,6 @@ from archive_server import (
     stall,
 )
 
-from sentiflow.data.download import download
 from sentiflow.errors import JobError, UserError
 
 
