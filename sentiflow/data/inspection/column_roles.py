@@ -120,10 +120,7 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
             hint=f"name one with --text; the columns are {_list(columns)}",
         )
     found.sort(key=lambda c: c.mean_length, reverse=True)
-    named = [column for column in found if column.fits("text") == 2]
-    if len(named) == 1:
-        return named[0]
-    others = named or found
+    others = [column for column in found if column.fits("text") == 2] or found
     if len(others) == 1 or others[0].mean_length >= 2 * others[1].mean_length:
         return others[0]
     raise UserError(
