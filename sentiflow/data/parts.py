@@ -40,11 +40,6 @@ class CsvPart:
         return self.csv_range.num_rows
 
     @property
-    def first_row(self) -> int:
-        """Number of the first row over all files."""
-        return self.csv_range.first_row
-
-    @property
     def num_bytes(self) -> int:
         """Bytes of the records in the unpacked file."""
         return self.csv_range.stop - self.csv_range.start
@@ -68,11 +63,6 @@ class TablePart:
     def num_rows(self) -> int:
         """Number of rows."""
         return sum(piece.stop - piece.start for piece in self.slices)
-
-    @property
-    def first_row(self) -> int:
-        """Number of the first row over all files."""
-        return self.slices[0].first_row
 
     @property
     def num_bytes(self) -> int:
