@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from sentiflow.errors import JobError
 from sentiflow.models import average_files, networks, package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -95,6 +96,19 @@ class Average:
 
 Model: TypeAlias = ModelPackage | Average
 """What scores texts."""
+
+
+def score_finite(model: Model, text: pa.Array) -> Scores:
+    """Score texts, and make sure that all probabilities are numbers.
+
+    Raises:
+        JobError: One is not.
+    """
+    scores = model.score(text)
+    if not scores.is_finite.all():
+        row = int(np.flatnonzero(~scores.is_finite)[0])
+        raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
+    return scores
 
 
 def load(uri: str, *, setting: str = "the model") -> Model:

@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.errors import JobError
 from sentiflow.models import average
 from sentiflow.models import texts as text_arrays
-from sentiflow.models.cpu import one_thread
+from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.scores import Scores
 from sentiflow.models.texts import Texts
 from sentiflow.storage.uris import as_typed
@@ -100,23 +98,16 @@ class Model:
         pieces = text_arrays.to_arrays(texts, size=_CHUNK)
         device = self.package.device
         most = _MAX_THREADS if device.type == "cpu" else _THREADS_ON_GPU
-        num_threads = min(_count_cores(), most)
+        num_threads = min(count_cores(), most)
         found: list[Scores] = []
         pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
         with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             for piece in pieces:
-                pending.append(pool.submit(self._score_piece, piece))
+                pending.append(pool.submit(average.score_finite, self.package, piece))
                 if len(pending) > num_threads:
                     found.append(pending.popleft().result())
             found += [future.result() for future in pending]
         return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
-
-    def _score_piece(self, piece: pa.Array) -> Scores:
-        scores = self.package.score(piece)
-        if not scores.is_finite.all():
-            row = int(np.flatnonzero(~scores.is_finite)[0])
-            raise JobError(f"the model gives no finite probability for {piece[row].as_py()[:60]!r}")
-        return scores
 
     def __deepcopy__(self, memo: object) -> "Model":
         return self  # it does not change, and scikit-learn copies the steps of a pipeline
@@ -125,10 +116,3 @@ class Model:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
         typed = ", ".join(repr(as_typed(uri)) for uri in uris)
         return f"Model({typed}, classes={list(self.classes)})"
-
-
-def _count_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

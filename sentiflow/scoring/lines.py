@@ -5,7 +5,6 @@ import collections
 import concurrent.futures
 import io
 import json
-import os
 import select
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, TypeVar
@@ -16,8 +15,8 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data.schema import BINARY, POSITIVE
-from sentiflow.errors import JobError
-from sentiflow.models.average import Model
+from sentiflow.models.average import Model, score_finite
+from sentiflow.models.cpu import count_cores
 from sentiflow.models.scores import Scores
 
 BLOCK_BYTES = 1 << 20
@@ -47,15 +46,11 @@ def predict(package: Model, blocks: Iterable[Block], out: BinaryIO, render: Rend
     """
     torch.set_num_threads(1)
     memory.keep_freed()
-    num_threads = min(_count_cores(), MAX_THREADS)
+    num_threads = min(count_cores(), MAX_THREADS)
     pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
 
     def work(text: pa.Array) -> bytes:
-        scores = package.score(text)
-        if not scores.is_finite.all():
-            row = int(np.flatnonzero(~scores.is_finite)[0])
-            raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
-        return render(text, scores)
+        return render(text, score_finite(package, text))
 
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for text, more in blocks:
@@ -64,13 +59,6 @@ def predict(package: Model, blocks: Iterable[Block], out: BinaryIO, render: Rend
                 out.write(pending.popleft().result())
             if not more:
                 out.flush()
-
-
-def _count_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def take(texts: Iterable[str]) -> Iterator[Block]:

@@ -312,9 +312,9 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
         label = table["label"].to_numpy()
-        lists = table["teacher"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        flat = table["teacher"].combine_chunks().flatten().to_numpy()
         hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(label, 0)]
-        taught = np.where(is_answered[:, None], lists, hard)
+        taught = np.where(is_answered[:, None], flat.reshape(hard.shape), hard)
         rows = _replace(table, "teacher", _to_lists(taught))
         rows = rows.filter(pa.array(is_answered | (label >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)

@@ -21,8 +21,6 @@ from sentiflow.training.classes import LearnedClasses, count_all_rows
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 _MIN_GAIN = 1.1
 """More workers must be this many times as fast as one: the estimate is rough."""
-_SHORT = 10
-"""A training that takes fewer times as long as the start of workers is called short."""
 _MAX_BATCH = 8192
 """Largest batch that is suggested."""
 
@@ -123,9 +121,7 @@ class Estimate:
                     f"batches of {self.batch_size} rows give each too little to do; "
                     f"train.batching.global_batch_size={size} would use {num_workers}"
                 )
-        if self.seconds(1) < _SHORT * self.rates.start:
-            return f"a training of about {self.seconds(1):,.0f} s is too short for more"
-        return "the network is too small to divide its steps"
+        return f"in a training of about {self.seconds(1):,.0f} s more would gain too little"
 
 
 def choose(

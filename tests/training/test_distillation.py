@@ -107,6 +107,11 @@ class TestSteps:
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
 
+    def test_a_part_without_a_row_to_learn_is_empty(self, parts, make_job, make_package):
+        found, counts = self.write(parts, make_job(make_package(), positions=(-1, -1, -1)))
+        assert counts["train"] == {"rows": 0, "answered": 0, "left_out": 0}
+        assert found.keys() == {"unlabelled"}
+
     def test_classes_are_matched_by_name(self, parts, make_job, make_package):
         teacher = make_package(classes=("neutral", "positive", "negative"))
         found, _ = self.write(parts, make_job(teacher))
