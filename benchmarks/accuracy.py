@@ -16,9 +16,10 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import measuring
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,12 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
-from sentiflow.cluster import connection
-from sentiflow.config import settings
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models.package import ModelPackage
-from sentiflow.pipeline import stages
 
 TRAIN, VALIDATION, TEST = "1", "2", "3"
 """Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
@@ -56,14 +53,12 @@ def divide(rows: pd.DataFrame, *, num_folds: int) -> Iterator[pd.DataFrame]:
         yield rows.assign(part=part)
 
 
-def run(
-    config: str, output: Path, verbs: Sequence[stages.Verb], changes: dict[str, object]
-) -> Manifest:
-    """Run stages in this process; returns the manifest of the last one."""
+def run(verb: str, config: str, output: Path, changes: dict[str, object]) -> None:
+    """Run a command; one that is complete is skipped."""
     store = {"uri": f"sqlite:///{output.parent}/mlflow.db", "register_model": False}
     changes |= {"output_uri": str(output), "tracking": store}
     overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    return stages.run(settings.load(config, overrides), verbs)[-1].record
+    measuring.sentiflow(verb, f"configs/{config}.yaml", *overrides)
 
 
 def prepare(rows: pd.DataFrame, output: Path) -> None:
@@ -75,7 +70,7 @@ def prepare(rows: pd.DataFrame, output: Path) -> None:
     changes = {"prepare.csv": str(csv), "prepare.keep_columns": []}
     columns = {"text": "text", "label": "sentiment", "time": "part"}
     changes |= {"prepare.split": {"kind": "time"}, "format.columns": columns}
-    run("configs/airline.yaml", output, ["prepare"], changes)
+    run("prepare", "airline", output, changes)
 
 
 def train(fold: Path, *, seed: int, source: Path | None) -> Predict:
@@ -83,7 +78,7 @@ def train(fold: Path, *, seed: int, source: Path | None) -> Predict:
     output = fold / f"{'transferred' if source else 'from_scratch'}-{seed}"
     changes = {"train.prepared_uri": f"{fold}/prepared", "train.seed": seed}
     changes |= {"train.init_from": source and str(source)}
-    run("configs/airline.yaml", output, ["train"], changes)
+    run("train", "airline", output, changes)
     package = ModelPackage.load(str(output / "trained/model"))
 
     def predict(texts: list[str]) -> np.ndarray:
@@ -152,14 +147,14 @@ def main() -> None:
     if not options.data:
         print("the accuracy is not measured, which needs real tweets: --data DIR")
         return
-    with tempfile.TemporaryDirectory() as name, connection.started(verbose=False):
+    with tempfile.TemporaryDirectory() as name:
         data = options.data.resolve()
         folder = (options.output or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         csv = [str(data / f"sentiment140_{part}.csv") for part in "ab"]
-        changes = {"prepare.csv": csv}
-        record = run("configs/sentiment140.yaml", folder / "source", stages.VERBS, changes)
-        accuracy = record["figures"]["test"]["accuracy"]
+        run("run", "sentiment140", folder / "source", {"prepare.csv": csv})
+        figures = measuring.read_manifest(folder / "source/report")["figures"]
+        accuracy = figures["test"]["accuracy"]
         print(f"two classes, configs/sentiment140.yaml: test accuracy {accuracy:.4f}", flush=True)
         run_folds(data, folder, num_folds=options.folds, num_seeds=options.seeds)
 

@@ -16,6 +16,7 @@ repeated if there are fewer than ``--texts``. Without arguments it runs on a sma
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -63,6 +64,7 @@ OURS = {
 FEATURES = {"bigrams": (2, 0), "words": (1, 0), "characters": (2, 5)}
 """Longest word n-gram and longest character n-gram of fastText."""
 DIMS = (10, 50)
+NUM_TRIES = 5
 BASE = "fastText, bigrams, 50"
 TURBO = "fasttext-turbo"
 STYLES = {
@@ -130,12 +132,22 @@ def read_split(tweets: Path, split: str, *, tokenized: bool = False) -> pd.DataF
     return frame[frame["label"].isin([0, 1])].sample(frac=1, random_state=0)
 
 
-def train_rivals(folder: Path) -> None:
-    """Train fastText and logistic regression on the rows of our train split.
+def train_fasttext(corpus: Path, path: Path, *, dim: int, ngrams: int, letters: int) -> None:
+    """Train fastText, with word n-grams and character n-grams of 3 to ``letters`` letters.
 
-    fastText sometimes ends with "Encountered NaN"; a model that fails is left out, and tried again
-    by the next run.
+    Some trainings end with "Encountered NaN", and not with another seed.
     """
+    sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if letters else 0, "maxn": letters}
+    sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "thread": 1, "verbose": 0}
+    for seed in range(NUM_TRIES):
+        with contextlib.suppress(RuntimeError):
+            fasttext.train_supervised(str(corpus), seed=seed, **sizes).save_model(str(path))
+            return
+    print(f"{path.name} is left out: fastText encountered NaN with {NUM_TRIES} seeds", flush=True)
+
+
+def train_rivals(folder: Path) -> None:
+    """Train fastText and logistic regression on the rows of our train split."""
     corpus = folder / "fasttext.txt"
     for tokenized in (False, True):
         rows = read_split(folder / "prepared/tweets", "train", tokenized=tokenized)
@@ -144,13 +156,8 @@ def train_rivals(folder: Path) -> None:
                 file.write(f"__label__{label} {' '.join(text.split())}\n")
         for (feature, (ngrams, letters)), dim in itertools.product(FEATURES.items(), DIMS):
             path = folder / f"fasttext{'-tokens' * tokenized}-{feature}-{dim}.bin"
-            sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if letters else 0, "maxn": letters}
-            sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "thread": 1, "verbose": 0}
             if not path.exists():
-                try:
-                    fasttext.train_supervised(str(corpus), **sizes).save_model(str(path))
-                except RuntimeError as error:
-                    print(f"{path.name} is left out: {error}", flush=True)
+                train_fasttext(corpus, path, dim=dim, ngrams=ngrams, letters=letters)
     if not (folder / "tfidf.npz").exists():
         vectorizer = make_vectorizer(min_df=2)
         features = vectorizer.fit_transform(rows["text"])

