@@ -289,7 +289,7 @@ def test_a_file_that_is_not_settings_is_refused(saved, content):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_package_with_any_changed_byte_is_refused_or_predicts_as_before(package, saved, data):

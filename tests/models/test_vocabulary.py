@@ -15,7 +15,7 @@ from sentiflow.models.tokenizer import Tokens
 from sentiflow.models.vocabulary import PAD, UNKNOWN, Vocabulary
 from sentiflow.storage import filesystem
 
-SETTINGS = settings(max_examples=100, deadline=None)
+SETTINGS = settings(max_examples=50, deadline=None)
 
 TOKENS = st.lists(
     st.lists(st.sampled_from(["a", "b", "c", "\u00e9", "", PAD, UNKNOWN, "x", "y"]), max_size=7),
