@@ -1,7 +1,5 @@
 """Address of an MLflow store -> a client that answers soon, or the reason why it does not."""
 
-import fcntl
-import glob
 import logging
 import os
 import random
@@ -11,8 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -25,6 +22,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow.errors import JobError, UnavailableError, UserError
@@ -39,9 +37,7 @@ _LOCKED_TRIES = 6
 """How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
 wait for each other, SQLite fails at once, and the call is made again."""
 _AT_ONCE_SECONDS = 2.0
-"""A call is made again only until this time has passed; a longer wait is said."""
-MAX_LOCK_SECONDS = 60.0
-"""The longest wait for another process that makes the store, which takes it some seconds."""
+"""A call is made again only until this time has passed."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
@@ -201,56 +197,39 @@ def _is_contended(error: BaseException) -> bool:
     return exists or "database is locked" in str(error) or "IntegrityError" in str(error)
 
 
-@contextmanager
-def making(uri: str) -> Iterator[None]:
-    """Make an SQLite store that is not there yet; one process at a time is in the block.
+def make(uri: str) -> None:
+    """Make an SQLite store that is not there yet; connect to a database.
 
-    MLflow itself makes the tables of a database, but not for two processes at once.
+    It gets its name when it is whole: an interruption of MLflow's migrations would leave a file
+    that no later migration accepts. Of jobs that make it at the same time, the first one wins.
     """
     path = store_address.find_file(uri)
     if path is None:
-        yield
+        _connect_once(uri)
+        return
+    if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("a") as file:
-        _lock(file)
-        if not path.exists() or path.stat().st_size == 0:
-            _make(path)
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    """Lock a file until it is closed, and say so if another process holds it.
-
-    Raises:
-        UnavailableError: It does so for too long.
-    """
-    began, has_said = time.monotonic(), False
-    while True:
-        with suppress(BlockingIOError):
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        waited = time.monotonic() - began
-        if waited > MAX_LOCK_SECONDS:
-            raise UnavailableError(f"another process has held {file.name} for {waited:.0f} s")
-        if waited > _AT_ONCE_SECONDS and not has_said:
-            log.warning("waiting for another process, which holds %s", file.name)
-            has_said = True
-        time.sleep(0.05)
-
-
-def _make(path: Path) -> None:
-    """Make an SQLite store under another name, and rename it.
-
-    An interruption of MLflow's migrations would leave a file that no later migration accepts.
-    """
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
-        leftover.unlink()
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-        unfinished.rename(path)
+        with suppress(OSError):  # it is there, or the file system has no links
+            os.link(unfinished, path)
+        if not path.exists():
+            unfinished.rename(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _connect_once(uri: str) -> None:
+    """Connect to a database that can be away, for which MLflow itself would wait for minutes."""
+    if uri.startswith(("postgresql", "mysql")):
+        limit = {"connect_timeout": 20}
+        engine = create_engine(store_address.with_password(uri), connect_args=limit)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 def quiet() -> None:

@@ -288,9 +288,9 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     """
     mlflow_store.quiet()
     try:
-        with mlflow_store.making(uri):
-            client = mlflow_store.make_client(uri)
-            experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
+        mlflow_store.make(uri)
+        client = mlflow_store.make_client(uri)
+        experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
     except mlflow_store.failures() as error:
         problem = mlflow_store.unreachable(uri, error)
         if required:

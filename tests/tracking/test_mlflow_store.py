@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import mlflow_store, recording
 
-NUM_JOBS, NUM_STEPS = 3, 20
+NUM_JOBS, NUM_STEPS = 2, 20
 
 
 def record(pipe: Connection, uri: str, folder: Path) -> None:
@@ -45,8 +46,7 @@ def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path
             folder.mkdir()
             jobs.append(stack.enter_context(calling(record, uri, folder)))
         for _, pipe in jobs:
-            said = pipe.recv().splitlines()
-            assert all(line.startswith("waiting for another process") for line in said), said
+            assert pipe.recv() == ""
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
     found = client.search_runs([experiment.experiment_id])
@@ -112,16 +112,18 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ECONNREFUSED, errno.ENETUNREACH])
 def test_the_reason_of_the_system_is_whole(number):
-    error = OSError(number, os.strerror(number), "/ro/mlflow.db.lock")
+    error = OSError(number, os.strerror(number), "/ro/.mlflow.db.new")
     line = mlflow_store.unreachable("sqlite:////ro/mlflow.db", error)
     reason = os.strerror(number)
     assert line == f"cannot reach the MLflow store sqlite:////ro/mlflow.db: {reason}"
 
 
-def test_no_error_shows_a_password():
+def test_a_database_that_is_away_is_said_soon_and_no_error_shows_a_password():
     away = "postgresql://me:secret@127.0.0.1:9/db"
+    began = time.monotonic()
     with pytest.raises((JobError, UserError)) as error:  # here may be no driver for it
         recording.open_store(away, experiment="laws", required=True)
+    assert time.monotonic() - began < 30
     assert "secret" not in str(error.value)
     assert "secret" not in repr(recording.Store(away, "1"))
 
