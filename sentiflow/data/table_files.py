@@ -1,6 +1,5 @@
 """Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
-import bisect
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -215,20 +214,14 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as source:
         file = pq.ParquetFile(source)
-        metadata = file.metadata
         known = [name for name in columns if name in file.schema_arrow.names]
         if start == stop:
             return file.schema_arrow.empty_table().select(known)
-        ends = list(
-            itertools.accumulate(
-                metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)
-            )
-        )
-        groups = range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop) + 1)
-        position = ends[groups[0] - 1] if groups[0] else 0
-        if position == start and ends[groups[-1]] == stop:
+        groups, bounds = filesystem.find_groups(file.metadata, start, stop)
+        position = bounds[groups.start]
+        if position == start and bounds[groups.stop] == stop:
             return file.read_row_groups(list(groups), columns=known)
-        file = pq.ParquetFile(source, metadata=metadata, buffer_size=_BUFFER_BYTES)
+        file = pq.ParquetFile(source, metadata=file.metadata, buffer_size=_BUFFER_BYTES)
         kept = []
         for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
             some = batch.slice(max(0, start - position), stop - max(start, position))

@@ -1,9 +1,11 @@
 """URI -> file system and path; files are published atomically."""
 
+import bisect
 import concurrent.futures
 import contextlib
 import contextvars
 import functools
+import itertools
 import math
 import os
 import posixpath
@@ -12,7 +14,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NotRequired, TypedDict, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
@@ -307,13 +308,21 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     Columns that the file lacks are ignored.
     """
     file = open_parquet(uri)
-    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-    ends = np.cumsum(sizes)
-    first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop)
+    groups, bounds = find_groups(file.metadata, start, stop)
     known = [name for name in columns if name in file.schema_arrow.names]
-    table = file.read_row_groups(list(range(first, last + 1)), columns=known)
-    before = start - (ends[first] - sizes[first])
-    return table.slice(before, stop - start).combine_chunks()
+    table = file.read_row_groups(list(groups), columns=known)
+    return table.slice(start - bounds[groups.start], stop - start).combine_chunks()
+
+
+def find_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[range, list[int]]:
+    """Find the row groups of a Parquet file that hold the rows ``start`` to ``stop``.
+
+    Returns:
+        Their numbers; and where each group of the file begins, and the last one ends.
+    """
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    bounds = list(itertools.accumulate(sizes, initial=0))
+    return range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop)), bounds
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
