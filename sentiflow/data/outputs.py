@@ -213,9 +213,8 @@ def open_output(
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            filesystem.recording(
-                functools.partial(lease.check, held.claim)
-            ),  # a job that was stopped may have lost it
+            # a job that was stopped may have lost its claim
+            filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
             if status.record != output.status.record:
