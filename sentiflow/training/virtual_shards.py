@@ -44,8 +44,8 @@ class VirtualShards:
     ends: tuple[int, ...]
     """Cumulative rows: of the files up to and including each."""
     positions: np.ndarray | None = None
-    """The label that replaces each label in the files, int8; rows with -1 are left out. None: all
-    stay as they are, as do unlabelled texts."""
+    """The label that replaces each label in the files, int8; rows with -1 are left out, but not
+    unlabelled texts. None: all labels stay as they are."""
     num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
@@ -104,18 +104,18 @@ class VirtualShards:
 
     def _read_rows(self, uri: str, first: int, last: int, columns: Sequence[str]) -> pa.Table:
         """Read some rows of a file, with the labels of the model."""
-        wanted = [*columns, *({"label"} - {*columns} if self.positions is not None else ())]
-        table = filesystem.read_rows(uri, first, last, columns=wanted)
-        if "label" in wanted and "label" not in table.column_names:
-            table = _mark_unlabelled(table)
-            return table.select([name for name in columns if name in table.column_names])
         if self.positions is None:
-            return table
-        labels = self.positions[table["label"].to_numpy()]
-        index = table.column_names.index("label")
-        table = table.set_column(index, table.schema.field(index), pa.array(labels))
-        table = table.select([name for name in columns if name in table.column_names])
-        return table if (labels >= 0).all() else table.filter(pa.array(labels >= 0))
+            return filesystem.read_rows(uri, first, last, columns=columns)
+        table = filesystem.read_rows(uri, first, last, columns=[*{*columns, "label"}])
+        if "label" in table.column_names:
+            labels = self.positions[table["label"].to_numpy()]
+            index = table.column_names.index("label")
+            table = table.set_column(index, table.schema.field(index), pa.array(labels))
+            if (labels < 0).any():
+                table = table.filter(pa.array(labels >= 0))
+        else:
+            table = _mark_unlabelled(table)
+        return table.select([name for name in columns if name in table.column_names])
 
 
 def _mark_unlabelled(table: pa.Table) -> pa.Table:
