@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -90,12 +91,16 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @functools.cache
 def _empty_store() -> bytes:
-    """Let MLflow make an SQLite store; returns its file."""
-    from mlflow import MlflowClient
+    """Return the file of an SQLite store that MLflow has made, once for each of its versions."""
+    made = PROJECT / f"build/mlflow-{importlib.metadata.version('mlflow')}.db"
+    if not made.exists():
+        from mlflow import MlflowClient
 
-    with tempfile.TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        return Path(folder, "mlflow.db").read_bytes()
+        made.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+            MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+            Path(folder, "mlflow.db").replace(made)
+    return made.read_bytes()
 
 
 def make_store(folder: Path, name: str = "mlflow.db") -> str:
