@@ -8,7 +8,7 @@ import typer
 
 from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson
+from sentiflow.cli.options import AsJson, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 
 
@@ -16,12 +16,9 @@ def doctor(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="A settings file (YAML).")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: output_uri=/data/run"),
-    ] = None,
+    overrides: Overrides = None,
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find what would make a job fail, on this machine or the cluster of RAY_ADDRESS.
 
