@@ -75,6 +75,12 @@ class Vocabulary:
         """Number of ids that stand for no word."""
         return 2 if self.has_unknown else 1
 
+    def estimate_counts(self) -> np.ndarray:
+        """Return the count of each word; a count that is not known is estimated by Zipf's law."""
+        counts = self.counts.to_numpy(zero_copy_only=False).astype(np.float64)
+        by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
+        return np.where(np.isnan(counts), by_rank, counts)
+
     def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
         """Encode tokens as ids, at most ``max_length`` of each tweet."""
         words = self.look_up(tokens.words)

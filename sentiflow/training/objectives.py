@@ -154,6 +154,8 @@ class LanguageModeling(nn.Module):
         Args:
             network: The network to train.
             counts: Count of each word in the train split, V numbers; that of padding is ignored.
+                They are those also where unlabelled texts are read: so validation losses with and
+                without such texts can be compared.
             num_negatives: Negative words of the sampled softmax.
             seed: Seed of the negatives.
         """

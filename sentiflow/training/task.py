@@ -25,7 +25,6 @@ from sentiflow.training import (
     classes,
     collectives,
     initial_network,
-    pretraining,
     trained_package,
 )
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
@@ -234,8 +233,13 @@ class _Worker:
         self.first_step = self.first_row = 0
         train = self.train_input
         if phase == PRETRAIN:
-            settings, train = pretraining.derive_settings(settings), self._make_pretrain_input()
-            objective = pretraining.make_objective(self.network, self.words, settings)
+            settings, train = _of_pretraining(settings), self._make_pretrain_input()
+            objective = LanguageModeling(
+                self.network,
+                counts=self.words.estimate_counts(),
+                num_negatives=settings.pretrain.num_negatives,
+                seed=settings.seed,
+            )
         elif self.pretraining.epochs:
             self.first_step = self.pretraining.epochs[-1].step
             num_rows = train.num_rows
@@ -349,6 +353,18 @@ class _Worker:
             device=self.device.type,
             precision="bf16" if self.trainer.uses_bf16 else "fp32",
         )
+
+
+def _of_pretraining(settings: TrainSettings) -> TrainSettings:
+    """Derive the settings of pretraining."""
+    return settings.model_copy(
+        update={
+            "num_epochs": settings.pretrain.num_epochs,
+            "learning_rate": settings.pretrain.learning_rate,
+            "schedule": "one_cycle",
+            "frozen_epochs": 0,
+        }
+    )
 
 
 def _choose_device(job: TrainJob, world_size: int) -> torch.device:
