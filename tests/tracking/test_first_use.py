@@ -52,18 +52,18 @@ def check_usable(path) -> None:
         pytest.param(signal.SIGINT, 450_000, marks=pytest.mark.soak),
     ],
 )
-def test_a_store_survives_the_end_of_the_process_that_makes_it_and_a_full_disk(
+def test_a_store_survives_a_full_disk_and_the_end_of_the_process_that_makes_it(
     tmp_path, number, num_bytes
 ):
     path = tmp_path / "mlflow.db"
+    with calling(open_store, path, 300_000) as (_, pipe):
+        said = pipe.recv()
+    assert said.startswith(f"cannot reach the MLflow store sqlite:///{path}: "), said
+    assert len(said.splitlines()) == 1
     with calling(open_store, path) as (process, _):
         while count_bytes(tmp_path) < num_bytes:
             assert process.is_alive()
             time.sleep(0.001)
         os.kill(process.pid, number)
         process.join()
-    with calling(open_store, path, 300_000) as (_, pipe):
-        said = pipe.recv()
-    assert said.startswith(f"cannot reach the MLflow store sqlite:///{path}: "), said
-    assert len(said.splitlines()) == 1
     check_usable(path)
