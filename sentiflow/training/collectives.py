@@ -1,11 +1,20 @@
-"""What the workers of a training tell each other. A single worker needs no process group."""
+"""What the workers of a training tell each other: values, and the sums of their gradients.
 
+A single worker needs no process group.
+"""
+
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
 import torch.distributed
+from torch import nn
+
+from sentiflow.training.objectives import NGRAMS, VECTORS
 
 T = TypeVar("T")
+
+_LARGE_TABLES = (VECTORS, NGRAMS)
 
 
 def rank() -> int:
@@ -31,3 +40,46 @@ def gather(value: T) -> list[T]:
     if len(values) > 1:
         torch.distributed.all_gather_object(values, value)
     return values
+
+
+def sum_gradients(
+    tuned: Mapping[str, nn.Parameter], used: Mapping[str, torch.Tensor], sums: torch.Tensor
+) -> torch.Tensor:
+    """Sum the gradients and metrics of all workers in one message; return the metrics.
+
+    Each gradient is already divided by the global batch size. The large tables hold most of the
+    network's weights, and a batch uses few of their rows: only used rows are sent.
+
+    Args:
+        tuned: Trained parameters by name, with this worker's gradients, which are replaced.
+        used: Rows of the large tables for which this worker has a gradient.
+        sums: This worker's metrics.
+    """
+    trained = {name: parameter for name, parameter in tuned.items() if parameter.requires_grad}
+    rows = _join_rows(trained, used, sums.device)
+    for parameter in trained.values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [(p.grad, rows.get(name, slice(None))) for name, p in trained.items()]
+    sent = [whole[chosen] for whole, chosen in gradients]
+    flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
+    received = all_reduce(flat)[len(sums) :].split([tensor.numel() for tensor in sent])
+    for (whole, chosen), tensor, summed in zip(gradients, sent, received, strict=True):
+        whole[chosen] = summed.view_as(tensor)
+    return flat[: len(sums)]
+
+
+def _join_rows(
+    trained: Mapping[str, nn.Parameter], used: Mapping[str, torch.Tensor], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Find the rows of the large tables for which any worker has a gradient."""
+    tables = [name for name in _LARGE_TABLES if name in trained]
+    if not tables:
+        return {}
+    sizes = [len(trained[name]) for name in tables]
+    marks = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
+    for name, own in zip(tables, marks.split(sizes), strict=True):
+        if name in used:
+            own[used[name]] = 1
+    marked = all_reduce(marks).split(sizes)
+    return {name: of_any.nonzero().squeeze(1) for name, of_any in zip(tables, marked, strict=True)}

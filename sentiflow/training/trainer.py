@@ -19,7 +19,7 @@ from torch import nn
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.training import checkpoints, collectives, gradients
+from sentiflow.training import checkpoints, collectives
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
     VALIDATION_STEP,
@@ -296,7 +296,7 @@ class Trainer:
         if collectives.world_size() == 1:
             return sums
         used = {} if batch is None else self.objective.used_rows(batch, self.step)
-        return gradients.all_reduce(self.tuned, used, sums)
+        return collectives.sum_gradients(self.tuned, used, sums)
 
     def _collect_metrics(self) -> None:
         """Add up the metrics of the steps made since the last call; waits for a GPU."""
