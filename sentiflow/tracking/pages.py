@@ -8,7 +8,7 @@ last.
 
 import json
 
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
 
@@ -49,21 +49,11 @@ VIEW_TAGS = {f"mlflow.sharedViewState.{_KEY}": _describe_view()}
 
 
 def find_page(tracking_uri: str, experiment: str) -> str:
-    """Find the page of an experiment's trainings, below the address of MLflow's web interface.
-
-    An experiment that another program has made has no view of ours.
-
-    Returns:
-        Nothing if the store does not answer, or has no such experiment.
-    """
+    """Find a page as :func:`require_page` does; return nothing where there is none."""
     try:
-        found = mlflow_store.connect(tracking_uri).get_experiment_by_name(experiment)
-    except mlflow_store.failures():
+        return require_page(tracking_uri, experiment)
+    except (JobError, UserError):
         return ""
-    if found is None:
-        return ""
-    page = f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-    return f"{page}&viewStateShareKey={_KEY}" if found.tags.keys() >= VIEW_TAGS.keys() else page
 
 
 def add_report(text: str, experiment_id: str, run_id: str) -> str:
@@ -74,7 +64,13 @@ def add_report(text: str, experiment_id: str, run_id: str) -> str:
 
 
 def require_page(tracking_uri: str, experiment: str = "") -> str:
-    """Find the page of an experiment's trainings; by default that of the latest run.
+    """Find the page of an experiment's trainings, below the address of MLflow's web interface.
+
+    An experiment that another program has made has no view of ours.
+
+    Args:
+        tracking_uri: The store.
+        experiment: Its name; by default that of the latest run.
 
     Raises:
         UserError: There is no such store, or it has no such experiment.
@@ -82,11 +78,13 @@ def require_page(tracking_uri: str, experiment: str = "") -> str:
     """
     with mlflow_store.asking(tracking_uri, "look for runs") as client:
         name = experiment or _name_latest(client)
-        if not name or client.get_experiment_by_name(name) is None:
-            what = f"no run of {name}" if name else "no run"
-            store = without_credentials(tracking_uri)
-            raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
-    return find_page(tracking_uri, name)
+        found = client.get_experiment_by_name(name) if name else None
+    if found is None:
+        what = f"no run of {name}" if name else "no run"
+        store = without_credentials(tracking_uri)
+        raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
+    page = f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={_KEY}" if found.tags.keys() >= VIEW_TAGS.keys() else page
 
 
 def _name_latest(client: MlflowClient) -> str:
