@@ -126,33 +126,24 @@ def run_on_nodes(
     )
     results = []
     for number, check in enumerate(checks):
-        problems, passed = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        said = defaultdict[CheckResult, list[str]](list)
         for answer in answers:
             found = answer.result[number] if answer.result else check.fail(answer.problem)
-            group = passed if found.level == "ok" else problems
-            group[found.what].append(answer.node.name)
-        results += _combine(check, problems, passed)
+            said[found].append(answer.node.name)
+        named = {found: f"{found.what} ({name_nodes(on)})" for found, on in said.items()}
+        bad = [check.fail(named[found], on) for found, on in said.items() if found.level != "ok"]
+        if len(said) > 1 and not bad:
+            bad = [check.fail(f"nodes differ: {'; '.join(named.values())}")]
+        results += bad or [
+            replace(found, what=f"{found.what} ({count(len(on), 'node')})")
+            for found, on in said.items()
+        ]
     return results
 
 
 def attempt_all(checks: Sequence[Check], config: Config | None) -> list[CheckResult]:
     """Run checks on this node."""
     return [check.attempt(config) for check in checks]
-
-
-def _combine(
-    check: Check, problems: Mapping[str, list[str]], passed: Mapping[str, list[str]]
-) -> list[CheckResult]:
-    """Make the results of a check, given the names of the nodes that say each thing."""
-    if problems:
-        return [check.fail(f"{what} ({name_nodes(on)})", on) for what, on in problems.items()]
-    if len(passed) > 1:
-        shown = [f"{what} ({name_nodes(on)})" for what, on in passed.items()]
-        return [check.fail(f"nodes differ: {'; '.join(shown)}")]
-    return [
-        CheckResult(check.name, "ok", f"{what} ({count(len(on), 'node')})")
-        for what, on in passed.items()
-    ]
 
 
 def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult]:
