@@ -19,7 +19,7 @@ from sentiflow.data import exchange, manifest
 from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, RunRecord
 from sentiflow.data.output_status import OutputSpec, Started, State, Status, check, find_status
-from sentiflow.errors import JobError
+from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 
@@ -182,6 +182,21 @@ class Output:
             filesystem.write_bytes(join(self.uri, STARTED), b"{}")
             exchange.tidy(self.uri, self.spec.owns, keep=())
             filesystem.delete_empty(self.uri)
+
+    @contextlib.contextmanager
+    def rolled_back_if_refused(self) -> Iterator[None]:
+        """Roll back if the block refuses the input, unless an earlier run has finished parts.
+
+        A location that fails is no verdict on the input: what is finished stays.
+        """
+        try:
+            yield
+        except StorageError:
+            raise
+        except UserError:
+            if not self.resumes:
+                self.roll_back()
+            raise
 
     def _tidy(self, record: Manifest) -> None:
         keep = [item["path"] for item in record["files"]]

@@ -39,7 +39,6 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.errors import StorageError, UserError
 from sentiflow.preparation import fitting, results, rules, sources
 from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
@@ -126,14 +125,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_workers=config.prepare.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    try:
+    with output.rolled_back_if_refused():
         return _prepare(config, output, maps, recorder, began)
-    except StorageError:
-        raise  # no verdict on the data: the finished parts are kept
-    except UserError:
-        if not output.resumes:  # finished parts of an earlier run are worth more than order
-            output.roll_back()
-        raise
 
 
 def _prepare(

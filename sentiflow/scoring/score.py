@@ -28,7 +28,7 @@ from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output, list_files
-from sentiflow.errors import JobError, StorageError, UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -166,7 +166,7 @@ def _open(
     Raises:
         UserError: A file is empty, or the model is damaged; the output is removed.
     """
-    try:
+    with output.rolled_back_if_refused():
         source = scored_corpus.cut(
             plan,
             rows_per_part=config.score.rows_per_file,
@@ -174,12 +174,6 @@ def _open(
             maps=maps,
         )
         model_uri = scored_model.fetch(config, output)
-    except StorageError:
-        raise
-    except UserError:
-        if not maps.resumes:
-            output.roll_back()
-        raise
     say(STAGE, f"{scored_model.name(output.spec)} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)

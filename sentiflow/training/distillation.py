@@ -27,7 +27,7 @@ from sentiflow.data.answers import SETTING, UNLABELLED, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import WORK, OutputSpec, find_status
 from sentiflow.data.outputs import Output
-from sentiflow.errors import StorageError, UserError
+from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -111,14 +111,8 @@ def teach(
     spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
     taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught.status.record if taught.is_complete else None
-    try:
+    with output.rolled_back_if_refused():
         record = record or _ask(config, taught, prepared, learned, resources)
-    except StorageError:
-        raise
-    except UserError:
-        if not output.resumes:
-            output.roll_back()
-        raise
     files = manifest.list_tables(record, uri, [f"split={split}" for split in _LEARNED])
     return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
 
