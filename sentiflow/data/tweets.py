@@ -1,6 +1,7 @@
 """Rows as they were read -> checked rows: their labels and times, and why a row is rejected."""
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -198,6 +199,16 @@ def list_unknown(counts: Mapping[str, int]) -> str:
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{_shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
     return ", ".join([*shown, "..."] if len(order) > _NUM_SHOWN else shown)
+
+
+def list_reasons(counts: Mapping[str, int]) -> str:
+    """List the reasons for which rows are rejected or left out, the most frequent first.
+
+    Example:
+        >>> list_reasons({"empty text": 2, "unknown label": 1302})
+        '1,302 unknown label, 2 empty text'
+    """
+    return ", ".join(f"{rows:,} {reason}" for reason, rows in Counter(counts).most_common())
 
 
 def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def check_rejected(
     rejected = reasons.total()
     judged = accepted + rejected
     if (judged and rejected / judged > max_rejected_fraction) or not accepted:
-        by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        by_reason = tweets.list_reasons(reasons)
         examples = [example for part in parts for example in part.examples][:_NUM_EXAMPLES]
         left_out = _sum_counters(part.left_out for part in parts).total()
         also = f", {left_out:,} left out" if left_out and not accepted else ""
@@ -257,8 +257,7 @@ def describe_unlabelled(counts: Counts) -> str:
     Args:
         counts: By :func:`count_unlabelled`.
     """
-    reasons = counts["left_out_by_reason"]
-    listed = ", ".join(f"{number:,} {name}" for name, number in reasons.items())
+    listed = tweets.list_reasons(counts["left_out_by_reason"])
     return (
         f"{counts['rows_read']:,} unlabelled texts read, {counts['accepted']:,} accepted, "
         f"{counts['rejected']:,} rejected, {counts['left_out']:,} left out"

@@ -22,7 +22,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, required_columns, schema
+from sentiflow.data import input_files, manifest, required_columns, schema, tweets
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest, RunRecord
@@ -298,7 +298,7 @@ def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) 
     if counts.rejected and counts.rejected == counts.rows_read:
         output.roll_back()
         raise UserError(
-            f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
+            f"no row was accepted: {counts.rejected:,} rejected ({tweets.list_reasons(reasons)})",
             hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
             "score.format='{kind: csv, columns: {text: NAME}}'",
         )
@@ -313,13 +313,9 @@ def _check_rejected(num_rows: int, reasons: Counter[str], settings: ScoreSetting
     if reasons.total() > settings.max_rejected_fraction * num_rows:
         raise UserError(
             f"too many rows were rejected: {reasons.total():,} of {num_rows:,} "
-            f"({_name_reasons(reasons)})",
+            f"({tweets.list_reasons(reasons)})",
             hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
         )
-
-
-def _name_reasons(reasons: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
 def _check_failed(counts: ScoreCounts, output: Output, settings: ScoreSettings) -> None:
@@ -345,7 +341,10 @@ def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
     if report.reasons:
         number = report.reasons.total()
         rejected = f"{number:,} {'row' if number == 1 else 'rows'} rejected"
-        say(STAGE, f"{rejected} ({_name_reasons(report.reasons)}): see {as_typed(uri)}/rejected")
+        say(
+            STAGE,
+            f"{rejected} ({tweets.list_reasons(report.reasons)}): see {as_typed(uri)}/rejected",
+        )
     if counts.unknown_labels:
         values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
         number = counts.unknown_labels

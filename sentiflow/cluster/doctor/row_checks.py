@@ -100,7 +100,7 @@ def _explain_rows(
 ) -> str:
     """Say why rows would be rejected, other than for their labels, and where the first is."""
     num_rejected = reasons.total()
-    listed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
+    listed = tweets.list_reasons(reasons)
     bad = [look for look in looks if look.first_rejected is not None]
     first = max(bad, key=lambda look: Counter(look.reasons).total())
     section = settings.section
