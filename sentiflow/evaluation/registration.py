@@ -79,14 +79,14 @@ def register(
     from sentiflow.tracking import registry  # a second to import
 
     try:
+        version = registry.find(name, model["fingerprint"], tracking_uri=uri)
         if recorder.registers_model and not names_model(package):
             version = registry.register(package, name=name, tracking_uri=uri, run_id=run_id)
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
-        text = pages.add_report(note.text, recorder.experiment_id, recorder.run_id)
-        key = model["fingerprint"]
-        registry.describe(name, key, text=text, tags=note.tags, tracking_uri=uri)
-        registry.add_card(name, key, card, tracking_uri=uri)
+        if version:
+            text = pages.add_report(note.text, recorder.experiment_id, recorder.run_id)
+            registry.describe(version, text=text, tags=note.tags, tracking_uri=uri, card=card)
     except UnavailableError as error:
         recorder.note_unavailable(error)
     except (JobError, UserError) as error:  # the evaluation is complete without it

@@ -242,10 +242,8 @@ class _Import:
         if registry.find_version(self.client, name, model) is not None:
             return 0
         uri = self.tracking_uri
-        registry.register(maker.model_uri, name=name, tracking_uri=uri, run_id=run_id)
-        registry.describe(name, model, text=note, tags={}, tracking_uri=uri)
-        if card:
-            registry.add_card(name, model, card, tracking_uri=uri)
+        version = registry.register(maker.model_uri, name=name, tracking_uri=uri, run_id=run_id)
+        registry.describe(version, text=note, tags={}, tracking_uri=uri, card=card)
         return 1
 
 

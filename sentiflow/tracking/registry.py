@@ -181,51 +181,46 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
     return {int(version.version): version.tags for version in found}
 
 
-def describe(
-    name: str, fingerprint: str, *, text: str, tags: dict[str, str], tracking_uri: str
-) -> bool:
-    """Describe the version with a package, in Markdown and by tags, if there is one.
-
-    Returns:
-        Whether it got the text. A description that a user has written stays.
+def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
+    """Find the newest version whose package has this fingerprint.
 
     Raises:
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """
-    with asking(tracking_uri, f"describe a version of {name}") as client:
-        version = find_version(client, name, fingerprint)
-        if version is None:
-            return False
-        number = str(version.number)
+    with asking(tracking_uri, f"look up {name}") as client:
+        return find_version(client, name, fingerprint)
+
+
+def describe(
+    version: Version, *, text: str, tags: dict[str, str], tracking_uri: str, card: bytes = b""
+) -> None:
+    """Describe a version in Markdown, by tags, and by a model card among its files.
+
+    A description that a user has written stays.
+
+    Raises:
+        UserError: There is a card, and the run of the training is gone.
+        JobError: MLflow refuses.
+        UnavailableError: The store does not answer.
+    """
+    name, number = version.name, str(version.number)
+    with asking(tracking_uri, f"describe {version}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
-        known = client.get_model_version(name, number).description
-        if known == text or (known and not _OURS.match(known)):
-            return False
-        client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
-        return True
+        known = client.get_model_version(name, number)
+        if not known.description or _OURS.match(known.description):
+            client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
+        if card:
+            _add_card(client, version, known.run_id, card)
 
 
-def add_card(name: str, fingerprint: str, card: bytes, *, tracking_uri: str) -> None:
-    """Add a model card to the files of the version with a package, if there is one.
-
-    Raises:
-        UserError: The run of its training is gone.
-        JobError: MLflow refuses.
-        UnavailableError: The store does not answer.
-    """
-    with (
-        asking(tracking_uri, f"add a model card to {name}") as client,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        version = find_version(client, name, fingerprint)
-        if version is None:
-            return
-        run_id = client.get_model_version(name, str(version.number)).run_id
+def _add_card(client: MlflowClient, version: Version, run_id: str, card: bytes) -> None:
+    """Add a model card to the files of a version."""
+    model = _find_output(client, str(version), run_id, _MODEL)
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, CARD)
         path.write_bytes(card)
-        model = _find_output(client, str(version), run_id, _MODEL)
         client.log_model_artifact(model.model_id, str(path))
 
 

@@ -276,8 +276,7 @@ def _register(
         )
         if note:
             registry.describe(
-                config.name,
-                manifest.require(join(output.uri, MODEL), stage="model", setting="")["fingerprint"],
+                version,
                 text=note,
                 tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
                 tracking_uri=recorder.tracking_uri,

@@ -336,16 +336,17 @@ def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_pack
     package = make_package(seed=7)
     version, _ = register(package, sqlite, name="described")
     fingerprint = manifest.read(package)["fingerprint"]
+    assert registry.find("described", fingerprint, tracking_uri=sqlite) == version
+    assert registry.find("described", "0" * 16, tracking_uri=sqlite) is None
     client = recording.connect(sqlite)
 
-    def describe(text: str, key: str = fingerprint) -> str:
-        registry.describe("described", key, text=text, tags={"a": text}, tracking_uri=sqlite)
+    def describe(text: str) -> str:
+        registry.describe(version, text=text, tags={"a": text}, tracking_uri=sqlite)
         found = client.get_model_version("described", str(version.number))
-        assert found.tags["a"] == text or key != fingerprint
+        assert found.tags["a"] == text
         return found.description
 
     assert describe("1.0% test accuracy (") == "1.0% test accuracy ("
     assert describe("2.0% test accuracy (") == "2.0% test accuracy ("
-    assert describe("3.0% test accuracy (", key="0" * 16) == "2.0% test accuracy ("
     client.update_model_version("described", str(version.number), "for the night shift")
     assert describe("4.0% test accuracy (") == "for the night shift"
