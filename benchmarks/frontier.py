@@ -292,6 +292,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = (options.folder or Path(name)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         if not options.csv:
             options.csv = [measuring.make_csv(Path(name, "sample.csv"), 20_000)]
             options.set += ["train.num_epochs=1", "train.pretrain.num_epochs=0"]

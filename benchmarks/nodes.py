@@ -49,6 +49,7 @@ def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
     """Start a head without CPUs and confined nodes with one each; yields its address."""
     from ray.cluster_utils import Cluster
 
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the address of a cluster there
     groups = [limit(f"nodes-{os.getpid()}-{number}", cores) for number in range(num_nodes)]
     cluster = Cluster(
         initialize_head=True,
