@@ -139,20 +139,21 @@ def test_an_address_of_something_else_is_reported(monkeypatch):
     assert "sentiflow submit" in result.what
 
 
-def join(monkeypatch, **environment):
-    """Try to join a cluster for a few seconds; returns what is said of it."""
+def join(monkeypatch, folder, **environment):
+    """Try to join a cluster for a few seconds, from a folder; returns what is said of it."""
+    monkeypatch.chdir(folder)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(cluster_checks, "_LIMIT_SECONDS", 8)
     return cluster_checks.examine(None)[0].what
 
 
-def test_a_cluster_that_never_answers_keeps_nobody_waiting(monkeypatch):
+def test_a_cluster_that_never_answers_keeps_nobody_waiting(monkeypatch, tmp_path):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        said = join(monkeypatch, RAY_ADDRESS=address, RAY_AUTH_MODE="disabled")
+        said = join(monkeypatch, tmp_path, RAY_ADDRESS=address, RAY_AUTH_MODE="disabled")
     assert said == "no answer within 8 s"
 
 
@@ -191,8 +192,8 @@ def test_a_healthy_cluster_passes_every_check_soon(healthy, config, folder):
     assert time.monotonic() - began < 60
     assert [r for r in found if r["level"] != "ok"] == []
     assert {r["check"] for r in found} == {
-        "nodes", "versions", "torch", "input", "output", "disk", "tracking", "dashboard", "token",
-        "session",
+        "nodes", "versions", "torch", "input", "columns", "labels", "rows", "encoding", "output",
+        "disk", "tracking", "dashboard", "token", "session",
     }  # fmt: skip
     assert os.listdir(folder / "out") == []
 
@@ -214,7 +215,7 @@ def test_a_submitted_job_examines_the_cluster_from_within(healthy, config, tmp_p
 
     good = submit(str(config), f"tracking.uri={server.uri}")
     assert good.returncode == 0, good.stdout + good.stderr
-    assert "all is well: 10 checks" in good.stdout
+    assert "all is well: 14 checks" in good.stdout
     bare = submit()
     assert bare.returncode == 1
     assert "would be lost with the machine" in " ".join(bare.stdout.split())
@@ -240,7 +241,7 @@ def test_a_wrong_token_is_reported_in_time(healthy, tmp_path, monkeypatch):
     token.parent.mkdir()
     token.write_text("f" * 64)
     token.chmod(0o600)
-    said = join(monkeypatch, **(nodes.client_environment | {"HOME": str(tmp_path)}))
+    said = join(monkeypatch, tmp_path, **(nodes.client_environment | {"HOME": str(tmp_path)}))
     assert "cannot be joined" in said or "no answer" in said
 
 
