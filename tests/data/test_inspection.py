@@ -105,6 +105,13 @@ def test_several_labels_are_asked_for(look):
     assert best.roles.label == "category", "its values are those of sentiments"
 
 
+def test_a_date_whose_day_may_be_its_month_is_left_out_and_told(look, said):
+    rows = [(text, label, f"0{1 + n % 9}/02/2024") for n, (text, label) in enumerate(ROWS)]
+    found = look(write(rows, header=("text", "mood", "created")))
+    assert found.roles.time is None
+    assert "created is left out: in 01/02/2024, is the day or the month first?" in said.text
+
+
 def test_columns_are_named_where_none_is_a_text(look):
     with pytest.raises(UserError) as caught:
         look(write([(str(i), "a" if i % 2 else "b") for i in range(50)], header=("id", "kind")))

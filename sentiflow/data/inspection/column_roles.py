@@ -13,6 +13,7 @@ from sentiflow.data.inspection.column_names import rate
 from sentiflow.data.inspection.columns import Column, main_values, shorten
 from sentiflow.data.inspection.label_values import are_sentiments
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 
 _MAX_KEPT = 8
 _MAX_VALUES = 50
@@ -174,7 +175,7 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
 def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     """Find a column of times, and its format if it is neither ISO 8601 nor seconds.
 
-    It is left out if several formats fit: is the day or the month first?
+    It is left out, and the user is told, if several formats fit.
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
@@ -184,6 +185,12 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
         formats = [f for f in (None, *TIME_FORMATS) if _reads(values, f)]
         if formats[:1] == [None] or len(formats) == 1:
             return column, formats[0]
+        if formats:
+            say(
+                "init",
+                f"{column.name} is left out: in {values[0]}, is the day or the month first? "
+                "Set format.columns.time and format.time_format",
+            )
     return None, None
 
 
