@@ -72,7 +72,9 @@ def test_all_stages_know_ten_classes(folder, outcomes):
     assert all(name in page for name in ("très bien", "n/a", "😀", "d&#39;oh"))
 
 
-def test_each_class_has_metrics_of_its_own_and_the_registered_model_names_them(folder, outcomes):
+def test_each_class_has_metrics_of_its_own_and_the_registered_model_names_them(
+    folder, outcomes, monkeypatch
+):
     store = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("test").experiment_id
@@ -80,7 +82,7 @@ def test_each_class_has_metrics_of_its_own_and_the_registered_model_names_them(f
     found = run.data.metrics
     assert sum(name.startswith("test/f1_") for name in found) == len(CLASSES) + 1
     assert {"test/f1_très bien", "test/f1_n/a", "test/f1_5 stars", "test/f1_a:b"} <= set(found)
-    mlflow.set_tracking_uri(store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     model = mlflow.pyfunc.load_model("models:/test@candidate")
     texts = ["word7a word7b word7c word7a", "word9b word9a"]
     answer = pd.DataFrame([dict(one) for one in model.predict(pd.DataFrame({"text": texts}))])

@@ -208,7 +208,7 @@ def happened(monkeypatch):
         describe_output=lambda config: OutputSpec(
             "prepare", config.prepare.output_uri, {}, {}, owns=("_work",)
         ),
-        run=note("the stage runs", {"fingerprint": "", "inputs": {}}),
+        run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
     monkeypatch.setattr(connection, "warm", lambda modules: notes.append("workers import"))
