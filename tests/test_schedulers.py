@@ -67,13 +67,15 @@ def test_the_function_tells_a_mistake_from_a_failure(place, finished_run):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "code", "pauses"),
-    [(["prepare.csv=none.csv"], 2, []), ([], 1, ["240"] * 5 + ["0"])],
+    [(["prepare.csv=none.csv"], 2, []), ([], 1, ["240", "0"])],
 )
 def test_the_script_retries_only_what_a_retry_can_help(
     place, sample_csv, overrides, code, pauses, monkeypatch
 ):
-    """What it can help is another job in the same directory."""
+    """What it can help is another job in the same directory; here it retries once, not five times."""
     (script,) = blocks_of("schedulers", "sh")
+    assert script.count("240 ") == 5
+    script = script.replace("240 240 240 240 240 0", "240 0")
     (place / "configs").mkdir()
     write_config(place, sample_csv).rename(place / "configs/weekly.yaml")
     (place / "bin").mkdir()

@@ -18,7 +18,7 @@ from sentiflow.storage import filesystem
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROWS_PER_FILE = 750
-PATIENCE = 170
+PATIENCE = 240
 """Seconds that a command may take."""
 CORES_OF_KILLED = 180
 """Seconds for which Ray keeps the cores of a killed training."""
@@ -81,8 +81,10 @@ def undisturbed(started, config, bucket):
     started.have(2)
     log = config.parent / "log.txt"
     script = f"""
+import logging
 from sentiflow.config import settings
 from sentiflow.pipeline import stages
+logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s")
 config = settings.load({str(config)!r}, ["train.num_workers=2"])
 stages.run(config, ["prepare", "train", "score"])
 """

@@ -53,7 +53,8 @@ def averaged(tmp_path_factory, resources):
     csv.write_bytes(b"".join(sample.generate(num_rows=2500, seed=1)))
     train = {"model": MODEL, "num_epochs": 1, "learning_rate": 0.02}
     train["batching"] = {"global_batch_size": 64}
-    config = write_config(folder, csv, train=train, sweep={"space": {"train.seed": [4, 5]}})
+    sections = {"sweep": {"space": {"train.seed": [4, 5]}}, "evaluate": {"behavior": False}}
+    config = write_config(folder, csv, train=train, **sections)
     succeed("prepare", config)
     succeed("sweep", config, "--best-to", folder / "best.yaml")
     succeed("run", folder / "best.yaml")
