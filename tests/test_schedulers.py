@@ -72,7 +72,7 @@ def test_the_function_tells_a_mistake_from_a_failure(place, finished_run):
 def test_the_script_retries_only_what_a_retry_can_help(
     place, sample_csv, overrides, code, pauses, monkeypatch
 ):
-    """What it can help is another job in the same directory; here it retries once, not five times."""
+    """A retry can help if another job is in the same directory; the script of this test has two."""
     (script,) = blocks_of("schedulers", "sh")
     assert script.count("240 ") == 5
     script = script.replace("240 240 240 240 240 0", "240 0")
