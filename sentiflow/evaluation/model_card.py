@@ -105,21 +105,6 @@ def render(
         corpus: The evaluated texts, in a line.
         validation: Metrics of the validation texts, shown if there is no evaluation.
     """
-    environment = jinja2.Environment(  # noqa: S701  the page is not HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        finalize=_escape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fill": fill,
-        "p": paired.write_p,
-        "as_it_is": _Markdown,
-        "choose_settings": _choose_settings,
-    }
-    environment.tests["teacher"] = lambda name: name.startswith(TEACHER)
     settings = model["settings"]
     assert settings is not None, "a package has settings"
     trainings = [lineage.training_of_model(each) for each in lineage.members_of(model)]
@@ -129,7 +114,7 @@ def render(
     measured = result.measured if result else None
     name = result.name if result else _name_experiment(trained)
     metrics = _list_metrics(result) if result else []
-    return environment.get_template("model_card.md.j2").render(
+    return _find_template().render(
         front_matter=_Markdown(_write_metadata(name, uris, result, metrics, corpus)),
         name=name,
         model=model,
@@ -162,6 +147,26 @@ def render(
         run=refits.name_run(model["refit"]) if "refit" in model else "",
         run_figures=_list_run_figures(model["refit"]["metrics"]) if "refit" in model else [],
     )
+
+
+def _find_template() -> jinja2.Template:
+    """Find the page, whose text is Markdown."""
+    environment = jinja2.Environment(  # noqa: S701  the page is not HTML
+        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        finalize=_escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "fill": fill,
+        "p": paired.write_p,
+        "as_it_is": _Markdown,
+        "choose_settings": _choose_settings,
+    }
+    environment.tests["teacher"] = lambda name: name.startswith(TEACHER)
+    return environment.get_template("model_card.md.j2")
 
 
 def _list_files(prepared: Manifest | None, name: str) -> list[str]:
