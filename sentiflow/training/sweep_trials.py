@@ -282,14 +282,17 @@ class TrialCallback(ray.tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Begin the trial's MLflow run, unless the trial is restarted after a crash."""
-        index = trial.config["index"]
-        planned = self.trials[index]
-        if index in self.results:
-            return
-        tags = {TRIAL_TAG: planned.name}
-        recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
-        recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
-        self.results[index] = _Result(planned, recorder)
+        self._begin(trial.config["index"])
+
+    def _begin(self, index: int) -> _Result:
+        """Find the state of a trial, which begins here or when its process died before it ran."""
+        if index not in self.results:
+            planned = self.trials[index]
+            tags = {TRIAL_TAG: planned.name}
+            recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
+            recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
+            self.results[index] = _Result(planned, recorder)
+        return self.results[index]
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
@@ -318,7 +321,7 @@ class TrialCallback(ray.tune.Callback):
 
         The next run of the sweep resumes the trial. If it is lost then, too, it has failed.
         """
-        known = self.results[trial.config["index"]]
+        known = self._begin(trial.config["index"])
         text = str(trial.get_error() or "").strip()
         known.reason = text.splitlines()[-1] if text else "its process died"
         if not filesystem.exists(known.trial.lost_uri):

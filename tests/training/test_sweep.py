@@ -267,6 +267,17 @@ def test_a_trial_reports_the_epoch_whose_weights_its_own_training_keeps(tmp_path
     assert last.chosen() == (2, {"validation/accuracy": 0.7})
 
 
+def test_a_trial_whose_process_died_before_it_ran_is_lost(tmp_path):
+    """Ray Tune then tells the error of a trial whose start it has not told."""
+    trials = plan(configure(tmp_path, tmp_path, {"train.seed": [1, 2]}))
+    selection = trials[0].config.train.selection
+    callback = sweep_trials.TrialCallback(trials, Recorder(), selection, None)
+    died = types.SimpleNamespace(config={"index": 1}, get_error=lambda: None)
+    callback.on_trial_error(0, [], died)
+    assert callback.lost == ["trial 2 was lost (its process died)"]
+    assert [(r["trial"], r["status"]) for r in callback.records()] == [(2, "failed")]
+
+
 def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
 
