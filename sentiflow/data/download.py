@@ -163,9 +163,12 @@ def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[
     path = folder / f"{archive.name}.json"
     if not path.exists():
         return list(names)
-    kept = json.loads(path.read_bytes())
-    known = kept["members"] if kept["sha256"] == archive.sha256 else {}
-    return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
+    try:
+        kept = json.loads(path.read_bytes())
+        known = kept["members"] if kept["sha256"] == archive.sha256 else {}
+        return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read", hint="delete it") from error
 
 
 def _is_complete(path: Path, *, size: int, crc32: int) -> bool:
@@ -270,7 +273,7 @@ def _append(response: requests.Response, part: Path, size: int, progress: Progre
         raise UserError(f"the server answers {status}")
     start = _size(part) if is_rest else 0
     if response.headers.get("Content-Length", str(size - start)) != str(size - start):
-        raise UserError(f"the file there has not {size:,} bytes: it is another one")
+        raise UserError(f"the file there does not have {size:,} bytes: it is another one")
     progress.start_at(start)
     with part.open("ab" if is_rest else "wb") as file:
         with suppress(requests.RequestException):  # the size tells whether all is there

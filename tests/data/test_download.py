@@ -95,6 +95,12 @@ def test_the_contents_of_another_archive_do_not_count(get, fails, folder):
     assert "tweets.csv exists, and is not known to be from tweets.zip" in fails(UserError)
 
 
+def test_contents_that_cannot_be_read_are_one_line(get, fails, folder):
+    get()
+    (folder / "tweets.zip.json").write_text("{")
+    assert "tweets.zip.json cannot be read" in fails(UserError)
+
+
 # Interruptions
 
 

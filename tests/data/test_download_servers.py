@@ -79,7 +79,7 @@ def test_a_part_that_is_not_of_the_archive_is_deleted(get, fails, folder, part, 
 
 def test_a_wrong_length_is_refused_before_the_content(fails, server, part):
     server.answers = [send(200, CONTENT, Content_Length=SIZE + 9)]
-    assert f"the file there has not {SIZE:,} bytes: it is another one" in fails(UserError)
+    assert f"the file there does not have {SIZE:,} bytes: it is another one" in fails(UserError)
     assert len(server.requests) == 1
     assert not part.exists()
 

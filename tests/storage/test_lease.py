@@ -193,6 +193,7 @@ def test_the_holder_gives_signs_of_life(folder):
     with lease.hold(folder, job="prepare", renew_seconds=0.1) as held:
         before = filesystem.file_info(held.claim).mtime_ns
         wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
+        assert filesystem.file_info(held.claim).mtime_ns > before
 
 
 def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):

@@ -139,7 +139,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
             return
     yield from row_checks.judge_encoding(looks, config.format, "prepare.csv")
     for finding in row_checks.judge_rows(looks, config, is_all=is_all):
-        is_open = finding.check == "labels" and settings.corrections  # they may mend it
+        is_open = finding.check == "labels" and settings.corrections  # they may fix it
         yield replace(finding, level="warning") if is_open else finding
 
 

@@ -1,0 +1,274 @@
+"""A package that is not whole, or was forged, is refused before anything in it is used."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import safetensors.torch
+import torch
+from conftest import new_package
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.package_files import FILES
+from sentiflow.storage import filesystem
+
+TEXTS = ["good good morning", "", "unheard of", "good bad day"]
+
+
+@pytest.fixture
+def package() -> ModelPackage:
+    return new_package()
+
+
+@pytest.fixture
+def saved(package, tmp_path) -> str:
+    package.save(str(tmp_path / "model"), lineage={})
+    return str(tmp_path / "model")
+
+
+def test_a_missing_manifest_is_refused(saved):
+    (path := f"{saved}/manifest.json") and shutil.move(path, f"{saved}/other.json")
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "vocabulary.parquet", "settings.json"])
+def test_one_flipped_byte_is_refused(saved, name):
+    path = f"{saved}/{name}"
+    with open(path, "r+b") as file:
+        file.seek(40)
+        byte = file.read(1)
+        file.seek(40)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
+        ModelPackage.load(saved)
+
+
+def test_a_missing_file_is_refused(saved):
+    shutil.move(f"{saved}/weights.safetensors", f"{saved}/away")
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing"):
+        ModelPackage.load(saved)
+
+
+def test_a_tokenizer_of_another_version_is_refused(package, tmp_path):
+    other = replace(package, settings=package.settings.model_copy(update={"tokenizer_version": 99}))
+    other.save(str(tmp_path / "other"), lineage={})
+    with pytest.raises(UserError, match="needs tokenizer tweet version 99"):
+        ModelPackage.load(str(tmp_path / "other"))
+
+
+def test_a_newer_format_is_refused(saved):
+    path = f"{saved}/manifest.json"
+    with open(path) as file:
+        record = json.load(file)
+    with open(path, "w") as file:
+        json.dump(record | {"format_version": 99}, file)
+    with pytest.raises(UserError, match="newer sentiflow"):
+        ModelPackage.load(saved)
+
+
+# Files that were changed together with their checksums
+
+
+def forge(saved, **contents):
+    """Replace files of a package, and write the checksums that fit."""
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    for item in record["files"]:
+        stem = item["path"].split(".")[0]
+        if stem in contents:
+            filesystem.write_bytes(f"{saved}/{item['path']}", contents[stem])
+            item["sha256"] = hashlib.sha256(contents[stem]).hexdigest()
+    hashes = {item["path"]: item["sha256"] for item in record["files"]}
+    content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
+    record["inputs"]["content"] = content
+    record["fingerprint"] = manifest.identify("model", record["settings"], record["inputs"])
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+
+
+def weights_with(package, **changes):
+    """Write the weights, with some replaced; None leaves one out."""
+    weights = package.network.state_dict() | {k.replace("__", "."): v for k, v in changes.items()}
+    return safetensors.torch.save({k: v for k, v in weights.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"output__bias": None}, r'does not fit settings\.json: .*Missing key.*"output\.bias"'),
+        ({"spare": torch.zeros(1)}, 'Unexpected key.*"spare"'),
+        ({"output__bias": torch.zeros(3)}, r"size mismatch for output\.bias: .*Size\(\[3\]\)"),
+        (
+            {"output__bias": torch.zeros(2).half()},
+            r"weights\.safetensors has tensors that are not float32",
+        ),
+    ],
+)
+def test_tensors_that_are_not_those_of_the_network_are_refused(package, saved, changes, problem):
+    forge(saved, weights=weights_with(package, **changes))
+    with pytest.raises(UserError, match=problem):
+        ModelPackage.load(saved)
+
+
+def test_a_pickle_in_place_of_the_weights_is_refused_and_not_read(saved, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    for content in (pickle.dumps(Bomb()), zipped_pickle(Bomb())):
+        forge(saved, weights=content)
+        with pytest.raises(UserError, match=r"weights\.safetensors is not a safetensors file"):
+            ModelPackage.load(saved)
+    assert not (tmp_path / "exploded").exists()
+
+
+def zipped_pickle(value):
+    """Save a value as ``torch.save`` does."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "code/__init__.py", "weights.bin"])
+def test_a_file_that_is_no_part_of_a_package_is_refused(saved, name):
+    filesystem.write_bytes(f"{saved}/{name}", b"import os")
+    with pytest.raises(UserError, match=f"{name} is not part of a model package: delete it"):
+        ModelPackage.load(saved)
+
+
+def test_files_outside_the_package_are_never_read(saved, tmp_path):
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    record["files"][0]["path"] = "../secret.txt"
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match=r"lists \.\./secret\.txt"):
+        ModelPackage.load(saved)
+
+
+def test_a_vocabulary_of_another_size_is_refused(package, saved):
+    words = replace(package.vocabulary, words=package.vocabulary.words[:-1],
+                    counts=package.vocabulary.counts[:-1])  # fmt: skip
+    words.save(f"{saved}/other.parquet")
+    content = filesystem.read_bytes(f"{saved}/other.parquet")
+    filesystem.delete(f"{saved}/other.parquet")
+    forge(saved, vocabulary=content)
+    with pytest.raises(UserError, match="a vocabulary of 5 words for a network of 6"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        (None, "is not a vocabulary"),
+        ({"other": ["good"]}, "is not a vocabulary"),
+        ({"id": [0], "word": [1.5], "count": [{"a": 1}]}, "is not a vocabulary"),
+        ({"id": [0, 1], "word": ["good", "bad"], "count": [1, 1]}, "does not begin with <pad>"),
+    ],
+)
+def test_a_file_that_is_not_a_vocabulary_is_refused(saved, columns, problem):
+    content = b"not Parquet"
+    if columns is not None:
+        filesystem.write_parquet(f"{saved}/vocabulary.parquet", pa.table(columns))
+        content = filesystem.read_bytes(f"{saved}/vocabulary.parquet")
+    forge(saved, vocabulary=content)
+    with pytest.raises(UserError, match=rf"vocabulary\.parquet {problem}"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("files", [["x"], [{"path": "weights.safetensors"}], 7])
+def test_a_manifest_that_lists_no_files_is_refused(saved, files):
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record | {"files": files}).encode())
+    with pytest.raises(UserError, match="has no manifest of a model package"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "inputs"])
+def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
+    other = {"content": {"fingerprint": "f00d"}}
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    record[part] = {"fingerprint": "f00d", "inputs": record["inputs"] | other}[part]
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match="has the fingerprint of another model"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            {"invented": 1},
+            r"settings\.json cannot be read: invented: Extra inputs .* needs a newer sentiflow",
+        ),
+        ({"prior": 1.5}, r"settings\.json cannot be read: .*prior: must be"),
+        ({"temperature": 0}, r"settings\.json cannot be read: temperature: "),
+        ({"max_length": "many"}, r"settings\.json cannot be read: max_length: "),
+        ({"model": {"cell": "transformer"}}, r"settings\.json cannot be read: model\.rnn\.cell: "),
+        ({"vocabulary_size": "many"}, r"settings\.json cannot be read: vocabulary_size: "),
+        ({"priors": [1.5, 0.5]}, r"settings\.json cannot be read: priors\.0: "),
+        (
+            {"priors": [1.0]},
+            r"settings\.json cannot be read: .*priors: must have a number for each class",
+        ),
+        (
+            {"classes": ["good", "good"]},
+            r"settings\.json cannot be read: .*classes: a name occurs twice",
+        ),
+        (
+            {"prior": 0.5, "labels": ["positive", "negative"]},
+            r"settings\.json cannot be read: .*labels: must be",
+        ),
+        ({"embedding_dim": 10**9}, r"weights\.safetensors does not fit settings\.json: "),
+        ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors does not fit settings\.json: "),
+        ({"model": {"hidden_size": 10**20}}, r"weights\.safetensors does not fit settings\.json: "),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(saved, change, problem):
+    with open(f"{saved}/settings.json") as file:
+        raw = json.load(file)
+    forge(saved, settings=json.dumps(raw | change).encode())
+    with pytest.raises(UserError, match=problem):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", b"\xff"])
+def test_a_file_that_is_not_settings_is_refused(saved, content):
+    forge(saved, settings=content)
+    with pytest.raises(UserError, match=r"settings\.json cannot be read"):
+        ModelPackage.load(saved)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_package_with_any_changed_byte_is_refused_or_predicts_as_before(package, saved, data):
+    name = data.draw(st.sampled_from([*FILES, "manifest.json"]))
+    content = bytearray(filesystem.read_bytes(f"{saved}/{name}"))
+    place = data.draw(st.integers(0, len(content) - 1))
+    before, content[place] = content[place], data.draw(st.integers(0, 255))
+    filesystem.write_bytes(f"{saved}/{name}", bytes(content))
+    try:
+        scores = ModelPackage.load(saved).score(pa.array(TEXTS))
+        assert name == "manifest.json" or content[place] == before
+        np.testing.assert_array_equal(
+            scores.probability, package.score(pa.array(TEXTS)).probability
+        )
+    except UserError:
+        pass
+    finally:
+        content[place] = before
+        filesystem.write_bytes(f"{saved}/{name}", bytes(content))
