@@ -77,6 +77,13 @@ class StageResult:
         record = manifest.require(where, stage=cls.stage, setting=f"sentiflow {cls.stage}")
         return cls(where, record, ran=False)
 
+    @classmethod
+    def find(cls: type[R], root: str) -> R | None:
+        """Read the result in the directory of a run; None if it has none."""
+        uri = join(root, cls.folder)
+        record = manifest.read(uri)
+        return cls(uri, record, ran=False) if record else None
+
     @property
     def counts(self) -> Counts:
         """Numbers of rows, as in the manifest."""
@@ -266,11 +273,7 @@ class Run:
             UserError: None is.
         """
         root = absolute_uri(output_uri)
-        found: dict[str, StageResult] = {}
-        for kind in KINDS.values():
-            record = manifest.read(join(root, kind.folder))
-            if record is not None:
-                found[kind.stage] = kind(join(root, kind.folder), record, ran=False)
+        found = {kind.stage: result for kind in KINDS.values() if (result := kind.find(root))}
         if not found:
             raise UserError(
                 f"{as_typed(root)} has no finished stage of a run",
@@ -326,7 +329,7 @@ class Run:
         return self.evaluated.report
 
     def _find(self, kind: type[R]) -> R:
-        found = self.stages.get(kind.stage)
+        found = self.stages.get(kind.stage) or kind.find(self.output_uri)
         if not isinstance(found, kind):
             raise UserError(
                 f"{as_typed(self.output_uri)} has no finished {kind.folder}",

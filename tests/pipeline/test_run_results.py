@@ -51,6 +51,13 @@ def test_slices_are_a_table(run, finished_run):
     assert len(found) > 3
 
 
+def test_a_run_has_what_other_calls_have_put_into_its_directory(run):
+    fewer = sentiflow.Run(run.output_uri, {"prepare": run.prepared})
+    assert fewer.scored.counts == run.scored.counts
+    with pytest.raises(UserError, match=r"no finished trends: call sentiflow\.trends"):
+        _ = fewer.trends
+
+
 def test_the_training_data_have_no_drift(finished_run):
     found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
     assert found["warnings"] == []
