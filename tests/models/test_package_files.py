@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import new_package
-from test_package import forge, weights_with
+from test_refused_packages import forge, weights_with
 
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
