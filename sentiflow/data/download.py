@@ -1,21 +1,19 @@
 """Downloads archives, verifies and unpacks them.
 
 While an archive is downloaded it is called ``ARCHIVE.zip.part``, and the same command resumes it.
-Once it is unpacked it is deleted; ``ARCHIVE.zip.json`` keeps the sizes and checksums of its files,
-so that later commands can verify them without the archive.
+Once it is unpacked it is deleted. A file gets its name when it is complete.
 """
 
 import fcntl
-import json
 import shutil
-import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from sentiflow.data.archives import Archive
 from sentiflow.errors import JobError, UnavailableError, UserError
@@ -26,10 +24,19 @@ from sentiflow.storage.uris import without_credentials
 _BLOCK_BYTES = 1 << 16
 _TIMEOUTS = (15, 60)
 """Seconds until a connection is made, and without a byte on it."""
-_PAUSES = (1, 4, 15)
-"""Seconds before each retry. After a try that downloaded something they start over."""
-_RETRIED = (408, 425, 429)
-"""Status codes that are retried, in addition to all from 500 on."""
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+"""Status codes that may pass."""
+_RETRIES = Retry(
+    connect=0,
+    read=0,
+    status=3,
+    status_forcelist=_TEMPORARY,
+    backoff_factor=2,
+    raise_on_status=False,
+)
+"""Repeats a request up to three times, after 0, 4 and 8 seconds."""
+_SAME_SIZE = 0.01
+"""By what share the size of a file may differ from that in :class:`Archive`, which is rounded."""
 
 
 def download(
@@ -51,7 +58,7 @@ def download(
         folder: Where the files go; created if missing.
         names: Names of the files; all by default.
         url: Another address of the same archive.
-        overwrite: Replace files that have these names but are not the archive's.
+        overwrite: Replace files that have these names.
         keep_archive: Keep the downloaded archive.
 
     Returns:
@@ -59,42 +66,48 @@ def download(
 
     Raises:
         UserError: There is no network, no such archive, no space, or another file is in the way.
-        JobError: The server broke off too often; the same command resumes the download.
+        JobError: The server broke off; the same command resumes the download.
     """
+    whole, part = folder / archive.name, folder / f"{archive.name}.part"
     if url is not None and not url.startswith(("http://", "https://")):
-        hint = f"write http://… or https://…, or put the file at {folder / archive.name}"
-        raise UserError(f"--url {url}", hint=hint)
+        raise UserError(
+            f"--url {url}", hint=f"write http://… or https://…, or put the file at {whole}"
+        )
     names = names or list(archive.members)
     paths = [folder / name for name in names]
-    whole, part = folder / archive.name, folder / f"{archive.name}.part"
-    if not part.exists() and not _find_missing(archive, folder, names):
+    if not overwrite and not _find_missing(archive, folder, names):
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
         return paths  # without a lock, as the folder may be read-only
     with locked(folder, archive.name):
-        if not _find_missing(archive, folder, names):  # another process, or a kill after unpacking
-            part.unlink(missing_ok=True)
-            return paths
+        # another process may have written some meanwhile
+        missing = names if overwrite else _find_missing(archive, folder, names)
         is_there = whole.exists()
-        if is_there:
-            if fault := find_fault(whole, archive):
-                hint = "delete it, and the same command downloads it"
-                raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
-            say("download", f"{whole} is there, and its checksum is right")
-            save_contents(whole, archive)
-        missing = _find_missing(archive, folder, names)
-        for path in (folder / name for name in missing):
-            if path.exists() and not overwrite:
-                problem = f"{path} exists, and is not known to be from {archive.name}"
-                raise UserError(problem, hint="move it away, or add --overwrite")
-        check_space(archive, folder, missing, present=_size(whole if is_there else part))
+        packed = whole if is_there else part
+        check_space(archive, folder, missing, present=_size(packed))
         if not is_there:
             _fetch(archive, url or archive.url, part)
-            save_contents(part, archive)
-        _unpack(whole if is_there else part, archive, missing)
-        if keep_archive and not is_there:
-            part.replace(whole)
+        elif fault := find_fault(whole, archive):
+            hint = "delete it, and the same command downloads it"
+            raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
+        _unpack(packed, missing)
+        if keep_archive:
+            packed.replace(whole)
         part.unlink(missing_ok=True)
     return paths
+
+
+def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
+    """List the files that are absent.
+
+    Raises:
+        UserError: One is there, but has another size than in the archive.
+    """
+    for name in names:
+        path, size = folder / name, archive.members[name]
+        if path.exists() and abs(_size(path) - size) > _SAME_SIZE * size:
+            problem = f"{path} has {_size(path):,} bytes: it is not from {archive.name}"
+            raise UserError(problem, hint="move it away, or add --overwrite")
+    return [name for name in names if not (folder / name).exists()]
 
 
 @contextmanager
@@ -141,50 +154,10 @@ def check_space(archive: Archive, folder: Path, names: Sequence[str], *, present
         )
 
 
-# The contents of an archive
-
-
-def save_contents(path: Path, archive: Archive) -> Path:
-    """Keep sizes and checksums of the files in an archive for the time when it is deleted.
-
-    Returns:
-        The file that has them, beside the archive.
-    """
-    with zipfile.ZipFile(path) as packed:
-        members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
-    record = json.dumps({"sha256": archive.sha256, "members": members}, indent=1)
-    contents = path.parent / f"{archive.name}.json"
-    filesystem.write_bytes(str(contents), record.encode())
-    return contents
-
-
-def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
-    """List the files that are absent, or have another content than in the archive."""
-    path = folder / f"{archive.name}.json"
-    if not path.exists():
-        return list(names)
-    try:
-        kept = json.loads(path.read_bytes())
-        known = kept["members"] if kept["sha256"] == archive.sha256 else {}
-        return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read", hint="delete it") from error
-
-
-def _is_complete(path: Path, *, size: int, crc32: int) -> bool:
-    if not path.is_file() or path.stat().st_size != size:
-        return False
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            found = zlib.crc32(block, found)
-    return found == crc32
-
-
-def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
+def _unpack(path: Path, names: Sequence[str]) -> None:
     """Write files of a verified archive beside it, and nothing else of the archive.
 
-    A file gets its name when it is complete. What a killed process has left is deleted.
+    What a killed process has left is deleted.
     """
     folder = path.parent
     with zipfile.ZipFile(path) as packed:
@@ -199,15 +172,12 @@ def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
                         progress.advance(len(block))
 
 
-# The network
-
-
 def _fetch(archive: Archive, url: str, part: Path) -> None:
     """Download the rest of an archive and verify it.
 
     Raises:
         UserError: The archive cannot be downloaded from there.
-        JobError: The server broke off too often.
+        JobError: The server broke off.
     """
     shown = without_credentials(url)
     resumed = f"resumed at {_size(part) / 1e6:,.0f} of " if part.exists() else ""
@@ -225,33 +195,27 @@ def _fetch(archive: Archive, url: str, part: Path) -> None:
         part.unlink()
         hint = "it was deleted; try once more, or name another address with --url"
         raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
-    say("download", "the checksum is right")
 
 
 def _fetch_rest(url: str, part: Path, size: int) -> None:
-    """Append to ``part`` until it has ``size`` bytes; retry what may pass.
+    """Append to ``part`` until it has ``size`` bytes, while each request gets some of them.
 
     Raises:
         UserError: The server cannot be reached or does not have the archive.
         UnavailableError: The download stopped, and may succeed later.
     """
-    best, pauses = _size(part), iter(_PAUSES)
     with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
+        session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
+        session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
         while (start := _size(part)) < size:
-            try:
-                with _request(session, url, start) as response:
-                    _append(response, part, size, progress)
-            except UnavailableError as error:
-                if _size(part) > best:
-                    best, pauses = _size(part), iter(_PAUSES)
-                if (pause := next(pauses, None)) is None:
-                    raise
-                say("download", f"{error}; again in {pause:g} s")
-                time.sleep(pause)
+            with _request(session, url, start) as response:
+                _append(response, part, size, progress)
+            if _size(part) <= start:
+                raise UnavailableError(f"broken off at {_size(part):,} of {size:,} bytes")
 
 
 def _request(session: requests.Session, url: str, start: int) -> requests.Response:
-    """Request a file from byte ``start`` on; the first answer must come at once."""
+    """Request a file from byte ``start`` on."""
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
     try:
         response = session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
@@ -261,26 +225,22 @@ def _request(session: requests.Session, url: str, start: int) -> requests.Respon
         raise (UnavailableError if start else UserError)(problem) from error
     if url.startswith("https:") and not response.url.startswith("https:"):
         raise UserError(f"it redirects to {without_credentials(response.url)}, which is not safe")
+    if response.status_code not in (200, 206):
+        kind = UnavailableError if response.status_code in _TEMPORARY else UserError
+        raise kind(f"the server answers {response.status_code}")
     return response
 
 
 def _append(response: requests.Response, part: Path, size: int, progress: Progress) -> None:
     """Write the content of a response to the end of ``part``, or anew if it is the whole file."""
-    status, is_rest = response.status_code, response.status_code == 206
-    if status in _RETRIED or status >= 500:
-        raise UnavailableError(f"the server answers {status}")
-    if status not in (200, 206):
-        raise UserError(f"the server answers {status}")
+    is_rest = response.status_code == 206
     start = _size(part) if is_rest else 0
     if response.headers.get("Content-Length", str(size - start)) != str(size - start):
         raise UserError(f"the file there does not have {size:,} bytes: it is another one")
     progress.start_at(start)
-    with part.open("ab" if is_rest else "wb") as file:
-        with suppress(requests.RequestException):  # the size tells whether all is there
-            for block in response.iter_content(_BLOCK_BYTES):
-                file.write(block)
-                progress.advance(len(block))
-                if file.tell() > size:
-                    break
-        if file.tell() < size:
-            raise UnavailableError(f"broken off at {file.tell():,} of {size:,} bytes")
+    with part.open("ab" if is_rest else "wb") as file, suppress(requests.RequestException):
+        for block in response.iter_content(_BLOCK_BYTES):
+            file.write(block)
+            progress.advance(len(block))
+            if file.tell() > size:
+                break

@@ -113,8 +113,7 @@ def _fetch(path: Path, max_words: int | None) -> tuple[pa.Array, np.ndarray]:
             found = _run_torchtext(path, folder, max_words, shown=shown, hint=hint)
             if fault := download.find_fault(packed, archive):
                 raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
-            contents = download.save_contents(packed, archive)
-            for file in (contents, *(Path(folder, member) for member in archive.members)):
+            for file in (Path(folder, member) for member in archive.members):
                 if not (cache / file.name).exists():
                     with file.open("rb") as complete:
                         os.fsync(complete.fileno())

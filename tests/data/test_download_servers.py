@@ -9,7 +9,7 @@ import pytest
 from archive_server import (
     CONTENT,
     HALF,
-    PAUSES,
+    NUM_TRIES,
     SIZE,
     _impatient,
     _no_proxy,
@@ -42,7 +42,7 @@ def test_a_stalled_server_is_retried(get, server, folder):
 def test_a_server_error_is_retried(get, fails, server, folder, status):
     server.answers = [send(status)]
     assert f"the server answers {status}" in fails(JobError)
-    assert len(server.requests) == 1 + len(PAUSES)
+    assert len(server.requests) == NUM_TRIES
     server.answers = [send(status), serve()]
     get()
     check_complete(folder)

@@ -33,7 +33,7 @@ from sentiflow.words import word_vectors
 SOURCE = "torchtext:6B.50d"
 NUM_WORDS = 200
 FILES = ["glove.6B.100d.txt", "glove.6B.50d.txt"]
-KEPT = [*FILES, "glove.6B.zip.json", "glove.6B.zip.lock"]
+KEPT = [*FILES, "glove.6B.zip.lock"]
 
 
 @pytest.fixture(scope="module")
