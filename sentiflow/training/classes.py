@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -78,6 +80,35 @@ def choose(
         np.int8,
     )
     return LearnedClasses(names, rows, positions, _weigh(weights, names, rows))
+
+
+def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:
+    """Give prepared rows the labels of the model; rows of a class that is left out are dropped.
+
+    A table without labels is one of unlabelled texts, which all stay.
+
+    Columns:
+        replaced: ``label`` (int8), of an unlabelled text -1; of these also ``row_id``, if it is
+            there: that of text n is -1 - n.
+    """
+    if "label" not in rows.column_names:
+        if "row_id" in rows.column_names:
+            rows = _replace(rows, "row_id", -1 - rows["row_id"].to_numpy())
+        labels = pa.array(np.full(len(rows), -1, np.int8))
+        return rows.append_column(schema.ENCODED.field("label"), labels)
+    labels = to_positions(rows["label"], positions)
+    return _replace(rows, "label", labels).filter(pa.array(labels >= 0))
+
+
+def to_positions(labels: pa.ChunkedArray, positions: np.ndarray) -> np.ndarray:
+    """Replace prepared labels by those of the model, int8; null becomes -1."""
+    codes = pc.fill_null(labels, -1).to_numpy()
+    return np.where(codes >= 0, positions[codes], -1).astype(np.int8)
+
+
+def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
+    index = table.column_names.index(name)
+    return table.set_column(index, schema.ENCODED.field(name), pa.array(values))
 
 
 def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:

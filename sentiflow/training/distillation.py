@@ -33,7 +33,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
-from sentiflow.training.classes import LearnedClasses, choose
+from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
 
 STAGE = "teach"
@@ -215,9 +215,7 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
     encoded = ["row_id", "token_ids", "length"]
     if part.split == UNLABELLED:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
-        rows = _replace(rows, "row_id", pa.array(-1 - rows["row_id"].to_numpy()))
-        return rows.append_column("label", pa.array(np.full(len(rows), -1, np.int8)))
-    if part.split in _LEARNED:
+    elif part.split in _LEARNED:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
         tweets = filesystem.read_parquet(
             part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
@@ -226,13 +224,7 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
         rows = rows.append_column("text", tweets["text"].take(place))
     else:
         rows = filesystem.read_parquet(part.uri, columns=["row_id", "text", "label"])
-    code = pc.fill_null(rows["label"], -1).to_numpy()
-    label = np.where(code >= 0, positions[code], -1).astype(np.int8)
-    return _replace(rows, "label", pa.array(label)).filter(pa.array(label >= 0))
-
-
-def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)
+    return relabel(rows, positions)
 
 
 def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
@@ -309,7 +301,7 @@ def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job)
         flat = table["teacher"].combine_chunks().flatten().to_numpy()
         hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(label, 0)]
         taught = np.where(is_answered[:, None], flat.reshape(hard.shape), hard)
-        rows = _replace(table, "teacher", _to_lists(taught))
+        rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
         rows = rows.filter(pa.array(is_answered | (label >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
     files = filesystem.write_part(job.root, part.name, rows)

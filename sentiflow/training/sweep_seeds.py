@@ -5,9 +5,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.storage import filesystem
@@ -78,8 +75,7 @@ def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | No
     num_correct = num_rows = 0
     for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
         table = filesystem.read_parquet(path, columns=["text", "label"])
-        code = pc.fill_null(table["label"], -1).to_numpy()
-        label = np.where(code >= 0, learned.positions[code], -1)
+        label = classes.to_positions(table["label"], learned.positions)
         prediction = package.score(table["text"].combine_chunks()).prediction
         num_correct += int((prediction == label).sum())
         num_rows += int((label >= 0).sum())

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
-from sentiflow.data import schema
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import filesystem
+from sentiflow.training import classes
 
 ROWS_IN_CHUNK = 1 << 16
 CHUNKS_IN_WINDOW = 8
@@ -107,25 +107,8 @@ class VirtualShards:
         if self.positions is None:
             return filesystem.read_rows(uri, first, last, columns=columns)
         table = filesystem.read_rows(uri, first, last, columns=[*{*columns, "label"}])
-        if "label" in table.column_names:
-            labels = self.positions[table["label"].to_numpy()]
-            index = table.column_names.index("label")
-            table = table.set_column(index, table.schema.field(index), pa.array(labels))
-            if (labels < 0).any():
-                table = table.filter(pa.array(labels >= 0))
-        else:
-            table = _mark_unlabelled(table)
+        table = classes.relabel(table, self.positions)
         return table.select([name for name in columns if name in table.column_names])
-
-
-def _mark_unlabelled(table: pa.Table) -> pa.Table:
-    """Give unlabelled texts the label -1, and ids of their own: text n is row -1 - n."""
-    label = pa.array(np.full(len(table), -1, np.int8))
-    table = table.append_column(schema.ENCODED.field("label"), label)
-    if "row_id" not in table.column_names:
-        return table
-    place, field = table.column_names.index("row_id"), table.schema.field("row_id")
-    return table.set_column(place, field, pa.array(-1 - table["row_id"].to_numpy()))
 
 
 @dataclass(frozen=True)
@@ -217,7 +200,6 @@ class TrainInput:
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
-        self._window_sizes: tuple[tuple[object, ...], np.ndarray, np.ndarray] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -226,10 +208,10 @@ class TrainInput:
 
     def num_steps(self, epoch: int) -> int:
         """Count the global batches of an epoch."""
-        return sum(
-            len(self._used(self._divide(window, self._draw_dropped(window, epoch, number))[1]))
-            for number, window in enumerate(self._windows(epoch))
-        )
+        by_length = [self._count(window).sum(axis=0) for window in self._windows(epoch)]
+        groups = by_length if self.bucketing == "exact" else np.sum(by_length, axis=1)
+        full, rest = np.divmod(groups, self.batch_size)
+        return int(full.sum()) if self.drop_last else int((full + (rest > 0)).sum())
 
     def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[Slice]:
         """Yield this worker's slice of each global batch, in training order; it may be empty.
@@ -238,9 +220,10 @@ class TrainInput:
         """
         for number, window in enumerate(self._windows(epoch)):
             dropped = self._draw_dropped(window, epoch, number)
-            groups, sizes = self._divide(window, dropped)
+            groups, sizes = self._divide(self._count(window) - dropped)
             random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
-            batches = random.permutation(self._used(sizes))
+            least = self.batch_size if self.drop_last else 1
+            batches = random.permutation(np.flatnonzero(sizes.sum(axis=1) >= least))
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
             if len(skipped) == len(batches):
                 continue
@@ -287,23 +270,15 @@ class TrainInput:
         )
         return drawn.reshape(by_length.shape)
 
-    def _divide(self, window: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _divide(self, by_length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count the rows from each shard in each group of a window, and in each batch.
 
         All rows of a batch are from one group: a length, or a pool. Batches are ordered by group.
         """
-        key = window.tobytes(), dropped.tobytes()
-        if self._window_sizes is None or self._window_sizes[0] != key:
-            by_length = self._count(window) - dropped
-            groups = by_length.T
-            if self.bucketing == "pooled":
-                groups = _cut(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
-            self._window_sizes = key, groups, _cut(groups, self.batch_size)
-        return self._window_sizes[1:]
-
-    def _used(self, sizes: np.ndarray) -> np.ndarray:
-        """List the numbers of the batches that are trained on."""
-        return np.flatnonzero(sizes.sum(axis=1) >= (self.batch_size if self.drop_last else 1))
+        groups = by_length.T
+        if self.bucketing == "pooled":
+            groups = _cut(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
+        return groups, _cut(groups, self.batch_size)
 
     def _order(
         self,
