@@ -42,8 +42,7 @@ def measure_coverage(uri: str) -> None:
 
     def estimate(found: np.ndarray, shown: np.ndarray) -> shares.Shares:
         sums = shares.add_up(
-            group=group,
-            num_groups=len(airlines),
+            pd.DataFrame({"group": group}),
             prediction=rows["prediction"].to_numpy(int),
             probabilities=found,
             label=np.where(shown, label, -1),

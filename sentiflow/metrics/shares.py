@@ -7,10 +7,11 @@ inference", Science 382 (2023), with the tuning of A. N. Angelopoulos, J. C. Duc
 "PPI++" (2023). Surveys know it as the regression estimator.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 
 from sentiflow.metrics.paired import adjust
 
@@ -29,9 +30,15 @@ _FEWEST = 10
 """Labelled rows without which nothing is corrected."""
 
 
-@dataclass(frozen=True)
-class ShareSums:
-    """Sums over the rows of G groups, for C classes. Those of parts of the rows can be added.
+def add_up(
+    keys: pd.DataFrame,
+    *,
+    prediction: np.ndarray,
+    probabilities: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray,
+) -> pd.DataFrame:
+    """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
     Some labelled rows are a *sample*: drawn at random, not seen by the model. The labels of others,
     such as those that it was trained on, say nothing of its errors: they are only *counted*. The
@@ -39,109 +46,62 @@ class ShareSums:
     probability with which a row was drawn, or 1 if all rows have the same. y is 1 for rows of the
     class and 0 for others, p their probability.
 
-    Shape: (G groups, C classes)
-        - rows, population, labelled, w, ww: ``(G,)``. ``labelled`` is the size of the sample.
-        - others: ``(G, C)``. ``predicted`` are rows with this prediction, ``counted`` with this
-          label outside of the population. ``p`` and ``pp`` (of p²) are over the population, those
-          that begin with w over the sample.
-    """
-
-    rows: np.ndarray
-    population: np.ndarray
-    labelled: np.ndarray
-    w: np.ndarray
-    ww: np.ndarray
-    predicted: np.ndarray
-    counted: np.ndarray
-    p: np.ndarray
-    pp: np.ndarray
-    wy: np.ndarray
-    wp: np.ndarray
-    wyp: np.ndarray
-    wwy: np.ndarray
-    wwp: np.ndarray
-    wwyp: np.ndarray
-    wwpp: np.ndarray
-
-    def __add__(self, other: "ShareSums") -> "ShareSums":
-        """Add the sums of other rows; groups that are only there come after those of here."""
-        size = max(len(self.rows), len(other.rows))
-        return ShareSums(*(_pad(a, size) + _pad(b, size) for a, b in zip(self, other, strict=True)))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (getattr(self, field.name) for field in fields(self))
-
-    def merge(self, code: np.ndarray, num_groups: int) -> "ShareSums":
-        """Merge groups into those that ``code`` names, from 0 to ``num_groups`` - 1."""
-        merged = []
-        for values in self:
-            total = np.zeros((num_groups, *values.shape[1:]))
-            np.add.at(total, code, values)
-            merged.append(total)
-        return ShareSums(*merged)
-
-
-def _pad(values: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(values, [(0, size - len(values)), *[(0, 0)] * (values.ndim - 1)])
-
-
-def add_up(
-    *,
-    group: np.ndarray,
-    num_groups: int,
-    prediction: np.ndarray,
-    probabilities: np.ndarray,
-    label: np.ndarray,
-    weight: np.ndarray,
-) -> ShareSums:
-    """Add up N rows.
-
     Args:
-        group: N numbers of groups, from 0 to ``num_groups`` - 1.
-        num_groups: G.
+        keys: N rows; those of a group have the same values.
         prediction: N positions among the C classes.
         probabilities: ``(N, C)``; 0 for classes that the model does not have.
         label: N positions among the classes; negative for none.
         weight: Of labelled rows: the weight in the sample, 0 if the label is only counted.
+
+    Returns:
+        A row for each group, by its keys. Columns are pairs of a sum and a class: ``rows``,
+        ``population``, ``labelled`` (the size of the sample), ``w`` and ``ww`` have class 0 alone.
+        ``predicted`` are rows with this prediction, ``counted`` with this label outside of the
+        population. ``p`` and ``pp`` (of p²) are over the population, those that begin with w over
+        the sample.
     """
-    num_classes = probabilities.shape[1]
-
-    def count(chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-        if values is None or values.ndim == 1:
-            found = np.bincount(group[chosen], weights=values, minlength=num_groups)
-            return found.astype(np.float64)
-        columns = [np.bincount(group[chosen], v, num_groups) for v in values.T]
-        return np.stack(columns, axis=1)
-
-    def count_classes(chosen: np.ndarray, value: np.ndarray) -> np.ndarray:
-        cell = group[chosen] * num_classes + value[chosen]
-        counts = np.bincount(cell, minlength=num_groups * num_classes)
-        return counts.reshape(num_groups, num_classes).astype(np.float64)
-
-    every, is_labelled = np.ones(len(group), bool), label >= 0
-    counted, sample = is_labelled & (weight == 0), is_labelled & (weight > 0)
-    p_of_all = probabilities[~counted].astype(np.float64)
-    w = weight[sample].astype(np.float64)
-    y = (label[sample, None] == np.arange(num_classes)).astype(np.float64)
-    p, w_column = probabilities[sample].astype(np.float64), w[:, None]
-    return ShareSums(
-        rows=count(every),
-        population=count(~counted),
-        labelled=count(sample),
-        w=count(sample, w),
-        ww=count(sample, w**2),
-        predicted=count_classes(every, prediction),
-        counted=count_classes(counted, label),
-        p=count(~counted, p_of_all),
-        pp=count(~counted, p_of_all**2),
-        wy=count(sample, w_column * y),
-        wp=count(sample, w_column * p),
-        wyp=count(sample, w_column * y * p),
-        wwy=count(sample, w_column**2 * y),
-        wwp=count(sample, w_column**2 * p),
-        wwyp=count(sample, w_column**2 * y * p),
-        wwpp=count(sample, w_column**2 * p**2),
+    classes = np.arange(probabilities.shape[1])
+    is_counted = ((label >= 0) & (weight == 0))[:, None]
+    p = np.where(is_counted, 0.0, probabilities)
+    every = _sum(
+        keys,
+        rows=np.ones_like(is_counted),
+        population=~is_counted,
+        predicted=prediction[:, None] == classes,
+        p=p,
+        pp=p**2,
     )
+    at = np.flatnonzero(label >= 0)
+    w, y, p = weight[at, None].astype(np.float64), label[at, None] == classes, p[at]
+    of_labels = _sum(
+        keys.iloc[at],
+        labelled=w > 0,
+        w=w,
+        ww=w**2,
+        counted=y & (w == 0),
+        wy=w * y,
+        wp=w * p,
+        wyp=w * y * p,
+        wwy=w**2 * y,
+        wwp=w**2 * p,
+        wwyp=w**2 * y * p,
+        wwpp=w**2 * p**2,
+    )
+    return merge([every, of_labels])
+
+
+def _sum(keys: pd.DataFrame, **values: np.ndarray) -> pd.DataFrame:
+    """Sum values of N rows, ``(N, 1)`` or ``(N, C)``, by group."""
+    names = [(name, number) for name, each in values.items() for number in range(each.shape[1])]
+    columns = np.concatenate([*values.values()], axis=1, dtype=np.float64)
+    table = pd.DataFrame(columns, keys.index, pd.MultiIndex.from_tuples(names), copy=False)
+    return table.groupby([keys[name] for name in keys], dropna=False).sum()
+
+
+def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add the sums of several parts of the rows."""
+    every = pd.concat(sums)
+    return every.groupby(level=list(range(every.index.nlevels)), dropna=False).sum()
 
 
 @dataclass(frozen=True)
@@ -189,7 +149,7 @@ class _Sample:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate(
-    sums: ShareSums, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
+    sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: pd.Index | None = None
 ) -> Shares:
     """Estimate the share of each class in each group.
 
@@ -211,51 +171,52 @@ def estimate(
     seldom. That of a pooled error takes Student's t with Satterthwaite's degrees of freedom.
 
     Args:
-        sums: Those of groups that have no row in common.
+        sums: Those of groups that have no row in common, see :func:`add_up`.
         min_labelled: Minimum size of a group's own sample.
-        pool: G numbers of pools from 0, such as that of the airline, where groups are the weeks of
+        pool: Of each group the name of its pool, such as the airline, where groups are the weeks of
             each airline. Default: one pool.
     """
+    rows, population, num_labelled, counted, predicted = (
+        sums[name].to_numpy() for name in ("rows", "population", "labelled", "counted", "predicted")
+    )
     own = _measure(sums)
     whole, between, freedom = _measure_pools(sums, own, min_labelled, pool)
-    is_counted = sums.labelled == sums.population
-    is_own = is_counted | (own.size[:, 0] >= min_labelled)
-    pooled = _pool(sums, whole, between, freedom)
+    is_counted = num_labelled == population
+    is_own = is_counted | (own.size >= min_labelled)
     parts = np.where(
-        is_own[:, None], np.stack([own.share, *_bound(own), own.variance]), np.stack(pooled)
+        is_own,
+        np.stack([own.share, *_bound(own), own.variance]),
+        np.stack(_pool(sums, whole, between, freedom)),
     )
-    weight = (sums.population / sums.rows)[:, None]
+    weight = population / rows
     share, low, high = (
-        np.clip(sums.counted / sums.rows[:, None] + weight * np.nan_to_num(part), 0, 1)
-        for part in parts[:3]
+        np.clip(counted / rows + weight * np.nan_to_num(part), 0, 1) for part in parts[:3]
     )
-    variance = np.where(is_counted[:, None], 0, weight**2 * parts[3])
-    error = np.sqrt(variance + share * (1 - share) / sums.rows[:, None])
-    method = np.where(is_counted, COUNTED, np.where(is_own, CORRECTED, POOLED)).astype(object)
+    variance = np.where(is_counted, 0, weight**2 * parts[3])
+    error = np.sqrt(variance + share * (1 - share) / rows)
+    method = np.where(is_counted, COUNTED, np.where(is_own, CORRECTED, POOLED)).astype(object)[:, 0]
     if whole.size.max() < _FEWEST:
-        method[~is_counted] = UNCORRECTED
+        method[~is_counted[:, 0]] = UNCORRECTED
         for values in (share, low, high, error):
-            values[~is_counted] = np.nan
-    labelled = sums.labelled + sums.counted.sum(axis=1)
-    predicted = sums.predicted / sums.rows[:, None]
-    return Shares(sums.rows, labelled, method, predicted, share, low, high, error)
+            values[~is_counted[:, 0]] = np.nan
+    labelled = num_labelled[:, 0] + counted.sum(axis=1)
+    return Shares(rows[:, 0], labelled, method, predicted / rows, share, low, high, error)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _measure(sums: ShareSums) -> _Sample:
+def _measure(sums: pd.DataFrame) -> _Sample:
     """Measure each sample by itself; what fewer than two rows do not tell is NaN."""
-    total, n, w, ww = (
-        values[:, None] for values in (sums.population, sums.labelled, sums.w, sums.ww)
-    )
+    of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
+    total, n, w, ww = (of[name] for name in ("population", "labelled", "w", "ww"))
     size = np.where(n > 0, w**2 / ww, 0)
     left = np.maximum(1 - size / total, 0)
-    y, p, mean = sums.wy / w, sums.wp / w, sums.p / total
-    covariance = (sums.wyp / w - y * p).sum(axis=1, keepdims=True)
-    spread = ((sums.pp / total - mean**2) * total / (total - 1)).sum(axis=1, keepdims=True)
+    y, p, mean = of["wy"] / w, of["wp"] / w, of["p"] / total
+    covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
+    spread = ((of["pp"] / total - mean**2) * total / (total - 1)).sum(axis=1, keepdims=True)
     tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
-    squares_y = sums.wwy - 2 * y * sums.wwy + y**2 * ww
-    products = sums.wwyp - p * sums.wwy - y * sums.wwp + y * p * ww
-    squares_p = sums.wwpp - 2 * p * sums.wwp + p**2 * ww
+    squares_y = of["wwy"] - 2 * y * of["wwy"] + y**2 * ww
+    products = of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww
+    squares_p = of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww
     squares = np.maximum(squares_y - 2 * tuning * products + tuning**2 * squares_p, 0)
     residual = squares / ww * n / np.maximum(n - 2, 1)
     share = y + tuning * (mean - p)
@@ -264,11 +225,12 @@ def _measure(sums: ShareSums) -> _Sample:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def _pool(
-    sums: ShareSums, whole: _Sample, between: np.ndarray, freedom: np.ndarray
+    sums: pd.DataFrame, whole: _Sample, between: np.ndarray, freedom: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Estimate each group from its pool: share, bounds and variance, ``(G, C)`` each."""
-    population = np.maximum(sums.population, 1)[:, None]
-    share = whole.label_mean + whole.tuning * (sums.p / population - whole.probability_mean)
+    population = np.maximum(sums["population"].to_numpy(), 1)
+    probability_mean = sums["p"].to_numpy() / population
+    share = whole.label_mean + whole.tuning * (probability_mean - whole.probability_mean)
     rare = (whole.size + 1) / (whole.size + 2) ** 2  # of a class that no label has
     within = np.maximum(whole.residual, rare) * (1 / whole.size + 1 / population)
     variance = within + between
@@ -279,7 +241,7 @@ def _pool(
 
 @np.errstate(invalid="ignore", divide="ignore")
 def _measure_pools(
-    sums: ShareSums, own: _Sample, min_labelled: int, pool: np.ndarray | None
+    sums: pd.DataFrame, own: _Sample, min_labelled: int, names: pd.Index | None
 ) -> tuple[_Sample, np.ndarray, np.ndarray]:
     """Measure the pool of each group, and how the error differs between the pool's groups.
 
@@ -287,10 +249,10 @@ def _measure_pools(
         The pool's sample; the variance between groups ``(G, C)``, and its degrees of freedom
         ``(G, 1)``.
     """
-    every = np.zeros(len(sums.rows), int)
-    pool = every if pool is None else pool
+    every = np.zeros(len(sums), np.int64)
+    pool = every if names is None else pd.factorize(names)[0]
     num_pools = int(pool.max()) + 1
-    pools = _measure(sums.merge(pool, num_pools) + _shift(sums.merge(every, 1), num_pools))
+    pools = _measure(pd.concat([sums.groupby(pool).sum(), sums.groupby(every).sum()]))
     chosen = np.where(pools.size[pool, 0] >= min_labelled, pool, num_pools)
     between, groups = np.zeros_like(own.share), np.zeros((len(pool), 1))
     for one in np.unique(chosen):
@@ -319,11 +281,6 @@ def _lowest(freedom: int) -> float:
     from scipy.stats import chi2
 
     return float(chi2.ppf(0.3, max(freedom, 1)))
-
-
-def _shift(sums: ShareSums, by: int) -> ShareSums:
-    """Put groups without rows before those of sums."""
-    return ShareSums(*(np.pad(v, [(by, 0), *[(0, 0)] * (v.ndim - 1)]) for v in sums))
 
 
 def _quantile(freedom: np.ndarray) -> np.ndarray:
@@ -361,14 +318,18 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     return np.where(np.isnan(p_values), np.nan, np.array(adjusted).T)
 
 
-def compare_with(shares: Shares, one: int, number: int) -> np.ndarray:
-    """Test a group against each other one, for the class ``number``: G p-values, NaN for its own.
+def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
+    """Test a group against each other one: G p-values, NaN for its own.
 
     If all are below 0.05 and its share is the highest, it is the highest beyond noise: the largest
     p-value of the best against each other decides (K. Hung and W. Fithian, "Rank verification for
     exponential families", Annals of Statistics 47, 2019).
+
+    Args:
+        share: The share of a class in each of G groups.
+        error: Its standard errors, see :class:`Shares`.
+        one: The number of the group.
     """
-    share, error = shares.share[:, number], shares.error[:, number]
     with np.errstate(invalid="ignore", divide="ignore"):
         p_values = _test(share[one] - share, np.hypot(error[one], error))
     p_values[one] = np.nan

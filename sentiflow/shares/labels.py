@@ -15,12 +15,13 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics.sampling import choose_weights, rank_rows
 from sentiflow.shares import rows
-from sentiflow.shares.rows import Batch, Groups
+from sentiflow.shares.rows import Batch
 from sentiflow.storage.uris import as_typed
 
 STAGE, SEED = "trends", 0
 _STEPS = 100
 """Steps of what a label would teach."""
+_CELL = ["group", "step"]
 
 
 @dataclass(frozen=True)
@@ -101,29 +102,29 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
     scored = manifest.require(uri, stage="score", setting="trends.scored_uri", check_files=True)
     rows.check_columns(settings, scored)
     grouping = settings.model_copy(update={"by": settings.by[:1]})
-    text = _check_texts(scored)
-    groups, counts = Groups(grouping.keys), np.zeros((0, _STEPS + 1))
+    text, counts = _check_texts(scored), pd.DataFrame(columns=[*_CELL, "rows"])
     for batch in rows.read(grouping, scored, uri, label=STAGE):
-        group, is_open = groups.find(batch.keys, len(batch.row_id)), batch.label < 0
-        cell = group[is_open] * (_STEPS + 1) + _grade(batch)[is_open]
-        found = np.bincount(cell, minlength=len(groups.number) * (_STEPS + 1))
-        counts = np.pad(counts, [(0, len(groups.number) - len(counts)), (0, 0)])
-        counts += found.reshape(counts.shape)
-    if not counts.sum():
+        found = _grade(batch)[batch.label < 0].value_counts(dropna=False).reset_index(name="rows")
+        counts = pd.concat([counts, found]).groupby(_CELL, dropna=False, as_index=False).sum()
+        rows.check_number(counts.drop_duplicates("group"), grouping)
+    if not len(counts):
         raise UserError(
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
     chances = _choose_chances(counts, size)
     rng, drawn = np.random.default_rng(SEED), None
     for batch in rows.read(grouping, scored, uri, label=STAGE, with_text=True):
-        group, uniform = groups.find(batch.keys, len(batch.row_id)), rng.random(len(batch.row_id))
-        chance = chances[group, _grade(batch)]
-        rank = rank_rows(chance, uniform)
-        chosen = np.flatnonzero(batch.label < 0)
-        chosen = chosen[np.argsort(rank[chosen])[:size]]
-        texts = batch.text.take(chosen).to_pandas() if batch.text else np.full(len(chosen), "")
-        columns = {"row_id": batch.row_id[chosen], "weight": (1 / chance[chosen]).round(4)}
-        new = pd.DataFrame(columns | {"text": texts, "rank": rank[chosen]})
+        uniform, is_open = rng.random(len(batch.row_id)), batch.label < 0
+        chance = _grade(batch)[is_open].merge(chances, how="left")["chance"].to_numpy()
+        texts = batch.text.to_pandas() if batch.text else pd.Series("", range(len(is_open)))
+        new = pd.DataFrame(
+            {
+                "row_id": batch.row_id[is_open],
+                "weight": (1 / chance).round(4),
+                "text": texts[is_open].to_numpy(),
+                "rank": rank_rows(chance, uniform[is_open]),
+            }
+        )
         drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
     assert drawn is not None, "there are unlabelled rows"
     table = drawn.drop(columns="rank").iloc[rng.permutation(len(drawn))].reset_index(drop=True)
@@ -132,25 +133,26 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
     return table.assign(label=""), manifest.find_classes(scored)
 
 
-def _grade(batch: Batch) -> np.ndarray:
-    """Round what a label of each row would teach to a step from 0 to ``_STEPS``."""
-    return np.rint(choose_weights(batch.probabilities) * _STEPS).astype(np.int64)
+def _grade(batch: Batch) -> pd.DataFrame:
+    """Find the group of each row, and what its label would teach, rounded to a step."""
+    taught = choose_weights(batch.probabilities)
+    step = np.rint(taught * _STEPS).astype(np.int64)
+    return pd.DataFrame({"group": batch.keys.iloc[:, -1], "step": step})
 
 
-def _choose_chances(counts: np.ndarray, size: int) -> np.ndarray:
+def _choose_chances(counts: pd.DataFrame, size: int) -> pd.DataFrame:
     """Choose the chance of a row by group and step, so that ``size`` rows are drawn in all."""
     from scipy.optimize import brentq
 
-    if size >= counts.sum():
-        return np.ones_like(counts)
-    scale = 1 / np.sqrt(np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    taught = np.arange(_STEPS + 1) / _STEPS * scale
+    num_rows = counts["rows"].to_numpy(float)
+    if size >= num_rows.sum():
+        return counts.assign(chance=1.0)
+    of_group = counts.groupby("group", dropna=False)["rows"].transform("sum").to_numpy(float)
+    taught = counts["step"].to_numpy(float) / _STEPS / np.sqrt(of_group)
     rate = brentq(
-        lambda rate: (counts * np.minimum(taught * rate, 1)).sum() - size,
-        0,
-        1 / taught[counts > 0].min(),
+        lambda rate: (num_rows * np.minimum(taught * rate, 1)).sum() - size, 0, 1 / taught.min()
     )
-    return np.minimum(taught * rate, 1)
+    return counts.assign(chance=np.minimum(taught * rate, 1))
 
 
 def _check_texts(scored: Manifest) -> str | None:

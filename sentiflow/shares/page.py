@@ -4,7 +4,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SURE
 from sentiflow.metrics.shares import METHODS, UNCORRECTED
-from sentiflow.shares.conclusions import Conclusion, best, choose_class, write_period
+from sentiflow.shares.conclusions import Conclusion, choose_class, write_period
 from sentiflow.shares.table import Breakdown, Trends
 
 MAX_OPEN = 20
@@ -23,40 +22,54 @@ MAX_ROWS = 500
 
 
 @dataclass(frozen=True)
-class PageData:
-    """Everything that one page shows; names of groups in it are not trusted."""
-
-    name: str
-    created: datetime
-    """In UTC."""
-    trends: Trends
-    conclusions: Sequence[Conclusion]
-    min_labelled: int
-    is_by_hand: bool
-    """Whether the labels are those of ``trends.labels``."""
-    model: str
-    corpus: str
-
-
-@dataclass(frozen=True)
 class Section:
     """A table of the page: the shares of one class, by group or period."""
 
     title: str
-    lines: list[Any]
-    """Rows of :func:`_list_lines`."""
-    axis: Axis
+    lines: pd.DataFrame
+    """As ``Breakdown.of`` returns them, with ``name``, the group or period; ``is_corrected``,
+    whether there is an interval; and ``is_higher``, than in all other groups together, beyond
+    chance."""
     num_left_out: int = 0
     reference: float = 0
     """The share in all rows; 0 for none."""
     is_open: bool = True
     """Whether the table is shown at once."""
 
+    @property
+    def axis(self) -> Axis:
+        """Choose an axis that holds every share and interval."""
+        ends = self.lines[["share", "predicted_share", "low", "high"]]
+        return Axis(np.floor(10 * ends.min().min()) / 10, np.ceil(10 * ends.max().max()) / 10)
 
-def render(data: PageData, plots: dict[str, bytes]) -> str:
+
+def render(
+    trends: Trends,
+    plots: dict[str, bytes],
+    *,
+    name: str,
+    created: datetime,
+    conclusions: Sequence[Conclusion],
+    min_labelled: int,
+    is_by_hand: bool,
+    model: str,
+    corpus: str,
+) -> str:
     """Write one HTML page with everything inside: styles, images, no scripts.
 
-    A content security policy in it forbids scripts and any use of the network.
+    A content security policy in it forbids scripts and any use of the network. Names of groups are
+    not trusted.
+
+    Args:
+        trends: The shares.
+        plots: Those of ``charts.render``.
+        name: That of the experiment.
+        created: In UTC.
+        conclusions: The results in words.
+        min_labelled: The setting ``trends.min_labelled``.
+        is_by_hand: Whether the labels are those of ``trends.labels``.
+        model: The model in a line.
+        corpus: The texts in a line.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
@@ -67,38 +80,40 @@ def render(data: PageData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    trends = data.trends
     focus = choose_class(trends)
-    methods = {method for item in trends.breakdowns for method in item.shares.method}
+    methods = set(pd.concat(item.table["method"] for item in trends.breakdowns))
     return environment.get_template("trends.html.j2").render(
-        data=data,
+        name=name,
+        created=created,
+        conclusions=conclusions,
+        min_labelled=min_labelled,
+        is_by_hand=is_by_hand,
+        model=model,
+        corpus=corpus,
         trends=trends,
-        focus=trends.classes[focus],
-        shares=_list_classes(trends),
-        is_corrected=trends.whole.shares.method[0] != UNCORRECTED,
-        sections=[_list_groups(trends, item, focus) for item in trends.breakdowns[1:]],
+        focus=focus,
+        shares=Section("Shares", _mark(trends.whole, trends.whole["class"])),
+        is_corrected=trends.method != UNCORRECTED,
+        sections=[
+            _list_groups(item, item.of(focus), float(trends.whole["share"][focus]))
+            for item in trends.breakdowns[1:]
+        ],
         methods={name: text for name, text in METHODS.items() if name in methods},
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
     )
 
 
-def _list_classes(trends: Trends) -> Section:
-    lines = [_list_lines(trends.whole, n, [name]) for n, name in enumerate(trends.classes)]
-    return _make_section("Shares", pd.concat(lines))
-
-
-def _list_groups(trends: Trends, item: Breakdown, number: int) -> Section:
-    times = [write_period(period, item.unit) if period else None for period in item.periods]
-    names = [
-        ", ".join(part for part in parts if part is not None)
-        for parts in zip(item.groups, times, strict=True)
-    ]
-    reference = float(best(trends.whole)[0, number])
-    lines = _list_lines(item, number, names, reference)
+def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Section:
+    """List the groups with the highest shares, or the last periods."""
+    names = lines["group"]
+    if item.unit:
+        periods = lines["period"].map(lambda period: write_period(period, item.unit))
+        names = names + ", " + periods if item.has_groups else periods
+    lines = _mark(lines, names, reference)
     shown = lines.tail(MAX_ROWS)
-    if item.periods[0] is None:
+    if not item.unit:
         shown = lines.sort_values("share", ascending=False, kind="stable").head(MAX_ROWS)
-    return _make_section(
+    return Section(
         f"By {item.by.replace(', ', ' and ')}",
         shown,
         num_left_out=len(lines) - len(shown),
@@ -107,36 +122,7 @@ def _list_groups(trends: Trends, item: Breakdown, number: int) -> Section:
     )
 
 
-def _list_lines(
-    item: Breakdown, number: int, names: Sequence[str], reference: float = 0
-) -> pd.DataFrame:
-    """List the share of a class in each group: predicted, and corrected where it is.
-
-    Columns:
-        added: ``name``, ``rows``, ``predicted``, ``share`` (the corrected one, if there is one),
-            ``low``, ``high``, ``labelled``, ``method``, ``is_corrected`` (whether there is an
-            interval), ``is_higher`` (than in all other groups together, beyond chance).
-    """
-    found, share = item.shares, best(item)[:, number]
-    return pd.DataFrame(
-        {
-            "name": names,
-            "rows": found.rows.astype(np.int64),
-            "predicted": found.predicted[:, number],
-            "share": share,
-            "low": np.nan_to_num(found.low[:, number]),
-            "high": np.nan_to_num(found.high[:, number]),
-            "labelled": found.labelled.astype(np.int64),
-            "method": found.method,
-            "is_corrected": found.method != UNCORRECTED,
-            "is_higher": (item.p_adjusted[:, number] < SURE) & (share > reference),
-        }
-    )
-
-
-def _make_section(title: str, lines: pd.DataFrame, **details: Any) -> Section:
-    """Make a table whose axis holds every share and interval."""
-    bounds = lines.loc[lines["is_corrected"], ["low", "high"]].to_numpy()
-    ends = np.append(lines[["share", "predicted"]].to_numpy(), bounds)
-    axis = Axis(np.floor(10 * ends.min()) / 10, np.ceil(10 * ends.max()) / 10)
-    return Section(title, list(lines.itertuples(index=False)), axis, **details)
+def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
+    is_higher = (lines["p_adjusted"] < SURE) & (lines["share"] > reference)
+    is_corrected = lines["method"] != UNCORRECTED
+    return lines.assign(name=names, is_corrected=is_corrected, is_higher=is_higher)

@@ -1,9 +1,10 @@
 """Scored directory -> its rows, batch by batch: probabilities, labels, the groups they are in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,9 @@ from sentiflow.progress import Progress
 
 NO_VALUE = "(none)"
 """Group of rows without a value."""
+EVERY = ""
+"""A key that is the same for all rows."""
+MAX_GROUPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Batch:
     prediction: np.ndarray
     probabilities: np.ndarray
     """``(N, C)``; 0 for classes that the model does not have."""
-    keys: tuple[pa.Array, ...]
-    """For each of ``trends.by`` the values, or the beginnings of the periods."""
+    keys: pd.DataFrame
+    """For each of ``trends.by`` the values, or the beginnings of the periods; and ``EVERY``."""
     text: pa.Array | None
     """The texts, where predictions have them and they were asked for."""
 
@@ -101,65 +105,48 @@ def read(
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
                 probabilities=found,
-                keys=tuple(_read_key(rows[c], c, unit, time_format) for c, unit in settings.keys),
+                keys=_read_keys(rows, settings, time_format),
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,
             )
             progress.advance(len(rows))
 
 
-def _read_key(column: pa.ChunkedArray, name: str, unit: str, time_format: str | None) -> pa.Array:
-    values = column.combine_chunks()
-    if not unit:
-        return pc.fill_null(values.cast(pa.string()), NO_VALUE)
+def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:
+    keys = pd.DataFrame({EVERY: np.zeros(len(rows), np.int8)})
+    for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
+        values = rows[column].combine_chunks()
+        key = _cut(values, column, unit, time_format) if unit else values.cast(pa.string())
+        keys[by] = key.to_pandas() if unit else key.fill_null(NO_VALUE).to_pandas()
+    return keys
+
+
+def _cut(values: pa.Array, name: str, unit: str, time_format: str | None) -> pa.Array:
+    """Find the period of each time.
+
+    Raises:
+        UserError: There is no time.
+    """
+    times = values
     if pa.types.is_date(values.type):
-        values = values.cast(pa.timestamp("s"))
+        times = values.cast(pa.timestamp("s"))
     elif not pa.types.is_timestamp(values.type):
-        values = tweets.read_times(pc.fill_null(values.cast(pa.string()), ""), time_format)
-    cut = pc.floor_temporal(values, unit=unit).cast(pa.timestamp("us"))
-    if len(cut) and cut.null_count == len(cut):
+        times = tweets.read_times(pc.fill_null(values.cast(pa.string()), ""), time_format)
+    if len(times) and times.null_count == len(times):
         raise UserError(
-            f"trends.by: {name} holds no time, such as {column[0].as_py()!r}",
+            f"trends.by: {name} holds no time, such as {values[0].as_py()!r}",
             hint=f"name {name} without :{unit}, or a column of times",
         )
-    return cut
+    return pc.floor_temporal(times, unit=unit).cast(pa.timestamp("us"))
 
 
-class Groups:
-    """The groups that rows are in, numbered in the order in which they are first seen."""
+def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:
+    """Check that there are not too many groups, a row each.
 
-    def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Start without any group."""
-        self.keys = keys
-        self.number: dict[tuple[object, ...], int] = {}
-
-    def find(self, keys: Sequence[pa.Array], num_rows: int) -> np.ndarray:
-        """Number the group of each row.
-
-        Raises:
-            UserError: There are too many groups.
-        """
-        if not keys:
-            self.number.setdefault((), 0)
-            return np.zeros(num_rows, np.int64)
-        coded = [key.dictionary_encode(null_encoding="encode") for key in keys]
-        code = np.zeros(num_rows, np.int64)
-        for key in coded:
-            code = code * max(len(key.dictionary), 1) + key.indices.to_numpy()
-        found, place = np.unique(code, return_inverse=True)
-        numbers = np.empty(len(found), np.int64)
-        for at, one in enumerate(found.tolist()):
-            values: list[object] = []
-            for key in reversed(coded):
-                one, index = divmod(one, len(key.dictionary))
-                values.insert(0, key.dictionary[index].as_py())
-            numbers[at] = self.number.setdefault(tuple(values), len(self.number))
-        if len(self.number) > MAX_GROUPS:
-            named = ", ".join(f"{column}:{unit}" if unit else column for column, unit in self.keys)
-            raise UserError(
-                f"trends.by: {named} gives more than {MAX_GROUPS:,} groups",
-                hint="name columns with fewer values, or a longer unit of time",
-            )
-        return numbers[place]
-
-
-MAX_GROUPS = 10_000
+    Raises:
+        UserError: There are.
+    """
+    if len(groups) > MAX_GROUPS:
+        raise UserError(
+            f"trends.by: {', '.join(settings.by)} gives more than {MAX_GROUPS:,} groups",
+            hint="name columns with fewer values, or a longer unit of time",
+        )

@@ -1,8 +1,6 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +12,9 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import shares
-from sentiflow.metrics.shares import Shares, ShareSums
 from sentiflow.shares import labels, rows
 from sentiflow.shares.labels import Labels
-from sentiflow.shares.rows import Batch, Groups
+from sentiflow.shares.rows import EVERY, Batch
 
 ALL = "all"
 """Name of the table of all rows."""
@@ -42,19 +39,23 @@ COLUMNS = pa.schema(
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The shares of groups that have no row in common."""
+    """The shares of C classes in groups that have no row in common."""
 
     by: str
     """``all``, one of ``trends.by``, or both with a comma between."""
-    groups: list[str | None]
-    """The values of the columns that are no time; None if there is none."""
-    periods: list[datetime | None]
-    """The beginning of each period in UTC; None without a time."""
     unit: str
     """``hour``, ``day``, ``week`` or ``month``; empty without a time."""
-    shares: Shares
-    p_adjusted: np.ndarray
-    """``(G, C)``: whether a group differs from all others together; NaN if that is not tested."""
+    has_groups: bool
+    """Whether it is by a column that is no time."""
+    table: pd.DataFrame
+    """A row for each class and group, with the columns of ``COLUMNS``; ``share``, the corrected one
+    or, where there is none, that of predicted labels; and ``error``, the standard error by which
+    groups are compared. ``group`` are the values of columns that are no time, ``period`` the
+    beginnings of periods in UTC."""
+
+    def of(self, name: str) -> pd.DataFrame:
+        """Return the rows of a class, numbered from 0."""
+        return self.table[self.table["class"] == name].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -73,42 +74,47 @@ class Trends:
     """Other labelled rows."""
 
     @property
-    def whole(self) -> Breakdown:
-        """The shares in all rows."""
-        return self.breakdowns[0]
+    def whole(self) -> pd.DataFrame:
+        """The shares in all rows, a row for each class."""
+        return self.breakdowns[0].table.set_index("class", drop=False)
+
+    @property
+    def method(self) -> str:
+        """How the shares in all rows were estimated: one of ``shares.METHODS``."""
+        return str(self.breakdowns[0].table["method"][0])
 
 
 def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     """Measure the shares.
 
     Raises:
-        UserError: A file of labels is wrong, or names rows that are not in the predictions.
+        UserError: A file of labels is wrong, or names rows that are not in the predictions; or
+            there are too many groups.
     """
     classes = manifest.find_classes(scored)
     by_hand = labels.read(settings.labels, classes) if settings.labels else None
-    finder = _LabelFinder(scored, by_hand)
-    groups, sums = Groups(settings.keys), None
+    finder, sums = _LabelFinder(scored, by_hand), list[pd.DataFrame]()
     for batch in rows.read(settings, scored, uri, label="trends", with_text=by_hand is None):
         label, weight = finder.find(batch)
         part = shares.add_up(
-            group=groups.find(batch.keys, len(label)),
-            num_groups=len(groups.number),
+            batch.keys,
             prediction=batch.prediction,
             probabilities=batch.probabilities,
             label=label,
             weight=weight,
         )
-        sums = part if sums is None else sums + part
-    if sums is None:
+        sums = [shares.merge([*sums, part])]
+        rows.check_number(sums[0], settings)
+    if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     finder.check_all_found(settings)
-    breakdowns = _break_down(settings, list(groups.number), sums)
-    num_sample = int(sums.labelled.sum())
-    if num_sample and not finder.is_known:
+    breakdowns = _break_down(settings, sums[0], classes)
+    totals = sums[0].sum().groupby(level=0).sum()
+    if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*finder.notes, *_note_gaps(settings, breakdowns)]
-    num_counted = int(sums.counted.sum())
-    return Trends(classes, breakdowns, notes, int(sums.rows.sum()), num_sample, num_counted)
+    counts = totals[["rows", "labelled", "counted"]].astype(int).tolist()
+    return Trends(classes, breakdowns, notes, *counts)
 
 
 class _LabelFinder:
@@ -169,78 +175,76 @@ class _LabelFinder:
 
 
 def _break_down(
-    settings: TrendsSettings, found: list[tuple[Any, ...]], sums: ShareSums
+    settings: TrendsSettings, sums: pd.DataFrame, classes: tuple[str, ...]
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, and by both."""
-    choices: list[tuple[int, ...]] = [(), *((at,) for at in range(len(settings.keys)))]
-    if len(settings.keys) > 1:
-        choices.append((0, 1))
-    breakdowns = []
+    choices = [[EVERY], *([name] for name in settings.by)]
+    choices += [[*settings.by]] if len(settings.by) > 1 else []
+    units = {name: unit for name, (_, unit) in zip(settings.by, settings.keys, strict=True) if unit}
+    found = []
     for chosen in choices:
-        values = [tuple(one[at] for at in chosen) for one in found]
-        names = sorted({one for one in values if None not in one})
-        number = {one: at for at, one in enumerate(names)}
-        inside = [at for at, one in enumerate(values) if one in number]
-        if not inside:
-            continue
-        own = sums.merge(np.array([number.get(one, len(names)) for one in values]), len(names) + 1)
-        own = ShareSums(*(part[: len(names)] for part in own))
-        places = range(len(chosen))
-        time = next((place for place in places if settings.keys[chosen[place]][1]), None)
-        columns = [place for place in places if place != time]
-        groups = [", ".join(str(one[p]) for p in columns) if columns else None for one in names]
-        pool = None
-        if time is not None and columns:
-            pool = np.unique(np.array(groups, str), return_inverse=True)[1]
-        estimated = shares.estimate(own, min_labelled=settings.min_labelled, pool=pool)
-        p_adjusted = np.full(estimated.share.shape, np.nan)
-        if chosen and time is None:
-            p_adjusted = shares.compare_with_others(estimated)
-        breakdowns.append(
-            Breakdown(
-                ", ".join(settings.by[at] for at in chosen) or ALL,
-                groups,
-                [None if time is None else one[time] for one in names],
-                "" if time is None else settings.keys[chosen[time]][1],
-                estimated,
-                p_adjusted,
-            )
+        time = next((name for name in chosen if name in units), None)
+        of_groups = sums.groupby(level=chosen).sum()  # without rows that have no time
+        if len(of_groups):
+            columns = [name for name in chosen if name not in (EVERY, time)]
+            table = _estimate(of_groups, classes, columns, time, settings.min_labelled)
+            by = ", ".join(chosen) if chosen != [EVERY] else ALL
+            found.append(Breakdown(by, units[time] if time else "", bool(columns), table))
+    return found
+
+
+def _estimate(
+    sums: pd.DataFrame,
+    classes: tuple[str, ...],
+    columns: list[str],
+    time: str | None,
+    min_labelled: int,
+) -> pd.DataFrame:
+    """Estimate the shares in groups: a ``Breakdown.table``."""
+    keys = sums.index.to_frame(index=False)
+    groups = keys[columns].agg(", ".join, axis=1) if columns else None
+    pool = pd.Index(groups) if time and groups is not None else None
+    found = shares.estimate(sums, min_labelled=min_labelled, pool=pool)
+    p_adjusted = np.full(found.share.shape, np.nan)
+    if columns and not time:
+        p_adjusted = shares.compare_with_others(found)
+    every = {
+        "group": groups,
+        "period": keys[time] if time else pd.NaT,
+        "rows": found.rows.astype(np.int64),
+        "labelled": found.labelled.astype(np.int64),
+        "method": found.method,
+    }
+    of_classes = [
+        pd.DataFrame(
+            every
+            | {
+                "class": name,
+                "predicted_share": found.predicted[:, number],
+                "corrected_share": found.share[:, number],
+                "low": found.low[:, number],
+                "high": found.high[:, number],
+                "error": found.error[:, number],
+                "p_adjusted": p_adjusted[:, number],
+            }
         )
-    return breakdowns
+        for number, name in enumerate(classes)
+    ]
+    table = pd.concat(of_classes, ignore_index=True)
+    return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 
 def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[str]:
     """Say how many rows are in no period."""
-    every = breakdowns[0].shares.rows.sum()
-    notes = []
-    for (column, unit), breakdown in zip(settings.keys, breakdowns[1:], strict=False):
-        missing = int(every - breakdown.shares.rows.sum())
-        if unit and missing:
-            notes.append(f"{missing:,} rows have no time in {column} and are in no period")
-    return notes
+    sizes = {item.by: int(item.of(item.table["class"][0])["rows"].sum()) for item in breakdowns}
+    return [
+        f"{missing:,} rows have no time in {column} and are in no period"
+        for by, (column, unit) in zip(settings.by, settings.keys, strict=True)
+        if unit and (missing := sizes[ALL] - sizes.get(by, 0))
+    ]
 
 
 def tabulate(trends: Trends) -> pa.Table:
     """Make the table ``trends.parquet``, with the columns of ``COLUMNS``."""
-    frames = []
-    for item in trends.breakdowns:
-        found = item.shares
-        for number, name in enumerate(trends.classes):
-            frame = pd.DataFrame(
-                {
-                    "by": item.by,
-                    "group": item.groups,
-                    "period": pd.Series(item.periods, dtype="datetime64[us]"),
-                    "class": name,
-                    "rows": found.rows.astype(np.int64),
-                    "predicted_share": found.predicted[:, number],
-                    "corrected_share": found.share[:, number],
-                    "low": found.low[:, number],
-                    "high": found.high[:, number],
-                    "p_adjusted": item.p_adjusted[:, number],
-                    "labelled": found.labelled.astype(np.int64),
-                    "method": found.method,
-                }
-            )
-            frames.append(frame)
-    return pa.Table.from_pandas(pd.concat(frames), schema=COLUMNS, preserve_index=False)
+    found = pd.concat(item.table.assign(by=item.by) for item in trends.breakdowns)
+    return pa.Table.from_pandas(found, schema=COLUMNS, preserve_index=False)

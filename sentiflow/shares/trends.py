@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from math import isnan
 from typing import Any
 
 from sentiflow.config.sections import Config
@@ -67,22 +68,20 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     settings = config.trends.model_copy(update={"labels": tuple(files)})
     trends = table.measure(settings, scored, uri)
     output.begin()
-    if trends.whole.shares.method[0] == UNCORRECTED:
+    if trends.method == UNCORRECTED:
         trends.notes.insert(0, NO_LABELS)
     conclusions = draw_conclusions(trends)
     plots = charts.render(trends)
     content = page.render(
-        page.PageData(
-            name=config.name,
-            created=datetime.now(UTC).replace(microsecond=0),
-            trends=trends,
-            conclusions=conclusions,
-            min_labelled=settings.min_labelled,
-            is_by_hand=bool(files),
-            model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-            corpus=lineage.name_corpus(scored),
-        ),
+        trends,
         plots,
+        name=config.name,
+        created=datetime.now(UTC).replace(microsecond=0),
+        conclusions=conclusions,
+        min_labelled=settings.min_labelled,
+        is_by_hand=bool(files),
+        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+        corpus=lineage.name_corpus(scored),
     )
     written = {f"{PLOTS}/{name}": image for name, image in plots.items()} | {PAGE: content.encode()}
     for name, one in written.items():
@@ -98,7 +97,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
             "rows": trends.num_rows,
             "sample": trends.num_sample,
             "counted": trends.num_counted,
-            "groups": sum(len(item.groups) for item in trends.breakdowns),
+            "groups": sum(len(item.table) for item in trends.breakdowns) // len(trends.classes),
         },
         files=[
             *(FileEntry(path=name, rows=None, bytes=len(one)) for name, one in written.items()),
@@ -119,17 +118,13 @@ def _track(
     recorder: Recorder,
 ) -> None:
     """Log the shares in all rows, the page and the plots."""
-    shares = trends.whole.shares
-    for number, name in enumerate(trends.classes):
-        found = {
-            f"share_{name}": shares.share[0, number],
-            f"share_{name}_low": shares.low[0, number],
-            f"share_{name}_high": shares.high[0, number],
-            f"predicted_share_{name}": shares.predicted[0, number],
+    for name, found in trends.whole.iterrows():
+        logged = {
+            f"trends/share_{name}": found["corrected_share"],
+            f"trends/share_{name}_low": found["low"],
+            f"trends/share_{name}_high": found["high"],
+            f"trends/predicted_share_{name}": found["predicted_share"],
         }
-        recorder.log_metrics(
-            {f"trends/{key}": None if value != value else float(value)
-             for key, value in found.items()}
-        )  # fmt: skip
+        recorder.log_metrics({key: None if isnan(v) else float(v) for key, v in logged.items()})
     recorder.log_files(files)
     recorder.set_note("\n".join(f"- **{number}** {meaning}" for number, meaning, _ in conclusions))

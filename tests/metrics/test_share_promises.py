@@ -8,10 +8,10 @@ It prints the table of ``docs/trends.md``. A coverage of 95 % is seen as 94.0 to
 draws (two standard errors).
 """
 
-import dataclasses
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sentiflow.metrics import sampling, shares
@@ -48,19 +48,16 @@ def estimate(truth, probabilities, rows, weight, **options):
     num_draws, size = rows.shape
     flat = rows.ravel()
     sums = shares.add_up(
-        group=np.repeat(np.arange(num_draws), size),
-        num_groups=num_draws,
+        pd.DataFrame({"group": np.repeat(np.arange(num_draws), size)}),
         prediction=probabilities[flat].argmax(axis=1),
         probabilities=probabilities[flat],
         label=truth[flat],
         weight=weight.ravel(),
     )
-    totals = {"p": probabilities.sum(axis=0), "pp": (probabilities**2).sum(axis=0)}
-    every = {name: np.tile(total, (num_draws, 1)) for name, total in totals.items()}
-    number = np.full(num_draws, float(NUM_ROWS))
-    return shares.estimate(
-        dataclasses.replace(sums, rows=number, population=number, **every), **options
-    )
+    for name, total in (("p", probabilities), ("pp", probabilities**2)):
+        sums[name] = np.tile(total.sum(axis=0), (num_draws, 1))
+    sums["rows"] = sums["population"] = np.full((num_draws, 1), float(NUM_ROWS))
+    return shares.estimate(sums, **options)
 
 
 def measure(seed, share, size, model, num_draws, *, is_weighted=False):
@@ -103,8 +100,7 @@ def draw_groups(rng, num_groups, *, error, labelled):
     probabilities = np.stack([1 - positive, positive], axis=1)
     found = shares.estimate(
         shares.add_up(
-            group=group,
-            num_groups=num_groups,
+            pd.DataFrame({"group": group}),
             prediction=probabilities.argmax(axis=1),
             probabilities=probabilities,
             label=label,
@@ -133,8 +129,7 @@ def measure_claims(num_draws, num_groups):
         positive = np.clip(0.2 + 0.5 * truth + 0.2 * rng.normal(size=len(truth)), 0, 1)
         found = shares.estimate(
             shares.add_up(
-                group=np.repeat(np.arange(num_groups), 2000),
-                num_groups=num_groups,
+                pd.DataFrame({"group": np.repeat(np.arange(num_groups), 2000)}),
                 prediction=(positive > 0.5).astype(int),
                 probabilities=np.stack([1 - positive, positive], axis=1),
                 label=np.where(rng.random(len(truth)) < 0.05, truth, -1),
@@ -142,7 +137,9 @@ def measure_claims(num_draws, num_groups):
             )
         )
         top = int(found.share[:, 1].argmax())
-        claims.append(np.nanmax(shares.compare_with(found, top, 1)) < 0.05)
+        claims.append(
+            np.nanmax(shares.compare_with(found.share[:, 1], found.error[:, 1], top)) < 0.05
+        )
     return float(np.mean(claims))
 
 

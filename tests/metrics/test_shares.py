@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from sentiflow.metrics import shares
@@ -10,8 +11,7 @@ def estimate(probabilities, label, *, group=None, weight=None, **options):
     """Estimate shares; labels below 0 are unknown."""
     group = np.zeros(len(label), int) if group is None else group
     sums = shares.add_up(
-        group=group,
-        num_groups=int(group.max()) + 1,
+        pd.DataFrame({"group": group}),
         prediction=probabilities.argmax(axis=1),
         probabilities=probabilities,
         label=label,
@@ -121,16 +121,14 @@ def test_sums_of_parts_are_those_of_all_rows():
     probabilities, label, rng = draw_three()
     group, weight = rng.integers(0, 5, len(label)), 1 + rng.random(len(label))
     whole = {"prediction": probabilities.argmax(axis=1), "probabilities": probabilities}
-    whole |= {"label": label, "weight": weight, "group": group}
-    early = {name: values[:1000] for name, values in whole.items()} | {"num_groups": 5}
-    early["group"] = np.minimum(early["group"], 3)
-    late = {name: values[1000:] for name, values in whole.items()}
-    parts = shares.add_up(**early) + shares.add_up(**late, num_groups=5)
-    whole["group"] = np.concatenate([early["group"], group[1000:]])
-    for one, other in zip(parts, shares.add_up(**whole, num_groups=5), strict=True):
-        np.testing.assert_allclose(one, other)
-    merged = parts.merge(np.array([0, 1, 0, 1, 0]), 2)
-    assert merged.rows.tolist() == [parts.rows[::2].sum(), parts.rows[1::2].sum()]
+    whole |= {"label": label, "weight": weight}
+    keys = pd.DataFrame({"group": np.where(np.arange(len(label)) < 1000, group // 2, group)})
+    parts = [
+        shares.add_up(keys[part], **{name: values[part] for name, values in whole.items()})
+        for part in (slice(1000), slice(1000, None))
+    ]
+    assert [len(part) for part in parts] == [3, 5]
+    pd.testing.assert_frame_equal(shares.merge(parts), shares.add_up(keys, **whole))
 
 
 def test_few_labelled_rows_take_the_error_of_all_groups():
@@ -179,6 +177,6 @@ def test_groups_are_compared_with_the_others_and_with_each_other():
     label = np.where(rng.random(20_000) < 0.05, truth, -1)
     found = estimate(np.stack([~truth, truth], axis=1) * 0.5 + 0.25, label, group=group)
     assert shares.compare_with_others(found)[0, 1] < 1e-6
-    p_values = shares.compare_with(found, 0, 1)
+    p_values = shares.compare_with(found.share[:, 1], found.error[:, 1], 0)
     assert np.isnan(p_values[0])
     assert (p_values[1:] < 1e-6).all()
