@@ -135,8 +135,8 @@ def _get(task: Any) -> tuple[Any, str]:
 def _one_line(error: BaseException) -> str:
     """Describe a failure in one line; Ray puts the cause last, below its traceback."""
     cause = getattr(error, "cause", None) or error
-    if trouble := errors.find_store_trouble(str(cause)):
-        return trouble.what
+    if trouble := errors.explain_text(str(cause), names_location=False):
+        return str(trouble)
     if isinstance(cause, UserError):
         return without_credentials(str(cause))
     text = traceback.format_exception_only(cause)[-1].strip()

@@ -4,19 +4,21 @@ The answers may be those of any program, such as a large language model. A row o
 a text, or the row of the prepared data that it names.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sentiflow.data import schema, table_files, table_plans
+from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import as_typed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROBABILITY = "probability_"
 UNLABELLED = "unlabelled"
@@ -59,11 +61,10 @@ class Answers:
         Returns:
             Whether there is an answer, M bool; the answers, (M, C) float32, 0 where there is none.
         """
-        if not len(self.keys):
-            return np.zeros(len(keys), bool), np.zeros((len(keys), self.probabilities.shape[1]))
-        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        is_known = self.keys[place] == keys
-        return is_known, np.where(is_known[:, None], self.probabilities[place], 0)
+        is_known, place = find_sorted(self.keys, keys)
+        found = np.zeros((len(keys), self.probabilities.shape[1]), np.float32)
+        found[is_known] = self.probabilities[place[is_known]]
+        return is_known, found
 
     def save(self, uri: str) -> None:
         """Write a file that :meth:`load` reads."""
@@ -168,18 +169,23 @@ def read(files: AnswerFiles, classes: Sequence[str]) -> Answers:
 def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Read keys and probabilities, (N, all classes) float64, of some rows at a time."""
     for uri in files.uris:
-        file = filesystem.open_parquet(uri)
-        names = ["text"] if files.by_text else ["row_id", "split"]
-        columns = [*(n for n in names if n in file.schema_arrow.names), *files.columns]
         first = 0
-        for batch in _batches(file, uri, columns):
-            table = pa.Table.from_batches([batch])
-            refuse = functools.partial(_refuse, uri, first)
-            yield _keys(table, files, refuse), _probabilities(table, files, refuse)
-            first += len(table)
+        for batch in _batches(uri, files):
+            rows = batch.to_pandas()
+            found = rows[files.columns].to_numpy(np.float64, na_value=np.nan)
+            _check_rows(uri, first, rows, found)
+            first += len(rows)
+            if files.by_text:
+                yield text_keys(batch["text"].cast(pa.string())), found
+                continue
+            unlabelled = rows["split"] == UNLABELLED if "split" in rows else False
+            yield row_keys(rows["row_id"].to_numpy(np.int64), unlabelled=unlabelled), found
 
 
-def _batches(file: pq.ParquetFile, uri: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.RecordBatch]:
+    file = filesystem.open_parquet(uri)
+    keys = ["text"] if files.by_text else ["row_id", "split"]
+    columns = [*(name for name in keys if name in file.schema_arrow.names), *files.columns]
     try:
         yield from file.iter_batches(1 << 16, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
@@ -187,41 +193,29 @@ def _batches(file: pq.ParquetFile, uri: str, columns: list[str]) -> Iterator[pa.
         raise errors.explain(error, uri=uri) or problem from error
 
 
-def _refuse(uri: str, first: int, faulty: np.ndarray, problem: str, hint: str) -> None:
+def _check_rows(uri: str, first: int, rows: "pd.DataFrame", probabilities: np.ndarray) -> None:
     """Refuse a file with a faulty row, naming the first; the rows begin at number ``first``."""
-    if faulty.any():
-        row = first + int(np.flatnonzero(faulty)[0])
-        raise _fault(uri, f"{problem} in row {row:,}", hint=hint)
-
-
-def _keys(table: pa.Table, files: AnswerFiles, refuse: Callable[..., None]) -> np.ndarray:
-    name = "text" if files.by_text else "row_id"
-    column = table[name].combine_chunks()
-    refuse(_to_numpy(pc.is_null(column)), f"has no {name}", "leave it out")
-    if files.by_text:
-        return text_keys(column.cast(pa.string()))
-    row_ids = column.to_numpy()
-    refuse(row_ids < 0, "has a negative row_id", "count from 0")
-    if "split" not in table.column_names:
-        return row_keys(row_ids)
-    split = pc.fill_null(table["split"].combine_chunks().cast(pa.string()), "")
-    hint = f"a row_id belongs to {', '.join(_SPLITS)}; or give the text"
-    refuse(~_to_numpy(pc.is_in(split, pa.array(_SPLITS))), "has an unknown split", hint)
-    return row_keys(row_ids, unlabelled=_to_numpy(pc.equal(split, UNLABELLED)))
-
-
-def _probabilities(table: pa.Table, files: AnswerFiles, refuse: Callable[..., None]) -> np.ndarray:
-    columns = [pc.fill_null(table[name].cast(pa.float64()), np.nan) for name in files.columns]
-    found = np.stack([column.to_numpy() for column in columns], axis=1)
-    is_valid = ((found >= 0) & (found <= 1 + _TOLERANCE)).all(axis=1)
-    refuse(~is_valid, "has no probabilities from 0 to 1", "give them, or leave the row out")
-    off = np.abs(found.sum(axis=1) - 1) > _TOLERANCE
-    refuse(off, "has probabilities that do not sum to 1", "give those of all classes")
-    return found
-
-
-def _to_numpy(flags: pa.Array) -> np.ndarray:
-    return flags.to_numpy(zero_copy_only=False)
+    key = rows.columns[0]
+    is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
+    is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE
+    faults = [
+        (rows[key].isna(), f"has no {key}", "leave it out"),
+        (
+            ~is_share.all(axis=1),
+            "has no probabilities from 0 to 1",
+            "give them, or leave the row out",
+        ),
+        (is_off, "has probabilities that do not sum to 1", "give those of all classes"),
+    ]
+    if key == "row_id":
+        faults.append((rows["row_id"] < 0, "has a negative row_id", "count from 0"))
+    if "split" in rows:
+        hint = f"a row_id belongs to {', '.join(_SPLITS)}; or give the text"
+        faults.append((~rows["split"].isin(_SPLITS), "has an unknown split", hint))
+    for is_faulty, problem, hint in faults:
+        if is_faulty.any():
+            row = first + int(np.flatnonzero(is_faulty)[0])
+            raise _fault(uri, f"{problem} in row {row:,}", hint=hint)
 
 
 def _fault(uri: str, problem: str, *, hint: str) -> UserError:

@@ -11,6 +11,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, label_files, table_files
 from sentiflow.data.label_files import PLACE
+from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import as_typed
@@ -31,18 +32,12 @@ class CorrectedRows:
     is_changed: np.ndarray
     """Whether the corpus has another label, or none, or an unknown one."""
 
-    def find(self, row_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find which rows of a part are corrected, and where they are here."""
-        place = np.searchsorted(self.row_id, row_id).clip(max=max(0, len(self.row_id) - 1))
-        if not len(self.row_id):
-            return np.zeros(len(row_id), bool), place
-        return self.row_id[place] == row_id, place
-
     def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
         """Find which rows of a part are corrected, and their labels: int8, null for none."""
-        found, place = self.find(row_id.to_numpy())
-        label = self.label[place] if len(self.label) else np.full(len(found), -1)
-        return found, pa.array(label, pa.int8(), mask=~found | (label < 0))
+        found, place = find_sorted(self.row_id, row_id.to_numpy())
+        label = np.full(len(found), -1)
+        label[found] = self.label[place[found]]
+        return found, pa.array(label, pa.int8(), mask=label < 0)
 
 
 def read(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""Column ``row_id`` of Parquet files -> whether it identifies their rows."""
+"""Column ``row_id`` of Parquet files -> whether it identifies their rows; ids looked up."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -83,3 +84,15 @@ def _convert(table: pa.Table) -> pa.Array | str:
 
 def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
     return bool(pc.count_distinct(ids).as_py() == len(ids))
+
+
+def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find keys among known ones, which are distinct and in rising order.
+
+    Returns:
+        Whether each is known, and its place among the known ones.
+    """
+    place = np.searchsorted(known, keys)
+    is_known = place < len(known)
+    is_known[is_known] = known[place[is_known]] == keys[is_known]
+    return is_known, place

@@ -23,6 +23,7 @@ from sentiflow.data import parts, schema, tweets
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK
+from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
@@ -178,7 +179,7 @@ def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
     corrections = load_corrections(job)
     if corrections is None:
         return {}
-    found, place = corrections.find(kept["row_id"].to_numpy())
+    found, place = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
     changed = corrections.is_changed[place[found]].sum()
     return {"corrected": int(found.sum()), "relabelled": int(changed)}
 

@@ -36,12 +36,6 @@ class Labels:
     num_missing: int
     """Rows of the files without a label."""
 
-    def find(self, row_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find which rows are labelled, and where."""
-        place = np.searchsorted(self.row_id, row_id)
-        place[place == len(self.row_id)] = 0
-        return self.row_id[place] == row_id, place
-
 
 def read(uris: Sequence[str], classes: Sequence[str]) -> Labels:
     """Read the files of ``trends.labels``.

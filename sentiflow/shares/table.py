@@ -9,6 +9,7 @@ import pyarrow as pa
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import shares
@@ -146,7 +147,7 @@ class _LabelFinder:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
         label, weight = batch.label.astype(np.int64), np.zeros(len(batch.label))
         if self.by_hand is not None:
-            is_found, place = self.by_hand.find(batch.row_id)
+            is_found, place = find_sorted(self.by_hand.row_id, batch.row_id)
             label[is_found] = self.by_hand.label[place[is_found]]
             weight[is_found] = self.by_hand.weight[place[is_found]]
             self.num_found += int(is_found.sum())

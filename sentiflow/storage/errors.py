@@ -2,7 +2,6 @@
 
 import errno
 import re
-from dataclasses import dataclass
 
 from sentiflow.errors import JobError, StorageError
 
@@ -16,12 +15,13 @@ _BUCKET = re.compile(r"\bbucket '(.*?)'")
 _REGION = re.compile(r"configured region is '.*?' while the bucket is located in '(.*?)'")
 _ANSWERS = (
     (
+        StorageError,
         re.compile("NO_SUCH_BUCKET"),
         "there is no bucket {bucket}",
         "create it, or check its name and AWS_ENDPOINT_URL",
-        True,
     ),
     (
+        StorageError,
         re.compile(
             "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH"
             "|INVALID_SIGNATURE|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|REQUEST_EXPIRED"
@@ -29,41 +29,28 @@ _ANSWERS = (
         ),
         "the object store refuses access ({detail})",
         "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)",
-        True,
     ),
     (
+        JobError,
         re.compile(
             "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING"
             "|REQUEST_TIMEOUT|status 5.."
         ),
         "the object store is unavailable ({detail})",
         "check AWS_ENDPOINT_URL; run the same command again later to resume",
-        False,
     ),
     (
+        StorageError,
         re.compile("PermanentRedirect|AuthorizationHeaderMalformed|status 30[17]|UNKNOWN, .* 400"),
         "the bucket is in another region, or the credentials have expired ({detail})",
         "set AWS_DEFAULT_REGION to {region}, or AWS_ENDPOINT_URL, or renew the credentials",
-        True,
     ),
 )
-"""What an error of a store means: its code or status, the problem, what to do, and whether the user
-must fix it. A status of 400 without a name answers HEAD requests, which get no more detail."""
+"""What an error of a store means: whether the user must fix it, or it is temporary; its code or
+status, the problem, and what to do. A status of 400 without a name answers HEAD requests, which get
+no more detail."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Between Arrow's message and that of the system."""
-
-
-@dataclass(frozen=True)
-class StoreTrouble:
-    """The reason why an object store has not served a request."""
-
-    uri: str
-    """The requested URI, or that of the bucket; empty if unknown."""
-    what: str
-    """Names no file, so that it is the same on all nodes."""
-    hint: str
-    is_mistake: bool = True
-    """Whether the user must fix it; other errors are temporary."""
 
 
 def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:
@@ -90,32 +77,27 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
     return explain_text(str(error), uri=uri)
 
 
-def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
-    """Explain the error of an object store, given its text."""
-    trouble = find_store_trouble(text)
-    if trouble is None:
-        return None
-    location = trouble.uri or uri
-    problem = f"{location}: {trouble.what}" if location else trouble.what
-    if trouble.is_mistake:
-        return StorageError(problem, hint=trouble.hint)
-    return JobError(f"{problem}: {trouble.hint}")
+def explain_text(
+    text: str, *, uri: str = "", names_location: bool = True
+) -> StorageError | JobError | None:
+    """Explain the error of an object store, given its text; None if there is none in it.
 
-
-def find_store_trouble(text: str) -> StoreTrouble | None:
-    """Find the answer of an object store in Arrow's message; None if there is none.
+    Args:
+        text: Arrow's message.
+        uri: The file, in case the message names none.
+        names_location: If not, the explanation is the same for all files.
 
     Example:
-        >>> find_store_trouble("When getting information for key 'a/b' in bucket 'there': AWS "
-        ... "Error ACCESS_DENIED during HeadObject operation: No response body.").what
-        'the object store refuses access (ACCESS_DENIED)'
+        >>> print(explain_text("When getting information for key 'a/b' in bucket 'there': AWS "
+        ... "Error NO_SUCH_BUCKET during HeadObject operation: No response body."))
+        s3://there/a/b: there is no bucket there: create it, or check its name and AWS_ENDPOINT_URL
     """
     absent, found, named = _NO_BUCKET.search(text), _OF_STORE.search(text), _NAMED.search(text)
     if not found and not absent:
         return None
     bucket, key = absent or _BUCKET.search(text), _KEY.search(text)
-    uri = f"s3://{bucket[1]}" if bucket else ""  # Arrow names neither while it reads a stream
-    uri += f"/{key[1]}" if key else ""
+    if bucket:  # Arrow names neither while it reads a stream
+        uri = f"s3://{bucket[1]}/{key[1]}" if key else f"s3://{bucket[1]}"
     detail, status = (found["code"], found["status"]) if found else ("NO_SUCH_BUCKET", "")
     if named:
         detail = named[1]
@@ -127,9 +109,10 @@ def find_store_trouble(text: str) -> StoreTrouble | None:
         "detail": detail,
         "region": region[1] if region else "its region",
     }
-    for pattern, what, hint, is_mistake in _ANSWERS:
+    for kind, pattern, what, hint in _ANSWERS:
         if pattern.search(detail):
-            return StoreTrouble(uri, what.format(**known), hint.format(**known), is_mistake)
+            location = f"{uri}: " if uri and names_location else ""
+            return kind(location + f"{what}: {hint}".format(**known))
     return None
 
 

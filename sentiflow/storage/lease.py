@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -99,18 +99,14 @@ class Held:
         Raises:
             JobError: Another job holds the lease.
         """
-        pause = 0.0
         for _ in range(_NUM_TRIES):
-            time.sleep(pause)
             self._write()
             others = self._find_others()
             if not others:
                 return
-            if self.claim < min(others):
-                pause = random.uniform(0.05, 0.1)  # noqa: S311
-            else:
-                pause = random.uniform(0.2, 0.4)  # noqa: S311
+            if self.claim > min(others):
                 filesystem.delete(self.claim)
+            time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
         holder = min(others.values(), key=lambda other: other.since)
         raise JobError(
             f"{as_typed(self.uri)} is in use by another job ({holder.describe(self._now)}): wait "
@@ -127,9 +123,7 @@ class Held:
             filesystem.delete(self.claim)
         except OSError as error:
             log.warning("cannot release the lease on %s: %s", as_typed(self.uri), error)
-        if is_local(self.uri):
-            with suppress(OSError):  # another job has just written its claim
-                os.rmdir(filesystem.locate(join(self.uri, FOLDER))[1])
+        filesystem.delete_empty(join(self.uri, FOLDER))
 
     def _write(self) -> None:
         """Write the claim, again if another job's release deletes the folder meanwhile."""
@@ -224,10 +218,9 @@ def _list(uri: str) -> dict[str, float]:
 
 def _read(claim: str, renewed: float) -> Holder:
     try:
-        said = json.loads(filesystem.read_bytes(claim))
-        names = [str(said[key]) for key in ("host", "boot_id", "job", "since")]
-        process = ProcessName(names[0], names[1], int(said["pid"]), float(said["started"]))
-        return Holder(process, names[2], names[3], renewed)
+        said = dict(json.loads(filesystem.read_bytes(claim)))
+        job, since = said.pop("job"), said.pop("since")
+        return Holder(ProcessName(**said), job, since, renewed)
     except (OSError, ValueError, KeyError, TypeError):
         return replace(_UNREADABLE, renewed=renewed)
 

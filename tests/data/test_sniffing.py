@@ -32,7 +32,7 @@ def test_delimiter_header_and_encoding_are_found(file):
         ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
         (
             "comment first",
-            "odd.csv has 1 line before its header, '# exported on Monday': delete it: tail -n +2 ",
+            "odd.csv begins with '# exported on Monday', which is no record like the others: ",
         ),
     ],
 )

@@ -128,8 +128,8 @@ def test_the_message_is_the_same_on_nodes_with_different_files():
         'User a is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::b/of-node-1"'
     )
     text = of_store(f"ACCESS_DENIED during PutObject operation: {said}")
-    assert errors.find_store_trouble(text).what == (
-        "the object store refuses access (ACCESS_DENIED)"
+    assert str(errors.explain_text(text, names_location=False)).startswith(
+        "the object store refuses access (ACCESS_DENIED): give"
     )
 
 

@@ -18,8 +18,6 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
-_MAX_LINES_BEFORE = 5
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
@@ -53,28 +51,14 @@ def sniff(head: bytes, *, source: str) -> Dialect:
     if not rows:
         raise UserError(f"{source} holds no record", hint="name a file with texts")
     usual = max(map(len, rows), key=[len(row) for row in rows].count)
-    if usual == 1:
-        _check_first_lines(head, encoding, source)
+    if len(rows[0]) < usual:
+        first = head.splitlines()[0].decode(encoding, "replace").strip()[:40]
+        raise UserError(
+            f"{source} begins with {first!r}, which is no record like the others",
+            hint=f"delete this line: tail -n +2 {source}",
+        )
     chosen = tuple(row for row in rows if len(row) == usual)
     return Dialect(encoding, delimiter, has_header(chosen), chosen)
-
-
-def _check_first_lines(head: bytes, encoding: str, source: str) -> None:
-    """Check that no comment or title stands before a header.
-
-    Raises:
-        UserError: A table begins some lines below.
-    """
-    lines = head.split(b"\n", _MAX_LINES_BEFORE)
-    for number in range(1, len(lines)):
-        _, rows = _find_delimiter(b"\n".join(lines[number:]), encoding)
-        alike = [row for row in rows if len(row) == len(rows[0]) > 1]
-        if len(alike) > _MIN_SHARE * len(rows) and has_header(alike):
-            shown = lines[0].decode(encoding, "replace").strip()[:40]
-            raise UserError(
-                f"{source} has {number} line{'s'[: number != 1]} before its header, {shown!r}",
-                hint=f"delete {'it' if number == 1 else 'them'}: tail -n +{number + 1} {source}",
-            )
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
@@ -90,16 +74,11 @@ def detect_encoding(content: bytes, *, source: str) -> str:
         raise _refuse(source, "UTF-16")
     if encoding := encodings.find(content, is_cut=True):
         return encoding
-    beyond_ascii = [line for line in content.splitlines() if _BEYOND_ASCII.search(line)]
-    raise _refuse(source, _guess(b"\n".join(beyond_ascii[:200])))
-
-
-def _guess(content: bytes) -> str:
-    """Name the encoding of a text in another alphabet."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(content).best()
-    return best.encoding.replace("_", "-") if best else ""
+    beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
+    best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
+    raise _refuse(source, best.encoding.replace("_", "-") if best else "")
 
 
 def _refuse(source: str, encoding: str) -> UserError:
@@ -114,9 +93,8 @@ def _refuse(source: str, encoding: str) -> UserError:
 def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
     """Choose the delimiter with which most records have the same number of columns, two or more.
 
-    The first record, which may be a header, must have it, too. Of equal ones that with the most
-    columns counts. Without such a delimiter there is one column, and a delimiter that the texts do
-    not use.
+    Of equal ones that with the most columns counts. Without such a delimiter there is one column,
+    and a delimiter that the texts do not use.
     """
     is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
     tried = {d: csv_format.split_first(head, d, encoding, last=is_whole) for d in DELIMITERS}
@@ -131,7 +109,7 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> tuple[float, int]:
     """Rate a delimiter: by the share of the records with the usual number of columns."""
     sizes = [len(row) for row in rows]
     usual = max(sizes, key=sizes.count, default=1)
-    if usual == 1 or sizes[0] != usual:
+    if usual == 1:
         return 0.0, usual
     return round(sizes.count(usual) / num_records, 2), usual
 
