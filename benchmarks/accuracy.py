@@ -3,18 +3,15 @@
     python benchmarks/accuracy.py --data DIR [--folds 5] [--seeds 3] [--output DIR]
 
 ``DIR`` has ``airline_tweets.csv``, ``semeval_tweets.csv``, ``sentiment140_a.csv`` and
-``sentiment140_b.csv``. Texts are divided
-into folds by their hash. A fold is the test split once; of the other texts one in twenty is for
-validation, and the models are trained on the rest. ``configs/airline.yaml`` trains for each fold
-and seed, once from scratch and once from a model of ``configs/sentiment140.yaml``. With
-``--output`` the same command continues after an interruption. ``benchmarks/frontier.py`` compares
-the accuracy of two classes.
+``sentiment140_b.csv``. Texts are divided into folds by their hash. A fold is the test split once;
+of the other texts one in twenty is for validation, and the models are trained on the rest.
+``configs/airline.yaml`` trains for each fold and seed, once from scratch and once from a model of
+``configs/sentiment140.yaml``. With ``--output`` the same command continues after an interruption.
+The table has means over folds and seeds. ``frontier.py`` compares the accuracy of two classes.
 """
 
 import argparse
-import json
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,15 +25,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
+import sentiflow
 from sentiflow.data.text_hash import hash_strings, normalize_text
-from sentiflow.models.package import ModelPackage
 
 TRAIN, VALIDATION, TEST = "1", "2", "3"
 """Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
-
-Predict = Callable[[list[str]], np.ndarray]
-Scores = dict[tuple[str, str], list[float]]
-"""The value of each fold and seed, by model and metric."""
+AIRLINE, TWO_CLASSES = (measuring.CONFIGS / f"{name}.yaml" for name in ("airline", "sentiment140"))
 
 
 def read(csv: Path) -> pd.DataFrame:
@@ -53,39 +47,24 @@ def divide(rows: pd.DataFrame, *, num_folds: int) -> Iterator[pd.DataFrame]:
         yield rows.assign(part=part)
 
 
-def run(verb: str, config: str, output: Path, changes: dict[str, object]) -> None:
-    """Run a command; one that is complete is skipped."""
-    store = {"uri": f"sqlite:///{output.parent}/mlflow.db", "register_model": False}
-    changes |= {"output_uri": str(output), "tracking": store}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    measuring.sentiflow(verb, f"configs/{config}.yaml", *overrides)
-
-
 def prepare(rows: pd.DataFrame, output: Path) -> None:
     """Prepare a fold with the settings of ``configs/airline.yaml``."""
-    output.mkdir(parents=True, exist_ok=True)
     csv = output.with_suffix(".csv")
     if not csv.exists():
         rows.to_csv(csv, index=False)
-    changes = {"prepare.csv": str(csv), "prepare.keep_columns": []}
     columns = {"text": "text", "label": "sentiment", "time": "part"}
-    changes |= {"prepare.split": {"kind": "time"}, "format.columns": columns}
-    run("prepare", "airline", output, changes)
+    changes = {"prepare.csv": csv, "prepare.keep_columns": [], "format.columns": columns}
+    changes |= {"prepare.split": {"kind": "time"}}
+    measuring.run_job("prepare", output, changes, config=AIRLINE)
 
 
-def train(fold: Path, *, seed: int, source: Path | None) -> Predict:
+def train(fold: Path, *, seed: int, source: Path | None) -> sentiflow.Model:
     """Train with the settings of ``configs/airline.yaml`` on a prepared fold."""
     output = fold / f"{'transferred' if source else 'from_scratch'}-{seed}"
-    changes = {"train.prepared_uri": f"{fold}/prepared", "train.seed": seed}
-    changes |= {"train.init_from": source and str(source)}
-    run("train", "airline", output, changes)
-    package = ModelPackage.load(str(output / "trained/model"))
-
-    def predict(texts: list[str]) -> np.ndarray:
-        scores = package.score(pa.array(texts, pa.string()))
-        return np.array(scores.classes)[scores.probabilities.argmax(axis=1)]
-
-    return predict
+    changes = {"train.prepared_uri": fold / "prepared", "train.seed": seed}
+    changes |= {"train.init_from": source}
+    measuring.run_job("train", output, changes, config=AIRLINE)
+    return sentiflow.load_model(output)
 
 
 def tfidf(class_weight: str | None = None) -> Pipeline:
@@ -97,18 +76,21 @@ def tfidf(class_weight: str | None = None) -> Pipeline:
     return make_pipeline(make_union(words, characters), model)
 
 
-def measure(scores: Scores, model: str, predict: Predict, tests: dict[str, pd.DataFrame]) -> None:
-    """Add a model's metrics on the test rows of each corpus."""
+def measure(
+    predict: Callable[[pd.Series], np.ndarray], tests: dict[str, pd.DataFrame]
+) -> measuring.Figures:
+    """Measure a model on the test rows of each corpus."""
+    figures = {}
     for corpus, test in tests.items():
-        found = predict(test["text"].tolist())
-        scores[model, f"{corpus} accuracy"].append(accuracy_score(test["sentiment"], found))
-        f1 = f1_score(test["sentiment"], found, average="macro")
-        scores[model, f"{corpus} macro F1"].append(f1)
+        found = predict(test["text"])
+        figures[f"{corpus} accuracy"] = accuracy_score(test["sentiment"], found)
+        figures[f"{corpus} macro F1"] = f1_score(test["sentiment"], found, average="macro")
+    return figures
 
 
 def run_folds(data: Path, folder: Path, *, num_folds: int, num_seeds: int) -> None:
     """Train and measure all models on all folds; print the table after each."""
-    scores: Scores = defaultdict(list)
+    rounds: dict[str, list[measuring.Figures]] = defaultdict(list)
     semeval = read(data / "semeval_tweets.csv")
     for number, rows in enumerate(divide(read(data / "airline_tweets.csv"), num_folds=num_folds)):
         splits = dict(list(rows.groupby("part")))
@@ -116,24 +98,16 @@ def run_folds(data: Path, folder: Path, *, num_folds: int, num_seeds: int) -> No
         known = splits[TRAIN]
         for name, weights in (("TF-IDF", None), ("TF-IDF, balanced weights", "balanced")):
             model = tfidf(weights).fit(known["text"], known["sentiment"])
-            measure(scores, name, model.predict, tests)
+            rounds[name].append(measure(model.predict, tests))
         fold = folder / f"fold-{number}"
         prepare(rows, fold)
         for seed in range(num_seeds):
-            measure(scores, "from scratch", train(fold, seed=seed, source=None), tests)
-            transferred = train(fold, seed=seed, source=folder / "source")
-            measure(scores, "transferred", transferred, tests)
-        show(scores)
-
-
-def show(scores: Scores) -> None:
-    """Print the mean of each metric, and the standard deviation over folds and seeds."""
-    metrics = list(dict.fromkeys(metric for _, metric in scores))
-    print(f"\n| mean ± standard deviation | {' | '.join(metrics)} |\n|---|{'---|' * len(metrics)}")
-    for model in dict.fromkeys(model for model, _ in scores):
-        found = [scores[model, metric] for metric in metrics]
-        cells = [f"{statistics.mean(f):.4f} ± {np.std(f):.4f}" for f in found]
-        print(f"| {model} | {' | '.join(cells)} |", flush=True)
+            for name, source in (("from scratch", None), ("transferred", folder / "source")):
+                ours = train(fold, seed=seed, source=source)
+                rounds[name].append(
+                    measure(lambda t, m=ours: m.predict(t)["predicted_label"], tests)
+                )
+        measuring.show(f"{number + 1} folds", rounds, statistics.mean)
 
 
 def main() -> None:
@@ -147,15 +121,12 @@ def main() -> None:
     if not options.data:
         print("the accuracy is not measured, which needs real tweets: --data DIR")
         return
-    with tempfile.TemporaryDirectory() as name:
-        data = options.data.resolve()
-        folder = (options.output or Path(name)).resolve()
+    with measuring.open_folder() as temporary:
+        data, folder = options.data.resolve(), (options.output or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        csv = [str(data / f"sentiment140_{part}.csv") for part in "ab"]
-        run("run", "sentiment140", folder / "source", {"prepare.csv": csv})
-        figures = measuring.read_manifest(folder / "source/report")["figures"]
-        accuracy = figures["test"]["accuracy"]
-        print(f"two classes, configs/sentiment140.yaml: test accuracy {accuracy:.4f}", flush=True)
+        csv = [data / f"sentiment140_{part}.csv" for part in "ab"]
+        for verb in ("prepare", "train"):
+            measuring.run_job(verb, folder / "source", {"prepare.csv": csv}, config=TWO_CLASSES)
         run_folds(data, folder, num_folds=options.folds, num_seeds=options.seeds)
 
 

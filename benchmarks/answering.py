@@ -8,6 +8,7 @@ or all at once. Each model gets a list of Python strings. A library is imported 
 so that each start is that of its own model.
 """
 
+import contextlib
 import json
 import os
 import statistics
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 PIECE = 10_000
+NUM_TRIES = 5
 PIECES, WHOLE = "texts/s, 10,000 at a time", "texts/s, all at once"
 
 Answerer = tuple[Callable[[list[str]], Any], Callable[[Any], list[bool]]]
 """Texts -> what the model's own library returns -> whether each text is positive."""
 
 
-def load_sentiflow(model: str) -> Answerer:
+def load_sentiflow(model: str, *, bf16: bool = False) -> Answerer:
     """Load a package, or several to average, separated by commas, as a worker of ``score`` does."""
     import pyarrow as pa
     import torch
@@ -37,7 +39,9 @@ def load_sentiflow(model: str) -> Answerer:
     memory.keep_freed()
     uris = model.split(",")
     package = sentiflow.load_model(uris if len(uris) > 1 else model).package
-    return lambda texts: package.score(pa.array(texts)), lambda scores: scores.prediction == 1
+    return lambda texts: package.score(
+        pa.array(texts), bf16=bf16
+    ), lambda scores: scores.prediction == 1
 
 
 def load_fasttext(model: str, *, tokenized: bool) -> Answerer:
@@ -70,7 +74,9 @@ def load_tfidf(model: str) -> Answerer:
 
 LOADERS: dict[str, Callable[[str], Answerer]] = {
     "sentiflow": load_sentiflow,
+    "sentiflow-bf16": partial(load_sentiflow, bf16=True),
     "fasttext": partial(load_fasttext, tokenized=False),
+    "fasttext-turbo": partial(load_fasttext, tokenized=False),
     "fasttext-tokens": partial(load_fasttext, tokenized=True),
     "tfidf": load_tfidf,
 }
@@ -97,6 +103,25 @@ def load_tokenizer() -> Callable[[list[str]], list[str]]:
         return pc.binary_join(tokens, " ").to_pylist()
 
     return join
+
+
+def train_fasttext(rows: Any, path: Path, *, dim: int, ngrams: int, letters: int = 0) -> None:
+    """Train fastText on texts and labels, with n-grams of words and of 3 to ``letters`` letters.
+
+    Some trainings end with "Encountered NaN", and not with another seed.
+    """
+    import fasttext
+
+    corpus = path.with_suffix(".txt")
+    corpus.write_text("\n".join("__label__" + rows["label"].astype(str) + " " + rows["text"]))
+    sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if letters else 0, "maxn": letters}
+    sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "thread": 1, "verbose": 0}
+    for seed in range(NUM_TRIES):
+        with contextlib.suppress(RuntimeError):
+            model = fasttext.train_supervised(str(corpus), seed=seed, **sizes)
+            model.save_model(str(path))
+            return
+    print(f"{path.name} is left out: fastText encountered NaN with {NUM_TRIES} seeds", flush=True)
 
 
 def main(launched: str, kind: str, model: str, texts: str) -> None:

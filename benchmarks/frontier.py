@@ -6,65 +6,69 @@ Trains what is not in DIR yet: networks on hard labels, presets, the best model,
 best model of all seeds, fastText with several features and sizes, logistic regression. Students
 also learn from the unlabelled texts, on which the best model is pretrained, too. Then measures what
 is there, in turn, each time in a process of its own (``answering.py``), on the same rows: accuracy
-on the test rows (each round takes another seed), and the speed on texts of all splits, which are
-repeated if there are fewer than ``--texts``. Without arguments it runs on a small synthetic corpus.
+on the test rows (each round takes another seed), and the speed on NUM_TEXTS texts of all splits,
+which are repeated if there are fewer. Without arguments it runs on a small synthetic corpus.
 
 - fastText reads texts as they are, which is its fastest way, or our tokens, made in its time.
 - ``--turbo SITE``: fastText's models by fasttext-turbo too, installed by ``pip install --target
   SITE fasttext-turbo``, because its module has the name of fastText's.
-- ``--models rnn50 gru16`` trains some of ours, ``--set KEY=VALUE`` changes a setting of them.
+- ``--models rnn50 gru16`` trains some of ours.
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import fasttext
 import matplotlib as mpl
 import measuring
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
-from answering import PIECES, WHOLE, load_tokenizer, make_vectorizer
-from matplotlib.axes import Axes
+from answering import PIECES, WHOLE, load_tokenizer, make_vectorizer, train_fasttext
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
 from sklearn.linear_model import LogisticRegression
 
 from sentiflow import plotting
 
-FAST, BEST, QUICKSTART, PLAIN = "fast", "sentiment140", "quickstart", ""
-"""Files in ``configs/``, and a config without a section ``train``."""
-TAUGHT = ["train.model.dropout=0.1", "train.model.output_dropout=0.1"]
-TAUGHT += ["train.learning_rate=0.02", "train.num_epochs=6"]
-"""What a student needs beside its teachers: their answers are smoother than labels."""
-BAG = "{kind: bag_of_embeddings, hidden_sizes: [100], pooling: mean, vectors: tuned, dropout: 0.3}"
-OURS = {
-    "rnn50": ("RNN(50)", FAST, ["train.model.cell=rnn", "train.model.hidden_size=50"]),
-    "gru16": ("GRU(16)", FAST, []),
-    "gru32": ("GRU(32)", FAST, ["train.model.hidden_size=32"]),
-    "gru64": ("GRU(64), bidirectional", QUICKSTART, []),
-    "bag": ("bag of embeddings", QUICKSTART, [f"train.model={BAG}"]),
-    "fast": ("preset fast", PLAIN, ["train.preset=fast"]),
-    "balanced": ("preset balanced", PLAIN, ["train.preset=balanced"]),
-    "best": ("best", BEST, []),
-    "student16": ("GRU(16), student", FAST, TAUGHT),
-    "student32": ("GRU(32), student", FAST, [*TAUGHT, "train.model.hidden_size=32"]),
+FAST, BEST, QUICKSTART = (
+    measuring.CONFIGS / f"{name}.yaml" for name in ("fast", "sentiment140", "quickstart")
+)
+TAUGHT = {
+    "train.model.dropout": 0.1,
+    "train.model.output_dropout": 0.1,
+    "train.learning_rate": 0.02,
+    "train.num_epochs": 6,
 }
-"""Name, title, settings and what is changed in them; the best is the teacher of those after it."""
+"""What a student needs beside its teachers: their answers are smoother than labels."""
+BAG = {"kind": "bag_of_embeddings", "hidden_sizes": [100], "pooling": "mean"}
+BAG |= {"vectors": "tuned", "dropout": 0.3}
+RNN50 = {"train.model.cell": "rnn", "train.model.hidden_size": 50}
+SIZE32 = {"train.model.hidden_size": 32}
+OURS = {
+    "rnn50": ("RNN(50)", FAST, RNN50),
+    "gru16": ("GRU(16)", FAST, {}),
+    "gru32": ("GRU(32)", FAST, SIZE32),
+    "gru64": ("GRU(64), bidirectional", QUICKSTART, {}),
+    "bag": ("bag of embeddings", QUICKSTART, {"train.model": BAG}),
+    "fast": ("preset fast", measuring.PLAIN, {"train.preset": "fast"}),
+    "balanced": ("preset balanced", measuring.PLAIN, {"train.preset": "balanced"}),
+    "best": ("best", BEST, {}),
+    "student16": ("GRU(16), student", FAST, TAUGHT),
+    "student32": ("GRU(32), student", FAST, TAUGHT | SIZE32),
+}
+"""Name, title, config and what is changed in it; the best is the teacher of those after it."""
+SHORT = {"train.num_epochs": 1, "train.pretrain.num_epochs": 0}
+"""What is changed on the synthetic corpus."""
 FEATURES = {"bigrams": (2, 0), "words": (1, 0), "characters": (2, 5)}
 """Longest word n-gram and longest character n-gram of fastText."""
-DIMS = (10, 50)
-NUM_TRIES = 5
+DIMS = (50, 10)
+NUM_TEXTS = 120_000
 BASE = "fastText, bigrams, 50"
 TURBO = "fasttext-turbo"
 STYLES = {
@@ -77,87 +81,55 @@ STYLES = {
     "tfidf": {"marker": "^", "color": plotting.INK, "label": "logistic regression"},
 }
 
-
-class Contestant(NamedTuple):
-    """What is measured."""
-
-    kind: str
-    """A loader of ``answering.py``."""
-    models: list[str]
-    """A model of each seed."""
-    site: str = ""
-    """A directory whose modules take precedence."""
+Contestant = tuple[str, list[str]]
+"""A loader of ``answering.py``, and a model of each seed."""
 
 
 def train_ours(folder: Path, options: argparse.Namespace) -> None:
     """Prepare the texts, and train the models that are not there yet."""
     csv, unlabelled = (
-        json.dumps([str(Path(file).resolve()) for file in files])
-        for files in (options.csv, options.unlabelled)
+        [Path(file).resolve() for file in files] for files in (options.csv, options.unlabelled)
     )
-    common = [f"tracking.uri=sqlite:///{folder}/mlflow.db", "tracking.register_model=false"]
-    common += [f"prepare.csv={csv}", f"prepare.output_uri={folder}/prepared"]
-    if options.unlabelled:
-        common.append(f"prepare.unlabelled.files={unlabelled}")
-        common.append("prepare.unlabelled.format={kind: csv, columns: {text: text}}")
-    plain = measuring.write_config(
-        folder / "plain.json", output=folder, prepare={"csv": "none.csv"}
-    )
-    measuring.sentiflow("prepare", plain, *common)
-    for name in options.models:
+    settings: dict[str, object] = {"prepare.csv": csv}
+    if unlabelled:
+        given = {"kind": "csv", "columns": {"text": "text"}}
+        settings |= {"prepare.unlabelled.files": unlabelled, "prepare.unlabelled.format": given}
+    measuring.run_job("prepare", folder / "data", settings)
+    settings["train.prepared_uri"] = folder / "data/prepared"
+    for name, seed in itertools.product(options.models, range(options.seeds)):
         _, config, changes = OURS[name]
-        path = f"configs/{config}.yaml" if config else plain
-        for seed in range(options.seeds):
-            output = folder / f"{name}-{seed}"
-            if (output / "trained/manifest.json").exists():
-                continue
-            more = [*changes, f"train.seed={seed}", f"output_uri={output}", *options.set]
-            if name.startswith("student"):
-                more.append(f"train.distill.teachers={json.dumps(find_models(folder, 'best'))}")
-            measuring.sentiflow("train", path, *common, *more)
-            history = measuring.read_manifest(output / "trained")["history"]
-            rate = len(history) / sum(1 / epoch["tweets_per_second"] for epoch in history)
-            seconds = measuring.read_manifest(output / "trained")["seconds"]
-            print(f"{output.name}: trained in {seconds:.0f} s, {rate:,.0f} tweets/s", flush=True)
+        changes = changes | (SHORT if options.folder is None else {}) | {"train.seed": seed}
+        if name.startswith("student"):
+            changes["train.distill.teachers"] = find_models(folder, "best")
+        record = measuring.run_job(
+            "train", folder / f"{name}-{seed}", settings | changes, config=config
+        )
+        rate = record["history"][-1]["tweets_per_second"]
+        print(
+            f"{name}-{seed}: trained in {record['seconds']:.0f} s, {rate:,.0f} tweets/s", flush=True
+        )
 
 
-def read_split(tweets: Path, split: str, *, tokenized: bool = False) -> pd.DataFrame:
-    """Read the labelled rows of a split, with our tokens separated by spaces, or as they are.
+def read_split(folder: Path, split: str, *, tokenized: bool = False) -> pd.DataFrame:
+    """Read the labelled rows of a split: their words or our tokens, separated by spaces.
 
     They are shuffled, because fastText trains in the order of the file.
     """
-    frame = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"]).to_pandas()
-    if tokenized:
-        frame = frame.assign(text=load_tokenizer()(frame["text"].tolist()))
+    tweets = ds.dataset(folder / f"data/prepared/tweets/split={split}")
+    frame = tweets.to_table(columns=["text", "label"]).to_pandas()
+    texts = load_tokenizer()(frame["text"].tolist()) if tokenized else frame["text"]
+    frame = frame.assign(text=pd.Series(texts).str.split().str.join(" "))
     return frame[frame["label"].isin([0, 1])].sample(frac=1, random_state=0)
-
-
-def train_fasttext(corpus: Path, path: Path, *, dim: int, ngrams: int, letters: int) -> None:
-    """Train fastText, with word n-grams and character n-grams of 3 to ``letters`` letters.
-
-    Some trainings end with "Encountered NaN", and not with another seed.
-    """
-    sizes = {"dim": dim, "wordNgrams": ngrams, "minn": 3 if letters else 0, "maxn": letters}
-    sizes |= {"epoch": 5, "minCount": 2, "bucket": 500_000, "thread": 1, "verbose": 0}
-    for seed in range(NUM_TRIES):
-        with contextlib.suppress(RuntimeError):
-            fasttext.train_supervised(str(corpus), seed=seed, **sizes).save_model(str(path))
-            return
-    print(f"{path.name} is left out: fastText encountered NaN with {NUM_TRIES} seeds", flush=True)
 
 
 def train_rivals(folder: Path) -> None:
     """Train fastText and logistic regression on the rows of our train split."""
-    corpus = folder / "fasttext.txt"
-    for tokenized in (False, True):
-        rows = read_split(folder / "prepared/tweets", "train", tokenized=tokenized)
-        with corpus.open("w") as file:
-            for text, label in rows[["text", "label"]].itertuples(index=False):
-                file.write(f"__label__{label} {' '.join(text.split())}\n")
+    for suffix in ("", "-tokens"):
+        rows = read_split(folder, "train", tokenized=bool(suffix))
         for (feature, (ngrams, letters)), dim in itertools.product(FEATURES.items(), DIMS):
-            path = folder / f"fasttext{'-tokens' * tokenized}-{feature}-{dim}.bin"
+            path = folder / f"fasttext{suffix}-{feature}-{dim}.bin"
             if not path.exists():
-                train_fasttext(corpus, path, dim=dim, ngrams=ngrams, letters=letters)
+                train_fasttext(rows, path, dim=dim, ngrams=ngrams, letters=letters)
     if not (folder / "tfidf.npz").exists():
         vectorizer = make_vectorizer(min_df=2)
         features = vectorizer.fit_transform(rows["text"])
@@ -172,109 +144,77 @@ def find_models(folder: Path, name: str) -> list[str]:
     return sorted(str(path.parent) for path in folder.glob(f"{name}-*/trained/model/manifest.json"))
 
 
-def list_contestants(folder: Path, turbo: str) -> Iterator[tuple[str, Contestant]]:
+def list_contestants(folder: Path, *, with_turbo: bool) -> Iterator[tuple[str, Contestant]]:
     """List the models that are there, the base first."""
-    for suffix, feature, dim in itertools.product(("", "-tokens"), FEATURES, reversed(DIMS)):
+    for suffix, feature, dim in itertools.product(("", "-tokens"), FEATURES, DIMS):
         model = folder / f"fasttext{suffix}-{feature}-{dim}.bin"
-        title = f"{feature}, {dim}{', our tokens' if suffix else ''}"
         if model.exists():
-            yield f"fastText, {title}", Contestant(f"fasttext{suffix}", [str(model)])
-        if model.exists() and turbo and not suffix:
-            yield f"{TURBO}, {title}", Contestant("fasttext", [str(model)], turbo)
-    yield "TF-IDF, logistic regression", Contestant("tfidf", [str(folder / "tfidf.npz")])
+            title = f"fastText, {feature}, {dim}{', our tokens' if suffix else ''}"
+            yield title, (f"fasttext{suffix}", [str(model)])
+            if with_turbo and not suffix:
+                yield title.replace("fastText", TURBO), (TURBO, [str(model)])
+    yield "TF-IDF, logistic regression", ("tfidf", [str(folder / "tfidf.npz")])
     for name, (title, *_) in OURS.items():
         if models := find_models(folder, name):
-            yield title, Contestant("sentiflow", models)
+            yield title, ("sentiflow", models)
             if name == "best" and len(models) > 1:
-                yield f"average of {len(models)}", Contestant("sentiflow", [",".join(models)])
+                yield f"average of {len(models)}", ("sentiflow", [",".join(models)])
 
 
-def write_texts(folder: Path, num_texts: int) -> Path:
+def write_texts(folder: Path) -> Path:
     """Write the test rows, and the texts that are timed: those of all splits, shuffled once."""
-    tweets = folder / "prepared/tweets"
-    test = read_split(tweets, "test")
-    texts = ds.dataset(tweets).to_table(columns=["text"])["text"].to_numpy()
-    corpus = np.resize(np.random.default_rng(0).permutation(texts), num_texts)
-    print(f"{len(test):,} test rows; {num_texts:,} texts of {len(texts):,} distinct rows")
-    rows = {"test": [" ".join(text.split()) for text in test["text"]]}
-    rows |= {"labels": test["label"].tolist(), "corpus": [" ".join(t.split()) for t in corpus]}
+    splits = {split: read_split(folder, split) for split in ("train", "validation", "test")}
+    texts = pd.concat(splits.values())["text"].sample(frac=1, random_state=0)
+    test = splits["test"]
+    print(f"{len(test):,} test rows; {NUM_TEXTS:,} texts of {len(texts):,} rows")
+    rows = {"test": test["text"].tolist(), "labels": test["label"].tolist()}
     path = folder / "texts.json"
-    path.write_text(json.dumps(rows))
+    path.write_text(json.dumps(rows | {"corpus": np.resize(texts, NUM_TEXTS).tolist()}))
     return path
 
 
-def answer(contestant: Contestant, models: Iterator[str], texts: Path) -> measuring.Figures:
+def answer(kind: str, models: Iterator[str], texts: Path, turbo: str) -> measuring.Figures:
     """Let a process of its own load the next model and answer."""
     script = Path(__file__).with_name("answering.py")
     environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    if contestant.site:
-        environment["PYTHONPATH"] = f"{contestant.site}:{os.environ.get('PYTHONPATH', '')}"
-    words = (script, time.time(), contestant.kind, next(models), texts)
-    return json.loads(measuring.python(*words, **environment))
+    if kind == TURBO:
+        environment["PYTHONPATH"] = f"{turbo}:{os.environ.get('PYTHONPATH', '')}"
+    return json.loads(
+        measuring.python(script, time.time(), kind, next(models), texts, **environment)
+    )
 
 
 def draw(medians: dict[str, dict[str, float]], kinds: dict[str, str]) -> bytes:
     """Draw accuracy against speed, with the models that none beats in both on a line.
 
-    Models that are far less accurate than the base are left out.
+    Ours on the line are named, and the base. Models that are far less accurate than the base are
+    left out.
     """
-    least = medians[BASE]["accuracy"] - 0.03
-    rows = {title: row for title, row in medians.items() if row["accuracy"] > least}
+    table = pd.DataFrame(medians).T.assign(kind=pd.Series(kinds))
+    table = table[table["accuracy"] > table.loc[BASE, "accuracy"] - 0.03]
     with mpl.rc_context(plotting.PLOT_STYLE):
         figure = Figure(figsize=(8, 9))
         panels = figure.subplots(2, 1, sharex=True)
         for axes, unit in zip(panels, (PIECES, WHOLE), strict=True):
-            speeds = {title: row[unit] / medians[BASE][unit] for title, row in rows.items()}
-            draw_panel(axes, rows, speeds, kinds)
-            axes.set_title(unit.partition(", ")[2])
+            speeds = (table[unit] / table.loc[BASE, unit]).sort_values(ascending=False)
+            best_so_far = table["accuracy"][speeds.index].cummax()
+            front = best_so_far[~best_so_far.duplicated()]
+            line = {"where": "post", "color": plotting.GRAY, "linewidth": 1, "zorder": 1}
+            axes.step(speeds[front.index], front, **line)
+            for kind, style in STYLES.items():
+                rows = table[table["kind"] == kind]
+                axes.plot(speeds[rows.index], rows["accuracy"], linestyle="", markersize=5, **style)
+            ours = [title for title in front.index if table.loc[title, "kind"] == "sentiflow"]
+            for title in (*ours, BASE):
+                point = (speeds[title], table.loc[title, "accuracy"])
+                axes.annotate(title, point, (5, 5), textcoords="offset points", fontsize=7)
+            axes.set(title=unit.partition(", ")[2], xscale="log", ylabel="Test accuracy")
+            axes.margins(x=0.12)
+            axes.yaxis.set_major_formatter(plotting.percent)
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"Texts per second on one core ({BASE} = 1)")
         axes.legend(handles=[Line2D([], [], linestyle="", **style) for style in STYLES.values()])
         return plotting.to_png(figure)
-
-
-def draw_panel(
-    axes: Axes, rows: dict[str, dict[str, float]], speeds: dict[str, float], kinds: dict[str, str]
-) -> None:
-    """Draw one kind of speed."""
-    front: list[tuple[float, float]] = []
-    for title in sorted(rows, key=lambda title: -speeds[title]):
-        if not front or rows[title]["accuracy"] > front[-1][1]:
-            front.append((speeds[title], rows[title]["accuracy"]))
-    axes.step(*zip(*front, strict=True), where="post", color=plotting.GRAY, linewidth=1, zorder=1)
-    for title, row in rows.items():
-        is_turbo = title.startswith(TURBO)
-        point = (speeds[title], row["accuracy"])
-        style = STYLES[TURBO if is_turbo else kinds[title]]
-        axes.plot(*point, linestyle="", markersize=5, zorder=3, **style)
-        if not is_turbo:
-            label = title.removeprefix("fastText, ").removesuffix(", our tokens")
-            place = {"textcoords": "offset points", "va": "center", "fontsize": 7, "zorder": 2}
-            white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-            axes.annotate(label, point, (0, 0), bbox=white, **place)
-    axes.set(xscale="log", ylabel="Test accuracy")
-    axes.margins(x=0.12)
-    axes.yaxis.set_major_formatter(plotting.percent)
-    axes.xaxis.set_major_formatter("{x:g}")
-    spread_labels(axes)
-
-
-def spread_labels(axes: Axes) -> None:
-    """Put each label at the first place beside its point where it covers least."""
-    axes.get_figure(root=True).draw_without_rendering()
-    points = [axes.transData.transform(line.get_xydata()[0]) for line in axes.lines[1:]]
-    taken = [Bbox.from_bounds(*(point - 5), 10, 10) for point in points]
-    places = [(x, y) for y in (0, 9, -9, 18, -18) for x in (6, -6)]
-    for text in axes.texts:
-        covered = []
-        for x, y in places:
-            text.set(position=(x, y), ha="left" if x > 0 else "right")
-            box = text.get_window_extent()
-            shared = (Bbox.intersection(box, other) for other in taken)
-            outside = axes.bbox.x0 > box.x0 or axes.bbox.x1 < box.x1
-            covered.append(outside * 1e6 + sum(b.width * b.height for b in shared if b))
-        x, y = places[int(np.argmin(covered))]
-        text.set(position=(x, y), ha="left" if x > 0 else "right")
-        taken.append(text.get_window_extent())
 
 
 def main() -> None:
@@ -285,28 +225,24 @@ def main() -> None:
     parser.add_argument("--unlabelled", nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", nargs="*", default=list(OURS), choices=list(OURS))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--texts", type=int, default=120_000)
     parser.add_argument("--turbo", default="", metavar="SITE")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = (options.folder or Path(name)).resolve()
+    with measuring.open_folder() as temporary:
+        folder = (options.folder or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        if not options.csv:
-            options.csv = [measuring.make_csv(Path(name, "sample.csv"), 20_000)]
-            options.set += ["train.num_epochs=1", "train.pretrain.num_epochs=0"]
+        options.csv = options.csv or [measuring.make_csv(temporary / "sample.csv", 20_000)]
         train_ours(folder, options)
         train_rivals(folder)
-        texts = write_texts(folder, options.texts)
-        contestants = dict(list_contestants(folder, options.turbo))
+        texts = write_texts(folder)
+        contestants = dict(list_contestants(folder, with_turbo=bool(options.turbo)))
         runs = {
-            title: partial(answer, one, itertools.cycle(one.models), texts)
-            for title, one in contestants.items()
+            title: partial(answer, kind, itertools.cycle(models), texts, options.turbo)
+            for title, (kind, models) in contestants.items()
         }
         medians = measuring.compare("model", runs, options)
         if options.plot:
-            kinds = {title: one.kind for title, one in contestants.items()}
+            kinds = {title: kind for title, (kind, _) in contestants.items()}
             options.plot.write_bytes(draw(medians, kinds))
 
 

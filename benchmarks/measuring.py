@@ -8,14 +8,21 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 Figures = Mapping[str, float]
 """What one run measures, by its unit: ``{"rows/s": 1200.0, "MB": 310.0}``."""
+Way = Callable[[], Figures]
+"""A contestant: one call is one run."""
+CONFIGS = Path(__file__).parents[1] / "configs"
+PLAIN = Path(__file__).with_name("plain.yaml")
+RESULTS = {"prepare": "prepared", "train": "trained", "score": "scored"}
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -24,12 +31,18 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=3, help="rounds (3)")
-    parser.add_argument("--json", type=Path, help="append a line for each table, with all rounds")
     return parser
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder that is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name).resolve()
+
+
 def compare(
-    title: str, contestants: Mapping[str, Callable[[], Figures]], options: argparse.Namespace
+    title: str, contestants: Mapping[str, Way], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Run the contestants in turn, so that other load on the machine meets all of them.
 
@@ -41,16 +54,17 @@ def compare(
             began = time.perf_counter()
             rounds[name].append(run())
             print(f"  {name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    if options.json:
-        with options.json.open("a") as file:
-            file.write(json.dumps({"title": title, "rounds": rounds}) + "\n")
     return show(title, rounds)
 
 
-def show(title: str, rounds: Mapping[str, list[Figures]]) -> dict[str, dict[str, float]]:
+def show(
+    title: str,
+    rounds: Mapping[str, list[Figures]],
+    middle: Callable[[Iterable[float]], float] = statistics.median,
+) -> dict[str, dict[str, float]]:
     """Print and return medians; with the range of the rounds, and the ratio to the first row."""
     medians = {
-        name: {unit: statistics.median(each[unit] for each in found) for unit in found[0]}
+        name: {unit: middle([each[unit] for each in found]) for unit in found[0]}
         for name, found in rounds.items()
     }
     units = list(dict.fromkeys(unit for row in medians.values() for unit in row))
@@ -119,24 +133,31 @@ def make_csv(path: Path, num_rows: int, *, seed: int = 1) -> Path:
     return path
 
 
-def write_config(path: Path, *, output: Path, **sections: object) -> Path:
-    """Write a settings file; results and the MLflow store go below ``output``."""
-    config = {
-        "name": "benchmark",
-        "output_uri": str(output),
-        "tracking": {"uri": f"sqlite:///{output.parent}/mlflow.db", "register_model": False},
-    }
-    path.write_text(json.dumps(config | sections))
-    return path
+def run_job(
+    verb: str,
+    output: Path,
+    settings: Mapping[str, object],
+    *,
+    config: Path = PLAIN,
+    **environment: str,
+) -> dict[str, Any]:
+    """Run a job on a config with changed settings; returns the manifest of its result.
+
+    The results are in ``output``, MLflow's store is beside it. A job that is complete is skipped.
+    """
+    own = {"output_uri": output, "tracking.uri": f"sqlite:///{output.parent}/mlflow.db"}
+    changes = write_settings(own | {"tracking.register_model": False} | settings)
+    sentiflow(verb, config, *changes, **environment)
+    return json.loads((output / RESULTS[verb] / "manifest.json").read_text())
+
+
+def write_settings(settings: Mapping[str, object]) -> list[str]:
+    """Write settings as on a command line."""
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
 
 
 def prepare_sample(folder: Path, num_rows: int) -> Path:
     """Prepare a synthetic corpus; returns the directory of the prepared tables."""
-    sections = {"prepare": {"csv": str(make_csv(folder / "sample.csv", num_rows))}}
-    sentiflow("prepare", write_config(folder / "sample.json", output=folder / "run", **sections))
+    csv = make_csv(folder / "sample.csv", num_rows)
+    run_job("prepare", folder / "run", {"prepare.csv": csv})
     return folder / "run/prepared"
-
-
-def read_manifest(folder: Path | str) -> dict[str, Any]:
-    """Read what a stage says of its result."""
-    return json.loads(Path(folder, "manifest.json").read_text())

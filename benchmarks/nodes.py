@@ -9,7 +9,6 @@ the rows. Seconds are those of the stages; the tables of all runs must be the sa
 Linux only, as root.
 """
 
-import hashlib
 import os
 import secrets
 import tempfile
@@ -27,7 +26,6 @@ import pyarrow.parquet as pq
 
 GROUPS, PERIOD = Path("/sys/fs/cgroup"), 100_000  # microseconds over which a quota counts
 MODEL = {"cell": "gru", "hidden_size": 64, "bidirectional": True, "pooling": "mean_max"}
-STAGES = {"prepare": "prepared", "score": "scored", "train": "trained"}
 
 
 def limit(name: str, cores: float) -> Path:
@@ -75,42 +73,33 @@ def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
 
 
 def run(
-    made: Path, csv: Path, rows_per_file: int, cores: float, hashes: set[str], num_nodes: int
+    made: Path, csv: Path, rows_per_file: int, cores: float, tables: list[pa.Table], num_nodes: int
 ) -> measuring.Figures:
-    """Run the stages on one cluster; adds a hash of the tables.
+    """Run the stages on one cluster; adds its prepared and its scored table.
 
     ``made`` is a finished run on fewer rows: its tables are trained on, and its model scores.
     """
+    settings = {
+        "prepare.csv": csv,
+        "prepare.rows_per_file": rows_per_file,
+        "train.prepared_uri": made / "prepared",
+        "train.model": MODEL,
+        "train.num_epochs": 1,
+        "train.batching.global_batch_size": 2048,
+        "train.num_workers": num_nodes,
+        "score.rows_per_file": rows_per_file,
+        "score.model_uri": made,
+    }
     with tempfile.TemporaryDirectory(prefix="n") as name:  # paths of sockets must be short
-        folder = Path(name)
-        batching = {"global_batch_size": 2048}
-        train = {"model": MODEL, "num_epochs": 1, "batching": batching, "num_workers": num_nodes}
-        config = measuring.write_config(
-            folder / "config.json",
-            output=folder / "run",
-            prepare={"csv": str(csv), "rows_per_file": rows_per_file},
-            train=train | {"prepared_uri": f"{made}/prepared"},
-            score={"rows_per_file": rows_per_file, "model_uri": f"{made}/trained/model"},
-        )
-        figures = {}
-        with cluster_of(num_nodes, cores=cores, folder=folder / "ray") as address:
-            for stage, output in STAGES.items():
-                measuring.sentiflow(stage, config, RAY_ADDRESS=address)
-                record = measuring.read_manifest(folder / "run" / output)
+        output, figures = Path(name, "run"), {}
+        with cluster_of(num_nodes, cores=cores, folder=Path(name, "ray")) as address:
+            for stage in ("prepare", "score", "train"):
+                record = measuring.run_job(stage, output, settings, RAY_ADDRESS=address)
                 figures[f"{stage}, s"] = record["seconds"]
         figures["epoch, s"] = record["history"][0]["seconds"]
-        hashes.add(hash_rows(folder / "run/prepared/encoded"))
-        hashes.add(hash_rows(folder / "run/scored/predictions"))
+        for path in ("prepared/encoded", "scored/predictions"):
+            tables.append(pq.read_table(output / path, partitioning=None).sort_by("row_id"))
     return figures
-
-
-def hash_rows(folder: Path) -> str:
-    """Hash the rows of a table, in the order of their numbers."""
-    table = pq.read_table(folder, partitioning=None).sort_by("row_id").combine_chunks()
-    stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table)
-    return hashlib.sha256(stream.getvalue()).hexdigest()[:16]
 
 
 def main() -> None:
@@ -125,19 +114,18 @@ def main() -> None:
     except OSError as error:
         print(f"nodes are not measured, which needs Linux, root and cgroups: {error}")
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder, rows_per_file = Path(name), max(1, options.rows // 16)
+    with measuring.open_folder() as folder:
         small = measuring.make_csv(folder / "small.csv", options.rows // 10)
-        train = {"model": MODEL, "num_epochs": 1}
-        sections = {"prepare": {"csv": str(small)}, "train": train}
-        measuring.sentiflow(
-            "run", measuring.write_config(folder / "c.json", output=folder / "made", **sections)
-        )
-        csv, hashes = measuring.make_csv(folder / "tweets.csv", options.rows), set()
-        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, hashes)
+        settings = {"prepare.csv": small, "train.model": MODEL, "train.num_epochs": 1}
+        for verb in ("prepare", "train"):
+            measuring.run_job(verb, folder / "made", settings)
+        csv, tables = measuring.make_csv(folder / "tweets.csv", options.rows), []
+        rows_per_file = max(1, options.rows // 16)
+        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, tables)
         runs = {f"{number} nodes": partial(on, number) for number in options.nodes}
         measuring.compare(f"nodes of {options.cores_per_node:g} cores", runs, options)
-    print(f"\nthe tables of all runs are {'the same' if len(hashes) == 2 else 'DIFFERENT'}")
+    same = all(table.equals(tables[number % 2]) for number, table in enumerate(tables))
+    print(f"\nthe tables of all runs are {'the same' if same else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``sentiflow prepare`` against a bare pyarrow script and the tutorial's loop.
+"""``sentiflow prepare`` against a bare pyarrow script.
 
     python benchmarks/prepare.py [--rows 1600000 16000000]
 
@@ -6,14 +6,11 @@ Each runs in a process of its own, timed from start to end, on rows of ``sentifl
 
 - pyarrow: reads the six columns, tokenizes by the tutorial's rule, looks up GloVe's 10,000 most
   frequent words, writes two Parquet tables. It does not check or split anything.
-- tutorial loop: ``csv.reader``, a dictionary of those words, one tensor per tweet, all in memory.
 - sentiflow prepare: the whole command with default settings; ``stage`` is without Ray's start.
 
 MB is the peak of the largest process. Several numbers of rows show how it grows. Linux only.
 """
 
-import csv
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -54,51 +51,26 @@ def run_pyarrow(path: Path, words: list[str], output: Path) -> int:
     return len(table)
 
 
-def run_loop(path: Path, words: list[str], output: Path) -> int:
-    """Prepare every row as the tutorial does; returns the number of rows."""
-    import torch
-
-    word_ids = {word: i for i, word in enumerate(words)}
-    tweets, num_rows = [], 0
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for row in csv.reader(file):
-            num_rows += 1
-            text = row[-1].replace(".", " . ").replace(",", " , ")
-            text = text.replace(";", " ; ").replace("?", " ? ")
-            ids = [word_ids[word] for word in text.lower().split() if word in word_ids]
-            if ids:
-                tweets.append((torch.tensor(ids), int(row[0] == "4")))
-    return num_rows
+def run_rival(path: Path, words: list[str]) -> tuple[int, float]:
+    """Run the script in this process; returns the number of rows, and its peak of memory."""
+    with measuring.open_folder() as output:
+        return run_pyarrow(path, words, output), measuring.peak_mb()
 
 
-RIVALS = {"pyarrow": run_pyarrow, "tutorial loop": run_loop}
-
-
-def run_rival(name: str, path: Path, words: list[str]) -> tuple[int, float]:
-    """Run a rival in this process; returns the number of rows, and its peak of memory."""
-    with tempfile.TemporaryDirectory() as output:
-        return RIVALS[name](path, words, Path(output)), measuring.peak_mb()
-
-
-def measure_rival(name: str, path: Path, words: list[str], num_rows: int) -> measuring.Figures:
-    """Measure a rival in a process of its own."""
+def measure_rival(path: Path, words: list[str], num_rows: int) -> measuring.Figures:
+    """Measure the script in a process of its own."""
     began = time.perf_counter()
-    ((rows_read, memory),) = measuring.in_processes([partial(run_rival, name, path, words)])
+    ((rows_read, memory),) = measuring.in_processes([partial(run_rival, path, words)])
     assert rows_read == num_rows, "all rows were read"
     return {"seconds": time.perf_counter() - began, "MB": memory}
 
 
 def measure_prepare(path: Path, num_rows: int) -> measuring.Figures:
     """Measure the command."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = measuring.write_config(
-            folder / "c.json", output=folder / "run", prepare={"csv": str(path)}
-        )
+    with measuring.open_folder() as folder:
         began = time.perf_counter()
-        measuring.sentiflow("prepare", config)
+        record = measuring.run_job("prepare", folder / "run", {"prepare.csv": path})
         seconds = time.perf_counter() - began
-        record = measuring.read_manifest(folder / "run/prepared")
     assert record["counts"]["rows_read"] == num_rows, "all rows were read"
     memory = record["run"]["metrics"]["prepare/peak_memory_bytes"] / 1e6
     return {"seconds": seconds, "MB": memory, "stage, seconds": record["seconds"]}
@@ -111,14 +83,15 @@ def main() -> None:
     options = parser.parse_args()
     from sentiflow.words import word_vectors  # no part of a rival's time
 
-    with tempfile.TemporaryDirectory() as name:
+    with measuring.open_folder() as folder:
         words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words.to_pylist()
         for num_rows in options.rows:
-            path = measuring.make_csv(Path(name, "sample.csv"), num_rows)
-            runs = {rival: partial(measure_rival, rival, path, words, num_rows) for rival in RIVALS}
-            runs["sentiflow prepare"] = partial(measure_prepare, path, num_rows)
+            path = measuring.make_csv(folder / f"{num_rows}.csv", num_rows)
+            runs = {
+                "pyarrow": partial(measure_rival, path, words, num_rows),
+                "sentiflow prepare": partial(measure_prepare, path, num_rows),
+            }
             measuring.compare(f"{num_rows:,} rows", runs, options)
-            path.unlink()
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ speed depends only on their size. Rates are rows per second over all cores.
 - fastText: its ``predict`` in Python, in such processes, with bigrams and 50 dimensions.
 """
 
-import csv
 import os
-import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import fasttext
 import measuring
+import pandas as pd
+from answering import LOADERS, train_fasttext
 
 PIECE = 100_000
 CORES = len(os.sched_getaffinity(0))
@@ -32,83 +29,47 @@ MODELS = {
 }
 
 
-def read_texts(path: Path) -> list[tuple[str, str]]:
+def read(csv: Path) -> pd.DataFrame:
     """Read the labels and texts of a synthetic corpus."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return [(row[0], row[5]) for row in csv.reader(file)]
+    rows = pd.read_csv(
+        csv,
+        usecols=[0, 5],
+        names=["label", "text"],
+        keep_default_na=False,
+        encoding_errors="replace",
+    )
+    return rows.assign(text=rows["text"].str.split().str.join(" "))
 
 
 def train(folder: Path, name: str) -> Path:
-    """Train a model for one epoch; returns the config, with the corpus to score."""
-    config = measuring.write_config(
-        folder / f"{name}.json",
-        output=folder / name,
-        prepare={"csv": f"{folder}/train.csv"},
-        train={"model": MODELS[name], "num_epochs": 1},
-        score={"corpus": f"{folder}/corpus.csv"},
-    )
-    measuring.sentiflow("prepare", config)
-    measuring.sentiflow("train", config)
-    return config
+    """Train a model for one epoch; returns the directory of the run."""
+    settings = {"prepare.csv": folder / "train.csv", "train.model": MODELS[name]}
+    for verb in ("prepare", "train"):
+        measuring.run_job(verb, folder / name, settings | {"train.num_epochs": 1})
+    return folder / name
 
 
-def train_fasttext(folder: Path) -> str:
-    """Train fastText on the training data of the models."""
-    rows = read_texts(folder / "train.csv")
-    lines = (f"__label__{label} {' '.join(text.split())}" for label, text in rows)
-    (folder / "train.txt").write_text("\n".join(lines))
-    sizes = {"dim": 50, "wordNgrams": 2, "epoch": 1, "thread": 1, "verbose": 0}
-    fasttext.train_supervised(f"{folder}/train.txt", **sizes).save_model(f"{folder}/fasttext.bin")
-    return f"{folder}/fasttext.bin"
-
-
-def score(config: Path) -> measuring.Figures:
+def score(model: Path, corpus: Path) -> measuring.Figures:
     """Score the corpus into a new directory."""
-    with tempfile.TemporaryDirectory() as output:
-        measuring.sentiflow("score", config, f"score.output_uri={output}/scored")
-        record = measuring.read_manifest(f"{output}/scored")
+    with measuring.open_folder() as folder:
+        settings = {"score.corpus": corpus, "score.model_uri": model}
+        record = measuring.run_job("score", folder / "run", settings)
     rate = record["counts"]["accepted"] / record["seconds"]
     return {"rows/s": rate, "MB": record["peak_memory_bytes"] / 1e6}
 
 
-def load_bare(model: str, *, bf16: bool) -> Callable[[list[str]], Any]:
-    """Load the model package only."""
-    import pyarrow as pa
-    import torch
-
-    from sentiflow.cluster import memory
-    from sentiflow.models.package import ModelPackage
-
-    torch.set_num_threads(1)
-    memory.keep_freed()
-    package = ModelPackage.load(model)
-    return lambda texts: package.score(pa.array(texts), bf16=bf16)
-
-
-def load_fasttext(model: str) -> Callable[[list[str]], Any]:
-    """Load a model of fastText."""
-    return fasttext.load_model(model).predict
-
-
-LOADERS = {
-    "fp32": partial(load_bare, bf16=False),
-    "bf16": partial(load_bare, bf16=True),
-    "fasttext": load_fasttext,
-}
-
-
 def run_share(kind: str, model: str, corpus: Path, rank: int) -> float:
     """Score one process's share of the texts, in pieces; returns its rate."""
-    texts = [" ".join(text.split()) for _, text in read_texts(corpus)][rank::CORES]
-    predict = LOADERS[kind](model)
-    predict(texts[:1000])
+    texts = read(corpus)["text"].tolist()[rank::CORES]
+    answer, _ = LOADERS[kind](model)
+    answer(texts[:1000])
     pieces = [texts[first : first + PIECE] for first in range(0, len(texts), PIECE)]
-    return len(texts) / measuring.seconds_of(lambda: [predict(piece) for piece in pieces])
+    return len(texts) / measuring.seconds_of(lambda: [answer(piece) for piece in pieces])
 
 
-def run_processes(kind: str, model: str, corpus: Path) -> measuring.Figures:
+def run_processes(kind: str, model: object, corpus: Path) -> measuring.Figures:
     """Run a process for each core, each on its share of the texts."""
-    calls = [partial(run_share, kind, model, corpus, rank) for rank in range(CORES)]
+    calls = [partial(run_share, kind, str(model), corpus, rank) for rank in range(CORES)]
     return {"rows/s": sum(measuring.in_processes(calls))}
 
 
@@ -118,18 +79,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_600_000)
     parser.add_argument("--models", nargs="*", default=["rnn50", "best"], choices=list(MODELS))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        measuring.make_csv(folder / "train.csv", 20_000, seed=2)
+    with measuring.open_folder() as folder:
+        train_csv = measuring.make_csv(folder / "train.csv", 20_000, seed=2)
         corpus = measuring.make_csv(folder / "corpus.csv", options.rows, seed=1)
-        runs: dict[str, Callable[[], measuring.Figures]] = {}
-        runs["fastText"] = partial(run_processes, "fasttext", train_fasttext(folder), corpus)
-        for kind in options.models:
-            runs[f"sentiflow, {kind}"] = partial(score, train(folder, kind))
-            model = f"{folder}/{kind}/trained/model"
-            for precision in ("fp32", "bf16"):
-                way = partial(run_processes, precision, model, corpus)
-                runs[f"bare, {kind}, {precision}"] = way
+        train_fasttext(read(train_csv), folder / "fasttext.bin", dim=50, ngrams=2)
+        runs = {"fastText": partial(run_processes, "fasttext", folder / "fasttext.bin", corpus)}
+        for name in options.models:
+            model = train(folder, name)
+            runs[f"sentiflow, {name}"] = partial(score, model, corpus)
+            for title, kind in (("fp32", "sentiflow"), ("bf16", "sentiflow-bf16")):
+                runs[f"bare, {name}, {title}"] = partial(run_processes, kind, model, corpus)
         measuring.compare(f"{options.rows:,} rows", runs, options)
 
 

@@ -1,33 +1,29 @@
-"""Training against a bare PyTorch loop and against more workers.
+"""Training against a plain PyTorch loop and against more workers.
 
-    python benchmarks/train.py [--prepared runs/x/prepared] [--only workers] [--plot PNG]
+    python benchmarks/train.py [--prepared runs/x/prepared] [--only workers]
 
 Without ``--prepared``, ``--rows`` tweets of ``sentiflow sample`` are prepared first. Rates are
 tweets per second after the first epoch; each contestant has processes of its own, with one thread.
 
-- bare loop: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
-  memory; the same network, no dropout, no checkpoints, no validation.
-- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our CPU kernels.
+- PyTorch: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
+  memory; the same network with ``nn.GRU`` or ``nn.RNN`` in place of our CPU kernels, no dropout, no
+  checkpoints, no validation.
 - workers: the network of ``configs/quickstart.yaml`` by batch size, beside what
   ``train.num_workers: auto`` would take on two nodes of a core for a long training.
 - start: seconds of the whole command for one epoch of few steps.
-- ``--plot``: validation loss after each epoch with 1, 2 and 4 workers.
 """
 
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import measuring
 import pyarrow.parquet as pq
 import torch
 import torch.distributed
-from matplotlib.figure import Figure
 from torch import nn
 
 from sentiflow.cluster import memory
@@ -41,7 +37,8 @@ from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
-Run = Callable[..., float | list[float]]
+Run = Callable[[Path, TrainSettings, int, int], float]
+"""Prepared tables, settings, rank and number of workers -> tweets/s of the last epoch."""
 BIGRU = {"cell": "gru", "hidden_size": 128, "dropout": 0.0}
 RNN = {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
 RNN |= {"vectors": "frozen", "dropout": 0.0}
@@ -57,7 +54,8 @@ def settings_of(model: dict, batch_size: int, **changes: object) -> TrainSetting
 
 def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInput:
     """Open the global batches of the train split."""
-    shards = plan(prepared, "train")
+    files = sorted((prepared / "encoded/split=train").glob("*.parquet"))
+    shards = VirtualShards.plan({str(file): pq.read_metadata(file).num_rows for file in files})
     batch = settings.batching
     return TrainInput(
         shards,
@@ -71,56 +69,31 @@ def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInpu
     )
 
 
-def plan(prepared: Path, split: str) -> VirtualShards:
-    """Find the files of a split."""
-    files = sorted((prepared / f"encoded/split={split}").glob("*.parquet"))
-    return VirtualShards.plan({str(file): pq.read_metadata(file).num_rows for file in files})
-
-
-def make_trainer(
-    prepared: Path,
-    settings: TrainSettings,
-    validation: VirtualShards,
-    rank: int = 0,
-    world_size: int = 1,
-    device: str = "cpu",
-) -> Trainer:
-    """Set up a worker's training as the train stage does."""
-    memory.keep_freed()
-    words = vocabulary.load(str(prepared / "vocabulary.parquet"))
-    own = own_shards(rank, world_size)
-    return Trainer(
-        settings=settings,
-        objective=ClassificationObjective(build(settings, words)).to(device),
-        train=open_train(prepared, settings, own),
-        validation=OwnRows(validation, own=own),
-        device=torch.device(device),
-    )
-
-
 def run_ours(prepared: Path, settings: TrainSettings, rank: int, world_size: int) -> float:
-    """Train two epochs with the trainer; tweets/s of the second, without validation."""
-    trainer = make_trainer(prepared, settings, VirtualShards.plan({}), rank, world_size)
-    trainer.train_epoch()
-    return trainer.train_epoch().tweets_per_second
+    """Train as a worker of the train stage does."""
+    memory.keep_freed()
+    own = own_shards(rank, world_size)
+    network = build(settings, vocabulary.load(str(prepared / "vocabulary.parquet")))
+    trainer = Trainer(
+        settings=settings,
+        objective=ClassificationObjective(network),
+        train=open_train(prepared, settings, own),
+        validation=OwnRows(VirtualShards.plan({}), own=own),
+        device=torch.device("cpu"),
+    )
+    rates = [trainer.train_epoch().tweets_per_second for _ in range(settings.num_epochs)]
+    return rates[-1]
 
 
-def run_curve(
-    prepared: Path, settings: TrainSettings, rank: int, world_size: int
-) -> list[float | None]:
-    """Train with one or several workers; the validation loss after each epoch."""
-    trainer = make_trainer(prepared, settings, plan(prepared, "validation"), rank, world_size)
-    return [trainer.train_epoch().validation_loss for _ in range(settings.num_epochs)]
-
-
-def run_bare(prepared: Path, settings: TrainSettings, *_: int) -> float:
-    """Train two epochs with a plain loop over batches in memory; tweets/s of the second."""
+def run_pytorch(prepared: Path, settings: TrainSettings, *_: int) -> float:
+    """Train with a plain loop over batches in memory, the network's layers PyTorch's own."""
+    cpu.is_plain = lambda tensor: False
     network = build(settings, vocabulary.load(str(prepared / "vocabulary.parquet"))).train()
     train = open_train(prepared, settings, range(NUM_VIRTUAL_SHARDS))
     batches = [batching.collate(part.rows, part.chosen) for part in train.slices(1)]
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True)
-    for _ in range(2):
+    for _ in range(settings.num_epochs):
         began = time.perf_counter()
         for batch in batches:
             loss = nn.functional.cross_entropy(
@@ -133,15 +106,10 @@ def run_bare(prepared: Path, settings: TrainSettings, *_: int) -> float:
     return train.num_rows / seconds
 
 
-def run_pytorch(prepared: Path, settings: TrainSettings, *_: int) -> float:
-    """Train as the bare loop does, the network's layers PyTorch's own."""
-    cpu.is_plain = lambda tensor: False
-    return run_bare(prepared, settings)
-
-
-def run_worker(run: Run, prepared: Path, settings: TrainSettings, *place: int) -> Any:
+def run_worker(
+    run: Run, prepared: Path, settings: TrainSettings, rank: int, world_size: int, port: int
+) -> float:
     """Run one of the workers of a contestant."""
-    rank, world_size, port = place
     torch.set_num_threads(1)
     if world_size > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -149,60 +117,35 @@ def run_worker(run: Run, prepared: Path, settings: TrainSettings, *place: int) -
     return run(prepared, settings, rank, world_size)
 
 
-def spawn(run: Run, prepared: Path, settings: TrainSettings, world_size: int = 1) -> Any:
-    """Run a contestant in its own processes; the slowest worker's rate, or a curve."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    worker = partial(run_worker, run, prepared, settings)
-    return min(
-        measuring.in_processes([partial(worker, n, world_size, port) for n in range(world_size)])
-    )
-
-
 def measure(
     run: Run, prepared: Path, settings: TrainSettings, world_size: int = 1
 ) -> measuring.Figures:
-    """Measure the rate of a contestant."""
-    return {"tweets/s": spawn(run, prepared, settings, world_size)}
-
-
-def draw_workers(prepared: Path, path: Path) -> None:
-    """Draw the curves of 1, 2 and 4 workers over each other, dropout included."""
-    model = BIGRU | {"hidden_size": 32, "dropout": 0.2}
-    settings = settings_of(model, 256, schedule="one_cycle", num_epochs=4)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for world_size, style in ((1, "-"), (2, "--"), (4, ":")):
-        curve = spawn(run_curve, prepared, settings, world_size)
-        print(f"{world_size} worker(s): " + " ".join(f"{loss:.6f}" for loss in curve), flush=True)
-        axes.plot(range(1, 5), curve, style, linewidth=1 + world_size, alpha=0.7, label=world_size)
-    axes.set(xlabel="epoch", ylabel="validation loss", xticks=range(1, 5))
-    axes.legend(title="workers")
-    figure.savefig(path, dpi=100)
+    """Run a contestant in processes of its own; the slowest counts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    worker = partial(run_worker, run, prepared, settings, world_size=world_size, port=port)
+    rates = measuring.in_processes([partial(worker, rank) for rank in range(world_size)])
+    return {"tweets/s": min(rates)}
 
 
 def time_start(prepared: Path, num_workers: int) -> measuring.Figures:
     """Measure a whole command whose training is short; MLflow's store is new."""
-    with tempfile.TemporaryDirectory() as name:
-        train = settings_of(RNN, 8192).model_dump()
-        train |= {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers}
-        sections = {"prepare": {"csv": "none.csv"}, "train": train}
-        config = measuring.write_config(
-            Path(name, "config.json"), output=Path(name, "run"), **sections
-        )
-        return {"seconds": measuring.seconds_of(lambda: measuring.sentiflow("train", config))}
+    settings = {"train.prepared_uri": prepared, "train.model": RNN, "train.num_epochs": 1}
+    settings |= {"train.batching.global_batch_size": 8192, "train.num_workers": num_workers}
+    with measuring.open_folder() as folder:
+        run = partial(measuring.run_job, "train", folder / "run", settings)
+        return {"seconds": measuring.seconds_of(run)}
 
 
-def list_comparisons(prepared: Path) -> dict[str, dict[str, Callable[[], measuring.Figures]]]:
+def list_comparisons(prepared: Path) -> dict[str, dict[str, measuring.Way]]:
     """List what is run in turn."""
-    tables: dict[str, dict[str, Callable[[], measuring.Figures]]] = {}
+    tables: dict[str, dict[str, measuring.Way]] = {}
     for title, settings in (
         ("one worker, BiGRU(128), tuned vectors, batch 256", settings_of(BIGRU, 256)),
         ("one worker, RNN(50), frozen vectors, batch 512", settings_of(RNN, 512)),
     ):
-        ways = {"bare loop, PyTorch's layers": run_pytorch, "bare loop": run_bare}
-        ways["sentiflow"] = run_ours
+        ways = {"a loop with PyTorch's layers": run_pytorch, "sentiflow": run_ours}
         tables[title] = {n: partial(measure, run, prepared, settings) for n, run in ways.items()}
     record = manifest.read(str(prepared))
     for size in (128, 512, 2048, 8192):
@@ -222,17 +165,12 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--only", default="", help="comparisons whose title holds this")
-    parser.add_argument("--plot", type=Path, help="draw the curves of 1, 2 and 4 workers there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        prepared = (
-            options.prepared or measuring.prepare_sample(Path(name), options.rows)
-        ).resolve()
+    with measuring.open_folder() as folder:
+        prepared = (options.prepared or measuring.prepare_sample(folder, options.rows)).resolve()
         for title, runs in list_comparisons(prepared).items():
             if options.only in title:
                 measuring.compare(title, runs, options)
-        if options.plot:
-            draw_workers(prepared, options.plot)
 
 
 if __name__ == "__main__":
