@@ -1,11 +1,9 @@
 """Progress of work -> a bar on a terminal, otherwise a log line every few seconds."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -16,13 +14,10 @@ from sentiflow.storage.uris import without_credentials
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 5.0
-_CHANGE_EVERY_SECONDS = 0.5
-"""How often the line of a notebook changes."""
-_MAX_LINES = 100
-"""Lines that are shown in a notebook, the last ones."""
 
-console = Console(stderr=True, highlight=False)
-"""Console for progress and logs; results go to standard output."""
+console = Console(stderr=not Console().is_jupyter, highlight=False, force_jupyter=False)
+"""Console for progress and logs; results go to standard output. In a notebook all goes there, as
+standard error is shown in red."""
 
 
 class Progress:
@@ -52,8 +47,6 @@ class Progress:
         """Remove the bar."""
         if self.bar:
             self.bar.stop()
-        if _cell:
-            _cell.show()
 
     def start_at(self, done: int) -> None:
         """Restart the clock, with ``done`` units done before."""
@@ -69,13 +62,9 @@ class Progress:
         if self.bar and self.task is not None:
             self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
             return
-        pause = _CHANGE_EVERY_SECONDS if _cell else LINE_EVERY_SECONDS
-        if time.monotonic() - self.last_line < pause or self.done >= self.total:
-            return
-        self.last_line = time.monotonic()
-        if _cell:
-            _cell.show(self._line(note))
-        else:
+        is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
+        if is_due and self.done < self.total:
+            self.last_line = time.monotonic()
             log.info("%s", self._line(note))
 
     def _bytes(self) -> str:
@@ -115,41 +104,6 @@ class LogHandler(logging.Handler):
             console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)
 
 
-class CellHandler(logging.Handler):
-    """Writes log records to one output of a notebook's cell, and below them a line that changes."""
-
-    def __init__(self, display: Any) -> None:
-        """Begin without lines.
-
-        Args:
-            display: ``IPython.display.display``.
-        """
-        super().__init__()
-        self.lines: list[str] = []
-        self._display = display
-        self._output: Any = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        self.lines.append(without_credentials(self.format(record)))
-        self.show()
-
-    def show(self, running: str = "") -> None:
-        """Show the lines so far and what is running."""
-        lines = [*self.lines, running] if running else self.lines
-        if not lines and self._output is None:
-            return
-        text = {"text/plain": "\n".join(lines[-_MAX_LINES:])}
-        if self._output is None:
-            self._output = self._display(text, raw=True, display_id=True)
-        else:
-            self._output.update(text, raw=True)
-
-
-_cell: CellHandler | None = None
-"""The output of the cell that runs."""
-
-
 @contextmanager
 def shown(*, verbose: bool = False) -> Iterator[None]:
     """Show the log and the progress of a call to who called it, in a notebook or on a terminal.
@@ -157,16 +111,12 @@ def shown(*, verbose: bool = False) -> Iterator[None]:
     A program that has set the level of the logger ``sentiflow``, or of all loggers, has decided
     what to show.
     """
-    global _cell
     logger = logging.getLogger("sentiflow")
-    if _cell or logger.level or logger.isEnabledFor(logging.INFO):
+    if logger.level or logger.isEnabledFor(logging.INFO):
         yield
         return
-    display = _find_display()
-    handler: logging.Handler = LogHandler()
-    if display is not None:
-        handler = _cell = CellHandler(display)
-        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it would ask for ipywidgets
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it would ask for ipywidgets
+    handler = LogHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
@@ -176,15 +126,3 @@ def shown(*, verbose: bool = False) -> Iterator[None]:
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
-        _cell = None
-
-
-def _find_display() -> Any:
-    """Find the function that shows something below a notebook's cell; None outside of one."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if getattr(shell, "kernel", None) is None:
-        return None
-    from importlib import import_module
-
-    return import_module("IPython.display").display

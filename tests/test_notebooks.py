@@ -33,8 +33,8 @@ def execute(book: NotebookNode, folder) -> list[str]:
     nbclient.NotebookClient(book, timeout=120, resources=resources).execute()
     assert "stderr" not in text_of(book)
     shown = [output for cell in book.cells for output in cell.get("outputs", ())]
-    (first, *_) = [o for o in shown if o.output_type == "display_data"]
-    return first["data"]["text/plain"].splitlines()
+    (first, *_) = [output for output in shown if output.output_type == "stream"]
+    return first["text"].splitlines()
 
 
 @pytest.mark.ray
@@ -51,7 +51,7 @@ def test_a_notebook_runs_and_shows_what_it_was_saved_with(path, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_in_a_cell_shows_its_lines_in_one_output_and_then_its_result(finished_run, tmp_path):
+def test_a_job_in_a_cell_shows_its_lines_and_then_its_result(finished_run, tmp_path):
     code = [
         f"import sentiflow; run = sentiflow.run({str(finished_run / 'config.yaml')!r}); run",
         "run.report",
@@ -64,7 +64,7 @@ def test_a_job_in_a_cell_shows_its_lines_in_one_output_and_then_its_result(finis
     ]
     html = ("execute_result", "", "text/html", "text/plain")
     assert [outputs_of(cell) for cell in book.cells] == [
-        [("display_data", "", "text/plain"), ("execute_result", "", "text/plain")],
+        [("stream", "stdout"), ("execute_result", "", "text/plain")],
         [html],
         [html],
     ]

@@ -1,7 +1,8 @@
 """``sentiflow init``: input files -> what was found in them, and a settings file that runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 _CELL = 60
 _MANY_REJECTED = 0.2
-_MANY_FILES = 3
 
 
 def init(
@@ -64,7 +64,7 @@ def init(
             )
         written = new_config.render(
             found,
-            files=_as_glob(files, uris),
+            files=files,
             name=new_config.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
@@ -74,18 +74,6 @@ def init(
         filesystem.write_bytes(absolute_uri(str(path)), written.encode())
         verb = "run" if found.roles.label is not None and model is None else "score"
         typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
-
-
-def _as_glob(files: list[str], uris: list[str]) -> list[str]:
-    """Write many files as one glob, if it stands for the same files in the same order."""
-    from sentiflow.storage import globs
-
-    folder, slash, name = files[0].rpartition("/")
-    suffix = "".join(Path(name).suffixes[-2:])
-    pattern = f"{folder}{slash}*{suffix}"
-    if len(files) <= _MANY_FILES or any(mark in "".join(files) for mark in "*?["):
-        return files
-    return [pattern] if globs.expand([absolute_uri(pattern)]) == uris else files
 
 
 def _next_command(path: Path, verb: str, model: str | None) -> str:
@@ -143,18 +131,19 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
 
 
 def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
-    """Show three rows, of different labels where there are several."""
+    """Show three rows, of different labels where there are labels."""
     texts = found.sample.column(found.roles.text).to_pylist()
-    labels = [""] * len(texts)
-    if found.roles.label is not None:
+    labels: Sequence[Any] = range(len(texts))
+    if has_labels := found.roles.label is not None:
         labels = found.sample.column(found.roles.label).to_pylist()
-    places: dict[str, int] = {}
-    for place, (text, label) in enumerate(zip(texts, labels, strict=True)):
+    rows: dict[Any, str] = {}
+    for label, text in zip(labels, texts, strict=True):
         if text and label is not None:
-            places.setdefault(label if any(labels) else str(place), place)
-        if len(places) == 3:
-            break
-    return [(_cut(labels[i], 20), _cut(texts[i], WIDTH - 24)) for i in places.values()]
+            rows.setdefault(label, text)
+    shown = list(rows.items())[:3]
+    return [
+        (_cut(label, 20) if has_labels else "", _cut(text, WIDTH - 24)) for label, text in shown
+    ]
 
 
 def _cut(text: str, length: int) -> str:

@@ -186,24 +186,13 @@ def sweep(
         from sentiflow.training import sweep as sweeping
 
         record = outcomes[0].record
-        trials = record["trials"]
         if as_json:
             print_json(_list_outputs(outcomes))
         else:
             typer.echo(sweeping.to_text(record))
         if best_to is not None:
-            best, selection = sweeping.best(record), resolved.train.selection
-            name = f"validation_{selection.metric_name}"
-            what, value = "best", trials[0][name]
-            if best[1:]:
-                what = f"average of {len(best)} seeds, the best mean"
-                value = record["seeds"][0][f"{name}_mean"]
-            origin = (
-                f"# The {what} of {len(trials)} trials of {config.name}: "
-                f"validation {selection.metric} {value:.4f}.\n"
-            )
             raw = settings.read(config, overrides or ())
-            _write_best(best_to, raw, best, origin, resolved)
+            _write_best(best_to, raw, sweeping.best(record), resolved)
 
 
 def _run(
@@ -238,7 +227,7 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
 
 
 def _write_best(
-    path: Path, raw: dict[str, Any], best: Sequence["TrialRecord"], origin: str, swept: Config
+    path: Path, raw: dict[str, Any], best: Sequence["TrialRecord"], swept: Config
 ) -> None:
     """Write the settings of the file with the values of the best trial.
 
@@ -260,10 +249,11 @@ def _write_best(
     settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
     raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
     settings.validate(raw, source=str(path))
-    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
     numbers = ", ".join(str(one["trial"]) for one in best)
     what = f"trials {numbers}, averaged" if best[1:] else f"trial {numbers}"
+    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    origin = f"# Settings of the sweep in {as_typed(swept.sweep.output_uri)}: {what}.\n"
+    filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
     say("sweep", f"settings of {what}: {path}, for a run in {raw['output_uri']}")
 
 

@@ -35,12 +35,8 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     return (*first, *(name for name in given if name not in first))
 
 
-def check_names(names: Sequence[str], *, num_names: int | None = None) -> None:
+def check_names(names: Sequence[str]) -> None:
     """Check the names of all classes, which become names of columns and metrics.
-
-    Args:
-        names: The names.
-        num_names: How many there are, if not all are given.
 
     Raises:
         ValueError: There are too few or too many, or one cannot be used.

@@ -123,14 +123,15 @@ def shorten(value: Any) -> str:
 @functools.cache
 def list_keys() -> list[Path]:
     """List the path of every setting and section, those of the top first."""
-    return sorted(dict.fromkeys(_walk(Config, ())), key=len)
+    return sorted(dict.fromkeys(path for path, _ in walk()), key=len)
 
 
-def _walk(section: type[Settings], path: Path) -> Iterator[Path]:
+def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+    """Go through every section and its settings, in the order of the source."""
     for name, info in section.model_fields.items():
-        yield (*path, name)
+        yield (*path, name), info
         for kind in sections_in(info):
-            yield from _walk(kind, (*path, name))
+            yield from walk(kind, (*path, name))
 
 
 def sections_in(info: FieldInfo) -> list[type[Settings]]:

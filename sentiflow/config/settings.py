@@ -289,28 +289,23 @@ _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
 """Sections that have the settings of ``format``."""
 
 
-def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
-    """List every setting: its dotted key, its default in YAML (or ``required``), its meaning."""
-    rows: list[tuple[str, str, str]] = []
-    for name, field in section.model_fields.items():
-        key = f"{prefix}{name}"
-        inner = [row for kind in faults.sections_in(field) for row in describe(kind, f"{key}.")]
-        if inner and key not in _LIKE_FORMAT:
-            rows += _join_kinds(inner)
+def describe() -> list[tuple[str, str, str]]:
+    """List every setting: its dotted key, its default in YAML (or ``required``), its meaning.
+
+    A setting that several kinds of a section have is listed once, with the default of the first.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    for path, field in faults.walk():
+        key = ".".join(path)
+        is_section = faults.sections_in(field) and key not in _LIKE_FORMAT
+        if is_section or key.startswith(tuple(f"{like}." for like in _LIKE_FORMAT)):
             continue
         default = "required" if field.is_required() else _to_yaml(field.default)
-        rows.append((key, default, " ".join((field.description or "").split())))
-    return rows
-
-
-def _join_kinds(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Combine the rows of the kinds of a section by key; the default is that of the first kind."""
-    joined: dict[str, tuple[str, str, str]] = {}
-    for key, default, meaning in rows:
-        _, first, before = joined.setdefault(key, (key, default, meaning))
+        meaning = " ".join((field.description or "").split())
+        first, before = rows.setdefault(key, (default, meaning))
         if meaning not in before:
-            joined[key] = (key, first, f"{before} {meaning}")
-    return list(joined.values())
+            rows[key] = (first, f"{before} {meaning}")
+    return [(key, *row) for key, row in rows.items()]
 
 
 def _to_yaml(value: Any) -> str:

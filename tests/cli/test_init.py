@@ -193,16 +193,6 @@ def test_files_in_object_storage_are_looked_at(place, bucket):
     assert read_config()["format"]["delimiter"] == "\t"
 
 
-def test_many_files_are_named_by_a_glob_if_it_stands_for_them(place):
-    names = [f"{number}.csv" for number in range(5)]
-    for name in names:
-        (place / name).write_bytes(write(ROWS, header=("text", "label")))
-    init(*names, "--output", "messages.yaml")
-    assert read_config()["prepare"]["csv"] == "*.csv"
-    init(*names[:4], "--output", "messages.yaml", "--overwrite")
-    assert read_config()["prepare"]["csv"] == names[:4]
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.soak

@@ -123,31 +123,6 @@ def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
         assert (progress.Progress("score", total=1, unit="rows").bar is not None) == (level == 20)
 
 
-def test_a_notebook_shows_lines_in_one_output_and_the_last_one_changes(monkeypatch):
-    shown = []
-
-    class Output:
-        def update(self, data, raw):
-            shown[-1].append(data["text/plain"])
-
-    def display(data, raw, display_id):
-        shown.append([data["text/plain"]])
-        return Output()
-
-    monkeypatch.setattr(progress, "_find_display", lambda: display)
-    monkeypatch.setattr(progress, "_CHANGE_EVERY_SECONDS", 0)
-    with calls.reporting():
-        pass
-    assert shown == []
-    with calls.reporting(), progress.Progress("score", total=4, unit="rows") as bar:
-        progress.say("score", "begins")
-        bar.advance(2)
-        bar.advance(2)
-    (texts,) = shown
-    assert texts[0] == texts[-1] == "score     begins"
-    assert texts[1].startswith("score     begins\nscore     2 of 4 rows, ")
-
-
 def test_warnings_of_libraries_are_shown_on_request():
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")

@@ -67,7 +67,7 @@ def test_best_to_averages_the_seeds_of_the_best_mean_and_a_run_of_it_trains_noth
     written = yaml.safe_load((folder / "best.yaml").read_text())
     assert [os.path.abspath(uri) for uri in written["score"]["model_uri"]] == models
     assert len(models) == 2
-    assert "average of 2 seeds, the best mean of 2 trials" in (folder / "best.yaml").read_text()
+    assert "run/sweep: trials " in (folder / "best.yaml").read_text()
     assert sorted(path.name for path in (folder / "run_best").iterdir()) == ["report", "scored"]
 
 
