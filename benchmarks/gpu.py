@@ -7,16 +7,14 @@ The network is a bidirectional GRU(128) with attention and dropout, in batches o
 with itself on few rows in small batches, to see that it works.
 
 - train: tweets per second of the second epoch.
-- accuracy: on the validation rows after two epochs with the same seed; it may differ from that of
-  the CPU by MAX_ACCURACY_GAP.
+- accuracy: on the validation rows after two epochs with the same seed.
 - score: rows per second of the stage, with the model that the CPU trained.
-- gap: the largest difference of a probability from that of the CPU; at most MAX_PROBABILITY_GAP.
-  TF32 and bf16 round. Beyond either limit the exit code is 1.
+- gap: the largest difference of a probability from that of the CPU. TF32 and bf16 round: up to 0.02
+  is expected, and 0.01 of the accuracy.
 
 Not measured yet: no GPU was at hand.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +25,6 @@ import torch
 import sentiflow
 
 MODEL = {"cell": "gru", "hidden_size": 128, "dropout": 0.2}
-MAX_ACCURACY_GAP, MAX_PROBABILITY_GAP = 0.01, 0.02
 ON_GPU = torch.cuda.is_available()
 PLACES = {
     "CPU": {"gpus_per_worker": 0, "precision": "fp32"},
@@ -81,14 +78,7 @@ def main() -> None:
         prepared = options.prepared or measuring.prepare_sample(folder, options.rows)
         title = f"torch {torch.__version__}, {what}, batches of {batch_size:,}"
         on = partial(measure, folder, prepared.resolve(), batch_size)
-        medians = measuring.compare(title, {place: partial(on, place) for place in PLACES}, options)
-    far = [
-        place
-        for place, row in medians.items()
-        if abs(row["accuracy"] - medians["CPU"]["accuracy"]) > MAX_ACCURACY_GAP
-        or row["gap"] > MAX_PROBABILITY_GAP
-    ]
-    sys.exit(f"far from the CPU: {', '.join(far)}" if far else 0)
+        measuring.compare(title, {place: partial(on, place) for place in PLACES}, options)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ class Progress:
         ...     progress.advance(10)
     """
 
-    def __init__(self, label: str, *, total: int, unit: str, total_bytes: int = 0) -> None:
-        """Start at zero of ``total`` units, which amount to ``total_bytes``."""
-        self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
-        self.done = self.done_bytes = self.before = 0
+    def __init__(self, label: str, *, total: int, unit: str) -> None:
+        """Start at zero of ``total`` units."""
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.before = 0
         self.started = self.last_line = time.monotonic()
         is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
         self.bar = _make_bar() if is_wanted else None
@@ -54,11 +54,9 @@ class Progress:
         self.advance(done - self.done)
         self.before = done
 
-    def advance(self, amount: int, note: str = "", *, num_bytes: int = 0) -> None:
+    def advance(self, amount: int, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
-        self.done_bytes += num_bytes
-        note = note or self._bytes()
         if self.bar and self.task is not None:
             self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
             return
@@ -66,11 +64,6 @@ class Progress:
         if is_due and self.done < self.total:
             self.last_line = time.monotonic()
             log.info("%s", self._line(note))
-
-    def _bytes(self) -> str:
-        if not self.total_bytes:
-            return ""
-        return f"{self.done_bytes / 1e6:,.0f} of {self.total_bytes / 1e6:,.0f} MB"
 
     def _line(self, note: str) -> str:
         rate = (self.done - self.before) / (time.monotonic() - self.started)

@@ -11,10 +11,7 @@ from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
-from sentiflow.evaluation.baselines import TFIDF
 from sentiflow.evaluation.evaluated_rows import headline_split
-from sentiflow.evaluation.slices import FOUND
-from sentiflow.evaluation.teachers import AGREES
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
@@ -22,13 +19,6 @@ Records = Mapping[str, Manifest]
 
 Rows = list[tuple[str, ...]]
 
-_CONCLUSIONS = {
-    f"is the accuracy of {TFIDF}: ": ("TF-IDF accuracy", ""),
-    AGREES: ("agreement", "with the "),
-    FOUND: ("slice accuracy", "texts with "),
-}
-"""How some of the most important results begin; their title in a run's summary, and what stands in
-place of the beginning."""
 _USUAL_DAMAGE = 0.01
 """Share of texts with invalid bytes that is not worth a line."""
 
@@ -59,14 +49,8 @@ def _list_evaluation(record: Manifest) -> Rows:
     rows: Rows = [(f"{split} accuracy", f"{metrics['accuracy']:.1%}", text)]
     if "by_class" in metrics:
         f1 = {name: found["f1"] for name, found in metrics["by_class"].items()}
-        text = "F1 " + ", ".join(f"{f1[name]:.1%} {name}" for name in f1 if f1[name] is not None)
-        absent = ", ".join(name for name in f1 if f1[name] is None)
-        text += f"; neither labelled nor predicted: {absent}" if absent else ""
-        rows.append(("macro F1", f"{metrics['f1_macro']:.1%}", text))
-    for number, meaning, _ in record["conclusions"]:
-        for beginning, (title, instead) in _CONCLUSIONS.items():
-            if meaning.startswith(beginning):
-                rows.append((title, number, instead + meaning.removeprefix(beginning)))
+        each = [f"{value:.1%} {name}" for name, value in f1.items() if value is not None]
+        rows.append(("macro F1", f"{metrics['f1_macro']:.1%}", f"F1 {', '.join(each)}"))
     return rows
 
 

@@ -62,7 +62,7 @@ class MapStages:
         read: Read,
         *steps: Step,
         write: Callable[[pa.Table, int], Any],
-        sizes: Sequence[tuple[int, int]],
+        sizes: Sequence[int],
         unit: str = "rows",
         keys: Sequence[str],
         num_gpus: float = 0,
@@ -76,7 +76,7 @@ class MapStages:
             steps: Functions of a table, in order.
             write: Takes the last table and the number of a part, from 0, and returns what JSON can
                 hold.
-            sizes: For each part: its size in units of progress, and its bytes.
+            sizes: For each part: its size in units of progress.
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
                 count.
@@ -90,12 +90,12 @@ class MapStages:
             if part < len(keys) and marker["key"] == keys[part]:
                 results[part] = marker["result"]
         todo = [part for part in range(len(parts)) if part not in results]
-        self.fresh, left = todo, sum(sizes[part][0] for part in todo)
+        self.fresh, left = todo, sum(sizes[part] for part in todo)
         if results and todo:
             say(
                 self.stage,
                 f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
-                f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
+                f"{left:,} of {sum(sizes):,} {unit} are left",
             )
         done = dataset.process(
             {Label(part, keys[part]): parts[part] for part in todo},
@@ -106,11 +106,10 @@ class MapStages:
             concurrency=self.concurrency,
             num_gpus=num_gpus,
         )
-        num_bytes = sum(sizes[part][1] for part in todo)
-        with Progress(self.stage, total=left, unit=unit, total_bytes=num_bytes) as progress:
+        with Progress(self.stage, total=left, unit=unit) as progress:
             for part, result in done:
                 results[part] = result
-                progress.advance(sizes[part][0], num_bytes=sizes[part][1])
+                progress.advance(sizes[part])
         return [results[part] for part in range(len(parts))]
 
     def map(
@@ -124,11 +123,8 @@ class MapStages:
             parts: Files, for the user.
             key: Hash of settings and input that all parts have in common.
         """
-        one_by_one = [(1, 0)] * len(parts)
-        keys, read = [key] * len(parts), _as_read(work)
-        return self.run(
-            name, parts, read, write=_take_result, sizes=one_by_one, unit="files", keys=keys
-        )
+        sizes, keys, read = [1] * len(parts), [key] * len(parts), _as_read(work)
+        return self.run(name, parts, read, write=_take_result, sizes=sizes, unit="files", keys=keys)
 
     def map_groups(
         self,

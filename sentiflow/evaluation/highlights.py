@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
-from sentiflow.evaluation.slices import FOUND, SliceMetrics
+from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
@@ -107,7 +107,7 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
         return f"is the accuracy of the worst slice beyond chance: {worst.name} ({size})"
     others = f"; {num_worse - 1} more in the report" if num_worse > 1 else ""
     return (
-        f"{FOUND}{worst.name}, a slice found by a search: "
+        f"is the accuracy on texts with {worst.name}, a slice found by a search: "
         f"{-100 * worst.difference:.1f} points below the rest ({size}){others}"
     )
 

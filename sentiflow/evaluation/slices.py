@@ -25,9 +25,6 @@ MAX_VALUES = 20
 OWN = "own column "
 """Precedes the name of a column of the user's own in a table of rows."""
 
-FOUND = "is the accuracy on texts with "
-"""Begins what is said of a slice that a search has found."""
-
 _BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
 HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
 SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"

@@ -200,7 +200,7 @@ class Flow:
             read,
             *steps,
             write=functools.partial(write, job=self.job),
-            sizes=[(part.num_rows, part.num_bytes) for part in self.parts],
+            sizes=[part.num_rows for part in self.parts],
             keys=[self.job.key] * len(parts),
         )
 

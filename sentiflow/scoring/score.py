@@ -130,7 +130,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         functools.partial(part_files.read_texts, job=job),
         functools.partial(score_texts, job=job),
         write=functools.partial(part_files.write_predictions, job=job),
-        sizes=[(part.num_rows, 0) for part in source.parts],
+        sizes=[part.num_rows for part in source.parts],
         keys=[scored_corpus.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )

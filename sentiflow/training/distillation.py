@@ -149,7 +149,7 @@ def _ask(
         functools.partial(read_rows, positions=job.positions),
         functools.partial(ask_teachers, job=job),
         write=functools.partial(write_rows, parts=parts, job=job),
-        sizes=[(part.num_rows, 0) for part in parts],
+        sizes=[part.num_rows for part in parts],
         keys=[manifest.fingerprint([output.spec.fingerprint, part.name]) for part in parts],
         num_gpus=num_gpus,
     )

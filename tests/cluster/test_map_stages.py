@@ -16,7 +16,7 @@ from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
 
-SIZES = [(10, 100)] * 4
+SIZES = [10] * 4
 
 
 def run_here(parts, read, steps, write, **options):
