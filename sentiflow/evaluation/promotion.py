@@ -175,7 +175,7 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         tags = {_TEST_DATA: data}
         if "refit" not in model.record:
             tags |= {_ACCURACY: f"{accuracy:.6f}", "sentiflow.test_rows": str(test.num_rows)}
-        registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)
+        registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)
     tracking_uri = models[0].tracking_uri
     judged = registry.find_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
     test = replace(test, num_judged=len(judged))

@@ -96,7 +96,9 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
+def asking(
+    uri: str, what: str, *, hint: str = "", refusal: type[Exception] = JobError
+) -> Iterator[MlflowClient]:
     """Connect to a store for the block, and turn MLflow's errors into one line.
 
     MLflow logs only errors meanwhile, unless ``--verbose``.
@@ -105,6 +107,7 @@ def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
         uri: The store, which must exist.
         what: What the block does, as in "cannot register a".
         hint: Added to the line.
+        refusal: The kind of error if MLflow refuses: ``UserError`` where the user named something.
 
     Raises:
         UserError: There is no such store.
@@ -121,8 +124,9 @@ def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
     except (JobError, UserError):
         raise
     except failures() as error:
-        kind = JobError if is_refusal(error) else UnavailableError
-        raise kind(f"cannot {what} in {without_credentials(uri)}: {reason(error)}{hint}") from error
+        kind = refusal if is_refusal(error) else UnavailableError
+        store, why = without_credentials(uri), reason(error).rstrip(".")
+        raise kind(f"cannot {what} in {store}: {why}{hint}") from error
     finally:
         logger.setLevel(before)
 

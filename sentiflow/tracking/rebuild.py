@@ -238,10 +238,9 @@ class _Import:
         """
         from sentiflow.tracking import registry  # a second to import, and few runs need it
 
-        name = maker.run.experiment
-        if registry.find_version(self.client, name, model) is not None:
+        name, uri = maker.run.experiment, self.tracking_uri
+        if registry.find(name, model, tracking_uri=uri):
             return 0
-        uri = self.tracking_uri
         version = registry.register(maker.model_uri, name=name, tracking_uri=uri, run_id=run_id)
         registry.describe(version, text=note, tags={}, tracking_uri=uri, card=card)
         return 1

@@ -3,10 +3,8 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD, MANIFEST
@@ -14,7 +12,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average, average_files, package_files
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join, without_credentials
+from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_model
 from sentiflow.tracking.mlflow_store import asking
 from sentiflow.tracking.provenance import FINGERPRINT_TAG
@@ -22,7 +20,6 @@ from sentiflow.tracking.provenance import FINGERPRINT_TAG
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput
-from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -41,6 +38,7 @@ _BY_VERSION = re.compile(r"models:/([^/@]+)/(\d+|latest)")
 _BY_ID = re.compile(r"models:/(m-[0-9a-f]{32})")
 _BY_RUN = re.compile(r"runs:/([^/]+)/(.+)")
 _FORMS = "write models:/NAME@champion, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
+_HINT = "; sentiflow ui shows the models that there are"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"
     with asking(tracking_uri, f"register {name}", hint=hint) as client:
-        known = find_version(client, name, record["fingerprint"])
+        known = find(name, record["fingerprint"], tracking_uri=tracking_uri)
         version = known or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
@@ -97,7 +95,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             sentiflow.
         JobError: The store cannot be reached, or refuses.
     """
-    with asking(tracking_uri, f"look up {uri}") as client:
+    with asking(tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError) as client:
         source, version = _find_source(client, uri)
         if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
             raise UserError(
@@ -143,8 +141,9 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         UserError: There is no such model, or no such store.
         JobError: The store cannot be reached, or refuses.
     """
-    with asking(tracking_uri, f"look up {name}") as client:
-        return _to_numbers(_find_registered_model(client, name, f"models:/{name}"))
+    with asking(tracking_uri, f"look up {name}", hint=_HINT, refusal=UserError) as client:
+        aliases = client.get_registered_model(name).aliases
+    return {alias: int(number) for alias, number in aliases.items()}
 
 
 def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
@@ -155,17 +154,6 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
     """
     with asking(tracking_uri, f"set the alias {alias}") as client:
         client.set_registered_model_alias(version.name, alias, str(version.number))
-
-
-def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> None:
-    """Tag a version.
-
-    Raises:
-        JobError: MLflow refuses.
-    """
-    with asking(tracking_uri, f"tag {version}") as client:
-        for key, value in tags.items():
-            client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
 def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[int, dict[str, str]]:
@@ -182,20 +170,15 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
 
 
 def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
-    """Find the newest version whose package has this fingerprint.
-
-    Raises:
-        JobError: MLflow refuses.
-        UnavailableError: The store does not answer.
-    """
-    with asking(tracking_uri, f"look up {name}") as client:
-        return find_version(client, name, fingerprint)
+    """Find the newest version whose package has this fingerprint; it raises as `find_tagged`."""
+    known = find_tagged(name, FINGERPRINT_TAG, fingerprint, tracking_uri=tracking_uri)
+    return Version(name, max(known)) if known else None
 
 
 def describe(
-    version: Version, *, text: str, tags: dict[str, str], tracking_uri: str, card: bytes = b""
+    version: Version, *, tags: dict[str, str], tracking_uri: str, text: str = "", card: bytes = b""
 ) -> None:
-    """Describe a version in Markdown, by tags, and by a model card among its files.
+    """Tag a version, describe it in Markdown, and add a model card to its files.
 
     A description that a user has written stays.
 
@@ -209,19 +192,14 @@ def describe(
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
         known = client.get_model_version(name, number)
-        if not known.description or _OURS.match(known.description):
+        if text and (not known.description or _OURS.match(known.description)):
             client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
         if card:
-            _add_card(client, version, known.run_id, card)
-
-
-def _add_card(client: MlflowClient, version: Version, run_id: str, card: bytes) -> None:
-    """Add a model card to the files of a version."""
-    model = _find_output(client, str(version), run_id, _MODEL)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, CARD)
-        path.write_bytes(card)
-        client.log_model_artifact(model.model_id, str(path))
+            model = _find_output(client, known.run_id, _MODEL)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, CARD)
+                path.write_bytes(card)
+                client.log_model_artifact(model.model_id, str(path))
 
 
 def _create(
@@ -251,84 +229,41 @@ def _create(
     return Version(name, int(made.version))
 
 
-def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version | None:
-    """Find the newest version of ``name`` whose package has this fingerprint."""
-    found = client.search_model_versions(
-        f"name = '{name}' and tag.`{FINGERPRINT_TAG}` = '{fingerprint}'"
-    )
-    return Version(name, max(int(item.version) for item in found)) if found else None
-
-
 def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
     """Find the location of a model's files, and the version if the URI names one.
 
     Raises:
         UserError: There is no such model, version, alias or run.
     """
-    if match := _BY_ALIAS.fullmatch(uri) or _BY_VERSION.fullmatch(uri):
-        version = _find_version(client, uri, *match.groups())
-        return client.get_model_version_download_uri(version.name, str(version.number)), version
     if match := _BY_ID.fullmatch(uri):
-        model = _get(client.get_logged_model, match[1], f"{uri}: there is no such model")
-    elif match := _BY_RUN.fullmatch(uri):
-        model = _find_output(client, uri, *match.groups())
+        return client.get_logged_model(match[1]).artifact_location, None
+    if match := _BY_RUN.fullmatch(uri):
+        return _find_output(client, *match.groups()).artifact_location, None
+    if match := _BY_ALIAS.fullmatch(uri):
+        found = client.get_model_version_by_alias(*match.groups())
+    elif match := _BY_VERSION.fullmatch(uri):
+        name, number = match.groups()
+        if number == "latest":
+            versions = client.get_registered_model(name).latest_versions
+            number = str(max((int(each.version) for each in versions), default=0))
+        found = client.get_model_version(name, number)
     else:
         raise UserError(f"cannot read {uri}", hint=_FORMS)
-    return model.artifact_location, None
+    version = Version(found.name, int(found.version))
+    return client.get_model_version_download_uri(version.name, str(version.number)), version
 
 
-def _find_version(client: MlflowClient, uri: str, name: str, wanted: str) -> Version:
-    """Find a version by its alias, by its number, or as the latest."""
-    registered = _find_registered_model(client, name, uri)
-    if "@" in uri:
-        kind, numbers = "alias", _to_numbers(registered)
-        known = [f"{alias} (version {number})" for alias, number in sorted(numbers.items())]
-    else:
-        kind, versions = "version", client.search_model_versions(f"name = '{name}'")
-        numbers = {str(n): n for n in sorted(int(item.version) for item in versions)}
-        known = list(numbers)
-        numbers |= {"latest": max(numbers.values())} if numbers else {}
-    if wanted not in numbers:
-        listed = ", ".join(known) or "none"
-        raise UserError(f"{uri}: {name} has no {kind} {wanted}", hint=f"it has {listed}")
-    return Version(name, numbers[wanted])
+def _find_output(client: MlflowClient, run_id: str, name: str) -> LoggedModel:
+    """Find the model that a run has logged under a name.
 
-
-def _find_registered_model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        known = ", ".join(model.name for model in client.search_registered_models(max_results=20))
-        store = without_credentials(client.tracking_uri)
-        raise UserError(
-            f"{uri}: no model {name} is registered in {store}",
-            hint=f"it has {known}" if known else "sentiflow run registers one",
-        ) from error
-
-
-def _find_output(client: MlflowClient, uri: str, run_id: str, name: str) -> LoggedModel:
-    """Find the model that a run has logged under a name."""
-    run = _get(client.get_run, run_id, f"{uri}: there is no such run")
-    outputs = run.outputs.model_outputs if run.outputs else []
-    models = [client.get_logged_model(output.model_id) for output in outputs]
+    Raises:
+        UserError: There is none.
+    """
+    outputs = client.get_run(run_id).outputs
+    models = [
+        client.get_logged_model(m.model_id) for m in (outputs.model_outputs if outputs else ())
+    ]
     named = [model for model in models if model.name == name]
     if not named:
-        known = ", ".join(model.name for model in models)
-        raise UserError(f"{uri}: the run has no model {name}", hint=f"it has {known or 'none'}")
+        raise UserError(f"the run {run_id} has no model {name}", hint=_FORMS)
     return named[-1]
-
-
-def _get(get: Callable[[str], Any], key: str, problem: str) -> Any:
-    """Get something from MLflow by an id that the user wrote."""
-    try:
-        return get(key)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise UserError(problem, hint=_FORMS) from error
-
-
-def _to_numbers(model: RegisteredModel) -> dict[str, int]:
-    return {alias: int(number) for alias, number in model.aliases.items()}

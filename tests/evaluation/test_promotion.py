@@ -111,7 +111,7 @@ def register(config, store, log) -> Callable[[str], int]:
     def run(package: str) -> int:
         logged = log(package)
         tags = {FINGERPRINT_TAG: logged.tags[FINGERPRINT_TAG]}
-        known = registry.find_version(client, name, tags[FINGERPRINT_TAG])
+        known = registry.find(name, tags[FINGERPRINT_TAG], tracking_uri=store)
         if known is None:
             with contextlib.suppress(MlflowException):  # it is there
                 client.create_registered_model(name)
@@ -326,14 +326,14 @@ def test_what_was_reached_is_tagged_on_both_versions(config, register, store, pr
 
 
 def test_no_candidate_gives_one_clear_line(config, register, store, good):
-    with pytest.raises(UserError, match="no model test_no_candidate"):
+    with pytest.raises(UserError, match="name=test_no_candidate.* not found"):
         promotion.promote(settings.load(config))
     register(good)
     name = settings.load(config).name
     recording.connect(store).delete_registered_model_alias(name, CANDIDATE)
     with pytest.raises(UserError, match="has no candidate: sentiflow run registers one"):
         promotion.promote(settings.load(config))
-    with pytest.raises(UserError, match="has no version 5: it has 1"):
+    with pytest.raises(UserError, match="version=5.* not found; sentiflow ui"):
         promotion.promote(settings.load(config), version=5)
 
 

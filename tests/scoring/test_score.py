@@ -253,7 +253,7 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     store = make_store(tmp_path)
     register(model, store, name="test")
     config = configure(tmp_path, "models:/test@wrong", corpora / "day-0.csv")
-    with pytest.raises(UserError, match="test has no alias wrong"):
+    with pytest.raises(UserError, match="alias wrong not found"):
         score(config)
     named = "score.model_uri=models:/test@candidate"
     assert score(config, named).ran
