@@ -71,6 +71,11 @@ def here() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def this() -> Node:
+    """Return the node that this process runs on."""
+    return next(node for node in living() if node.id == here())
+
+
 def on_each(
     work: Callable[..., Result],
     *arguments: Any,

@@ -77,12 +77,12 @@ def test_csv_files_are_opened_twice_and_many_at_a_time(bucket, requests, tmp_pat
 def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):
     content = b"text\n" + b"so good\n" * 200_000
     uris = write(bucket, requests, "csv", [content] * NUM_FILES)
-    looks, findings = first_look.look_at_all(uris, FORM, text_column="text")
-    assert [look.uri for look in looks] == first_look.choose(uris)
-    assert not findings
-    assert requests.count("GET") == len(looks) == first_look.MAX_FILES
+    seen, problems = first_look.look_at_all("score.corpus", uris, FORM, text_column="text")
+    assert [look.uri for look in seen.files] == first_look.choose(uris)
+    assert not problems
+    assert requests.count("GET") == len(seen.files) == first_look.MAX_FILES
     assert requests.most >= 3
-    assert not any(look.is_whole for look in looks)
+    assert not any(look.is_whole for look in seen.files)
 
 
 def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):

@@ -326,14 +326,14 @@ def test_what_was_reached_is_tagged_on_both_versions(config, register, store, pr
 
 
 def test_no_candidate_gives_one_clear_line(config, register, store, good):
-    with pytest.raises(UserError, match="name=test_no_candidate.* not found"):
+    with pytest.raises(UserError, match=r"name=test_no_candidate.* not found"):
         promotion.promote(settings.load(config))
     register(good)
     name = settings.load(config).name
     recording.connect(store).delete_registered_model_alias(name, CANDIDATE)
     with pytest.raises(UserError, match="has no candidate: sentiflow run registers one"):
         promotion.promote(settings.load(config))
-    with pytest.raises(UserError, match="version=5.* not found; sentiflow ui"):
+    with pytest.raises(UserError, match=r"version=5.* not found; sentiflow ui"):
         promotion.promote(settings.load(config), version=5)
 
 

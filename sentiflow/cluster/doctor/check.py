@@ -33,49 +33,16 @@ class CheckResult:
     nodes: Sequence[str] = ()
     """Names of the nodes that have the problem; empty if it is about no single node."""
 
-    def to_json(self) -> dict[str, str | Sequence[str]]:
-        """Return all fields, without passwords and keys."""
-        return {
-            name: without_credentials(value) if isinstance(value, str) else value
-            for name, value in asdict(self).items()
-        }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong with a config, in one line: what, where, and what to do."""
-
-    check: str
-    """Name of the check that found it, such as ``columns``."""
-    line: str
-    level: Literal["warning", "error"] = "error"
-    """``error``: a job would fail."""
     is_mistake: bool = True
     """Whether the user must correct it; if not, a later try may succeed."""
 
-    @classmethod
-    def of(
-        cls, check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
-    ) -> "list[Finding]":
-        """Do some work; if that fails for a known reason, the reason is what is found.
-
-        Args:
-            check: Name of the check.
-            work: The work.
-            arguments: Its arguments.
-            setting: What the line begins with.
-        """
-        try:
-            work(*arguments)
-        except (UserError, JobError, OSError) as error:
-            known = errors.explain(error) or error
-            if isinstance(known, OSError):
-                raise
-            line = str(known)
-            if setting and not line.startswith(setting):
-                line = f"{setting}: {line}"
-            return [cls(check, line, is_mistake=isinstance(known, UserError))]
-        return []
+    def to_json(self) -> dict[str, str | Sequence[str]]:
+        """Return all fields for the user, without passwords and keys."""
+        return {
+            name: without_credentials(value) if isinstance(value, str) else value
+            for name, value in asdict(self).items()
+            if name != "is_mistake"
+        }
 
 
 @dataclass(frozen=True)
@@ -92,16 +59,40 @@ class Check:
     level: Level = "error"
     """Level of a failure."""
 
-    def attempt(self, config: Config | None) -> CheckResult:
-        """Run the check on this machine."""
+    def attempt(self, config: Config | None) -> list[CheckResult]:
+        """Run the check on this machine; return its only result."""
         try:
-            return CheckResult(self.name, "ok", self.run(config))
+            return [CheckResult(self.name, "ok", self.run(config))]
         except (UserError, OSError) as error:
-            return self.fail(str(errors.explain(error) or error).splitlines()[0])
+            return [self.fail(str(errors.explain(error) or error).splitlines()[0])]
 
     def fail(self, what: str, nodes: Sequence[str] = ()) -> CheckResult:
         """Make the result for a problem."""
         return CheckResult(self.name, self.level, what, self.why, self.do, nodes)
+
+
+def find_problem(
+    check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
+) -> list[CheckResult]:
+    """Do some work; if that fails for a known reason, the reason is what is found.
+
+    Args:
+        check: Name of the check.
+        work: The work.
+        arguments: Its arguments.
+        setting: What the line begins with.
+    """
+    try:
+        work(*arguments)
+    except (UserError, JobError, OSError) as error:
+        known = errors.explain(error) or error
+        if isinstance(known, OSError):
+            raise
+        line = str(known)
+        if setting and not line.startswith(setting):
+            line = f"{setting}: {line}"
+        return [CheckResult(check, "error", line, is_mistake=isinstance(known, UserError))]
+    return []
 
 
 def has_errors(results: Iterable[CheckResult]) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sentiflow.cluster import connection, nodes, shared_storage
 from sentiflow.cluster.doctor import local_checks
-from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
+from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.cluster.doctor.local_checks import Examination
 from sentiflow.cluster.nodes import Node, name_nodes
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
@@ -45,8 +46,16 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
         config: The experiment; without one, its files are not checked.
         verbose: Show Ray's own messages.
     """
-    examinations = {"nodes": functools.partial(_examine_cluster, verbose)}
-    return local_checks.run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
+    works: dict[str, Examination] = {"nodes": functools.partial(_examine_cluster, verbose)}
+    if config:
+        works["columns"] = _examine_contents
+    return local_checks.run_in_time(works, config, seconds=_LIMIT_SECONDS)
+
+
+def _examine_contents(config: Config | None) -> list[CheckResult]:
+    """Check on this machine what is in the input; that it is there, each node must say."""
+    found = local_checks.examine_config(config)
+    return [r for r in found if r.level != "ok" or r.check not in ("input", "output")]
 
 
 def _examine_cluster(verbose: bool, config: Config | None) -> list[CheckResult]:
@@ -76,9 +85,10 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
         return
     with ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
         futures = [
-            pool.submit(run_on_nodes, _list_node_checks(able), config, able),
-            pool.submit(run_on_nodes, [_make_torch_check(able)], config, able),
-            pool.submit(check_files, config, able),
+            pool.submit(run_on_nodes, checks, config, able)
+            for checks in (list_short_checks(), [TORCH], [INPUT] if config else [])
+        ]
+        futures += [
             pool.submit(check_shared_output, config, able, resources),
             pool.submit(check_dashboard, able),
         ]
@@ -86,35 +96,15 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
             yield from future.result()
 
 
-def _list_node_checks(able: Sequence[Node]) -> list[Check]:
+def list_short_checks() -> list[Check]:
     """List what takes a moment on each node: one task does all of it."""
-    session_dirs = {node.id: node.session_dir for node in able}
     versions = functools.partial(check_same_versions, expected=local_checks.find_versions())
-    disk = functools.partial(check_node_disk, session_dirs=session_dirs)
     return [
         replace(local_checks.VERSIONS, run=versions),
-        replace(local_checks.DISK, run=disk),
+        replace(local_checks.DISK, run=check_node_disk),
         TOKEN,
-        replace(
-            local_checks.SESSION,
-            run=functools.partial(check_node_session, session_dirs=session_dirs),
-            do="if the machine has other users, start Ray there in a folder of your own: "
-            "mkdir -m 700 /tmp/ray-$USER; ray start --temp-dir /tmp/ray-$USER/ray",
-            level="warning",
-        ),
+        SESSION,
     ]
-
-
-def _make_torch_check(able: Sequence[Node]) -> Check:
-    """Make the check of torch, which may end the process of its task."""
-    num_gpus = {node.id: int(node.num_gpus) for node in able}
-    return Check(
-        "torch",
-        functools.partial(check_torch, num_gpus=num_gpus),
-        why="training and scoring would fail there",
-        do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
-        "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
-    )
 
 
 def run_on_nodes(
@@ -143,23 +133,7 @@ def run_on_nodes(
 
 def attempt_all(checks: Sequence[Check], config: Config | None) -> list[CheckResult]:
     """Run checks on this node."""
-    return [check.attempt(config) for check in checks]
-
-
-def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult]:
-    """Check that every node sees the input, and on one of them what is in it."""
-    if config is None:
-        return []
-    results = run_on_nodes([local_checks.INPUT], config, able)
-    if has_errors(results):
-        return results
-    answers = nodes.on_each(
-        local_checks.examine_config, config, nodes=able[:1], timeout_seconds=_ANSWER_SECONDS
-    )
-    for answer in answers:
-        failed = local_checks.INPUT.fail(answer.problem, [answer.node.name])
-        results += [failed] if answer.problem else answer.result or []
-    return results
+    return [result for check in checks for result in check.attempt(config)]
 
 
 def check_nodes(living: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
@@ -209,7 +183,7 @@ def check_same_versions(config: Config | None, *, expected: Mapping[str, str]) -
     return local_checks.check_versions(config)
 
 
-def check_torch(config: Config | None, *, num_gpus: Mapping[str, int]) -> str:
+def check_torch(config: Config | None) -> str:
     """Multiply small matrices by torch, on the cores and on the GPUs that Ray counts.
 
     Ray hides a node's GPUs from tasks that ask for none: here they are not hidden. A broken build
@@ -227,7 +201,7 @@ def check_torch(config: Config | None, *, num_gpus: Mapping[str, int]) -> str:
             num_usable += 1
         except RuntimeError as error:
             problem = f": {error}".splitlines()[0]
-    counted = num_gpus[nodes.here()]
+    counted = int(nodes.this().num_gpus)
     if num_usable < counted:
         gpus = count(counted, "GPU")
         raise UserError(f"torch {torch.__version__} can use {num_usable} of {gpus}{problem}")
@@ -242,9 +216,48 @@ def _multiply(device: str) -> None:
         raise RuntimeError(f"{device} multiplies wrongly")
 
 
-def check_node_disk(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+TORCH = Check(
+    "torch",
+    check_torch,
+    why="training and scoring would fail there",
+    do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
+    "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
+)
+"""It is a task of its own, as it may end the process."""
+
+
+def check_input(config: Config | None) -> str:
+    """Make sure that this node sees the input files and the prepared data."""
+    from sentiflow.cluster.doctor import config_checks
+    from sentiflow.data import input_files
+
+    assert config is not None, "it is checked with a config only"
+    verbs, files = config_checks.choose_stages(config), set[str]()
+    for verb, setting, patterns in (
+        ("prepare", "prepare.csv", config.prepare.csv),
+        ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
+        ("prepare", "prepare.corrections", config.prepare.corrections),
+        ("score", "score.corpus", config.score.corpus),
+    ):
+        if verb in verbs and patterns != config_checks.PREPARED:
+            files.update(input_files.expand(patterns, setting=setting))
+    for verb in {"train", "score"} & set(verbs):
+        config_checks.require_prepared(config, verbs, verb)
+    return f"{count(len(files), 'file')} found"
+
+
+INPUT = Check(
+    "input",
+    check_input,
+    why="each machine reads parts of the input",
+    do="correct the setting, or put the files where every machine can read them, and give it "
+    "credentials for the store (AWS_ACCESS_KEY_ID, …)",
+)
+
+
+def check_node_disk(config: Config | None) -> str:
     """Make sure that this node has space for results and for Ray's own files."""
-    return local_checks.check_disk(config, session_dirs[nodes.here()])
+    return local_checks.check_disk(config, nodes.this().session_dir)
 
 
 def check_token(config: Config | None) -> str:
@@ -264,11 +277,20 @@ TOKEN = Check(
 )
 
 
-def check_node_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+def check_node_session(config: Config | None) -> str:
     """Make sure that a folder above this node's session keeps other users out."""
-    above = Path(session_dirs[nodes.here()]).resolve().parents
+    above = Path(nodes.this().session_dir).resolve().parents
     closed = (folder for folder in above if not folder.stat().st_mode & 0o077)
     return local_checks.check_session(config, next(closed, above[0]))
+
+
+SESSION = replace(
+    local_checks.SESSION,
+    run=check_node_session,
+    do="if the machine has other users, start Ray there in a folder of your own: "
+    "mkdir -m 700 /tmp/ray-$USER; ray start --temp-dir /tmp/ray-$USER/ray",
+    level="warning",
+)
 
 
 def check_shared_output(

@@ -8,17 +8,13 @@ files is read: a wrong column, label or delimiter is found in a moment.
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sentiflow.cluster.doctor import first_look, row_checks
-from sentiflow.cluster.doctor.check import Finding
-from sentiflow.cluster.doctor.first_look import Look
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
-from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import (
     answers,
-    corpus,
     corrections,
     input_files,
     manifest,
@@ -54,9 +50,9 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
     errors = [f for f in findings if f.level == "error" and (needs_input or f.check != "input")]
     if errors:
         kind = UserError if any(found.is_mistake for found in errors) else JobError
-        raise kind("\n".join(found.line for found in errors))
+        raise kind("\n".join(found.what for found in errors))
     for found in findings:
-        say(verbs[0], found.line)
+        say(verbs[0], found.what)
 
 
 def choose_stages(config: Config) -> tuple[str, ...]:
@@ -90,7 +86,7 @@ def _is_done(config: Config) -> bool:
     )
 
 
-def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
+def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
     """Find what would make some stages fail, and what else their user should know.
 
     Args:
@@ -108,89 +104,79 @@ def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
     return [*findings, *check_outputs(config, verbs)]
 
 
-def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the files of ``prepare.csv`` and ``prepare.unlabelled``, and the word vectors."""
     settings, kind = config.prepare, config.prepare.split.kind
     words, name = settings.vocabulary, "prepare.vocabulary.vectors"
     find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache, fetch=False)
-    yield from Finding.of("input", find_vectors, words.vectors, setting=name)
-    yield from Finding.of("columns", required_columns.check_kept_names, settings.keep_columns)
+    yield from find_problem("input", find_vectors, words.vectors, setting=name)
+    yield from find_problem("columns", required_columns.check_kept_names, settings.keep_columns)
     if config.format.classes:
-        yield from Finding.of(
+        yield from find_problem(
             "labels", check_learned, config.train.classes, config.format.learnable
         )
-    looks, findings, is_all = _look(
+    seen, problems = first_look.look_at_all(
         "prepare.csv",
         settings.csv,
         config.format,
         required=("label", *({kind} & {"user", "time"})),
         keep_columns=settings.keep_columns,
     )
-    yield from findings
+    yield from problems
     yield from _check_corrections(config)
     yield from _check_unlabelled(settings)
-    for look in looks:
+    for look in seen.files:
         if look.plan is None:  # it is blank
             continue
         check = functools.partial(required_columns.check_preparation, source=as_typed(look.uri))
-        faults = Finding.of("columns", check, look.plan, settings)
+        faults = find_problem("columns", check, look.plan, settings)
         yield from faults
         if faults:  # other files lack the same
             return
-    yield from row_checks.judge_encoding(looks, config.format, "prepare.csv")
-    for finding in row_checks.judge_rows(looks, config, is_all=is_all):
-        is_open = finding.check == "labels" and settings.corrections  # they may fix it
-        yield replace(finding, level="warning") if is_open else finding
+    yield from row_checks.judge_encoding(seen)
+    if problems:
+        return
+    yield from row_checks.judge_rows(seen, settings.max_rejected_fraction)
+    for found in row_checks.judge_labels(seen, settings.max_rejected_fraction):
+        # corrections may fix the labels
+        yield replace(found, level="warning") if settings.corrections else found
 
 
-def _check_corrections(config: Config) -> Iterator[Finding]:
+def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
     uris: list[str] = []
     expand = functools.partial(
         input_files.expand, config.prepare.corrections, setting=corrections.SETTING
     )
-    missing = Finding.of("input", lambda: uris.extend(expand()))
+    missing = find_problem("input", lambda: uris.extend(expand()))
     yield from missing
     if uris:
-        yield from Finding.of("labels", corrections.read, uris, config.format)
+        yield from find_problem("labels", corrections.read, uris, config.format)
 
 
-def _check_unlabelled(settings: PrepareSettings) -> Iterator[Finding]:
+def _check_unlabelled(settings: PrepareSettings) -> Iterator[CheckResult]:
     """Check the files of ``prepare.unlabelled``, if there are any."""
-    name, found = "prepare.unlabelled.files", settings.unlabelled
+    found = settings.unlabelled
     if not found.files:
         return
-    looks, findings, is_all = _look(name, found.files, found.resolved_format)
-    yield from findings
-    yield from row_checks.judge_encoding(looks, found.resolved_format, name)
-    if looks:
-        yield from row_checks.judge_unlabelled(looks, settings, is_all=is_all)
+    name = "prepare.unlabelled.files"
+    seen, problems = first_look.look_at_all(name, found.files, found.resolved_format)
+    yield from problems
+    if not problems:
+        yield from row_checks.judge_encoding(seen)
+        yield from row_checks.judge_rows(seen, settings.max_rejected_fraction)
 
 
-def _look(
-    setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
-) -> tuple[list[Look], list[Finding], bool]:
-    """Look at files of a setting; also say whether all their rows were seen."""
-    uris: list[str] = []
-    expand = functools.partial(input_files.expand, patterns, setting=setting)
-    problems = Finding.of("input", lambda: uris.extend(expand()))
-    problems = problems or Finding.of("input", lambda: corpus.are_tables(uris, setting=setting))
-    if problems:
-        return [], problems, False
-    looks, findings = first_look.look_at_all(uris, form, **how)
-    return looks, findings, len(looks) == len(uris) and all(look.is_whole for look in looks)
-
-
-def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the prepared data, the model to start from, and the run to repeat."""
     settings = config.train
     if settings.refit is not None:  # it names its prepared data and the model, too
-        yield from Finding.of("model", refits.find, config)
+        yield from find_problem("model", refits.find, config)
         return
-    yield from Finding.of("input", require_prepared, config, verbs, "train")
+    yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
-        yield from Finding.of("model", _check_first, config, setting="train.init_from")
-    yield from Finding.of("model", _check_teachers, config, setting=answers.SETTING)
+        yield from find_problem("model", _check_first, config, setting="train.init_from")
+    yield from find_problem("model", _check_teachers, config, setting=answers.SETTING)
 
 
 def _check_first(config: Config) -> None:
@@ -215,7 +201,7 @@ def _check_teachers(config: Config) -> None:
             answers.check(teacher.files)
 
 
-def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
     own = f"{config.train.output_uri}/"
@@ -224,24 +210,24 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     if there:
         tracking, name = config.tracking.uri, "score.model_uri"
         describe = functools.partial(model_sources.describe, tracking=tracking, setting=name)
-        yield from Finding.of("model", describe, there if there[1:] else there[0], setting=name)
+        yield from find_problem("model", describe, there if there[1:] else there[0], setting=name)
     if settings.corpus == PREPARED:
-        yield from Finding.of("input", require_prepared, config, verbs, "score")
-        yield from Finding.of("columns", _check_prepared_columns, config, verbs)
+        yield from find_problem("input", require_prepared, config, verbs, "score")
+        yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
     form = settings.format or config.format
-    looks, findings, _ = _look(
+    seen, problems = first_look.look_at_all(
         "score.corpus", settings.corpus, form, text_column=settings.text_column
     )
-    yield from findings
-    for look in looks:
+    yield from problems
+    for look in seen.files:
         columns = look.plan.columns if look.plan else None
-        yield from Finding.of(
+        yield from find_problem(
             "columns", required_columns.check_columns, columns, settings.keep_columns
         )
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
-        yield from row_checks.judge_encoding(looks, form, "score.corpus")
-        yield from row_checks.judge_labels(looks, form)
+        yield from row_checks.judge_encoding(seen)
+        yield from row_checks.judge_scored_labels(seen)
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
@@ -270,14 +256,14 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
         manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
 
 
-def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check that local directories can be written, and that none holds other files."""
     uris = {verb: getattr(config, verb).output_uri for verb in verbs}
     failed: list[str] = []
     for uri in filter(is_local, dict.fromkeys([config.output_uri, *uris.values()])):
         if not uri.startswith(tuple(f"{above}/" for above in failed)):
-            found = Finding.of("output", filesystem.check_writable, uri)
+            found = find_problem("output", filesystem.check_writable, uri)
             failed += [uri for _ in found]
             yield from found
     for verb, uri in uris.items():
-        yield from Finding.of("output", output_status.check_location, verb, uri)
+        yield from find_problem("output", output_status.check_location, verb, uri)

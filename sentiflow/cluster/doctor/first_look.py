@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.doctor.check import Finding
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_format, first_rows, table_plans, tweets
+from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import TableFormat, TablePlan
@@ -45,6 +45,35 @@ class Look:
     """As in :class:`FirstRows`."""
 
 
+@dataclass(frozen=True)
+class FirstLook:
+    """The first rows of the files of a setting."""
+
+    setting: str
+    format: FormatSettings
+    files: Sequence[Look]
+    """Those that could be read, of a few that were chosen."""
+    is_whole: bool
+    """Whether these are all rows of all files."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all these files."""
+        return sum(look.num_rows for look in self.files)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Rows that a preparation would reject, other than for their label, by reason."""
+        found = sum((Counter(look.reasons) for look in self.files), Counter[str]())
+        del found[tweets.UNKNOWN_LABEL]
+        return found
+
+    @property
+    def unknown(self) -> Counter[str]:
+        """Rows with each value of an unknown label."""
+        return sum((Counter(look.unknown) for look in self.files), Counter[str]())
+
+
 def choose(uris: Sequence[str]) -> list[str]:
     """Choose the files to look at.
 
@@ -59,21 +88,30 @@ def choose(uris: Sequence[str]) -> list[str]:
 
 
 def look_at_all(
-    uris: Sequence[str], settings: FormatSettings, **how: Any
-) -> tuple[list[Look], list[Finding]]:
-    """Look at some of the files, all at the same time; see :func:`look_at`.
+    setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
+) -> tuple[FirstLook, list[CheckResult]]:
+    """Look at some files of a setting, all at the same time; see :func:`look_at`.
 
     Returns:
-        What was seen, and what is wrong with the other files.
+        What was seen, and why other files could not be read.
     """
+    uris: list[str] = []
     looks: list[Look] = []
 
-    def look(uri: str) -> list[Finding]:
-        return Finding.of("columns", lambda: looks.append(look_at(uri, settings, **how)))
+    def expand() -> None:
+        uris.extend(input_files.expand(patterns, setting=setting))
+        corpus.are_tables(uris, setting=setting)
 
-    found = filesystem.map_files(look, choose(uris))
+    def look(uri: str) -> list[CheckResult]:
+        return find_problem("columns", lambda: looks.append(look_at(uri, form, **how)))
+
+    problems = find_problem("input", expand)
+    if not problems:
+        found = filesystem.map_files(look, choose(uris))
+        problems = list(dict.fromkeys(itertools.chain.from_iterable(found)))
     looks.sort(key=lambda look: uris.index(look.uri))
-    return looks, list(dict.fromkeys(itertools.chain.from_iterable(found)))
+    is_whole = len(looks) == len(uris) and all(look.is_whole for look in looks)
+    return FirstLook(setting, form, looks, is_whole), problems
 
 
 def look_at(

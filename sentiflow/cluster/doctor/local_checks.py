@@ -3,7 +3,6 @@
 Nothing here starts or imports Ray. ``cluster_checks`` runs the same checks on every node.
 """
 
-import functools
 import multiprocessing
 import os
 import platform
@@ -23,7 +22,7 @@ from packaging.requirements import Requirement
 
 import sentiflow
 from sentiflow.cluster import session_folder
-from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
+from sentiflow.cluster.doctor.check import Check, CheckResult
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -48,12 +47,10 @@ def examine(config: Config | None) -> list[CheckResult]:
     Args:
         config: The experiment; without one, its files are not checked.
     """
-    checks = (VERSIONS, INPUT, OUTPUT, DISK, SESSION) if config else (VERSIONS, SESSION)
-    examinations: dict[str, Examination] = {
-        check.name: functools.partial(_attempt, check) for check in checks
-    }
+    examinations: dict[str, Examination] = {"versions": VERSIONS.attempt}
     if config:
-        examinations[INPUT.name] = _examine_input
+        examinations |= {"input": examine_config, "disk": DISK.attempt}
+    examinations["session"] = SESSION.attempt
     return run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
 
 
@@ -73,10 +70,7 @@ def run_in_time(
     """
     is_required = config is None or config.tracking.required
     tracking = TRACKING if is_required else replace(TRACKING, level="warning")
-    works: dict[str, Examination] = {
-        **examinations,
-        tracking.name: functools.partial(_attempt, tracking),
-    }
+    works = {**examinations, tracking.name: tracking.attempt}
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_run_all, args=(works, config, sender), daemon=True)
@@ -95,7 +89,7 @@ def run_in_time(
         why="a job would hang or fail in the same way",
         do="see whether its file system (ls), its store or the cluster (ray status) answers",
     )
-    unchecked = () if config else (INPUT.name, OUTPUT.name)
+    unchecked = () if config else ("input", "output")
     return [
         *(found for name in works for found in answers.get(name, [replace(late, check=name)])),
         *(CheckResult(name, "unchecked", "no CONFIG was given") for name in unchecked),
@@ -110,33 +104,22 @@ def _run_all(works: Mapping[str, Examination], config: Config | None, sender: Co
         sender.send({running[done]: done.result()})
 
 
-def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
-    return [check.attempt(config)]
-
-
-def _examine_input(config: Config | None) -> list[CheckResult]:
-    """Check the input files, and what is in them if they are there."""
-    files = INPUT.attempt(config)
-    if has_errors([files]):
-        return [files]
-    return [files, *(found for found in examine_config(config) if found.check != OUTPUT.name)]
-
-
 def examine_config(config: Config | None) -> list[CheckResult]:
-    """Report what :func:`config_checks.find` finds, and which checks found nothing."""
+    """Report what :func:`config_checks.find` finds, and which of its checks found nothing."""
     from sentiflow.cluster.doctor import config_checks
 
     assert config is not None, "it is checked with a config only"
-    verbs = config_checks.choose_stages(config)
-    findings = config_checks.find(config, verbs)
-    is_seen = not any(finding.check in ("input", "columns") for finding in findings)
-    results = []
-    for name, (what, why) in _OF_CONFIG.items():
-        found = [finding for finding in findings if finding.check == name]
-        is_well = what and not found and (is_seen or name == "columns")
-        results += [CheckResult(name, "ok", what)] if is_well else []
-        results += [CheckResult(name, f.level, f.line, why, _AS_IT_SAYS) for f in found]
-    return results
+    problems = config_checks.find(config, config_checks.choose_stages(config))
+    bad = {problem.check for problem in problems}
+    if bad & {"input", "columns"}:
+        bad |= {"labels", "rows", "encoding"}  # they are judged only if all columns are there
+    results = [CheckResult(name, "ok", what) for name, what in _WELL.items() if name not in bad]
+    for problem in problems:
+        why = _WHY.get(problem.check, "a job would end with this message")
+        results.append(replace(problem, why=why, do=_DO))
+    if "output" not in bad:
+        results += OUTPUT.attempt(config)
+    return sorted(results, key=lambda result: _ORDER.index(result.check))
 
 
 def find_versions() -> dict[str, str]:
@@ -172,30 +155,6 @@ def check_versions(config: Config | None) -> str:
     return shown
 
 
-def check_input(config: Config | None) -> str:
-    """Make sure that the input files and the prepared data are there, as each machine reads them.
-
-    What is in the files is checked by :func:`config_checks.find` on one machine.
-    """
-    from sentiflow.cluster.doctor import config_checks
-    from sentiflow.data import input_files
-
-    assert config is not None, "it is checked with a config only"
-    verbs = config_checks.choose_stages(config)
-    files: set[str] = set()
-    for verb, setting, patterns in (
-        ("prepare", "prepare.csv", config.prepare.csv),
-        ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
-        ("prepare", "prepare.corrections", config.prepare.corrections),
-        ("score", "score.corpus", config.score.corpus),
-    ):
-        if verb in verbs and patterns != config_checks.PREPARED:
-            files.update(input_files.expand(patterns, setting=setting))
-    for verb in {"train", "score"} & set(verbs):
-        config_checks.require_prepared(config, verbs, verb)
-    return f"{count(len(files), 'file')} found"
-
-
 def find_outputs(config: Config) -> list[str]:
     """List the directory of the whole run, and those of stages that lie elsewhere."""
     stages = (config.prepare, config.train, config.score, config.evaluate, config.sweep)
@@ -204,21 +163,17 @@ def find_outputs(config: Config) -> list[str]:
     return list(dict.fromkeys([config.output_uri, *elsewhere]))
 
 
-def check_output(config: Config | None) -> str:
-    """Make sure that this machine can write results, and that they go to no other files.
+def try_outputs(config: Config | None) -> str:
+    """Write and delete a small object in each object store that will have results.
 
-    Nothing is written to a local disk. In an object store a small object is written and deleted.
+    Local directories are checked by :func:`config_checks.find`.
     """
-    from sentiflow.cluster.doctor import config_checks
-
-    assert config is not None, "it is checked with a config only"
-    for found in config_checks.check_outputs(config, config_checks.choose_stages(config)):
-        raise UserError(found.line)
-    for uri in filterfalse(is_local, find_outputs(config)):
+    outputs = find_outputs(config) if config else []
+    for uri in filterfalse(is_local, outputs):
         trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
         filesystem.write_bytes(trial, b"")
         filesystem.delete(trial)
-    return f"{', '.join(find_outputs(config))} can be written"
+    return f"{', '.join(outputs)} can be written"
 
 
 def check_disk(config: Config | None, ray_folder: str = "") -> str:
@@ -281,35 +236,31 @@ VERSIONS = Check(
     do="install the same everywhere: pip install -c constraints.txt, one image, or for the code "
     "--working-dir",
 )
-INPUT = Check(
-    "input",
-    check_input,
-    why="each machine reads parts of the input",
-    do="correct the setting, or put the files where every machine can read them, and give it "
-    "credentials for the store (AWS_ACCESS_KEY_ID, …)",
-)
-_OF_CONFIG = {
-    "input": ("", "a job would end with this message"),
-    "columns": ("the input has the columns of the settings", "a job would end with this message"),
-    "labels": ("format.labels names the labels", "rows with other labels are rejected"),
-    "rows": ("the first rows can be read", "a job would end with this message"),
-    "encoding": (
-        "the texts are in the encoding of the settings",
-        "a model learns the wrong characters",
-    ),
-    "model": ("", "a job would end with this message"),
-    "output": ("", "a job would end with this message"),
-}
-"""For each check of ``config_checks`` what is said if nothing is found, and why it matters. Labels,
-rows and encoding are judged only if all columns are there."""
-_AS_IT_SAYS = "correct the setting that the message names"
 OUTPUT = Check(
     "output",
-    check_output,
+    try_outputs,
     why="each machine writes its part of the results, and reads those of the others",
     do="set output_uri to a location that every machine can write to and shares with the others "
     "(NFS, s3://bucket/…), and give it credentials for the store (AWS_ACCESS_KEY_ID, …)",
 )
+_WELL = {
+    "input": "the input files are there",
+    "columns": "the input has the columns of the settings",
+    "labels": "format.labels names the labels",
+    "rows": "the first rows can be read",
+    "encoding": "the texts are in the encoding of the settings",
+}
+"""What is said if a check of a config finds nothing."""
+_ORDER = (*_WELL, "model", "output")
+_WHY = {
+    "labels": "rows with other labels are rejected",
+    "encoding": "a model learns the wrong characters",
+}
+_DO = (
+    "correct the setting that the message names, or see that this machine can read and write "
+    "there: its credentials for an object store (AWS_ACCESS_KEY_ID, …), its mounts"
+)
+"""Why the problem of a config matters, and what to do."""
 DISK = Check(
     "disk",
     check_disk,

@@ -1,15 +1,14 @@
 """First rows of input files -> which labels, texts and rows do not fit the settings."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import yaml
 
-from sentiflow.cluster.doctor.check import Finding
-from sentiflow.cluster.doctor.first_look import Look
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
+from sentiflow.cluster.doctor.first_look import FirstLook
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import tweets
 from sentiflow.storage.uris import as_typed
 
@@ -18,127 +17,85 @@ _USUAL_DAMAGE = 0.01
 """Share of texts with some invalid bytes that is not worth a warning before a run."""
 
 
-def judge_encoding(looks: Sequence[Look], settings: FormatSettings, setting: str) -> list[Finding]:
+def judge_encoding(seen: FirstLook) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
     bad = [
         look
-        for look in looks
+        for look in seen.files
         if look.fitting_encoding or look.num_damaged > _USUAL_DAMAGE * look.num_rows
     ]
     if not bad:
         return []
-    first = max(bad, key=lambda look: look.num_damaged)
-    fitting, key = first.fitting_encoding, f"{settings.section}.encoding"
-    way_out = f"; {fitting} fits: write {key}: {fitting}" if fitting else ""
-    if not first.num_damaged:
-        what = f"{as_typed(first.uri)} is {fitting}, and not {settings.encoding}: its characters"
-        line = f"{setting}: {what} would be wrong; write {key}: {fitting}"
-        return [Finding("encoding", line, "warning")] if fitting else []
-    treated = "are dropped from" if settings.errors == "ignore" else "become U+FFFD in"
+    first, encoding = max(bad, key=lambda look: look.num_damaged), seen.format.encoding
+    uri, fitting = as_typed(first.uri), first.fitting_encoding
+    treated = "are dropped from" if seen.format.errors == "ignore" else "become U+FFFD in"
     what = (
-        f"bytes that are not {settings.encoding} {treated} {first.num_damaged:,} of the first "
-        f"{first.num_rows:,} texts of {as_typed(first.uri)}"
+        f"bytes that are not {encoding} {treated} {first.num_damaged:,} of the first "
+        f"{first.num_rows:,} texts of {uri}"
     )
-    return [Finding("encoding", f"{setting}: {what}{way_out}", "warning")]
+    if not first.num_damaged:
+        what = f"{uri} is {fitting}, and not {encoding}: its characters would be wrong"
+    way_out = f"; {fitting} fits: write {seen.format.section}.encoding: {fitting}"
+    line = f"{seen.setting}: {what}{way_out if fitting else ''}"
+    return [CheckResult("encoding", "warning", line)]
 
 
-def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterator[Finding]:
-    """Judge whether a preparation would reject too many rows, and for what.
-
-    Args:
-        looks: Files of ``prepare.csv``.
-        config: The experiment.
-        is_all: Whether these are all rows of all files.
-    """
-    form = config.format
-    num_rows = sum(look.num_rows for look in looks)
-    reasons = sum((Counter(look.reasons) for look in looks), Counter[str]())
-    unknown = sum((Counter(look.unknown) for look in looks), Counter[str]())
-    if is_all and not num_rows:
-        yield Finding("rows", f"{looks[0].uri} holds no record: it has at most a header")
-        return
-    limit = config.prepare.max_rejected_fraction * num_rows
-    num_unknown = reasons.pop(tweets.UNKNOWN_LABEL, 0)
-    if form.labels == "auto":
-        num_unknown = 0
-        if is_all or len(unknown) > MAX_CLASSES:
-            yield from Finding.of(
-                "labels", lambda: tweets.choose_classes(unknown, num_values=len(unknown))
-            )
-    if num_unknown:
-        line = _explain_labels("prepare.csv", looks, unknown, num_rows, form)
-        yield Finding("labels", line, "error" if num_unknown > limit else "warning")
-    if reasons.total() > limit:
-        yield Finding("rows", _explain_rows("prepare.csv", looks, reasons, num_rows, form))
-
-
-def judge_unlabelled(
-    looks: Sequence[Look], settings: PrepareSettings, *, is_all: bool
-) -> Iterator[Finding]:
-    """Judge whether a preparation would reject too many unlabelled texts.
-
-    Args:
-        looks: Files of ``prepare.unlabelled.files``.
-        settings: The section ``prepare``.
-        is_all: Whether these are all rows of all files.
-    """
-    name, form = "prepare.unlabelled.files", settings.unlabelled.resolved_format
-    num_rows = sum(look.num_rows for look in looks)
-    reasons = sum((Counter(look.reasons) for look in looks), Counter[str]())
-    if is_all and not num_rows:
-        yield Finding("rows", f"{name}: {looks[0].uri} holds no record: it has at most a header")
-    elif reasons.total() > settings.max_rejected_fraction * num_rows:
-        yield Finding("rows", _explain_rows(name, looks, reasons, num_rows, form))
-
-
-def _explain_rows(
-    setting: str,
-    looks: Sequence[Look],
-    reasons: Counter[str],
-    num_rows: int,
-    settings: FormatSettings,
-) -> str:
-    """Say why rows would be rejected, other than for their labels, and where the first is."""
-    num_rejected = reasons.total()
-    listed = tweets.list_reasons(reasons)
-    bad = [look for look in looks if look.first_rejected is not None]
+def judge_rows(seen: FirstLook, max_rejected_fraction: float) -> list[CheckResult]:
+    """Judge whether a preparation would reject too many rows, other than for their labels."""
+    reasons, num_rows = seen.reasons, seen.num_rows
+    if seen.is_whole and not num_rows:
+        what = f"{as_typed(seen.files[0].uri)} holds no record: it has at most a header"
+        return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
+    if reasons.total() <= max_rejected_fraction * num_rows:
+        return []
+    bad = [look for look in seen.files if look.first_rejected is not None]
     first = max(bad, key=lambda look: Counter(look.reasons).total())
-    section = settings.section
+    section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
-    if settings.kind == "sentiment140" and num_rejected > num_rows / 2:
-        way_out = (
-            f"describe the file by the section {section}, with kind: csv; without it the six "
-            "columns of Sentiment140 are expected"
+    if seen.format.kind == "sentiment140":
+        way_out += (
+            f"; without kind: csv in the section {section} the six columns of Sentiment140 are "
+            "expected"
         )
-    return (
-        f"{setting}: {num_rejected:,} of the first {num_rows:,} rows would be rejected, in "
-        f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): {way_out}"
+    line = (
+        f"{seen.setting}: {reasons.total():,} of the first {num_rows:,} rows would be rejected, in "
+        f"{as_typed(first.uri)} ({tweets.list_reasons(reasons)}; the first is row "
+        f"{first.first_rejected:,}): {way_out}"
     )
+    return [CheckResult("rows", "error", line)]
 
 
-def judge_labels(looks: Sequence[Look], settings: FormatSettings) -> Iterator[Finding]:
+def judge_labels(seen: FirstLook, max_rejected_fraction: float) -> list[CheckResult]:
+    """Judge whether a preparation would reject too many rows for their labels."""
+    unknown = seen.unknown
+    if seen.format.labels == "auto":
+        if not seen.is_whole and len(unknown) <= MAX_CLASSES:
+            return []
+        return find_problem(
+            "labels", lambda: tweets.choose_classes(unknown, num_values=len(unknown))
+        )
+    if not unknown:
+        return []
+    is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
+    return [CheckResult("labels", "error" if is_bad else "warning", explain_labels(seen))]
+
+
+def judge_scored_labels(seen: FirstLook) -> list[CheckResult]:
     """Warn of labels of a corpus to score that become null."""
-    unknown = sum((Counter(look.unknown) for look in looks), Counter[str]())
-    if unknown and settings.labels not in (None, "auto"):
-        num_rows = sum(look.num_rows for look in looks)
-        line = _explain_labels("score.corpus", looks, unknown, num_rows, settings)
-        yield Finding("labels", f"{line}; they are scored, but not evaluated", "warning")
+    if not seen.unknown or seen.format.labels in (None, "auto"):
+        return []
+    line = f"{explain_labels(seen)}; they are scored, but not evaluated"
+    return [CheckResult("labels", "warning", line)]
 
 
-def _explain_labels(
-    setting: str,
-    looks: Sequence[Look],
-    unknown: Counter[str],
-    num_rows: int,
-    settings: FormatSettings,
-) -> str:
+def explain_labels(seen: FirstLook) -> str:
     """Say which values no class names, and which setting names them."""
-    num_unknown = unknown.total()
-    where = as_typed(max(looks, key=lambda look: sum(look.unknown.values())).uri)
-    where += f" and {len(looks) - 1} more files" if len(looks) > 1 else ""
+    unknown, settings = seen.unknown, seen.format
+    num_unknown, num_rows = unknown.total(), seen.num_rows
+    where = as_typed(max(seen.files, key=lambda look: sum(look.unknown.values())).uri)
     has = "has" if num_unknown == 1 else "have"
     what = (
-        f"{setting}: {num_unknown:,} of the first {num_rows:,} rows {has} a label that "
+        f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows {has} a label that "
         f"format.labels does not name, in {where}: {_list_unknown(unknown)}"
     )
     if settings.kind == "sentiment140":
@@ -146,7 +103,7 @@ def _explain_labels(
             f"{what}: describe the file by the section format, with kind: csv; without it the "
             "labels of Sentiment140 are expected"
         )
-    is_header = num_unknown == sum(look.begins_unknown for look in looks)
+    is_header = num_unknown == sum(look.begins_unknown for look in seen.files)
     if is_header and not settings.has_header:
         return f"{what}: if that is the header, write format.header: true"
     if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:

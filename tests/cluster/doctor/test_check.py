@@ -64,7 +64,7 @@ def test_what_a_check_raises_is_its_result(error, what):
     def fail(config):
         raise error
 
-    result = Check("input", fail, why="because", do="this").attempt(None)
+    result = Check("input", fail, why="because", do="this").attempt(None)[0]
     assert (result.level, result.why, result.do) == ("error", "because", "this")
     assert what in result.what
-    assert Check("input", lambda config: "1 file", "", "").attempt(None).what == "1 file"
+    assert Check("input", lambda config: "1 file", "", "").attempt(None)[0].what == "1 file"

@@ -179,7 +179,7 @@ def healthy(tmp_path_factory):
 
 
 def test_no_node_asks_the_tracking_store_only_the_driver_does():
-    on_nodes = {check.name for check in cluster_checks._list_node_checks([])}
+    on_nodes = {check.name for check in cluster_checks.list_short_checks()}
     assert on_nodes == {"versions", "disk", "token", "session"}
 
 

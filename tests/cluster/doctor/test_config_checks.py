@@ -50,7 +50,7 @@ def find(tmp_path, make_package):
         before = sorted(tmp_path.rglob("*"))
         found = config_checks.find(settings.load(tmp_path / "config.yaml", changes), verbs)
         assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
-        return [(f.check, f.level, f.line) for f in found]
+        return [(f.check, f.level, f.what) for f in found]
 
     return find
 
@@ -259,7 +259,7 @@ def test_rows_that_would_be_rejected_are_counted_by_reason(find):
     assert "1 empty text, 1 wrong number of columns; the first is row 120)" in line
     assert find("prepare.max_rejected_fraction=0.1") == []
     ((_, _, line),) = find("format={kind: sentiment140}")
-    assert "describe the file by the section format, with kind: csv; without it the six" in line
+    assert "without kind: csv in the section format the six columns of Sentiment140" in line
     ((_, _, line),) = find(content="mood,message,brand\n")
     assert "tickets.csv holds no record" in line
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from conftest import PROJECT, write_config
 from test_cli import invoke, one_line
 
 import sentiflow
-from sentiflow.cluster.doctor import config_checks, local_checks
+from sentiflow.cluster.doctor import cluster_checks, config_checks, local_checks
+from sentiflow.cluster.doctor.local_checks import examine_config
 from sentiflow.config import settings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -97,9 +99,11 @@ def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
     ],
 )
 def test_missing_input_is_found(load, changes, expected):
-    result = local_checks.INPUT.attempt(load(*changes))
+    (result,) = (r for r in examine_config(load(*changes)) if r.check == "input")
     assert (result.level, expected in result.what) == ("error", True)
     assert "credentials" in result.do
+    with pytest.raises(UserError, match=re.escape(expected)):
+        cluster_checks.check_input(load(*changes))
 
 
 @pytest.mark.parametrize(
@@ -121,22 +125,22 @@ def test_missing_input_is_found(load, changes, expected):
 def test_a_mistake_in_the_columns_is_found(load, tmp_path, changes, expected):
     filesystem.write_parquet(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
     names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
-    results = local_checks._examine_input(load(*(c.format(**names) for c in changes)))
+    results = examine_config(load(*(c.format(**names) for c in changes)))
     (result,) = (found for found in results if found.level != "ok")
     assert (results[0].level, result.check, result.level) == ("ok", "columns", "error")
     assert expected in result.what
-    assert "credentials" not in result.do
     assert result.why
 
 
 def problems(config):
     """List what is wrong with the input of a config."""
-    return [found.what for found in local_checks._examine_input(config) if found.level != "ok"]
+    return [found.what for found in examine_config(config) if found.level != "ok"]
 
 
 def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
-    files, *others = local_checks._examine_input(load("score.keep_columns=[text]"))
-    assert (files.what, {found.level for found in others}) == ("1 file found", {"ok"})
+    found = examine_config(config := load("score.keep_columns=[text]"))
+    assert {result.level for result in found} == {"ok"}
+    assert cluster_checks.check_input(config) == "1 file found"
     assert not problems(load(f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"))
 
 
@@ -152,25 +156,31 @@ def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
 
 
 def test_the_columns_of_missing_input_are_not_checked(load):
-    (result,) = local_checks._examine_input(load("prepare.csv=/no/such.csv"))
-    assert (result.check, result.level) == ("input", "error")
+    found = examine_config(load("prepare.csv=/no/such.csv"))
+    assert {result.check: result.level for result in found} == {
+        "input": "error", "columns": "ok", "output": "ok"
+    }  # fmt: skip
+
+
+def bad_output(config):
+    return [r for r in examine_config(config) if r.check == "output" and r.level != "ok"]
 
 
 def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    result = local_checks.OUTPUT.attempt(load(f"output_uri={tmp_path}/file/run"))
+    (result,) = bad_output(load(f"output_uri={tmp_path}/file/run"))
     assert result.level == "error"
     assert f"{tmp_path}/file is a file, not a directory" in result.what
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path))
-    result = local_checks.OUTPUT.attempt(load())
+    (result,) = bad_output(load())
     assert f"{tmp_path}/run: {tmp_path} cannot be written: choose another location" in result.what
 
 
 def test_output_in_an_object_store_is_tried(load, bucket):
     elsewhere = load(f"output_uri={bucket}/run")
-    assert local_checks.OUTPUT.attempt(elsewhere).what == f"{bucket}/run can be written"
+    assert local_checks.OUTPUT.attempt(elsewhere)[0].what == f"{bucket}/run can be written"
     assert filesystem.listing(f"{bucket}/run") == []
-    result = local_checks.OUTPUT.attempt(load("score.output_uri=s3://absent/scored"))
+    (result,) = local_checks.OUTPUT.attempt(load("score.output_uri=s3://absent/scored"))
     assert "there is no bucket absent" in result.what
 
 
@@ -185,17 +195,17 @@ def test_each_output_location_is_checked_once(load, tmp_path):
 def test_a_disk_that_is_too_full_is_found(load, monkeypatch, free, what):
     usage = SimpleNamespace(total=100, free=free)
     monkeypatch.setattr(local_checks.shutil, "disk_usage", lambda path: usage)
-    result = local_checks.DISK.attempt(load())
+    (result,) = local_checks.DISK.attempt(load())
     assert result.level == "error"
     assert what in result.what
 
 
 def test_a_folder_of_ray_that_others_can_enter_is_found(load, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
-    assert local_checks.SESSION.attempt(load()).level == "ok"
+    assert local_checks.SESSION.attempt(load())[0].level == "ok"
     tmp_path.chmod(0o755)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    result = local_checks.SESSION.attempt(load())
+    (result,) = local_checks.SESSION.attempt(load())
     assert (result.level, "RAY_TMPDIR" in result.do) == ("error", True)
     assert result.what == f"Ray's folder {tmp_path} can be entered by other users (mode 0755)"
 
@@ -219,7 +229,7 @@ def test_versions_are_those_that_are_imported():
 def test_a_version_that_sentiflow_does_not_support_is_found(monkeypatch, name, version, expected):
     found = local_checks.find_versions() | {name: version}
     monkeypatch.setattr(local_checks, "find_versions", lambda: found)
-    result = local_checks.VERSIONS.attempt(None)
+    (result,) = local_checks.VERSIONS.attempt(None)
     assert (result.level, result.what) == ("error", expected)
 
 
@@ -269,7 +279,7 @@ def test_a_tracking_server_must_let_this_machine_in(
 ):
     store.health, store.search, store.text = health, search, text
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
-    result = local_checks.TRACKING.attempt(load(f"tracking.uri={store.uri}"))
+    (result,) = local_checks.TRACKING.attempt(load(f"tracking.uri={store.uri}"))
     assert result.level == ("ok" if search == health == 200 else "error")
     assert expected in result.what
     assert "--allowed-hosts" in result.do or result.level == "ok"
@@ -278,7 +288,7 @@ def test_a_tracking_server_must_let_this_machine_in(
 
 def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypatch):
     def find(uri):
-        return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}")).what
+        return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}"))[0].what
 
     assert "Connection refused" in find("http://127.0.0.1:9")
     assert "is not the address of an MLflow store" in find("mlruns")
@@ -310,12 +320,10 @@ def test_a_store_that_never_answers_is_named_and_the_other_checks_are_kept(load,
     assert time.monotonic() - began < 40
     results = {result.check: (result.level, result.what) for result in found}
     assert results["input"] == ("error", "no answer within 8 s")
-    assert results["output"][0] == "ok"
+    assert results["disk"][0] == "ok"
 
 
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
     monkeypatch.setattr(config_checks.required_columns, "check_kept_names", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        local_checks.examine_config(load())
-    with pytest.raises(UserError):
-        local_checks.check_input(load("prepare.csv=/no/such.csv"))
+        examine_config(load())

@@ -88,12 +88,12 @@ def test_a_node_with_another_version_or_other_code_is_found(name):
 def test_a_token_that_others_can_read_is_found(monkeypatch, tmp_path, mode, is_open):
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cluster_checks.TOKEN.attempt(None).level == "ok"
+    assert cluster_checks.TOKEN.attempt(None)[0].level == "ok"
     for path in (tmp_path / ".ray/auth_token", tmp_path / "elsewhere"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("a")
         path.chmod(mode)
-        result = cluster_checks.TOKEN.attempt(None)
+        (result,) = cluster_checks.TOKEN.attempt(None)
         assert (result.level == "error") == is_open
         assert is_open == (f"{path} has mode {mode:04o}" in result.what)
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "elsewhere"))
@@ -110,11 +110,10 @@ def test_a_session_folder_that_others_can_reach_is_found(monkeypatch, home_mode,
         session.parent.chmod(0o777)
         session.chmod(mode)
         Path(home).chmod(home_mode)
-        monkeypatch.setattr(cluster_checks.nodes, "here", lambda: "this")
-        dirs = {"this": str(session)}
-        run = functools.partial(cluster_checks.check_node_session, session_dirs=dirs)
-        result = Check("session", run, "", "").attempt(None)
-    assert (result.level == "error") == is_open
+        this = SimpleNamespace(session_dir=str(session))
+        monkeypatch.setattr(cluster_checks.nodes, "this", lambda: this)
+        (result,) = cluster_checks.SESSION.attempt(None)
+    assert (result.level == "warning") == is_open
     assert ("can be entered by other users (mode 0777)" in result.what) == is_open
 
 
@@ -172,12 +171,18 @@ def ones(size, _, device):
 @pytest.fixture
 def check_torch(monkeypatch):
     """Check a torch whose second GPU fails, and which sees no GPU where Ray hides them."""
-    monkeypatch.setattr(cluster_checks.nodes, "here", lambda: "this")
+    this = SimpleNamespace(num_gpus=1)
+    monkeypatch.setattr(cluster_checks.nodes, "this", lambda: this)
     cuda = SimpleNamespace(device_count=lambda: 0 if "CUDA_VISIBLE_DEVICES" in os.environ else 2)
     fake = SimpleNamespace(ones=ones, cuda=cuda, __version__="9.9")
     monkeypatch.setitem(sys.modules, "torch", fake)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return lambda num_gpus: cluster_checks.check_torch(None, num_gpus={"this": num_gpus})
+
+    def check(num_gpus):
+        this.num_gpus = num_gpus
+        return cluster_checks.check_torch(None)
+
+    return check
 
 
 def test_a_gpu_that_ray_counts_and_torch_cannot_use_is_found(check_torch):
