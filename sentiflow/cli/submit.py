@@ -121,12 +121,6 @@ def _connect(address: str | None, verbose: bool) -> "JobClient":
 
 
 def _submit(client: "JobClient", job: Submission) -> None:
-    if names := submission.find_loopback(job):
-        say(
-            "submit",
-            f"note: addresses of this machine ({', '.join(names)}) mean, on every other machine of "
-            "the cluster, that machine, and override what is set there",
-        )
     client.submit(job, folder=Path.cwd())
     size = submission.to_text(job.upload.num_bytes)
     say("submit", f"{job.submission_id} at {client.address}: {len(job.upload.sizes)} files, {size}")

@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +27,16 @@ _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
 _QUIET_SECONDS = 60.0
 """The connection of a log is closed after so long without text: it may be dead."""
-_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
-"""Delays between attempts to submit: a head that has just started cannot take jobs yet."""
 _REFUSED = (401, 403)
 _STATUS = re.compile(r"Request failed with status code (\d+)")
 """How the errors of Ray's client begin."""
 _PASSING = (408, 429)
 """Statuses after which the same request may succeed a moment later."""
-_KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
-_HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+_HOW_TO_GIVE = (
+    "put that of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the file that "
+    "RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
+)
 
 
 class ClusterUnavailableError(JobError):
@@ -74,8 +73,7 @@ class JobState:
         if self.exit_code is None:
             return 1, self.message.strip().partition("\n")[0] or "Ray gives no reason"
         if self.exit_code < 0:
-            killed_by = _KILLED_BY.get(-self.exit_code, f"signal {-self.exit_code}")
-            return 128 - self.exit_code, f"its driver was killed by {killed_by}"
+            return 128 - self.exit_code, f"its driver was killed by signal {-self.exit_code}"
         return self.exit_code or 1, f"exit code {self.exit_code}"
 
 
@@ -93,18 +91,6 @@ class JobClient:
         Raises:
             JobError: The cluster refuses the job, or does not answer.
         """
-        for delay in _RETRY_SECONDS:
-            try:
-                return self._submit(submission, folder)
-            except ClusterUnavailableError as error:
-                problem = error
-            with contextlib.suppress(UserError, JobError):
-                self.read_state(submission.submission_id)
-                return None  # only the answer was lost
-            time.sleep(delay)
-        raise JobError(f"the job was not submitted: {problem}") from problem
-
-    def _submit(self, submission: Submission, folder: Path) -> None:
         with self._asking(submission.submission_id):
             self._jobs.submit_job(
                 entrypoint=submission.entrypoint,
@@ -170,10 +156,7 @@ class JobClient:
         try:
             yield
         except AuthenticationError as error:
-            raise JobError(
-                f"{self.address} refuses the token; the job may still run: "
-                f"sentiflow submit --attach {submission_id}"
-            ) from error
+            raise JobError(f"{self.address} refuses the token") from error
         except (requests.RequestException, ConnectionError) as error:
             raise ClusterUnavailableError(f"no answer from {self.address}") from error
         except RuntimeError as error:
@@ -193,32 +176,19 @@ class JobClient:
         Raises:
             UserError: No cluster answers, or it asks for a token or another token.
         """
-        url = f"{self.address}/api/v0/cluster_metadata"
+        url = f"{self.address}/api/version"
         try:
             answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)
-            if answer.status_code >= 500:
-                answer.raise_for_status()
-        except requests.RequestException as error:
+            if answer.status_code in _REFUSED:
+                problem = "refuses the token" if self.has_token else "asks for a token"
+                raise UserError(f"{self.address} {problem}", hint=_HOW_TO_GIVE)
+            answer.raise_for_status()
+            return str(answer.json()["ray_version"])
+        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"no cluster answers at {self.address}",
-                hint="name it by --address, and forward its port 8265: "
+                hint="name its dashboard by --address, and forward its port 8265: "
                 "ssh -L 8265:127.0.0.1:8265 HEAD",
-            ) from error
-        if answer.status_code in _REFUSED and not self.has_token:
-            raise UserError(
-                f"{self.address} asks for a token, and there is none", hint=_HOW_TO_GIVE
-            )
-        if answer.status_code in _REFUSED:
-            raise UserError(
-                f"{self.address} refuses the token of {find_token()[1]}",
-                hint="put the one there that its head has in ~/.ray/auth_token",
-            )
-        try:
-            answer.raise_for_status()
-            return str(answer.json()["data"]["rayVersion"])
-        except (requests.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.address} is not a dashboard of Ray", hint="write http://HOST:8265"
             ) from error
 
 
@@ -228,16 +198,14 @@ def choose_address(option: str | None) -> str:
     Raises:
         UserError: It is not the address of a dashboard.
     """
-    source, address = "--address ", option or ""
-    for name in _ADDRESSES:
-        if not address:
-            source, address = f"{name}=", os.environ.get(name, "")
-    address = address or DEFAULT_ADDRESS
+    named = (option, *map(os.environ.get, _ADDRESSES), DEFAULT_ADDRESS)
+    address = next(filter(None, named))
     if holds_credentials(address):
         raise UserError("the cluster's address holds a password", hint=_HOW_TO_GIVE)
     if not address.startswith(("http://", "https://")):
         raise UserError(
-            f"{source}{address} is not the address of a dashboard", hint="write http://HOST:8265"
+            f"{address} is not the address of a dashboard",
+            hint="write http://HOST:8265 after --address or into RAY_API_SERVER_ADDRESS",
         )
     return address.rstrip("/")
 
@@ -254,8 +222,7 @@ def connect(address: str, *, verbose: bool = False) -> JobClient:
             logging.getLogger(name).setLevel(logging.ERROR)
     for name in _ADDRESSES:  # for Ray's client they would override the address
         os.environ.pop(name, None)
-    token, _ = find_token()
-    if token:
+    if token := find_token():
         _check_encryption(address)
     client = JobClient(address, token)
     version = client.read_ray_version()
@@ -267,26 +234,25 @@ def connect(address: str, *, verbose: bool = False) -> JobClient:
     return client
 
 
-def find_token() -> tuple[str, str]:
-    """Read the token of Ray's clusters, and name the variable or file that holds it.
+def find_token() -> str:
+    """Read the token of Ray's clusters where Ray looks for it; empty if there is none.
 
-    It is looked for where Ray looks. Both are empty if there is none. Ray itself uses the token
-    only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
+    Ray itself uses the token only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
 
     Raises:
         UserError: ``RAY_AUTH_TOKEN_PATH`` does not name a file.
     """
     if _mode() == "disabled":
-        return "", ""
+        return ""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token, "RAY_AUTH_TOKEN"
+        return token
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    path = Path(named or Path.home() / ".ray" / "auth_token")
     if path.is_file():
-        return path.read_text(encoding="utf-8").strip(), str(path)
+        return path.read_text(encoding="utf-8").strip()
     if named:
         raise UserError(f"RAY_AUTH_TOKEN_PATH={named} is not a file", hint="it must hold the token")
-    return "", ""
+    return ""
 
 
 def _mode() -> str:

@@ -13,7 +13,7 @@ from sentiflow.cluster import ray_internals
 from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import holds_credentials, join, names_this_machine, without_credentials
+from sentiflow.storage.uris import holds_credentials, join, without_credentials
 from sentiflow.tracking import provenance, store_address
 
 RESULTS_KEY = "sentiflow.results"
@@ -176,12 +176,6 @@ def to_text(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.0f} kB"
 
 
-def find_loopback(submission: Submission) -> list[str]:
-    """Name the variables with an address of this machine: on a node they would mean that node."""
-    named = {**submission.variables, "tracking.uri": submission.results.get("runs", "")}
-    return [name for name, value in named.items() if names_this_machine(value)]
-
-
 def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
     """Collect the variables that every job gets if they are set, and those that the user names."""
     chosen = {}
@@ -211,21 +205,14 @@ def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
 def _check_store(config: Config, environment: Mapping[str, str]) -> None:
     """Make sure that the job has an MLflow store, and that it is a server."""
     store = config.tracking.uri or environment.get(_STORE)
-    here = os.environ.get(_STORE, "")
-    for uri in filter(None, (store, here)):
-        store_address.check(uri)  # the dashboard shows what is passed on
-    if store:
-        ray_job.refuse_store(store)
-    elif holds_credentials(here):
+    if not store:
         raise UserError(
-            f"{_STORE} contains a password, which the dashboard would show",
-            hint=f"set it on the nodes, and tracking.uri to {without_credentials(here)}",
+            f"tracking.uri is null, and {_STORE} is not set or contains a password, which the "
+            "dashboard would show",
+            hint="set one of them to the address of a server, and the password on the nodes",
         )
-    else:
-        raise UserError(
-            f"tracking.uri is null and {_STORE} is not set: the job would have no MLflow store",
-            hint=f"set one of them to the address of a server; {_STORE} is passed on to the job",
-        )
+    store_address.check(store)
+    ray_job.refuse_store(store)
 
 
 def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:

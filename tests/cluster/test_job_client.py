@@ -24,7 +24,7 @@ JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Uploa
 class FakeDashboard(ThreadingHTTPServer):
     """Answers as a dashboard of some versions, for who has the token."""
 
-    ray_version, python_version, status = ray.__version__, "3.11.99", 200
+    ray_version, status = ray.__version__, 200
     text = b""
 
     def __init__(self):
@@ -40,12 +40,6 @@ class Handler(BaseHTTPRequestHandler):
             status = 403 if header else 401
         answers = {
             "/api/version": {"version": "4", "ray_version": self.server.ray_version},
-            "/api/v0/cluster_metadata": {
-                "data": {
-                    "rayVersion": self.server.ray_version,
-                    "pythonVersion": self.server.python_version,
-                }
-            },
         }
         if self.path not in answers and status == 200:
             status = 404
@@ -100,29 +94,23 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
     job_client.connect(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
-    assert job_client.find_token() == ("another", "RAY_AUTH_TOKEN")
+    assert job_client.find_token() == "another"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert job_client.find_token() == ("", "")
+    assert job_client.find_token() == ""
 
 
 def test_a_missing_or_wrong_token_is_reported_with_where_it_belongs(dashboard, monkeypatch, home):
-    assert "asks for a token, and there is none: put it into ~/.ray" in problem_of(
-        dashboard.address
-    )
+    assert "asks for a token: put that of its head" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
-    assert "refuses the token of RAY_AUTH_TOKEN: put the one there" in problem_of(dashboard.address)
+    assert "refuses the token: put that of its head" in problem_of(dashboard.address)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
-    (home / ".ray").mkdir()
-    (home / ".ray/auth_token").write_text("f00")
-    assert f"refuses the token of {home}/.ray/auth_token: put" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
     assert "none is not a file" in problem_of(dashboard.address)
 
 
-def test_another_ray_is_refused_and_another_python_is_not(dashboard, monkeypatch):
+def test_another_ray_is_refused(dashboard, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    for dashboard.python_version in ("3.10.1", "3.11.2", "3.12.3"):
-        job_client.connect(dashboard.address)
+    job_client.connect(dashboard.address)
     dashboard.ray_version = "2.59.0"
     assert "has Ray 2.59.0, but this machine has Ray" in problem_of(dashboard.address)
 
@@ -165,7 +153,7 @@ def test_a_token_is_sent_over_safe_connections(monkeypatch, address, variables):
         (404, "x", UserError, "there is no job x at"),
         (400, "x", JobError, "refuses: Request failed with status code 400: no"),
         (400, "x-404", JobError, "refuses: Request failed with status code 400: no"),
-        (401, "x", JobError, "refuses the token; the job may still run: sentiflow submit --attach"),
+        (401, "x", JobError, "refuses the token"),
         (403, "x", JobError, "refuses the token"),
         (429, "x", ClusterUnavailableError, "status code 429: no"),
         (500, "x-404", ClusterUnavailableError, "status code 500: no"),
@@ -186,10 +174,10 @@ def test_an_answer_is_final_or_not_by_its_status(
 def test_another_server_than_a_dashboard_is_refused(dashboard, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     dashboard.status = 418
-    assert "is not a dashboard of Ray" in problem_of(dashboard.address)
+    assert "no cluster answers" in problem_of(dashboard.address)
     dashboard.status = 502
     assert "no cluster answers" in problem_of(dashboard.address)
-    assert "no cluster answers at http://127.0.0.1:9: name it by" in problem_of(
+    assert "no cluster answers at http://127.0.0.1:9: name its dashboard by" in problem_of(
         "http://127.0.0.1:9"
     )
 
@@ -233,62 +221,30 @@ def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monke
 
 
 class FakeRayClient:
-    """Gives its answers one after the other, and knows the jobs that it has taken."""
+    """Fails to submit a job."""
 
-    def __init__(self, *answers):
-        self.answers, self.known, self.calls = list(answers), set(), 0
+    def __init__(self, error):
+        self.error = error
 
-    def submit_job(self, *, submission_id, **options):
-        self.calls += 1
-        answer = self.answers.pop(0)
-        if "yes" in str(answer) or "lost" in str(answer):
-            self.known.add(submission_id)
-        if isinstance(answer, Exception):
-            raise answer
-
-    def read_state(self, submission_id):
-        if submission_id not in self.known:
-            raise UserError("there is no such job")
-        return job_client.JobState("PENDING")
-
-
-@pytest.fixture
-def submit(monkeypatch, tmp_path):
-    monkeypatch.setattr(job_client, "_RETRY_SECONDS", (0.01,) * 4)
-
-    def submit(fake):
-        client = job_client.JobClient("http://x")
-        client._jobs = fake
-        monkeypatch.setattr(client, "read_state", fake.read_state)
-        client.submit(JOB, folder=tmp_path)
-
-    return submit
-
-
-STARTING = RuntimeError("Request failed with status code 500: No available agent.")
+    def submit_job(self, **options):
+        raise self.error
 
 
 @pytest.mark.parametrize(
-    ("answers", "calls"),
+    ("error", "problem"),
     [
-        (["yes"], 1),
-        ([STARTING, ConnectionError("gone"), "yes"], 3),
-        ([requests.Timeout("the answer was lost")], 1),
+        (requests.ConnectionError("gone"), "no answer from http://x"),
+        (
+            RuntimeError("status code 400: Traceback\nValueError: no such thing."),
+            r"http://x refuses: ValueError: no such thing\.$",
+        ),
     ],
-    ids=["at once", "an agent that starts", "a lost answer"],
 )
-def test_a_job_is_submitted_once_whatever_happens_to_the_answer(submit, answers, calls):
-    fake = FakeRayClient(*answers)
-    submit(fake)
-    assert (fake.calls, fake.known) == (calls, {JOB.submission_id})
-
-
-def test_a_job_that_cannot_be_submitted_has_failed(submit):
-    with pytest.raises(JobError, match="the job was not submitted: no answer from http://x"):
-        submit(FakeRayClient(*[requests.ConnectionError("gone")] * 4))
-    refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
-    with pytest.raises(JobError, match=r"http://x refuses: ValueError: no such thing\.$"):
-        submit(FakeRayClient(refusal))
+def test_a_job_that_cannot_be_submitted_has_failed(tmp_path, error, problem):
+    client = job_client.JobClient("http://x")
+    client._jobs = FakeRayClient(error)
+    with pytest.raises(JobError, match=problem):
+        client.submit(JOB, folder=tmp_path)
 
 
 class FakeTail:
@@ -332,7 +288,7 @@ def test_a_log_is_given_until_its_connection_ends_or_seems_dead(monkeypatch, end
         (job_client.JobState("SUCCEEDED", exit_code=0), 0, ""),
         (job_client.JobState("FAILED", exit_code=2), 2, "exit code 2"),
         (job_client.JobState("FAILED", exit_code=130), 130, "exit code 130"),
-        (job_client.JobState("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
+        (job_client.JobState("FAILED", exit_code=-9), 137, "killed by signal 9"),
         (job_client.JobState("FAILED", exit_code=-11), 139, "signal 11"),
         (job_client.JobState("FAILED", "no room\nTraceback"), 1, "no room"),
         (job_client.JobState("FAILED"), 1, "Ray gives no reason"),

@@ -113,7 +113,7 @@ def test_a_variable_that_may_be_a_secret_is_refused(monkeypatch, variable, probl
     [
         ((), "output_uri='runs/quickstart' is relative, but this is a submitted job"),
         ((*PLACES[:1], *PLACES[2:]), "prepare.csv='runs/quickstart/tweets.csv' is relative"),
-        (PLACES[:2], "tracking.uri is null and MLFLOW_TRACKING_URI is not set"),
+        (PLACES[:2], "tracking.uri is null, and MLFLOW_TRACKING_URI is not set"),
         ((*PLACES[:2], "tracking.uri=sqlite:////shared/m.db"), "an SQLite store"),
         ((*PLACES, "train.num_epoch=3"), "did you mean train.num_epochs"),
     ],
@@ -127,9 +127,10 @@ def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):
 def test_a_password_of_a_database_is_not_passed_on(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
     with pytest.raises(
-        UserError, match=r"contains a password, .* tracking\.uri to postgresql://host/db"
-    ):
+        UserError, match="contains a password, which the dashboard would show: set one"
+    ) as error:
         prepare(overrides=PLACES[:2])
+    assert "secret" not in str(error.value)
     job = prepare(overrides=(*PLACES[:2], "tracking.uri=postgresql://host/db"))
     assert "MLFLOW_TRACKING_URI" not in job.variables
 
@@ -233,15 +234,6 @@ def test_a_job_says_where_its_results_will_be(verb, names):
     results = prepare(verb).results
     assert list(results) == [*names, "runs", "experiment"]
     assert all(results[name].startswith("s3://bucket/run/") for name in names)
-
-
-def test_addresses_of_this_machine_are_found(monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.2:9000")
-    job = prepare(
-        overrides=(*PLACES[:2], "tracking.uri=http://localhost:5000"),
-        variables=["A=http://[::1]:80", "B=http://[odd", "C=http://10.0.0.1", "D=http://0.0.0.0:1"],
-    )
-    assert submission.find_loopback(job) == ["AWS_ENDPOINT_URL", "A", "D", "tracking.uri"]
 
 
 def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
