@@ -292,8 +292,7 @@ class _Session(contextlib.ExitStack):
             self._store = self._open_store()
             self.callback(self._say_what_is_lacking)
         known = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        first = self._store.read_first_training() if verb == "train" else {}
-        name = provenance.name_run(verb, self.config, first=first, decisive=spec.settings.keys())
+        name = provenance.name_run(verb, self.config)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(known)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)

@@ -4,15 +4,13 @@ import getpass
 import hashlib
 import os
 import subprocess
-import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
-from sentiflow.config.settings import flatten
 
 FOLDERS = ("prepared", "trained", "scored", "report", "trends", "sweep")
 """Folders of a run's output, in the order in which the stages build on each other."""
@@ -27,58 +25,24 @@ COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 """The variable with the commit where there is no repository, as in a submitted job: what
 :func:`read_commit` returned where the job was submitted."""
 _DIRTY = "-dirty"
-_IN_BRIEF = {
-    "train.model.kind",
-    "train.model.cell",
-    "train.model.hidden_size",
-    "train.model.hidden_sizes",
-}
-"""Settings that the name of the model says."""
-_MAX_CHANGED, _MAX_VALUE = 3, 20
-"""Settings in a run's name; characters of a value there."""
 
 
-def name_run(
-    stage: str, config: Config, *, first: Mapping[str, str], decisive: Collection[str]
-) -> str:
-    """Name a run by its output directory, and a training by its model and what is special about it.
-
-    Args:
-        stage: The stage.
-        config: Its settings.
-        first: The parameters of the experiment's first training; none, if this is the first.
-        decisive: The settings of a training that decide its result.
+def name_run(stage: str, config: Config) -> str:
+    """Name a run by its output directory and its stage, a training by its model.
 
     Example:
         >>> config = Config(
         ...     name="a",
         ...     output_uri="runs/b",
-        ...     train={"output_uri": "runs/b/trained", "seed": 1},
+        ...     train={"output_uri": "runs/b/trained"},
         ...     score={"output_uri": "runs/b/scored"},
         ... )
-        >>> name_run("score", config, first={}, decisive=())
-        'b: score'
-        >>> name_run("train", config, first={"train.seed": "0"}, decisive=["seed"])
-        'b: gru(128), seed 1'
+        >>> name_run("score", config), name_run("train", config)
+        ('b: score', 'b: gru(128)')
     """
     folders = getattr(config, stage).output_uri.rstrip("/").split("/")
     folder = folders[-2] if folders[-1] in FOLDERS and len(folders) > 1 else folders[-1]
-    if stage != "train":
-        return f"{folder}: {stage}"
-    settings = flatten(config.model_dump(mode="json", include={"train"}))
-    changed = [
-        f"{key.rpartition('.')[2]} {_brief(value)}"
-        for key, value in settings.items()
-        if key.split(".")[1] in decisive
-        and key not in _IN_BRIEF
-        and first.get(key, str(value)) != str(value)
-    ]
-    more = ["..."] if len(changed) > _MAX_CHANGED else []
-    return f"{folder}: " + ", ".join([config.train.model.brief, *changed[:_MAX_CHANGED], *more])
-
-
-def _brief(value: object) -> str:
-    return textwrap.shorten(str(value), _MAX_VALUE, placeholder="...")
+    return f"{folder}: {config.train.model.brief if stage == 'train' else stage}"
 
 
 def describe_code() -> dict[str, str]:

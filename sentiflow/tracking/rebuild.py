@@ -67,7 +67,7 @@ class _Import:
         tags |= provenance.describe_lineage(_describe_inputs(info))
         metrics = _to_points(described.metrics, end, 0) + _list_epochs(info, described.end)
         found = self._find(stage)
-        run = found or self._make(described.name, described.start, tags)
+        run = found or self._make(described.name, tags, described.start)
         datasets = runs.to_datasets(_describe_inputs(info), stage=info.stage)
         runs.add_datasets(self.client, run.info.run_id, datasets)
         num_added = self._add_files(run.info.run_id, stage)
@@ -100,10 +100,9 @@ class _Import:
         logged = stage.run.mlflow_run_id
         return min(found, key=lambda run: run.info.run_id != logged, default=None)
 
-    def _make(self, name: str, start: datetime, tags: Mapping[str, str]) -> Run:
-        return self.client.create_run(
-            self.experiment_id, start_time=to_ms(start), tags=to_tags(tags), run_name=name
-        )
+    def _make(self, name: str, tags: Mapping[str, str], start: datetime) -> Run:
+        experiment = self.experiment_id
+        return runs.make(self.client, experiment_id=experiment, name=name, tags=tags, start=start)
 
     def _complete(
         self,
@@ -174,7 +173,7 @@ class _Import:
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
         metrics += _to_points({"test/accuracy": trial.test_accuracy}, to_ms(end), 0)
-        run = found[0] if found else self._make(trial.name, described.start, tags)
+        run = found[0] if found else self._make(trial.name, tags, described.start)
         settings = {k: v for k, v in described.params.items() if k.startswith("train.")}
         if trained:
             settings = {f"train.{name}": value for name, value in trained.settings.items()}

@@ -164,8 +164,9 @@ class Recorder:
             return Recorder()
         shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
         tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
-        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=tags)
-        return Recorder(self.sender.ask(begin, ""), self.sender)
+        make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=tags)
+        run = self.sender.ask(make, None)
+        return Recorder(run.info.run_id if run else "", self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
@@ -212,24 +213,6 @@ class Store:
     experiment_id: str = ""
     """Empty if the store could not be reached and the job may run without it."""
 
-    def read_first_training(self) -> dict[str, str]:
-        """Read the parameters of the experiment's first training; none if there is none yet."""
-        if not self.experiment_id:
-            return {}
-        client = mlflow_store.make_client(self.tracking_uri)
-        try:
-            found = mlflow_store.ask(
-                lambda: client.search_runs(
-                    [self.experiment_id],
-                    f"tags.`{STAGE_TAG}` = 'train'",
-                    max_results=1,
-                    order_by=["attributes.start_time ASC"],
-                )
-            )
-        except mlflow_store.failures():  # the sender will say so
-            return {}
-        return dict(found[0].data.params) if found else {}
-
     @contextmanager
     def run(
         self,
@@ -258,8 +241,9 @@ class Store:
             return
         all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **runs.describe_process(), **tags}
         sender = Sender(self.tracking_uri)
-        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
-        run_id = sender.ask(begin, "")
+        make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=all_tags)
+        made = sender.ask(make, None)
+        run_id = made.info.run_id if made else ""
         recorder = Recorder(run_id, sender, self.experiment_id, about, all_tags, kept=about)
         try:
             yield recorder

@@ -119,15 +119,17 @@ def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> l
     return list(client.search_runs([experiment_id], filter_string=wanted))
 
 
-def begin(client: MlflowClient, *, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Make a run, unless an earlier try has made it and only the answer was lost; return its id."""
-    known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
-    for run in find(client, experiment_id, known | {"mlflow.runName": name}):
-        is_nested = PARENT_TAG in run.data.tags
-        if run.info.status == "RUNNING" and is_nested == (PARENT_TAG in tags):
-            return str(run.info.run_id)
-    run = client.create_run(experiment_id, start_time=now_ms(), tags=to_tags(tags), run_name=name)
-    return str(run.info.run_id)
+def make(
+    client: MlflowClient,
+    *,
+    experiment_id: str,
+    name: str,
+    tags: Mapping[str, str],
+    start: datetime | None = None,
+) -> Run:
+    """Make a run; by default it begins now."""
+    time = to_ms(start) if start else now_ms()
+    return client.create_run(experiment_id, start_time=time, tags=to_tags(tags), run_name=name)
 
 
 def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> list[DatasetInput]:

@@ -1,14 +1,10 @@
 """First rows of input files -> which labels, texts and rows do not fit the settings."""
 
 from collections import Counter
-from collections.abc import Sequence
-
-import yaml
 
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.cluster.doctor.first_look import FirstLook
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
-from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import tweets
 from sentiflow.storage.uris import as_typed
 
@@ -109,8 +105,7 @@ def explain_labels(seen: FirstLook) -> str:
     if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"
-    labels = suggest_labels(settings, list(unknown))
-    return f"{what}: write format.labels: {labels}, or list such values under unlabelled there"
+    return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
 
 
 def _list_unknown(unknown: Counter[str]) -> str:
@@ -118,31 +113,3 @@ def _list_unknown(unknown: Counter[str]) -> str:
     if len(unknown) <= _MAX_SHOWN:
         return tweets.list_unknown(unknown)
     return f"{tweets.list_unknown(dict(unknown.most_common(3)))}, ... ({len(unknown):,} values)"
-
-
-def suggest_labels(settings: FormatSettings, unknown: Sequence[str]) -> str:
-    """Write labels that also name unknown values.
-
-    A value that is a known one but for its case belongs to that class; the others are classes of
-    their own.
-
-    Example:
-        >>> columns = {"text": 0, "label": 1}
-        >>> labels = {"negative": "neg", "positive": "pos"}
-        >>> form = FormatSettings(kind="csv", columns=columns, labels=labels)
-        >>> suggest_labels(form, ["Pos", "neutral"])
-        '{negative: neg, positive: [pos, Pos], neutral: neutral}'
-    """
-    assert isinstance(settings.labels, dict), "other labels know every value"
-    labels = {name: list(values) for name, values in settings.labels.items()}
-    if labels[UNLABELLED] == [""]:
-        del labels[UNLABELLED]
-    for value in unknown:
-        alike = (
-            name
-            for name, values in labels.items()
-            if value.casefold() in (name.casefold(), *map(str.casefold, values))
-        )
-        labels.setdefault(next(alike, value or UNLABELLED), []).append(value)
-    brief = {name: values[0] if len(values) == 1 else values for name, values in labels.items()}
-    return yaml.safe_dump(brief, default_flow_style=True, sort_keys=False, width=10_000).strip()
