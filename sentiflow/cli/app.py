@@ -171,7 +171,7 @@ def import_outputs(
         where = ["--tracking-uri", store] if tracking_uri else []
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
         for run in rebuild.send(stages, tracking_uri=store):
-            say("tracking", f"{run.outcome:<9}  {run.name}")
+            say("tracking", f"{run.outcome:<8}  {run.name}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
         for name in dict.fromkeys(stage.run.experiment for stage in stages):
             say("tracking", summary.open_runs(store, pages.find_page(store, name), *where))

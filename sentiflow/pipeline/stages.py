@@ -328,7 +328,7 @@ class _Session(contextlib.ExitStack):
         try:
             for uri in uris:
                 stages += finished_stages.find(uri, folders=())
-            sent = rebuild.send(stages, tracking_uri=store)
+            rebuild.send(stages, tracking_uri=store)
         except (JobError, UserError, OSError) as error:
             below = self.config.output_uri
             own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
@@ -339,8 +339,7 @@ class _Session(contextlib.ExitStack):
             )
         else:
             self.lacks_runs = ""
-            if any(run.outcome != "complete" for run in sent):
-                log.info("the MLflow store %s has all runs, without their metrics by step", store)
+            log.info("the MLflow store %s has all runs, without their metrics by step", store)
 
     def _say_what_is_lacking(self) -> None:
         """Say which command adds the runs that the store lacks."""

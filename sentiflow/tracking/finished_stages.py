@@ -23,14 +23,14 @@ RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 Metrics = dict[Name, float]
 
 
-class _Part(BaseModel):
+class RunPartInfo(BaseModel):
     """As :class:`manifest_types.RunPart`."""
 
     metrics: Metrics = Field(max_length=10_000)
     tags: dict[Name, Text] = Field(max_length=1000)
 
 
-class RunInfo(_Part):
+class RunInfo(RunPartInfo):
     """The key ``run`` of a manifest, as :class:`manifest_types.RunRecord`."""
 
     experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=250)
@@ -42,7 +42,7 @@ class RunInfo(_Part):
     artifacts: list[Text] = Field(max_length=1000)
     registers_model: bool
     mlflow_run_id: RunId
-    training: _Part | None = None
+    training: RunPartInfo | None = None
 
 
 class _File(BaseModel):

@@ -10,7 +10,13 @@ from typing import Any, Literal
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS
 from sentiflow.tracking import mlflow_store, pages, provenance, recording, runs
-from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
+from sentiflow.tracking.finished_stages import (
+    Epoch,
+    FinishedStage,
+    RunPartInfo,
+    StageInfo,
+    TrialInfo,
+)
 from sentiflow.tracking.runs import (
     CODE_TAGS,
     GROUP_TAG,
@@ -44,8 +50,8 @@ class ImportedRun:
     """A run that the store has now."""
 
     name: str
-    outcome: Literal["added", "completed", "complete"]
-    """``complete``: nothing was missing."""
+    outcome: Literal["added", "complete"]
+    """``complete``: it was there, and lacks nothing now."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +76,18 @@ class _Import:
         run = found or self._make(described.name, tags, described.start)
         datasets = runs.to_datasets(_describe_inputs(info), stage=info.stage)
         runs.add_datasets(self.client, run.info.run_id, datasets)
-        num_added = self._add_files(run.info.run_id, stage)
-        num_added += self._complete(
-            run, tags, metrics, params=described.params, status="FINISHED", end=end
-        )
-        num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
+        self._add_files(run.info.run_id, stage)
+        self._complete(run, tags, metrics, params=described.params, status="FINISHED", end=end)
+        for trial in info.trials:
+            self._add_trial(stage, run, trial)
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
             if described.registers_model:
                 note = described.tags.get(NOTE_TAG, "")
-                num_added += self._register(
-                    stage, info.model_fingerprint, run.info.run_id, note=note
-                )
-        num_added += self._add_to_training(stage, run)
-        return ImportedRun(
-            described.name, "added" if not found else "completed" if num_added else "complete"
-        )
+                self._register(stage, info.model_fingerprint, run.info.run_id, note=note)
+        if info.stage == "evaluate" and described.training:
+            self._add_to_training(stage, described.training, run)
+        return ImportedRun(described.name, "complete" if found else "added")
 
     def _find(self, stage: FinishedStage) -> Run | None:
         """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
@@ -114,11 +116,8 @@ class _Import:
         status: Status | None = None,
         end: int = 0,
         reason: str = "",
-    ) -> int:
-        """Add what a run lacks, and nothing else; return how much that was.
-
-        Without a status, the run does not end.
-        """
+    ) -> None:
+        """Add what a run lacks, and nothing else; without a status, it does not end."""
         client, run_id, data = self.client, run.info.run_id, run.data
         params = {k: v for k, v in to_params(params or {}).items() if k not in data.params}
         tags = {k: v for k, v in to_tags(tags).items() if k not in data.tags}
@@ -130,15 +129,12 @@ class _Import:
         }
         metrics = [item for item in metrics if (item.key, item.step) not in points]
         runs.log(client, run_id, metrics=metrics, params=params, tags=tags)
-        seemed_killed = status == "FINISHED" and REASON_TAG in data.tags
-        must_end = status is not None and (run.info.status != status or seemed_killed)
-        if status and must_end:
+        if status and run.info.status != status:
             runs.end(client, run_id, status, end, reason)
-        if seemed_killed:
-            client.delete_tag(run_id, REASON_TAG)
-        return len(params) + len(tags) + len(metrics) + must_end
+            if REASON_TAG in data.tags and not reason:
+                client.delete_tag(run_id, REASON_TAG)
 
-    def _add_files(self, run_id: str, stage: FinishedStage) -> int:
+    def _add_files(self, run_id: str, stage: FinishedStage) -> None:
         folders = {path.rpartition("/")[0] for path in stage.run.artifacts}
         known = {
             file.path
@@ -148,9 +144,8 @@ class _Import:
         missing = {path: stage.read(path) for path in stage.run.artifacts if path not in known}
         if missing:
             runs.add_files(self.client, run_id, missing)
-        return len(missing)
 
-    def _add_trial(self, stage: FinishedStage, parent: Run, trial: TrialInfo) -> int:
+    def _add_trial(self, stage: FinishedStage, parent: Run, trial: TrialInfo) -> None:
         """Add what the store lacks of a trial.
 
         The curve of a trial that was stopped or failed is in no manifest: only the metrics of its
@@ -178,7 +173,7 @@ class _Import:
         if trained:
             settings = {f"train.{name}": value for name, value in trained.settings.items()}
         settings |= trial.values | {"train.output_uri": stage.trial_uri(trial)}
-        return self._complete(
+        self._complete(
             run,
             tags,
             metrics,
@@ -188,45 +183,45 @@ class _Import:
             reason=trial.reason,
         )
 
-    def _add_to_training(self, stage: FinishedStage, evaluated: Run) -> int:
+    def _add_to_training(self, stage: FinishedStage, part: RunPartInfo, evaluated: Run) -> None:
         """Add an evaluation's metrics to the run of the training, if it is among the stages.
 
         The run of an average, which no training has made, is that of its evaluation.
 
         Args:
-            stage: The evaluation; of other stages there is nothing to add.
+            stage: The evaluation.
+            part: What it adds.
             evaluated: Its run.
         """
-        scored, described = stage.info.inputs.get("scored"), stage.run.training
+        scored = stage.info.inputs.get("scored")
         scorings = self._find_stages(scored.fingerprint if scored else "")
         model = scorings[0].info.inputs.get("model") if scorings else None
-        if model is None or described is None:
-            return 0
+        if model is None:
+            return
         made_by = model.training.fingerprint if model.training else ""
         makers, run = self._find_stages(made_by), self.trainings.get(made_by)
         if model.members:
             makers, run = scorings if model.uri == scorings[0].model_uri else [], evaluated
         if run is None:
-            return 0
-        metrics, tags = _to_points(described.metrics, to_ms(stage.run.end), 0), described.tags
+            return
+        metrics, tags = _to_points(part.metrics, to_ms(stage.run.end), 0), part.tags
         if note := tags.get(NOTE_TAG):
             report_of = evaluated.info.run_id
             tags = tags | {NOTE_TAG: pages.add_report(note, self.experiment_id, report_of)}
-        num_added = self._complete(run, _choose_tags(tags), metrics)
+        self._complete(run, _choose_tags(tags), metrics)
         for maker in makers if stage.run.registers_model else ():
             card = stage.read(CARD) if CARD in stage.run.artifacts else b""
             note = tags.get(NOTE_TAG, "")
             own = model.fingerprint if model.members else maker.info.model_fingerprint
-            num_added += self._register(maker, own, run.info.run_id, note=note, card=card)
-        return num_added
+            self._register(maker, own, run.info.run_id, note=note, card=card)
 
     def _find_stages(self, fingerprint: str) -> list[FinishedStage]:
         return [stage for stage in self.stages if stage.info.fingerprint == fingerprint]
 
     def _register(
         self, maker: FinishedStage, model: str, run_id: str, *, note: str = "", card: bytes = b""
-    ) -> int:
-        """Register the model in a stage's output, unless the store has it; return how many.
+    ) -> None:
+        """Register the model in a stage's output, unless the store has it.
 
         Args:
             maker: The training, or the scoring by an average.
@@ -239,10 +234,9 @@ class _Import:
 
         name, uri = maker.run.experiment, self.tracking_uri
         if registry.find(name, model, tracking_uri=uri):
-            return 0
+            return
         version = registry.register(maker.model_uri, name=name, tracking_uri=uri, run_id=run_id)
         registry.describe(version, text=note, tags={}, tracking_uri=uri, card=card)
-        return 1
 
 
 def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[ImportedRun]:

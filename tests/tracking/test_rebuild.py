@@ -167,7 +167,7 @@ def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
         run.set_tags({"mlflow.user": "bob"})
         raise ValueError("away")
     publish_run(output)
-    assert send(output, uri) == ["added", "completed", "added", "added"]
+    assert send(output, uri) == ["added", "complete", "added", "added"]
     found = runs(uri)["train"]
     assert (found.info.run_id, found.info.status) == (run.run_id, "FINISHED")
     assert "sentiflow.reason" not in found.data.tags
@@ -192,7 +192,7 @@ def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(o
     (run,) = runs(uri).values()
     assert run.info.status == "RUNNING"
     publish_run(output)
-    assert send(output, uri) == ["added", "completed", "added", "added"]
+    assert send(output, uri) == ["added", "complete", "added", "added"]
     found = runs(uri)["train"]
     assert (found.info.run_id, found.info.status) == (run.info.run_id, "FINISHED")
     assert "sentiflow.reason" not in found.data.tags
@@ -290,10 +290,10 @@ def test_the_command_says_what_it_did_and_where(output, uri):
     publish_run(output)
     result = invoke(output, "--tracking-uri", uri)
     assert result.exit_code == 0, result.stderr
-    assert "tracking  added      train abcd\n" in result.stderr
+    assert "tracking  added     train abcd\n" in result.stderr
     assert f"4 runs in {uri}" in result.stderr
     assert f"sentiflow ui --tracking-uri {uri}\n" in result.stderr
-    assert "complete   train abcd\n" in invoke(output, "--tracking-uri", uri).stderr
+    assert "complete  train abcd\n" in invoke(output, "--tracking-uri", uri).stderr
 
 
 @pytest.mark.parametrize(
