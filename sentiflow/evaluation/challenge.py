@@ -57,9 +57,6 @@ class ChampionTest:
     """Models whose training texts are unknown, by URI."""
     num_judged: int = 1
     """Versions that this test split has judged by now, with these."""
-    better: tuple[int, float] | None = None
-    """If there is no champion yet: the version with the highest test accuracy, and this accuracy,
-    where it is higher than the candidate's."""
 
 
 def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import jinja2
+
 from sentiflow.config.sections import Config, PromoteSettings
 from sentiflow.data import manifest
 from sentiflow.data.schema import BINARY
@@ -13,7 +15,7 @@ from sentiflow.metrics import paired
 from sentiflow.tracking import registry, store_address
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
-_TEST_DATA, _ACCURACY = "sentiflow.test_data", "sentiflow.test_accuracy"
+_TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 
 
@@ -117,51 +119,15 @@ def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
 
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
-    new, old = f"version {promotion.candidate}", f"version {promotion.champion}"
-    found = promotion.comparison
-    if found is None and promotion.promoted:
-        return (
-            f"{new} is the champion of {promotion.name} now: a refit of {old}, which was the "
-            "champion, on all labelled rows"
-        )
-    if found is None:
-        return f"{new} of {promotion.name} is the champion already"
-    p = "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
-    f1, remarks = _describe_f1(found), _list_remarks(found)
-    remarks[:0] = [
-        f"version {number} is a refit, which has seen the test rows: the figures are those of the "
-        "run that it repeats"
-        for number in promotion.refits
-    ]
-    if promotion.refused:
-        return "; ".join(
-            [
-                f"{new} of {promotion.name} does not beat the champion, {old}: "
-                f"{promotion.objection}; test accuracy {found.candidate_accuracy:.4f} against "
-                f"{found.champion_accuracy:.4f} on {found.num_rows:,} rows{p}{f1}",
-                *remarks,
-                "--force promotes it all the same",
-            ]
-        )
-    lines = [f"{new} is the champion of {promotion.name} now"]
-    accuracy = f"test accuracy {found.candidate_accuracy:.4f}, {found.num_rows:,} rows"
-    if found.difference is None:
-        lines[0] += f": {accuracy}"
-    else:
-        low, high = found.difference.low, found.difference.high
-        lines += [
-            f"  {new}: {accuracy}",
-            f"  {old}: test accuracy {found.champion_accuracy:.4f}, the same rows",
-            f"  right only by {new}: {found.only_candidate_right:,} rows; "
-            f"only by {old}: {found.only_champion_right:,}{p}",
-            f"  gain {found.difference.value:+.4f} (95 % interval {low:+.4f} to {high:+.4f})",
-        ]
-        lines += [f"  {f1.removeprefix('; ')}"] if f1 else []
-    lines += [f"  {remark}" for remark in remarks]
-    if {*promotion.aliases.values()} != {promotion.candidate}:
-        aliases = (f"{alias} is version {n}" for alias, n in promotion.aliases.items())
-        lines.append(f"  {', '.join(aliases)}")
-    return "\n".join(lines)
+    environment = jinja2.Environment(  # noqa: S701  the text is not HTML
+        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"p": paired.write_p, "any": name_any}
+    template = environment.get_template("promotion.txt.j2")
+    lines = template.render(found=promotion, binary=BINARY).splitlines()
+    return ("; " if promotion.refused else "\n  ").join(lines)
 
 
 def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
@@ -174,54 +140,9 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         assert model.version is not None, "it was found by alias or number"
         tags = {_TEST_DATA: data}
         if "refit" not in model.record:
-            tags |= {_ACCURACY: f"{accuracy:.6f}", "sentiflow.test_rows": str(test.num_rows)}
+            tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
+            tags["sentiflow.test_rows"] = str(test.num_rows)
         registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)
     tracking_uri = models[0].tracking_uri
     judged = registry.find_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
-    test = replace(test, num_judged=len(judged))
-    if test.champion_accuracy is not None:
-        return test
-    known = {number: float(tags[_ACCURACY]) for number, tags in judged.items() if _ACCURACY in tags}
-    known = {
-        n: accuracy for n, accuracy in known.items() if accuracy > test.candidate_accuracy + 1e-6
-    }
-    best = max(known, key=lambda number: (known[number], -number), default=None)
-    return test if best is None else replace(test, better=(best, known[best]))
-
-
-def _list_remarks(found: ChampionTest) -> list[str]:
-    """List what a reader should know about the test rows."""
-    remarks = []
-    if found.num_seen:
-        remarks.append(
-            f"{found.num_seen:,} test rows are left out: their texts were seen in a training"
-        )
-    if found.unknown:
-        remarks.append(f"the training texts of {' and '.join(found.unknown)} are unknown")
-    if found.better:
-        number, accuracy = found.better
-        remarks.append(
-            f"version {number} has a test accuracy of {accuracy:.4f}: --version {number} "
-            "compares the two"
-        )
-    if found.num_judged > 2:
-        remarks.append(
-            f"these test rows have judged {found.num_judged} versions: the more they judge, the "
-            "sooner one wins by chance"
-        )
-    return remarks
-
-
-def _describe_f1(found: ChampionTest) -> str:
-    """Describe the macro F1 of models of other classes than negative and positive."""
-    if (found.classes, found.other_classes) == (BINARY, ()) or found.champion_f1_macro is None:
-        return ""
-    text = f"; macro F1 {found.candidate_f1_macro:.4f} against {found.champion_f1_macro:.4f}"
-    if difference := found.f1_macro_difference:
-        text += f" (difference {difference.low:+.4f} to {difference.high:+.4f})"
-    if found.other_classes:
-        text += (
-            f"; compared on rows labelled {name_any(found.classes)}, as only one of the two has "
-            + ", ".join(found.other_classes)
-        )
-    return text
+    return replace(test, num_judged=len(judged))

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 import yaml
 from conftest import make_store
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sklearn.metrics import f1_score
@@ -256,23 +255,6 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     found = promotion.promote(settings.load(config))
     assert found.comparison.num_judged == 3
     assert "these test rows have judged 3 versions" in promotion.to_text(found)
-
-
-def test_the_first_champion_is_told_of_a_better_version(config, register, good, bad):
-    data = manifest.read(settings.load(config).train.prepared_uri)["fingerprint"]
-    register(good)
-    register(bad)
-    found = promotion.promote(settings.load(config, ["tracking.required=true"]))
-    assert found.comparison.better is None  # the first has no accuracy on these rows yet
-    client = MlflowClient(settings.load(config).tracking.uri)
-    name = settings.load(config).name
-    client.delete_registered_model_alias(name, CHAMPION)
-    for key, value in (("data", data), ("accuracy", "0.9900")):
-        client.set_model_version_tag(name, "1", f"sentiflow.test_{key}", value)
-    found = promotion.promote(settings.load(config))
-    assert (found.candidate, found.comparison.better) == (2, (1, 0.99))
-    line = "version 1 has a test accuracy of 0.9900: --version 1 compares the two"
-    assert line in promotion.to_text(found)
 
 
 def test_an_equally_good_candidate_is_refused(config, register, good, tmp_path):
