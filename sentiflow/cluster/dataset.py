@@ -149,40 +149,6 @@ def plan(
         return _map(dataset, _finish(write), **retries, **options)
 
 
-def process_groups(
-    parts: Sequence[Any],
-    read: Read,
-    write: Write,
-    *,
-    keys: Sequence[str],
-    num_groups: int,
-    max_wait_seconds: float = 600,
-) -> list[Any]:
-    """Read all parts, bring rows with equal keys together, and write them group by group.
-
-    Ray Data exchanges the rows through the memory of the nodes. It takes 3 seconds for a million
-    rows of 35 bytes on two cores, so use it only where one process cannot hold all rows.
-
-    Args:
-        parts: What ``read`` takes.
-        read: Reads the table of a part.
-        write: Does the work on the rows of some keys; the label says nothing.
-        keys: Columns of the table.
-        num_groups: Number of groups; empty ones are left out.
-        max_wait_seconds: How long the cluster may be without a core.
-
-    Raises:
-        UserError: The work on a group raised it.
-        JobError: It failed otherwise.
-    """
-    capacity = Capacity({"CPU": 1}, max_wait_seconds=max_wait_seconds)
-    with _context(capacity):
-        dataset = read_parts(parts, read, name=_name(read))
-        dataset = dataset.repartition(num_groups, keys=list(keys))
-        dataset = _map(dataset, _finish(write), num_cpus=1)
-    return [result for _, result in _results(dataset, _Stop())]
-
-
 def _map(dataset: Dataset, step: Step, **options: Any) -> Dataset:
     whole = {"batch_size": None, "batch_format": "pyarrow"}
     return dataset.map_batches(step, **whole | options)
@@ -267,9 +233,7 @@ def _pack(table: pa.Table, label: Label) -> pa.Table:
 
 
 def _unpack(block: pa.Table) -> tuple[pa.Table, Label]:
-    """Take the table and the label out of a block; rows of several parts have no label."""
-    if _LABEL not in block.column_names:
-        return block, Label(0)
+    """Take the table and the label out of a block."""
     *label, has_rows = json.loads(block[_LABEL][0].as_py())
     table = block.drop_columns([_LABEL])
     return table if has_rows else table[:0], Label(*label)

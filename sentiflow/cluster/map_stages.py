@@ -126,35 +126,6 @@ class MapStages:
         sizes, keys, read = [1] * len(parts), [key] * len(parts), _as_read(work)
         return self.run(name, parts, read, write=_take_result, sizes=sizes, unit="files", keys=keys)
 
-    def map_groups(
-        self,
-        parts: Sequence[Any],
-        read: Read,
-        write: Callable[[pa.Table, int], Any],
-        *,
-        by: Sequence[str],
-        num_groups: int,
-    ) -> list[Any]:
-        """Bring rows of all parts with equal keys together, as ``dataset.process_groups`` does.
-
-        There are no completion markers: a resumed job does it again.
-
-        Args:
-            parts: What ``read`` takes.
-            read: Reads the table of a part.
-            write: Takes the rows of some keys, and 0; returns what JSON can hold.
-            by: Columns of the table.
-            num_groups: Number of groups.
-        """
-        return dataset.process_groups(
-            parts,
-            read,
-            self._guard(write, name=""),
-            keys=by,
-            num_groups=num_groups,
-            max_wait_seconds=self.max_wait_seconds,
-        )
-
     def _guard(self, write: Callable[[pa.Table, int], Any], *, name: str) -> Write:
         """Add the completion marker to a function that writes, and the check that it still may.
 
@@ -166,11 +137,10 @@ class MapStages:
         def apply(table: pa.Table, label: Label) -> Any:
             with filesystem.recording(check) as sizes:
                 result = write(table, label.number)
-                if name:
-                    files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
-                    marker: Marker = {"key": label.key, "files": files, "result": result}
-                    check()
-                    write_marker(root, name, label.number, marker)
+                files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
+                marker: Marker = {"key": label.key, "files": files, "result": result}
+                check()
+                write_marker(root, name, label.number, marker)
             return result
 
         return apply

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from sentiflow.data import manifest, output_status, outputs
 from sentiflow.data.manifest_types import Manifest, ModelInput
-from sentiflow.data.schema import BINARY
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
@@ -35,11 +34,11 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
     first = members[0]
     for model in members:
         package_files.refuse_average(model, setting=setting)
-        if set(_classes_of(model)) != set(_classes_of(first)):
+        classes, others = package_files.classes_of(first), package_files.classes_of(model)
+        if set(classes) != set(others):
             raise UserError(
-                f"{setting}: {as_typed(first['uri'])} has the classes "
-                f"{', '.join(_classes_of(first))}, but {as_typed(model['uri'])} has "
-                f"{', '.join(_classes_of(model))}",
+                f"{setting}: {as_typed(first['uri'])} has the classes {', '.join(classes)}, but "
+                f"{as_typed(model['uri'])} has {', '.join(others)}",
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
@@ -130,10 +129,6 @@ def _list_folders(record: Manifest) -> list[str]:
     members = record["settings"].get(MEMBERS)
     number = len(members) if isinstance(members, list) else 0
     return [join(MEMBERS, str(n)) for n in range(number)]
-
-
-def _classes_of(model: ModelInput) -> tuple[str, ...]:
-    return tuple((model["settings"] or {}).get("classes", BINARY))
 
 
 def _identify(members: Sequence[ModelInput]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from sentiflow.data.schema import BINARY
+from sentiflow.data.sums import add_up
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""
@@ -82,18 +83,7 @@ class Profile:
             raise ValueError(f"histograms of {bins} bins")
 
     def __add__(self, other: "Profile") -> "Profile":
-        return Profile(
-            rows=self.rows + other.rows,
-            tokens=self.tokens + other.tokens,
-            unknown_tokens=self.unknown_tokens + other.unknown_tokens,
-            positive=self.positive + other.positive,
-            lengths=_add(self.lengths, other.lengths),
-            probabilities=_add(self.probabilities, other.probabilities),
-            predicted={
-                name: self.predicted.get(name, 0) + other.predicted.get(name, 0)
-                for name in self.predicted | other.predicted
-            },
-        )
+        return Profile(**add_up([vars(self), vars(other)]))
 
     @property
     def means(self) -> dict[str, float]:
@@ -183,10 +173,6 @@ def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
         if abs(here - there) > LARGE_DIFFERENCE + spread:
             lines.append(f"{what}: {here:.1%} here, {there:.1%} in training")
     return lines
-
-
-def _add(counts: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip(counts, others, strict=True))
 
 
 def _count(bins: np.ndarray, num_bins: int) -> tuple[int, ...]:

@@ -1,9 +1,8 @@
 """Texts of any container -> a DataFrame of predictions, by a model package in this process."""
 
-import collections
 import concurrent.futures
+import functools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,14 +66,8 @@ class Model:
             0        positive           4
             1        negative           2
         """
-        scores = self._score(texts)
-        labels = pa.array(self.classes, pa.string()).take(pa.array(scores.prediction))
-        columns: dict[str, Any] = {"predicted_label": labels.to_pandas()}
-        if scores.probability is not None:
-            columns["probability"] = scores.probability
-        for number, name in enumerate(self.classes):
-            columns[f"probability_{name}"] = scores.probabilities[:, number]
-        columns["num_tokens"] = scores.num_tokens
+        columns = self._score(texts).columns
+        columns["predicted_label"] = columns["predicted_label"].to_pandas()
         found = pd.DataFrame(columns)
         return found.set_axis(texts.index) if isinstance(texts, pd.Series) else found
 
@@ -96,17 +89,11 @@ class Model:
     def _score(self, texts: Texts) -> Scores:
         """Score texts piece by piece, on all cores or on the GPU."""
         pieces = text_arrays.to_arrays(texts, size=_CHUNK)
-        device = self.package.device
-        most = _MAX_THREADS if device.type == "cpu" else _THREADS_ON_GPU
-        num_threads = min(count_cores(), most)
-        found: list[Scores] = []
-        pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
+        on_cpu = self.package.device.type == "cpu"
+        num_threads = min(count_cores(), _MAX_THREADS if on_cpu else _THREADS_ON_GPU)
+        score = functools.partial(average.score_finite, self.package)
         with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            for piece in pieces:
-                pending.append(pool.submit(average.score_finite, self.package, piece))
-                if len(pending) > num_threads:
-                    found.append(pending.popleft().result())
-            found += [future.result() for future in pending]
+            found = list(pool.map(score, pieces))
         return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
 
     def __deepcopy__(self, memo: object) -> "Model":

@@ -169,6 +169,11 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     return known
 
 
+def classes_of(model: ModelInput) -> tuple[str, ...]:
+    """Name the classes of a model; older packages have two, and do not name them."""
+    return tuple((model["settings"] or {}).get("classes", schema.BINARY))
+
+
 def describe(uri: str, name: str) -> FileEntry:
     """Describe a file of a package for its manifest."""
     path = join(uri, name)

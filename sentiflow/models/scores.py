@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,18 @@ class Scores:
         return np.ascontiguousarray(self.probabilities[:, self.classes.index(positive)])
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of predictions that depend on the texts alone, as arrays, in order."""
+        labels = pa.array(self.classes, pa.string()).take(pa.array(self.prediction))
+        probability = {} if self.probability is None else {"probability": self.probability}
+        by_class = {
+            f"probability_{name}": self.probabilities[:, number]
+            for number, name in enumerate(self.classes)
+        }
+        tokens = {"num_tokens": self.num_tokens}
+        return {"predicted_label": labels, **probability, **by_class, **tokens}
+
+    @property
     def is_finite(self) -> np.ndarray:
         """Whether the probabilities of each text are numbers, (N,) bool."""
         return np.isfinite(self.probabilities).all(axis=1)
@@ -60,19 +73,11 @@ class Scores:
             classes=self.classes,
         )
 
-    def take(self, rows: np.ndarray) -> "Scores":
-        """Choose the predictions of some rows."""
-        return self._with({name: getattr(self, name)[rows] for name in _COLUMNS})
-
     @classmethod
     def join(cls, scores: Sequence["Scores"]) -> "Scores":
         """Concatenate the predictions of one model for several lists of texts."""
-        return scores[0]._with(
-            {name: np.concatenate([getattr(part, name) for part in scores]) for name in _COLUMNS}
-        )
-
-    def _with(self, columns: dict[str, np.ndarray]) -> "Scores":
-        return Scores(classes=self.classes, **columns)
+        columns = {n: np.concatenate([getattr(part, n) for part in scores]) for n in _COLUMNS}
+        return cls(classes=scores[0].classes, **columns)
 
     def to_table(self) -> pa.Table:
         """Write the predictions as columns; :meth:`from_table` reads them.

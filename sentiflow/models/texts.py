@@ -1,6 +1,6 @@
 """Texts in a container of Python, numpy, pandas or Arrow -> Arrow arrays of strings, in pieces."""
 
-import itertools
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -13,9 +13,11 @@ from sentiflow.errors import UserError
 Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Array | pa.ChunkedArray
 """One text, or texts in any container; None, NaN and ``pd.NA`` stand for no text."""
 
+_TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
+
 
 def to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
-    """Convert texts piece by piece, so that only a few are held twice.
+    """Convert texts to Arrow, and cut them into pieces.
 
     Args:
         texts: N texts.
@@ -31,14 +33,16 @@ def to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
         >>> [array.to_pylist() for array in to_arrays(["good", None, "bad"], size=2)]
         [['good', ''], ['bad']]
     """
-    first = 0
-    for piece in _cut(texts, size):
-        yield _to_array(piece, first)
-        first += len(piece)
+    whole = _to_arrow(texts)
+    for start in range(0, len(whole), size):
+        piece = whole[start : start + size]
+        if isinstance(piece, pa.ChunkedArray):
+            piece = piece.combine_chunks()
+        yield piece.cast(pa.string()).fill_null("")
 
 
-def _cut(texts: Any, size: int) -> Iterator[Any]:
-    """Cut texts into pieces of the same container, those of an iterator into lists."""
+def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
+    """Convert texts to an array of any string type."""
     if isinstance(texts, str):
         texts = [texts]
     if isinstance(texts, bytes | Mapping | pd.DataFrame) or not isinstance(texts, Iterable):
@@ -48,57 +52,35 @@ def _cut(texts: Any, size: int) -> Iterator[Any]:
             hint=hint or "give a list of strings, a column of a table, or one string",
         )
     if not isinstance(texts, list | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray):
-        if hasattr(texts, "__arrow_c_stream__"):  # a column of another library of tables
-            texts = pa.chunked_array(texts)
-        else:
-            rest = iter(texts)
-            while piece := list(itertools.islice(rest, size)):
-                yield piece
-            return
-    cut = texts.iloc if isinstance(texts, pd.Series) else texts
-    for start in range(0, len(texts), size):
-        yield cut[start : start + size]
+        is_column = hasattr(texts, "__arrow_c_stream__")  # of another library of tables
+        texts = pa.chunked_array(texts) if is_column else list(texts)
+    array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else _infer(texts)
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if kind not in _TEXT_TYPES and array.null_count < len(array):
+        raise _no_text(texts)
+    return array
 
 
-def _to_array(piece: Any, first: int) -> pa.Array:
-    """Convert a piece, whose first text has the number ``first``."""
-    array = piece if isinstance(piece, pa.Array | pa.ChunkedArray) else _infer(piece, first)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if not _is_text(array.type) and array.null_count < len(array):
-        raise _no_text(piece, first)
-    return array.cast(pa.string()).fill_null("")
-
-
-def _infer(piece: Any, first: int) -> pa.Array | pa.ChunkedArray:
-    """Let Arrow find the type of a piece."""
+def _infer(texts: Any) -> pa.Array | pa.ChunkedArray:
+    """Let Arrow find the type of texts."""
     try:
-        return pa.array(piece, from_pandas=True)
+        return pa.array(texts, from_pandas=True)
     except UnicodeEncodeError:  # half of a pair of surrogates, as broken JSON has
-        whole = [t.encode(errors="replace").decode() if isinstance(t, str) else t for t in piece]
-        return _infer(whole, first)
+        return _infer(
+            [t.encode(errors="replace").decode() if isinstance(t, str) else t for t in texts]
+        )
     except pa.ArrowException as error:
-        raise _no_text(piece, first) from error
+        raise _no_text(texts) from error
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
-
-
-def _no_text(piece: Any, first: int) -> UserError:
+def _no_text(texts: Any) -> UserError:
     """Name the first value that is no text."""
-    for number, item in enumerate(piece, first):
-        value = item.as_py() if isinstance(item, pa.Scalar) else item
-        if isinstance(value, str) or value is None or value is pd.NA or value is pd.NaT:
-            continue
-        if isinstance(value, float) and np.isnan(value):
-            continue
-        shown = repr(value)
-        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
-        return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)
-    raise AssertionError("there is no such value")
+    values = (item.as_py() if isinstance(item, pa.Scalar) else item for item in texts)
+    number, value = next(
+        (number, value)
+        for number, value in enumerate(values)
+        if not isinstance(value, str) and (np.ndim(value) > 0 or not pd.isna(value))
+    )
+    hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
+    shown = reprlib.repr(value)
+    return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)

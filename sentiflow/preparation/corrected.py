@@ -1,11 +1,10 @@
 """Corrections + parts of the corpus -> the rows that they correct, before anything else is read.
 
-Each part lists the rows that corrections name; then it is decided for each file whether its row ids
-are those of this corpus, and one table has the label of each corrected row.
+Each part lists the rows that corrections may name; then it is decided for each file whether its row
+ids are those of this corpus, and one table has the label of each corrected row.
 """
 
-import functools
-
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,12 +14,13 @@ from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.corrections import NO_ROW
 from sentiflow.data.label_files import PLACE
 from sentiflow.errors import UserError
-from sentiflow.preparation.part_files import Job
+from sentiflow.preparation.part_files import Job, load_table
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed
 
-_NAMED, _MATCHES = "corrections", "matches"
+_NAMED = "corrections"
+CANDIDATES = "corrected_rows"
 _WAY_OUT = (
     "correct the file; if its row ids are those of another corpus, leave out its column row_id: "
     "then its texts decide"
@@ -28,15 +28,11 @@ _WAY_OUT = (
 
 
 def write_named(rows: pd.DataFrame, job: Job) -> None:
-    """Write which rows and texts corrections name, for :func:`write_matches`."""
-    named = pa.Table.from_pandas(rows[["row_id", "has_text", "text"]], preserve_index=False)
-    filesystem.write_arrow(job.work_file(_NAMED, 0), named)
-
-
-@functools.lru_cache(maxsize=1)
-def _load_named(uri: str, key: str) -> pd.DataFrame:
-    """Load the table of :func:`write_named` once for each worker process."""
-    return filesystem.read_arrow(uri).to_pandas().rename_axis("item").reset_index()
+    """Write which rows and texts corrections name, for :func:`write_candidates`."""
+    text = pa.array(rows["text"], mask=~rows["has_text"].to_numpy())
+    filesystem.write_arrow(
+        job.work_file(_NAMED, 0), pa.table({"row_id": rows["row_id"].to_numpy(), "text": text})
+    )
 
 
 def read_rows(part: parts.Part) -> pa.Table:
@@ -45,48 +41,27 @@ def read_rows(part: parts.Part) -> pa.Table:
     return table.select(["row_id", "text", "label", "unknown_label"])
 
 
-def write_matches(table: pa.Table, part: int, *, job: Job) -> None:
-    """Write the rows of a part that corrections name: by row (``is_row``), and by text.
+def write_candidates(table: pa.Table, part: int, *, job: Job) -> None:
+    """Write the rows of a part that have the row id or the text of a correction.
 
     Columns:
-        written: ``item`` (position of the correction), ``row_id``, ``is_row``, ``agrees`` (the row
-            has the text of the correction, or this has none), ``before`` (the label that the corpus
-            has: the name of the class, or as written if it is unknown).
+        written: ``row_id``, ``text`` (its hash), ``before`` (the label that the corpus has: the
+            name of the class, or as written if it is unknown).
     """
-    named = _load_named(job.work_file(_NAMED, 0), job.key)
+    named = load_table(job.work_file(_NAMED, 0), job.key)
+    row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
+    hashes = corrections.hash_texts(text)
+    chosen = np.isin(row_id, named["row_id"].to_numpy())
+    chosen |= np.isin(hashes, named["text"].drop_null().to_numpy())
     classes = pa.array(job.format.classes or (), pa.string())
     known = classes.take(one_array(table["label"]))
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
-    text = pc.fill_null(one_array(table["text"]), "")
-    rows = pd.DataFrame(
-        {
-            "row_id": table["row_id"].to_numpy(),
-            "found": corrections.hash_texts(text),
-            "before": pc.fill_null(pc.coalesce(unknown, known), "").to_pandas(),
-        }
-    )
-    by_text = named[named["has_text"]].drop(columns="row_id")
-    by_text = by_text.merge(rows, left_on="text", right_on="found").assign(is_row=False)
-    by_row = named[named["row_id"] != NO_ROW].merge(rows, on="row_id").assign(is_row=True)
-    matches = pd.concat([by_row, by_text])
-    matches["agrees"] = ~matches["has_text"].astype(bool) | (matches["text"] == matches["found"])
-    columns = ["item", "row_id", "is_row", "agrees", "before"]
-    matches = pa.Table.from_pandas(matches[columns], _MATCH, preserve_index=False)
-    filesystem.write_arrow(job.work_file(_MATCHES, part), matches)
+    before = pc.fill_null(pc.coalesce(unknown, known), "")
+    rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
+    filesystem.write_arrow(job.work_file(CANDIDATES, part), rows.filter(pa.array(chosen)))
 
 
-_MATCH = pa.schema(
-    [
-        pa.field("item", pa.int64()),
-        pa.field("row_id", pa.int64()),
-        pa.field("is_row", pa.bool_()),
-        pa.field("agrees", pa.bool_()),
-        pa.field("before", pa.string()),
-    ]
-)
-
-
-def resolve(rows: pd.DataFrame, matches: pd.DataFrame, uris: tuple[str, ...]) -> pd.DataFrame:
+def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> pd.DataFrame:
     """Decide which rows of the corpus are corrected.
 
     A file with row ids and texts numbers the rows of this corpus if a row has the text that the
@@ -95,7 +70,7 @@ def resolve(rows: pd.DataFrame, matches: pd.DataFrame, uris: tuple[str, ...]) ->
 
     Args:
         rows: Those of :func:`corrections.read`.
-        matches: Those of all parts, see :func:`write_matches`.
+        corpus: The rows of all parts, see :func:`write_candidates`.
         uris: The files.
 
     Returns:
@@ -105,59 +80,52 @@ def resolve(rows: pd.DataFrame, matches: pd.DataFrame, uris: tuple[str, ...]) ->
         UserError: A row is not in the corpus or has another text, two corrections of a row differ,
             or nothing in a file is in the corpus.
     """
+    rows = rows.rename_axis("item").reset_index()
     chosen = []
     for number, uri in enumerate(uris):
         of_file = rows[rows["file"] == number]
-        found = matches[matches["item"].isin(of_file.index)]
-        matched = _resolve_file(of_file, found, as_typed(uri))
-        if matched.empty:
+        found = _resolve_file(of_file, corpus, as_typed(uri))
+        if found.empty:
             raise UserError(
                 f"{corrections.SETTING}: nothing in {as_typed(uri)} is in prepare.csv",
                 hint="is it of another corpus? Its texts have to be those of prepare.csv",
             )
-        num_missing = len(of_file) - matched["item"].nunique()
-        if num_missing:
-            first = of_file[~of_file.index.isin(matched["item"])].iloc[0]
-            say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the "
-                f"first is {first[PLACE]}")  # fmt: skip
-        chosen.append(matched)
-    every = pd.concat(chosen, ignore_index=True)
-    every = every.join(rows[[PLACE, "label"]], on="item").sort_values(["row_id", "item"])
+        missing = of_file[~of_file["item"].isin(found["item"])]
+        if len(missing):
+            say("prepare", f"{len(missing):,} corrections have a text that prepare.csv lacks; the "
+                f"first is {missing[PLACE].iloc[0]}")  # fmt: skip
+        chosen.append(found)
+    every = pd.concat(chosen, ignore_index=True).sort_values(["row_id", "item"])
     corrections.refuse_conflict(every, every["row_id"])
     every = every.drop_duplicates("row_id")
     return every[["row_id", "label", "before"]].reset_index(drop=True)
 
 
-def _resolve_file(rows: pd.DataFrame, found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Choose the matches of one file that count."""
-    has_row = rows["row_id"] != NO_ROW
-    has_both = has_row & rows["has_text"]
-    by_row = found[found["is_row"]].set_index("item", drop=False)
-    agreeing = by_row[by_row["agrees"]].index
-    if has_both.any() and not rows[has_both].index.isin(agreeing).any():
-        if (has_row & ~rows["has_text"]).any():
-            first = rows[has_row & ~rows["has_text"]].iloc[0]
+def _resolve_file(rows: pd.DataFrame, corpus: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Join the corrections of one file with the rows that they correct."""
+    has_row, has_text = rows["row_id"] != NO_ROW, rows["has_text"]
+    is_known = rows["row_id"].isin(corpus["row_id"])
+    with_same_text = rows.merge(corpus, on=["row_id", "text"])["item"]
+    agrees = rows["item"].isin(with_same_text) | (is_known & ~has_text)
+    if (has_row & has_text).any() and not (agrees & has_text).any():
+        if (has_row & ~has_text).any():
             raise UserError(
-                f"{first[PLACE]}: it has no text, and the row ids of the file are not those of "
-                "prepare.csv",
+                f"{rows.loc[has_row & ~has_text, PLACE].iloc[0]}: it has no text, and the row ids "
+                "of the file are not those of prepare.csv",
                 hint="add the text, or leave the row out",
             )
         say("prepare", f"{name}: no row_id has its text in prepare.csv: it is of another corpus, "
             "and its texts decide")  # fmt: skip
         has_row &= False
-    for wrong, what in (
-        (~rows.index.isin(by_row.index), "is not in prepare.csv"),
-        (~rows.index.isin(agreeing), "has another text in prepare.csv"),
+    for is_fit, fault in (
+        (is_known, "is not in prepare.csv"),
+        (agrees, "has another text in prepare.csv"),
     ):
-        if (has_row & wrong).any():
-            first = rows[has_row & wrong].iloc[0]
-            more = f" ({(has_row & wrong).sum() - 1:,} more)" if (has_row & wrong).sum() > 1 else ""
-            raise UserError(f"{first[PLACE]}: row_id {first['row_id']} {what}{more}", hint=_WAY_OUT)
-    by_text = found[~found["is_row"] & ~found["item"].isin(rows[has_row].index)]
-    return pd.concat([by_row[by_row.index.isin(rows[has_row].index)], by_text])
-
-
-def write(table: pd.DataFrame, job: Job) -> None:
-    """Write the rows that :func:`resolve` has found."""
-    found = pa.Table.from_pandas(table, preserve_index=False)
-    filesystem.write_arrow(job.corrected_file, found)
+        wrong = rows[has_row & ~is_fit]
+        if len(wrong):
+            more = f" ({len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+            place, row_id = wrong[PLACE].iloc[0], wrong["row_id"].iloc[0]
+            raise UserError(f"{place}: row_id {row_id} {fault}{more}", hint=_WAY_OUT)
+    by_row = rows[has_row].merge(corpus.drop(columns="text"), on="row_id")
+    by_text = rows[~has_row].drop(columns="row_id").merge(corpus, on="text")
+    return pd.concat([by_row, by_text])

@@ -15,9 +15,9 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
 from sentiflow.data.parts import Part, with_labels
+from sentiflow.data.sums import add_up
 from sentiflow.preparation import (
     corrected,
-    duplicates,
     part_files,
     results,
     splits,
@@ -25,13 +25,14 @@ from sentiflow.preparation import (
     unlabelled,
 )
 from sentiflow.preparation.part_files import Job, Texts
+from sentiflow.preparation.results import PartCounts
 from sentiflow.storage import filesystem
 
 _MERGED = 64
 """Files of word counts that one task merges."""
 
-_MAX_KEYS = 1 << 24
-"""Texts that one process compares: it takes 1 GB of memory."""
+_MAX_KEYS = 1 << 23
+"""Texts that one task compares."""
 
 
 class Flow:
@@ -65,79 +66,76 @@ class Flow:
             uris: Their files.
         """
         corrected.write_named(rows, self.job)
-        read, write = corrected.read_rows, corrected.write_matches
+        read, write = corrected.read_rows, corrected.write_candidates
         self._run("find_corrected", self.parts, read, write=write)
-        tables = filesystem.map_files(filesystem.read_arrow, self._work_files("matches"))
-        found = corrected.resolve(rows, pa.concat_tables(tables).to_pandas(), uris)
-        corrected.write(found, self.job)
+        corpus = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
+        found = corrected.resolve(rows, corpus, uris)
+        table = pa.Table.from_pandas(found, preserve_index=False)
+        filesystem.write_arrow(self.job.corrected_file, table)
         self.corrected = Counter(name for name in found["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
         read = functools.partial(part_files.read_labels, job=self.job)
         found = self._run("find_classes", self.parts, read, write=part_files.write_labels)
-        written = [results.WrittenLabels(**item) for item in found]
-        named = self.job.format.name_classes(
-            results.choose_classes(written, corrected=self.corrected)
-        )
+        classes = results.choose_classes(found, corrected=self.corrected)
+        named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
         self.parts = [with_labels(part, meanings(named)) for part in self.parts]
 
-    def ingest(self) -> list[results.IngestedPart]:
+    def ingest(self) -> PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         bounds = self._find_time_bounds() if self.settings.split.kind == "time" else None
         assign = functools.partial(
             steps.assign_splits, rule=self.settings.split, time_bounds=bounds
         )
+        prepare = (steps.hash_texts, assign)
         texts = [Texts(part) for part in self.parts]
         if self.settings.duplicates != "keep":
-            self._run(
-                "hash", texts, self.read, steps.hash_texts, assign, write=part_files.write_keys
-            )
+            self._run("hash", texts, self.read, *prepare, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
         write = part_files.write_texts
-        found = self._run(
-            "ingest", texts, self.read, steps.hash_texts, assign, tokenize, write=write
-        )
+        found = self._run("ingest", texts, self.read, *prepare, tokenize, write=write)
         if self.settings.duplicates == "keep":
             self._find_duplicates()
-        return [results.IngestedPart(**item) for item in found]
+        return PartCounts.of(found)
 
-    def encode(self) -> list[results.EncodedPart]:
+    def encode(self) -> PartCounts:
         """Encode all parts by the vocabulary."""
         read = functools.partial(part_files.read_tokens, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
         numbers = range(len(self.parts))
-        found = self._run("encode", numbers, read, encode, write=part_files.write_encoded)
-        return [results.EncodedPart(**item) for item in found]
+        return PartCounts.of(
+            self._run("encode", numbers, read, encode, write=part_files.write_encoded)
+        )
 
-    def encode_unlabelled(self, labelled: "Flow") -> list[results.UnlabelledPart]:
+    def encode_unlabelled(self, labelled: "Flow") -> PartCounts:
         """Read, check, tokenize, encode and write all parts of unlabelled texts.
 
         Args:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
-        keys = labelled._work_files("keys")
+        keys = labelled.work_files("keys")
         list_known = functools.partial(unlabelled.list_known, job=self.job)
         self.maps.map(f"{self.job.prefix}known", list_known, [keys], key=self.job.key)
         read = functools.partial(unlabelled.read_texts, settings=self.settings)
         leave_out = functools.partial(unlabelled.leave_out_known, job=self.job)
+        prepare = (steps.hash_texts, leave_out)
         texts = [Texts(part) for part in self.parts]
         if self.settings.duplicates == "drop":
-            self._run("hash", texts, read, steps.hash_texts, leave_out, write=part_files.write_keys)
+            self._run("hash", texts, read, *prepare, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
         write = unlabelled.write_texts
-        found = self._run(
-            "encode", texts, read, steps.hash_texts, leave_out, tokenize, encode, write=write
+        return PartCounts.of(
+            self._run("encode", texts, read, *prepare, tokenize, encode, write=write)
         )
-        return [results.UnlabelledPart(**item) for item in found]
 
     def count_words(self) -> pa.Table:
         """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
-        uris, level = self._work_files("words"), 0
+        uris, level = self.work_files("words"), 0
         while len(uris) > 1:
             groups = [uris[i : i + _MERGED] for i in range(0, len(uris), _MERGED)]
             level += 1
@@ -150,7 +148,7 @@ class Flow:
     def _find_time_bounds(self) -> tuple[int, int]:
         texts = [Texts(part) for part in self.parts]
         self._run("count_times", texts, self.read, write=part_files.write_times)
-        tables = filesystem.map_files(filesystem.read_parquet, self._work_files("times"))
+        tables = filesystem.map_files(filesystem.read_parquet, self.work_files("times"))
         times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
         return splits.time_bounds(
             times["second"].to_numpy(),
@@ -161,8 +159,7 @@ class Flow:
 
     def _leave_out_repeats(self) -> list[Texts]:
         """Give each part the rows that it leaves out."""
-        tables = filesystem.map_files(filesystem.read_arrow, self._find_duplicates())
-        dropped = pa.concat_tables(tables).sort_by("row_id").combine_chunks()
+        dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
         bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
         return [
@@ -172,17 +169,16 @@ class Flow:
 
     def _find_duplicates(self) -> list[str]:
         """Count repeated texts; return the URIs of the tables of rows to leave out."""
-        uris, read = self._work_files("keys"), filesystem.read_arrow
         num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
-        if num_groups == 1:
-            find = functools.partial(part_files.find_duplicates, job=self.job)
-            name = f"{self.job.prefix}count_duplicates"
-            found = self.maps.map(name, find, [uris], key=self.job.key)
-        else:
-            write = functools.partial(part_files.write_duplicates, job=self.job)
-            by = ["normalized"]
-            found = self.maps.map_groups(uris, read, write, by=by, num_groups=num_groups)
-        self.repeats = functools.reduce(duplicates.add, [counts for counts, _ in found])
+        find = functools.partial(
+            part_files.find_duplicates,
+            uris=self.work_files("keys"),
+            num_groups=num_groups,
+            job=self.job,
+        )
+        name = f"{self.job.prefix}count_duplicates"
+        found = self.maps.map(name, find, range(num_groups), key=self.job.key)
+        self.repeats = add_up([counts for counts, _ in found])
         return [uri for _, uri in found]
 
     def _run(
@@ -204,5 +200,10 @@ class Flow:
             keys=[self.job.key] * len(parts),
         )
 
-    def _work_files(self, name: str) -> list[str]:
+    def work_files(self, name: str) -> list[str]:
+        """Name the files of all parts that are needed until the stage is complete."""
         return [self.job.work_file(name, number) for number in range(len(self.parts))]
+
+
+def _read_all(uris: Sequence[str]) -> pa.Table:
+    return pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris))

@@ -8,7 +8,7 @@ completion markers. Ray is not imported, so that workers start fast.
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,21 +27,13 @@ from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
-from sentiflow.preparation.results import (
-    CheckedPart,
-    EncodedPart,
-    IngestedPart,
-    LabelCounts,
-    PartJson,
-    WrittenLabels,
-)
+from sentiflow.preparation.results import NUM_EXAMPLES, LabelCounts, PartJson
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
 
 _TRAIN = SPLITS.index("train")
-_NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -76,18 +68,21 @@ class Texts(NamedTuple):
     """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
 
 
+@functools.lru_cache(maxsize=2)
+def load_table(uri: str, key: str) -> pa.Table:
+    """Load a table of a preparation once for each worker process."""
+    return filesystem.read_arrow(uri)
+
+
 def load_corrections(job: Job) -> CorrectedRows | None:
-    """Load the rows whose labels are replaced, if there are any."""
+    """Load the rows whose labels are replaced, if there are any.
+
+    Before the classes are known, they have no label.
+    """
     if not job.settings.corrections:
         return None
-    return _load_corrections(job.corrected_file, job.key, job.format.classes or ())
-
-
-@functools.lru_cache(maxsize=1)
-def _load_corrections(uri: str, key: str, classes: tuple[str, ...]) -> CorrectedRows:
-    """Load the table once for each worker process; before classes are known, no label."""
-    table = filesystem.read_arrow(uri)
-    codes = {name.casefold(): code for code, name in enumerate(classes)}
+    table = load_table(job.corrected_file, job.key)
+    codes = {name.casefold(): code for code, name in enumerate(job.format.classes or ())}
     names = table["label"].to_pylist()
     label = np.array([codes.get(name.casefold(), -1) for name in names], np.int8)
     is_same = pc.equal(pc.utf8_lower(table["label"]), pc.utf8_lower(table["before"]))
@@ -106,14 +101,10 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
     return accepted(table).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: int, *, job: Job) -> PartJson:
-    """Count the written labels.
-
-    Returns:
-        A ``WrittenLabels`` as JSON.
-    """
+def write_labels(table: pa.Table, part: int, *, job: Job) -> tuple[int, dict[str, int]]:
+    """Count the different written labels, and the rows by label, see ``tweets.count_unknown``."""
     num_values = pc.count_distinct(pc.utf8_trim_whitespace(table["unknown_label"])).as_py()
-    return asdict(WrittenLabels(num_values, tweets.count_unknown(table)))
+    return num_values, tweets.count_unknown(table)
 
 
 def read_texts(texts: Texts, *, job: Job) -> pa.Table:
@@ -152,11 +143,7 @@ def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
 
 
 def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
-    """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes.
-
-    Returns:
-        An ``IngestedPart`` as JSON.
-    """
+    """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept, keep = accepted(table), job.settings.keep_columns
     rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
@@ -166,12 +153,11 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     if job.settings.duplicates == "keep":
         write_keys(kept, part, job=job)
     checked = write_rejected(table, f"rejected/part-{part:05d}.parquet", job=job)
-    result = IngestedPart(
-        **checked | {"files": checked["files"] + files},
-        labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
+    return checked | {
+        "files": checked["files"] + files,
+        "labels": count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
         **_count_corrected(kept, job),
-    )
-    return asdict(result)
+    }
 
 
 def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
@@ -191,63 +177,46 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
         table: All rows of the part.
         path: The file.
         job: Arguments of all tasks.
-
-    Returns:
-        The fields of a ``CheckedPart``.
     """
     is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
     rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
     holds_damage = pc.match_substring(accepted(table)["text"], tweets.REPLACEMENT)
-    checked = CheckedPart(
-        peak_memory_bytes=memory.peak_bytes(),
-        left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
-        reasons=dict(reasons),
-        examples=_examples(rejected),
-        files=filesystem.write_part(job.root, path, rejected),
-        unknown_labels=tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
-        damaged=pc.sum(holds_damage).as_py() or 0,
-    )
-    return asdict(checked)
+    return {
+        "peak_memory_bytes": memory.peak_bytes(),
+        "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
+        "reasons": dict(reasons),
+        "examples": _examples(rejected),
+        "files": filesystem.write_part(job.root, path, rejected),
+        "unknown_labels": tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
+        "damaged": pc.sum(holds_damage).as_py() or 0,
+    }
 
 
-def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, str]:
-    """Find the repeated texts of several parts, and list the rows to leave out.
+def find_duplicates(
+    group: int, *, uris: Sequence[str], num_groups: int, job: Job
+) -> tuple[DuplicateCounts, str]:
+    """Find the repeated texts of a group, and list the rows to leave out.
 
     Args:
-        uris: Files of :func:`write_keys`.
+        group: A number below ``num_groups``; all rows of a text are in the same group.
+        uris: Files of :func:`write_keys`, of all parts.
+        num_groups: Number of groups.
         job: Arguments of all tasks.
 
     Returns:
         The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
     """
-    # the hashes of all texts are in memory; the other columns would take three times as much
-    texts = filesystem.map_files(
-        lambda uri: filesystem.read_arrow(uri).select(["normalized", "split"]), uris
-    )
-    ends = np.cumsum([len(table) for table in texts])
-    whole = pa.concat_tables(texts)
-    repeats = np.split(duplicates.mark_repeats(whole["normalized"].to_numpy()), ends[:-1])
-    keys = filesystem.map_files(
-        lambda file: filesystem.read_arrow(file[0]).filter(pa.array(file[1])),
-        zip(uris, repeats, strict=True),
-    )
-    return write_duplicates(pa.concat_tables(keys), 0, job=job, split=whole["split"].to_numpy())
 
+    def read(uri: str) -> pa.Table:
+        keys = filesystem.read_arrow(uri)
+        groups = keys["normalized"].to_numpy() % np.uint64(num_groups)
+        return keys.filter(pa.array(groups == group))
 
-def write_duplicates(
-    keys: pa.Table, _: int, *, job: Job, split: np.ndarray | None = None
-) -> tuple[DuplicateCounts, str]:
-    """Do the same with all rows of some texts.
-
-    Args:
-        keys: The rows, with the columns of ``duplicates.KEYS``; unique texts may be left out.
-        job: Arguments of all tasks.
-        split: Splits of all rows; None: those of ``keys``.
-    """
-    found = duplicates.find(keys, mode=job.settings.duplicates, split=split)
-    uri = job.work_file("dropped", pc.min(keys["row_id"]).as_py() or 0)
+    keys = pa.concat_tables(filesystem.map_files(read, uris))
+    found = duplicates.find(keys, mode=job.settings.duplicates)
+    uri = job.work_file("dropped", group)
     filesystem.write_arrow(uri, found.dropped)
     return found.counts, uri
 
@@ -288,32 +257,31 @@ def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
 
 
 def write_encoded(table: pa.Table, part: int, *, job: Job) -> PartJson:
-    """Write the token ids of a part.
+    """Write the token ids of a part."""
+    ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
+    files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
+    return count_encoded(table) | {"peak_memory_bytes": memory.peak_bytes(), "files": files}
 
-    Returns:
-        An ``EncodedPart`` as JSON.
-    """
+
+def count_encoded(table: pa.Table) -> PartJson:
+    """Count encoded rows, and by split their tokens and those that are unknown."""
     split = table["split"].to_numpy()
     tokens = np.diff(steps.tokens_of(table).offsets)
     unknown = table["num_unknown"].to_numpy()
-    ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
-    result = EncodedPart(
-        peak_memory_bytes=memory.peak_bytes(),
-        encoded=table.num_rows,
-        without_token=pc.sum(pc.equal(table["length"], 0)).as_py() or 0,
-        tokens={
+    return {
+        "encoded": table.num_rows,
+        "without_token": pc.sum(pc.equal(table["length"], 0)).as_py() or 0,
+        "tokens": {
             name: {
-                "tokens": int(tokens[split == i].sum()),
-                "unknown": int(unknown[split == i].sum()),
+                "tokens": int(tokens[split == number].sum()),
+                "unknown": int(unknown[split == number].sum()),
             }
-            for i, name in enumerate(SPLITS)
+            for number, name in enumerate(SPLITS)
         },
-        files=_write_by_split("encoded", part, ids, split, job.root),
-    )
-    return asdict(result)
+    }
 
 
-def _count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
+def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
     """Count rows by split and label; the last name is that of a null label."""
     values = pc.fill_null(table["label"], len(names) - 1).to_numpy()
     cells = values + len(names) * table["split"].to_numpy().astype(np.int64)
@@ -339,7 +307,7 @@ def _examples(rejected: pa.Table) -> list[str]:
     return [
         f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
         f"{row['raw'][:60]!r}"
-        for row in rejected[:_NUM_EXAMPLES].to_pylist()
+        for row in rejected[:NUM_EXAMPLES].to_pylist()
     ]
 
 

@@ -30,7 +30,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corrections, input_files, manifest, required_columns
+from sentiflow.data import corrections, input_files, manifest, required_columns, tweets
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import (
     Counts,
@@ -152,29 +152,36 @@ def _prepare(
     if flow.job.format.classes is None:
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
-    parts = flow.ingest()
-    results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
-    if unknown := results.list_unknown(parts):
+    read, num_rows = flow.ingest(), corpora["csv"].num_rows
+    results.check_rejected(read, max_rejected_fraction=settings.max_rejected_fraction)
+    if read.unknown_labels:
+        unknown = tweets.list_unknown(read.unknown_labels)
         say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
-    for note in results.check_classes(
-        parts, learned=config.train.classes or flow.job.format.learnable
-    ):
+    learned = config.train.classes or flow.job.format.learnable
+    for note in results.check_classes(read, learned=learned):
         say(STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
-    report["tokens"] = results.sum_tokens(encoded)
-    classes, num_rows = flow.job.format.classes or (), corpora["csv"].num_rows
-    counts = results.count(
-        parts, encoded, classes=classes, num_rows=num_rows, vocabulary_size=len(words)
-    )
+    report["tokens"] = results.describe_tokens(encoded)
+    counts = results.count_rows(read, num_rows) | {
+        "labels": read.labels,
+        "encoded": encoded.encoded,
+        "encoded_without_token": encoded.without_token,
+        "vocabulary_size": len(words),
+    }
     if labels:
-        counts["corrections"] = results.count_corrections(parts, num_labels=labels)
-    further = _encode_unlabelled(flow, corpora)
-    if further:
-        num_rows = corpora["unlabelled"].num_rows
-        counts["unlabelled"] = results.count_unlabelled(further, num_rows=num_rows)
-    done: list[results.CheckedPart | results.EncodedPart] = [*parts, *encoded, *further]
+        counts["corrections"] = {
+            "labels": labels, "rows": read.corrected, "changed": read.relabelled
+        }  # fmt: skip
+    done = [read, encoded]
+    if "unlabelled" in corpora:
+        further = _encode_unlabelled(flow, corpora["unlabelled"])
+        counts["unlabelled"] = results.count_rows(further, corpora["unlabelled"].num_rows) | {
+            "without_token": further.without_token,
+            "tokens": results.describe_tokens(further)["train"],
+        }
+        done.append(further)
     files = [item for part in done for item in part.files]
     usage = {
         "bytes_read": sum(part.num_bytes for one in corpora.values() for part in one.parts),
@@ -192,7 +199,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
-        classes=list(classes),
+        classes=list(flow.job.format.classes or ()),
         duplicates=flow.repeats,
         vocabulary=report,
     )
@@ -223,25 +230,20 @@ def _correct(flow: Flow, output: Output) -> int:
     return len(rows)
 
 
-def _encode_unlabelled(
-    labelled: Flow, corpora: Mapping[str, Corpus]
-) -> list[results.UnlabelledPart]:
-    """Prepare the unlabelled texts, if there are any.
+def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> results.PartCounts:
+    """Prepare the unlabelled texts.
 
     Raises:
         UserError: Too many are rejected.
     """
-    if "unlabelled" not in corpora:
-        return []
     job = replace(labelled.job, prefix="unlabelled_")
-    flow = Flow(job, corpora["unlabelled"].parts, labelled.maps)
-    parts = flow.encode_unlabelled(labelled)
+    found = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)
     results.check_rejected(
-        parts,
+        found,
         max_rejected_fraction=job.settings.max_rejected_fraction,
         section=sources.unlabelled(job.settings).format.section,
     )
-    return parts
+    return found
 
 
 def _describe_vectors(

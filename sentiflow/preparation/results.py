@@ -1,166 +1,134 @@
 """Results of all parts -> the counts of a preparation, or the reason why the corpus is refused."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import SPLITS
+from sentiflow.data.sums import add_up
 from sentiflow.errors import JobError, UserError
 
 MIN_ROWS = 10
 """Rows that a class must have, to be in every split and to be learned at all."""
-_NUM_EXAMPLES, _NUM_CLASSES = 3, 10
+NUM_EXAMPLES, _NUM_CLASSES = 3, 10
 
 PartJson = dict[str, Any]
-"""The result of a part as JSON, as its completion marker keeps it."""
+"""Some fields of :class:`PartCounts` as JSON, as a completion marker keeps them."""
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
 TokenCounts = dict[str, dict[str, int]]
 """By split: ``tokens``, and those ``unknown`` to the vocabulary."""
 
 
-@dataclass(frozen=True)
-class WrittenLabels:
-    """The labels of a part as they are written, without the rows that have none."""
-
-    num_values: int
-    """Different ones."""
-    rows: dict[str, int]
-    """Rows by value, see ``tweets.count_unknown``."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class CheckedPart:
-    """A part that was read and checked."""
+class PartCounts:
+    """What has become of the rows of a part in one map stage, or of those of several parts.
+
+    Reading a part sets the first fields, encoding it the last three.
+    """
 
     peak_memory_bytes: int
-    """Most memory that the process of the task has taken so far."""
-    left_out: dict[str, int]
-    """Rows that are left out, by reason: ``steps.LEFT_OUT``."""
-    reasons: dict[str, int]
-    """Rejected rows by reason."""
-    examples: list[str]
-    """A few rejected rows as text, for error messages."""
+    """Most memory that a process has taken so far."""
     files: list[FileEntry]
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows that are left out, by reason: ``steps.LEFT_OUT``."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Rejected rows by reason."""
+    examples: list[str] = field(default_factory=list)
+    """A few rejected rows as text, for error messages."""
     unknown_labels: dict[str, int] = field(default_factory=dict)
     """Rows that are rejected for a label that no class names, by its value: the most frequent."""
     damaged: int = 0
     """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestedPart(CheckedPart):
-    """A part that was read, checked, split and tokenized."""
-
-    labels: LabelCounts
+    labels: LabelCounts = field(default_factory=dict)
     """Accepted rows."""
     corrected: int = 0
     """Rows among them whose label is one of ``prepare.corrections``."""
     relabelled: int = 0
     """Rows among these that the corpus gives another label, or none, or an unknown one."""
+    encoded: int = 0
+    """Rows that were encoded: unlabelled ones, or those of a class that can be learned."""
+    without_token: int = 0
+    """Rows among them in which the vocabulary knows no token."""
+    tokens: TokenCounts = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Sequence[PartJson]) -> "PartCounts":
+        """Add up the results of all parts in one map stage."""
+        peak = max(part["peak_memory_bytes"] for part in parts)
+        return cls(**add_up(parts) | {"peak_memory_bytes": peak})
 
     @property
     def accepted(self) -> int:
         """Accepted rows of all splits."""
         return sum(sum(counts.values()) for counts in self.labels.values())
 
-
-@dataclass(frozen=True, kw_only=True)
-class UnlabelledPart(CheckedPart):
-    """A part of the unlabelled texts that was read, checked, tokenized and encoded."""
-
-    accepted: int
-    without_token: int
-    """Accepted rows in which the vocabulary knows no token."""
-    tokens: int
-    unknown: int
-    """Tokens that the vocabulary lacks."""
-
-
-@dataclass(frozen=True)
-class EncodedPart:
-    """A part whose tokens were replaced by ids."""
-
-    peak_memory_bytes: int
-    """Most memory that the process of the task has taken so far."""
-    encoded: int
-    """Rows of a class that can be learned."""
-    without_token: int
-    """Rows among them in which the vocabulary knows no token."""
-    tokens: TokenCounts
-    files: list[FileEntry]
+    @property
+    def rejected(self) -> int:
+        """Rejected rows."""
+        return sum(self.reasons.values())
 
 
 def check_rejected(
-    parts: Sequence[IngestedPart] | Sequence[UnlabelledPart],
-    *,
-    max_rejected_fraction: float,
-    section: str = "format",
+    found: PartCounts, *, max_rejected_fraction: float, section: str = "format"
 ) -> None:
     """Refuse a corpus if too many rows were rejected.
 
     Args:
-        parts: Its parts.
+        found: The counts of all parts.
         max_rejected_fraction: Share of the rows that may be rejected.
         section: The section with the format of its files.
 
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    accepted = _count_accepted(parts)
-    reasons = _sum_counters(part.reasons for part in parts)
-    rejected = reasons.total()
-    judged = accepted + rejected
-    if (judged and rejected / judged > max_rejected_fraction) or not accepted:
-        by_reason = tweets.list_reasons(reasons)
-        examples = [example for part in parts for example in part.examples][:_NUM_EXAMPLES]
-        left_out = _sum_counters(part.left_out for part in parts).total()
-        also = f", {left_out:,} left out" if left_out and not accepted else ""
-        problem = "no row was accepted" if not accepted else "too many rows were rejected"
-        unknown = list_unknown(parts)
-        named = f"; labels that format.labels does not name: {unknown}" if unknown else ""
-        name = "name them there, as a class or as unlabelled, " if unknown else ""
-        raise UserError(
-            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'}){also}"
-            f"{named}",
-            hint=f"{name}correct the CSV or the section {section}, or raise "
-            "prepare.max_rejected_fraction" + "".join(f"\n  {example}" for example in examples),
-        )
-
-
-def list_unknown(parts: Sequence[CheckedPart]) -> str:
-    """List the values of labels for which rows were rejected, with their counts."""
-    return tweets.list_unknown(_sum_counters(part.unknown_labels for part in parts))
+    judged = found.accepted + found.rejected
+    if found.accepted and found.rejected / judged <= max_rejected_fraction:
+        return
+    problem, also, name = "too many rows were rejected", "", ""
+    if not found.accepted:
+        left_out = sum(found.left_out.values())
+        problem, also = "no row was accepted", f", {left_out:,} left out" if left_out else ""
+    if found.unknown_labels:
+        unknown = tweets.list_unknown(found.unknown_labels)
+        also += f"; labels that format.labels does not name: {unknown}"
+        name = "name them there, as a class or as unlabelled, "
+    examples = "".join(f"\n  {example}" for example in found.examples[:NUM_EXAMPLES])
+    raise UserError(
+        f"{problem}: {found.rejected:,} of {judged:,} rejected "
+        f"({tweets.list_reasons(found.reasons) or 'no rows'}){also}",
+        hint=f"{name}correct the CSV or the section {section}, or raise "
+        f"prepare.max_rejected_fraction{examples}",
+    )
 
 
 def choose_classes(
-    found: Sequence[WrittenLabels], *, corrected: Mapping[str, int] | None = None
+    found: Sequence[tuple[int, dict[str, int]]], *, corrected: Mapping[str, int] | None = None
 ) -> tuple[str, ...]:
     """Take the written labels of all parts as the names of the classes, for ``labels: auto``.
 
     Args:
-        found: The written labels of each part.
+        found: The different labels of each part, and its rows by label: those of the most frequent.
         corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
         UserError: There are too few or too many, or one is no name.
     """
-    counts = _sum_counters(part.rows for part in found)
+    counts = Counter(add_up([rows for _, rows in found]))
     written = {name.casefold(): name for name in counts}
     for name, number in (corrected or {}).items():
         counts[written.setdefault(name.casefold(), name)] += number
-    return tweets.choose_classes(counts, num_values=max(part.num_values for part in found))
+    return tweets.choose_classes(counts, num_values=max(number for number, _ in found))
 
 
-def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> list[str]:
+def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:
     """Refuse a corpus that cannot be trained on.
 
     Args:
-        parts: Results of ingestion.
+        found: The counts of all parts.
         learned: Classes that a model is to learn; one without any row is none of them.
 
     Returns:
@@ -169,12 +137,11 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
     Raises:
         UserError: Fewer than two classes have rows, or one has too few, or none in a split.
     """
-    labels = _sum_labels(parts)
-    rows = {name: [labels[split][name] for split in SPLITS] for name in learned}
+    rows = {name: [found.labels[split].get(name, 0) for split in SPLITS] for name in learned}
     present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
     if len(present) < 2:
         raise UserError(
-            f"none of the {_count_accepted(parts):,} accepted rows is {' or '.join(missing)}",
+            f"none of the {found.accepted:,} accepted rows is {' or '.join(missing)}",
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
     if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
@@ -187,9 +154,9 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
         )
     for name in present:
         if not all(rows[name]):
-            found = ", ".join(f"{n:,} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
+            listed = ", ".join(f"{n:,} {s}" for s, n in zip(SPLITS, rows[name], strict=True))
             raise UserError(
-                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({found})",
+                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({listed})",
                 hint="every split needs every class: use more rows, larger fractions, another "
                 "prepare.split.kind, or leave it out: name the others in train.classes",
             )
@@ -197,66 +164,36 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
     return [note] if missing else []
 
 
-def count(
-    parts: Sequence[IngestedPart],
-    encoded: Sequence[EncodedPart],
-    *,
-    classes: Sequence[str],
-    num_rows: int,
-    vocabulary_size: int,
-) -> Counts:
-    """Count accepted, rejected, left-out and encoded rows for the manifest.
+def count_rows(found: PartCounts, num_rows: int) -> Counts:
+    """Count accepted, rejected and left-out rows for the manifest.
 
     Args:
-        parts: Results of ingestion.
-        encoded: Results of encoding.
-        classes: All classes in order.
+        found: The counts of all parts.
         num_rows: Rows of the input.
-        vocabulary_size: Words of the vocabulary.
 
     Raises:
         JobError: The parts do not add up to the rows of the input.
     """
-    return _count_rows(parts, num_rows) | {
-        "labels": {
-            split: {name: count[name] for name in (*classes, UNLABELLED)}
-            for split, count in _sum_labels(parts).items()
-        },
-        "encoded": sum(part.encoded for part in encoded),
-        "encoded_without_token": sum(part.without_token for part in encoded),
-        "vocabulary_size": vocabulary_size,
-    }
-
-
-def count_unlabelled(parts: Sequence[UnlabelledPart], *, num_rows: int) -> Counts:
-    """Count the unlabelled texts for the manifest, see :func:`count`."""
-    tokens, unknown = sum(part.tokens for part in parts), sum(part.unknown for part in parts)
-    return _count_rows(parts, num_rows) | {
-        "without_token": sum(part.without_token for part in parts),
-        "tokens": _describe_tokens(tokens, unknown),
-    }
-
-
-def count_corrections(parts: Sequence[IngestedPart], *, num_labels: int) -> Counts:
-    """Count corrections for the manifest.
-
-    Args:
-        parts: Results of ingestion.
-        num_labels: Labels in the files.
-    """
+    left_out = sum(found.left_out.values())
+    total = found.accepted + found.rejected + left_out
+    if num_rows != total:
+        raise JobError(
+            f"the input has {num_rows:,} rows, but the parts have {total:,}: run again with "
+            "--overwrite, and report this"
+        )
     return {
-        "labels": num_labels,
-        "rows": sum(part.corrected for part in parts),
-        "changed": sum(part.relabelled for part in parts),
+        "rows_read": num_rows,
+        "accepted": found.accepted,
+        "damaged": found.damaged,
+        "rejected": found.rejected,
+        "left_out": left_out,
+        "left_out_by_reason": found.left_out,
+        "rejected_by_reason": found.reasons,
     }
 
 
 def describe_unlabelled(counts: Counts) -> str:
-    """Tell the user what became of the unlabelled texts.
-
-    Args:
-        counts: By :func:`count_unlabelled`.
-    """
+    """Tell the user what became of the unlabelled texts, by their counts in the manifest."""
     listed = tweets.list_reasons(counts["left_out_by_reason"])
     return (
         f"{counts['rows_read']:,} unlabelled texts read, {counts['accepted']:,} accepted, "
@@ -265,49 +202,13 @@ def describe_unlabelled(counts: Counts) -> str:
     )
 
 
-def _count_rows(parts: Sequence[IngestedPart] | Sequence[UnlabelledPart], num_rows: int) -> Counts:
-    """Count accepted, rejected and left-out rows."""
-    accepted = _count_accepted(parts)
-    reasons = _sum_counters(part.reasons for part in parts)
-    left_out = _sum_counters(part.left_out for part in parts)
-    found = accepted + reasons.total() + left_out.total()
-    if num_rows != found:
-        raise JobError(
-            f"the input has {num_rows:,} rows, but the parts have {found:,}: run again with "
-            "--overwrite, and report this"
-        )
-    return {
-        "rows_read": num_rows,
-        "accepted": accepted,
-        "damaged": sum(part.damaged for part in parts),
-        "rejected": reasons.total(),
-        "left_out": left_out.total(),
-        "left_out_by_reason": {name: count for name, count in left_out.items() if count},
-        "rejected_by_reason": dict(reasons),
-    }
-
-
-def sum_tokens(encoded: Sequence[EncodedPart]) -> dict[str, SplitTokens]:
+def describe_tokens(found: PartCounts) -> dict[str, SplitTokens]:
     """Count the tokens, and the unknown tokens, of each split."""
-    by_split: dict[str, SplitTokens] = {}
-    for split in SPLITS:
-        total = _sum_counters(part.tokens[split] for part in encoded)
-        by_split[split] = _describe_tokens(total["tokens"], total["unknown"])
-    return by_split
-
-
-def _describe_tokens(tokens: int, unknown: int) -> SplitTokens:
-    fraction = round(unknown / tokens if tokens else 0.0, 5)
-    return {"tokens": tokens, "unknown": unknown, "unknown_fraction": fraction}
-
-
-def _count_accepted(parts: Sequence[IngestedPart] | Sequence[UnlabelledPart]) -> int:
-    return sum(part.accepted for part in parts)
-
-
-def _sum_labels(parts: Sequence[IngestedPart]) -> dict[str, Counter[str]]:
-    return {split: _sum_counters(part.labels[split] for part in parts) for split in SPLITS}
-
-
-def _sum_counters(counters: Iterable[Mapping[str, int]]) -> Counter[str]:
-    return sum(map(Counter, counters), Counter())
+    return {
+        split: {
+            "tokens": counts["tokens"],
+            "unknown": counts["unknown"],
+            "unknown_fraction": round(counts["unknown"] / max(1, counts["tokens"]), 5),
+        }
+        for split, counts in found.tokens.items()
+    }

@@ -5,19 +5,17 @@ have no split, and their words are not counted. What a validation or test row sa
 never taught. Ray is not imported, so that workers start fast.
 """
 
-import functools
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema
 from sentiflow.preparation import part_files, steps
 from sentiflow.preparation.part_files import Job, Texts
-from sentiflow.preparation.results import PartJson, UnlabelledPart
+from sentiflow.preparation.results import PartJson
 from sentiflow.storage import filesystem
 
 FOLDER = "unlabelled"
@@ -65,33 +63,20 @@ def list_known(uris: Sequence[str], *, job: Job) -> str:
 
 def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
     """Set the reason of texts that labelled rows have, too, see :func:`steps.leave_out_known`."""
-    known, is_held_out = _load_known(job.work_file(_KNOWN, 0), job.key)
-    return steps.leave_out_known(table, known=known, is_held_out=is_held_out)
-
-
-@functools.lru_cache(maxsize=1)
-def _load_known(uri: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Load the table of :func:`list_known` once for each worker process."""
-    table = filesystem.read_arrow(uri)
-    return table["normalized"].to_numpy(), table["is_held_out"].to_numpy()
+    known = part_files.load_table(job.work_file(_KNOWN, 0), job.key)
+    hashes, is_held_out = known["normalized"].to_numpy(), known["is_held_out"].to_numpy()
+    return steps.leave_out_known(table, known=hashes, is_held_out=is_held_out)
 
 
 def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
-    """Write the accepted texts of a part with their token ids, and its rejected rows.
-
-    Returns:
-        An ``UnlabelledPart`` as JSON.
-    """
+    """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = part_files.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
     files = filesystem.write_part(job.root, f"{FOLDER}/part-{part:05d}.parquet", ids)
     path = f"rejected/{FOLDER}-{part:05d}.parquet"
     checked = part_files.write_rejected(table, path, job=job)
-    result = UnlabelledPart(
-        **checked | {"files": checked["files"] + files},
-        accepted=len(rows),
-        without_token=pc.sum(pc.equal(rows["length"], 0)).as_py() or 0,
-        tokens=len(steps.tokens_of(rows).ids),
-        unknown=pc.sum(rows["num_unknown"]).as_py() or 0,
-    )
-    return asdict(result)
+    return checked | {
+        "files": checked["files"] + files,
+        "labels": part_files.count_labels(rows, [UNLABELLED]),
+        **part_files.count_encoded(rows),
+    }

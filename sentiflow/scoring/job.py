@@ -1,6 +1,7 @@
 """Arguments and results of the tasks of scoring, and the results of a previous scoring."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
@@ -8,6 +9,7 @@ from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
 from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest
 from sentiflow.data.schema import BINARY, POSITIVE
+from sentiflow.data.sums import add_up
 from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
@@ -42,9 +44,9 @@ class Job:
     """Directory to write to."""
 
 
-@dataclass(frozen=True)
-class ScoreCounts:
-    """Rows of a corpus by outcome."""
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What has become of the rows of a part, or of several parts."""
 
     rows_read: int = 0
     accepted: int = 0
@@ -59,26 +61,34 @@ class ScoreCounts:
     """Rows with an unknown label, which becomes null."""
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class of the model."""
-
-    def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
-        numbers = [item.name for item in fields(ScoreCounts) if item.name != "predicted"]
-        return ScoreCounts(
-            **{name: getattr(self, name) + getattr(other, name) for name in numbers},
-            predicted={
-                name: self.predicted.get(name, 0) + other.predicted.get(name, 0)
-                for name in self.predicted | other.predicted
-            },
-        )
+    rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    unknown_values: dict[str, int] = field(default_factory=dict)
+    """Rows with each of the most frequent unknown labels, as written."""
+    profile: Profile = field(default_factory=Profile)
+    """Statistics of the texts and their predictions."""
+    peak_memory_bytes: int = 0
+    """Most memory that a process has taken so far."""
+    files: list[FileEntry] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, value: Counts) -> "ScoreCounts":
-        """Read what :meth:`to_json` wrote."""
-        return cls(**{name: number for name, number in value.items() if name != _POSITIVE})
+    def sum(cls, parts: Sequence["Scored"]) -> "Scored":
+        """Add up parts, of which there may be none."""
+        peak = max((part.peak_memory_bytes for part in parts), default=0)
+        total = add_up([vars(part) for part in (cls(), *parts)])
+        return cls(**total | {"peak_memory_bytes": peak})
 
-    def to_json(self) -> Counts:
-        """Write the counts for the manifest; ``positive`` only if the model has that class."""
-        numbers = {item.name: getattr(self, item.name) for item in fields(ScoreCounts)}
-        return numbers | {k: v for k, v in self.predicted.items() if k == _POSITIVE}
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Scored":
+        """Convert from the JSON of ``asdict``, as in a completion marker."""
+        return cls(**value | {"profile": Profile.from_json(value["profile"])})
+
+    @property
+    def counts(self) -> Counts:
+        """The counts for the manifest; ``positive`` only if the model has that class."""
+        numbers: Counts = {name: getattr(self, name) for name in _COUNTS}
+        if _POSITIVE in self.predicted:
+            numbers[_POSITIVE] = self.predicted[_POSITIVE]
+        return numbers
 
     @property
     def brief(self) -> str:
@@ -99,36 +109,19 @@ class ScoreCounts:
         return {name: number / self.accepted for name, number in self.predicted.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoredPart(ScoreCounts):
-    """A part that was scored."""
-
-    rejected_by_reason: dict[str, int]
-    unknown_values: dict[str, int]
-    """Rows with each of the most frequent unknown labels, as written."""
-    profile: Profile
-    """Statistics of the texts and their predictions."""
-    peak_memory_bytes: int
-    """Most memory that the process of the task has taken so far."""
-    files: list[FileEntry]
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "ScoredPart":
-        """Convert from the JSON of ``asdict``, as in a completion marker."""
-        return cls(**value | {"profile": Profile.from_json(value["profile"])})
+_COUNTS = (
+    *("rows_read", "accepted", "rejected", "failed", "prior_only"),
+    *("unknown_labels", "predicted"),
+)
 
 
 @dataclass(frozen=True)
 class PreviousRun:
     """Results of a scoring before files were added to its corpus; empty if there was none."""
 
-    counts: ScoreCounts = field(default_factory=ScoreCounts)
+    scored: Scored = field(default_factory=Scored)
     num_parts: int = 0
     input_files: tuple[InputFile, ...] = ()
-    files: tuple[FileEntry, ...] = ()
-    """Files of the output."""
-    profile: Profile = field(default_factory=Profile)
-    """Statistics of the texts and their predictions."""
     precision: str = ""
     has_row_ids: bool = False
     """Whether the corpus has a ``row_id`` of its own."""
@@ -138,12 +131,12 @@ class PreviousRun:
     @classmethod
     def of(cls, record: Manifest) -> "PreviousRun":
         """Take the results of a previous scoring from its manifest."""
+        counts = {name: record["counts"][name] for name in _COUNTS}
+        known = counts | {"profile": record["profile"], "files": record["files"]}
         return cls(
-            counts=ScoreCounts.from_json(record["counts"]),
+            scored=Scored.from_json(known),
             num_parts=record["num_parts"],
             input_files=tuple(record["inputs"]["corpus"]["files"]),
-            files=tuple(record["files"]),
-            profile=Profile.from_json(record["profile"]),
             precision=record["precision"],
             has_row_ids=record["has_row_ids"],
             kept_types=record["kept_types"],

@@ -7,14 +7,14 @@ import io
 import json
 import select
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.data.schema import BINARY, POSITIVE
+from sentiflow.data.schema import BINARY
 from sentiflow.models.average import Model, score_finite
 from sentiflow.models.cpu import count_cores
 from sentiflow.models.scores import Scores
@@ -23,7 +23,6 @@ BLOCK_BYTES = 1 << 20
 """Approximate size of a block of lines."""
 MAX_THREADS = 8
 
-T = TypeVar("T")
 Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
 """Some lines, and whether more input is available without waiting."""
@@ -114,12 +113,13 @@ def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes
         with_notes: Add a fourth column that marks texts without a known word. It is for people;
             programs read three columns.
     """
-    is_binary = scores.classes == BINARY
-    shown = scores.probability if is_binary else scores.probabilities.max(axis=1)
+    shown = scores.probability if scores.classes == BINARY else scores.probabilities.max(axis=1)
     assert shown is not None, "positive is one of the two"
+    labels, num_tokens = scores.columns["predicted_label"].to_pylist(), scores.num_tokens.tolist()
     rows = []
-    for line, label, probability, num_tokens in _rows(text, scores, shown.tolist()):
-        note = _NO_KNOWN_WORD if with_notes and num_tokens == 0 else ""
+    for row in zip(text.to_pylist(), labels, shown.tolist(), num_tokens, strict=True):
+        line, label, probability, num_known = row
+        note = _NO_KNOWN_WORD if with_notes and num_known == 0 else ""
         rows.append(f"{label}\t{probability:.4f}\t{line.translate(_BLANKS)}{note}\n")
     return "".join(rows).encode()
 
@@ -129,27 +129,16 @@ def to_json(text: pa.Array, scores: Scores) -> bytes:
 
     The probabilities are named as in a table of predictions.
     """
-    columns = {
-        f"probability_{name}": _to_floats(scores.probabilities[:, number])
-        for number, name in enumerate(scores.classes)
-    }
-    if scores.probability is not None:
-        columns = {"probability": columns[f"probability_{BINARY[POSITIVE]}"], **columns}
-    rows = []
-    probabilities = zip(*columns.values(), strict=True)
-    for line, label, numbers, num_tokens in _rows(text, scores, probabilities):
-        shares = dict(zip(columns, numbers, strict=True))
-        row = {"text": line, "label": label, **shares, "num_tokens": num_tokens}
-        rows.append(_JSON.encode(row) + "\n")
-    return "".join(rows).encode()
+    columns = {"text": text, "label": None, **scores.columns}
+    columns["label"] = columns.pop("predicted_label")
+    rows = zip(*map(_to_list, columns.values()), strict=True)
+    lines = (_JSON.encode(dict(zip(columns, row, strict=True))) for row in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _to_floats(numbers: np.ndarray) -> list[float]:
-    """Convert float32 to floats that are written with the same few digits."""
-    return list(map(float, pa.array(numbers).cast(pa.string()).to_pylist()))
-
-
-def _rows(text: pa.Array, scores: Scores, shown: Iterable[T]) -> Iterator[tuple[str, str, T, int]]:
-    """Iterate over text, label, what to show of the probabilities, and number of known words."""
-    labels = (scores.classes[label] for label in scores.prediction.tolist())
-    return zip(text.to_pylist(), labels, shown, scores.num_tokens.tolist(), strict=True)
+def _to_list(values: pa.Array | np.ndarray) -> list[Any]:
+    """Convert a column; float32 becomes floats that are written with the same few digits."""
+    array = pa.array(values)
+    if pa.types.is_float32(array.type):
+        return list(map(float, array.cast(pa.string()).to_pylist()))
+    return array.to_pylist()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster import memory
 from sentiflow.data import parts, schema
 from sentiflow.models.scores import Scores
-from sentiflow.scoring.job import Job, ScoredPart
+from sentiflow.scoring.job import Job, Scored
 from sentiflow.storage import filesystem
 
 _NUM_VALUES = 20
@@ -34,7 +34,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     """Write the predictions, rejected rows and failed rows of a part.
 
     Returns:
-        A ``ScoredPart`` as JSON.
+        A ``Scored`` as JSON.
     """
     accepted = _filter(table, table["reason"].is_null())
     failed = accepted.filter(accepted["error"].is_valid())
@@ -52,7 +52,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
         filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
     ]
     unknown = accepted["unknown_label"].drop_null().to_pylist()
-    result = ScoredPart(
+    result = Scored(
         rows_read=len(table),
         accepted=len(scored),
         rejected=len(rejected),
@@ -86,17 +86,11 @@ def _count_predictions(scores: Scores) -> dict[str, int]:
 
 def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:
     """Join scores and the columns of the corpus that predictions repeat."""
-    prediction = pa.array(scores.prediction)
     columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split")} | {
         "label": pa.array(job.labels, pa.int8()).take(tweets["label"]),
-        "prediction": prediction,
-        "predicted_label": pa.array(scores.classes, pa.string()).take(prediction),
-        "num_tokens": scores.num_tokens,
+        "prediction": scores.prediction,
+        **scores.columns,
     }
-    if scores.probability is not None:
-        columns["probability"] = scores.probability
-    for number, name in enumerate(scores.classes):
-        columns[f"probability_{name}"] = scores.probabilities[:, number]
     form = schema.predictions(scores.classes)
     predictions = pa.table({name: columns[name] for name in form.names}, schema=form)
     for name in job.settings.keep_columns:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,11 @@ from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import drift, rules
-from sentiflow.models.drift import Profile
+from sentiflow.models import drift, package_files, rules
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, scored_corpus, scored_model
-from sentiflow.scoring.job import Job, PreviousRun, ScoreCounts, ScoredPart, kept_types
+from sentiflow.scoring.job import Job, PreviousRun, Scored, kept_types
 from sentiflow.storage.uris import as_typed, join
 
 if TYPE_CHECKING:
@@ -73,16 +72,12 @@ def describe_output(config: Config) -> OutputSpec:
 class ScoreReport:
     """The outcome of a scoring."""
 
-    counts: ScoreCounts
-    """Rows of the whole corpus, previous runs included."""
-    reasons: Counter[str]
-    """Rejected rows of this run by reason."""
-    unknown: Counter[str]
-    """Rows of this run with each of the most frequent unknown labels."""
+    new: Scored
+    """The rows of this run, also those of an earlier process."""
+    total: Scored
+    """All rows of the corpus, previous runs included."""
     num_scored: int
     """Rows that this process has scored."""
-    profile: Profile
-    """Statistics of the texts and their predictions."""
     drift: Mapping[str, Any]
     """Differences from the data that the model was trained on, see :func:`drift.compare`."""
     seconds: float
@@ -102,7 +97,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     settings = config.score
     spec = output.spec
     previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
-    classes = scored_model.name_classes(spec)
+    classes = package_files.classes_of(spec.inputs["model"])
     plan = scored_corpus.plan(
         settings,
         spec.inputs["corpus"],
@@ -134,24 +129,19 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         keys=[scored_corpus.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
-    parts = [ScoredPart.from_json(result) for result in results]
-    counts = _count(source, previous, parts)
-    reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
-    _check_accepted(output, counts, reasons)
-    _check_rejected(source.num_rows, reasons, settings)
-    _check_failed(counts, output, settings)
-    profile = sum((part.profile for part in parts), previous.profile)
+    parts = [Scored.from_json(result) for result in results]
+    new = Scored.sum(parts)
+    total = Scored.sum([previous.scored, new])
+    _check(output, source, new, total, settings)
     report = ScoreReport(
-        counts=counts,
-        reasons=reasons,
-        unknown=sum((Counter(part.unknown_values) for part in parts), Counter()),
+        new=new,
+        total=total,
         num_scored=sum(parts[number].accepted for number in maps.fresh),
-        profile=profile,
-        drift=drift.compare(profile, reference) if reference else {},
+        drift=drift.compare(total.profile, reference) if reference else {},
         seconds=time.monotonic() - began,
     )
     _report(report, output.uri, recorder)
-    return _publish(output, source, previous, parts, report, job, recorder.describe())
+    return _publish(output, source, previous, report, job, recorder.describe())
 
 
 def _open(
@@ -170,7 +160,7 @@ def _open(
         source = scored_corpus.cut(
             plan,
             rows_per_part=config.score.rows_per_file,
-            first_row=previous.counts.rows_read,
+            first_row=previous.scored.rows_read,
             maps=maps,
         )
         model_uri = scored_model.fetch(config, output)
@@ -191,8 +181,9 @@ def _make_job(
     on_gpu: bool,
 ) -> Job:
     """Collect the arguments of the tasks."""
-    num_rows = previous.counts.rows_read + source.num_rows
-    learned, described = scored_model.name_classes(output.spec), output.spec.inputs["corpus"]
+    num_rows = previous.scored.rows_read + source.num_rows
+    model, described = output.spec.inputs["model"], output.spec.inputs["corpus"]
+    learned = package_files.classes_of(model)
     labels = scored_corpus.name_labels(config.score, described, learned)
     classes = tuple(dict.fromkeys([*learned, *labels]))
     return Job(
@@ -202,7 +193,7 @@ def _make_job(
         precision=precision,
         on_gpu=on_gpu,
         model_uri=model_uri,
-        model_fingerprint=output.spec.inputs["model"]["fingerprint"],
+        model_fingerprint=model["fingerprint"],
         first_part=previous.num_parts,
         max_failed=int(config.score.max_failed_fraction * num_rows),
         root=output.uri,
@@ -213,7 +204,6 @@ def _publish(
     output: Output,
     source: Corpus,
     previous: PreviousRun,
-    parts: Sequence[ScoredPart],
     report: ScoreReport,
     job: Job,
     run: RunRecord | None,
@@ -231,18 +221,18 @@ def _publish(
     models = [] if previous.num_parts else list_files(output.uri, MODEL)
     return output.publish(
         inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
-        files=[*previous.files, *models, *(item for part in parts for item in part.files)],
-        peak_memory_bytes=max((part.peak_memory_bytes for part in parts), default=0),
+        files=[*previous.scored.files, *models, *report.new.files],
+        peak_memory_bytes=report.new.peak_memory_bytes,
         num_parts=previous.num_parts + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
         kept_types=kept_types(source.table_format),
-        counts=report.counts.to_json(),
+        counts=report.total.counts,
         seconds=report.seconds,
         run=run,
         classes=list(job.classes),
         precision=job.precision,
         drift=report.drift,
-        profile=vars(report.profile),
+        profile=vars(report.total.profile),
     )
 
 
@@ -275,89 +265,74 @@ def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
     return scorer.score(table, job=job)
 
 
-def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -> ScoreCounts:
-    """Count the rows of the whole corpus by outcome.
+def _check(
+    output: Output, source: Corpus, new: Scored, total: Scored, settings: ScoreSettings
+) -> None:
+    """Refuse a corpus if too many rows are rejected, or the model fails for too many.
 
     Raises:
-        JobError: The parts do not add up to the rows of the corpus.
+        UserError: More rows are rejected than the settings allow, or all of them: then the output
+            is removed.
+        JobError: The model fails for more rows than the settings allow, or the parts do not add up
+            to the rows of the corpus.
     """
-    new = sum(parts, ScoreCounts())
     if source.num_rows != new.rows_read:
         raise JobError(
             f"the corpus has {source.num_rows:,} rows, but the parts have {new.rows_read:,}"
         )
-    return previous.counts + new
-
-
-def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) -> None:
-    """Refuse a corpus if all rows are rejected.
-
-    Raises:
-        UserError: Every row was rejected; the output is removed.
-    """
-    if counts.rejected and counts.rejected == counts.rows_read:
+    reasons = tweets.list_reasons(new.rejected_by_reason)
+    if total.rejected and total.rejected == total.rows_read:
         output.roll_back()
         raise UserError(
-            f"no row was accepted: {counts.rejected:,} rejected ({tweets.list_reasons(reasons)})",
+            f"no row was accepted: {total.rejected:,} rejected ({reasons})",
             hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
             "score.format='{kind: csv, columns: {text: NAME}}'",
         )
-
-
-def _check_rejected(num_rows: int, reasons: Counter[str], settings: ScoreSettings) -> None:
-    """Refuse a corpus if too many rows are rejected; finished parts are kept.
-
-    Raises:
-        UserError: More are rejected than the settings allow.
-    """
-    if reasons.total() > settings.max_rejected_fraction * num_rows:
+    if new.rejected > settings.max_rejected_fraction * source.num_rows:
         raise UserError(
-            f"too many rows were rejected: {reasons.total():,} of {num_rows:,} "
-            f"({tweets.list_reasons(reasons)})",
+            f"too many rows were rejected: {new.rejected:,} of {source.num_rows:,} ({reasons})",
             hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
         )
-
-
-def _check_failed(counts: ScoreCounts, output: Output, settings: ScoreSettings) -> None:
-    attempted = counts.accepted + counts.failed
-    if counts.failed > settings.max_failed_fraction * attempted:
+    attempted = total.accepted + total.failed
+    if total.failed > settings.max_failed_fraction * attempted:
         raise JobError(
-            f"the model failed for {counts.failed:,} of {attempted:,} rows, listed in failed/ of "
+            f"the model failed for {total.failed:,} of {attempted:,} rows, listed in failed/ of "
             f"{as_typed(output.uri)}; raise score.max_failed_fraction to leave them out"
         )
 
 
 def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
-    counts, num_scored = report.counts, report.num_scored
-    rate = num_scored / report.seconds
-    failed = f"{counts.failed:,} failed, " if counts.failed else ""
-    before = counts.accepted - num_scored
+    """Tell the user what was done, and log the metrics."""
+    new, total = report.new, report.total
+    rate = report.num_scored / report.seconds
+    failed = f"{total.failed:,} failed, " if total.failed else ""
+    before = total.accepted - report.num_scored
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {also}{counts.brief}{failed}"
-        f"{counts.prior_only:,} without a known word ({report.seconds:.1f} s, {rate:,.0f} rows/s)",
+        f"{report.num_scored:,} rows scored, {also}{total.brief}{failed}"
+        f"{total.prior_only:,} without a known word ({report.seconds:.1f} s, {rate:,.0f} rows/s)",
     )
-    if report.reasons:
-        number = report.reasons.total()
-        rejected = f"{number:,} {'row' if number == 1 else 'rows'} rejected"
-        say(
-            STAGE,
-            f"{rejected} ({tweets.list_reasons(report.reasons)}): see {as_typed(uri)}/rejected",
-        )
-    if counts.unknown_labels:
-        values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
-        number = counts.unknown_labels
+    if new.rejected:
+        rejected = f"{new.rejected:,} {'row' if new.rejected == 1 else 'rows'} rejected"
+        reasons = tweets.list_reasons(new.rejected_by_reason)
+        say(STAGE, f"{rejected} ({reasons}): see {as_typed(uri)}/rejected")
+    if total.unknown_labels:
+        number, values = total.unknown_labels, Counter(new.unknown_values).most_common(5)
         found = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
-        say(STAGE, f"{found}: {values}" if values else found)
+        listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
+        say(STAGE, f"{found}: {listed}" if listed else found)
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")
-    metrics: dict[str, float | None] = {**counts.to_json(), "rows_per_second": rate}
-    metrics |= {f"predicted_{name}": share for name, share in counts.fractions.items()}
-    metrics["positive_fraction"] = counts.fractions.get(schema.BINARY[schema.POSITIVE])
+    shares = total.fractions
+    metrics: dict[str, float | None] = {
+        **total.counts,
+        "rows_per_second": rate,
+        **{f"predicted_{name}": share for name, share in shares.items()},
+        "positive_fraction": shares.get(schema.BINARY[schema.POSITIVE]),
+    }
     del metrics["predicted"]
     psi = {name: value for name, value in report.drift.items() if name.endswith("_psi")}
-    metrics |= {
-        f"drift/{name}": value for name, value in (psi | report.drift.get("corpus", {})).items()
-    }
+    differences = psi | report.drift.get("corpus", {})
+    metrics |= {f"drift/{name}": value for name, value in differences.items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})

@@ -5,7 +5,6 @@ from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import BINARY
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, join
@@ -47,12 +46,6 @@ def name(spec: OutputSpec) -> str:
     model: ModelInput = spec.inputs["model"]
     uris = [as_typed(each["uri"]) for each in model.get("members", [model])]
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
-
-
-def name_classes(spec: OutputSpec) -> tuple[str, ...]:
-    """Name the classes of the model; older packages have two, and do not name them."""
-    settings = spec.inputs["model"]["settings"] or {}
-    return tuple(settings.get("classes", BINARY))
 
 
 def read_reference(spec: OutputSpec) -> Profile | None:

@@ -10,8 +10,8 @@ from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.answers import SETTING, AnswerFiles
 from sentiflow.data.manifest_types import Input, ModelInput
-from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
+from sentiflow.models import package_files
 from sentiflow.storage import filesystem, globs
 from sentiflow.storage.uris import as_typed, join, names_model
 from sentiflow.tracking import model_sources
@@ -65,18 +65,13 @@ def _find(uri: str, config: Config, classes: Sequence[str] | None) -> Teacher:
         if record is None or record["stage"] != "model":
             return Teacher(files=answers.look_at(_list_files(uri, record), classes))
     model = model_sources.describe(uri, tracking=config.tracking.uri, setting=SETTING)
-    has = classes_of(model)
+    has = package_files.classes_of(model)
     if missing := [name for name in classes or () if name not in has]:
         raise UserError(
             f"{SETTING}: {as_typed(uri)} does not know the class {' or '.join(missing)}",
             hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
         )
     return Teacher(model=model)
-
-
-def classes_of(model: ModelInput) -> tuple[str, ...]:
-    """Name the classes of a model; older packages have two, and do not name them."""
-    return tuple((model["settings"] or {}).get("classes", BINARY))
 
 
 def _list_files(uri: str, record: Any) -> list[str]:

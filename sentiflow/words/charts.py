@@ -25,8 +25,6 @@ _DIRECTIONS = np.array(
 )
 _DOT = 4.0
 """Half of the width that is kept free for a point, in pixels."""
-_ON_THE_WAY = np.linspace(0.4, 1, 5)[:, None, None]
-"""Positions along the line to a label that other labels do not cover."""
 
 MAX_AT_AN_END = 30
 """Words drawn at each end of a direction: twice as many stay readable."""
@@ -58,54 +56,34 @@ def draw_map(words: Sequence[str], projection: geometry.Projection) -> bytes:
 
 
 def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
-    """Put each label at the first free position around its point, or where it covers least."""
+    """Put each label at the place around its point where it covers least, the nearest first."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     renderer, dots_per_point = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
-    offsets = dots_per_point * (_RINGS[:, None, None] * _DIRECTIONS).reshape(-1, 2)
+    offsets = (_RINGS[:, None, None] * _DIRECTIONS).reshape(-1, 2)
     pixels = axes.transData.transform(points)
-    page = _boxes(np.array(axes.bbox.min), np.array(axes.bbox.size))[None]
-    taken = _boxes(pixels - _DOT, 2 * _DOT)
-    for row, (word, point) in enumerate(zip(words, points, strict=True)):
+    taken = np.stack([pixels - _DOT, pixels + _DOT], axis=1)
+    for word, point, pixel in zip(words, points, pixels, strict=True):
         label = axes.annotate(word, point, (0, 0), textcoords="offset points", va="bottom")
         label.set_in_layout(False)
-        size = np.array(label.get_window_extent(renderer).size)
-        corners = offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
-        boxes = _boxes(pixels[row] + corners, size)
-        lines = _boxes(pixels[row] + offsets * _ON_THE_WAY - _DOT / 2, _DOT)
-        best = _find_free(boxes, lines, np.delete(taken, row, axis=0), page)
+        size = np.array(label.get_window_extent(renderer).size) + 1
+        corners = dots_per_point * offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
+        boxes = np.stack([pixel + corners, pixel + corners + size], axis=1)
+        is_outside = (boxes < axes.bbox.min).any((1, 2)) | (boxes > axes.bbox.max).any((1, 2))
+        best = int(np.argmin((_cover(boxes, taken) + size.prod() * is_outside).round()))
         label.set_position(tuple(corners[best] / dots_per_point))
         taken = np.concatenate([taken, boxes[[best]]])
         if best >= len(_DIRECTIONS):
-            taken = np.concatenate([taken, lines[:, best]])
-            _connect(axes, point, offsets[best] / dots_per_point)
+            style = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
+            end = tuple(offsets[best])
+            axes.annotate("", tuple(point), end, textcoords="offset points", arrowprops=style)
 
 
-def _find_free(boxes: np.ndarray, lines: np.ndarray, taken: np.ndarray, page: np.ndarray) -> int:
-    """Choose the first box that, with its line, covers least and is least outside of the page."""
-    reach = np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])[None]
-    taken = taken[_overlap(taken, reach)[:, 0] > 0]
-    covered = _overlap(boxes, taken).sum(axis=1) + _overlap(lines, taken).sum(axis=(0, 2))
-    off_the_page = _overlap(boxes, boxes).max(axis=1) - _overlap(boxes, page)[:, 0]
-    return int(np.argmin(np.round(covered + off_the_page)))
-
-
-def _connect(axes: Axes, point: np.ndarray, offset: np.ndarray) -> None:
-    """Draw a line from a point to its label."""
-    style = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
-    axes.annotate("", tuple(point), tuple(offset), textcoords="offset points", arrowprops=style)
-
-
-def _boxes(corners: np.ndarray, size: np.ndarray | float) -> np.ndarray:
-    """Make boxes of a size: lower left and upper right corner, (..., 2, 2), in pixels."""
-    return np.stack([corners, corners + size], axis=-2)
-
-
-def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute the area that each box, (..., 2, 2), shares with each of (M, 2, 2) others."""
-    low = np.maximum(boxes[..., None, 0, :], others[:, 0])
-    high = np.minimum(boxes[..., None, 1, :], others[:, 1])
-    return np.clip(high - low, 0, None).prod(axis=-1)
+def _cover(boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Compute the area of (M, 2, 2) taken boxes (lower left, upper right) that each box covers."""
+    low = np.maximum(boxes[:, None, 0], taken[:, 0])
+    high = np.minimum(boxes[:, None, 1], taken[:, 1])
+    return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
 
 
 def draw_bias(bias: WordBias) -> bytes:

@@ -20,7 +20,6 @@ from sklearn.preprocessing import FunctionTransformer
 import sentiflow
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import model as models
-from sentiflow.models import texts as text_arrays
 from sentiflow.models.model import Model
 from sentiflow.storage import filesystem
 
@@ -157,14 +156,6 @@ def test_each_text_is_predicted_as_if_alone_however_they_are_cut(texts, size):
         together = MODEL.predict_proba(texts)
     alone = [MODEL.predict_proba([text])[0] for text in texts]
     np.testing.assert_allclose(together, np.reshape(alone, (-1, 2)), rtol=0, atol=1e-6)
-
-
-def test_an_iterator_is_read_piece_by_piece():
-    taken = []
-    pieces = text_arrays.to_arrays((taken.append(n) or "good" for n in range(100)), size=10)
-    assert taken == []
-    assert len(next(pieces)) == 10
-    assert len(taken) == 10
 
 
 def test_the_number_of_threads_of_the_program_is_left_as_it_was():

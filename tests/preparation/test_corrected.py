@@ -158,16 +158,8 @@ def resolve(rows, corpus):
     frame["has_text"] = frame["text"] != ""
     frame["text"] = corrections.hash_texts(pa.array(frame["text"].tolist()))
     hashes = corrections.hash_texts(pa.array(corpus))
-    matches = [
-        (item, number, is_row, not row.has_text or row.text == hashes[number], "negative")
-        for item, row in enumerate(frame.itertuples())
-        for number in range(len(corpus))
-        for is_row in (True, False)
-        if (row.row_id == number if is_row else row.has_text and row.text == hashes[number])
-    ]
-    columns = ["item", "row_id", "is_row", "agrees", "before"]
-    found = pd.DataFrame(matches, columns=columns).astype({"is_row": bool, "agrees": bool})
-    found = corrected.resolve(frame.assign(file=0), found, ("a",))
+    known = pd.DataFrame({"row_id": range(len(corpus)), "text": hashes, "before": "negative"})
+    found = corrected.resolve(frame.assign(file=0), known, ("a",))
     return dict(zip(found["row_id"], found["label"], strict=True))
 
 

@@ -1,6 +1,5 @@
 """Counts and dropped rows equal those of a plain dictionary, in any order and partitioning."""
 
-import functools
 import itertools
 from collections import Counter, defaultdict
 
@@ -11,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
+from sentiflow.data.sums import add_up
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
-from sentiflow.preparation import duplicates
 from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
 
 SETTINGS = settings(max_examples=50, deadline=None)
@@ -262,7 +261,7 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     parts = [keys.filter(pa.array(group == i)) for i in range(num_groups)]
     found = [find(part, mode=mode) for part in parts]
     whole = find(keys, mode=mode)
-    assert functools.reduce(duplicates.add, (part.counts for part in found)) == whole.counts
+    assert add_up([part.counts for part in found]) == whole.counts
     together = pa.concat_tables([part.dropped for part in found])
     assert together.sort_by("row_id") == whole.dropped
 

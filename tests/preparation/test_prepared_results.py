@@ -5,24 +5,21 @@ import pytest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.preparation import results
-from sentiflow.preparation.results import IngestedPart, WrittenLabels
+from sentiflow.preparation.results import PartCounts
 
 
-def ingested(*, reasons=None, unknown=None, **labels):
-    """Make a part with these rows of each class in train, validation and test."""
-    by_split = {
-        split: {name: rows[number] for name, rows in labels.items()}
-        for number, split in enumerate(SPLITS)
+def counts(*, reasons=None, unknown=None, **labels):
+    """Count rows of each class in train, validation and test."""
+    return {
+        "peak_memory_bytes": 1,
+        "files": [],
+        "reasons": reasons or {},
+        "unknown_labels": unknown or {},
+        "labels": {
+            split: {name: rows[number] for name, rows in labels.items()}
+            for number, split in enumerate(SPLITS)
+        },
     }
-    return IngestedPart(
-        peak_memory_bytes=0,
-        left_out={},
-        reasons=reasons or {},
-        examples=[],
-        files=[],
-        unknown_labels=unknown or {},
-        labels=by_split,
-    )
 
 
 def refusal(check, *arguments, **options):
@@ -59,34 +56,41 @@ REFUSED = {
 
 @pytest.mark.parametrize(("rows", "line"), REFUSED.values(), ids=REFUSED)
 def test_classes_that_cannot_be_learned_are_refused_with_their_counts(rows, line):
-    parts = [ingested(**rows)] * 2
-    assert refusal(results.check_classes, parts, learned=CLASSES).startswith(line)
+    found = PartCounts.of([counts(**rows)] * 2)
+    assert refusal(results.check_classes, found, learned=CLASSES).startswith(line)
 
 
 def test_a_class_without_rows_is_a_note_and_others_do_not_count():
-    parts = [ingested(joy=(8, 1, 1), anger=(4, 1, 0)), ingested(anger=(4, 0, 1), other=(1, 0, 0))]
-    assert results.check_classes(parts, learned=("joy", "anger")) == []
-    (note,) = results.check_classes(parts, learned=(*CLASSES, "disgust"))
+    parts = [counts(joy=(8, 1, 1), anger=(4, 1, 0)), counts(anger=(4, 0, 1), other=(1, 0, 0))]
+    found = PartCounts.of(parts)
+    assert results.check_classes(found, learned=("joy", "anger")) == []
+    (note,) = results.check_classes(found, learned=(*CLASSES, "disgust"))
     assert note == "no row is fear or disgust, so that a model does not learn it"
 
 
 def test_a_refusal_lists_unknown_labels_with_their_counts():
     unknown = {f"no {number}": 12 - number for number in range(1, 12)}
     parts = [
-        ingested(joy=(90, 0, 0), reasons={"unknown label": 2}, unknown={"mixed": 1, "?" * 99: 1}),
-        ingested(reasons={"unknown label": 1302}, unknown={"mixed": 1202, "off topic": 100}),
-        ingested(reasons={"unknown label": 66}, unknown=unknown),
+        counts(joy=(90, 0, 0), reasons={"unknown label": 2}, unknown={"mixed": 1, "?" * 99: 1}),
+        counts(reasons={"unknown label": 1302}, unknown={"mixed": 1202, "off topic": 100}),
+        counts(reasons={"unknown label": 66}, unknown=unknown),
     ]
-    line = refusal(results.check_rejected, parts, max_rejected_fraction=0.1)
+    line = refusal(results.check_rejected, PartCounts.of(parts), max_rejected_fraction=0.1)
     assert "1,370 of 1,460 rejected (1,370 unknown label)" in line
     listed = "labels that format.labels does not name: 'mixed' (1,203), 'off topic' (100), 'no 1' ("
     assert listed in line
     assert "'no 8' (4), ...: name them there, as a class or as unlabelled, correct" in line
-    assert results.list_unknown(parts[:1]) == f"'{'?' * 37}...' (1), 'mixed' (1)"
 
 
-def written(num_values=0, **rows):
-    return WrittenLabels(num_values or len(rows), rows)
+def test_counts_of_parts_add_up_and_their_peaks_of_memory_do_not():
+    parts = [counts(joy=(8, 1, 1), reasons={"empty text": 2}), counts(anger=(4, 0, 1))]
+    found = PartCounts.of(parts)
+    assert (found.accepted, found.rejected, found.peak_memory_bytes) == (15, 2, 1)
+    assert found.labels["test"] == {"joy": 1, "anger": 1}
+
+
+def written(**rows):
+    return len(rows), rows
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts,
 
 def test_a_column_of_many_values_is_refused_with_their_number():
     texts = {f"text {number}": 1 for number in range(200)}
-    message = refusal(results.choose_classes, [written(9870, **texts), written(12, **texts)])
+    message = refusal(results.choose_classes, [(9870, texts), (12, texts)])
     assert (
         "the label has 9,870 values or more, and at most 100 classes are possible: the values of"
         in message

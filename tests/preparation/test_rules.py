@@ -57,7 +57,7 @@ CHANGES = {
     "normalizing": (rules, "normalize_text", accents_off),
     "hashing": (rules, "CHECK_KEY", "sentiflow-others"),
     "splits": (splits, "assign_by_hash", splits_moved),
-    "duplicates": (duplicates, "_AFTER_ALL_ROWS", 0),
+    "duplicates": (duplicates, "REPEATED", "again"),
 }
 
 

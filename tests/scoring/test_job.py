@@ -1,24 +1,25 @@
 """Counts of parts add up, class by class, and name the predictions in a line."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from sentiflow.data import required_columns
 from sentiflow.errors import UserError
-from sentiflow.scoring.job import ScoreCounts
+from sentiflow.scoring.job import Scored
 
 
 def counts(*rows, names=("negative", "positive", "neutral")):
     """Count so many rows predicted to be of each class."""
     predicted = dict(zip(names, rows, strict=False))
-    return ScoreCounts(rows_read=sum(rows), accepted=sum(rows), predicted=predicted)
+    return Scored(rows_read=sum(rows), accepted=sum(rows), predicted=predicted)
 
 
 def test_counts_of_parts_add_up():
-    total = ScoreCounts() + counts(1, 2, 3) + replace(counts(4, 0, 1), failed=2)
-    assert total == replace(counts(5, 2, 4), failed=2)
+    parts = [counts(1, 2, 3), replace(counts(4, 0, 1), failed=2, peak_memory_bytes=9)]
+    assert Scored.sum(parts) == replace(counts(5, 2, 4), failed=2, peak_memory_bytes=9)
+    assert Scored.sum([]) == Scored()
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,8 @@ def test_a_line_names_a_few_classes(found, brief):
 @pytest.mark.parametrize("names", [("negative", "positive"), ("ham", "spam")])
 def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
     found = counts(1, 3, names=names)
-    written = json.loads(json.dumps(found.to_json()))
-    assert written.get("positive") == (3 if "positive" in names else None)
-    assert ScoreCounts.from_json(written) == found
+    assert found.counts.get("positive") == (3 if "positive" in names else None)
+    assert Scored.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
 @pytest.mark.parametrize("name", ["predicted_label", "Probability", "probability_JOY"])

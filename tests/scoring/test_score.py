@@ -301,15 +301,15 @@ def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):
 def test_a_file_that_is_changed_while_it_is_scored_is_refused(
     tmp_path, model, resources, monkeypatch
 ):
-    path, count = tmp_path / "a.parquet", scoring._count
+    path, check = tmp_path / "a.parquet", scoring._check
     pq.write_table(pa.table({"text": ["good", "bad"]}), path)
     config = configure(tmp_path, model, path)
 
-    def change_then_count(*arguments):
+    def change_then_check(*arguments):
         pq.write_table(pa.table({"text": ["bad", "good"]}), path)
-        return count(*arguments)
+        check(*arguments)
 
-    monkeypatch.setattr(scoring, "_count", change_then_count)
+    monkeypatch.setattr(scoring, "_check", change_then_check)
     with pytest.raises(UserError, match=r"a\.parquet was changed while it was read: run the same"):
         score(config)
     assert not (tmp_path / "run/scored").exists()
