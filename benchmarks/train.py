@@ -122,7 +122,9 @@ def list_comparisons(prepared: Path) -> dict[str, dict[str, measuring.Way]]:
     record = manifest.read(str(prepared))
     for size in (128, 512, 2048, 8192):
         given = settings_of(QUICKSTART, size)
-        long = TrainSettings.model_validate(settings_of(QUICKSTART, size, num_epochs=10_000))
+        long = TrainSettings.model_validate(
+            given | {"num_epochs": 10_000, "prepared_uri": str(prepared)}
+        )
         chosen, _ = worker_count.choose(long, record, classes.choose(record, long), NODES)
         tables[f"workers, batch {size:,}; auto takes {chosen}"] = {
             f"{n} worker(s)": partial(measure_ours, prepared, given, n) for n in (1, 2)

@@ -30,7 +30,8 @@ def text_of(book: NotebookNode) -> str:
 def execute(book: NotebookNode, folder) -> list[str]:
     """Run a notebook; returns the lines that its first call of a job has shown."""
     resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(book, timeout=120, resources=resources).execute()
+    client = nbclient.NotebookClient(book, timeout=120, resources=resources, coalesce_streams=True)
+    client.execute()
     assert "stderr" not in text_of(book)
     shown = [output for cell in book.cells for output in cell.get("outputs", ())]
     (first, *_) = [output for output in shown if output.output_type == "stream"]

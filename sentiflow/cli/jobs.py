@@ -109,7 +109,10 @@ def run(
     if outcomes and as_json:
         print_json(_list_outputs(outcomes))
     elif outcomes:
-        _summarize(verb, outcomes, resolved, config)
+        from sentiflow.cli import summary
+
+        if text := summary.render(verb, outcomes, resolved, config):
+            typer.echo(text)
 
 
 def trends(
@@ -260,36 +263,6 @@ def _write_best(
 def show_settings(resolved: Config) -> None:
     """Print every setting as YAML."""
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
-
-
-def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path) -> None:
-    """Print the results of a job, and after a whole run what to type next."""
-    from sentiflow.cli import summary
-
-    records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
-    summaries = {
-        "prepare": summary.of_preparation,
-        "evaluate": summary.of_evaluation,
-        "trends": summary.of_trends,
-    }
-    if verb in summaries:
-        typer.echo(summary.to_text(summaries[verb](records[verb], uris[verb])))
-    if verb == "score" and records["score"]["counts"]["accepted"]:
-        typer.echo(f"Next:\n  {summary.read_predictions(uris['score'])}")
-    if verb != "run":
-        return
-    from sentiflow.tracking import pages, store_address
-
-    typer.echo("")
-    typer.echo(summary.to_text(summary.of_run(records, uris)))
-    if not any(outcome.ran for outcome in outcomes):
-        typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = store_address.default_uri(config.tracking.uri)
-    typer.echo("\nNext:")
-    page = pages.find_page(store, config.name)
-    for line in summary.next_steps(uris, store, page, config=path):
-        typer.echo(f"  {line}")
 
 
 def _list_outputs(outcomes: Sequence["Outcome"]) -> dict[str, Any]:

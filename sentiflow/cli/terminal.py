@@ -2,11 +2,14 @@
 
 import codecs
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 WIDTH = 96
 """Characters in a line."""
@@ -29,7 +32,14 @@ def fill(template: str, **values: object) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"align": align, "wrap": wrap, "thousands": "{:,}".format}
+    environment.filters |= {
+        "align": align,
+        "columns": columns,
+        "percent": "{:.1%}".format,
+        "table": table,
+        "thousands": "{:,.0f}".format,
+        "wrap": wrap,
+    }
     return environment.get_template(template).render(**values).rstrip()
 
 
@@ -47,6 +57,29 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def columns(text: str, number: int) -> str:
+    """Write lines whose cells are separated by ``|`` in columns as wide as the terminal.
+
+    The last column but one goes to the right, and the last is broken into lines.
+    """
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    for place in range(number):
+        grid.add_column(justify="right" if place == number - 2 else "left")
+    for line in filter(str.strip, text.splitlines()):
+        grid.add_row(*(re.split(r" \| ?", line, maxsplit=number - 1)))
+    console = Console(highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def table(text: str, sides: str) -> str:
+    """Align lines whose cells are separated by ``|``, which may stand in the first cell, too."""
+    lines = filter(str.strip, text.splitlines())
+    rows = ([c.strip() for c in line.rsplit(" |", maxsplit=len(sides) - 1)] for line in lines)
+    return align(list(rows), sides)
 
 
 def printable(text: str) -> str:

@@ -25,8 +25,6 @@ def check_given(config: Config, command: str, *, source: str) -> None:
             missing.append("score.corpus")
         if not config.score.model_uri and "train" not in config.model_fields_set:
             missing.append("score.model_uri")
-    if command == "run" and missing and config.score.corpus != ("prepared",):
-        raise UserError(f"{source} only scores", hint=f"sentiflow score {source}")
     if missing:
         raise UserError(
             f"{source}: sentiflow {command} needs {' and '.join(missing)}",

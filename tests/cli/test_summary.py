@@ -1,8 +1,13 @@
 """The lines at the end of a job say what is in its manifest."""
 
+import re
 from pathlib import Path
 
-from sentiflow.cli import summary
+import pytest
+
+from sentiflow.cli import summary, terminal
+from sentiflow.config import settings
+from sentiflow.pipeline.stages import Outcome
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,22 +38,37 @@ def manifest_of_preparation(**counts):
     }
 
 
-def lines_of(rows):
-    return [" ".join(" ".join(row).split()) for row in rows]
+def render(verb, record, uri):
+    """Summarize a stage as after its command."""
+    outcome = Outcome(verb, uri, record, ran=True)
+    return summary.render(verb, [outcome], None, Path("a.yaml"))
+
+
+def lines_of(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def lines_of_preparation(**counts):
+    return lines_of(render("prepare", manifest_of_preparation(**counts), "run/prepared"))
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def test_rows_are_written_in_columns_with_the_numbers_on_the_right(monkeypatch):
     monkeypatch.setenv("COLUMNS", "32")
-    rows = [("accepted", "9", ""), ("unknown [b]", "12,345", "many words on a line")]
-    assert summary.to_text(rows).splitlines() == [
-        "accepted          9",
+    rows = "  accepted | 9 |\n\nunknown [b] | 12,345 | many words | on a line"
+    assert terminal.columns(rows, 3).splitlines() == [
+        "  accepted        9",
         "unknown [b]  12,345  many words",
-        "                     on a line",
+        "                     | on a line",
     ]
 
 
 def test_a_preparation_is_summed_up():
-    assert lines_of(summary.of_preparation(manifest_of_preparation(), "run/prepared")) == [
+    assert lines_of_preparation() == [
         "rows read 12,345",
         "accepted 9",
         "rejected 0",
@@ -71,8 +91,7 @@ def test_unlabelled_texts_are_summed_up_below():
         "left_out_by_reason": {"held_out": 150},
         "tokens": {"unknown_fraction": 0.2418},
     }
-    manifest = manifest_of_preparation(unlabelled=texts)
-    assert lines_of(summary.of_preparation(manifest, "run/prepared"))[9:] == [
+    assert lines_of_preparation(unlabelled=texts)[9:] == [
         "unlabelled texts 1,200",
         "accepted 1,000",
         "rejected 50 run/prepared/rejected: 50 empty text",
@@ -81,71 +100,123 @@ def test_unlabelled_texts_are_summed_up_below():
     ]
 
 
+def test_corrected_rows_are_summed_up():
+    found = lines_of_preparation(corrections={"rows": 1200, "changed": 30})
+    assert found[-1] == "corrected 1,200 30 had another label or none"
+
+
 def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first():
-    record = manifest_of_preparation(
+    lines = lines_of_preparation(
         rejected=7,
         rejected_by_reason={"empty text": 2, "unknown label": 5},
         left_out=1,
         left_out_by_reason={"repeated": 1},
     )
-    lines = lines_of(summary.of_preparation(record, "run/prepared"))
     assert lines[1] == "accepted 9"
     assert lines[2] == "rejected 7 run/prepared/rejected: 5 unknown label, 2 empty text"
     assert lines[3] == "left out 1 1 repeated"
 
 
-def test_after_a_run_the_next_steps_name_its_results():
-    uris = {"train": "my run/trained", "score": "run/scored", "evaluate": "run/report"}
-    page = "/#/experiments/1/runs"
-    found = summary.next_steps(uris, "http://mlflow:5000", page, config=Path("a.yaml"))
-    report, compare, promote, score, predictions = found
-    assert promote.endswith("sentiflow promote a.yaml")
-    assert report.endswith("run/report/report.html")
-    assert compare.endswith("  http://mlflow:5000/#/experiments/1/runs")
-    assert "predict 'my run/trained/model'" in score
-    assert predictions.endswith('  pandas.read_parquet("run/scored/predictions")')
-    in_a_file = summary.next_steps(uris, "sqlite:////x/mlflow.db", page, config=Path("a.yaml"))
-    assert in_a_file[1].endswith("sentiflow ui a.yaml")
+def test_texts_with_invalid_bytes_are_counted():
+    note = "1,204 texts have U+FFFD for bytes that are not in the encoding"
+    assert lines_of_preparation(damaged=1204)[1] == f"accepted 9 {note}"
+    assert lines_of_preparation(accepted=9000, damaged=15)[1] == "accepted 9,000"
 
 
 def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
     record = {
-        "conclusions": [["76.1%", "is its accuracy where it is worst: [/b]", "slices"]],
+        "conclusions": [["76.1%", "is its accuracy where it is worst: [/b] | x", "slices"]],
         "notes": ["9 rows are left out"],
     }
-    assert lines_of(summary.of_evaluation(record, "runs/[a]/report")) == [
-        "76.1% is its accuracy where it is worst: [/b]",
+    assert lines_of(render("evaluate", record, "runs/[a]/report")) == [
+        "76.1% is its accuracy where it is worst: [/b] | x",
         "note 9 rows are left out",
         "report runs/[a]/report/report.html",
         "model card runs/[a]/report/model_card.md",
     ]
+    assert lines_of(render("trends", record, "t"))[2:] == [
+        "page t/trends.html",
+        "table t/trends.parquet",
+    ]
 
 
-def test_a_run_of_other_classes_shows_the_f1_of_each():
+def test_after_scoring_the_next_step_reads_the_predictions():
+    record = {"counts": {"accepted": 9}}
+    expected = 'Next:\n  read predictions    pandas.read_parquet("s/predictions")'
+    assert render("score", record, "s") == expected
+    assert render("score", {"counts": {"accepted": 0}}, "s") == ""
+    assert render("train", {}, "t") == ""
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Summarize a whole run, without the stages that are left out."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     figures = {"accuracy": 0.77, "accuracy_low": 0.74, "accuracy_high": 0.8, "num_rows": 1011}
-    by_class = {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}, "fear": {"f1": None}}
     counts = {"epochs": 2, "rows": 10, "accepted": 9}
     records = {
-        "prepare": manifest_of_preparation() | {"seconds": 1},
-        "train": {"counts": counts, "seconds": 1},
-        "score": {"counts": counts, "seconds": 1},
-        "evaluate": {
-            "figures": {"test": figures},
-            "counts": counts,
-            "seconds": 1,
-        },
+        "prepare": manifest_of_preparation() | {"seconds": 0.1},
+        "train": {"counts": counts, "seconds": 0.1},
+        "score": {"counts": counts, "seconds": 0.1},
+        "evaluate": {"figures": {"test": figures}, "counts": counts, "seconds": 0.1},
     }
-    binary = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
-    figures |= {"by_class": by_class, "f1_macro": 0.7}
-    lines = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
-    assert [line for line in lines if line not in binary] == [
+    config = settings.load({"name": "mine", "output_uri": "run"})
+
+    def summarize(*without, ran=True, **more):
+        record = records | {"evaluate": records["evaluate"] | {"figures": {"test": figures | more}}}
+        outcomes = [
+            Outcome(verb, f"my run/{verb}", one, ran=ran)
+            for verb, one in record.items()
+            if verb not in without
+        ]
+        return summary.render("run", outcomes, config, Path("a.yaml"))
+
+    return summarize
+
+
+def test_a_run_is_summed_up_with_the_next_steps(run):
+    found = re.sub(r"\S+/sentiflow ", "sentiflow ", run())
+    assert (
+        found
+        == """
+rows read                12,345
+  accepted                    9
+  rejected                    0
+test accuracy             77.0%  95 % interval 74.0% to 80.0%, 1,011 tweets
+prepare        123,450 tweets/s  0.1 s
+train              200 tweets/s  0.1 s
+score               90 tweets/s  0.1 s
+evaluate           100 tweets/s  0.1 s
+
+Next:
+  open the report     my run/evaluate/report.html
+  compare runs        sentiflow ui a.yaml
+  make it champion    sentiflow promote a.yaml
+  score a text        sentiflow predict 'my run/train/model' "what a lovely day"
+  read predictions    pandas.read_parquet("my run/score/predictions")"""
+    )
+
+
+def test_a_run_of_other_classes_shows_the_f1_of_each(run):
+    by_class = {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}, "fear": {"f1": None}}
+    lines = lines_of(run(by_class=by_class, f1_macro=0.7))
+    assert [line for line in lines if line not in lines_of(run())] == [
         "macro F1 70.0% F1 90.0% joy, 50.0% anger"
     ]
 
 
-def test_texts_with_invalid_bytes_are_counted():
-    record = manifest_of_preparation(damaged=1204)
-    lines = lines_of(summary.of_preparation(record, "run/prepared"))
-    assert lines[1] == "accepted 9 1,204 texts have U+FFFD for bytes that are not in the encoding"
-    record = manifest_of_preparation(accepted=9000, damaged=15)
-    assert lines_of(summary.of_preparation(record, "run/prepared"))[1] == "accepted 9,000"
+def test_a_refit_is_summed_up_without_an_evaluation_and_an_average_without_a_training(run):
+    refit = lines_of(run("evaluate"))
+    assert not any(line.startswith(("test", "evaluate", "open")) for line in refit)
+    assert any(re.fullmatch("write its card .*sentiflow card 'my run/train'", x) for x in refit)
+    average = lines_of(run("train"))
+    assert any("predict 'my run/score/model'" in line for line in average)
+
+
+def test_a_run_that_was_complete_says_so(run):
+    assert "\n\nEverything was complete already; nothing was repeated.\n\nNext:\n" in run(ran=False)
+
+
+def test_the_runs_of_a_server_are_at_its_page():
+    assert summary.open_runs("http://mlflow:5000", "/#/x", "a.yaml") == "http://mlflow:5000/#/x"
+    assert summary.open_runs("sqlite:///x.db", "", "a.yaml").endswith("sentiflow ui a.yaml")

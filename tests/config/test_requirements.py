@@ -35,13 +35,6 @@ def test_what_a_command_needs_is_named_in_one_line(tmp_path, command, sections, 
     )
 
 
-def test_a_run_of_a_config_that_only_scores_names_the_command(tmp_path):
-    path = tmp_path / "trial.yaml"
-    path.write_text(yaml.safe_dump({"name": "n", "output_uri": "runs", "score": MODEL | CORPUS}))
-    with pytest.raises(UserError, match=r"trial\.yaml only scores: sentiflow score .*trial\.yaml$"):
-        settings.load(path, command="run")
-
-
 @pytest.mark.parametrize(
     "sections",
     [
