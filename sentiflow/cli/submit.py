@@ -11,7 +11,7 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import fill, print_json
 from sentiflow.cluster import submission
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
@@ -192,10 +192,4 @@ def _show(job: Submission, as_json: bool) -> None:
         }
         print_json(record)
         return
-    size = submission.to_text(job.upload.num_bytes)
-    rows = [("entrypoint", job.entrypoint)]
-    rows += [("env", f"{name}={value}") for name, value in job.variables.items()]
-    rows += [("upload", f"{len(job.upload.sizes)} files, {size}")]
-    rows += [("", f"{name} {submission.to_text(count)}") for name, count in job.upload.largest(5)]
-    for name, text in [*rows, *job.results.items()]:
-        typer.echo(f"{name:<11} {text}")
+    typer.echo(fill("submission.txt.j2", job=job, size=submission.to_text))
