@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import schema, table_files, table_plans
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -176,18 +177,16 @@ def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             _check_rows(uri, first, rows, found)
             first += len(rows)
             if files.by_text:
-                yield text_keys(batch["text"].cast(pa.string())), found
+                yield text_keys(one_array(batch["text"].cast(pa.string()))), found
                 continue
             unlabelled = rows["split"] == UNLABELLED if "split" in rows else False
             yield row_keys(rows["row_id"].to_numpy(np.int64), unlabelled=unlabelled), found
 
 
-def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.RecordBatch]:
-    file = filesystem.open_parquet(uri)
+def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.Table]:
     keys = ["text"] if files.by_text else ["row_id", "split"]
-    columns = [*(name for name in keys if name in file.schema_arrow.names), *files.columns]
     try:
-        yield from file.iter_batches(1 << 16, columns=columns)
+        yield from filesystem.read_batches(uri, columns=[*keys, *files.columns])
     except (pa.ArrowInvalid, OSError) as error:
         problem = _fault(uri, "is damaged", hint="create it again")
         raise errors.explain(error, uri=uri) or problem from error
@@ -195,7 +194,7 @@ def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.RecordBatch]:
 
 def _check_rows(uri: str, first: int, rows: "pd.DataFrame", probabilities: np.ndarray) -> None:
     """Refuse a file with a faulty row, naming the first; the rows begin at number ``first``."""
-    key = rows.columns[0]
+    key = "text" if "text" in rows else "row_id"
     is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
     is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE
     faults = [

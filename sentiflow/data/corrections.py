@@ -133,6 +133,6 @@ def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
         return table["label"].where(table["label"].str.casefold() != UNLABELLED, "")
     values: dict[str, int | None] = dict(csv_format.meanings(form))
     if form.kind == "sentiment140":
-        values = dict((*table_files.NUMBERED, *csv_format.SENTIMENT140_LABELS))
+        values = dict(table_files.NUMBERED) | values
     codes = label_files.read_labels(table, form.classes, values)
     return codes.map(dict(enumerate(form.classes)) | {-1: ""})

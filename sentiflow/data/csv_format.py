@@ -14,6 +14,7 @@ from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
+from sentiflow.progress import shorten
 
 HEAD_BYTES = 1 << 18
 """Size of the beginning of a file that is read to find its format."""
@@ -21,7 +22,7 @@ _SAMPLE_RECORDS = 500
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
-SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
+_SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
@@ -35,7 +36,6 @@ _OTHER_KINDS = {
 }
 """Beginnings of files that are no CSV in UTF-8: what they are, and what to do."""
 _NAMES_SHOWN = 12
-_NAME_LENGTH_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,13 @@ def resolve(
         UserError: A column is missing from the header, or the file is not text.
     """
     names, num_columns, start = find_columns(settings, head, source=source)
-    labels, time_format = meanings(settings), settings.time_format
+    columns, time_format = _SENTIMENT140_COLUMNS, settings.time_format
     if settings.kind == "sentiment140":
-        columns = _SENTIMENT140_COLUMNS
-        labels, time_format = SENTIMENT140_LABELS, _SENTIMENT140_TIME
+        time_format = _SENTIMENT140_TIME
     else:
         columns = find_positions(settings, names, num_columns, source, needs_all=needs_all)
-    found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
-    return found, start
+    labels = meanings(settings)
+    return CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names)), start
 
 
 def find_columns(
@@ -195,8 +194,7 @@ def find_positions(
         names: Those in the file; empty if it names none.
         num_columns: Their number.
         source: The file, for messages.
-        needs_all: If not, any but the text may be missing, unless there is a similar name: that is
-            a typing mistake.
+        needs_all: If not, any but the text may be missing.
 
     Raises:
         UserError: A file has no such column, or several.
@@ -205,17 +203,12 @@ def find_positions(
     prefix = f"{settings.section}.columns"
     found = {
         key: None
-        if not needs_all and key != "text" and _is_absent(value, names)
+        if not needs_all and key != "text" and isinstance(value, str) and value not in names
         else _position(f"{prefix}.{key}", value, names, num_columns, source)
         for key, value in dict(settings.columns).items()
         if value is not None
     }
     return settings.columns.model_copy(update=found)
-
-
-def _is_absent(column: int | str, names: Sequence[str]) -> bool:
-    """Say whether neither this name nor a similar one is among the names."""
-    return isinstance(column, str) and not difflib.get_close_matches(column, names, cutoff=0.8)
 
 
 def _position(
@@ -244,22 +237,17 @@ def _position(
 def suggest_column(wanted: str, names: Sequence[str]) -> str:
     """List the columns that there are, and ask for the most similar one."""
     if len(names) == 1:
-        return f"its only column is {_brief(names[0])}; is the delimiter right?"
+        return f"its only column is {shorten(names[0])!r}; is the delimiter right?"
     close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     meant = next((name for name in names if name.lower() in close), "")
-    asked = f"did you mean {_brief(meant)}? " if meant else ""
+    asked = f"did you mean {shorten(meant)!r}? " if meant else ""
     return f"{asked}its columns are {list_names(names)}"
 
 
 def list_names(names: Sequence[str]) -> str:
     """List the names of columns for a message; of many the first."""
-    more = ", ..." if len(names) > _NAMES_SHOWN else ""
-    return f"{', '.join(map(_brief, names[:_NAMES_SHOWN]))}{more}"
-
-
-def _brief(name: str) -> str:
-    """Quote the name of a column, shortened if it is too long."""
-    return repr(name if len(name) <= _NAME_LENGTH_SHOWN else f"{name[: _NAME_LENGTH_SHOWN - 3]}...")
+    shown = [repr(shorten(name)) for name in names[:_NAMES_SHOWN]]
+    return ", ".join([*shown, "..."] if len(names) > _NAMES_SHOWN else shown)
 
 
 def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
@@ -267,6 +255,8 @@ def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
 
     With ``labels: auto``, any value but an empty one is unknown until the classes are found.
     """
+    if settings.kind == "sentiment140":
+        return _SENTIMENT140_LABELS
     if settings.labels is None:
         return ()
     if settings.classes is None or settings.labels == "auto":

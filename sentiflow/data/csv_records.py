@@ -121,13 +121,11 @@ def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
 def _are_well_placed(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
     """Check that quotes alternately begin and end a field."""
     opening, closing = quotes[0::2], quotes[1::2]
+    is_edge = np.zeros(256, bool)
+    is_edge[[ord(delimiter), _NEWLINE, _RETURN, _QUOTE]] = True
     before = data[opening[opening > 0] - 1]
-    begins = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
-    begins |= before == _RETURN
     after = data[closing[closing < len(data) - 1] + 1]
-    ends = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
-    ends |= after == _RETURN
-    return bool(begins.all() and ends.all())
+    return bool(is_edge[before].all() and is_edge[after].all())
 
 
 def _field(delimiter: str) -> bytes:

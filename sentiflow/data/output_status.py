@@ -16,6 +16,7 @@ from sentiflow.data import manifest
 from sentiflow.data.exchange import NEXT, STARTED
 from sentiflow.data.manifest_types import InputFile, Manifest, Settings
 from sentiflow.errors import UserError
+from sentiflow.progress import shorten
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 
@@ -186,8 +187,7 @@ def _explain_files(old: list[InputFile], new: list[InputFile]) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shorten(json.dumps(value), 60)
 
 
 def _read_started(uri: str) -> Started | None:

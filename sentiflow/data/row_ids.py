@@ -30,11 +30,10 @@ def look_at(file: pq.ParquetFile, uri: str) -> RowIds:
     """Read the ids of a file, and keep no more than their range."""
     if "row_id" not in file.schema_arrow.names:
         return RowIds(uri, exist=False)
-    ids = _convert(file.read(columns=["row_id"]))
-    if isinstance(ids, str):
-        return RowIds(uri, fault=f"{uri} {ids}")
-    if not _differ(ids):
-        return RowIds(uri, fault=f"{uri} contains a row_id twice")
+    try:
+        ids = _convert(file.read(columns=["row_id"]))
+    except ValueError as error:
+        return RowIds(uri, fault=f"{uri} {error}")
     bounds = pc.min_max(ids).as_py()
     return RowIds(uri, bounds["min"], bounds["max"]) if len(ids) else RowIds(uri)
 
@@ -64,22 +63,25 @@ def find_fault(files: Sequence[RowIds]) -> str | None:
 
 
 def _read(uri: str) -> pa.Array:
-    ids = _convert(filesystem.read_parquet(uri, columns=["row_id"]))
-    assert not isinstance(ids, str), "the file was looked at before"
-    return ids
+    return _convert(filesystem.read_parquet(uri, columns=["row_id"]))
 
 
-def _convert(table: pa.Table) -> pa.Array | str:
-    """Convert ids to int64; a string describes a fault."""
+def _convert(table: pa.Table) -> pa.Array:
+    """Convert ids to int64.
+
+    Raises:
+        ValueError: They identify nothing.
+    """
     ids = table["row_id"].combine_chunks()
     if not pa.types.is_integer(ids.type):
-        return f"has a row_id of type {ids.type}"
+        raise ValueError(f"has a row_id of type {ids.type}")
     if ids.null_count:
-        return "has a row without row_id"
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return "has a row_id of more than 63 bits"
+        raise ValueError("has a row without row_id")
+    if not _differ(ids):
+        raise ValueError("contains a row_id twice")
+    if pa.types.is_uint64(ids.type) and (pc.max(ids).as_py() or 0) >= 1 << 63:
+        raise ValueError("has a row_id of more than 63 bits")
+    return ids.cast(pa.int64())
 
 
 def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:

@@ -13,6 +13,7 @@ from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.errors import UserError
+from sentiflow.progress import shorten
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -35,7 +36,7 @@ REPLACEMENT = "\ufffd"
 """Stands in a text for bytes that are invalid in the encoding."""
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part."""
-_NUM_SHOWN, _LENGTH_SHOWN = 10, 40
+_NUM_SHOWN = 10
 
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
@@ -197,7 +198,7 @@ def list_unknown(counts: Mapping[str, int]) -> str:
         "'mixed' (1,203), 'irrelevant' (88)"
     """
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{_shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
+    shown = [f"{shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
     return ", ".join([*shown, "..."] if len(order) > _NUM_SHOWN else shown)
 
 
@@ -237,7 +238,3 @@ def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, 
     except ValueError as error:
         raise UserError(f"format.labels=auto: {error}", hint=hint) from error
     return order_classes(names)
-
-
-def _shorten(value: str) -> str:
-    return value if len(value) <= _LENGTH_SHOWN else f"{value[: _LENGTH_SHOWN - 3]}..."

@@ -309,8 +309,7 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     """
     file = open_parquet(uri)
     groups, bounds = find_groups(file.metadata, start, stop)
-    known = [name for name in columns if name in file.schema_arrow.names]
-    table = file.read_row_groups(list(groups), columns=known)
+    table = file.read_row_groups(list(groups), columns=list(columns))
     return table.slice(start - bounds[groups.start], stop - start).combine_chunks()
 
 
@@ -326,7 +325,10 @@ def find_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[range
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Read columns of a Parquet file, some hundred thousand rows at a time."""
+    """Read columns of a Parquet file, some hundred thousand rows at a time.
+
+    Columns that the file lacks are ignored.
+    """
     for batch in open_parquet(uri).iter_batches(_BATCH_ROWS, columns=columns):
         yield pa.Table.from_batches([batch])
 

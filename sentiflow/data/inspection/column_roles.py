@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sentiflow.config.classes import MAX_CLASSES
 from sentiflow.data import schema, tweets
 from sentiflow.data.inspection.column_names import rate
-from sentiflow.data.inspection.columns import Column, main_values, shorten
+from sentiflow.data.inspection.columns import Column, brief, main_values
 from sentiflow.data.inspection.label_values import are_sentiments
 from sentiflow.errors import UserError
 from sentiflow.progress import say
@@ -97,7 +97,7 @@ def _named(columns: Sequence[Column], written: str, option: str, source: str) ->
 
 
 def _list(columns: Iterable[Column]) -> str:
-    return ", ".join(shorten(column.name) for column in columns)
+    return ", ".join(brief(column.name) for column in columns)
 
 
 def _find_text(columns: Sequence[Column], source: str) -> Column:
@@ -146,7 +146,7 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
     chosen = named if len(named) == 1 else found
     if len(chosen) > 1:
         values = "; ".join(
-            f"{shorten(c.name)} ({', '.join(map(shorten, list(c.counts)[:4]))})" for c in found
+            f"{brief(c.name)} ({', '.join(map(brief, list(c.counts)[:4]))})" for c in found
         )
         raise UserError(
             f"{source}: several columns may be the label: {values}",

@@ -1,5 +1,6 @@
 """Column of texts -> what its values look like."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.inspection.column_names import rate
+from sentiflow.data.tweets import count_values
+from sentiflow.progress import shorten
 
 _SAMPLE = 5_000
 """Values that are looked at to tell what a column is."""
@@ -61,9 +64,7 @@ def describe(name: str | int, values: pa.Array) -> Column:
     """Describe a column of strings."""
     trimmed = pc.utf8_trim_whitespace(pc.fill_null(values, ""))
     filled = trimmed.filter(pc.not_equal(trimmed, ""))
-    counts = pa.table(pc.value_counts(filled).flatten(), names=["value", "rows"])
-    order = [("rows", "descending"), ("value", "ascending")]
-    first = counts.sort_by(order)[:_MAX_COUNTED]
+    counts = count_values(filled)
     step = max(1, len(filled) // _SAMPLE)
     sample = filled.take(pa.array(np.arange(0, len(filled), step)))
 
@@ -73,7 +74,7 @@ def describe(name: str | int, values: pa.Array) -> Column:
     blanks = pc.count_substring_regex(sample, r"\s+")
     return Column(
         name,
-        dict(zip(first["value"].to_pylist(), first["rows"].to_pylist(), strict=True)),
+        dict(itertools.islice(counts.items(), _MAX_COUNTED)),
         len(counts),
         len(filled),
         len(values),
@@ -91,7 +92,6 @@ def main_values(column: Column) -> dict[str, int]:
     return {value: rows for value, rows in column.counts.items() if rows >= least}
 
 
-def shorten(text: str | int) -> str:
+def brief(text: str | int) -> str:
     """Write a name or a value in one line, shortened."""
-    plain = "".join(c if c.isprintable() else " " for c in str(text))
-    return plain if len(plain) <= 40 else f"{plain[:37]}..."
+    return shorten("".join(c if c.isprintable() else " " for c in str(text)))

@@ -136,9 +136,9 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     try:
         check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:
-        values_shown = ", ".join(map(columns.shorten, list(column.counts)[:5]))
+        values_shown = ", ".join(map(columns.brief, list(column.counts)[:5]))
         raise UserError(
-            f"{source}: column {columns.shorten(column.name)} cannot be the label "
+            f"{source}: column {columns.brief(column.name)} cannot be the label "
             f"({column.num_distinct:,} values: {values_shown}, ...)",
             hint=f"{error}; choose another column with --label",
         ) from error
@@ -148,15 +148,12 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
 def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
     """Check the sampled rows as ``prepare`` does, and count the rejected ones by reason."""
     sample, roles = found.sample, found.roles
-    labels = csv_format.meanings(settings)
-    if settings.kind == "sentiment140":
-        labels = csv_format.SENTIMENT140_LABELS
     rows = {"text": sample.column(roles.text), "reason": sample.faults}
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
     checked = tweets.check(
         pa.table(rows),
-        labels=labels,
+        labels=csv_format.meanings(settings),
         max_text_length=settings.max_text_length,
         required=["label"] if roles.label is not None else [],
     )

@@ -9,6 +9,7 @@ import yaml
 
 from sentiflow.data.inspection import findings
 from sentiflow.data.inspection.findings import Inspection
+from sentiflow.data.tweets import list_reasons
 from sentiflow.storage.uris import split_member
 
 _MEDIUM, _LARGE = 20_000, 100_000
@@ -92,7 +93,7 @@ def render(
 
 def list_rejected(found: Inspection) -> str:
     """Say how many rows are rejected, and why."""
-    reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in found.rejected.items())
+    reasons = list_reasons(found.rejected)
     num_rejected = sum(found.rejected.values())
     return f"{num_rejected:,} of {found.num_sampled:,} rows would be rejected: {reasons}"
 

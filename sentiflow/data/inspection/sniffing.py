@@ -13,11 +13,6 @@ from sentiflow.errors import UserError
 DELIMITERS = (",", ";", "\t", "|")
 _MIN_SHARE = 0.7
 """Share of the records that must have the same number of columns."""
-_MARKS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
@@ -67,9 +62,6 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     Raises:
         UserError: It is written in another one.
     """
-    for mark, name in _MARKS.items():
-        if content.startswith(mark):
-            raise _refuse(source, name)
     if content[:1000].count(b"\0") * 4 > len(content[:1000]):
         raise _refuse(source, "UTF-16")
     if encoding := encodings.find(content, is_cut=True):
