@@ -2,6 +2,7 @@
 
 Ray Data fuses reading, the steps and writing of a part, so that its tables stay in one process;
 only the small result travels to the driver. Steps on GPUs run in actors, and the tables go there.
+A block is one row with the whole table of a part as bytes: Ray Data neither splits nor mixes parts.
 """
 
 from __future__ import annotations
@@ -55,9 +56,8 @@ _MAX_RETRIES = 4
 """How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
 _STOP_SECONDS = 60
 """How long running parts have to end after one has failed."""
-_LABEL, _SEALED = "_label", "_sealed"
-_NUMBER, _RESULT, _FAILURE = "_number", "_result", "_failure"
-"""Columns of blocks beside those of the tables."""
+_NUMBER, _KEY, _TABLE, _RESULT, _FAILURE = "number", "key", "table", "result", "failure"
+"""Columns of blocks."""
 _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
 """Errors of a part that the driver raises again as they are, by name."""
 
@@ -141,9 +141,7 @@ def plan(
         )
         for number, step in enumerate(steps, 1):
             if num_gpus and number == len(steps):
-                dataset = _map(dataset, _seal, **retries, **options)
                 dataset = _map_on_gpus(dataset, _guard(step), num_gpus)
-                dataset = _map(dataset, _unseal, **retries, **options)
             else:
                 dataset = _map(dataset, _guard(step), **retries, **options)
         return _map(dataset, _finish(write), **retries, **options)
@@ -155,28 +153,11 @@ def _map(dataset: Dataset, step: Step, **options: Any) -> Dataset:
 
 
 def _map_on_gpus(dataset: Dataset, step: Step, share: float) -> Dataset:
-    """Do a step in actors, as many as the GPUs have room for; an actor keeps what it has loaded.
-
-    For GPUs Ray Data wants a number of rows, and would mix those of several parts.
-    """
-    apply = {"__call__": lambda self, sealed: _seal(step(_unseal(sealed)))}
+    """Do a step in actors, as many as the GPUs have room for; an actor keeps what it has loaded."""
     most = max(1, int(ray.cluster_resources().get("GPU", 0) / share))
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
-    actor = type(_name(step), (), apply)
+    actor = type(_name(step), (), {"__call__": lambda self, block: step(block)})
     return _map(dataset, actor, batch_size=1, compute=pool, num_cpus=0, num_gpus=share)
-
-
-def _seal(block: pa.Table) -> pa.Table:
-    """Put a block into one row."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, block.schema) as stream:
-        stream.write_table(block)
-    return pa.table({_SEALED: pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
-
-
-def _unseal(row: pa.Table) -> pa.Table:
-    """Take the block out of the row."""
-    return pa.ipc.open_stream(row[_SEALED][0].as_buffer()).read_all()
 
 
 def _guard_read(read: Read) -> Read:
@@ -184,20 +165,20 @@ def _guard_read(read: Read) -> Read:
 
     def apply(labelled: tuple[Label, Any]) -> pa.Table:
         label, part = labelled
-        return _attempt(lambda: _pack(read(part), label), label)
+        return _attempt(lambda: _to_block(label, read(part)), label)
 
     return apply
 
 
 def _guard(step: Step) -> Step:
     """Make a step of tables a step of blocks."""
-    return _on_blocks(lambda table, label: _pack(step(table), label), _name(step))
+    return _on_blocks(lambda table, label: _to_block(label, step(table)), _name(step))
 
 
 def _finish(write: Write) -> Step:
-    """Make the last step, which returns one row with the result of a block."""
+    """Make the last step, which returns the result of a part."""
     return _on_blocks(
-        lambda table, label: _row(label, result=json.dumps(write(table, label))), _name(write)
+        lambda table, label: _to_block(label, result=json.dumps(write(table, label))), _name(write)
     )
 
 
@@ -205,9 +186,10 @@ def _on_blocks(work: Callable[[pa.Table, Label], pa.Table], name: str) -> Step:
     """Make a step of blocks with a name; a part that has failed passes through."""
 
     def apply(block: pa.Table) -> pa.Table:
-        if _FAILURE in block.column_names:
+        if block[_FAILURE][0].as_py():
             return block
-        table, label = _unpack(block)
+        label = Label(block[_NUMBER][0].as_py(), block[_KEY][0].as_py())
+        table = pa.ipc.open_stream(block[_TABLE][0].as_buffer()).read_all()
         return _attempt(lambda: work(table, label), label)
 
     apply.__name__ = name
@@ -219,28 +201,19 @@ def _name(function: Any) -> str:
     return str(getattr(function, "func", function).__name__)
 
 
-def _pack(table: pa.Table, label: Label) -> pa.Table:
-    """Make a block of a table; a column of one value holds the label.
-
-    A block without rows would reach no step. So one row of nulls stands for it.
-    """
-    names, num_rows = table.column_names, len(table)
-    if not num_rows:
-        table = pa.table([pa.nulls(1, kind) for kind in table.schema.types], names)
-    values = pa.array([json.dumps([*label, num_rows > 0])])
-    column = pa.DictionaryArray.from_arrays(np.zeros(max(1, num_rows), np.int32), values)
-    return table.append_column(_LABEL, column)
-
-
-def _unpack(block: pa.Table) -> tuple[pa.Table, Label]:
-    """Take the table and the label out of a block."""
-    *label, has_rows = json.loads(block[_LABEL][0].as_py())
-    table = block.drop_columns([_LABEL])
-    return table if has_rows else table[:0], Label(*label)
-
-
-def _row(label: Label, *, result: str = "", failure: str = "") -> pa.Table:
-    return pa.table({_NUMBER: [label.number], _RESULT: [result], _FAILURE: [failure]})
+def _to_block(
+    label: Label, table: pa.Table | None = None, *, result: str = "", failure: str = ""
+) -> pa.Table:
+    """Make a block of a part's table, of its result, or of its failure."""
+    sink = pa.BufferOutputStream()
+    if table is not None:
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+    content = sink.getvalue()
+    ends = pa.py_buffer(np.array([0, content.size], np.int64))
+    column = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, content])
+    values = {_NUMBER: [label.number], _KEY: [label.key], _RESULT: [result], _FAILURE: [failure]}
+    return pa.table({**values, _TABLE: column})
 
 
 def _attempt(work: Callable[[], pa.Table], label: Label) -> pa.Table:
@@ -252,7 +225,7 @@ def _attempt(work: Callable[[], pa.Table], label: Label) -> pa.Table:
         line = traceback.format_exception_only(known)[-1].strip()
         message = str(known) if isinstance(known, UserError | JobError) else line
         failure = [type(known).__name__, message, traceback.format_exc()]
-        return _row(label, failure=json.dumps(failure))
+        return _to_block(label, failure=json.dumps(failure))
 
 
 class _Stop:

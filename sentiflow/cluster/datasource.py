@@ -3,8 +3,8 @@
 It is imported when a dataset is made: Ray Data takes half a second, in which Ray may start.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ class PartsDatasource(Datasource):
 
         Args:
             parts: What ``read`` takes.
-            read: Callable[[Any], pa.Table]s the table of a part, on a worker.
+            read: Reads the table of a part, on a worker.
             name: Name in Ray's dashboard.
         """
         super().__init__()
@@ -42,13 +42,11 @@ class PartsDatasource(Datasource):
     ) -> list[ReadTask]:
         """Make one task for each part, whatever the parallelism; Ray Data asks several times."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(_Reader(self.read, part), unknown) for part in self.parts]
+        return [
+            ReadTask(functools.partial(_read_block, self.read, part), unknown)
+            for part in self.parts
+        ]
 
 
-@dataclass(frozen=True)
-class _Reader:
-    read: Callable[[Any], pa.Table]
-    part: Any
-
-    def __call__(self) -> list[pa.Table]:
-        return [self.read(self.part)]
+def _read_block(read: Callable[[Any], pa.Table], part: Any) -> list[pa.Table]:
+    return [read(part)]

@@ -105,13 +105,11 @@ def load(
 
 
 def _load(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> average.Model:
-    record = manifest.require(uri, stage="model", setting=setting)
-    if record["fingerprint"] != fingerprint:
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    package = average.load(uri, setting=setting).to(device)
+    # after reading, as it may also have been replaced meanwhile
+    if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
         raise JobError(
             f"the model in {uri} has been replaced since the job began: run the command again"
         )
-    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    package = average.load(uri).to(device)
-    if manifest.require(uri, stage="model", setting=setting) != record:
-        raise JobError(f"the model in {uri} was replaced while it was read: run the command again")
     return package
