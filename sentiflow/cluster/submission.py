@@ -211,7 +211,8 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
             "dashboard would show",
             hint="set one of them to the address of a server, and the password on the nodes",
         )
-    store_address.check(store)
+    for uri in (store, os.environ.get(_STORE) or store):
+        store_address.check(uri)
     ray_job.refuse_store(store)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
+from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import TableFormat, TablePlan
@@ -139,19 +140,19 @@ def look_at(
     is_table = bool(len(rows.schema))
     if not is_table and csv_format.is_blank(rows.head):
         return Look(uri, 0, True, None)
-    if is_table:
-        columns, form, plan = _find_in_table(uri, rows, settings, keep_columns, text_column)
-    else:
-        columns, form, plan = _find_in_csv(uri, rows, settings, needs_all=text_column is None)
+    form, plan = _plan(uri, rows, settings, keep_columns, text_column)
     if not rows.num_rows:
         return Look(uri, 0, rows.is_whole, plan)
+    places = rows.names if is_table else range(rows.rows.num_columns)
+    columns = {name: rows.column(at) for name, at in dict(form.columns).items() if at in places}
     wanted = ("text", "label", *(name for name in ("user", "time") if name in required))
     table = {name: columns[name] for name in wanted if name in columns}
     checked = tweets.check(
         pa.table(table | {"reason": rows.faults}),
+        labels=form.labels,
+        time_format=form.time_format,
         max_text_length=settings.max_text_length,
         required=[name for name in required if name in columns],
-        **form,
     )
     has_damage = rows.is_damaged and not is_table
     holds = (
@@ -178,39 +179,23 @@ def _find_first(reason: pa.ChunkedArray) -> int | None:
     return place if place >= 0 else None
 
 
-_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.Plan]
-"""Columns by their meaning; the arguments of ``tweets.check`` for them; and the plan."""
-
-
-def _find_in_csv(uri: str, rows: FirstRows, settings: FormatSettings, *, needs_all: bool) -> _Found:
-    found, _ = csv_format.resolve(settings, rows.head, source=uri, needs_all=needs_all)
-    places = dict(found.columns).items()
-    columns = {name: rows.column(place) for name, place in places if place is not None}
-    plan = corpus.CsvPlan((corpus.PlannedFile(_describe(uri), found),))
-    return columns, {"labels": found.labels, "time_format": found.time_format}, plan
-
-
-def _find_in_table(
+def _plan(
     uri: str,
     rows: FirstRows,
     settings: FormatSettings,
     keep_columns: Sequence[str],
     text_column: str | None,
-) -> _Found:
+) -> tuple[CsvFormat | TableFormat, corpus.Plan]:
+    """Find the columns of a file, and how a stage would read it."""
+    file: InputFile = {"uri": uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
+    if not len(rows.schema):
+        needs_all = text_column is None
+        found, _ = csv_format.resolve(settings, rows.head, source=uri, needs_all=needs_all)
+        return found, corpus.CsvPlan((corpus.PlannedFile(file, found),))
     if text_column is None:
-        plan = table_plans.plan_preparation(
-            [_describe(uri)], settings=settings, keep_columns=keep_columns
-        )
+        plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
         table_plans.check_text(uri, rows.schema, text_column, setting="score.text_column")
         meant = TableFormat(columns=(("text", text_column),))
-        names = tuple(sorted({*rows.names, "row_id", "text"}))
-        plan = TablePlan((), (), meant, names, ())
-    form = plan.table_format
-    known = dict(form.columns).items()
-    columns = {name: rows.column(column) for name, column in known if column in rows.names}
-    return columns, {"labels": form.labels, "time_format": form.time_format}, plan
-
-
-def _describe(uri: str) -> InputFile:
-    return {"uri": uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
+        plan = TablePlan((), (), meant, tuple(sorted({*rows.names, "row_id", "text"})), ())
+    return plan.table_format, plan
