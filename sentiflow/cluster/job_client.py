@@ -1,16 +1,14 @@
 """Address of a Ray cluster -> its job server: submits jobs, and gives their state and log."""
 
-import asyncio
 import contextlib
 import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import ray
 import requests
 from ray.exceptions import AuthenticationError
@@ -25,8 +23,6 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
-_QUIET_SECONDS = 60.0
-"""The connection of a log is closed after so long without text: it may be dead."""
 _REFUSED = (401, 403)
 _STATUS = re.compile(r"Request failed with status code (\d+)")
 """How the errors of Ray's client begin."""
@@ -120,30 +116,6 @@ class JobClient:
         """Read everything that a job has written so far; it raises as :meth:`read_state` does."""
         with self._asking(submission_id):
             return str(self._jobs.get_job_logs(submission_id))
-
-    def tail_log(self, submission_id: str, write: Callable[[str], None]) -> None:
-        """Write what a job writes, from its beginning, as it comes.
-
-        It ends with the job, when the server closes the connection, and after a minute without
-        text, as the connection may be dead.
-
-        Raises:
-            ClusterUnavailableError: The connection broke.
-        """
-
-        async def tail() -> None:
-            texts = self._jobs.tail_job_logs(submission_id)
-            async with asyncio.timeout(_QUIET_SECONDS) as limit:
-                async for text in texts:
-                    write(text)
-                    limit.reschedule(asyncio.get_running_loop().time() + _QUIET_SECONDS)
-
-        try:
-            asyncio.run(tail())
-        except TimeoutError:
-            return
-        except (aiohttp.ClientError, AuthenticationError, RuntimeError, OSError) as error:
-            raise ClusterUnavailableError(_last_line(error)) from error
 
     @functools.cached_property
     def _jobs(self) -> JobSubmissionClient:

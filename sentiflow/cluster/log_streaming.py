@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 _PENDING_SECONDS = 20.0
 """The user is told that the job has not started after so long."""
-_DELAY_SECONDS = 1.0
-"""Delay between two connections, and between two requests for the state."""
+_DELAY_SECONDS, _DELAY_PER_CHARACTER = 1.0, 1e-6
+"""Delay between two requests; longer for a long log, as each request gives all of it."""
 
 
 def follow(
@@ -23,11 +23,11 @@ def follow(
     *,
     patience_seconds: float = 1800,
 ) -> JobState:
-    """Write a job's log as it comes, from its beginning, until the job has ended.
+    """Write a job's log as it grows, from its beginning, until the job has ended.
 
-    The end of the log does not mean the end of the job: Ray closes the connection for other reasons
-    as well. So the state of the job is read until it is final. Then the complete log is read, and
-    the missing rest is written. If the server does not answer, it is tried again.
+    The state of the job is read again and again, and after it the log, of which the new end is
+    written. So the log is complete when the state is final. If the server does not answer, it is
+    tried again.
 
     Args:
         client: Client of the job's cluster.
@@ -43,30 +43,33 @@ def follow(
         JobError: The server was unavailable for too long, refuses to answer, or does not know the
             job any more.
     """
-    output = _Log(write)
-    begin = time.monotonic()
+    begin, num_written = time.monotonic(), 0
+    state: JobState | None = None
     unavailable_since: float | None = None
-    is_known = said_pending = False
+    said_pending = False
     while True:
         try:
             state = client.read_state(submission_id)
-            is_known = True
+            if state.status != "PENDING":
+                text = client.read_log(submission_id)
+                write(text[num_written:])
+                num_written = len(text)
+            elif time.monotonic() - begin > _PENDING_SECONDS and not said_pending:
+                said_pending = True
+                say("submit", f"the job has not started: {state.message}")
             if unavailable_since is not None:
                 say("submit", f"connected to {client.address} again")
                 unavailable_since = None
             if state.is_final:
-                break
-            if state.status != "PENDING":
-                output.begin()
-                client.tail_log(submission_id, output.add)
-            elif time.monotonic() - begin > _PENDING_SECONDS and not said_pending:
-                said_pending = True
-                say("submit", f"the job has not started: {state.message}")
+                return state
         except UserError as error:
-            if not is_known:
+            if state is None:
                 raise
             raise JobError(f"{error}: the cluster was restarted, and its jobs are lost") from error
         except ClusterUnavailableError as error:
+            if state and state.is_final:
+                log.warning("submit    the end of the log cannot be read: %s", error)
+                return state
             if unavailable_since is None:
                 unavailable_since = time.monotonic()
                 log.warning("submit    %s; the job continues, trying again", error)
@@ -75,31 +78,4 @@ def follow(
                     f"{error} for {patience_seconds / 60:,.0f} minutes; the job may still run: "
                     f"sentiflow submit --attach {submission_id}"
                 ) from error
-        time.sleep(_DELAY_SECONDS)
-    try:
-        output.begin()
-        output.add(client.read_log(submission_id))
-    except (UserError, JobError) as error:
-        log.warning("submit    the end of the log cannot be read: %s", error)
-    return state
-
-
-class _Log:
-    """Writes a log once, although each connection gives it from its beginning."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-        self.num_written = self.position = 0
-        """Characters that were written, and that this connection has given."""
-
-    def begin(self) -> None:
-        """Expect the log from its beginning."""
-        self.position = 0
-
-    def add(self, text: str) -> None:
-        """Write what is new in the next text of the log."""
-        new = text[max(0, self.num_written - self.position) :]
-        self.position += len(text)
-        if new:
-            self.write(new)
-            self.num_written += len(new)
+        time.sleep(_DELAY_SECONDS + num_written * _DELAY_PER_CHARACTER)

@@ -138,9 +138,6 @@ class FakeClient:
 
     address, has_token, is_known = "http://127.0.0.1:8265", True, False
 
-    def submit(self, submission, *, folder):
-        pass
-
     def read_state(self, job):
         if not self.is_known:
             self.is_known = True
@@ -150,13 +147,6 @@ class FakeClient:
 
     def read_log(self, job):
         return ""
-
-
-def test_an_address_of_this_machine_is_noted(said):
-    variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
-    job = submission.Submission("job", "python x", variables, submission.Upload({}), {})
-    submit_cli._submit(FakeClient(), job)
-    assert "note: addresses of this machine (MLFLOW_TRACKING_URI) mean, on every" in said.text
 
 
 def test_a_server_that_is_unavailable_right_after_the_submission_ends_nothing(said):
@@ -191,8 +181,7 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
         known["runtime_env"]["env_vars"]
     )
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
-    note, upload, end = err.splitlines()
-    assert "addresses of this machine (MLFLOW_TRACKING_URI, tracking.uri)" in note
+    upload, end = err.splitlines()
     assert upload.startswith("submit    sentiflow-look-submitted-")
     assert "failed: " in end
 
@@ -207,8 +196,8 @@ def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_n
     log = "".join(process.stdout.readline() for _ in range(300))
     assert log.endswith("\n"), process.communicate()
     proxy.refusing = True
-    assert proxy.break_all() > 0
-    time.sleep(1)
+    proxy.break_all()
+    time.sleep(3)
     proxy.refusing = False
     log += "".join(process.stdout.readline() for _ in range(1500))
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,5 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -245,41 +244,6 @@ def test_a_job_that_cannot_be_submitted_has_failed(tmp_path, error, problem):
     client._jobs = FakeRayClient(error)
     with pytest.raises(JobError, match=problem):
         client.submit(JOB, folder=tmp_path)
-
-
-class FakeTail:
-    """Gives two texts of a log, and then ends as it is told."""
-
-    def __init__(self, end):
-        self.end = end
-
-    async def tail_job_logs(self, submission_id):
-        for text in ("one\n", "two\n"):
-            yield text
-        await self.end()
-
-
-async def hang():
-    await asyncio.sleep(60)
-
-
-async def close():
-    pass
-
-
-async def break_off():
-    raise RuntimeError("WebSocket connection closed unexpectedly")
-
-
-@pytest.mark.parametrize("end", [hang, close, break_off])
-def test_a_log_is_given_until_its_connection_ends_or_seems_dead(monkeypatch, end):
-    monkeypatch.setattr(job_client, "_QUIET_SECONDS", 0.1)
-    client, texts = job_client.JobClient("http://x"), []
-    client._jobs = FakeTail(end)
-    breaks = pytest.raises(ClusterUnavailableError, match="closed unexpectedly")
-    with breaks if end is break_off else contextlib.nullcontext():
-        client.tail_log("job", texts.append)
-    assert texts == ["one\n", "two\n"]
 
 
 @pytest.mark.parametrize(

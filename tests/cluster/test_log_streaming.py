@@ -10,32 +10,24 @@ LOG = "".join(f"line {number}\n" for number in range(30))
 
 
 class FakeClient:
-    """A job whose log grows with each connection, and whose states are given."""
+    """A job whose states and logs are given, one for each request; the last stays."""
 
     address = "http://head:8265"
 
-    def __init__(self, streams, states, log=LOG):
-        self.streams, self.states, self.log = list(streams), list(states), log
-        self.whole = log
+    def __init__(self, states, logs=(LOG,)):
+        self.states, self.logs = list(states), list(logs)
+
+    def _next(self, answers):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def read_state(self, submission_id):
-        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        if isinstance(state, Exception):
-            raise state
-        return state
+        return self._next(self.states)
 
     def read_log(self, submission_id):
-        if isinstance(self.whole, Exception):
-            raise self.whole
-        return self.whole
-
-    def tail_log(self, submission_id, write):
-        """Give the log in pieces up to a length, then break or close."""
-        length, end = self.streams.pop(0) if self.streams else (0, "close")
-        for first in range(0, length, 7):
-            write(self.log[first : min(first + 7, length)])
-        if isinstance(end, Exception):
-            raise end
+        return self._next(self.logs)
 
 
 RUNNING, DONE = JobState("RUNNING"), JobState("SUCCEEDED", exit_code=0)
@@ -55,29 +47,29 @@ def follow(client, **options):
 
 
 @pytest.mark.parametrize(
-    "streams",
+    "lengths",
     [
-        [(len(LOG), "close")],
-        [(100, "close"), (len(LOG), "close")],
-        [(100, AWAY), (50, AWAY), (120, AWAY), (len(LOG), "close")],
-        [(0, "close"), (0, AWAY), (9, "close")],
+        [None],
+        [0, 100, None],
+        [100, AWAY, AWAY, 120, None],
     ],
     ids=str,
 )
-def test_the_log_is_written_completely_and_without_repetition(streams):
-    client = FakeClient(streams, [RUNNING] * len(streams) + [DONE])
+def test_the_log_is_written_completely_and_without_repetition(lengths):
+    logs = [n if n is AWAY else LOG[:n] for n in lengths]
+    client = FakeClient([RUNNING] * (len(logs) - 1) + [DONE], logs)
     assert follow(client) == (LOG, DONE)
 
 
-def test_the_end_of_a_log_is_not_the_end_of_the_job():
-    client = FakeClient([(40, "close")] * 4, [RUNNING] * 4 + [JobState("FAILED", exit_code=3)])
-    assert follow(client)[1].explain_end() == (3, "exit code 3")
-    assert client.streams == []
+def test_the_exit_code_is_that_of_the_final_state():
+    client = FakeClient([RUNNING] * 4 + [JobState("FAILED", exit_code=3)], [LOG[:40]] * 4 + [LOG])
+    text, state = follow(client)
+    assert (text, state.explain_end()) == (LOG, (3, "exit code 3"))
 
 
 def test_an_outage_and_its_end_are_reported_once(said):
     states = [RUNNING, AWAY, AWAY, AWAY, RUNNING, DONE]
-    assert follow(FakeClient([(40, AWAY), (80, "close")], states))[0] == LOG
+    assert follow(FakeClient(states, [LOG[:40], LOG]))[0] == LOG
     lines = [line for line in said.messages if line.startswith("submit")]
     assert [line.split("  ")[-1].strip() for line in lines] == [
         "no answer from http://head:8265; the job continues, trying again",
@@ -87,17 +79,17 @@ def test_an_outage_and_its_end_are_reported_once(said):
 
 def test_the_result_has_the_metadata_of_the_job():
     done = JobState("SUCCEEDED", exit_code=0, metadata={"a": "b"})
-    assert follow(FakeClient([], [AWAY, AWAY, done]))[1].metadata == {"a": "b"}
+    assert follow(FakeClient([AWAY, AWAY, done]))[1].metadata == {"a": "b"}
 
 
 def test_a_refusal_ends_it_at_once():
     states = [RUNNING, JobError("does not take the token"), DONE]
     with pytest.raises(JobError, match="does not take the token"):
-        follow(FakeClient([(40, AWAY)], states))
+        follow(FakeClient(states))
 
 
 def test_a_client_that_stays_unavailable_ends_it_and_the_command_to_attach_is_shown():
-    client = FakeClient([(40, AWAY)], [RUNNING, AWAY])
+    client = FakeClient([RUNNING, AWAY])
     with pytest.raises(JobError, match=r"the job may still run: sentiflow submit --attach job"):
         follow(client, patience_seconds=0.1)
 
@@ -105,14 +97,13 @@ def test_a_client_that_stays_unavailable_ends_it_and_the_command_to_attach_is_sh
 def test_a_job_that_is_lost_has_failed_and_an_unknown_one_is_a_user_error():
     unknown = UserError("there is no job job at http://head:8265")
     with pytest.raises(UserError):
-        follow(FakeClient([], [unknown]))
+        follow(FakeClient([unknown]))
     with pytest.raises(JobError, match="its jobs are lost"):
-        follow(FakeClient([(40, AWAY)], [RUNNING, unknown]))
+        follow(FakeClient([RUNNING, unknown]))
 
 
 def test_a_log_on_a_dead_node_is_reported_as_incomplete(said):
-    client = FakeClient([(40, "close")], [RUNNING, JobState("FAILED", "Node died.\nmore")])
-    client.whole = AWAY
+    client = FakeClient([RUNNING, JobState("FAILED", "Node died.\nmore")], [LOG[:40], AWAY])
     text, result = follow(client)
     assert text == LOG[:40]
     assert result.explain_end() == (1, "Node died.")
@@ -122,5 +113,5 @@ def test_a_log_on_a_dead_node_is_reported_as_incomplete(said):
 def test_a_pending_job_is_reported_once(said, monkeypatch):
     monkeypatch.setattr(log_streaming, "_PENDING_SECONDS", 0)
     pending = JobState("PENDING", "waiting for the runtime environment")
-    assert follow(FakeClient([], [pending] * 5 + [DONE]))[0] == LOG
+    assert follow(FakeClient([pending] * 5 + [DONE]))[0] == LOG
     assert said.text.count("the job has not started: waiting for the runtime environment") == 1
