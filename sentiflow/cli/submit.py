@@ -122,8 +122,8 @@ def _connect(address: str | None, verbose: bool) -> "JobClient":
 
 def _submit(client: "JobClient", job: Submission) -> None:
     client.submit(job, folder=Path.cwd())
-    size = submission.to_text(job.upload.num_bytes)
-    say("submit", f"{job.submission_id} at {client.address}: {len(job.upload.sizes)} files, {size}")
+    size = submission.to_text(sum(job.files.values()))
+    say("submit", f"{job.submission_id} at {client.address}: {len(job.files)} files, {size}")
 
 
 def _print_id(client: "JobClient", submitted: Submission, as_json: bool) -> None:
@@ -187,9 +187,10 @@ def _show(job: Submission, as_json: bool) -> None:
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
             "env": dict(job.variables),
-            "upload": {"bytes": job.upload.num_bytes, "files": dict(job.upload.sizes)},
+            "upload": {"bytes": sum(job.files.values()), "files": dict(job.files)},
             "results": dict(job.results),
         }
         print_json(record)
         return
-    typer.echo(fill("submission.txt.j2", job=job, size=submission.to_text))
+    largest = submission.find_largest(job.files, 5)
+    typer.echo(fill("submission.txt.j2", job=job, largest=largest, size=submission.to_text))

@@ -57,37 +57,6 @@ MAX_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
-class Upload:
-    """The files of a working directory that Ray uploads."""
-
-    sizes: Mapping[str, int]
-    """Bytes by file name, relative to the directory."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all files. Ray does not compress them."""
-        return sum(self.sizes.values())
-
-    def largest(self, count: int = 3) -> list[tuple[str, int]]:
-        """Name the largest files with their bytes, the largest first."""
-        return sorted(self.sizes.items(), key=lambda item: -item[1])[:count]
-
-    def check(self) -> None:
-        """Make sure that the upload is small: code and settings only.
-
-        Raises:
-            UserError: It is too large; the largest files are named.
-        """
-        if self.num_bytes > MAX_BYTES:
-            named = ", ".join(f"{name} {to_text(size)}" for name, size in self.largest())
-            raise UserError(
-                f"the upload has {to_text(self.num_bytes)}, more than "
-                f"{to_text(MAX_BYTES)}: {named}",
-                hint="add data to .rayignore, and give its URI in the settings",
-            )
-
-
-@dataclass(frozen=True)
 class Submission:
     """One job, as the cluster will receive it."""
 
@@ -96,8 +65,8 @@ class Submission:
     """The command of the driver."""
     variables: Mapping[str, str]
     """Environment of the driver and the workers."""
-    upload: Upload
-    """The files that the job needs."""
+    files: Mapping[str, int]
+    """The files that Ray uploads: bytes by name, relative to the working directory."""
     results: Mapping[str, str]
     """URI by name of each result, the MLflow store and the experiment."""
     installs: bool = False
@@ -144,7 +113,7 @@ def prepare(
     files = measure(folder)
     name = _name_in_upload(config, folder, files)
     _check_verb(verb, files)
-    files.check()
+    check_size(files)
     _refuse_secrets(folder, files)
     if commit := provenance.read_commit():
         environment[provenance.COMMIT_VARIABLE] = commit
@@ -152,18 +121,37 @@ def prepare(
         submission_id=_make_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", name, *overrides, *options]),
         variables=environment,
-        upload=files,
+        files=files,
         results=_name_results(verb, resolved, environment),
         installs=installs,
     )
 
 
-def measure(folder: Path) -> Upload:
-    """List the files that ``ray job submit --working-dir`` uploads of a directory."""
+def measure(folder: Path) -> dict[str, int]:
+    """List the files that ``ray job submit --working-dir`` uploads of a directory, with bytes."""
     root = folder.absolute()
     files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
     sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
-    return Upload(dict(sorted(sizes.items())))
+    return dict(sorted(sizes.items()))
+
+
+def check_size(files: Mapping[str, int]) -> None:
+    """Make sure that the files to upload are small: code and settings only.
+
+    Raises:
+        UserError: They are too large; the largest are named.
+    """
+    if (num_bytes := sum(files.values())) > MAX_BYTES:
+        named = ", ".join(f"{name} {to_text(size)}" for name, size in find_largest(files, 3))
+        raise UserError(
+            f"the upload has {to_text(num_bytes)}, more than {to_text(MAX_BYTES)}: {named}",
+            hint="add data to .rayignore, and give its URI in the settings",
+        )
+
+
+def find_largest(files: Mapping[str, int], count: int) -> list[tuple[str, int]]:
+    """Name the largest files with their bytes, the largest first."""
+    return sorted(files.items(), key=lambda item: -item[1])[:count]
 
 
 def to_text(size: int) -> str:
@@ -216,7 +204,7 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
     ray_job.refuse_store(store)
 
 
-def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
+def _name_in_upload(config: Path, folder: Path, files: Mapping[str, int]) -> str:
     """Name the settings file relative to the working directory."""
     try:
         name = config.absolute().resolve().relative_to(folder.resolve()).as_posix()
@@ -225,7 +213,7 @@ def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
             f"{config} lies outside of {folder}, which is uploaded for the job",
             hint="put it into configs/, or submit from the directory that holds it",
         ) from None
-    if name not in files.sizes:
+    if name not in files:
         raise UserError(
             f"{name} is not uploaded: .rayignore or .gitignore excludes it",
             hint="put it into configs/, or name it in .rayignore",
@@ -233,10 +221,10 @@ def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
     return name
 
 
-def _refuse_secrets(folder: Path, files: Upload) -> None:
+def _refuse_secrets(folder: Path, files: Mapping[str, int]) -> None:
     """Refuse keys, files of passwords, and links to files outside of the working directory."""
     root = folder.resolve()
-    for name in files.sizes:
+    for name in files:
         target = (root / name).resolve()
         if not target.is_relative_to(root):
             problem = f"is a link to {target}, outside of this directory"
@@ -256,8 +244,8 @@ def _holds_key(path: Path) -> bool:
         return bool(_SECRET_VALUE.match(file.read(100).decode(errors="replace")))
 
 
-def _check_verb(verb: str, files: Upload) -> None:
-    jobs = sorted(name[5:-3] for name in files.sizes if re.fullmatch(r"jobs/\w+\.py", name))
+def _check_verb(verb: str, files: Mapping[str, int]) -> None:
+    jobs = sorted(name[5:-3] for name in files if re.fullmatch(r"jobs/\w+\.py", name))
     if verb not in jobs:
         hint = f"jobs here: {', '.join(jobs)}" if jobs else "submit from a clone of sentiflow"
         raise UserError(f"there is no jobs/{verb}.py to submit", hint=hint)

@@ -13,11 +13,11 @@ import requests
 
 from sentiflow.cluster import job_client, ray_internals
 from sentiflow.cluster.job_client import ClusterUnavailableError
-from sentiflow.cluster.submission import Submission, Upload
+from sentiflow.cluster.submission import Submission
 from sentiflow.errors import JobError, UserError
 
 TOKEN = "c0ffee" * 10
-JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Upload({}), {})
+JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, {}, {})
 
 
 class FakeDashboard(ThreadingHTTPServer):

@@ -170,8 +170,8 @@ def test_our_rayignore_keeps_keys_and_hidden_files_here(add, clone):
     """So does Ray's own command, which obeys it."""
     for name in SECRETS:
         add(f"configs/{name}", KEY)
-    assert not {f"configs/{name}" for name in SECRETS} & submission.measure(clone).sizes.keys()
-    assert prepare().upload.sizes
+    assert not {f"configs/{name}" for name in SECRETS} & submission.measure(clone).keys()
+    assert prepare().files
 
 
 @pytest.mark.parametrize("name", [*SECRETS, "notes.txt", "auth_token", ".netrc"])
@@ -206,7 +206,7 @@ def test_a_link_to_a_file_that_stays_here_is_not_uploaded(add):
 
 def test_a_link_within_the_directory_is_uploaded(add):
     add("configs/other.yaml", link_to="quickstart.yaml")
-    assert prepare(config="configs/quickstart.yaml").upload.sizes["configs/other.yaml"]
+    assert prepare(config="configs/quickstart.yaml").files["configs/other.yaml"]
 
 
 def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):
@@ -249,26 +249,26 @@ MOST_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def found(clone) -> submission.Upload:
+def found(clone) -> dict[str, int]:
     return submission.measure(clone)
 
 
 def test_results_and_data_in_a_clone_are_not_uploaded(found):
-    tops = {name.partition("/")[0] for name in found.sizes}
+    tops = {name.partition("/")[0] for name in found}
     assert tops == {"sentiflow", "jobs", "configs", "pyproject.toml", "constraints.txt"}
 
 
 def test_an_upload_is_small(found):
-    assert found.num_bytes < MOST_BYTES, found.largest(10)
+    assert sum(found.values()) < MOST_BYTES, submission.find_largest(found, 10)
 
 
 def test_it_holds_all_that_jobs_import_and_read(found, clone):
-    assert sum(name.startswith("jobs/") for name in found.sizes) >= 6
+    assert sum(name.startswith("jobs/") for name in found) >= 6
     package = Path(submission.__file__).parents[1]
     suffixes = (".py", ".j2", ".css", ".yaml")
     files = {f.relative_to(package) for f in package.rglob("*") if f.suffix in suffixes}
     assert {f.suffix for f in files} == set(suffixes)
-    assert {f"sentiflow/{name.as_posix()}" for name in files} <= set(found.sizes)
+    assert {f"sentiflow/{name.as_posix()}" for name in files} <= set(found)
 
 
 def test_it_is_what_ray_packs(found, clone, tmp_path):
@@ -281,7 +281,7 @@ def test_it_is_what_ray_packs(found, clone, tmp_path):
     packaging.create_package(str(clone), path, include_gitignore=True, excludes=excludes)
     with zipfile.ZipFile(path) as archive:
         packed = {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
-    assert packed == found.sizes
+    assert packed == found
     assert path.stat().st_size < MOST_BYTES
 
 
@@ -289,7 +289,7 @@ def test_a_directory_without_rayignore_is_measured_whole_but_for_git_and_venv(cl
     folder = tmp_path / "other"
     shutil.copytree(clone, folder)
     (folder / ".rayignore").unlink()
-    tops = {name.partition("/")[0] for name in submission.measure(folder).sizes}
+    tops = {name.partition("/")[0] for name in submission.measure(folder)}
     assert {"data", "docs", ".env"} <= tops
     assert not {".git", ".venv", "runs"} & tops
 
@@ -300,7 +300,7 @@ def test_what_is_too_large_is_named(tmp_path):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     with pytest.raises(UserError) as error:
-        submission.measure(tmp_path).check()
+        submission.check_size(submission.measure(tmp_path))
     assert str(error.value) == (
         "the upload has 25.0 MB, more than 20.0 MB: data/tweets.csv 25.0 MB, "
         "b.py 2 kB, data/a.csv 0 kB: add data to .rayignore, and give its URI in the settings"
