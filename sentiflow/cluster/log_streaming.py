@@ -62,14 +62,15 @@ def follow(
                 unavailable_since = None
             if state.is_final:
                 return state
-        except UserError as error:
-            if state is None:
-                raise
-            raise JobError(f"{error}: the cluster was restarted, and its jobs are lost") from error
-        except ClusterUnavailableError as error:
+        except (UserError, JobError) as error:
             if state and state.is_final:
                 log.warning("submit    the end of the log cannot be read: %s", error)
                 return state
+            if isinstance(error, UserError) and state:
+                lost = f"{error}: the cluster was restarted, and its jobs are lost"
+                raise JobError(lost) from error
+            if not isinstance(error, ClusterUnavailableError):
+                raise
             if unavailable_since is None:
                 unavailable_since = time.monotonic()
                 log.warning("submit    %s; the job continues, trying again", error)

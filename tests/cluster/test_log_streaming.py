@@ -102,8 +102,9 @@ def test_a_job_that_is_lost_has_failed_and_an_unknown_one_is_a_user_error():
         follow(FakeClient([RUNNING, unknown]))
 
 
-def test_a_log_on_a_dead_node_is_reported_as_incomplete(said):
-    client = FakeClient([RUNNING, JobState("FAILED", "Node died.\nmore")], [LOG[:40], AWAY])
+@pytest.mark.parametrize("error", [AWAY, JobError("refused"), UserError("there is no job")])
+def test_a_log_on_a_dead_node_is_reported_as_incomplete(said, error):
+    client = FakeClient([RUNNING, JobState("FAILED", "Node died.\nmore")], [LOG[:40], error])
     text, result = follow(client)
     assert text == LOG[:40]
     assert result.explain_end() == (1, "Node died.")
