@@ -10,11 +10,12 @@ of the other texts one in twenty is for validation, and the models are trained o
 The table has means over folds and seeds. ``frontier.py`` compares the accuracy of two classes.
 """
 
-import argparse
 import statistics
+from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import measuring
 import numpy as np
@@ -88,11 +89,19 @@ def measure(
     return figures
 
 
-def run_folds(data: Path, folder: Path, *, num_folds: int, num_seeds: int) -> None:
+def measure_folds(folder: Path, options: Namespace) -> Iterable[Any]:
     """Train and measure all models on all folds; print the table after each."""
+    if not options.data:
+        print("the accuracy is not measured, which needs real tweets: --data DIR")
+        return ()
+    data, folder = options.data.resolve(), (options.output or folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    csv = [data / f"sentiment140_{part}.csv" for part in "ab"]
+    for verb in ("prepare", "train"):
+        measuring.run_job(verb, folder / "source", {"prepare.csv": csv}, config=TWO_CLASSES)
     rounds: dict[str, list[measuring.Figures]] = defaultdict(list)
-    semeval = read(data / "semeval_tweets.csv")
-    for number, rows in enumerate(divide(read(data / "airline_tweets.csv"), num_folds=num_folds)):
+    semeval, airline = (read(data / f"{name}_tweets.csv") for name in ("semeval", "airline"))
+    for number, rows in enumerate(divide(airline, num_folds=options.folds)):
         splits = dict(list(rows.groupby("part")))
         tests = {"airline": splits[TEST], "semeval": semeval}
         known = splits[TRAIN]
@@ -101,34 +110,14 @@ def run_folds(data: Path, folder: Path, *, num_folds: int, num_seeds: int) -> No
             rounds[name].append(measure(model.predict, tests))
         fold = folder / f"fold-{number}"
         prepare(rows, fold)
-        for seed in range(num_seeds):
+        for seed in range(options.seeds):
             for name, source in (("from scratch", None), ("transferred", folder / "source")):
                 ours = train(fold, seed=seed, source=source)
-                rounds[name].append(
-                    measure(lambda t, m=ours: m.predict(t)["predicted_label"], tests)
-                )
+                found = measure(lambda t, m=ours: m.predict(t)["predicted_label"], tests)
+                rounds[name].append(found)
         measuring.show(f"{number + 1} folds", rounds, statistics.mean)
-
-
-def main() -> None:
-    """Train the model to start from, then the models of all folds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    if not options.data:
-        print("the accuracy is not measured, which needs real tweets: --data DIR")
-        return
-    with measuring.open_folder() as temporary:
-        data, folder = options.data.resolve(), (options.output or temporary).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        csv = [data / f"sentiment140_{part}.csv" for part in "ab"]
-        for verb in ("prepare", "train"):
-            measuring.run_job(verb, folder / "source", {"prepare.csv": csv}, config=TWO_CLASSES)
-        run_folds(data, folder, num_folds=options.folds, num_seeds=options.seeds)
+    return ()
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, measure_folds, data=Path, folds=5, seeds=3, output=Path)

@@ -76,7 +76,6 @@ LOADERS: dict[str, Callable[[str], Answerer]] = {
     "sentiflow": load_sentiflow,
     "sentiflow-bf16": partial(load_sentiflow, bf16=True),
     "fasttext": partial(load_fasttext, tokenized=False),
-    "fasttext-turbo": partial(load_fasttext, tokenized=False),
     "fasttext-tokens": partial(load_fasttext, tokenized=True),
     "tfidf": load_tfidf,
 }
@@ -128,7 +127,7 @@ def main(launched: str, kind: str, model: str, texts: str) -> None:
     """Load, answer and measure."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    answer, find = LOADERS[kind](model)
+    answer, find = LOADERS[kind.replace("-turbo", "")](model)
     answer(["what a lovely day"])
     start = time.time() - float(launched)
     rows = json.loads(Path(texts).read_text())

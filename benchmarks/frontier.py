@@ -12,17 +12,18 @@ which are repeated if there are fewer. Without arguments it runs on a small synt
 - fastText reads texts as they are, which is its fastest way, or our tokens, made in its time.
 - ``--turbo SITE``: fastText's models by fasttext-turbo too, installed by ``pip install --target
   SITE fasttext-turbo``, because its module has the name of fastText's.
-- ``--models rnn50 gru16`` trains some of ours.
+- ``--models bag gru64`` trains some of ours.
 """
 
-import argparse
 import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import measuring
@@ -48,10 +49,8 @@ TAUGHT = {
 """What a student needs beside its teachers: their answers are smoother than labels."""
 BAG = {"kind": "bag_of_embeddings", "hidden_sizes": [100], "pooling": "mean"}
 BAG |= {"vectors": "tuned", "dropout": 0.3}
-RNN50 = {"train.model.cell": "rnn", "train.model.hidden_size": 50}
 SIZE32 = {"train.model.hidden_size": 32}
 OURS = {
-    "rnn50": ("RNN(50)", FAST, RNN50),
     "gru16": ("GRU(16)", FAST, {}),
     "gru32": ("GRU(32)", FAST, SIZE32),
     "gru64": ("GRU(64), bidirectional", QUICKSTART, {}),
@@ -85,20 +84,19 @@ Contestant = tuple[str, list[str]]
 """A loader of ``answering.py``, and a model of each seed."""
 
 
-def train_ours(folder: Path, options: argparse.Namespace) -> None:
+def train_ours(folder: Path, csv: list[Path], options: Namespace) -> None:
     """Prepare the texts, and train the models that are not there yet."""
-    csv, unlabelled = (
-        [Path(file).resolve() for file in files] for files in (options.csv, options.unlabelled)
-    )
-    settings: dict[str, object] = {"prepare.csv": csv}
-    if unlabelled:
-        given = {"kind": "csv", "columns": {"text": "text"}}
-        settings |= {"prepare.unlabelled.files": unlabelled, "prepare.unlabelled.format": given}
+    settings: dict[str, object] = {"prepare.csv": [file.resolve() for file in csv]}
+    if options.unlabelled:
+        settings["prepare.unlabelled"] = {
+            "files": [str(file.resolve()) for file in options.unlabelled],
+            "format": {"kind": "csv", "columns": {"text": "text"}},
+        }
     measuring.run_job("prepare", folder / "data", settings)
     settings["train.prepared_uri"] = folder / "data/prepared"
     for name, seed in itertools.product(options.models, range(options.seeds)):
         _, config, changes = OURS[name]
-        changes = changes | (SHORT if options.folder is None else {}) | {"train.seed": seed}
+        changes = changes | ({} if options.inputs else SHORT) | {"train.seed": seed}
         if name.startswith("student"):
             changes["train.distill.teachers"] = find_models(folder, "best")
         record = measuring.run_job(
@@ -217,34 +215,27 @@ def draw(medians: dict[str, dict[str, float]], kinds: dict[str, str]) -> bytes:
         return plotting.to_png(figure)
 
 
-def main() -> None:
+def measure(folder: Path, options: Namespace) -> Iterable[Any]:
     """Train what is missing, measure, and draw."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("csv", nargs="*")
-    parser.add_argument("--unlabelled", nargs="*", default=[])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--models", nargs="*", default=list(OURS), choices=list(OURS))
-    parser.add_argument("--turbo", default="", metavar="SITE")
-    parser.add_argument("--plot", type=Path)
-    options = parser.parse_args()
-    with measuring.open_folder() as temporary:
-        folder = (options.folder or temporary).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        options.csv = options.csv or [measuring.make_csv(temporary / "sample.csv", 20_000)]
-        train_ours(folder, options)
-        train_rivals(folder)
-        texts = write_texts(folder)
-        contestants = dict(list_contestants(folder, with_turbo=bool(options.turbo)))
-        runs = {
-            title: partial(answer, kind, itertools.cycle(models), texts, options.turbo)
-            for title, (kind, models) in contestants.items()
-        }
-        medians = measuring.compare("model", runs, options)
-        if options.plot:
-            kinds = {title: kind for title, (kind, _) in contestants.items()}
-            options.plot.write_bytes(draw(medians, kinds))
+    temporary, (folder, *csv) = folder, options.inputs or [folder]
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    csv = csv or [measuring.make_csv(temporary / "sample.csv", 20_000)]
+    train_ours(folder, csv, options)
+    train_rivals(folder)
+    texts = write_texts(folder)
+    contestants = dict(list_contestants(folder, with_turbo=bool(options.turbo)))
+    runs = {
+        title: partial(answer, kind, itertools.cycle(models), texts, options.turbo)
+        for title, (kind, models) in contestants.items()
+    }
+    medians = measuring.compare("model", runs, options.repeats)
+    if options.plot:
+        kinds = {title: kind for title, (kind, _) in contestants.items()}
+        options.plot.write_bytes(draw(medians, kinds))
+    return ()
 
 
 if __name__ == "__main__":
-    main()
+    own = {"unlabelled": [Path], "seeds": 3, "models": list(OURS), "turbo": "", "plot": Path}
+    measuring.main(__doc__, measure, **own)

@@ -15,12 +15,15 @@ with itself on few rows in small batches, to see that it works.
 Not measured yet: no GPU was at hand.
 """
 
+from argparse import Namespace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import measuring
 import numpy as np
 import torch
+from measuring import Way
 
 import sentiflow
 
@@ -66,20 +69,15 @@ def read_probabilities(output: Path) -> np.ndarray:
     return rows.sort_values("row_id")["probability"].to_numpy()
 
 
-def main() -> None:
-    """Measure, and compare with the CPU."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("--prepared", type=Path)
-    parser.add_argument("--rows", type=int, default=1_000_000 if ON_GPU else 5_000)
-    options = parser.parse_args()
+def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """List the places to train and to score at, the CPU first."""
     batch_size = 8192 if ON_GPU else 256
     what = torch.cuda.get_device_name() if ON_GPU else "no GPU: the figures mean little"
-    with measuring.open_folder() as folder:
-        prepared = options.prepared or measuring.prepare_sample(folder, options.rows)
-        title = f"torch {torch.__version__}, {what}, batches of {batch_size:,}"
-        on = partial(measure, folder, prepared.resolve(), batch_size)
-        measuring.compare(title, {place: partial(on, place) for place in PLACES}, options)
+    prepared = options.prepared or measuring.prepare_sample(folder, options.rows)
+    on = partial(measure, folder, prepared.resolve(), batch_size)
+    title = f"torch {torch.__version__}, {what}, batches of {batch_size:,}"
+    yield title, {place: partial(on, place) for place in PLACES}
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, list_tables, prepared=Path, rows=1_000_000 if ON_GPU else 5_000)

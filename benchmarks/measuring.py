@@ -25,13 +25,33 @@ PLAIN = Path(__file__).with_name("plain.yaml")
 RESULTS = {"prepare": "prepared", "train": "trained", "score": "scored"}
 
 
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Make the options that all benchmarks have."""
+def main(
+    doc: str | None,
+    list_tables: Callable[[Path, argparse.Namespace], Iterable[tuple[str, Mapping[str, Way]]]],
+    **options: Any,
+) -> None:
+    """Run a benchmark.
+
+    Args:
+        doc: The benchmark's docstring.
+        list_tables: Takes a folder that is deleted afterwards and the options; gives the title and
+            the contestants of each table.
+        options: The default of each option, or its type; a list takes several values.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("inputs", nargs="*", type=Path)
     parser.add_argument("--repeats", type=int, default=3, help="rounds (3)")
-    return parser
+    for name, default in options.items():
+        one = default[0] if isinstance(default, list) else default
+        nargs = "+" if isinstance(default, list) else None
+        kind, value = (one, None) if isinstance(one, type) else (type(one), default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs=nargs, default=value)
+    given = parser.parse_args()
+    with open_folder() as folder:
+        for title, contestants in list_tables(folder, given):
+            compare(title, contestants, given.repeats)
 
 
 @contextmanager
@@ -42,14 +62,14 @@ def open_folder() -> Iterator[Path]:
 
 
 def compare(
-    title: str, contestants: Mapping[str, Way], options: argparse.Namespace
+    title: str, contestants: Mapping[str, Way], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Run the contestants in turn, so that other load on the machine meets all of them.
 
     Prints a table; returns the median of each figure.
     """
     rounds: dict[str, list[Figures]] = {name: [] for name in contestants}
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for name, run in contestants.items():
             began = time.perf_counter()
             rounds[name].append(run())

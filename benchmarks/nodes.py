@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)
 import measuring
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import Way
 
 GROUPS, PERIOD = Path("/sys/fs/cgroup"), 100_000  # microseconds over which a quota counts
 MODEL = {"cell": "gru", "hidden_size": 64, "bidirectional": True, "pooling": "mean_max"}
@@ -102,31 +104,25 @@ def run(
     return figures
 
 
-def main() -> None:
-    """Run all stages on each number of nodes in turn."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--cores-per-node", type=float, default=0.5)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    options = parser.parse_args()
+def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """Run all stages on each number of nodes in turn; then compare their tables."""
     try:
         limit(f"nodes-{os.getpid()}-test", 1).rmdir()
     except OSError as error:
         print(f"nodes are not measured, which needs Linux, root and cgroups: {error}")
         return
-    with measuring.open_folder() as folder:
-        small = measuring.make_csv(folder / "small.csv", options.rows // 10)
-        settings = {"prepare.csv": small, "train.model": MODEL, "train.num_epochs": 1}
-        for verb in ("prepare", "train"):
-            measuring.run_job(verb, folder / "made", settings)
-        csv, tables = measuring.make_csv(folder / "tweets.csv", options.rows), []
-        rows_per_file = max(1, options.rows // 16)
-        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, tables)
-        runs = {f"{number} nodes": partial(on, number) for number in options.nodes}
-        measuring.compare(f"nodes of {options.cores_per_node:g} cores", runs, options)
+    small = measuring.make_csv(folder / "small.csv", options.rows // 10)
+    settings = {"prepare.csv": small, "train.model": MODEL, "train.num_epochs": 1}
+    for verb in ("prepare", "train"):
+        measuring.run_job(verb, folder / "made", settings)
+    csv, tables = measuring.make_csv(folder / "tweets.csv", options.rows), []
+    rows_per_file = max(1, options.rows // 16)
+    on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, tables)
+    runs = {f"{number} nodes": partial(on, number) for number in options.nodes}
+    yield f"nodes of {options.cores_per_node:g} cores", runs
     same = all(table.equals(tables[number % 2]) for number, table in enumerate(tables))
     print(f"\nthe tables of all runs are {'the same' if same else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, list_tables, nodes=[1, 2, 4], cores_per_node=0.5, rows=1_000_000)

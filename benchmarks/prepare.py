@@ -12,6 +12,8 @@ MB is the peak of the largest process. Several numbers of rows show how it grows
 """
 
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measuring import Way
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 COLUMNS = ["target", "id", "date", "flag", "user", "text"]
@@ -76,23 +79,17 @@ def measure_prepare(path: Path, num_rows: int) -> measuring.Figures:
     return {"seconds": seconds, "MB": memory, "stage, seconds": record["seconds"]}
 
 
-def main() -> None:
-    """Run the competitors in turn."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_600_000])
-    options = parser.parse_args()
+def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """Give a table for each number of rows."""
     from sentiflow.words import word_vectors  # no part of a rival's time
 
-    with measuring.open_folder() as folder:
-        words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words.to_pylist()
-        for num_rows in options.rows:
-            path = measuring.make_csv(folder / f"{num_rows}.csv", num_rows)
-            runs = {
-                "pyarrow": partial(measure_rival, path, words, num_rows),
-                "sentiflow prepare": partial(measure_prepare, path, num_rows),
-            }
-            measuring.compare(f"{num_rows:,} rows", runs, options)
+    words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words.to_pylist()
+    for num_rows in options.rows:
+        path = measuring.make_csv(folder / f"{num_rows}.csv", num_rows)
+        runs = {"pyarrow": partial(measure_rival, path, words, num_rows)}
+        runs["sentiflow prepare"] = partial(measure_prepare, path, num_rows)
+        yield f"{num_rows:,} rows", runs
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, list_tables, rows=[1_600_000])

@@ -8,16 +8,16 @@ divided by that of their parts is what a part costs; what is left is the rest. E
 as a store bills it.
 """
 
-import argparse
 import logging
 import os
 import threading
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from measuring import PLAIN, make_csv, open_folder, run_job, sentiflow, write_settings
+from measuring import PLAIN, main, make_csv, run_job, sentiflow, write_settings
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from pyarrow.fs import FileSystem
 from werkzeug.serving import make_server
@@ -57,8 +57,20 @@ def list_settings(folder: Path, num_parts: int) -> dict[str, object]:
     }
 
 
-def measure(folder: Path, few: int, many: int) -> None:
+def measure(folder: Path, options: Namespace) -> Iterable[Any]:
     """Prepare and score both corpora, and print the requests of each command."""
+    few, many = options.parts
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, count, True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "XDG_CACHE_HOME": f"{folder}/cache",
+    }
     file_system, _ = FileSystem.from_uri(f"s3://{BUCKET}/?allow_bucket_creation=true")
     file_system.create_dir(BUCKET)
     settings = {"prepare.csv": make_csv(folder / "train.csv", 5_000), "train.model": MODEL}
@@ -77,28 +89,8 @@ def measure(folder: Path, few: int, many: int) -> None:
             fewer, more = (found[verb, num_parts][kind] for num_parts in (few, many))
             each = (more - fewer) / (many - few)
             print(f"| {verb}, {kind} | {each:.1f} | {fewer - few * each:.1f} |")
-
-
-def main() -> None:
-    """Count, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", type=int, nargs=2, default=[4, 8])
-    options = parser.parse_args()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, count, True, request_handler=MotoRequestHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with open_folder() as folder:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "XDG_CACHE_HOME": f"{folder}/cache",
-        }
-        measure(folder, *options.parts)
-    server.shutdown()
+    return ()
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, parts=[4, 8])

@@ -14,12 +14,15 @@ tweets per second after the first epoch, on one core for a worker.
 """
 
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import measuring
 import pyarrow.parquet as pq
 import torch
+from measuring import Way
 from torch import nn
 
 from sentiflow.cluster.resources import Resources
@@ -30,8 +33,6 @@ from sentiflow.training import classes, worker_count
 from sentiflow.training.initial_network import build
 from sentiflow.training.virtual_shards import TrainInput, VirtualShards
 
-Settings = dict[str, object]
-"""Settings of a section ``train``."""
 BIGRU = {"cell": "gru", "hidden_size": 128, "dropout": 0.0}
 RNN = {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
 RNN |= {"vectors": "frozen", "dropout": 0.0}
@@ -39,13 +40,13 @@ QUICKSTART = {"cell": "gru", "hidden_size": 64, "pooling": "mean_max", "dropout"
 NODES = Resources(num_cpus=2, num_gpus=0, num_nodes=2, min_node_cpus=1, is_one_machine=False)
 
 
-def settings_of(model: Settings, batch_size: int, num_epochs: int = 2) -> Settings:
+def settings_of(model: dict, batch_size: int, num_epochs: int = 2) -> dict:
     """Write the settings of a training."""
     batching = {"global_batch_size": batch_size}
     return {"model": model, "batching": batching, "num_epochs": num_epochs, "schedule": "constant"}
 
 
-def train(prepared: Path, given: Settings, num_workers: int = 1) -> dict:
+def train(prepared: Path, given: dict, num_workers: int = 1) -> dict:
     """Train by the command; returns the manifest of the model. MLflow's store is new."""
     given = given | {"prepared_uri": prepared, "num_workers": num_workers, "cpus_per_worker": 1}
     with measuring.open_folder() as folder:
@@ -53,7 +54,7 @@ def train(prepared: Path, given: Settings, num_workers: int = 1) -> dict:
         return measuring.run_job("train", folder / "run", changes)
 
 
-def measure_ours(prepared: Path, given: Settings, num_workers: int = 1) -> measuring.Figures:
+def measure_ours(prepared: Path, given: dict, num_workers: int = 1) -> measuring.Figures:
     """Measure the last epoch of the command."""
     return {"tweets/s": train(prepared, given, num_workers)["history"][-1]["tweets_per_second"]}
 
@@ -96,7 +97,7 @@ def run_pytorch(prepared: Path, settings: TrainSettings) -> float:
     return sum(len(batch.labels) for batch in batches) / seconds
 
 
-def measure_pytorch(prepared: Path, given: Settings) -> measuring.Figures:
+def measure_pytorch(prepared: Path, given: dict) -> measuring.Figures:
     """Measure the last epoch of the loop in a process of its own."""
     loop = partial(run_pytorch, prepared, TrainSettings.model_validate(given))
     return {"tweets/s": measuring.in_processes([loop])[0]}
@@ -108,9 +109,10 @@ def time_start(prepared: Path, num_workers: int) -> measuring.Figures:
     return {"seconds": measuring.seconds_of(short)}
 
 
-def list_comparisons(prepared: Path) -> dict[str, dict[str, measuring.Way]]:
-    """List what is run in turn."""
-    tables: dict[str, dict[str, measuring.Way]] = {}
+def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """Give the comparisons whose title holds ``--only``."""
+    prepared = (options.prepared or measuring.prepare_sample(folder, options.rows)).resolve()
+    tables: dict[str, dict[str, Way]] = {}
     for title, given in (
         ("one worker, BiGRU(128), tuned vectors, batch 256", settings_of(BIGRU, 256)),
         ("one worker, RNN(50), frozen vectors, batch 512", settings_of(RNN, 512)),
@@ -130,22 +132,8 @@ def list_comparisons(prepared: Path) -> dict[str, dict[str, measuring.Way]]:
             f"{n} worker(s)": partial(measure_ours, prepared, given, n) for n in (1, 2)
         }
     tables["start"] = {f"{n} worker(s)": partial(time_start, prepared, n) for n in (1, 2)}
-    return tables
-
-
-def main() -> None:
-    """Run all comparisons."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("--prepared", type=Path)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--only", default="", help="comparisons whose title holds this")
-    options = parser.parse_args()
-    with measuring.open_folder() as folder:
-        prepared = (options.prepared or measuring.prepare_sample(folder, options.rows)).resolve()
-        for title, runs in list_comparisons(prepared).items():
-            if options.only in title:
-                measuring.compare(title, runs, options)
+    yield from ((title, runs) for title, runs in tables.items() if options.only in title)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, list_tables, prepared=Path, rows=100_000, only="")

@@ -12,7 +12,9 @@ bare read of the same columns by pyarrow.
 """
 
 import statistics
+from argparse import Namespace
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +22,12 @@ import measuring
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
+from measuring import Way
 
 NUM_DRAWS = 200
 
 
-def measure_coverage(uri: str) -> None:
+def measure_coverage(uri: Path) -> None:
     """Print coverage and width of the intervals of the airlines' shares, and of their rivals'."""
     import sentiflow
     from sentiflow.metrics import shares
@@ -66,6 +69,7 @@ def measure_coverage(uri: str) -> None:
 
 def score(folder: Path, num_rows: int) -> Path:
     """Score a synthetic corpus with a small model; returns the directory of the run."""
+    folder.mkdir()
     settings = {
         "prepare.csv": measuring.make_csv(folder / "train.csv", 5_000),
         "train.model": {"cell": "rnn", "hidden_size": 8, "pooling": "last"},
@@ -108,20 +112,14 @@ def measure(way: str, folder: Path) -> measuring.Figures:
     return measuring.in_processes([partial(WAYS[way], folder)])[0]
 
 
-def main() -> None:
-    """Measure coverage, then time and memory."""
-    parser = measuring.make_parser(__doc__)
-    parser.add_argument("run", nargs="?")
-    parser.add_argument("--rows", type=int, nargs="+", default=[4_000_000, 16_000_000])
-    options = parser.parse_args()
-    if options.run:
-        measure_coverage(options.run)
+def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """Measure coverage; then give a table of time and memory for each number of rows."""
+    for run in options.inputs:
+        measure_coverage(run)
     for num_rows in options.rows:
-        with measuring.open_folder() as folder:
-            output = score(folder, num_rows)
-            runs = {way: partial(measure, way, output) for way in WAYS}
-            measuring.compare(f"{num_rows:,} predictions", runs, options)
+        output = score(folder / str(num_rows), num_rows)
+        yield f"{num_rows:,} predictions", {way: partial(measure, way, output) for way in WAYS}
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, list_tables, rows=[4_000_000, 16_000_000])

@@ -9,8 +9,10 @@ divides ``every_nth``: 14 for a fourteenth of the corpus keeps as many tweets as
 of all. ``--plots`` draws the curves.
 """
 
-import argparse
+from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import measuring
 import pandas as pd
@@ -24,10 +26,8 @@ NETWORKS = {
     "RNN(50)": ("tutorial_rnn", {}),
     "RNN(100)": ("tutorial_rnn", {"train.model.hidden_size": 100}),
 }
-PLOTS = {
-    "tutorial_ann.png": ["summed vectors, 50-30-10-2"],
-    "tutorial_rnn.png": ["RNN(50)", "RNN(100)"],
-}
+BAG, *RNNS = NETWORKS
+PLOTS = {"tutorial_ann.png": [BAG], "tutorial_rnn.png": RNNS}
 
 
 def train(network: str, csv: list[Path], every: int, folder: Path) -> pd.DataFrame:
@@ -67,26 +67,20 @@ def draw(curves: dict[str, tuple[pd.DataFrame, pd.DataFrame]], path: Path) -> No
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def measure(folder: Path, options: Namespace) -> Iterable[Any]:
     """Train the networks, and show their curves."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("csv", nargs="*", type=Path, help="by default a synthetic corpus")
-    parser.add_argument("--every", type=int, default=1, help="divides the configs' every_nth")
-    parser.add_argument("--plots", type=Path, help="draw the curves into this directory")
-    options = parser.parse_args()
     printed = pd.read_csv(TUTORIAL).set_index("epoch").groupby("network")
-    curves = {}
-    with measuring.open_folder() as folder:
-        files = options.csv or [measuring.make_csv(folder / "sample.csv", 100_000)]
-        csv = [file.resolve() for file in files]
-        for number, network in enumerate(NETWORKS):
-            tutorial = printed.get_group(network).drop(columns="network")
-            ours = train(network, csv, options.every, folder / str(number))
-            show(network, tutorial, ours)
-            curves[network] = tutorial, ours
+    files = options.inputs or [measuring.make_csv(folder / "sample.csv", 100_000)]
+    csv, curves = [file.resolve() for file in files], {}
+    for number, network in enumerate(NETWORKS):
+        tutorial = printed.get_group(network).drop(columns="network")
+        ours = train(network, csv, options.every, folder / str(number))
+        show(network, tutorial, ours)
+        curves[network] = tutorial, ours
     for name, networks in PLOTS.items() if options.plots else ():
         draw({network: curves[network] for network in networks}, options.plots / name)
+    return ()
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(__doc__, measure, every=1, plots=Path)

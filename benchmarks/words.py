@@ -8,12 +8,13 @@ each word with torch, and sorts all distances in Python.
 """
 
 import os
-import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measuring import Figures, compare, make_parser, python, seconds_of
+from measuring import Figures, Way, main, python, seconds_of
 
 from sentiflow.words import word_vectors
 
@@ -44,25 +45,22 @@ def ask(folder: Path, kept: str, *command: object) -> Figures:
     return {"seconds": seconds_of(lambda: python(*command))}
 
 
-def main() -> None:
-    """Time each way to find the nearest words, in turn."""
-    options = make_parser(__doc__).parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        text = folder / "glove.6B.50d.txt"
-        write_text(text)
-        ours = ("-m", "sentiflow", "words", "nearest", "cat", "--vectors")
-        tutorial = ("-c", TUTORIAL, folder)
-        runs = {
-            "torchtext, text": partial(ask, folder, "*.pt", *tutorial),
-            "torchtext, text again": partial(ask, folder, "", *tutorial),
-            "sentiflow, package": partial(ask, folder, "", *ours, "package:glove.6B.50d"),
-            "sentiflow, text": partial(ask, folder, "cache/sentiflow/vectors/*", *ours, text),
-            "sentiflow, text again": partial(ask, folder, "", *ours, text),
-        }
-        compare("the words nearest to cat", runs, options)
+def list_tables(folder: Path, _: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+    """List the ways to find the nearest words."""
+    os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+    text = folder / "glove.6B.50d.txt"
+    write_text(text)
+    ours = ("-m", "sentiflow", "words", "nearest", "cat", "--vectors")
+    tutorial = ("-c", TUTORIAL, folder)
+    runs = {
+        "torchtext, text": partial(ask, folder, "*.pt", *tutorial),
+        "torchtext, text again": partial(ask, folder, "", *tutorial),
+        "sentiflow, package": partial(ask, folder, "", *ours, "package:glove.6B.50d"),
+        "sentiflow, text": partial(ask, folder, "cache/sentiflow/vectors/*", *ours, text),
+        "sentiflow, text again": partial(ask, folder, "", *ours, text),
+    }
+    yield "the words nearest to cat", runs
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, list_tables)
