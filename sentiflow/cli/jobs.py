@@ -24,8 +24,8 @@ from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed, join
 
 if TYPE_CHECKING:
+    from sentiflow.data.manifest_types import Manifest
     from sentiflow.pipeline.stages import Outcome, Verb
-    from sentiflow.training.sweep_trials import TrialRecord
 
 BestTo = Annotated[
     Path | None,
@@ -102,8 +102,8 @@ def run(
     dry_run: bool = False,
     verbose: bool = False,
     as_json: bool = False,
-) -> None:
-    """Run a job, and print its result."""
+) -> Sequence["Outcome"]:
+    """Run a job, and print its result; returns what its stages have made."""
     resolved = settings.load(config, overrides, command=verb)
     outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
     if outcomes and as_json:
@@ -113,6 +113,7 @@ def run(
 
         if text := summary.render(verb, outcomes, resolved, config):
             typer.echo(text)
+    return outcomes
 
 
 def trends(
@@ -176,26 +177,23 @@ def sweep(
 ) -> None:
     """Train a model for each of many settings, and list them, best first."""
     with reporting(verbose):
-        resolved = settings.load(config, overrides or ())
         if best_to is not None:
             if best_to.resolve() == config.resolve():
                 raise UserError(
                     f"--best-to {best_to} is the settings file itself", hint="name another file"
                 )
             check_free(best_to, overwrite, option="--best-to ")
-        outcomes = _run(resolved, "sweep", overwrite=overwrite, dry_run=dry_run, verbose=verbose)
-        if not outcomes:
-            return
-        from sentiflow.training import sweep as sweeping
-
-        record = outcomes[0].record
-        if as_json:
-            print_json(_list_outputs(outcomes))
-        else:
-            typer.echo(sweeping.to_text(record))
-        if best_to is not None:
-            raw = settings.read(config, overrides or ())
-            _write_best(best_to, raw, sweeping.best(record), resolved)
+        outcomes = run(
+            config,
+            "sweep",
+            overrides or (),
+            overwrite=overwrite,
+            dry_run=dry_run,
+            verbose=verbose,
+            as_json=as_json,
+        )
+        if outcomes and best_to is not None:
+            _write_best(best_to, config, overrides or (), outcomes[0].record)
 
 
 def _run(
@@ -229,9 +227,7 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
         raise UserError(f"{option}{path} exists", hint="name another file, or add --overwrite")
 
 
-def _write_best(
-    path: Path, raw: dict[str, Any], best: Sequence["TrialRecord"], swept: Config
-) -> None:
+def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Manifest") -> None:
     """Write the settings of the file with the values of the best trial.
 
     They make a run of their own, beside that of the file, from the same prepared data. Of several
@@ -239,21 +235,24 @@ def _write_best(
     """
     from sentiflow.data.manifest import MODEL
     from sentiflow.storage import filesystem
+    from sentiflow.training.sweep import best
     from sentiflow.training.sweep_trials import TRIALS
 
+    raw, swept = settings.read(config, overrides), settings.load(config, overrides)
+    chosen = best(record)
     raw.pop("sweep", None)
-    for key, value in best[0]["values"].items():
+    for key, value in chosen[0]["values"].items():
         settings.put(raw, key, value)
     trials = as_typed(join(swept.sweep.output_uri, TRIALS))
-    if best[1:]:
-        settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in best])
+    if chosen[1:]:
+        settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in chosen])
     for stage in ("train", "score", "evaluate", "trends"):
         (raw.get(stage) or {}).pop("output_uri", None)
     settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
     raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
     settings.validate(raw, source=str(path))
-    numbers = ", ".join(str(one["trial"]) for one in best)
-    what = f"trials {numbers}, averaged" if best[1:] else f"trial {numbers}"
+    numbers = ", ".join(str(one["trial"]) for one in chosen)
+    what = f"trials {numbers}, averaged" if chosen[1:] else f"trial {numbers}"
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     origin = f"# Settings of the sweep in {as_typed(swept.sweep.output_uri)}: {what}.\n"
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())

@@ -31,6 +31,10 @@ def render(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path)
     uris = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
     if verb == "train":
         return ""
+    if verb == "sweep":
+        from sentiflow.training import sweep
+
+        return sweep.to_text(records["sweep"])
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split
