@@ -15,9 +15,15 @@ log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 5.0
 
-console = Console(stderr=not Console().is_jupyter, highlight=False, force_jupyter=False)
+_IS_NOTEBOOK = Console().is_jupyter
+console = Console(
+    stderr=not _IS_NOTEBOOK,
+    highlight=False,
+    force_jupyter=False,
+    force_terminal=False if _IS_NOTEBOOK else None,
+)
 """Console for progress and logs; results go to standard output. In a notebook all goes there, as
-standard error is shown in red."""
+standard error is shown in red, in lines without a bar."""
 
 
 class Progress:

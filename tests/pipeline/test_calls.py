@@ -123,6 +123,29 @@ def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
         assert (progress.Progress("score", total=1, unit="rows").bar is not None) == (level == 20)
 
 
+def test_a_notebook_gets_lines_on_standard_output_though_it_says_that_it_is_a_terminal():
+    script = """
+import builtins, logging
+builtins.get_ipython = type("ZMQInteractiveShell", (), {})
+from sentiflow import progress
+with progress.shown(), progress.Progress("score", total=4, unit="rows") as running:
+    progress.say("score", "begins")
+    running.last_line -= progress.LINE_EVERY_SECONDS
+    running.advance(2)
+    running.advance(2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert (first, done.stderr) == ("score     begins", "")
+    assert second.startswith("score     2 of 4 rows, ")
+
+
 def test_warnings_of_libraries_are_shown_on_request():
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
