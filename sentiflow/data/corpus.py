@@ -18,7 +18,7 @@ from sentiflow.data import (
 )
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import FileEntry, Input, InputFile
-from sentiflow.data.parts import CsvPart, Part, TablePart
+from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join
@@ -211,7 +211,7 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
         inputs = input_files.join([item])
         for one in cut.ranges:
             numbered = replace(one, first_row=next_row + one.first_row)
-            parts.append(CsvPart(numbered, file.csv_format, inputs))
+            parts.append(Part((numbered,), file.csv_format, inputs))
         next_row += sum(one.num_rows for one in cut.ranges)
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
@@ -253,7 +253,7 @@ def open_prepared(
     table_format = table_files.TableFormat(labels=labels, kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
-        tuple(TablePart(some, table_format, inputs) for some in slices),
+        tuple(Part(some, table_format, inputs) for some in slices),
         sum(file.num_rows for file in files),
         inputs,
         (*schema.TWEETS.names, *present),
@@ -282,7 +282,7 @@ def open_tables(
     ]
     of_file = dict(zip(plan.uris, described, strict=True))
     parts = [
-        TablePart(
+        Part(
             some,
             plan.table_format,
             input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),

@@ -45,13 +45,18 @@ class CsvRange:
     unpacked: str = ""
     """URI of a copy of the range, if its file is compressed."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the records."""
+        return self.stop - self.start
+
     def read(self) -> bytes:
         """Read the bytes of the range."""
         if self.unpacked:
             return compression.read_unpacked(self.unpacked)
         file_system, path = filesystem.locate(self.source)
         with file_system.open_input_file(path) as file:
-            return bytes(file.read_at(self.stop - self.start, self.start))
+            return bytes(file.read_at(self.num_bytes, self.start))
 
 
 @dataclass(frozen=True)

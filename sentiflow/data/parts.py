@@ -1,7 +1,7 @@
 """Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
+from sentiflow.data.table_files import TableFormat, TableSlice
 
 _OWN = (
     *("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split"),
@@ -26,57 +27,32 @@ LABEL_NAME = "label_name"
 
 
 @dataclass(frozen=True)
-class CsvPart:
-    """Consecutive records of one CSV file."""
+class Part:
+    """Consecutive records of a CSV file, or rows of one or more Parquet files.
 
-    csv_range: CsvRange
-    csv_format: CsvFormat
-    inputs: Input = field(repr=False)
-    """The file as it was described before it is read."""
+    It is the unit of work and of resumption: it is read, processed and written as a whole.
+    """
 
-    @property
-    def num_rows(self) -> int:
-        """Number of records."""
-        return self.csv_range.num_rows
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the records in the unpacked file."""
-        return self.csv_range.stop - self.csv_range.start
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URI of the file."""
-        return (self.csv_range.source,)
-
-
-@dataclass(frozen=True)
-class TablePart:
-    """Consecutive rows of one or more Parquet files."""
-
-    slices: tuple[table_files.TableSlice, ...]
-    table_format: table_files.TableFormat
+    pieces: tuple[CsvRange, ...] | tuple[TableSlice, ...]
+    """One range of a CSV file, or slices of Parquet files."""
+    format: CsvFormat | TableFormat
     inputs: Input = field(repr=False)
     """The files, or the directory with them, as described before they are read."""
 
     @property
     def num_rows(self) -> int:
-        """Number of rows."""
-        return sum(piece.stop - piece.start for piece in self.slices)
+        """Number of records or rows."""
+        return sum(piece.num_rows for piece in self.pieces)
 
     @property
     def num_bytes(self) -> int:
-        """About the bytes of the rows in the files."""
-        return sum(piece.num_bytes for piece in self.slices)
+        """Bytes of the records in the unpacked file; about those of the rows in Parquet files."""
+        return sum(piece.num_bytes for piece in self.pieces)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """URIs of the files."""
-        return tuple(piece.source for piece in self.slices)
-
-
-Part = CsvPart | TablePart
-"""The unit of work and of resumption: it is read, processed and written as a whole."""
+        return tuple(piece.source for piece in self.pieces)
 
 
 def read(
@@ -115,25 +91,22 @@ def read(
         UserError: A file is damaged, or was changed since it was described.
         JobError: The directory with the files was replaced.
     """
-    if isinstance(part, CsvPart):
-        rows = _read_csv(
-            *(part, required, keep, corrections), keep_raw=keep_raw, with_offsets=with_offsets
-        )
+    read_piece: Callable[..., pa.Table]
+    if isinstance(part.format, TableFormat):
+        read_piece = functools.partial(_read_slice, part.format)
     else:
-        read_slice = functools.partial(
-            _read_slice, part, required=required, keep=keep, corrections=corrections
+        read_piece = functools.partial(
+            _read_csv, part.format, keep_raw=keep_raw, with_offsets=with_offsets
         )
-        tables = list(map(read_slice, range(len(part.slices))))
-        rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    tables = [read_piece(piece, required, keep, corrections) for piece in part.pieces]
+    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, part.sources)
     return rows
 
 
 def with_labels(part: Part, labels: table_files.Labels) -> Part:
     """Replace what the written labels of a part mean."""
-    if isinstance(part, CsvPart):
-        return replace(part, csv_format=replace(part.csv_format, labels=labels))
-    return replace(part, table_format=replace(part.table_format, labels=labels))
+    return replace(part, format=replace(part.format, labels=labels))
 
 
 def kept_name(name: str) -> str:
@@ -168,7 +141,8 @@ def take_rejected(rows: pa.Table) -> pa.Table:
 
 
 def _read_csv(
-    part: CsvPart,
+    csv_format: CsvFormat,
+    csv_range: CsvRange,
     required: Collection[str],
     keep: Sequence[str],
     corrections: CorrectedRows | None,
@@ -176,7 +150,6 @@ def _read_csv(
     keep_raw: bool,
     with_offsets: bool,
 ) -> pa.Table:
-    csv_range, csv_format = part.csv_range, part.csv_format
     content = csv_range.read()
     wanted = ["text", "id", *({"user", "time"} & {*required, *keep})]
     wanted += ["label"] if csv_format.columns.label is not None else []
@@ -202,7 +175,7 @@ def _read_csv(
     others = {name: tweets.null_if_empty(found[name]) for name in keep if name not in wanted}
     columns = {
         "row_id": row_id,
-        "source": _name_source(part, 0, num_rows),
+        "source": _name_source(csv_range.source, num_rows),
         "offset": offset,
         "tweet_id": tweets.null_if_empty(found["id"]),
         "raw": raw,
@@ -211,15 +184,12 @@ def _read_csv(
 
 
 def _read_slice(
-    part: TablePart,
-    number: int,
-    *,
+    table_format: TableFormat,
+    piece: TableSlice,
     required: Collection[str],
     keep: Sequence[str],
     corrections: CorrectedRows | None,
 ) -> pa.Table:
-    """Read one of the slices of a part."""
-    piece, table_format = part.slices[number], part.table_format
     meant = [name for name, _ in table_format.columns]
     wanted = {"text", "label", "tweet_id", *({"user", "time"} & {*required, *keep})}
     others = [name for name in keep if name not in meant]
@@ -237,7 +207,7 @@ def _read_slice(
     is_accepted = checked["reason"].is_null()
     columns = {
         "row_id": found["row_id"],
-        "source": _name_source(part, number, num_rows),
+        "source": _name_source(piece.source, num_rows),
         "offset": pa.array(np.arange(piece.start, piece.stop)),
         "tweet_id": found.get("tweet_id", pa.nulls(num_rows, pa.string())),
         "split": pa.repeat(pa.scalar(piece.split, pa.string()), num_rows),
@@ -260,7 +230,7 @@ def _join(
     return pa.table({name: columns[name] for name in names})
 
 
-def _name_source(part: Part, number: int, num_rows: int) -> pa.DictionaryArray:
-    """Repeat one of the sources of a part."""
-    indices = pa.repeat(pa.scalar(number, pa.int32()), num_rows)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(part.sources, pa.string()))
+def _name_source(uri: str, num_rows: int) -> pa.DictionaryArray:
+    """Name the file of each row."""
+    indices = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+    return pa.DictionaryArray.from_arrays(indices, pa.array([uri]))

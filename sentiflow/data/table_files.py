@@ -42,6 +42,11 @@ class TableSlice:
     """About the bytes of these rows in the file."""
     split: str | None = None
 
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class TableFile:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, csv_records, manifest, parts
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.data.parts import CsvPart
+from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens, tokenize
 
@@ -121,7 +121,7 @@ def _read_rows() -> list[object]:
     content = _CSV[start:]
     records, _ = csv_records.find_records(content)
     probe = _Probe("probe.csv", start, len(_CSV), 0, len(records), True, content=content)
-    part = CsvPart(probe, found, {"fingerprint": "", "files": []})
+    part = Part((probe,), found, {"fingerprint": "", "files": []})
     keep = ("user", "time")
     rows = parts.read(part, required=("label",), keep=keep)
     accepted = parts.take_accepted(rows, keep=keep).drop_columns("split")

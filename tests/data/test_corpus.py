@@ -25,7 +25,7 @@ def open_files(folder, *contents):
 @pytest.mark.parametrize("empty", [*EMPTY, gzip.compress(b"\n", mtime=0)])
 def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     found = open_files(tmp_path, empty, b"text,id\nx,1\ny,2\n", empty, b"text,id\nz,3\n")
-    assert [part.csv_range.first_row for part in found.parts] == [0, 2]
+    assert [part.pieces[0].first_row for part in found.parts] == [0, 2]
     assert (found.num_rows, len(found.files["files"])) == (3, 4)
     assert [note.partition(" ")[2] for note in found.notes] == ["holds no record"] * 2
     names = [parts.read(part)["text"].to_pylist() for part in found.parts]

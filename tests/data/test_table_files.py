@@ -71,7 +71,7 @@ def open_groups(path, rows_per_part):
 
 def bounds_of(source):
     """List the rows of each part."""
-    return [[(piece.start, piece.stop) for piece in part.slices] for part in source.parts]
+    return [[(piece.start, piece.stop) for piece in part.pieces] for part in source.parts]
 
 
 @pytest.mark.parametrize(

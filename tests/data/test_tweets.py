@@ -92,7 +92,7 @@ class Checked:
 def read_range(csv_range, *, form=SENTIMENT140, errors="replace", required=("label",), **options):
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
     form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
-    part = parts.CsvPart(csv_range, form, {"fingerprint": "", "files": []})
+    part = parts.Part((csv_range,), form, {"fingerprint": "", "files": []})
     rows = parts.read(part, required=required, **options)
     accepted = parts.take_accepted(rows, keep=options.get("keep", ()))
     assert accepted["split"].null_count == len(accepted)
