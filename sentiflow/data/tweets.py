@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
+from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.errors import UserError
@@ -35,7 +35,7 @@ REASONS = (
 REPLACEMENT = "\ufffd"
 """Stands in a text for bytes that are invalid in the encoding."""
 MAX_COUNTED = 200
-"""Values of unknown labels that are counted in a part."""
+"""Values of unknown labels that are counted in a part: more than there can be classes."""
 _NUM_SHOWN = 10
 
 _TIME = pa.timestamp("s", tz="UTC")
@@ -212,12 +212,11 @@ def list_reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{rows:,} {reason}" for reason, rows in Counter(counts).most_common())
 
 
-def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, ...]:
+def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
     """Take the written labels as the names of the classes, for ``labels: auto``.
 
     Args:
         counts: Rows by value, of the most frequent ones at least.
-        num_values: Different values.
 
     Raises:
         UserError: There are too few or too many, or one is no name.
@@ -229,11 +228,6 @@ def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, 
     )
     hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
     try:
-        if num_values > MAX_CLASSES:
-            raise ValueError(
-                f"the label has {num_values:,} values or more, and at most {MAX_CLASSES} classes "
-                "are possible"
-            )
         check_names(names)
     except ValueError as error:
         raise UserError(f"format.labels=auto: {error}", hint=hint) from error

@@ -106,22 +106,22 @@ def check_rejected(
 
 
 def choose_classes(
-    found: Sequence[tuple[int, dict[str, int]]], *, corrected: Mapping[str, int] | None = None
+    found: Sequence[Mapping[str, int]], *, corrected: Mapping[str, int] | None = None
 ) -> tuple[str, ...]:
     """Take the written labels of all parts as the names of the classes, for ``labels: auto``.
 
     Args:
-        found: The different labels of each part, and its rows by label: those of the most frequent.
+        found: The rows of each part by label.
         corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
         UserError: There are too few or too many, or one is no name.
     """
-    counts = Counter(add_up([rows for _, rows in found]))
+    counts = Counter(add_up(found))
     written = {name.casefold(): name for name in counts}
     for name, number in (corrected or {}).items():
         counts[written.setdefault(name.casefold(), name)] += number
-    return tweets.choose_classes(counts, num_values=max(number for number, _ in found))
+    return tweets.choose_classes(counts)
 
 
 def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:

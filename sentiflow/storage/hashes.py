@@ -17,10 +17,9 @@ _PIECE_BYTES = 16 * _READ_BYTES
 
 def sha256(uri: str) -> str:
     """Hash the content of a file."""
-    digest = hashlib.sha256()
-    for block in _blocks(uri):
-        digest.update(block)
-    return digest.hexdigest()
+    file_system, path = filesystem.locate(uri)
+    with file_system.open_input_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_sha256(uri: str) -> str:

@@ -89,10 +89,6 @@ def test_counts_of_parts_add_up_and_their_peaks_of_memory_do_not():
     assert found.labels["test"] == {"joy": 1, "anger": 1}
 
 
-def written(**rows):
-    return len(rows), rows
-
-
 @pytest.mark.parametrize(
     ("parts", "classes"),
     [
@@ -102,7 +98,7 @@ def written(**rows):
     ],
 )
 def test_written_labels_are_the_classes_in_order(parts, classes):
-    assert results.choose_classes([written(**rows) for rows in parts]) == classes
+    assert results.choose_classes(parts) == classes
 
 
 UNNAMED = {
@@ -118,17 +114,14 @@ UNNAMED = {
 
 @pytest.mark.parametrize(("parts", "line"), UNNAMED.values(), ids=UNNAMED)
 def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts, line):
-    message = refusal(results.choose_classes, [written(**rows) for rows in parts])
+    message = refusal(results.choose_classes, parts)
     assert message.startswith("format.labels=auto: ")
     assert line in message
     assert message.endswith("or give those of each class in format.labels")
 
 
-def test_a_column_of_many_values_is_refused_with_their_number():
+def test_a_column_of_many_values_is_refused():
     texts = {f"text {number}": 1 for number in range(200)}
-    message = refusal(results.choose_classes, [(9870, texts), (12, texts)])
-    assert (
-        "the label has 9,870 values or more, and at most 100 classes are possible: the values of"
-        in message
-    )
+    message = refusal(results.choose_classes, [texts, texts])
+    assert "there are 200 classes, and at most 100 are possible: the values of" in message
     assert "'text 0' (2), " in message

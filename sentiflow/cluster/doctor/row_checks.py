@@ -67,9 +67,7 @@ def judge_labels(seen: FirstLook, max_rejected_fraction: float) -> list[CheckRes
     if seen.format.labels == "auto":
         if not seen.is_whole and len(unknown) <= MAX_CLASSES:
             return []
-        return find_problem(
-            "labels", lambda: tweets.choose_classes(unknown, num_values=len(unknown))
-        )
+        return find_problem("labels", lambda: tweets.choose_classes(unknown))
     if not unknown:
         return []
     is_bad = unknown.total() > max_rejected_fraction * seen.num_rows

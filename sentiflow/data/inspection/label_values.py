@@ -11,6 +11,7 @@ _NUMBERED: tuple[dict[str, str], ...] = (
     {"-1": "negative", "1": "positive", "0": "neutral"},
 )
 """Usual numbers of classes."""
+_ZERO_AND_ONE = {"0": "negative", "1": "positive"}
 
 
 def are_sentiments(values: Collection[str]) -> bool:
@@ -62,13 +63,9 @@ def _plain_number(value: str) -> str:
 def _number_names(values: Collection[str], is_sentiment: bool) -> dict[str, str]:
     """Name the classes of usual numbers; none are named if a number has no usual meaning."""
     numbers = {_plain_number(value) for value in values}
-    if is_sentiment and numbers == {"0", "1"}:
-        return {"0": "negative", "1": "positive"}
-    for names in _NUMBERED:
-        if (
-            numbers <= set(names)
-            and {n for n, name in names.items() if name != "neutral"} <= numbers
-        ):
+    for names in (*_NUMBERED, *([_ZERO_AND_ONE] if is_sentiment else [])):
+        needed = {number for number, name in names.items() if name != "neutral"}
+        if needed <= numbers <= names.keys():
             return names
     return {}
 

@@ -209,7 +209,7 @@ def test_only_what_the_stages_use_is_looked_at(find):
             [(str(i), "text", "acme") for i in range(101)],
             ["format.labels=auto"],
             "error",
-            "the label has 101 values or more, and at most 100 classes are possible",
+            "there are 101 classes, and at most 100 are possible",
         ),
     ],
 )
