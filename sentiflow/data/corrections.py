@@ -98,10 +98,9 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     if not len(table):
         named = ", ".join(form.classes or ()) or "the name of a class"
         raise UserError(f"{name} has no label", hint=f"write {named} in column label")
-    nothing = pd.Series("", table.index)
-    text = label_files.read_texts(table, uri) if "text" in table else nothing
-    number = table["row_id"].str.strip() if "row_id" in table else nothing
-    has_text, has_number = text.str.strip() != "", number != ""
+    table = table.assign(**{n: "" for n in ("row_id", "text") if n not in table})
+    text = label_files.read_texts(table, uri)
+    has_text, has_number = text.str.strip() != "", table["row_id"].str.strip() != ""
     label_files.refuse(
         table, ~has_text & ~has_number, "label", "is of no row: it has neither row_id nor text"
     )

@@ -209,19 +209,22 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     footers = filesystem.map_files(table_files.look_at, uris)
     names = [f.name for f in footers[0].arrow if table_files.has_text(f.type)]
     shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
-    per_file = _SAMPLE_ROWS // len(uris)
-    tables = []
-    for uri, footer in zip(uris, footers, strict=True):
-        total = size = footer.table.num_rows
-        starts = [0]
-        if total > per_file:
-            size = per_file // 3
-            starts = [0, (total - size) // 2, total - size]
-        tables += [
-            table_files.read_texts(uri, start, start + size, shared) for start in starts if size
-        ]
-    if not tables:
-        raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
+    tables = [
+        table_files.read_texts(uri, start, stop, shared)
+        for uri, footer in zip(uris, footers, strict=True)
+        for start, stop in _choose_rows(footer.table.num_rows, _SAMPLE_ROWS // len(uris))
+    ]
     rows, num_rows = pa.concat_tables(tables), sum(footer.table.num_rows for footer in footers)
+    if not num_rows:
+        raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
     return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
+
+
+def _choose_rows(num_rows: int, size: int) -> list[tuple[int, int]]:
+    """Choose all rows of a file, or about ``size`` from its beginning, middle and end."""
+    if num_rows <= size:
+        return [(0, num_rows)]
+    third = size // 3
+    starts = (0, (num_rows - third) // 2, num_rows - third)
+    return [(start, start + third) for start in starts]
