@@ -1,6 +1,7 @@
 """Format settings + the beginning of a CSV -> the meaning of its columns."""
 
 import codecs
+import contextlib
 import csv
 import difflib
 import io
@@ -12,13 +13,14 @@ import numpy as np
 
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
-from sentiflow.data.csv_records import find_records
+from sentiflow.data.csv_records import Records, find_records
 from sentiflow.errors import UserError
 from sentiflow.progress import shorten
 
 HEAD_BYTES = 1 << 18
 """Size of the beginning of a file that is read to find its format."""
-_SAMPLE_RECORDS = 500
+SAMPLE_RECORDS = 500
+"""Records that are split to find the delimiter, and the number of columns without a header."""
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
@@ -117,45 +119,33 @@ def find_columns(
     begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if settings.kind == "sentiment140":
         return [], 6, begin
-    head = head[begin:]
+    limit = 1 if settings.has_header else SAMPLE_RECORDS
+    rows, records = split_first(
+        head[begin:], settings.delimiter, settings.encoding, max_records=limit
+    )
+    if not len(records):
+        raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
+    stop = int(records.stops[0])
+    is_cut = settings.has_header and stop >= HEAD_BYTES - len(codecs.BOM_UTF8)
+    if not rows or is_cut:
+        problem = " has no valid record at its beginning"
+        if settings.has_header:
+            problem = ": the header is too long, or a quote in it is unclosed or misplaced"
+        raise UserError(f"{source}{problem}", hint="is it a CSV file?")
     if settings.has_header:
-        names, stop = _read_header(head, settings, source)
-        return names, len(names), begin + stop
-    rows, num_records = split_first(head, settings.delimiter, settings.encoding)
-    if not num_records:
-        raise _no_record(source)
-    if not rows:
-        raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
+        return [name.strip() for name in rows[0]], len(rows[0]), begin + stop
     # the most frequent number of columns; of several equally frequent ones the largest
     return [], max(statistics.multimode(map(len, rows))), begin
 
 
-def _no_record(source: str) -> UserError:
-    return UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
-
-
-def _read_header(head: bytes, settings: FormatSettings, source: str) -> tuple[list[str], int]:
-    """Read the names of the columns; also returns where the header ends."""
-    records, _ = find_records(head, delimiter=settings.delimiter)
-    if not len(records):
-        raise _no_record(source)
-    stop = int(records.stops[0])
-    is_valid = not records.malformed[0] and stop < HEAD_BYTES - len(codecs.BOM_UTF8)
-    try:
-        names = _fields(head[records.starts[0] : stop], settings.delimiter, settings.encoding)
-    except csv.Error:  # a field of 128 KiB
-        is_valid = False
-    if not is_valid:
-        raise UserError(
-            f"{source}: the header is too long, or a quote in it is unclosed or misplaced",
-            hint="is it a CSV file?",
-        )
-    return [name.strip() for name in names], stop
-
-
 def split_first(
-    head: bytes, delimiter: str, encoding: str, *, last: bool = True
-) -> tuple[list[list[str]], int]:
+    head: bytes,
+    delimiter: str,
+    encoding: str,
+    *,
+    last: bool = True,
+    max_records: int = SAMPLE_RECORDS,
+) -> tuple[list[list[str]], Records]:
     """Split the first records of a CSV into fields.
 
     Args:
@@ -163,20 +153,18 @@ def split_first(
         delimiter: The character between columns.
         encoding: Of the text.
         last: Whether this is the whole file, or the last record may be cut.
+        max_records: Records to split.
 
     Returns:
-        The fields of the well-formed records, and the number of all records.
+        The fields of those that are well-formed; and all records of the head.
     """
     records, _ = find_records(head, delimiter=delimiter, last=last)
-    num_records = min(len(records), _SAMPLE_RECORDS)
-    is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    spans = [(records.starts[i], records.stops[i]) for i in np.flatnonzero(is_valid[:num_records])]
-    return [_fields(head[start:stop], delimiter, encoding) for start, stop in spans], num_records
-
-
-def _fields(record: bytes, delimiter: str, encoding: str) -> list[str]:
-    text = io.StringIO(record.decode(encoding, "replace"), newline="")
-    return next(csv.reader(text, delimiter=delimiter))
+    rows = []
+    for i in np.flatnonzero(~records.malformed[:max_records]):
+        text = head[records.starts[i] : records.stops[i]].decode(encoding, "replace")
+        with contextlib.suppress(csv.Error):  # a field of 128 KiB
+            rows.append(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
+    return rows, records
 
 
 def find_positions(

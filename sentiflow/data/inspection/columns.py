@@ -33,8 +33,8 @@ class Column:
     """Different values."""
     num_filled: int
     """Rows with a value."""
-    num_rows: int
-    """Rows that were looked at."""
+    filled_share: float
+    """Share of the rows with a value."""
     mean_length: float
     """Characters in a value."""
     mean_words: float
@@ -46,14 +46,9 @@ class Column:
     """Share of the values that begin like a date."""
 
     @property
-    def filled_share(self) -> float:
-        """Share of the rows with a value."""
-        return self.num_filled / self.num_rows if self.num_rows else 0.0
-
-    @property
     def distinct_share(self) -> float:
         """Share of the values that are different."""
-        return self.num_distinct / self.num_filled if self.num_filled else 0.0
+        return self.num_distinct / max(1, self.num_filled)
 
     def fits(self, meaning: str) -> int:
         """Rate how well the name fits a meaning, as :func:`column_names.rate` does."""
@@ -77,7 +72,7 @@ def describe(name: str | int, values: pa.Array) -> Column:
         dict(itertools.islice(counts.items(), _MAX_COUNTED)),
         len(counts),
         len(filled),
-        len(values),
+        len(filled) / max(1, len(values)),
         mean_length=pc.mean(pc.utf8_length(sample)).as_py() or 0.0,
         mean_words=1 + (pc.mean(blanks).as_py() or 0.0),
         number_share=share(_NUMBER),

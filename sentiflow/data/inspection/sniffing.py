@@ -90,7 +90,7 @@ def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
     """
     is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
     tried = {d: csv_format.split_first(head, d, encoding, last=is_whole) for d in DELIMITERS}
-    ranks = {delimiter: _rank(rows, num) for delimiter, (rows, num) in tried.items()}
+    ranks = {delimiter: _rank(rows, len(records)) for delimiter, (rows, records) in tried.items()}
     best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
     if ranks[best][0] < _MIN_SHARE:
         best = max(DELIMITERS, key=lambda d: sum(len(row) == 1 for row in tried[d][0]))
@@ -103,7 +103,7 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> tuple[float, int]:
     usual = max(sizes, key=sizes.count, default=1)
     if usual == 1:
         return 0.0, usual
-    return round(sizes.count(usual) / num_records, 2), usual
+    return round(sizes.count(usual) / min(num_records, csv_format.SAMPLE_RECORDS), 2), usual
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
