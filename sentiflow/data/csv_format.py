@@ -182,7 +182,8 @@ def find_positions(
         names: Those in the file; empty if it names none.
         num_columns: Their number.
         source: The file, for messages.
-        needs_all: If not, any but the text may be missing.
+        needs_all: If not, any but the text may be missing, unless there is a similar name: that is
+            a typing mistake.
 
     Raises:
         UserError: A file has no such column, or several.
@@ -191,12 +192,17 @@ def find_positions(
     prefix = f"{settings.section}.columns"
     found = {
         key: None
-        if not needs_all and key != "text" and isinstance(value, str) and value not in names
+        if not needs_all and key != "text" and _is_absent(value, names)
         else _position(f"{prefix}.{key}", value, names, num_columns, source)
         for key, value in dict(settings.columns).items()
         if value is not None
     }
     return settings.columns.model_copy(update=found)
+
+
+def _is_absent(column: int | str, names: Sequence[str]) -> bool:
+    """Say whether neither this name nor a similar one is among the names."""
+    return isinstance(column, str) and not difflib.get_close_matches(column, names, cutoff=0.8)
 
 
 def _position(
