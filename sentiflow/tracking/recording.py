@@ -12,9 +12,8 @@ from typing import Any
 
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
-from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
-from sentiflow.tracking.mlflow_store import connect, first_line
+from sentiflow.tracking.mlflow_store import first_line
 from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, STAGE_TAG, Status
 from sentiflow.tracking.sending import Sender
 
@@ -296,17 +295,12 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         UserError: There is no such run, or no such store.
         UnavailableError: The store does not answer.
     """
-    client = connect(tracking_uri)
-    try:
-        return dict(mlflow_store.ask(lambda: client.get_run(run_id)).data.tags)
-    except mlflow_store.failures() as error:
-        if mlflow_store.is_refusal(error):
-            store = without_credentials(tracking_uri)
-            raise UserError(
-                f"there is no run {run_id} in {store}",
-                hint="check its id, or name its store by MLFLOW_TRACKING_URI",
-            ) from error
-        raise UnavailableError(mlflow_store.unreachable(tracking_uri, error)) from error
+    hint = "; check its id, or name its store by MLFLOW_TRACKING_URI"
+    asking = mlflow_store.asking(
+        tracking_uri, f"read the run {run_id}", hint=hint, refusal=UserError
+    )
+    with asking as client:
+        return dict(client.get_run(run_id).data.tags)
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:

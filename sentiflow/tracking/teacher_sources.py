@@ -4,21 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pyarrow import fs
-
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.answers import SETTING, AnswerFiles
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
-from sentiflow.storage import filesystem, globs
+from sentiflow.storage import globs
 from sentiflow.storage.uris import as_typed, join, names_model
 from sentiflow.tracking import model_sources
 
 TEACHER = "teacher_"
 """Names of the inputs of a training that are teachers begin so; a number follows."""
-_MARKS = "*?["
 
 
 @dataclass(frozen=True)
@@ -75,23 +72,17 @@ def _find(uri: str, config: Config, classes: Sequence[str] | None) -> Teacher:
 
 
 def _list_files(uri: str, record: Any) -> list[str]:
-    """List the Parquet files of a name, of a directory or of a scoring.
+    """List the Parquet files of a name or glob, of a directory or of a scoring.
 
     Raises:
         UserError: There are none.
     """
-    pattern = uri
-    if record is not None and record["stage"] == "score":
-        pattern = join(uri, "predictions", "*.parquet")
-    elif not any(mark in uri for mark in _MARKS):
-        if filesystem.file_info(uri).type == fs.FileType.Directory:
-            pattern = join(uri, "*.parquet")
-        elif not uri.endswith(".parquet"):
-            raise UserError(
-                f"{SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
-                hint="name a model package, a run, models:/NAME@ALIAS or FILE.parquet",
-            )
+    is_scored = record is not None and record["stage"] == "score"
+    folder = join(uri, "predictions") if is_scored else uri
     try:
-        return globs.expand([pattern])
+        return globs.expand([uri if uri.endswith(".parquet") else join(folder, "*.parquet")])
     except UserError as error:
-        raise UserError(f"{SETTING}: {error}") from error
+        raise UserError(
+            f"{SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
+            hint=str(error),
+        ) from error

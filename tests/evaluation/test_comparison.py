@@ -236,7 +236,7 @@ def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
     run_id = tagged(store, "score", output_uri=f"{a}/absent")
     line = line_of(invoke(run_id, a, "--tracking-uri", uri))
     assert f"the MLflow run {run_id}: {a}/absent has no manifest.json" in line
-    assert f"there is no run {'0' * 32}" in line_of(invoke("0" * 32, a, "--tracking-uri", uri))
+    assert f"cannot read the run {'0' * 32}" in line_of(invoke("0" * 32, a, "--tracking-uri", uri))
 
 
 @pytest.mark.parametrize("stage", ["train", "score"])

@@ -180,11 +180,13 @@ def test_the_tags_of_a_run_are_read(store, uri):
 
 
 def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
-    with pytest.raises(UserError, match=r"there is no run 0{32} in .*name its store by"):
+    with pytest.raises(
+        UserError, match=r"read the run 0{32} in .*not found; check its id, or name its store by"
+    ):
         recording.read_tags(uri, "0" * 32)
     with pytest.raises(UserError, match="there is no MLflow store"):
         recording.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
-    with pytest.raises(JobError, match="cannot reach"):
+    with pytest.raises(JobError, match="cannot read the run"):
         recording.read_tags("http://127.0.0.1:9", "0" * 32)
 
 
