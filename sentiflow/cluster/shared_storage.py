@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -32,7 +33,7 @@ class SharingProblem:
     """Why nodes cannot share a location."""
 
     what: str
-    """Follows the location in a sentence: ``is not shared: node …``."""
+    """Follows the location in a sentence: ``is not shared with node …``."""
     nodes: tuple[str, ...] = ()
     """Names of the nodes that have the problem; empty if it is about nodes that join later."""
 
@@ -100,52 +101,29 @@ def find_problems(
         ]
     token = secrets.token_hex(6)
     written = nodes.on_each(_write, uri, token, timeout_seconds=timeout_seconds, nodes=among)
-    files = {answer.node: answer.result for answer in written if answer.result}
+    alive = {node.id for node in nodes.living()}
+    files = {a.node: a.result for a in written if a.result and a.node.id in alive}
     try:
+        named = {node.name: file for node, file in files.items()}
         seen = nodes.on_each(
-            _find_visible, list(files.values()), timeout_seconds=timeout_seconds, nodes=list(files)
+            _check_visible, named, timeout_seconds=timeout_seconds, nodes=list(files)
         )
     finally:
         nodes.on_each(_delete, uri, token, timeout_seconds=timeout_seconds, nodes=among)
+    return [*_group("cannot be written on", written), *_group("is not shared with", seen)]
+
+
+def _group(what: str, answers: Sequence[NodeAnswer[Any]]) -> list[SharingProblem]:
+    """Combine equal problems of several nodes into one; nodes that are gone have none."""
     alive = {node.id for node in nodes.living()}
-    seen = [answer for answer in seen if answer.node.id in alive]
-    return [
-        *_group("cannot be written", [answer for answer in written if answer.node.id in alive]),
-        *_group("cannot be read", seen),
-        *_find_unseen({node: file for node, file in files.items() if node.id in alive}, seen),
-    ]
-
-
-def _group(
-    what: str, answers: Sequence[NodeAnswer[list[str]] | NodeAnswer[str]]
-) -> list[SharingProblem]:
-    """Combine equal problems of several nodes into one."""
     names: dict[str, list[str]] = defaultdict(list)
     for answer in answers:
-        if answer.problem:
+        if answer.problem and answer.node.id in alive:
             names[answer.problem].append(answer.node.name)
     return [
-        SharingProblem(f"{what} on {name_nodes(found)}: {problem}", tuple(found))
+        SharingProblem(f"{what} {name_nodes(found)}: {problem}", tuple(found))
         for problem, found in names.items()
     ]
-
-
-def _find_unseen(
-    files: Mapping[Node, str], seen: Sequence[NodeAnswer[list[str]]]
-) -> list[SharingProblem]:
-    """Report files that a node wrote and another one does not see."""
-    pairs = [
-        (answer.node.name, writer.name)
-        for answer in seen
-        if answer.result is not None
-        for writer, file in files.items()
-        if file not in answer.result
-    ]
-    if not pairs:
-        return []
-    reader, writer = pairs[0]
-    what = f"is not shared: node {reader} does not see what node {writer} wrote"
-    return [SharingProblem(what, tuple(sorted({name for pair in pairs for name in pair})))]
 
 
 def _name_file(uri: str, token: str) -> str:
@@ -161,17 +139,24 @@ def _write(uri: str, token: str) -> str:
     return file
 
 
-def _find_visible(files: Sequence[str]) -> list[str]:
-    """List the files that this node can read and that hold what was written."""
-    deadline, seen = time.monotonic() + _VISIBLE_AFTER_SECONDS, set[str]()
-    while True:
-        for file in set(files) - seen:
-            with suppress(FileNotFoundError):
-                if filesystem.read_bytes(file) == file.encode():
-                    seen.add(file)
-        if len(seen) == len(files) or time.monotonic() > deadline:
-            return sorted(seen)
-        time.sleep(0.1)
+def _check_visible(files: Mapping[str, str]) -> None:
+    """Make sure that this node can read what others wrote, given by their names.
+
+    Raises:
+        UserError: It does not see a file.
+    """
+    deadline = time.monotonic() + _VISIBLE_AFTER_SECONDS
+    for node, file in files.items():
+        while not _is_visible(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"it does not see what node {node} wrote")
+            time.sleep(0.1)
+
+
+def _is_visible(file: str) -> bool:
+    with suppress(FileNotFoundError):
+        return filesystem.read_bytes(file) == file.encode()
+    return False
 
 
 def _delete(uri: str, token: str) -> None:

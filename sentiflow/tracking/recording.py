@@ -164,7 +164,7 @@ class Recorder:
         shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
         tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
         make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=tags)
-        run = self.sender.ask(make, None)
+        run = self.sender.ask(make)
         return Recorder(run.info.run_id if run else "", self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
@@ -241,7 +241,7 @@ class Store:
         all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **runs.describe_process(), **tags}
         sender = Sender(self.tracking_uri)
         make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=all_tags)
-        made = sender.ask(make, None)
+        made = sender.ask(make)
         run_id = made.info.run_id if made else ""
         recorder = Recorder(run_id, sender, self.experiment_id, about, all_tags, kept=about)
         try:

@@ -55,8 +55,8 @@ class Sender:
         if self.is_available and not (is_optional and self._queue.qsize() >= MAX_QUEUED):
             self._queue.put(call)
 
-    def ask(self, call: Callable[[MlflowClient], Result], default: Result) -> Result:
-        """Call the store now; return ``default`` if it refuses, fails or has failed before.
+    def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
+        """Call the store now; return None if it refuses, fails or has failed before.
 
         A failure ends the sending. A refusal does not: it concerns one value.
         """
@@ -69,7 +69,7 @@ class Sender:
             elif (reason := first_line(error)) not in self._refusals:
                 self._refusals.add(reason)
                 log.warning("MLflow refuses a part of the run: %s", reason)
-        return default
+        return None
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
@@ -96,4 +96,4 @@ class Sender:
             if isinstance(item, threading.Event):
                 item.set()
             else:
-                self.ask(item, None)
+                self.ask(item)

@@ -41,7 +41,7 @@ def cluster(monkeypatch):
             now[:] = [one]
             try:
                 answers.append(NodeAnswer(one, work(*arguments)))
-            except (OSError, KeyError) as error:
+            except (OSError, UserError) as error:
                 answers.append(NodeAnswer(one, problem=str(error)))
         return answers
 
@@ -92,9 +92,7 @@ def test_a_node_that_does_not_see_what_another_wrote_is_named(cluster, tmp_path,
 
     monkeypatch.setattr(filesystem, "read_bytes", blind)
     uri = str(tmp_path / "run")
-    expected = (
-        f"output_uri={uri} is not shared: node 10.0.0.3 does not see what node 10.0.0.2 wrote"
-    )
+    expected = f"output_uri={uri} is not shared with node 10.0.0.3: it does not see what node 10"
     with pytest.raises(UserError, match=expected):
         shared_storage.check_shared("output_uri", uri)
     assert not (tmp_path / "run").exists()
@@ -112,7 +110,10 @@ def test_equal_problems_of_several_nodes_are_one(cluster, tmp_path, monkeypatch)
     assert problem.nodes == ("10.0.0.3", "10.0.0.4")
 
 
-@pytest.mark.parametrize(("broken", "what"), [("write_bytes", "written"), ("read_bytes", "read")])
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [("write_bytes", "cannot be written on"), ("read_bytes", "is not shared with")],
+)
 def test_a_node_that_cannot_write_or_read_is_named(cluster, tmp_path, monkeypatch, broken, what):
     works = getattr(filesystem, broken)
 
@@ -122,9 +123,7 @@ def test_a_node_that_cannot_write_or_read_is_named(cluster, tmp_path, monkeypatc
         return works(*arguments)
 
     monkeypatch.setattr(filesystem, broken, fail)
-    with pytest.raises(
-        UserError, match=f"run cannot be {what} on node 10.0.0.4: permission denied"
-    ):
+    with pytest.raises(UserError, match=f"run {what} node 10.0.0.4: permission denied"):
         shared_storage.check_shared("output_uri", str(tmp_path / "run"))
 
 

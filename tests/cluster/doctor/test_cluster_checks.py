@@ -100,7 +100,7 @@ BROKEN = [
 ]
 BROKEN_BY_ROOT = [
     ("input", "error", "prepare.csv: no such file: ", "where every machine can read them"),
-    ("output", "error", "is not shared: node", "s3://"),
+    ("output", "error", "is not shared with node", "s3://"),
     ("disk", "error", "GB are free at ", "output_uri"),
 ]
 
