@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pyarrow import fs
+
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.answers import SETTING, AnswerFiles
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
-from sentiflow.storage import globs
+from sentiflow.storage import filesystem, globs
 from sentiflow.storage.uris import as_typed, join, names_model
 from sentiflow.tracking import model_sources
 
@@ -78,9 +80,12 @@ def _list_files(uri: str, record: Any) -> list[str]:
         UserError: There are none.
     """
     is_scored = record is not None and record["stage"] == "score"
-    folder = join(uri, "predictions") if is_scored else uri
+    pattern = join(uri, "predictions", "*.parquet") if is_scored else uri
+    is_folder = filesystem.file_info(uri).type == fs.FileType.Directory
+    if not is_scored and (is_folder or not uri.endswith(".parquet")):
+        pattern = join(uri, "*.parquet")
     try:
-        return globs.expand([uri if uri.endswith(".parquet") else join(folder, "*.parquet")])
+        return globs.expand([pattern])
     except UserError as error:
         raise UserError(
             f"{SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
