@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import Predicted, classes_of, spread
+from sentiflow.evaluation.evaluated_rows import classes_of, predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
 
@@ -128,7 +128,7 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
     model.fit(features, label[chosen])
     prediction = model.predict(vectorizer.transform(rows["text"].to_pylist()))
     seconds = time.monotonic() - began
-    predicted = Predicted.of(rows)
+    predicted = predicted_of(rows)
     truth, size = predicted.label, len(predicted.classes)
     right = prediction == truth
     return Baseline(

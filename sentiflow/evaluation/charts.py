@@ -13,13 +13,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
 from sentiflow.evaluation.slices import LengthCount
-from sentiflow.metrics.classification import BinaryMetrics, reliability_bins, wilson_interval
+from sentiflow.metrics.classification import Metrics, reliability_bins, wilson_interval
 from sentiflow.metrics.confidence import CoveragePoint
-from sentiflow.metrics.multiclass import Metrics
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.plotting import (
     BLUE,
     GRAY,
@@ -51,11 +51,11 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
 
     Args:
         measured: The measurements of the same rows.
-        rows: N rows of the split, with the columns of ``Predicted`` and ``num_tokens``.
+        rows: N rows of the split, as ``evaluated_rows.read`` returns them.
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
-    predicted, metrics = Predicted.of(rows), measured.metrics
+    predicted, metrics = predicted_of(rows), measured.metrics
     label, positive = predicted.label, predicted.positive.astype(np.float64)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
@@ -64,7 +64,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
         drawn["confusion.png"] = _draw_confusion(metrics)
         if len(np.unique(label)) > 1:
             drawn["roc.png"] = _draw_roc(predicted, metrics)
-        if isinstance(metrics, BinaryMetrics):
+        if metrics.is_binary:
             if len(np.unique(label)) > 1:
                 drawn["precision_recall.png"] = _draw_precision_recall(label, positive, metrics)
             drawn["probabilities.png"] = _draw_probabilities(label, positive)
@@ -117,13 +117,11 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
 
     figure, axes = _unit_square("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
-    if isinstance(metrics, BinaryMetrics):
+    if metrics.is_binary:
         false_rate, true_rate, _ = roc_curve(predicted.label, predicted.positive)
         axes.plot(false_rate, true_rate, color=BLUE)
-        negatives = metrics.false_positive + metrics.true_negative
-        positives = metrics.true_positive + metrics.false_negative
-        at = metrics.false_positive / negatives, metrics.true_positive / positives
-        axes.plot(*at, "o", color=INK)
+        (tn, fp), (fn, tp) = (counts.values() for counts in metrics.confusion.values())
+        axes.plot(fp / (fp + tn), tp / (tp + fn), "o", color=INK)
         axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
         return figure
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(predicted.classes)))
@@ -140,17 +138,16 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     return figure
 
 
-def _draw_precision_recall(
-    label: np.ndarray, probability: np.ndarray, metrics: BinaryMetrics
-) -> Figure:
+def _draw_precision_recall(label: np.ndarray, probability: np.ndarray, metrics: Metrics) -> Figure:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(label, probability)
     figure, axes = _unit_square("Recall of positive", "Precision of positive")
     axes.axhline(float(label.mean()), linestyle="--", color=GRAY, linewidth=1)
     axes.plot(recall, precision, color=BLUE, drawstyle="steps-post")
-    if metrics.recall_positive is not None and metrics.precision_positive is not None:
-        axes.plot(metrics.recall_positive, metrics.precision_positive, "o", color=INK)
+    found = metrics.by_class[BINARY[POSITIVE]]
+    if found.precision is not None and found.recall is not None:
+        axes.plot(found.recall, found.precision, "o", color=INK)
     axes.text(0.03, 0.06, f"Average precision {metrics.average_precision:.4f}")
     return figure
 

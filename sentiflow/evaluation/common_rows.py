@@ -17,13 +17,14 @@ from sentiflow.evaluation.evaluated_rows import (
     TEXT,
     TIME,
     WHOLE,
-    Predicted,
     classes_of,
     find_common_classes,
     name_any,
     of_split,
+    predicted_of,
 )
 from sentiflow.evaluation.slices import OWN
+from sentiflow.metrics.predicted import Predicted
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 
@@ -72,7 +73,7 @@ class ComparedRows:
     def _take(self, end: str) -> Predicted:
         names = [name for name in self.table.column_names if name.endswith(end)]
         of_model = self.table.select(names)
-        return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
+        return predicted_of(of_model.rename_columns([name.removesuffix(end) for name in names]))
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
@@ -161,7 +162,7 @@ def _renumber(
     rows: pa.Table, names: tuple[str, ...], classes: tuple[str, ...], num_common: int
 ) -> pa.Table:
     """Replace positions in ``names`` by those in ``classes``; keep rows labelled with the first."""
-    predicted = Predicted.of(rows)
+    predicted = predicted_of(rows)
     code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,12 @@ import pyarrow as pa
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage, probing, results, slices
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation import common_rows, lineage, probing, slices
 from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import BinaryMetrics, log_losses, macro_f1, squared_errors
-from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
+from sentiflow.metrics.classification import measure
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording, runs, store_address
 
@@ -65,7 +65,8 @@ class Model:
     """Fingerprint of the model package."""
     about: str
     """Its settings in brief."""
-    figures: Metrics
+    figures: dict[str, Any]
+    """Its metrics, as ``metrics.json`` has them."""
     num_rows_only_here: int
     """Labelled rows of the split that the other model has no prediction for in this split."""
     num_rows_seen: int
@@ -178,7 +179,7 @@ def _list_checks(compared: Comparison) -> list[Check]:
     for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
         if (difference := compared.differences[metric]) is not None:
             models = (compared.first, compared.second)
-            first, second = (getattr(model.figures, metric) for model in models)
+            first, second = (model.figures[metric] for model in models)
             checks.append(Check(name, compared.num_rows, first, second, difference))
     return checks + [
         Check(
@@ -237,41 +238,19 @@ def _describe(scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int
         model["uri"],
         model["fingerprint"],
         lineage.describe_model(model["settings"]),
-        _measure(rows.predicted[i], rows.num_classes),
+        measure(rows.predicted[i], num_compared=rows.num_classes).to_json(),
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )
-
-
-def _measure(predicted: Predicted, num_classes: int) -> Metrics:
-    """Measure a model; its macro F1 is that of the classes that both models have."""
-    metrics = results.measure_metrics(predicted)
-    if isinstance(metrics, BinaryMetrics):
-        return metrics
-    found = macro_f1(
-        predicted.label,
-        predicted.prediction,
-        num_labels=len(predicted.classes),
-        num_compared=num_classes,
-    )
-    assert found is not None, "a compared class has a row"
-    return replace(metrics, f1_macro=found)
 
 
 def _compare_metrics(
     first: Predicted, second: Predicted, num_classes: int
 ) -> dict[str, paired.Difference | None]:
     """Compare all metrics of two models but accuracy; ROC AUC is that of two classes."""
-    pair, label, area = (first, second), first.label, None
+    label, area = first.label, None
     if first.is_binary:
-        one, other = (each.probabilities[:, 1] for each in pair)
-        loss = [log_losses(label=label, probability=p) for p in (one, other)]
-        error = [squared_errors(label=label, probability=p) for p in (one, other)]
-        area = paired.roc_auc_difference(label=label, first=one, second=other)
-    else:
-        values = [each.probabilities for each in pair]
-        loss = [class_log_losses(label=label, probabilities=p) for p in values]
-        error = [class_squared_errors(label=label, probabilities=p) for p in values]
+        area = paired.roc_auc_difference(label=label, first=first.positive, second=second.positive)
     return {
         "f1_macro": paired.f1_macro_difference(
             label=label,
@@ -281,8 +260,8 @@ def _compare_metrics(
             num_compared=num_classes,
         ),
         "roc_auc": area,
-        "log_loss": paired.mean_difference(loss[1] - loss[0]),
-        "brier": paired.mean_difference(error[1] - error[0]),
+        "log_loss": paired.mean_difference(second.log_losses - first.log_losses),
+        "brier": paired.mean_difference(second.squared_errors - first.squared_errors),
     }
 
 

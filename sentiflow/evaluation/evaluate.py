@@ -35,7 +35,6 @@ from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
-from sentiflow.metrics.multiclass import list_scalars
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -314,7 +313,7 @@ def _track(
     """Log the metrics, those of the headline first, and the report."""
     measured = result.measured
     for split in sorted(measured.figures, key=lambda name: name != measured.split):
-        metrics = list_scalars(measured.figures[split])
+        metrics = measured.figures[split].scalars
         names = [*_HEADLINES, *metrics]
         recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
     recorder.log_metrics(

@@ -1,7 +1,6 @@
 """Scored directories -> labelled rows that the models were not trained on, with their texts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.slices import OWN
+from sentiflow.metrics.predicted import Predicted
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
@@ -23,63 +23,6 @@ PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 TEXT, TIME = "text", "time"
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """N labelled rows, and what a model of C classes predicts for them."""
-
-    classes: tuple[str, ...]
-    label: np.ndarray
-    """N positions in ``classes``."""
-    prediction: np.ndarray
-    probabilities: np.ndarray
-    """``(N, C)``."""
-
-    @classmethod
-    def of(cls, rows: pa.Table) -> "Predicted":
-        """Take the columns of a table as :func:`read` returns it."""
-        classes = classes_of(rows)
-        if classes == BINARY:
-            positive = rows["probability"].to_numpy()
-            columns = [1 - positive, positive]
-        else:
-            columns = [rows[PROBABILITY + name].to_numpy() for name in classes]
-        label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
-        return cls(classes, label, prediction, np.stack(columns, axis=1))
-
-    @property
-    def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
-        return self.classes == BINARY
-
-    @property
-    def positive(self) -> np.ndarray:
-        """Return the probability of positive, of a model of negative and positive."""
-        return self.probabilities[:, 1]
-
-    @property
-    def outcome(self) -> np.ndarray:
-        """Return what ``probability`` is that of: positive labels, or right predictions."""
-        return self.label if self.is_binary else self.right
-
-    @property
-    def probability(self) -> np.ndarray:
-        """Return the probability of positive; with other classes that of the prediction."""
-        return self.positive if self.is_binary else self.confidence
-
-    @property
-    def right(self) -> np.ndarray:
-        """Say which predictions are right."""
-        return np.asarray(self.prediction == self.label)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Return the probability of each prediction, as float64."""
-        probabilities = self.probabilities.astype(np.float64)
-        if self.is_binary:
-            return np.asarray(0.5 + np.abs(probabilities[:, 1] - 0.5))
-        return np.asarray(probabilities[np.arange(len(self.label)), self.prediction])
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
@@ -182,6 +125,17 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
             f"{uri} has no labelled row that the model was not trained on",
             hint=f"evaluation needs rows labelled {name_any(classes)}",
         )
+
+
+def predicted_of(rows: pa.Table) -> Predicted:
+    """Take the predictions for rows that :func:`read` returned."""
+    classes = classes_of(rows)
+    label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
+    if classes == BINARY:
+        positive = rows["probability"].to_numpy()
+        return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
+    columns = [rows[PROBABILITY + name].to_numpy() for name in classes]
+    return Predicted(classes, label, prediction, np.stack(columns, axis=1))
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
+from sentiflow.metrics.predicted import Predicted
 
 NUM_KEPT = 100
 """Rows of each kind."""
@@ -62,12 +63,12 @@ def find(rows: pa.Table) -> pa.Table:
     A text occurs once in each kind. Texts are untrusted and are not changed.
 
     Args:
-        rows: ``row_id``, ``text`` (without nulls), and the columns of ``Predicted``.
+        rows: ``row_id``, ``text`` (without nulls), and what ``predicted_of`` takes.
 
     Returns:
         A table with the columns ``COLUMNS``.
     """
-    text, predicted = rows["text"].combine_chunks(), Predicted.of(rows)
+    text, predicted = rows["text"].combine_chunks(), predicted_of(rows)
     frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
     frame["probability"] = predicted.positive if predicted.is_binary else np.nan
     frame["same"] = hash_strings(normalize_text(text))

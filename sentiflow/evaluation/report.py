@@ -19,12 +19,12 @@ from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.charts import bin_reliability
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
-from sentiflow.metrics.multiclass import Metrics
+from sentiflow.metrics.classification import Metrics
 
 MAX_SHOWN = 1000
 """Characters of a text."""
@@ -43,7 +43,7 @@ class ReportData:
     result: EvaluationResult
 
     rows: pa.Table
-    """Rows of the headline split, with the columns of ``Predicted``."""
+    """Rows of the headline split, as ``evaluated_rows.read`` returns them."""
 
     mistakes: pa.Table
     """Has the columns of ``mistakes.COLUMNS``."""
@@ -102,7 +102,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
-    predicted = Predicted.of(data.rows)
+    predicted = predicted_of(data.rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
     return environment.get_template("report.html.j2").render(

@@ -16,27 +16,17 @@ from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
-    Predicted,
     headline_split,
     of_split,
+    predicted_of,
 )
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import LengthCount, SliceMetrics
 from sentiflow.evaluation.teachers import TeacherComparison
-from sentiflow.metrics import bootstrap, confidence
+from sentiflow.metrics import bootstrap, classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
-from sentiflow.metrics.classification import (
-    BinaryMetrics,
-    ProbabilityMetrics,
-    binary_metrics,
-    probability_metrics,
-    wilson_interval,
-)
-from sentiflow.metrics.multiclass import (
-    Metrics,
-    multiclass_metrics,
-    top_class_metrics,
-)
+from sentiflow.metrics.classification import Metrics, wilson_interval
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.words.word_bias import WordBias
 
 
@@ -104,7 +94,7 @@ class Measurements:
     @property
     def is_binary(self) -> bool:
         """Say whether the classes are negative and positive."""
-        return isinstance(self.metrics, BinaryMetrics)
+        return self.metrics.is_binary
 
 
 @dataclass(frozen=True)
@@ -165,6 +155,7 @@ class EvaluationResult:
             "name": self.name,
             "classes": self.measured.classes,
             **asdict(self.measured),
+            "figures": {split: found.to_json() for split, found in self.measured.figures.items()},
             "is_unseen": self.is_unseen,
             "notes": self.notes,
             **probed,
@@ -201,8 +192,8 @@ def measure(
     """
     known = model.get("calibration") or {}
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
-    predicted = {split: Predicted.of(part) for split, part in by_split.items()}
-    headline = headline_split(list(by_split))
+    predicted = {split: predicted_of(part) for split, part in by_split.items()}
+    headline, temperature = headline_split(list(by_split)), known.get("temperature")
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
     margin = margin if of_headline.is_binary else None
@@ -220,14 +211,15 @@ def measure(
     )
     return Measurements(
         split=headline,
-        figures={split: measure_metrics(part) for split, part in predicted.items()},
-        intervals={split: _measure_intervals(part) for split, part in predicted.items()},
+        figures={split: classification.measure(part) for split, part in predicted.items()},
+        intervals={split: bootstrap.intervals(part) for split, part in predicted.items()},
         calibration_error={
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
         },
         three_class={} if margin is None else _measure_three(rows, margin),
-        calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
+        calibration=temperature
+        and confidence.describe(temperature, before_temperature(chosen, temperature), of_headline),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
         ),
@@ -254,32 +246,10 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
 
 def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
-    predicted, was_scaled = Predicted.of(rows), rows["num_tokens"].to_numpy() > 0
-    undone = predicted.probabilities
-    if predicted.is_binary:
-        positive = confidence.rescale(predicted.positive, temperature=1 / temperature)
-        undone = np.stack([1 - positive, positive], axis=1)
-    else:
-        undone = confidence.rescale_classes(undone, temperature=1 / temperature)
+    predicted, was_scaled = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
+    undone = confidence.rescale(predicted.probabilities, temperature=1 / temperature)
     probabilities = np.where(was_scaled[:, None], undone, predicted.probabilities)
     return replace(predicted, probabilities=probabilities)
-
-
-def measure_metrics(predicted: Predicted) -> Metrics:
-    """Measure predictions against labels."""
-    if not predicted.is_binary:
-        return multiclass_metrics(**vars(predicted))
-    return binary_metrics(
-        label=predicted.label, probability=predicted.positive, prediction=predicted.prediction
-    )
-
-
-def _measure_intervals(predicted: Predicted) -> dict[str, bootstrap.Interval]:
-    if not predicted.is_binary:
-        return bootstrap.multiclass_intervals(**vars(predicted))
-    return bootstrap.intervals(
-        label=predicted.label, probability=predicted.positive, prediction=predicted.prediction
-    )
 
 
 def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
@@ -293,31 +263,6 @@ def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeC
                 label=label, probability=probability, margin=margin
             )
     return found
-
-
-def _measure_calibration(
-    rows: pa.Table, predicted: Predicted, temperature: float | None
-) -> confidence.CalibrationEffect | None:
-    if temperature is None:
-        return None
-    before = before_temperature(rows, temperature)
-    first, second = (_measure_probabilities(each) for each in (before, predicted))
-    return {
-        "temperature": temperature,
-        "num_rows": len(rows),
-        "before": asdict(first),
-        "after": asdict(second),
-    }
-
-
-def _measure_probabilities(predicted: Predicted) -> ProbabilityMetrics:
-    if predicted.is_binary:
-        return probability_metrics(label=predicted.label, probability=predicted.positive)
-    return top_class_metrics(
-        label=predicted.label,
-        probabilities=predicted.probabilities,
-        prediction=predicted.prediction,
-    )
 
 
 def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:

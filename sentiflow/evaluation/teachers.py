@@ -15,9 +15,10 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import Predicted, spread
+from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1, wilson_interval
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
 
@@ -135,7 +136,7 @@ def compare(
     teacher = lists.flatten().to_numpy().reshape(len(rows), -1)
     teachers = {k: v for k, v in training["inputs"].items() if k.startswith(TEACHER)}
     speed, no_speed = _measure_speed(rows, scored, [*teachers.values()], tracking)
-    return _compare(Predicted.of(rows), teacher, len(teachers), speed, no_speed), ""
+    return _compare(predicted_of(rows), teacher, len(teachers), speed, no_speed), ""
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:

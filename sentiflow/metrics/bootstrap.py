@@ -1,16 +1,11 @@
 """Labels and probabilities -> 95 % intervals of the metrics, by resampling the rows."""
 
-from collections.abc import Sequence
-
 import numpy as np
+from scipy import sparse
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
-from sentiflow.metrics.classification import (
-    label_shares,
-    log_losses,
-    squared_errors,
-)
-from sentiflow.metrics.multiclass import class_log_losses, class_squared_errors
+from sentiflow.metrics.classification import label_shares
+from sentiflow.metrics.predicted import Predicted
 
 NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
@@ -22,68 +17,33 @@ Interval = tuple[float, float]
 
 
 def intervals(
-    *,
-    label: np.ndarray,
-    probability: np.ndarray,
-    prediction: np.ndarray,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    predicted: Predicted, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """Bound the metrics of ``binary_metrics`` that are no simple share of rows.
+    """Bound the metrics of ``classification.measure`` that are no simple share of rows.
 
     The percentile interval of Efron and Tibshirani (1993): N of N rows are drawn with replacement,
     and the interval is the middle 95 % of a metric's values. Rows with the same probability, label
     and prediction are exchangeable, so the sizes of these groups are drawn, by a multinomial. With
     at most ``MAX_GROUPS`` different probabilities this is the bootstrap itself; with more, the
-    bounds differ by less than a twentieth of the interval's width.
+    bounds differ by less than a twentieth of the interval's width. With other classes than negative
+    and positive, rows of a label and prediction are exchangeable if their log losses are nearly
+    equal, and the ROC AUC has no interval.
 
     The average precision has a logit interval, see :func:`_logit_interval`. The calibration error
     has none, see ``calibration.CalibrationError``.
 
     Args:
-        label: N labels, 0 or 1; at least one.
-        probability: Probability of positive, N in [0, 1].
-        prediction: N predicted labels, 0 or 1.
+        predicted: The labels and predictions.
         num_resamples: How often rows are drawn.
         seed: The same seed gives the same intervals.
 
     Returns:
-        By name of the metric. One that is undefined for the rows, or for a tenth of the draws, is
-        left out.
+        By name of the metric; those of a class are ``precision_<class>`` and so on. One that is
+        undefined for the rows, or for a tenth of the draws, is left out.
     """
-    return _bound(_Groups(label, probability, prediction), num_resamples, seed)
-
-
-def multiclass_intervals(
-    *,
-    classes: Sequence[str],
-    label: np.ndarray,
-    prediction: np.ndarray,
-    probabilities: np.ndarray,
-) -> dict[str, Interval]:
-    """Bound the metrics of ``multiclass_metrics`` as :func:`intervals` does those of two classes.
-
-    Rows with the same label and prediction are exchangeable if their log losses are nearly equal:
-    such groups are drawn. There is no interval of the ROC AUC.
-
-    Args:
-        classes: Names of the C classes.
-        label: N positions in ``classes``; at least one.
-        prediction: Likewise.
-        probabilities: ``(N, C)``.
-
-    Returns:
-        By name of the metric; those of a class are ``precision_<class>`` and so on.
-    """
-    groups = _ClassGroups(tuple(classes), label, prediction, probabilities)
-    return _bound(groups, NUM_RESAMPLES, seed=0)
-
-
-def _bound(groups: "_Groups | _ClassGroups", num_resamples: int, seed: int) -> dict[str, Interval]:
-    """Draw groups of rows; give the middle 95 % of each metric that is defined."""
-    total = int(groups.num_rows.sum())
-    rng, shares = np.random.default_rng(seed), groups.num_rows / total
-    drawn = groups.measure(rng.multinomial(total, shares, size=num_resamples))
+    groups, num_rows = _Groups(predicted), len(predicted.label)
+    rng, shares = np.random.default_rng(seed), groups.num_rows / num_rows
+    drawn = groups.measure(rng.multinomial(num_rows, shares, size=num_resamples))
     observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
@@ -109,59 +69,48 @@ def _logit_interval(observed: float, drawn: np.ndarray) -> np.ndarray:
 
 
 class _Groups:
-    """Groups of rows with (almost) the same probability, the same label and the same prediction."""
+    """Groups of rows with the same label and prediction, and almost the same probabilities."""
 
-    def __init__(self, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray) -> None:
-        probability = np.asarray(probability, dtype=np.float64)
-        rank = _rank(probability)
-        key = (rank * 2 + label) * 2 + prediction
-        keys, member, self.num_rows = np.unique(key, return_inverse=True, return_counts=True)
-        self.rank, self.label, self.prediction = keys // 4, keys // 2 % 2, keys % 2
-        self.num_ranks = int(self.rank[-1]) + 1
-        loss = log_losses(label=label, probability=probability)
-        error = squared_errors(label=label, probability=probability)
-        self.mean_loss = np.bincount(member, loss) / self.num_rows
-        self.mean_error = np.bincount(member, error) / self.num_rows
+    def __init__(self, predicted: Predicted) -> None:
+        self.classes, self.is_binary = predicted.classes, predicted.is_binary
+        cell = np.int64(predicted.label) * len(self.classes) + predicted.prediction
+        if self.is_binary:
+            key = _rank(predicted.positive) * 4 + cell
+        else:
+            key = cell * len(cell) + _number_losses(cell, predicted.log_losses)
+        keys, first, member, self.num_rows = np.unique(
+            key, return_index=True, return_inverse=True, return_counts=True
+        )
+        self.cell, self.rank = cell[first], keys // 4
+        """Of each group; the rank is that of the probability of positive."""
+        self.mean_loss, self.mean_error = (
+            np.bincount(member, values) / self.num_rows
+            for values in (predicted.log_losses, predicted.squared_errors)
+        )
 
     def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Measure each of R draws; NaN where a metric is undefined.
-
-        Args:
-            counts: ``(R, groups)``.
-        """
-        total = counts.sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return {
-                **self._of_confusion(counts),
-                **self._of_ranking(counts),
-                "log_loss": counts @ self.mean_loss / total,
-                "brier": counts @ self.mean_error / total,
-            }
-
-    def _of_confusion(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        positive, called = self.label == POSITIVE, self.prediction == POSITIVE
-        tp, fp, fn, tn = (
-            counts[:, rows].sum(axis=1).astype(np.float64)
-            for rows in (positive & called, ~positive & called, positive & ~called,
-                         ~positive & ~called)
-        )  # fmt: skip
-        f1_positive, f1_negative = 2 * tp / (2 * tp + fp + fn), 2 * tn / (2 * tn + fn + fp)
-        root = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
-        return {
-            "precision_positive": tp / (tp + fp),
-            "recall_positive": tp / (tp + fn),
-            "f1_positive": f1_positive,
-            "precision_negative": tn / (tn + fn),
-            "recall_negative": tn / (tn + fp),
-            "f1_negative": f1_negative,
-            "f1_macro": (f1_positive + f1_negative) / 2,
-            "matthews": (tp * tn - fp * fn) / root,
+        """Measure each of R draws ``(R, groups)``; NaN where a metric is undefined."""
+        total, size = counts.sum(axis=1), len(self.classes)
+        cells = _sum_by(self.cell, counts, size**2).reshape(-1, size, size)
+        shares = label_shares(cells)
+        found = {
+            f"{metric}_{label}": values[:, code]
+            for code, label in enumerate(self.classes)
+            for metric, values in zip(("precision", "recall", "f1"), shares, strict=True)
         }
+        mean = np.mean if self.is_binary else np.nanmean
+        found["f1_macro"] = mean(shares[2], axis=1)
+        found["log_loss"] = counts @ self.mean_loss / total
+        found["brier"] = counts @ self.mean_error / total
+        return found | self._measure_binary(cells, counts) if self.is_binary else found
 
-    def _of_ranking(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        positive, negative = (
-            _sum_by(self.rank[rows], counts[:, rows], self.num_ranks)
-            for rows in (self.label == POSITIVE, self.label == NEGATIVE)
+    def _measure_binary(self, cells: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure what only negative and positive have."""
+        tn, fp, fn, tp = cells.reshape(-1, 4).T
+        root = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
+        negative, positive = (
+            _sum_by(self.rank, counts * (self.cell // 2 == code), int(self.rank[-1]) + 1)
+            for code in (NEGATIVE, POSITIVE)
         )
         num_positive, num_negative = positive.sum(axis=1), negative.sum(axis=1)
         below = negative.cumsum(axis=1) - negative / 2
@@ -169,52 +118,12 @@ class _Groups:
         all_above = above + negative[:, ::-1].cumsum(axis=1)[:, ::-1]
         precision = np.divide(above, all_above, out=np.zeros_like(above), where=all_above > 0)
         both = num_positive * num_negative
-        return {
-            "roc_auc": (positive * below).sum(axis=1) / both,
-            "average_precision": (positive * precision).sum(axis=1) * num_negative / both,
-        }
-
-
-class _ClassGroups:
-    """Groups of rows with the same label and prediction of C classes, and almost the same loss."""
-
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        label: np.ndarray,
-        prediction: np.ndarray,
-        probabilities: np.ndarray,
-    ) -> None:
-        self.classes = classes
-        key = np.int64(label) * len(classes) + prediction
-        loss = class_log_losses(label=label, probabilities=probabilities)
-        order = np.lexsort((loss, key))
-        _, first, size = np.unique(key[order], return_index=True, return_counts=True)
-        place = np.arange(len(key)) - np.repeat(first, size)
-        step = place // -(-len(key) // MAX_GROUPS)
-        member = np.empty(len(key), np.int64)
-        member[order] = np.append(0, (np.diff(key[order]) != 0) | (np.diff(step) != 0)).cumsum()
-        self.num_rows = np.bincount(member)
-        error = class_squared_errors(label=label, probabilities=probabilities)
-        self.mean_loss, self.mean_error = (
-            np.bincount(member, values) / self.num_rows for values in (loss, error)
-        )
-        self.cell = key[order][np.unique(member[order], return_index=True)[1]]
-
-    def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Measure each of R draws ``(R, groups)``; NaN where a metric is undefined."""
-        total, size = counts.sum(axis=1), len(self.classes)
-        cells = _sum_by(self.cell, counts, size**2).reshape(-1, size, size)
-        shares = label_shares(cells)
-        return {
-            "f1_macro": np.nanmean(shares[2], axis=1),
-            "log_loss": counts @ self.mean_loss / total,
-            "brier": counts @ self.mean_error / total,
-        } | {
-            f"{metric}_{label}": values[:, code]
-            for metric, values in zip(("precision", "recall", "f1"), shares, strict=True)
-            for code, label in enumerate(self.classes)
-        }
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "matthews": (tp * tn - fp * fn) / root,
+                "roc_auc": (positive * below).sum(axis=1) / both,
+                "average_precision": (positive * precision).sum(axis=1) * num_negative / both,
+            }
 
 
 def _rank(probability: np.ndarray) -> np.ndarray:
@@ -228,9 +137,17 @@ def _rank(probability: np.ndarray) -> np.ndarray:
     ]
 
 
-def _sum_by(key: np.ndarray, values: np.ndarray, num_keys: int) -> np.ndarray:
-    """Sum the columns of each key: ``(R, groups)`` to ``(R, num_keys)``; keys are ascending."""
-    present, starts = np.unique(key, return_index=True)
-    sums = np.zeros((len(values), num_keys))
-    sums[:, present] = np.add.reduceat(values, starts, axis=1)
-    return sums
+def _number_losses(cell: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Number the losses of each cell upward, so that nearly equal ones have the same number."""
+    order = np.lexsort((loss, cell))
+    _, first, size = np.unique(cell[order], return_index=True, return_counts=True)
+    number = np.empty(len(cell), np.int64)
+    place = np.arange(len(cell)) - np.repeat(first, size)
+    number[order] = place // -(-len(cell) // MAX_GROUPS)
+    return number
+
+
+def _sum_by(key: np.ndarray, counts: np.ndarray, num_keys: int) -> np.ndarray:
+    """Sum the columns of each key, as float64: ``(R, groups)`` to ``(R, num_keys)``."""
+    is_key = sparse.csr_array((np.ones(len(key)), (np.arange(len(key)), key)), (len(key), num_keys))
+    return np.asarray(counts @ is_key)

@@ -1,15 +1,14 @@
 """Labels, predictions and probabilities -> accuracy, F1, log loss and the like."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sentiflow.data.schema import POSITIVE
-
-PROBABILITY_FLOOR = 1e-7
-"""The log loss clips probabilities to this distance from 0 and 1."""
+from sentiflow.config.classes import BINARY
+from sentiflow.metrics.predicted import Predicted
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
@@ -52,70 +51,74 @@ class ProbabilityMetrics:
 
 
 @dataclass(frozen=True)
-class BinaryMetrics:
-    """Predictions measured against labels, ready for JSON.
+class Metrics:
+    """Predictions of C classes measured against labels.
 
-    A metric is None where it is undefined, as is the precision without a positive prediction.
+    A metric is None where it is undefined, as is the precision of a class that is never predicted.
     """
 
     num_rows: int
-    positive_fraction: float
-    """Share of the labels that are positive."""
     accuracy: float
     accuracy_low: float
     """Lower end of the 95 % Wilson interval."""
     accuracy_high: float
-    precision_positive: float | None
-    recall_positive: float | None
-    f1_positive: float | None
-    precision_negative: float | None
-    recall_negative: float | None
-    f1_negative: float | None
     f1_macro: float | None
-    """Mean of the F1 of both labels."""
-    matthews: float | None
-    """Matthews correlation coefficient."""
+    """Mean of the F1 of the classes that occur in the labels or predictions; of negative and
+    positive None unless both do."""
     roc_auc: float | None
-    """None unless both labels occur, as is the average precision."""
-    average_precision: float | None
+    """Of positive; with other classes the mean of the one-vs-rest ROC AUC of those that have one.
+    None unless two labels occur."""
     log_loss: float
     brier: float
+    """Mean squared difference of probability and label; with other classes than negative and
+    positive summed over them: 0 to 2."""
     expected_calibration_error: float
-    true_positive: int
-    false_positive: int
-    true_negative: int
-    false_negative: int
+    """Of positive; with other classes of the one that is predicted (Guo et al. 2017)."""
+    by_class: dict[str, ClassMetrics]
+    confusion: dict[str, dict[str, int]]
+    """Rows by label, then by prediction."""
+    matthews: float | None
+    """Matthews correlation coefficient, of negative and positive alone."""
+    average_precision: float | None
+    """Of positive, likewise."""
 
     @property
-    def confusion(self) -> dict[str, dict[str, int]]:
-        """Return the rows by label, then by prediction."""
-        return {
-            "negative": {"negative": self.true_negative, "positive": self.false_positive},
-            "positive": {"negative": self.false_negative, "positive": self.true_positive},
-        }
+    def is_binary(self) -> bool:
+        """Say whether the classes are negative and positive."""
+        return tuple(self.confusion) == BINARY
 
     @property
     def most_frequent(self) -> tuple[str, float]:
         """Name the most frequent label and its share: the accuracy of always predicting it."""
-        if self.positive_fraction >= 0.5:
-            return "positive", self.positive_fraction
-        return "negative", 1 - self.positive_fraction
+        counts = {name: found.num_rows for name, found in reversed(self.by_class.items())}
+        name = max(counts, key=lambda name: counts[name])
+        return name, counts[name] / self.num_rows
 
     @property
-    def by_class(self) -> dict[str, ClassMetrics]:
-        """Return the metrics of each class."""
-        counts, known = self.confusion, vars(self)
-        return {
-            name: ClassMetrics(
-                precision=known[f"precision_{name}"],
-                recall=known[f"recall_{name}"],
-                f1=known[f"f1_{name}"],
-                num_rows=sum(counts[name].values()),
-                num_predicted=sum(row[name] for row in counts.values()),
-                roc_auc=self.roc_auc,
-            )
-            for name in counts
+    def scalars(self) -> dict[str, float | None]:
+        """The metrics that are one number; those of a class end with its name."""
+        of_class = fields(LabelMetrics if self.is_binary else ClassMetrics)
+        found = {
+            f"{each.name}_{label}": getattr(metrics, each.name)
+            for label, metrics in self.by_class.items()
+            for each in of_class
         }
+        if self.is_binary:
+            (tn, fp), (fn, tp) = (counts.values() for counts in self.confusion.values())
+            found |= {"true_positive": tp, "false_positive": fp}
+            found |= {"true_negative": tn, "false_negative": fn}
+            found |= {"positive_fraction": (tp + fn) / self.num_rows, "matthews": self.matthews}
+            found["average_precision"] = self.average_precision
+        left_out = ("by_class", "confusion", "matthews", "average_precision")
+        return {k: value for k, value in vars(self).items() if k not in left_out} | found
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the metrics; those of negative and positive are one number each."""
+        if self.is_binary:
+            return self.scalars
+        found = asdict(self)
+        del found["matthews"], found["average_precision"]
+        return found
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -137,38 +140,45 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return min(share, float(found.low)), max(share, float(found.high))  # rounding may pass it
 
 
-def binary_metrics(
-    *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
-) -> BinaryMetrics:
+def measure(predicted: Predicted, *, num_compared: int | None = None) -> Metrics:
     """Measure predictions against labels.
 
     Args:
-        label: N labels, 0 or 1; at least one.
-        probability: Probability of positive.
-        prediction: Taken as it is, whatever threshold made it.
+        predicted: The labels and predictions.
+        num_compared: The macro F1 is that of so many classes, the first ones. Default: all.
     """
-    counts = count_confusion(label, prediction, num_labels=2)
-    (tn, fp), (fn, tp) = counts.tolist()
-    low, high = wilson_interval(tp + tn, len(label))
-    negative, positive = measure_labels(counts)
-    roc_auc, average_precision = _ranking_metrics(label=label, probability=probability)
-    return BinaryMetrics(
-        num_rows=len(label),
-        positive_fraction=(tp + fn) / len(label),
-        accuracy=(tp + tn) / len(label),
-        accuracy_low=low,
-        accuracy_high=high,
-        **{f"{name}_positive": value for name, value in vars(positive).items()},
-        **{f"{name}_negative": value for name, value in vars(negative).items()},
-        f1_macro=_defined(label_shares(counts)[2].mean()),
-        matthews=_matthews(counts),
-        roc_auc=roc_auc,
-        average_precision=average_precision,
-        **vars(probability_metrics(label=label, probability=probability)),
-        true_positive=tp,
-        false_positive=fp,
-        true_negative=tn,
-        false_negative=fn,
+    classes, num_rows = predicted.classes, len(predicted.label)
+    counts = count_confusion(predicted.label, predicted.prediction, num_labels=len(classes))
+    columns = [1, 1] if predicted.is_binary else range(len(classes))
+    areas = [
+        _roc_auc(predicted.label == code, predicted.probabilities[:, code]) for code in columns
+    ]
+    f1 = label_shares(counts)[2][:num_compared]
+    by_class = [
+        ClassMetrics(shares.precision, shares.recall, shares.f1, *numbers)
+        for shares, *numbers in zip(
+            measure_labels(counts),
+            counts.sum(axis=1).tolist(),
+            counts.sum(axis=0).tolist(),
+            areas,
+            strict=True,
+        )
+    ]
+    num_right, known = int(counts.trace()), [area for area in areas if area is not None]
+    return Metrics(
+        num_rows,
+        num_right / num_rows,
+        *wilson_interval(num_right, num_rows),
+        _defined(f1.mean() if predicted.is_binary else np.nanmean(f1)),
+        float(np.mean(known)) if known else None,
+        **vars(measure_probabilities(predicted)),
+        by_class=dict(zip(classes, by_class, strict=True)),
+        confusion={
+            name: dict(zip(classes, row, strict=True))
+            for name, row in zip(classes, counts.tolist(), strict=True)
+        },
+        matthews=_matthews(counts) if predicted.is_binary else None,
+        average_precision=_average_precision(predicted) if predicted.is_binary else None,
     )
 
 
@@ -214,12 +224,12 @@ def _defined(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def probability_metrics(*, label: np.ndarray, probability: np.ndarray) -> ProbabilityMetrics:
-    """Measure the probabilities of positive against labels, 0 or 1."""
+def measure_probabilities(predicted: Predicted) -> ProbabilityMetrics:
+    """Measure probabilities against labels."""
     return ProbabilityMetrics(
-        float(log_losses(label=label, probability=probability).mean()),
-        float(squared_errors(label=label, probability=probability).mean()),
-        expected_calibration_error(label=label, probability=probability),
+        float(predicted.log_losses.mean()),
+        float(predicted.squared_errors.mean()),
+        expected_calibration_error(label=predicted.outcome, probability=predicted.probability),
     )
 
 
@@ -234,17 +244,6 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
     bins = reliability_bins(label=label, probability=probability, num_bins=NUM_CALIBRATION_BINS)
     gap = (bins["mean_probability"] - bins["positive_fraction"]).abs()
     return float((gap * bins["num_rows"]).sum() / len(label))
-
-
-def log_losses(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return -ln(probability of the label) of N rows, clipped at ``PROBABILITY_FLOOR``."""
-    clipped = np.float64(probability).clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    return -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
-
-
-def squared_errors(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Return the squared difference of probability and label of N rows."""
-    return np.square(np.float64(probability) - label)
 
 
 def bin_probabilities(
@@ -285,15 +284,17 @@ def _matthews(confusion: np.ndarray) -> float | None:
     return float(matthews_corrcoef(label, prediction, sample_weight=confusion.ravel()))
 
 
-def _ranking_metrics(
-    *, label: np.ndarray, probability: np.ndarray
-) -> tuple[float | None, float | None]:
-    """Measure the area under the ROC curve, and the average precision."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
+def _roc_auc(is_class: np.ndarray, probability: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
 
-    if len(np.unique(label)) < 2:
-        return None, None
-    return (
-        float(roc_auc_score(label, probability)),
-        float(average_precision_score(label, probability)),
-    )
+    if is_class.all() or not is_class.any():
+        return None
+    return float(roc_auc_score(is_class, probability))
+
+
+def _average_precision(predicted: Predicted) -> float | None:
+    from sklearn.metrics import average_precision_score
+
+    if len(np.unique(predicted.label)) < 2:
+        return None
+    return float(average_precision_score(predicted.label, predicted.positive))

@@ -12,14 +12,14 @@ import numpy as np
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.metrics.classification import (
-    PROBABILITY_FLOOR,
     LabelMetrics,
     count_confusion,
     label_shares,
     measure_labels,
-    probability_metrics,
+    measure_probabilities,
     wilson_interval,
 )
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
 MIN_ROWS = 100
 """With fewer labelled rows the temperature is 1."""
@@ -80,85 +80,51 @@ class ThreeClassMetrics:
     """Rows by label, then by prediction."""
 
 
-def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities by a temperature T; 1 / T undoes it.
-
-    A softmax over two logits depends on their difference z = log(p / (1 - p)) alone, so this is
-    sigmoid(z / T). Probabilities are taken to be within ``PROBABILITY_FLOOR`` of 0 and 1, as
-    float32 cannot represent values closer to these. No probability crosses one half.
-
-    Example:
-        >>> rescale(np.array([0.5, 0.9]), temperature=2.0).round(2).tolist()
-        [0.5, 0.75]
-    """
-    return 1 / (1 + np.exp(-_logit(probability) / temperature))
-
-
-def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Find the temperature that makes the labels most probable.
-
-    Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
-    the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It
-    corrects how sure a model is, and leaves its predictions as they are. Rounded to three digits.
-
-    Args:
-        label: N labels; rows that are neither 0 nor 1 are left out.
-        probability: Probability of positive, at temperature 1.
-
-    Returns:
-        Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
-        label only.
-    """
-    binary = np.isin(label, (NEGATIVE, POSITIVE))
-    chosen, logit = label[binary], _logit(probability[binary])
-    others = np.where(chosen == POSITIVE, -logit, logit)
-    return _fit(chosen, np.stack([np.zeros(len(chosen)), others], axis=1))
-
-
-def rescale_classes(probabilities: np.ndarray, *, temperature: float) -> np.ndarray:
+def rescale(probabilities: np.ndarray, *, temperature: float) -> np.ndarray:
     """Divide the logits behind the probabilities of C classes by a temperature; 1 / T undoes it.
 
     A softmax does not change if a number is added to all logits, so log p stands for them.
-    Probabilities are taken to be at least ``PROBABILITY_FLOOR``.
+    Probabilities are taken to be at least ``PROBABILITY_FLOOR``. No prediction changes.
 
     Shape: (N rows, C classes)
         - probabilities: ``(N, C)``.
         - returns: ``(N, C)`` float64.
+
+    Example:
+        >>> rescale(np.array([[0.5, 0.5], [0.1, 0.9]]), temperature=2.0).round(2).tolist()
+        [[0.5, 0.5], [0.25, 0.75]]
     """
-    scaled = _log(probabilities) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
 
-
-def fit_class_temperature(*, label: np.ndarray, probabilities: np.ndarray) -> float:
-    """Find the temperature of C classes that makes the labels most probable.
-
-    As :func:`fit_temperature`, which has two classes.
-
-    Args:
-        label: N positions among the classes; rows with another number are left out.
-        probabilities: (N, C) at temperature 1.
-    """
-    known = (label >= 0) & (label < probabilities.shape[1])
-    chosen, logs = label[known], _log(probabilities[known])
-    return _fit(chosen, logs - logs[np.arange(len(chosen)), chosen][:, None])
+    return np.asarray(softmax(_log(probabilities) / temperature, axis=1))
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.asarray(probabilities, dtype=np.float64).clip(PROBABILITY_FLOOR))
 
 
-def _fit(label: np.ndarray, margins: np.ndarray) -> float:
-    """Find the temperature with the lowest log loss.
+def fit_temperature(*, label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Find the temperature that makes the labels most probable.
+
+    Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
+    the one parameter T that minimizes the log loss of softmax(log p / T), which is convex in 1 / T.
+    It corrects how sure a model is, and leaves its predictions as they are. Rounded to 3 digits.
 
     Args:
-        label: N labels.
-        margins: Logits of C classes minus that of the label, ``(N, C)``.
+        label: N positions among the classes; rows with another number are left out.
+        probabilities: (N, C) at temperature 1.
+
+    Returns:
+        Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
+        label only.
     """
     from scipy.optimize import minimize_scalar
 
-    if len(label) < MIN_ROWS or len(np.unique(label)) < 2:
+    is_known = (label >= 0) & (label < probabilities.shape[1])
+    chosen, logs = label[is_known], _log(probabilities[is_known])
+    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
         return 1.0
+    margins = logs - logs[np.arange(len(chosen)), chosen][:, None]
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp.reduce(margins / math.exp(log_temperature), axis=1).mean())
@@ -168,31 +134,14 @@ def _fit(label: np.ndarray, margins: np.ndarray) -> float:
     return round(math.exp(found.x), _DIGITS)
 
 
-def describe(
-    *, temperature: float, label: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> CalibrationEffect:
-    """Measure what a temperature changes.
-
-    Args:
-        temperature: The model's.
-        label: N labels, 0 or 1.
-        before: Probability of positive at temperature 1.
-        after: At the model's temperature.
-    """
-    first, second = (probability_metrics(label=label, probability=p) for p in (before, after))
+def describe(temperature: float, before: Predicted, after: Predicted) -> CalibrationEffect:
+    """Measure what a temperature changes."""
     return {
         "temperature": temperature,
-        "num_rows": len(label),
-        "before": asdict(first),
-        "after": asdict(second),
+        "num_rows": len(after.label),
+        "before": asdict(measure_probabilities(before)),
+        "after": asdict(measure_probabilities(after)),
     }
-
-
-def _logit(probability: np.ndarray) -> np.ndarray:
-    clipped = np.asarray(probability, dtype=np.float64).clip(
-        PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR
-    )
-    return np.log(clipped) - np.log1p(-clipped)
 
 
 def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[CoveragePoint]:

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data.manifest import find_classes
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.data.schema import BINARY, LABEL_NAMES, POSITIVE
 from sentiflow.metrics import confidence
-from sentiflow.metrics.multiclass import class_log_losses
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
@@ -83,10 +83,9 @@ def save(
     if classes.names == BINARY:
         names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
         label = np.where(code < (3 if names == LABEL_NAMES else 2), code, -1)
-        scores, calibration = _calibrate_binary(scores, label)
     else:
         label = np.where(code >= 0, classes.positions[code], -1)
-        scores, calibration = _calibrate(scores, label)
+    scores, calibration = _calibrate(scores, label)
     if calibration:
         fitted = {"temperature": calibration["temperature"]}
         package = replace(package, settings=settings.model_copy(update=fitted))
@@ -125,44 +124,31 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
 
 
 def _calibrate(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any] | None]:
-    """Fit the temperature of C classes; return the calibrated scores, and what it changes."""
+    """Fit the temperature, and choose the margin of neutral predictions if classes are two.
+
+    Returns:
+        The calibrated scores, and what changes; None without a row labelled with a class.
+    """
+    is_known = (label >= 0) & (label < len(scores.classes))
+    if not is_known.any():
+        return scores, None
     has_token = scores.num_tokens > 0  # other rows get the class priors, without a temperature
-    labelled, before = label >= 0, scores.probabilities
-    if not labelled.any():
-        return scores, None
-    temperature = confidence.fit_class_temperature(
-        label=label[has_token], probabilities=before[has_token]
+    temperature = confidence.fit_temperature(
+        label=label[has_token], probabilities=scores.probabilities[has_token]
     )
-    rescaled = confidence.rescale_classes(before, temperature=temperature)
-    after = np.where(has_token[:, None], rescaled, before).astype(np.float32)
-    measured = [
-        {
-            "log_loss": float(
-                class_log_losses(label=label[labelled], probabilities=p[labelled]).mean()
-            )
-        }
-        for p in (before, after)
-    ]
-    return replace(scores, probabilities=after), {
-        "temperature": temperature,
-        "num_rows": int(labelled.sum()),
-        "before": measured[0],
-        "after": measured[1],
-    }
-
-
-def _calibrate_binary(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any] | None]:
-    """Do the same for negative and positive, and choose the margin of neutral predictions."""
-    has_token, before = scores.num_tokens > 0, scores.probabilities[:, POSITIVE]
-    temperature = confidence.fit_temperature(label=label[has_token], probability=before[has_token])
-    rescaled = confidence.rescale(before, temperature=temperature)
-    after = np.where(has_token, rescaled, before).astype(np.float32)
-    binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
-    if not binary.any():
-        return scores, None
-    found = confidence.describe(
-        temperature=temperature, label=label[binary], before=before[binary], after=after[binary]
+    rescaled = confidence.rescale(scores.probabilities, temperature=temperature)
+    probabilities = np.where(has_token[:, None], rescaled, scores.probabilities)
+    calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
+    before, after = (
+        Predicted(
+            each.classes, label[is_known], each.prediction[is_known], each.probabilities[is_known]
+        )
+        for each in (scores, calibrated)
     )
-    margin = confidence.choose_margin(label=label[labelled], probability=after[labelled])
-    calibrated = replace(scores, probabilities=np.stack([1 - after, after], axis=1))
-    return calibrated, {**found, "neutral_margin": margin}
+    found: dict[str, Any] = {**confidence.describe(temperature, before, after)}
+    if scores.classes == BINARY:
+        labelled, positive = label >= 0, calibrated.probabilities[:, POSITIVE]
+        found["neutral_margin"] = confidence.choose_margin(
+            label=label[labelled], probability=positive[labelled]
+        )
+    return calibrated, found

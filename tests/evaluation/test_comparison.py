@@ -18,6 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
 from sentiflow.metrics import classification, paired
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import join
 from sentiflow.tracking import recording
 
@@ -265,10 +266,10 @@ def test_json_holds_all_of_it(runs):
     )
     assert found["slices"][0]["difference"]["low"] < -0.5
     label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
-    expected = classification.binary_metrics(
-        label=label, prediction=prediction, probability=prediction.astype(float)
+    expected = classification.measure(
+        Predicted.of_positive(label=label, prediction=prediction, probability=prediction)
     )
-    for name in ("accuracy", "f1_macro", "true_positive"):
+    for name in ("accuracy", "f1_macro", "confusion"):
         assert found["second"]["figures"][name] == getattr(expected, name)
 
 

@@ -42,12 +42,12 @@ def test_models_of_three_classes_are_compared(runs):
     label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
     figures = found.first.figures
     assert found.num_rows == len(rows)
-    assert figures.accuracy == (label == prediction).mean()
+    assert figures["accuracy"] == (label == prediction).mean()
     expected = sklearn_metrics.f1_score(label, prediction, average="macro")
-    assert figures.f1_macro == pytest.approx(expected)
+    assert figures["f1_macro"] == pytest.approx(expected)
     difference = found.differences["f1_macro"]
     assert difference.low < difference.value < difference.high
-    assert difference.value == pytest.approx(found.second.figures.f1_macro - figures.f1_macro)
+    assert difference.value == pytest.approx(found.second.figures["f1_macro"] - figures["f1_macro"])
     assert found.differences["log_loss"].value < 0
     assert found.differences["roc_auc"] is None
     assert "better" in found.verdict
@@ -79,11 +79,11 @@ def test_models_of_different_classes_are_compared_on_those_that_both_have(runs):
     rows = evaluated_rows.read(f"{b}/scored", manifest.read(f"{b}/scored")).to_pandas()
     rows = rows[(rows["split"] == "test") & (rows["label"] < 2)]
     assert found.num_rows == len(rows)
-    assert found.second.figures.accuracy == (rows["label"] == rows["prediction"]).mean()
+    assert found.second.figures["accuracy"] == (rows["label"] == rows["prediction"]).mean()
     expected = sklearn_metrics.f1_score(
         rows["label"], rows["prediction"], labels=[0, 1], average="macro"
     )
-    assert found.second.figures.f1_macro == pytest.approx(expected)
+    assert found.second.figures["f1_macro"] == pytest.approx(expected)
     assert found.notes[0] == (
         "the models have different classes: rows labelled negative or positive are compared, and "
         "a prediction of neutral counts as wrong"

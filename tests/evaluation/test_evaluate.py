@@ -113,9 +113,9 @@ def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished
     rows = pa.concat_tables([pq.read_table(file) for file in files])
     label = rows["label"].to_numpy()
     scores = package.score(rows["text"].combine_chunks())
-    raw = confidence.rescale(scores.probability, temperature=1 / known["temperature"])
+    raw = confidence.rescale(scores.probabilities, temperature=1 / known["temperature"])
     asked = scores.num_tokens > 0
-    fitted = confidence.fit_temperature(label=label[asked], probability=raw[asked])
+    fitted = confidence.fit_temperature(label=label[asked], probabilities=raw[asked])
     assert fitted == pytest.approx(known["temperature"], abs=2e-3)
     assert known["after"]["log_loss"] <= known["before"]["log_loss"]
 

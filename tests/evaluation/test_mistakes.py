@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import mistakes
-from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.metrics.predicted import Predicted
 
 ROWS = [
     ("I love it", 1, 0.9),

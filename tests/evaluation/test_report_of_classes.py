@@ -86,8 +86,8 @@ def test_the_temperature_of_classes_is_undone(data, rows):
     test = evaluated_rows.of_split(rows, "test")
     before = results.before_temperature(test, 1.4)
     asked = test["num_tokens"].to_numpy() > 0
-    after = evaluated_rows.Predicted.of(test).probabilities
-    undone = confidence.rescale_classes(after[asked], temperature=1 / 1.4)
+    after = evaluated_rows.predicted_of(test).probabilities
+    undone = confidence.rescale(after[asked], temperature=1 / 1.4)
     np.testing.assert_allclose(before.probabilities[asked], undone)
     np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
     assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss

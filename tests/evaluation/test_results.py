@@ -19,6 +19,7 @@ from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.confidence import ThreeClassMetrics
+from sentiflow.metrics.predicted import Predicted
 
 MODEL = {
     "settings": {"tokenizer": "tweet", "max_length": 64},
@@ -46,7 +47,8 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
 
 def measure(rows, *, model=MODEL, margin=None, patterns=None):
     found = results.measure(rows, model=model, margin=margin, patterns=patterns or {})
-    return json.loads(json.dumps(asdict(found), allow_nan=False))
+    figures = {split: metrics.to_json() for split, metrics in found.figures.items()}
+    return json.loads(json.dumps(asdict(found) | {"figures": figures}, allow_nan=False))
 
 
 def test_each_split_has_metrics_and_test_is_the_headline():
@@ -56,9 +58,8 @@ def test_each_split_has_metrics_and_test_is_the_headline():
     assert list(found["figures"]) == ["validation", "test"]
     test = rows_of()
     names = ("label", "probability", "prediction")
-    expected = vars(
-        classification.binary_metrics(**{name: test[name].to_numpy() for name in names})
-    )
+    columns = {name: test[name].to_numpy() for name in names}
+    expected = classification.measure(Predicted.of_positive(**columns)).scalars
     assert found["figures"]["test"] == pytest.approx(expected)
     assert found["intervals"]["test"]["roc_auc"][0] < expected["roc_auc"]
     assert found["coverage"][0]["num_rows"] == found["figures"]["test"]["num_rows"]
@@ -68,10 +69,10 @@ def test_the_temperature_is_taken_back_where_it_was_applied():
     rows = rows_of()
     known = rows["num_tokens"].to_numpy() > 0
     after = rows["probability"].to_numpy()
-    before = results.before_temperature(rows, 2.0).probabilities[:, 1]
-    np.testing.assert_array_equal(before[~known], after[~known])
+    before = results.before_temperature(rows, 2.0).probabilities
+    np.testing.assert_array_equal(before[~known, 1], after[~known])
     again = confidence.rescale(before[known], temperature=2.0)
-    np.testing.assert_allclose(again, after[known], atol=1e-4)
+    np.testing.assert_allclose(again[:, 1], after[known], atol=1e-4)
     found = measure(rows)["calibration"]
     assert found["temperature"] == 2
     assert found["after"]["log_loss"] < found["before"]["log_loss"]
@@ -120,13 +121,10 @@ def test_with_a_margin_above_all_probabilities_nothing_is_answered():
 
 LABEL = np.repeat([1, 1, 0, 0], [40, 10, 10, 40])
 PREDICTION = np.repeat([1, 0, 1, 0], [40, 10, 10, 40])
-METRICS = classification.binary_metrics(
-    label=LABEL, probability=PREDICTION * 0.8, prediction=PREDICTION
+METRICS = classification.measure(
+    Predicted.of_positive(label=LABEL, probability=PREDICTION * 0.8, prediction=PREDICTION)
 )
-METRICS = replace(
-    METRICS, num_rows=1234, accuracy=0.8, accuracy_low=0.79, accuracy_high=0.81,
-    positive_fraction=0.4,
-)  # fmt: skip
+METRICS = replace(METRICS, num_rows=1234, accuracy=0.8, accuracy_low=0.79, accuracy_high=0.81)
 
 
 def slice_of(name, num_rows, accuracy, p_adjusted, **more):
@@ -230,7 +228,7 @@ def test_slices_of_few_texts_are_no_highlight():
 
 def test_what_may_be_chance_is_no_highlight():
     assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.06)])
-    no_better = replace(METRICS, accuracy_low=0.59)
+    no_better = replace(METRICS, num_rows=100, accuracy_low=0.49)
     assert "mistakes" not in sections(figures={"test": no_better})
     calibrated = {"test": CalibrationError(0.008, 0.0123, 0.3)}
     assert summarize(calibration_error=calibrated)[1][:2] == (

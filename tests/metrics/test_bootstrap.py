@@ -5,8 +5,8 @@ import pytest
 import scipy.special
 
 from sentiflow.metrics import bootstrap
-from sentiflow.metrics.bootstrap import intervals
-from sentiflow.metrics.classification import binary_metrics
+from sentiflow.metrics.classification import measure
+from sentiflow.metrics.predicted import Predicted
 
 
 def rows_of(num_rows, *, seed=0, decimals=None):
@@ -24,13 +24,18 @@ def take(rows, chosen):
 
 
 def metrics_of(rows):
-    return vars(binary_metrics(**rows))
+    return measure(Predicted.of_positive(**rows)).scalars
+
+
+def intervals(*, label, probability, prediction, **options):
+    rows = {"label": label, "probability": probability, "prediction": prediction}
+    return bootstrap.intervals(Predicted.of_positive(**rows), **options)
 
 
 @pytest.mark.parametrize("decimals", [1, 2, None])
 def test_the_metrics_of_a_draw_are_those_of_its_rows(decimals):
     rows = rows_of(400, decimals=decimals)
-    groups = bootstrap._Groups(**rows)
+    groups = bootstrap._Groups(Predicted.of_positive(**rows))
     rng = np.random.default_rng(1)
     drawn = rng.integers(0, 400, 400)
     key = (bootstrap._rank(rows["probability"]) * 2 + rows["label"]) * 2 + rows["prediction"]
@@ -44,8 +49,8 @@ def test_the_metrics_of_a_draw_are_those_of_its_rows(decimals):
 
 def test_many_probabilities_are_grouped_without_changing_a_metric():
     rows = rows_of(20_000)
-    groups = bootstrap._Groups(**rows)
-    assert groups.num_ranks <= bootstrap.MAX_GROUPS
+    groups = bootstrap._Groups(Predicted.of_positive(**rows))
+    assert groups.rank.max() < bootstrap.MAX_GROUPS
     expected, widths = metrics_of(rows), intervals(**rows)
     for name, values in groups.measure(groups.num_rows[None]).items():
         low, high = widths[name]

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from sentiflow.metrics.classification import (
-    binary_metrics,
     expected_calibration_error,
+    measure,
     reliability_bins,
     wilson_interval,
 )
+from sentiflow.metrics.predicted import Predicted
 
 SETTINGS = settings(max_examples=60, deadline=None)
 
@@ -28,12 +29,12 @@ ROWS = st.lists(
 def metrics_of(rows):
     """Measure rows of (label, probability, prediction)."""
     label, probability, prediction = zip(*rows, strict=True)
-    found = binary_metrics(
+    predicted = Predicted.of_positive(
         label=np.array(label, dtype=np.int8),
         probability=np.array(probability, dtype=np.float32),
         prediction=np.array(prediction, dtype=np.int8),
     )
-    return vars(found)
+    return measure(predicted).scalars
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_metrics_equal_scikit_learn(random_rows):
         "true_negative": tn,
         "false_negative": fn,
     }
-    found = vars(binary_metrics(**random_rows))
+    found = measure(Predicted.of_positive(**random_rows)).scalars
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     low, high = wilson_interval(int(tp + tn), 2000)
     assert (found["accuracy_low"], found["accuracy_high"]) == (low, high)

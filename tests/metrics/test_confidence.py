@@ -18,7 +18,7 @@ from sentiflow.metrics.confidence import (
     rescale,
     three_class_metrics,
 )
-from sentiflow.metrics.multiclass import class_log_losses
+from sentiflow.metrics.predicted import Predicted
 
 
 def rows_of(num_rows, *, temperature, seed=0):
@@ -26,14 +26,23 @@ def rows_of(num_rows, *, temperature, seed=0):
     rng = np.random.default_rng(seed)
     calibrated = 1 / (1 + np.exp(-rng.normal(0, 1.5, num_rows)))
     label = (rng.random(num_rows) < calibrated).astype(np.int8)
-    return {"label": label, "probability": rescale(calibrated, temperature=1 / temperature)}
+    given_ = rescale(pairs_of(calibrated), temperature=1 / temperature)
+    return {"label": label, "probabilities": given_}
+
+
+def pairs_of(positive):
+    return np.stack([1 - positive, positive], axis=1)
 
 
 def describe(rows, temperature):
-    before = rows["probability"]
-    after = rescale(before, temperature=temperature)
+    before = rows["probabilities"]
+    classes = ("negative", "positive", "neutral")[: before.shape[1]]
     return confidence.describe(
-        temperature=temperature, label=rows["label"], before=before, after=after
+        temperature,
+        *(
+            Predicted(classes, rows["label"], each.argmax(axis=1), each)
+            for each in (before, rescale(before, temperature=temperature))
+        ),
     )
 
 
@@ -64,10 +73,10 @@ def test_calibration_corrects_overconfidence():
 
 @given(st.floats(0, 1), st.floats(0.1, 10))
 def test_no_answer_changes_and_the_way_back_is_the_inverse(probability, temperature):
-    given_ = np.array([probability])
+    given_ = pairs_of(np.array([probability]))
     there = rescale(given_, temperature=temperature)
-    assert (there >= 0.5) == (given_ >= 0.5)
-    assert 0 <= there[0] <= 1
+    assert (there[0, 1] >= 0.5) == (probability >= 0.5)
+    assert ((there >= 0) & (there <= 1)).all()
     if 0.001 < probability < 0.999 and temperature > 0.5:
         assert rescale(there, temperature=1 / temperature) == pytest.approx(given_, abs=1e-6)
 
@@ -75,22 +84,22 @@ def test_no_answer_changes_and_the_way_back_is_the_inverse(probability, temperat
 def test_nothing_is_fitted_to_too_few_rows_or_one_label():
     rows = rows_of(confidence.MIN_ROWS - 1, temperature=3.0)
     assert fit_temperature(**rows) == 1
-    assert fit_temperature(label=np.ones(500, np.int8), probability=np.full(500, 0.7)) == 1
+    assert fit_temperature(label=np.ones(500, np.int8), probabilities=np.full((500, 2), 0.5)) == 1
 
 
 def test_neutral_rows_are_left_out():
     rows = rows_of(5000, temperature=2.0)
     more = {
         "label": np.append(rows["label"], np.full(5000, 2, np.int8)),
-        "probability": np.append(rows["probability"], np.full(5000, 0.99)),
+        "probabilities": np.concatenate([rows["probabilities"], np.full((5000, 2), 0.5)]),
     }
     assert fit_temperature(**more) == fit_temperature(**rows)
 
 
 def test_separable_labels_stay_within_bounds():
     label = np.tile([0, 1], 100)
-    right = fit_temperature(label=label, probability=np.where(label == 1, 0.9, 0.1))
-    wrong = fit_temperature(label=label, probability=np.where(label == 1, 0.1, 0.9))
+    right = fit_temperature(label=label, probabilities=pairs_of(np.where(label == 1, 0.9, 0.1)))
+    wrong = fit_temperature(label=label, probabilities=pairs_of(np.where(label == 1, 0.1, 0.9)))
     assert right == pytest.approx(confidence.LOWEST, abs=1e-3)
     assert wrong == pytest.approx(confidence.HIGHEST, abs=1e-2)
 
@@ -200,35 +209,20 @@ def classes_of(num_rows, *, temperature, num_classes=3, seed=0):
     """Labels drawn by calibrated probabilities of classes, and what a model of T gives."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (num_rows, num_classes))
-    calibrated = confidence.rescale_classes(np.exp(logits), temperature=1)
+    calibrated = rescale(np.exp(logits), temperature=1)
     label = (calibrated.cumsum(axis=1) < rng.random((num_rows, 1))).sum(axis=1)
-    given_ = confidence.rescale_classes(calibrated, temperature=1 / temperature)
+    given_ = rescale(calibrated, temperature=1 / temperature)
     return {"label": label, "probabilities": given_}
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.7, 4.0])
 def test_the_temperature_of_several_classes_is_found(temperature):
     rows = classes_of(30_000, temperature=temperature)
-    assert confidence.fit_class_temperature(**rows) == pytest.approx(temperature, rel=0.03)
-    calm = confidence.rescale_classes(rows["probabilities"], temperature=temperature)
+    assert fit_temperature(**rows) == pytest.approx(temperature, rel=0.03)
+    calm = rescale(rows["probabilities"], temperature=temperature)
     assert (calm.argmax(axis=1) == rows["probabilities"].argmax(axis=1)).all()
-    losses = [
-        class_log_losses(label=rows["label"], probabilities=p).mean()
-        for p in (rows["probabilities"], calm)
-    ]
-    assert losses[1] < losses[0]
-
-
-def test_two_classes_have_the_temperature_of_both_ways():
-    rows = rows_of(5000, temperature=2.0)
-    pairs = np.stack([1 - rows["probability"], rows["probability"]], axis=1)
-    found = confidence.fit_class_temperature(label=rows["label"], probabilities=pairs)
-    assert found == pytest.approx(fit_temperature(**rows), abs=2e-3)
-    np.testing.assert_allclose(
-        confidence.rescale_classes(pairs, temperature=3.0)[:, 1],
-        rescale(rows["probability"], temperature=3.0),
-        atol=1e-9,
-    )
+    found = describe(rows, temperature)
+    assert found["after"]["log_loss"] < found["before"]["log_loss"]
 
 
 def test_rows_of_other_classes_are_left_out_of_the_temperature():
@@ -237,6 +231,6 @@ def test_rows_of_other_classes_are_left_out_of_the_temperature():
         "label": np.append(rows["label"], [-1, 3]),
         "probabilities": np.concatenate([rows["probabilities"], np.full((2, 3), 1 / 3)]),
     }
-    assert confidence.fit_class_temperature(**more) == confidence.fit_class_temperature(**rows)
+    assert fit_temperature(**more) == fit_temperature(**rows)
     few = {name: values[:50] for name, values in rows.items()}
-    assert confidence.fit_class_temperature(**few) == 1
+    assert fit_temperature(**few) == 1

@@ -6,6 +6,7 @@ import scipy.stats
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, roc_auc_score
 
 from sentiflow.metrics import classification, paired
+from sentiflow.metrics.predicted import Predicted
 
 
 def answers(num_rows=600, *, seed=0, ties=False, noise=(0.25, 0.4)):
@@ -27,9 +28,14 @@ def called(rows):
 
 def loss_difference(name, *, label, first, second):
     """Compare two models' log losses or Brier scores."""
-    loss = {"log_loss": classification.log_losses, "brier": classification.squared_errors}[name]
-    of_first, of_second = (loss(label=label, probability=p) for p in (first, second))
+    name = {"log_loss": "log_losses", "brier": "squared_errors"}[name]
+    of_first, of_second = (getattr(predict(label, p), name) for p in (first, second))
     return paired.mean_difference(of_second - of_first)
+
+
+def predict(label, probability):
+    prediction = (probability >= 0.5).astype(int)
+    return Predicted.of_positive(label=label, probability=probability, prediction=prediction)
 
 
 def assert_covers(covered, *, least=0.93, most=0.975):
@@ -152,10 +158,7 @@ def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
 def test_losses_are_those_of_the_metrics_down_to_the_probabilities_of_0_and_1():
     label = np.array([0, 1, 1, 0, 1])
     rows = {"first": np.float32([0, 1, 0, 0.5, 1]), "second": np.float32([1, 1, 0.3, 0.2, 0])}
-    metrics = [
-        classification.binary_metrics(label=label, probability=p, prediction=(p >= 0.5).astype(int))
-        for p in rows.values()
-    ]
+    metrics = [classification.measure(predict(label, p)) for p in rows.values()]
     for name in ("log_loss", "brier"):
         found = loss_difference(name, label=label, **rows)
         assert found.value == pytest.approx(getattr(metrics[1], name) - getattr(metrics[0], name))

@@ -20,14 +20,10 @@ from sentiflow.evaluation import group_bias, promotion, slice_search, slices
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import Slice
-from sentiflow.metrics import bootstrap, confidence, multiclass, paired
+from sentiflow.metrics import bootstrap, confidence, paired
 from sentiflow.metrics.calibration import calibration_test
-from sentiflow.metrics.classification import (
-    binary_metrics,
-    log_losses,
-    squared_errors,
-    wilson_interval,
-)
+from sentiflow.metrics.classification import measure, wilson_interval
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.words import word_bias
 from sentiflow.words.word_vectors import WordVectors
@@ -115,16 +111,14 @@ class Shares:
 def test_the_intervals_of_the_report_hold_the_truth():
     shares, rng = Shares(), np.random.default_rng(0)
     whole = rows_of(draw_binary(rng, POPULATION, 1.0))
-    truth = vars(binary_metrics(**whole))
+    truth = measure(Predicted.of_positive(**whole)).scalars
     certain = np.abs(whole["probability"] - 0.5)
     right = whole["label"] == whole["prediction"]
     top = right[certain >= np.quantile(certain, 0.2)].mean()
     answered = right[certain >= 0.2].mean()
     sliced = right[whole["probability"] > 0.9].mean()
     of_classes = draw_classes(rng, POPULATION)
-    truth_of_classes = multiclass.list_scalars(
-        multiclass.multiclass_metrics(classes=CLASSES, **of_classes)
-    )
+    truth_of_classes = measure(Predicted(CLASSES, **of_classes)).scalars
     for sample in samples():
         rows = rows_of(draw_binary(sample, NUM_ROWS, 1.0))
         found = rows["label"] == rows["prediction"]
@@ -139,11 +133,11 @@ def test_the_intervals_of_the_report_hold_the_truth():
         point = confidence.accuracy_by_coverage(right=found, confidence=certainty + 0.5)[4]
         name = "accuracy of the most certain 80 % (Wilson)"
         shares.add_interval(name, point.low, point.high, top)
-        intervals = bootstrap.intervals(**rows, num_resamples=NUM_RESAMPLES)
+        intervals = bootstrap.intervals(Predicted.of_positive(**rows), num_resamples=NUM_RESAMPLES)
         for name, ends in intervals.items():
             shares.add_interval(f"{name} (bootstrap)", *ends, truth[name])
         rows = draw_classes(sample, NUM_ROWS)
-        intervals = bootstrap.multiclass_intervals(classes=CLASSES, **rows)
+        intervals = bootstrap.intervals(Predicted(CLASSES, **rows))
         for name, ends in intervals.items():
             if name.endswith(("macro", "loss", "brier", "neutral")):
                 line = f"{name} of three classes (bootstrap)"
@@ -159,11 +153,11 @@ def test_the_intervals_of_the_report_hold_the_truth():
 def test_the_intervals_of_compare_and_promote_hold_the_truth():
     shares, rng = Shares(), np.random.default_rng(1)
     whole = draw_binary(rng, POPULATION, 1.0, 1.8)
+    both = [Predicted.of_positive(**rows_of(whole, model)) for model in "01"]
     truth = {
-        name: differences_of(vars(binary_metrics(**rows_of(whole, "0"))),
-                             vars(binary_metrics(**rows_of(whole, "1"))), name)
+        name: differences_of(*(vars(measure(predicted)) for predicted in both), name)
         for name in ("accuracy", "f1_macro", "roc_auc", "log_loss", "brier")
-    }  # fmt: skip
+    }
     is_sliced = whole["0"] > 0.9
     right = [whole["label"] == (whole[model] >= 0.5) for model in "01"]
     in_slice = right[1][is_sliced].mean() - right[0][is_sliced].mean()
@@ -318,9 +312,12 @@ def compare(drawn: Draw, add: Callable[[str, paired.Difference | None], None]) -
     add("f1_macro", paired.f1_macro_difference(
         label=label, first=first, second=second, num_resamples=1000))  # fmt: skip
     add("roc_auc", paired.roc_auc_difference(label=label, first=one, second=other))
-    for name, measure in (("log_loss", log_losses), ("brier", squared_errors)):
-        losses = [measure(label=label, probability=p) for p in (one, other)]
-        add(name, paired.mean_difference(losses[1] - losses[0]))
+    before, after = (
+        Predicted.of_positive(label=label, probability=p, prediction=called)
+        for p, called in ((one, first), (other, second))
+    )
+    add("log_loss", paired.mean_difference(after.log_losses - before.log_losses))
+    add("brier", paired.mean_difference(after.squared_errors - before.squared_errors))
 
 
 def measure_groups(rng: np.random.Generator) -> list[group_bias.GroupBias]:

@@ -1,10 +1,12 @@
-"""Metrics of any number of classes equal scikit-learn's; with two they are the binary ones."""
+"""Metrics of any number of classes equal scikit-learn's, and with two those of positive."""
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from sentiflow.metrics import bootstrap, classification, multiclass
+from sentiflow.metrics import bootstrap
+from sentiflow.metrics.classification import measure, measure_probabilities
+from sentiflow.metrics.predicted import Predicted
 
 CLASSES = ("negative", "positive", "neutral", "mixed")
 
@@ -31,7 +33,7 @@ def random_rows(num_rows=400, *, num_classes=3, seed=0, num_used=None):
 @pytest.mark.parametrize(("num_classes", "num_used"), [(3, 3), (4, 4), (4, 3)])
 def test_metrics_equal_those_of_scikit_learn(seed, num_classes, num_used):
     rows = random_rows(num_classes=num_classes, seed=seed, num_used=num_used)
-    found = multiclass.multiclass_metrics(**rows)
+    found = measure(Predicted(**rows))
     label, prediction = rows["label"], rows["prediction"]
     probabilities = np.float64(rows["probabilities"])
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -57,7 +59,7 @@ def test_metrics_equal_those_of_scikit_learn(seed, num_classes, num_used):
 
 
 def test_a_class_that_does_not_occur_has_no_metrics_and_does_not_count():
-    found = multiclass.multiclass_metrics(**random_rows(num_classes=4, num_used=3))
+    found = measure(Predicted(**random_rows(num_classes=4, num_used=3)))
     mixed = found.by_class["mixed"]
     assert (mixed.precision, mixed.recall, mixed.f1, mixed.roc_auc) == (None,) * 4
     others = [found.by_class[name].f1 for name in CLASSES[:3]]
@@ -66,19 +68,16 @@ def test_a_class_that_does_not_occur_has_no_metrics_and_does_not_count():
 
 def test_metrics_of_two_classes_are_the_binary_ones():
     rows = random_rows(num_classes=2)
-    probability = rows["probabilities"][:, 1]
-    rows["prediction"] = (probability >= 0.5).astype(np.int8)
-    rows["probabilities"] = np.stack([1 - probability, probability], axis=1)
-    found = multiclass.multiclass_metrics(**rows)
-    binary = classification.binary_metrics(
-        label=rows["label"], probability=probability, prediction=rows["prediction"]
-    )
-    for name in ("num_rows", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "confusion"):
+    rows["prediction"] = (rows["probabilities"][:, 1] >= 0.5).astype(np.int8)
+    binary = measure(Predicted(**rows))
+    found = measure(Predicted(**rows | {"classes": ("no", "yes")}))
+    for name in ("num_rows", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss"):
         assert getattr(found, name) == getattr(binary, name), name
-    assert found.log_loss == pytest.approx(binary.log_loss, rel=1e-6)
     assert found.brier == pytest.approx(2 * binary.brier, rel=1e-6)
-    for name, of_class in found.by_class.items():
-        assert vars(of_class) == pytest.approx(vars(binary.by_class[name]))
+    assert found.roc_auc == pytest.approx(binary.roc_auc)
+    classes = zip(found.by_class.values(), binary.by_class.values(), strict=True)
+    for of_class, of_binary in classes:
+        assert vars(of_class) == pytest.approx(vars(of_binary))
 
 
 def test_the_calibration_error_is_that_of_the_predicted_class():
@@ -86,23 +85,21 @@ def test_the_calibration_error_is_that_of_the_predicted_class():
     rest = (1 - confidence) / 2
     probabilities = np.stack([confidence, rest, rest], axis=1)
     label, prediction = np.array([0, 0, 0, 1]), np.zeros(4, int)
-    found = multiclass.top_class_metrics(
-        label=label, probabilities=probabilities, prediction=prediction
-    )
+    found = measure_probabilities(Predicted(CLASSES[:3], label, prediction, probabilities))
     assert found.expected_calibration_error == pytest.approx((0.1 + 0.0) / 2)
 
 
 def test_intervals_hold_the_metrics_and_equal_a_plain_bootstrap():
     rows = random_rows(600)
-    found = bootstrap.multiclass_intervals(**rows)
-    metrics = multiclass.list_scalars(multiclass.multiclass_metrics(**rows))
+    found = bootstrap.intervals(Predicted(**rows))
+    metrics = measure(Predicted(**rows)).scalars
     for name, (low, high) in found.items():
         assert low < metrics[name] < high, name
     rng, drawn = np.random.default_rng(1), []
     for _ in range(120):
         chosen = rng.integers(0, 600, 600)
         part = {k: v if k == "classes" else v[chosen] for k, v in rows.items()}
-        drawn.append(multiclass.list_scalars(multiclass.multiclass_metrics(**part)))
+        drawn.append(measure(Predicted(**part)).scalars)
     for name in ("f1_macro", "log_loss", "brier", "precision_neutral"):
         plain = np.quantile([each[name] for each in drawn], [0.025, 0.975])
         width = plain[1] - plain[0]
@@ -112,18 +109,16 @@ def test_intervals_hold_the_metrics_and_equal_a_plain_bootstrap():
 def test_many_rows_are_drawn_in_groups_with_the_same_interval():
     few, many = random_rows(800), random_rows(800)
     repeated = {k: v if k == "classes" else np.repeat(v, 10, axis=0) for k, v in many.items()}
-    narrow = bootstrap.multiclass_intervals(**repeated)
-    wide = bootstrap.multiclass_intervals(**few)
+    narrow = bootstrap.intervals(Predicted(**repeated))
+    wide = bootstrap.intervals(Predicted(**few))
     for name in ("f1_macro", "log_loss", "brier"):
         ratio = np.diff(wide[name]) / np.diff(narrow[name])
         assert ratio == pytest.approx(10**0.5, rel=0.12), name
 
 
 def test_scalars_are_named_as_those_of_two_classes():
-    rows = random_rows(num_classes=2)
-    found = multiclass.list_scalars(multiclass.multiclass_metrics(**rows))
-    binary = classification.binary_metrics(
-        label=rows["label"], probability=rows["probabilities"][:, 1], prediction=rows["prediction"]
-    )
-    shared = set(found) & set(multiclass.list_scalars(binary))
-    assert {"accuracy", "f1_macro", "log_loss", "precision_positive", "recall_negative"} <= shared
+    found = measure(Predicted(**random_rows())).scalars
+    binary = measure(Predicted(**random_rows(num_classes=2))).scalars
+    shared = {"accuracy", "f1_macro", "log_loss", "precision_positive", "recall_negative"}
+    assert shared <= set(found) & set(binary)
+    assert "matthews" in set(binary) - set(found)

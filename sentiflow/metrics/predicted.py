@@ -1,0 +1,79 @@
+"""Labelled rows and what a model predicts for them: what metrics are computed from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiflow.config.classes import BINARY
+
+PROBABILITY_FLOOR = 1e-7
+"""The log loss clips probabilities to this distance from 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """N labelled rows, and what a model of C classes predicts for them; N is at least 1."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray
+    """N positions in ``classes``."""
+    prediction: np.ndarray
+    """N positions, taken as they are, whatever threshold made them."""
+    probabilities: np.ndarray
+    """``(N, C)``."""
+
+    @classmethod
+    def of_positive(
+        cls, *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
+    ) -> "Predicted":
+        """Take the probability of positive, of a model of negative and positive."""
+        positive = np.asarray(probability, np.float64)
+        return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
+
+    @property
+    def is_binary(self) -> bool:
+        """Say whether the classes are negative and positive."""
+        return self.classes == BINARY
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Return the probability of positive, of a model of negative and positive."""
+        return self.probabilities[:, 1]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Say which predictions are right."""
+        return np.asarray(self.prediction == self.label)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Return the probability of each prediction, as float64."""
+        if self.is_binary:
+            return np.asarray(0.5 + np.abs(self.positive - 0.5))
+        return self.probabilities[np.arange(len(self.label)), self.prediction].astype(np.float64)
+
+    @property
+    def outcome(self) -> np.ndarray:
+        """Return what ``probability`` is that of: positive labels, or right predictions."""
+        return self.label if self.is_binary else self.right
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Return the probability of positive; with other classes that of the prediction."""
+        return self.positive if self.is_binary else self.confidence
+
+    @property
+    def log_losses(self) -> np.ndarray:
+        """Return -ln(probability of the label) of each row, clipped at ``PROBABILITY_FLOOR``."""
+        of_label = np.float64(self.probabilities[np.arange(len(self.label)), self.label])
+        return -np.log(of_label.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
+
+    @property
+    def squared_errors(self) -> np.ndarray:
+        """Return the squared difference of probability of positive and label of each row.
+
+        With other classes it is summed over them.
+        """
+        is_label = self.label[:, None] == np.arange(len(self.classes))
+        errors = np.square(np.float64(self.probabilities) - is_label)
+        return errors[:, 1] if self.is_binary else errors.sum(axis=1)
