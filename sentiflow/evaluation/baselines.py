@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import classes_of, predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
+from sentiflow.metrics.predicted import Predicted
 
 MAX_ROWS = 50_000
 """Rows that the baseline is trained on, and measured on, at most: spread over all rows."""
@@ -27,20 +29,48 @@ TFIDF = "TF-IDF with logistic regression"
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A simple model beside the model; differences are the model's metric minus the baseline's."""
+class Beside:
+    """Another model beside the model; differences are the model's metric minus the other's."""
 
-    name: str
-    num_train_rows: int
-    num_train_rows_in_all: int
     num_rows: int
     """Rows that both models are measured on."""
     accuracy: float
     f1_macro: float | None
     accuracy_of_model: float
-    """On the same rows."""
+    f1_macro_of_model: float | None
     accuracy_difference: paired.Difference
     f1_macro_difference: paired.Difference | None
+
+    @classmethod
+    def of(cls, predicted: Predicted, prediction: np.ndarray, **further: Any) -> Self:
+        """Compare a model with the predictions of another one for the same rows."""
+        label, size = predicted.label, len(predicted.classes)
+        right = prediction == label
+        return cls(
+            len(label),
+            float(right.mean()),
+            macro_f1(label, prediction, num_labels=size),
+            float(predicted.right.mean()),
+            macro_f1(label, predicted.prediction, num_labels=size),
+            paired.compare_accuracy(right, predicted.right)[0],
+            paired.f1_macro_difference(
+                label=label,
+                first=prediction,
+                second=predicted.prediction,
+                num_classes=size,
+                num_resamples=1000,
+            ),
+            **further,
+        )
+
+
+@dataclass(frozen=True)
+class Baseline(Beside):
+    """A simple model beside the model."""
+
+    name: str
+    num_train_rows: int
+    num_train_rows_in_all: int
     seconds: float
 
     @property
@@ -127,25 +157,11 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
     model = LogisticRegression(C=5, solver="saga", tol=1e-2, random_state=0)
     model.fit(features, label[chosen])
     prediction = model.predict(vectorizer.transform(rows["text"].to_pylist()))
-    seconds = time.monotonic() - began
-    predicted = predicted_of(rows)
-    truth, size = predicted.label, len(predicted.classes)
-    right = prediction == truth
-    return Baseline(
-        TFIDF,
-        len(chosen),
-        len(label),
-        len(rows),
-        float(right.mean()),
-        macro_f1(truth, prediction, num_labels=size),
-        float(predicted.right.mean()),
-        paired.compare_accuracy(right, predicted.right)[0],
-        paired.f1_macro_difference(
-            label=truth,
-            first=prediction,
-            second=predicted.prediction,
-            num_classes=size,
-            num_resamples=1000,
-        ),
-        seconds,
+    return Baseline.of(
+        predicted_of(rows),
+        prediction,
+        name=TFIDF,
+        num_train_rows=len(chosen),
+        num_train_rows_in_all=len(label),
+        seconds=time.monotonic() - began,
     )

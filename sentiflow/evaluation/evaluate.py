@@ -174,7 +174,7 @@ def _measure(
             "on others (prepare.split.test_fraction sets texts aside)"
         )
     chosen = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(chosen, own.patterns, columns=evaluated_rows.list_columns(scored))
+    slices.check_patterns(chosen, own.patterns)
     return chosen, measured, is_unseen, notes
 
 

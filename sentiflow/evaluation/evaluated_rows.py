@@ -45,28 +45,41 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    settings = scored["settings"]
+    settings, classes = scored["settings"], lineage.classes_of_model(scored)
     roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
-    hint = "score again with sentiflow score CONFIG --overwrite"
-    classes = lineage.classes_of_model(scored)
     measured = ["probability"] if classes == BINARY else [PROBABILITY + c for c in classes]
     own = [name for name in columns if name in _list_columns_of_predictions(scored)]
-    used = dict.fromkeys((*_COLUMNS, *measured, *kept))
-    needed = list(used | dict.fromkeys(own))
-    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=needed, hint=hint)
-    rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
-    for name in own:
-        rows = rows.append_column(OWN + name, rows[name])
-    rows = rows.drop_columns([name for name in own if name not in used])
+    tables = lineage.read_tables(
+        uri,
+        scored,
+        ("predictions/",),
+        columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own))),
+        hint="score again with sentiflow score CONFIG --overwrite",
+    )
+    found = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    rows = found.select([*_COLUMNS, *measured])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
-    rows = _name_kept(rows, kept).combine_chunks()
+    for name in own:
+        rows = rows.append_column(OWN + name, found[name])
+    for name, role in kept.items():
+        column = _read_role(found[name], role)
+        if column is not None and role not in rows.column_names:
+            rows = rows.append_column(role, column)
     missing = [name for name in columns if name not in own]
     if TEXT in rows.column_names and not missing:
-        return rows
-    return _add_columns(rows, scored, missing)
+        return rows.combine_chunks()
+    return _add_columns(rows.combine_chunks(), scored, missing)
+
+
+def _read_role(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray | None:
+    """Take a column for the texts or times; None if it is of another type."""
+    if role == TIME:
+        return column if pa.types.is_timestamp(column.type) else None
+    is_text = str(column.type) in ("string", "large_string", "string_view")
+    return column.cast(pa.string()) if is_text and not column.null_count else None
 
 
 def check_columns(
@@ -187,18 +200,6 @@ def headline_split(names: Sequence[str]) -> str:
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled with a class of the model."""
     return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
-
-
-def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
-    """Rename kept columns by their role; drop those of another type."""
-    for name, role in kept.items():
-        column = rows[name]
-        rows = rows.drop_columns(name)
-        is_string = str(column.type) in ("string", "large_string", "string_view")
-        is_text, is_time = is_string and not column.null_count, pa.types.is_timestamp(column.type)
-        if (is_time if role == TIME else is_text) and role not in rows.column_names:
-            rows = rows.append_column(role, column.cast(column.type if is_time else pa.string()))
-    return rows
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:

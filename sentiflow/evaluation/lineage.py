@@ -91,17 +91,11 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
         model: ``fingerprint`` of a model package, and its ``training``.
     """
     for member in members_of(model):
-        yield from _with_earlier(training_of_model(member))
-
-
-def _with_earlier(training: Manifest | None) -> Iterator[Manifest | None]:
-    yield training
-    if training is None:
-        return
-    for name, named in training["inputs"].items():
-        if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
-            for member in members_of(named):
-                yield from _with_earlier(manifest.read_input(member, "training"))
+        training = training_of_model(member)
+        yield training
+        for name, named in training["inputs"].items() if training else ():
+            if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
+                yield from _trainings_of(named)
 
 
 def folders_of(training: Manifest) -> tuple[str, ...]:

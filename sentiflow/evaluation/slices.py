@@ -183,15 +183,12 @@ def find(
     return [item for item in found if item.rows.any()], tokens
 
 
-def check_patterns(
-    rows: pa.Table, patterns: Mapping[str, str], *, columns: Sequence[str] = ()
-) -> None:
+def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
     """Check that each pattern of the user's own matches a text.
 
     Args:
         rows: As for :func:`find`.
         patterns: A regular expression (RE2) by name.
-        columns: Columns that could be slices; a message names them.
 
     Raises:
         UserError: One matches no text, or there are no texts.
@@ -206,10 +203,9 @@ def check_patterns(
     text = rows["text"].combine_chunks()
     if empty := [name for name, regex in patterns.items() if not matches(text, regex).any()]:
         found = ", ".join(f"{name} ({patterns[name]})" for name in empty)
-        others = f"; slices by column may name {', '.join(columns)}" if columns else ""
         raise UserError(
             f"no text is in the slice {found}: {len(text):,} evaluated texts were searched",
-            hint=f"correct the pattern or leave it out{others}",
+            hint="correct the pattern or leave it out",
         )
 
 

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,15 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
+from sentiflow.evaluation.baselines import Beside
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
-from sentiflow.metrics import paired
-from sentiflow.metrics.classification import macro_f1, wilson_interval
+from sentiflow.metrics.classification import wilson_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
+
+if TYPE_CHECKING:
+    from sentiflow.models.average import Model
 
 AGREES = "of the texts get the label of the "
 """Begins the meaning of the highlight about the teachers."""
@@ -46,19 +49,10 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class TeacherComparison:
-    """A distilled model beside its teachers; differences are its metric minus theirs."""
+class TeacherComparison(Beside):
+    """The mean of the teachers beside a distilled model, on rows that a teacher has answered."""
 
     num_teachers: int
-    num_rows: int
-    """Evaluated rows that a teacher has answered; all figures are about them."""
-    accuracy: float
-    """Of the teachers' mean."""
-    f1_macro: float | None
-    accuracy_of_model: float
-    f1_macro_of_model: float | None
-    accuracy_difference: paired.Difference
-    f1_macro_difference: paired.Difference | None
     agreement: float
     """Share of the rows with the same prediction."""
     agreement_low: float
@@ -167,23 +161,13 @@ def _compare(
     theirs = teacher.argmax(axis=1)
     if teacher.shape[1] == 2:  # as Scores.prediction
         theirs = (teacher[:, 1] >= 0.5).astype(np.int64)
-    label, ours, size = predicted.label, predicted.prediction, teacher.shape[1]
-    right, num_rows = theirs == label, len(label)
-    num_alike = int((theirs == ours).sum())
-    low, high = wilson_interval(num_alike, num_rows)
-    f1 = [macro_f1(label, prediction, num_labels=size) for prediction in (theirs, ours)]
-    return TeacherComparison(
+    num_alike = int((theirs == predicted.prediction).sum())
+    low, high = wilson_interval(num_alike, len(theirs))
+    return TeacherComparison.of(
+        predicted,
+        theirs,
         num_teachers=num_teachers,
-        num_rows=num_rows,
-        accuracy=float(right.mean()),
-        f1_macro=f1[0],
-        accuracy_of_model=float(predicted.right.mean()),
-        f1_macro_of_model=f1[1],
-        accuracy_difference=paired.compare_accuracy(right, predicted.right)[0],
-        f1_macro_difference=paired.f1_macro_difference(
-            label=label, first=theirs, second=ours, num_classes=size, num_resamples=1000
-        ),
-        agreement=num_alike / num_rows,
+        agreement=num_alike / len(theirs),
         agreement_low=low,
         agreement_high=high,
         speed=speed,
@@ -204,45 +188,31 @@ def _measure_speed(
         return None, "a teacher is a file of answers"
     text = rows["text"].take(pa.array(spread(len(rows), _MAX_TEXTS))).combine_chunks()
     try:
-        score_model = _load([scored["inputs"]["model"]], tracking)
-        score_teachers = _load(teachers, tracking)
+        of_model, of_teachers = (
+            [
+                model_sources.load_described(each, tracking=tracking, setting="a teacher")
+                for each in some
+            ]
+            for some in ([scored["inputs"]["model"]], teachers)
+        )
     except UserError as error:
         return None, str(error)
-    return _time(text, score_teachers, score_model), ""
+    return _time(text, of_teachers, of_model), ""
 
 
-def _load(models: Sequence[Mapping[str, Any]], tracking: str | None) -> Callable[[pa.Array], None]:
-    """Load models; the function that is returned scores texts by all of them, on one core.
-
-    Raises:
-        UserError: One is gone or was replaced.
-    """
-    from sentiflow.models.cpu import one_thread
-
-    packages = [
-        model_sources.load_described(model, tracking=tracking, setting="a teacher")
-        for model in models
-    ]
-
-    def score(text: pa.Array) -> None:
-        with one_thread():
-            for package in packages:
-                package.score(text)
-
-    return score
-
-
-def _time(
-    text: pa.Array, first: Callable[[pa.Array], None], second: Callable[[pa.Array], None]
-) -> Speed:
-    """Time two ways to score texts, in turn."""
+def _time(text: pa.Array, first: "Sequence[Model]", second: "Sequence[Model]") -> Speed:
+    """Time two lists of models, in turn, on one core."""
     from scipy.stats import t
+
+    from sentiflow.models.cpu import one_thread
 
     seconds = np.zeros((_ROUNDS + _WARM_UP, 2))
     for taken in seconds:
-        for number, score in enumerate((first, second)):
+        for number, packages in enumerate((first, second)):
             began = time.perf_counter()
-            score(text)
+            with one_thread():
+                for package in packages:
+                    package.score(text)
             taken[number] = time.perf_counter() - began
     seconds = seconds[_WARM_UP:]
     logarithms = np.log(seconds[:, 0] / seconds[:, 1])

@@ -1,7 +1,6 @@
 """Rows to label by hand: drawn, written; read again, with their weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,21 +23,13 @@ _STEPS = 100
 _CELL = ["group", "step"]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Labels by hand, ordered by row."""
-
-    row_id: np.ndarray
-    label: np.ndarray
-    """Positions among the classes."""
-    weight: np.ndarray
-    """Inverse of the probability with which the row was drawn; 1 if all rows have the same."""
-    num_missing: int
-    """Rows of the files without a label."""
-
-
-def read(uris: Sequence[str], classes: Sequence[str]) -> Labels:
+def read(uris: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """Read the files of ``trends.labels``.
+
+    Returns:
+        By ``row_id``: ``label``, a position among the classes, and ``weight``, the inverse of the
+        probability with which the row was drawn, or 1 if all rows have the same; and the number of
+        rows without a label.
 
     Raises:
         UserError: A file has not the columns, a label that is no class, a row twice, or no label.
@@ -53,9 +44,7 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> Labels:
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
-    found = found.sort_values("row_id")
-    row_id, label, weight = (found[name].to_numpy() for name in ("row_id", "label", "weight"))
-    return Labels(row_id, label, weight, sum(missing))
+    return found.set_index("row_id")[["label", "weight"]], sum(missing)
 
 
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:

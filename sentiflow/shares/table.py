@@ -9,12 +9,10 @@ import pyarrow as pa
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import shares
 from sentiflow.shares import labels, rows
-from sentiflow.shares.labels import Labels
 from sentiflow.shares.rows import EVERY, Batch
 
 ALL = "all"
@@ -93,9 +91,8 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             there are too many groups.
     """
     classes = manifest.find_classes(scored)
-    by_hand = labels.read(settings.labels, classes) if settings.labels else None
-    finder, sums = _LabelFinder(scored, by_hand), list[pd.DataFrame]()
-    for batch in rows.read(settings, scored, uri, label="trends", with_text=by_hand is None):
+    finder, sums = _LabelFinder(scored, settings, classes), list[pd.DataFrame]()
+    for batch in rows.read(settings, scored, uri, label="trends", with_text=not settings.labels):
         label, weight = finder.find(batch)
         part = shares.add_up(
             batch.keys,
@@ -108,9 +105,14 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
         rows.check_number(sums[0], settings)
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    finder.check_all_found(settings)
-    breakdowns = _break_down(settings, sums[0], classes)
     totals = sums[0].sum().groupby(level=0).sum()
+    if missing := finder.by_hand is not None and len(finder.by_hand) - int(totals["labelled"]):
+        raise UserError(
+            f"trends.labels: {missing:,} row_id of {', '.join(settings.labels)} are not in the "
+            "predictions",
+            hint="the labels belong to another corpus, or the file was damaged",
+        )
+    breakdowns = _break_down(settings, sums[0], classes)
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*finder.notes, *_note_gaps(settings, breakdowns)]
@@ -121,15 +123,19 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
 class _LabelFinder:
     """Finds the label of each row, and its weight in the sample."""
 
-    def __init__(self, scored: Manifest, by_hand: Labels | None) -> None:
-        self.by_hand, self.num_found = by_hand, 0
+    def __init__(
+        self, scored: Manifest, settings: TrendsSettings, classes: tuple[str, ...]
+    ) -> None:
+        self.by_hand: pd.DataFrame | None = None
         self.notes: list[str] = []
         self.is_known = True
         self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        if by_hand is None:
+        if not settings.labels:
             self._find_seen(scored)
-        elif by_hand.num_missing:
-            self.notes.append(f"{by_hand.num_missing:,} rows of trends.labels have no label yet")
+            return
+        self.by_hand, num_missing = labels.read(settings.labels, classes)
+        if num_missing:
+            self.notes.append(f"{num_missing:,} rows of trends.labels have no label yet")
 
     def _find_seen(self, scored: Manifest) -> None:
         """Find the rows and texts that the model was trained on."""
@@ -145,34 +151,18 @@ class _LabelFinder:
 
     def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
-        label, weight = batch.label.astype(np.int64), np.zeros(len(batch.label))
+        label = batch.label.astype(np.int64)
         if self.by_hand is not None:
-            is_found, place = find_sorted(self.by_hand.row_id, batch.row_id)
-            label[is_found] = self.by_hand.label[place[is_found]]
-            weight[is_found] = self.by_hand.weight[place[is_found]]
-            self.num_found += int(is_found.sum())
-            return label, weight
+            found = self.by_hand.reindex(batch.row_id)
+            is_found = found["label"].notna().to_numpy()
+            label[is_found] = found["label"][is_found]
+            return label, found["weight"].fillna(0).to_numpy()
         is_new = (label >= 0) & ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
         if batch.text is not None and len(self.seen_texts):
             place = np.flatnonzero(is_new)
             hashes = lineage.hash_texts(batch.text.take(pa.array(place)).fill_null(""))
             is_new[place] = ~np.isin(hashes, self.seen_texts)
-        weight[is_new] = 1
-        return label, weight
-
-    def check_all_found(self, settings: TrendsSettings) -> None:
-        """Check that the predictions have the rows that were labelled by hand.
-
-        Raises:
-            UserError: They have not.
-        """
-        if self.by_hand is None or self.num_found == len(self.by_hand.row_id):
-            return
-        raise UserError(
-            f"trends.labels: {len(self.by_hand.row_id) - self.num_found:,} row_id of "
-            f"{', '.join(settings.labels)} are not in the predictions",
-            hint="the labels belong to another corpus, or the file was damaged",
-        )
+        return label, is_new.astype(np.float64)
 
 
 def _break_down(

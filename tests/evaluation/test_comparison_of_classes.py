@@ -89,7 +89,7 @@ def test_models_of_different_classes_are_compared_on_those_that_both_have(runs):
         "a prediction of neutral counts as wrong"
     )
     difference = found.differences["f1_macro"]
-    change = found.second.figures.f1_macro - found.first.figures.f1_macro
+    change = found.second.figures["f1_macro"] - found.first.figures["f1_macro"]
     assert difference.value == pytest.approx(change)
 
 

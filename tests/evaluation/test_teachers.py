@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import types
 
 import numpy as np
 import pyarrow as pa
@@ -98,7 +99,8 @@ def test_a_model_without_teachers_is_not_compared(runs):
 def test_a_ratio_of_speeds_has_an_interval_around_it():
     calls = []
     texts = pa.array(["good"] * 10)
-    speed = teachers._time(texts, lambda text: calls.append("t"), lambda text: calls.append("m"))
+    teacher, model = (types.SimpleNamespace(score=lambda text, n=n: calls.append(n)) for n in "tm")
+    speed = teachers._time(texts, [teacher], [model])
     assert calls == ["t", "m"] * 8, "in turn, after one round that does not count"
     assert 0 < speed.low < speed.ratio < speed.high
     assert speed.num_texts == 10

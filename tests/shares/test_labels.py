@@ -91,9 +91,10 @@ def test_spreadsheets_are_read_with_their_delimiters(tmp_path):
     for delimiter in ",;\t":
         lines = ["row_id,weight,text,label", "7,2.0,hm,negative", "3,1.0,x, Positive ", "9,1,y,"]
         text = "\ufeff" + "\n".join(lines).replace(",", delimiter)
-        found = labels.read([write(tmp_path, text)], CLASSES)
-        assert list(zip(found.row_id, found.label, strict=True)) == expected
-        assert (found.weight.tolist(), found.num_missing) == ([1, 2], 1)
+        found, num_missing = labels.read([write(tmp_path, text)], CLASSES)
+        found = found.sort_index()
+        assert list(found["label"].items()) == expected
+        assert (found["weight"].tolist(), num_missing) == ([1, 2], 1)
 
 
 @pytest.mark.parametrize(
