@@ -96,9 +96,9 @@ class StageResult:
         return dict(run["metrics"]) if run else {}
 
     def _table(self, name: str) -> Table:
-        paths = [item["path"] for item in self.manifest["files"]]
-        files = sorted(path for path in paths if path.startswith(f"{name}/"))
-        return Table(join(self.uri, name), tuple(path.removeprefix(f"{name}/") for path in files))
+        paths = sorted(item["path"] for item in self.manifest["files"])
+        files = [p.removeprefix(f"{name}/") for p in paths if p.startswith(f"{name}/")]
+        return Table(join(self.uri, name), tuple(files))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({as_typed(self.uri)!r}): {self._summary()}"
@@ -107,15 +107,24 @@ class StageResult:
         raise NotImplementedError
 
 
-class Prepared(StageResult):
-    """Checked, split and encoded rows, and a vocabulary."""
-
-    stage, folder = "prepare", "prepared"
+class _OfCorpus(StageResult):
+    """A stage that reads records."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; ``label`` is a position among them."""
+        """Names of the classes; ``label`` and ``prediction`` are positions among them."""
         return manifest.find_classes(self.manifest)
+
+    @property
+    def rejected(self) -> Table:
+        """The rejected records, with their ``reason``."""
+        return self._table("rejected")
+
+
+class Prepared(_OfCorpus):
+    """Checked, split and encoded rows, and a vocabulary."""
+
+    stage, folder = "prepare", "prepared"
 
     @property
     def tweets(self) -> Table:
@@ -126,11 +135,6 @@ class Prepared(StageResult):
     def unlabelled(self) -> Table:
         """The texts of ``prepare.unlabelled``."""
         return self._table("unlabelled")
-
-    @property
-    def rejected(self) -> Table:
-        """The rejected records, with their ``reason``."""
-        return self._table("rejected")
 
     def _summary(self) -> str:
         rows = self.counts
@@ -162,25 +166,15 @@ class Trained(StageResult):
         return f"epoch {chosen} of {len(epochs)}{shown}"
 
 
-class Scored(StageResult):
+class Scored(_OfCorpus):
     """A prediction for each row of a corpus."""
 
     stage, folder = "score", "scored"
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; ``label`` and ``prediction`` are positions among them."""
-        return manifest.find_classes(self.manifest)
-
-    @property
     def predictions(self) -> Table:
         """The predictions; join them with other tables on ``row_id``."""
         return self._table("predictions")
-
-    @property
-    def rejected(self) -> Table:
-        """The rejected records, with their ``reason``."""
-        return self._table("rejected")
 
     @property
     def failed(self) -> Table:

@@ -26,6 +26,7 @@ from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
+    from sentiflow.tracking.finished_stages import FinishedStage
     from sentiflow.tracking.recording import Recorder, Store
 
 log = logging.getLogger(__name__)
@@ -122,8 +123,7 @@ def run(
                 with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     recorder.log_result(record)
-                if session.lacks_runs or not recorder.is_complete:
-                    session.complete_runs()
+                session.lacks_runs |= not recorder.is_complete
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
@@ -231,8 +231,8 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
-        self.lacks_runs = ""
-        """Why the store lacks runs of finished stages; empty if it has them all."""
+        self.lacks_runs = False
+        """Whether the store lacks something of the runs of finished stages."""
         self._is_checked = False
 
     def check(self, verbs: Sequence[Verb]) -> None:
@@ -290,7 +290,7 @@ class _Session(contextlib.ExitStack):
 
         if self._store is None:
             self._store = self._open_store()
-            self.callback(self._say_what_is_lacking)
+            self.callback(self._complete_runs)
         known = {name: value for name, value in spec.inputs.items() if "files" not in value}
         name = provenance.name_run(verb, self.config)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
@@ -318,30 +318,28 @@ class _Session(contextlib.ExitStack):
         is_average = len(self.config.score.model_uris) > 1
         return setting and verb == ("evaluate" if is_average else "train")
 
-    def complete_runs(self) -> None:
-        """Add what the MLflow runs of finished stages lack, from the stages' manifests."""
+    def _complete_runs(self) -> None:
+        """Add what the MLflow runs of finished stages lack, or say which command does."""
+        if not self.lacks_runs:
+            return
         from sentiflow.tracking import finished_stages, rebuild
 
         assert self._store is not None, "recorder comes first"
-        uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "trends", "sweep")]
-        store, stages = self._store.tracking_uri, []
+        store = self._store.tracking_uri
+        stages: list[FinishedStage] = []
         try:
-            for uri in uris:
+            for verb in (*VERBS, "trends", "sweep"):
+                uri = getattr(self.config, verb).output_uri
                 stages += finished_stages.find(uri, folders=())
             rebuild.send(stages, tracking_uri=store)
         except (JobError, UserError, OSError) as error:
             below = self.config.output_uri
             own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
-            outputs = " ".join(map(as_typed, [below, *own]))
-            self.lacks_runs = (
-                f"{error}; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
-                f"sentiflow tracking import {outputs}"
+            log.warning(
+                "%s; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
+                "sentiflow tracking import %s",
+                error,
+                " ".join(map(as_typed, [below, *own])),
             )
         else:
-            self.lacks_runs = ""
             log.info("the MLflow store %s has all runs, without their metrics by step", store)
-
-    def _say_what_is_lacking(self) -> None:
-        """Say which command adds the runs that the store lacks."""
-        if self.lacks_runs:
-            log.warning(self.lacks_runs)

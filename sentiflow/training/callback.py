@@ -34,7 +34,6 @@ class TrainCallback:
         self.num_epochs = num_epochs
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers, self.num_workers = expected_workers, 0
-        self.patience = settings.pretrain.patience
         self.phase: Phase = PRETRAIN if num_epochs[PRETRAIN] else TRAIN
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
@@ -46,7 +45,7 @@ class TrainCallback:
         if event.is_start:
             self._start(event)
         elif event.phase != self.phase:
-            self._end_pretraining(event)
+            self.progress.start_at(event.rows_done)  # the rate of training is another one
         self.phase = event.phase
         if event.metrics and event.step > self.last_step:
             self._show_steps(event, event.metrics)
@@ -72,21 +71,6 @@ class TrainCallback:
         self.progress.start_at(event.rows_done)
         if event.step:
             say(TRAIN, f"resuming at {where}")
-
-    def _end_pretraining(self, event: Event) -> None:
-        """Measure the rate of training anew; with early stopping, say which weights were kept."""
-        self.progress.start_at(event.rows_done)
-        known = [
-            (epoch.validation_loss, epoch.epoch)
-            for epoch in event.pretraining
-            if epoch.validation_loss is not None
-        ]
-        if self.patience and known:
-            say(
-                TRAIN,
-                f"pretrained for {len(known)} of {self.num_epochs[PRETRAIN]} epochs; training "
-                f"starts from epoch {min(known)[1]}, which has the lowest validation loss",
-            )
 
     def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
         prefix = _PREFIX[event.phase]

@@ -95,14 +95,12 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 
         taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
     trials = sweep_trials.plan(config, root=output.uri, claim=output.claim, taught=taught)
-    has_curve = [trial.known_curve()[0] is not None for trial in trials]
-    before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
-    say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
+    say(STAGE, f"{len(trials)} trials, {division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
-    callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
+    callback = sweep_trials.TrialCallback(trials, recorder, capacity)
     try:
-        _tune(config, trials, has_curve, division, callback, join(output.uri, training.RAY_RECORDS))
+        _tune(config, trials, division, callback, join(output.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     if callback.lost:
@@ -134,57 +132,43 @@ def best(record: Manifest) -> list[sweep_trials.TrialRecord]:
 
 def to_text(record: Manifest) -> str:
     """Render the trials as a table, the best first; then why trials failed, and the seeds."""
-    trials, shows_f1 = record["trials"], _shows_f1(record)
+    trials = record["trials"]
     short = search_space.short_names(list(trials[0]["values"]))
-    has_test = any(trial.get("test_accuracy") is not None for trial in trials)
+    names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
+    if record["settings"]["train"]["selection"]["metric"] == "macro_f1":
+        names["macro F1"] = "validation_f1_macro"
+    if any(trial.get("test_accuracy") is not None for trial in trials):
+        names["test accuracy"] = "test_accuracy"
     lines = _align(
         [
             {"trial": f"{trial['trial']}", "status": trial["status"]}
             | _show_values(trial["values"], short)
-            | {
-                "accuracy": trial["validation_accuracy"],
-                "loss": trial["validation_loss"],
-                **({"macro F1": trial["validation_f1_macro"]} if shows_f1 else {}),
-                **({"test accuracy": trial["test_accuracy"]} if has_test else {}),
-                "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
-                "seconds": f"{trial['seconds']:.1f}",
-            }
+            | {title: trial[name] for title, name in names.items()}
+            | {"epoch": f"{trial['chosen_epoch']} of {trial['epochs']}"}
+            | {"seconds": f"{trial['seconds']:.1f}"}
             for trial in trials
         ]
     )
-    failed = [
+    lines += [
         f"trial {t['trial']} failed: {sweep_trials.brief(t['reason'])}"
         for t in trials
         if t["reason"]
     ]
-    return "\n".join([*lines, *failed, *_show_seeds(record, short)])
-
-
-def _show_seeds(record: Manifest, short: Mapping[str, str]) -> list[str]:
-    """Render mean and standard deviation of trials that differ only in their seed."""
-    groups = record.get("seeds")
-    if not groups:
-        return []
-    names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
-    names |= {"macro F1": "validation_f1_macro"} if _shows_f1(record) else {}
-    names["test accuracy"] = "test_accuracy"
-    lines = _align(
-        [
-            {"seeds": f"{group['num_seeds']}"}
-            | _show_values(group["values"], short)
-            | {
-                title: f"{group[f'{name}_mean']:.4f} ± {group[f'{name}_std']:.4f}"
-                for title, name in names.items()
-                if group[f"{name}_mean"] is not None
-            }
-            for group in groups
-        ]
-    )
-    return ["", "mean ± standard deviation over the seeds:", *lines]
-
-
-def _shows_f1(record: Manifest) -> bool:
-    return bool(record["settings"]["train"]["selection"]["metric"] == "macro_f1")
+    if groups := record.get("seeds"):
+        lines += ["", "mean ± standard deviation over the seeds:"]
+        lines += _align(
+            [
+                {"seeds": f"{group['num_seeds']}"}
+                | _show_values(group["values"], short)
+                | {
+                    title: f"{group[f'{name}_mean']:.4f} ± {group[f'{name}_std']:.4f}"
+                    for title, name in names.items()
+                    if group[f"{name}_mean"] is not None
+                }
+                for group in groups
+            ]
+        )
+    return "\n".join(lines)
 
 
 def _show_values(values: Mapping[str, Any], short: Mapping[str, str]) -> dict[str, str]:
@@ -311,34 +295,29 @@ def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
-    if config.sweep.grace_epochs >= max(epochs):
-        return config.sweep.grace_epochs
+    varied = ""
     if sweep_seeds.has_repeats([trial.values for trial in trials]):
-        why = "mean and standard deviation over the seeds need all of them"
-    elif len(epochs) == 1 or is_constant:
+        varied = sweep_seeds.SEED
+    elif len(epochs) > 1 and not is_constant:
+        varied = "train.num_epochs"
+    if not varied or config.sweep.grace_epochs >= max(epochs):
         return config.sweep.grace_epochs
-    else:
-        why = (
-            f"trials of {min(epochs)} to {max(epochs)} epochs are at different points of their "
-            "learning rates in the same epoch (train.schedule=constant makes them comparable)"
-        )
-    say(STAGE, f"no trial is stopped early: {why}")
+    say(STAGE, f"no trial is stopped early, as {varied} is in the space (docs/sweeping.md)")
     return max(epochs)
 
 
 def _tune(
     config: Config,
     trials: Sequence[sweep_trials.Trial],
-    has_curve: Sequence[bool],
     division: _Division,
     callback: sweep_trials.TrialCallback,
     storage_path: str,
 ) -> None:
-    """Let Ray Tune run the trials, those with a curve first: others are compared with them."""
+    """Let Ray Tune run the trials, those trained before first: others are compared with them."""
     metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
     grace_epochs = _choose_grace(config, trials)
-    order = sorted(range(len(trials)), key=lambda index: not has_curve[index])
+    order = sorted(range(len(trials)), key=lambda index: trials[index].known_curve()[0] is None)
 
     def run_trial(params: Mapping[str, int]) -> None:
         sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)

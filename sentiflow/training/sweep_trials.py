@@ -9,7 +9,6 @@ from typing import Any, Literal, TypedDict
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
-from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output
@@ -227,12 +226,6 @@ class _Result:
             self.curve[epoch] = metrics
             self.recorder.log_metrics(metrics, step=epoch)
 
-    @property
-    def seconds(self) -> float:
-        """Time of pretraining and of all epochs, also of those before a restart."""
-        names = ("pretrain/seconds", "train/epoch_seconds")
-        return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
-
     def chosen(self) -> tuple[int, dict[str, float | None]]:
         """Choose the epoch for the trial's model as its training does; 0 before the first."""
         if not self.curve:
@@ -244,6 +237,40 @@ class _Result:
             epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch].get(name)))
         return epoch, self.curve[epoch]
 
+    @property
+    def value(self) -> float | None:
+        """The metric by which trials are compared, of the chosen epoch."""
+        _, metrics = self.chosen()
+        return metrics.get(f"validation/{self.trial.config.train.selection.metric_name}")
+
+    def rank(self) -> tuple[int, float, int]:
+        """Order trials: finished, stopped, failed, the best of each first."""
+        assert self.status is not None, "Tune has ended every trial"
+        order = self.trial.config.train.selection.order
+        return [*ENDS].index(self.status), order(self.value), self.trial.number
+
+    def record(self) -> TrialRecord:
+        """Describe the trial for the manifest."""
+        assert self.status is not None, "Tune has ended every trial"
+        epoch, metrics = self.chosen()
+        times = ("pretrain/seconds", "train/epoch_seconds")
+        seconds = sum(each.get(name) or 0.0 for each in self.curve.values() for name in times)
+        return {
+            "trial": self.trial.number,
+            "name": self.trial.name,
+            "mlflow_run_id": self.recorder.run_id,
+            "status": self.status,
+            "values": self.trial.values,
+            "validation_accuracy": metrics.get("validation/accuracy"),
+            "validation_loss": metrics.get("validation/loss"),
+            "validation_f1_macro": metrics.get("validation/f1_macro"),
+            "chosen_epoch": epoch,
+            "epochs": len(self.curve),
+            "seconds": round(seconds, 1),
+            "reason": self.reason,
+            "test_accuracy": self.test_accuracy,
+        }
+
 
 class TrialCallback(ray.tune.Callback):
     """Called by Ray Tune: shows the trials, and keeps an MLflow run of each."""
@@ -252,7 +279,6 @@ class TrialCallback(ray.tune.Callback):
         self,
         trials: Sequence[Trial],
         recorder: Recorder,
-        selection: SelectionSettings,
         capacity: Capacity,
     ) -> None:
         """Expect the trials.
@@ -260,11 +286,9 @@ class TrialCallback(ray.tune.Callback):
         Args:
             trials: All trials, in their order.
             recorder: Recorder of the sweep's own run.
-            selection: The metric by which trials are compared.
             capacity: What a trial needs of the cluster.
         """
-        self.trials, self.recorder, self.selection = trials, recorder, selection
-        self.capacity = capacity
+        self.trials, self.recorder, self.capacity = trials, recorder, capacity
         self.results: dict[int, _Result] = {}
         self.lost: list[str] = []
         """Trials that the next run of the sweep has to resume, each with its reason."""
@@ -331,52 +355,20 @@ class TrialCallback(ray.tune.Callback):
 
     def records(self) -> list[TrialRecord]:
         """List the trials for the manifest: finished, stopped, failed, the best of each first."""
-        order: list[Status | None] = [*ENDS]
-        best_first = sorted(
-            self.results.values(),
-            key=lambda known: (
-                order.index(known.status),
-                self.selection.order(self._measure(known)),
-                known.trial.number,
-            ),
-        )
-        return [self._record(known) for known in best_first]
-
-    def _measure(self, known: _Result) -> float | None:
-        """Return the metric by which trials are compared."""
-        _, metrics = known.chosen()
-        return metrics.get(f"validation/{self.selection.metric_name}")
-
-    def _record(self, known: _Result) -> TrialRecord:
-        epoch, metrics = known.chosen()
-        assert known.status is not None, "Tune has ended every trial"
-        return {
-            "trial": known.trial.number,
-            "name": known.trial.name,
-            "mlflow_run_id": known.recorder.run_id,
-            "status": known.status,
-            "values": known.trial.values,
-            "validation_accuracy": metrics.get("validation/accuracy"),
-            "validation_loss": metrics.get("validation/loss"),
-            "validation_f1_macro": metrics.get("validation/f1_macro"),
-            "chosen_epoch": epoch,
-            "epochs": len(known.curve),
-            "seconds": round(known.seconds, 1),
-            "reason": known.reason,
-            "test_accuracy": known.test_accuracy,
-        }
+        return [known.record() for known in sorted(self.results.values(), key=_Result.rank)]
 
     def _end(self, known: _Result, status: Status) -> None:
         known.status = status
         if known.test_accuracy is not None:
             known.recorder.log_metrics({"test/accuracy": known.test_accuracy})
         known.recorder.end(ENDS[status], reason=known.reason)
-        record = self._record(known)
+        record = known.record()
         values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
         if status == "failed":
             outcome = f"failed: {brief(known.reason)}"
         else:
-            outcome = f"validation {self.selection.metric} {self._measure(known):.4f}"
+            metric = known.trial.config.train.selection.metric
+            outcome = f"validation {metric} {known.value:.4f}"
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
         note = (
             f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"

@@ -1,7 +1,6 @@
 """Each step and epoch is shown and recorded once, also if restarted workers repeat it."""
 
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -90,18 +89,6 @@ def test_a_resumed_training_records_the_epochs_of_its_checkpoint(make, said):
     ]
     assert "resuming at step 6 of 10" in said.text
     assert "epoch 1: loss" not in said.text
-
-
-def test_the_end_of_a_pretraining_says_which_weights_training_starts_from(make, said):
-    told = make(num_epochs=5, patience=2)
-    epochs = [replace(epoch(i), validation_loss=loss) for i, loss in enumerate((3, 2, 2, 4), 1)]
-    told(start(phase="pretrain"))
-    told(at(20, phase="pretrain", pretraining=tuple(epochs)))
-    assert "pretraining epoch 4: loss 0.5000, validation loss 4.0000 (2.0 s" in said.text
-    told(steps(22, pretraining=tuple(epochs)))
-    told(steps(23, pretraining=tuple(epochs)))
-    line = "pretrained for 4 of 5 epochs; training starts from epoch 2, which has the lowest"
-    assert said.text.count(line) == 1
 
 
 def test_more_workers_are_announced(make, said):
