@@ -1,14 +1,12 @@
 """Cluster, settings, prepared data -> the number of training workers, and why.
 
-Workers divide the tokens of a batch among them. But each of them makes the optimizer step, they
-send each other sums in every step, and they start later than a single worker. An estimate adds up
-these times. It need only tell whether a worker gets much more to do than a message takes; its
-constants were measured: benchmarks/LOG.md, "workers that pay".
+Workers divide the computing of a step among them. But they send each other sums in every step, in a
+ring that grows with their number, and they start later than a single worker. If n workers compute
+C / n seconds and wait n * M seconds, they are fastest where n is the root of C / M. The constants
+were measured: benchmarks/LOG.md, "workers that pay".
 """
 
-from dataclasses import dataclass
-
-import numpy as np
+import math
 
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.model_sections import ModelSettings
@@ -19,49 +17,16 @@ from sentiflow.storage.uris import join
 from sentiflow.training.classes import LearnedClasses, count_all_rows
 
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-_MIN_GAIN = 1.1
-"""More workers must be this many times as fast as one: the estimate is rough."""
-_START_SECONDS = 8.0
-"""Time to start several workers instead of one."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds that one worker of one thread, or of one GPU, needs."""
-
-    multiplication: float
-    """A multiplication of the forward pass, and the two that follow in the backward pass."""
-    token: float
-    """Reading a token and its word vector, and adding up the gradient of the vector."""
-    weight: float
-    """Updating a weight."""
-    step: float
-    """A step, beside all that grows with tokens and weights."""
-    message: float
-    """A sum over the workers, divided by their number: it goes round a ring. With the wait for the
-    slowest worker."""
-    byte: float
-    """Sending a byte."""
-
-
-ON_CPU = Rates(
-    multiplication=1e-10,
-    token=2e-7,
-    weight=2.5e-9,
-    step=1e-3,
-    message=1.5e-3,
-    byte=2.5e-9,
-)
-ON_GPU = Rates(
-    multiplication=4e-12,
-    token=2e-9,
-    weight=2e-11,
-    step=1e-2,
-    message=1e-4,
-    byte=1e-10,
-)
-"""Assumed, as no GPU was at hand: 100,000 tweets/s for a GRU(128) with batches of 8,192, and 10 ms
-to launch the kernels of a step."""
+_CPU_SECONDS, _GPU_SECONDS = 1e-10, 4e-12
+"""Of one thread, or of a GPU (assumed): for a multiplication of the forward pass, and the two that
+follow in the backward pass."""
+_TOKEN_MULTIPLICATIONS = 2000
+"""Multiplications that take as long as reading a token and its vector."""
+_WAIT_SECONDS = 4e-3
+"""Time in each step for the sums over the workers, divided by their number: the two messages, and
+the wait for the slowest worker."""
+_MIN_SECONDS = 30.0
+"""Computing of a whole training from which on several workers pay: they start 8 s later."""
 
 
 def choose(
@@ -76,7 +41,7 @@ def choose(
         resources: The cluster.
 
     Returns:
-        The number; and a line that says why, empty if there is nothing to choose.
+        The number; and a line that says why, empty if there is nothing to say.
 
     Raises:
         UserError: As :func:`resources.count_train_workers`.
@@ -84,58 +49,47 @@ def choose(
     most = count_train_workers(settings, resources)
     if most == 1 or not learned.counts.any():  # without rows the training ends at once
         return 1, ""
-    seconds = _estimate_seconds(settings, prepared, learned, resources, most)
-    gain = float(seconds[0] / seconds.min())
-    best = int(seconds.argmin()) + 1 if gain >= _MIN_GAIN else 1
-    chosen, setting = most, "num_workers"
-    if settings.num_workers == "auto":
-        chosen, setting = max(best, min(settings.min_workers, most)), "min_workers"
-    batches = f"with batches of {settings.batching.global_batch_size} rows"
-    if chosen > best:
-        return chosen, f"train.{setting}={chosen}: {best} would be faster by estimate, {batches}"
-    if settings.num_workers != "auto":
-        return chosen, ""
-    if best == most:
-        return best, f"{best} workers: {gain:.1f} times as fast as one by estimate"
-    return best, f"{best} of {most} workers: more would gain too little by estimate, {batches}"
+    best = min(most, _estimate_best(settings, prepared, learned, resources, most))
+    is_auto, wanted = settings.num_workers == "auto", most
+    if is_auto:
+        wanted = max(best, min(settings.min_workers, most))
+    size = settings.batching.global_batch_size
+    if wanted > best:
+        name = "min_workers" if is_auto else "num_workers"
+        why = f"train.{name}={wanted}: {best} would be faster by estimate, with batches of {size}"
+        return wanted, f"{why} rows"
+    if not is_auto or best == most:
+        return wanted, ""
+    return best, f"{best} of {most} workers: more would gain too little with batches of {size} rows"
 
 
-def _estimate_seconds(
+def _estimate_best(
     settings: TrainSettings,
     prepared: Manifest,
     learned: LearnedClasses,
     resources: Resources,
     most: int,
-) -> np.ndarray:
-    """Estimate the seconds of the training with 1, 2, ... ``most`` workers.
+) -> int:
+    """Estimate with how many workers the training is fastest, if there may be any number.
 
     T threads of a worker are taken to be as fast as the root of T workers.
     """
-    model, batch_size = settings.model, settings.batching.global_batch_size
-    uses_gpu = resources.gpus_per_train_worker(settings.gpus_per_worker) > 0
-    rates, cpus = (ON_GPU, 1) if uses_gpu else (ON_CPU, settings.cpus_per_worker)
+    cpus, seconds = settings.cpus_per_worker, _CPU_SECONDS
+    if resources.gpus_per_train_worker(settings.gpus_per_worker):
+        cpus, seconds = 1, _GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
-    num_words = prepared["counts"]["vocabulary_size"]
+    multiplications = _count_multiplications(settings.model, vector_size)
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
-    tokens = batch_size * num_tokens / sum(prepared["counts"]["labels"]["train"].values())
-    multiplications = _count_multiplications(model, vector_size)
-    table = num_words * vector_size if model.vectors == "tuned" else 0
-    ngrams = model.ngram_buckets * len(learned.names) if model.ngrams else 0
-    computing = tokens * (multiplications * rates.multiplication + rates.token)
-    update = rates.step + (multiplications + table + ngrams) * rates.weight
-    words = min(num_words, 10 * tokens**0.57)  # Heaps' law, for tweets
-    sent = 4 * (multiplications + (words * vector_size if table else 0))
-    num_messages = 2 if table or ngrams else 1
-    num_steps = count_all_rows(prepared, settings, learned) / batch_size
-    workers = np.arange(1, most + 1)
-    threads = [resources.threads_per_train_worker(int(number), cpus) for number in workers]
-    messages = num_messages * workers * rates.message + sent * rates.byte
-    step = update + computing / workers / np.sqrt(threads) + np.where(workers > 1, messages, 0)
-    return np.where(workers > 1, _START_SECONDS, 0) + num_steps * step
+    tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
+    row = tokens_per_row * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds
+    row /= math.sqrt(resources.threads_per_train_worker(most, cpus))
+    if row * count_all_rows(prepared, settings, learned) < _MIN_SECONDS:
+        return 1
+    return max(1, math.isqrt(int(row * settings.batching.global_batch_size / _WAIT_SECONDS)))
 
 
 def _count_multiplications(model: ModelSettings, vector_size: int) -> int:
-    """Count the multiplications for a token in the forward pass; there is one for each weight."""
+    """Count the multiplications for a token in the forward pass."""
     if model.kind != "rnn":
         return vector_size
     directions = 1 + model.bidirectional
