@@ -160,7 +160,10 @@ def _ask(
             hint="their texts, or numbers of rows, are not those of the prepared data",
         )
     seconds = time.monotonic() - began
-    _report(counts, len(config.train.distill.teachers), seconds)
+    answered = _count_answers(counts[schema.SPLITS[0]], "train rows")
+    if any(counts[UNLABELLED].values()):
+        answered += f" and {_count_answers(counts[UNLABELLED], 'unlabelled texts')}"
+    say(STAGE, f"the teachers have answered {answered} ({seconds:.1f} s)")
     files = [item for part in taught for item in part["files"]]
     return output.publish(counts=counts, files=files, seconds=seconds)
 
@@ -319,15 +322,6 @@ def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, Cou
     return counts
 
 
-def _report(counts: Mapping[str, Mapping[str, int]], num_teachers: int, seconds: float) -> None:
-    teachers = "the teacher has" if num_teachers == 1 else f"{num_teachers} teachers have"
-    train, unlabelled = (counts[split] for split in _LEARNED)
-    further = ""
-    if num_texts := unlabelled["answered"] + unlabelled["left_out"]:
-        further = f" and {unlabelled['answered']:,} of {num_texts:,} unlabelled texts"
-    named = f"{train['answered']:,} of {train['rows']:,} train rows{further}"
-    say(STAGE, f"{teachers} answered {named} ({seconds:.1f} s)")
-    if num_rows := train["rows"] - train["answered"]:
-        say(STAGE, f"{num_rows:,} train rows have no answer: they learn their label")
-    if unlabelled["left_out"]:
-        say(STAGE, f"{unlabelled['left_out']:,} unlabelled texts have no answer: they are left out")
+def _count_answers(counts: Mapping[str, int], what: str) -> str:
+    """Write how many of some rows have an answer."""
+    return f"{counts['answered']:,} of {counts['rows'] + counts['left_out']:,} {what}"

@@ -72,11 +72,11 @@ def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | No
     uri = settings.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     package, learned = ModelPackage.load(model_uri), classes.choose(prepared, settings)
-    num_correct = num_rows = 0
+    is_right = []
     for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
-        table = filesystem.read_parquet(path, columns=["text", "label"])
-        label = classes.to_positions(table["label"], learned.positions)
+        table = classes.relabel(
+            filesystem.read_parquet(path, columns=["text", "label"]), learned.positions
+        )
         prediction = package.score(table["text"].combine_chunks()).prediction
-        num_correct += int((prediction == label).sum())
-        num_rows += int((label >= 0).sum())
-    return num_correct / num_rows if num_rows else None
+        is_right += (prediction == table["label"].to_numpy()).tolist()
+    return statistics.fmean(is_right) if is_right else None

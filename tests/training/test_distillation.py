@@ -264,7 +264,7 @@ class TestStudent:
         shutil.rmtree(last)
         times = list_times(tmp_path)
         (outcome,) = stages.run(config, ["train"])
-        assert "the teacher has answered" not in said.text
+        assert "the teachers have answered" not in said.text
         assert "resuming at step" in said.text
         assert list_times(tmp_path) == times
         for epoch, wanted in zip(outcome.record["history"], record["history"], strict=True):
@@ -364,7 +364,7 @@ def test_a_sweep_asks_the_teachers_once(tmp_path, data, teacher, resources, said
         ["sweep.space={train.distill.hard_weight: [0, 1]}", "sweep.grace_epochs=2"],
     )
     (outcome,) = stages.run(config, ["sweep"])
-    assert said.text.count("the teacher has answered") == 1
+    assert said.text.count("the teachers have answered") == 1
     assert [trial["status"] for trial in outcome.record["trials"]] == ["finished"] * 2
     losses = {trial["validation_loss"] for trial in outcome.record["trials"]}
     assert len(losses) == 2, "the labels have another weight"
