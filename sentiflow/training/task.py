@@ -91,7 +91,7 @@ class TrainJob:
         return manifest.list_tables(self.prepared, self.settings.prepared_uri, folders)
 
 
-def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | None:
+def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
     """Train in one of the worker processes, which all make the same steps together.
 
     The training resumes from the last checkpoint if there is one.

@@ -20,7 +20,7 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import UnavailableError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
@@ -185,9 +185,6 @@ def _announce(
         say(STAGE, note)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    further = classes.count_unlabelled(job.prepared)
-    if further and job.num_epochs[PRETRAIN]:
-        say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
 
 
 def _train(
@@ -205,10 +202,10 @@ def _train(
         The report of the first worker, and the number of workers at the end.
 
     Raises:
-        UserError: The data cannot be trained on; an output without a checkpoint is removed.
+        UserError: The data cannot be trained on; an output that was just begun is removed.
         JobError: A loss is not finite, or workers died too often.
     """
-    from sentiflow.training import checkpoints, task, workers
+    from sentiflow.training import task, workers
 
     settings = config.train
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(job.prepared)
@@ -216,7 +213,11 @@ def _train(
         _count_rows(job, learned) * job.num_epochs[TRAIN]
         + num_pretrained * job.num_epochs[PRETRAIN]
     )
-    with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
+    with (
+        Progress(STAGE, total=total, unit="tweets") as progress,
+        recorder.watching_system(),
+        output.rolled_back_if_refused(),
+    ):
         callback = TrainCallback(
             progress,
             recorder,
@@ -238,13 +239,6 @@ def _train(
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )
-    if isinstance(report, UserError):
-        if not checkpoints.list_steps(join(output.uri, CHECKPOINTS)):
-            output.roll_back()
-        raise report
-    if isinstance(report, JobError):
-        raise report
-    assert report is not None, "rank 0 returns a report or an error"
     return report, callback.num_workers
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
@@ -48,7 +48,7 @@ R = TypeVar("R")
 
 
 def train(
-    worker: Callable[[J, Callable[[Event], None]], R],
+    worker: Callable[[J, Callable[[Event], None]], R | Exception | None],
     job: J,
     *,
     num_workers: int,
@@ -64,7 +64,8 @@ def train(
     """Run a training function on workers of Ray Train, or in this process if one is enough.
 
     Args:
-        worker: The training function. It takes the job, and a function that reports an event.
+        worker: The training function. It takes the job, and a function that reports an event. It
+            may return an error instead of raising it; workers are then not restarted.
         job: Must be picklable.
         num_workers: Number of worker processes.
         min_workers: After a loss without replacement, at least this many resume.
@@ -80,9 +81,9 @@ def train(
         What ``worker`` returned on rank 0.
 
     Raises:
-        UserError: A worker raised it.
+        UserError: A worker raised or returned it.
         WorkerError: A worker failed otherwise; the log has its traceback.
-        JobError: The cluster has no room for the workers.
+        JobError: The cluster has no room for the workers, or a worker returned it.
     """
     in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
@@ -110,12 +111,16 @@ def train(
     )
     try:
         if events is None:
-            return trainer.fit().return_value
-        return _fit(trainer, events, callback, capacity)
+            result = trainer.fit().return_value
+        else:
+            result = _fit(trainer, events, callback, capacity)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
         raise _find_cause(error) from error
+    if isinstance(result, Exception):
+        raise result
+    return cast(R, result)
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
