@@ -365,5 +365,4 @@ def find_predictions(place: "str | os.PathLike[str] | Run | Scored") -> Table:
     if isinstance(place, Run | Scored):
         return place.predictions
     root = absolute_uri(os.fspath(place)).removesuffix("/predictions")
-    inside = join(root, Scored.folder)
-    return Scored.load(inside if manifest.read(inside) else root).predictions
+    return (Scored.find(root) or Scored.load(root)).predictions

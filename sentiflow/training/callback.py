@@ -91,16 +91,16 @@ class TrainCallback:
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
-            loss, accuracy = result.validation_loss, result.validation_accuracy
-            validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-            if phase == PRETRAIN and loss is not None:
-                validation = f", validation loss {loss:.4f}"
-            f1 = result.validation_f1_macro
-            if self.shows_f1 and f1 is not None:
-                validation += f", macro F1 {f1:.4f}"
+            metrics: dict[str, float | None] = {"loss": result.train_loss}
+            if phase == PRETRAIN:
+                metrics["validation loss"] = result.validation_loss
+            else:
+                metrics["validation accuracy"] = result.validation_accuracy
+                metrics["macro F1"] = result.validation_f1_macro if self.shows_f1 else None
+            known = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
             say(
                 TRAIN,
-                f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
+                f"{_PREFIX[phase]}epoch {result.epoch}: {', '.join(known)} "
                 f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
             )
         self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)

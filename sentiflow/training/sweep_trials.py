@@ -29,9 +29,8 @@ TRIALS = "trials"
 STOPPED = "stopped"
 """Folder for the curves of stopped trials until the sweep is complete."""
 
-Curve = dict[int, dict[str, float | None]]
+Curve = list[dict[str, float | None]]
 """The metrics of each epoch, named as in MLflow."""
-
 
 Status = Literal["finished", "stopped", "failed"]
 ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -82,19 +81,17 @@ class Trial:
         return Output(spec, found, overwrite=True, uri=self.uri, claim=self.claim)
 
     def known_curve(self) -> tuple[Status | None, Curve]:
-        """Read how a trial ended, and its curve; None and {} if it is still to be trained."""
+        """Read how a trial ended, and its curve; None and [] if it is still to be trained."""
         output = self.open_output()
         record = output.status.record
         if output.is_complete and record is not None:
             output.clean_up()
-            history, pretraining = record["history"], record["pretraining"]
-            curve: Curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(history)}
-            curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in pretraining)
+            curve = [epoch.to_metrics() for epoch in read_epochs(record["history"])]
+            curve[0]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
             return "finished", curve
         if filesystem.exists(self.stopped_uri):
-            curve = json.loads(filesystem.read_bytes(self.stopped_uri))
-            return "stopped", {int(epoch): metrics for epoch, metrics in curve.items()}
-        return None, {}
+            return "stopped", json.loads(filesystem.read_bytes(self.stopped_uri))
+        return None, []
 
 
 def plan(config: Config, *, root: str, claim: str, taught: Taught | None = None) -> list[Trial]:
@@ -128,7 +125,7 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
     reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
     status, curve = trial.known_curve()
     if status is not None:
-        for epoch, metrics in curve.items():
+        for epoch, metrics in enumerate(curve, start=1):
             reporter.log_metrics(metrics, step=epoch)
     else:
         # Elastic training is off, as living and dead trainings of one job cannot be told apart.
@@ -214,7 +211,7 @@ class _Result:
     trial: Trial
     recorder: Recorder
     """Recorder of the trial's own MLflow run."""
-    curve: Curve = field(default_factory=dict)
+    curve: Curve = field(default_factory=list)
     status: Status | None = None
     """None while the trial is trained."""
     reason: str = ""
@@ -222,8 +219,8 @@ class _Result:
 
     def add(self, epoch: int, metrics: dict[str, float | None]) -> None:
         """Add an epoch; one that a restarted trial repeats is ignored."""
-        if epoch not in self.curve:
-            self.curve[epoch] = metrics
+        if epoch > len(self.curve):
+            self.curve.append(metrics)
             self.recorder.log_metrics(metrics, step=epoch)
 
     def chosen(self) -> tuple[int, dict[str, float | None]]:
@@ -232,10 +229,10 @@ class _Result:
             return 0, {}
         selection = self.trial.config.train.selection
         name = f"validation/{selection.metric_name}"
-        epoch = max(self.curve)
+        chosen = self.curve[-1]
         if selection.keep == "best":
-            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch].get(name)))
-        return epoch, self.curve[epoch]
+            chosen = min(self.curve, key=lambda metrics: selection.order(metrics.get(name)))
+        return self.curve.index(chosen) + 1, chosen
 
     @property
     def value(self) -> float | None:
@@ -254,7 +251,7 @@ class _Result:
         assert self.status is not None, "Tune has ended every trial"
         epoch, metrics = self.chosen()
         times = ("pretrain/seconds", "train/epoch_seconds")
-        seconds = sum(each.get(name) or 0.0 for each in self.curve.values() for name in times)
+        seconds = sum(each.get(name) or 0.0 for each in self.curve for name in times)
         return {
             "trial": self.trial.number,
             "name": self.trial.name,
@@ -336,7 +333,7 @@ class TrialCallback(ray.tune.Callback):
         status, curve = known.trial.known_curve()
         if status is None:  # a resumed sweep leaves it alone, too
             filesystem.write_bytes(known.trial.stopped_uri, json.dumps(known.curve).encode())
-        for epoch, metrics in curve.items():
+        for epoch, metrics in enumerate(curve, start=1):
             known.add(epoch, metrics)
         return self._end(known, status or "stopped")
 
