@@ -220,7 +220,7 @@ def test_dry_run_shows_settings_and_plan_and_does_nothing(copy_of_run, sentiflow
     assert sorted(copy_of_run.rglob("*")) == before
 
 
-def test_the_same_command_resumes_a_killed_run(copy_of_run, finished_run, sentiflow):
+def test_a_killed_run_is_resumed(copy_of_run, finished_run, resources, caplog):
     """Kill the driver while it trains; the model is that of a training that was not killed."""
     shutil.rmtree(copy_of_run / "run/trained")
     command = [sys.executable, "-m", "sentiflow", "train", str(copy_of_run / "config.yaml")]
@@ -231,9 +231,9 @@ def test_the_same_command_resumes_a_killed_run(copy_of_run, finished_run, sentif
         os.kill(process.pid, signal.SIGKILL)
     assert (copy_of_run / "run/trained/started.json").exists()
     assert not (copy_of_run / "run/trained/manifest.json").exists()
-    result = sentiflow("train", copy_of_run / "config.yaml")
-    assert result.returncode == 0, result.stderr
-    assert "resuming at step" in result.stderr
+    caplog.set_level("INFO", logger="sentiflow.progress")
+    run_here(copy_of_run, "train")
+    assert "resuming at step" in caplog.text
     assert not (copy_of_run / "run/trained/started.json").exists()
     weights = "run/trained/model/weights.safetensors"
     assert (copy_of_run / weights).read_bytes() == (finished_run / weights).read_bytes()

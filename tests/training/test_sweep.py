@@ -40,6 +40,7 @@ TRAIN = {
 GOOD_AND_BAD = {"train.learning_rate": [0.02, 1e-6], "train.model.hidden_size": [4, 16]}
 ONE_BY_ONE = {"max_concurrent": 1, "reduction_factor": 2}
 """So that it is known beforehand which trials are stopped."""
+SHORT = {"num_epochs": 2}
 
 
 def configure(folder, prepared, space, *, train=(), **options):  # noqa: F811
@@ -67,19 +68,19 @@ def runs_of(folder):
 def swept(tmp_path_factory, prepared, resources):  # noqa: F811
     """Sweep once over two good and two bad trials."""
     folder = tmp_path_factory.mktemp("swept")
-    return folder, run(configure(folder, prepared, GOOD_AND_BAD, **ONE_BY_ONE)).record
+    return folder, run(configure(folder, prepared, GOOD_AND_BAD, train=SHORT, **ONE_BY_ONE)).record
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 class TestSweep:
-    """Four trials of four epochs."""
+    """Four trials of two epochs."""
 
     def test_bad_trials_are_stopped_and_the_best_come_first(self, swept):
         _, record = swept
         trials = {trial["trial"]: trial for trial in record["trials"]}
         assert sorted(trials) == [1, 2, 3, 4]
-        assert (trials[1]["status"], trials[1]["epochs"]) == ("finished", 4)
+        assert (trials[1]["status"], trials[1]["epochs"]) == ("finished", 2)
         for number in (3, 4):
             assert trials[number]["values"]["train.learning_rate"] == 1e-6
             assert (trials[number]["status"], trials[number]["epochs"]) == ("stopped", 1)
@@ -174,16 +175,17 @@ class TestSweep:
     def test_the_same_command_does_nothing_more(self, swept, prepared, capsys):  # noqa: F811
         folder, record = swept
         other_order = dict(reversed(GOOD_AND_BAD.items()))
-        again = run(configure(folder, prepared, other_order, **ONE_BY_ONE))
+        again = run(configure(folder, prepared, other_order, train=SHORT, **ONE_BY_ONE))
         assert not again.ran
         assert again.record == record
-        more = configure(folder, prepared, GOOD_AND_BAD | {"train.seed": [1, 2]}, **ONE_BY_ONE)
+        space = GOOD_AND_BAD | {"train.seed": [1, 2]}
+        more = configure(folder, prepared, space, train=SHORT, **ONE_BY_ONE)
         with pytest.raises(UserError, match=r"belongs to other settings \(space\.train\.seed"):
             run(more)
 
     def test_the_best_settings_train_to_the_same_model(self, swept, prepared):  # noqa: F811
         folder, record = swept
-        config = configure(folder, prepared, GOOD_AND_BAD, **ONE_BY_ONE)
+        config = configure(folder, prepared, GOOD_AND_BAD, train=SHORT, **ONE_BY_ONE)
         path = folder / "configs/best.yaml"
         command = ["sweep", str(config), "--best-to", str(path)]
         result = CliRunner().invoke(app, [*command, "--json"])
