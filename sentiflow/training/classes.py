@@ -96,14 +96,9 @@ def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:
             rows = _replace(rows, "row_id", -1 - rows["row_id"].to_numpy())
         labels = pa.array(np.full(len(rows), -1, np.int8))
         return rows.append_column(schema.ENCODED.field("label"), labels)
-    labels = to_positions(rows["label"], positions)
+    codes = pc.fill_null(rows["label"], -1).to_numpy()
+    labels = np.where(codes >= 0, positions[codes], -1).astype(np.int8)
     return _replace(rows, "label", labels).filter(pa.array(labels >= 0))
-
-
-def to_positions(labels: pa.ChunkedArray, positions: np.ndarray) -> np.ndarray:
-    """Replace prepared labels by those of the model, int8; null becomes -1."""
-    codes = pc.fill_null(labels, -1).to_numpy()
-    return np.where(codes >= 0, positions[codes], -1).astype(np.int8)
 
 
 def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:

@@ -50,6 +50,8 @@ class ClassificationObjective(nn.Module):
     """
 
     rate_setting = "train.learning_rate"
+    trained_parameters = ("",)
+    """With what the names of the parameters begin that get a gradient."""
 
     class_weights: torch.Tensor | None
 
@@ -73,10 +75,6 @@ class ClassificationObjective(nn.Module):
         self.network, self.hard_weight = network, hard_weight
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
-
-    def trains(self, name: str) -> bool:
-        """Whether a parameter gets a gradient."""
-        return True
 
     def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """List the rows of each large table that get a gradient; rows may repeat."""
@@ -145,6 +143,10 @@ class LanguageModeling(nn.Module):
     """
 
     rate_setting = "train.pretrain.learning_rate"
+    trained_parameters = (
+        *(VECTORS, "network.forward_layers.0.", "network.backward_layers.0."),
+        *("heads.", "bias"),
+    )
 
     def __init__(
         self, network: TweetRNN, *, counts: np.ndarray, num_negatives: int, seed: int
@@ -172,11 +174,6 @@ class LanguageModeling(nn.Module):
         dim = network.embedding.embedding_dim
         self.heads = nn.ModuleList(nn.Linear(hidden_size, dim) for _ in range(directions))
         self.bias = nn.Parameter(torch.zeros(len(counts)))
-
-    def trains(self, name: str) -> bool:
-        """Whether a parameter gets a gradient: the first layer's, the word vectors, the heads'."""
-        firsts = (VECTORS, "network.forward_layers.0.", "network.backward_layers.0.")
-        return name.startswith(firsts) or not name.startswith("network.")
 
     def draw_negatives(self, step: int) -> torch.Tensor:
         """Draw the negative words of a step, the same in every worker."""

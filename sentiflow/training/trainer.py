@@ -91,7 +91,7 @@ class Trainer:
         self.tuned = {
             name: parameter
             for name, parameter in objective.named_parameters()
-            if parameter.requires_grad and objective.trains(name)
+            if parameter.requires_grad and name.startswith(objective.trained_parameters)
         }
         ngrams = {n: p for n, p in self.tuned.items() if n.startswith("network.ngrams.")}
         self.clipped = [p for n, p in self.tuned.items() if n not in ngrams]
