@@ -275,11 +275,9 @@ def _look_up(
     text: pa.Array, row_ids: np.ndarray, job: Job
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Look N rows up in each file of answers, as :func:`_ask_models` does."""
-    tables = [_load_answers(uri) for uri in job.tables]
-    by_row = answers.row_keys(row_ids)
-    by_text = answers.text_keys(text) if any(table.by_text for table in tables) else by_row
-    for table in tables:
-        yield table.find(by_text if table.by_text else by_row)
+    for uri in job.tables:
+        table = _load_answers(uri)
+        yield table.find(answers.text_keys(text) if table.by_text else answers.row_keys(row_ids))
 
 
 @functools.lru_cache(maxsize=4)
