@@ -116,7 +116,8 @@ def examine_config(config: Config | None) -> list[CheckResult]:
     results = [CheckResult(name, "ok", what) for name, what in _WELL.items() if name not in bad]
     for problem in problems:
         why = _WHY.get(problem.check, "a job would end with this message")
-        results.append(replace(problem, why=why, do=_DO))
+        do = f"{_DO}{_ACCESS if problem.check in ('input', 'model', 'output') else ''}"
+        results.append(replace(problem, why=why, do=do))
     if "output" not in bad:
         results += OUTPUT.attempt(config)
     return sorted(results, key=lambda result: _ORDER.index(result.check))
@@ -256,9 +257,10 @@ _WHY = {
     "labels": "rows with other labels are rejected",
     "encoding": "a model learns the wrong characters",
 }
-_DO = (
-    "correct the setting that the message names, or see that this machine can read and write "
-    "there: its credentials for an object store (AWS_ACCESS_KEY_ID, …), its mounts"
+_DO = "correct the setting that the message names"
+_ACCESS = (
+    ", or see that this machine can read and write there: its credentials for an object store "
+    "(AWS_ACCESS_KEY_ID, …), its mounts"
 )
 """Why the problem of a config matters, and what to do."""
 DISK = Check(

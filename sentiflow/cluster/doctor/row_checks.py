@@ -88,9 +88,12 @@ def explain_labels(seen: FirstLook) -> str:
     num_unknown, num_rows = unknown.total(), seen.num_rows
     where = as_typed(max(seen.files, key=lambda look: sum(look.unknown.values())).uri)
     has = "has" if num_unknown == 1 else "have"
+    listed = tweets.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
+    if len(unknown) > _MAX_SHOWN:
+        listed += f", ... ({len(unknown):,} values)"
     what = (
         f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows {has} a label that "
-        f"format.labels does not name, in {where}: {_list_unknown(unknown)}"
+        f"format.labels does not name, in {where}: {listed}"
     )
     if settings.kind == "sentiment140":
         return (
@@ -104,10 +107,3 @@ def explain_labels(seen: FirstLook) -> str:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"
     return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
-
-
-def _list_unknown(unknown: Counter[str]) -> str:
-    """List the values; of many, which are no labels, a few."""
-    if len(unknown) <= _MAX_SHOWN:
-        return tweets.list_unknown(unknown)
-    return f"{tweets.list_unknown(dict(unknown.most_common(3)))}, ... ({len(unknown):,} values)"
