@@ -66,13 +66,3 @@ def test_without_a_name_the_latest_run_decides(uri, tmp_path):
         pages.require_page(f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(JobError, match="cannot look for runs"):
         pages.require_page("http://127.0.0.1:9")
-
-
-def test_a_training_is_named_by_its_difference_from_the_first(uri):
-    store = recording.open_store(uri, experiment="laws", required=True)
-    assert store.read_first_training() == {}
-    for seed in (3, 4):
-        with store.run("train", group="0123abcd", tags={}) as recorder:
-            recorder.log_settings({"train": {"seed": seed}})
-    assert store.read_first_training() == {"train.seed": "3"}
-    assert recording.Store("http://127.0.0.1:9", "laws", "1").read_first_training() == {}
