@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
@@ -114,6 +115,18 @@ def kept_name(name: str) -> str:
     return f"kept.{name}" if name in (*_OWN, LABEL_NAME) else name
 
 
+def accepted(rows: pa.Table) -> pa.Table:
+    """Choose the rows without a reason."""
+    reason = rows["reason"]
+    return rows if reason.null_count == len(rows) else rows.filter(reason.is_null())
+
+
+def accepted_texts(rows: pa.Table) -> pa.Array:
+    """Return the text of each row, empty for rows with a reason."""
+    text, reason = one_array(rows["text"]), one_array(rows["reason"])
+    return text if reason.null_count == len(rows) else pc.if_else(pc.is_null(reason), text, "")
+
+
 def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
     """Select the accepted rows of a table of :func:`read`.
 
@@ -125,9 +138,7 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
         The columns of ``schema.TWEETS``, ``split``, and the kept ones under their own names.
     """
     names = (*schema.TWEETS.names, "split", *map(kept_name, keep))
-    rows, reason = rows.select(names), rows["reason"]
-    if reason.null_count < len(rows):
-        rows = rows.filter(reason.is_null())
+    rows = accepted(rows).select(names)
     types = zip(("split", *keep), rows.schema.types[len(schema.TWEETS) :], strict=True)
     return pa.Table.from_arrays(rows.columns, schema=pa.schema([*schema.TWEETS, *types]))
 

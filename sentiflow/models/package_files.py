@@ -3,7 +3,6 @@
 This module does not import torch, so that reading words and vectors alone stays fast.
 """
 
-import concurrent.futures
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,13 +203,12 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     if saved.keys() != set(FILES):
         raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
     present = {name for name in filesystem.listing(uri) if not name.startswith((".", "_"))}
-    for name in sorted(saved.keys() - present):
-        raise UserError(f"{join(uri, name)} is missing", hint=COPY_AGAIN)
-    for name in sorted(present - saved.keys() - {exchange.MANIFEST, exchange.STARTED}):
-        raise UserError(f"{join(uri, name)} is not part of a model package", hint="delete it")
-    with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
-        contents = pool.map(filesystem.read_bytes, (join(uri, name) for name in FILES))
-        content = dict(zip(FILES, contents, strict=True))
+    if missing := sorted(saved.keys() - present):
+        raise UserError(f"{join(uri, missing[0])} is missing", hint=COPY_AGAIN)
+    if others := sorted(present - saved.keys() - {exchange.MANIFEST, exchange.STARTED}):
+        raise UserError(f"{join(uri, others[0])} is not part of a model package", hint="delete it")
+    contents = filesystem.map_files(filesystem.read_bytes, [join(uri, name) for name in FILES])
+    content = dict(zip(FILES, contents, strict=True))
     for name, data in content.items():
         if hashlib.sha256(data).hexdigest() != saved[name]:
             raise UserError(

@@ -46,6 +46,12 @@ class Scores:
         return np.ascontiguousarray(self.probabilities[:, self.classes.index(positive)])
 
     @property
+    def predicted(self) -> dict[str, int]:
+        """Number of texts predicted to be of each class."""
+        numbers = np.bincount(self.prediction, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, numbers, strict=True))
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The columns of predictions that depend on the texts alone, as arrays, in order."""
         labels = pa.array(self.classes, pa.string()).take(pa.array(self.prediction))

@@ -85,21 +85,14 @@ class Flow:
 
     def ingest(self) -> PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
-        bounds = self._find_time_bounds() if self.settings.split.kind == "time" else None
-        assign = functools.partial(
-            steps.assign_splits, rule=self.settings.split, time_bounds=bounds
-        )
-        prepare = (steps.hash_texts, assign)
-        texts = [Texts(part) for part in self.parts]
-        if self.settings.duplicates != "keep":
-            self._run("hash", texts, self.read, *prepare, write=part_files.write_keys)
-            texts = self._leave_out_repeats()
-        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
-        write = part_files.write_texts
-        found = self._run("ingest", texts, self.read, *prepare, tokenize, write=write)
-        if self.settings.duplicates == "keep":
+        rule, duplicates = self.settings.split, self.settings.duplicates
+        bounds = self._find_time_bounds() if rule.kind == "time" else None
+        assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=bounds)
+        write, drops = part_files.write_texts, duplicates != "keep"
+        counts = self._process("ingest", self.read, assign, write=write, drops=drops)
+        if not drops:
             self._find_duplicates()
-        return PartCounts.of(found)
+        return counts
 
     def encode(self) -> PartCounts:
         """Encode all parts by the vocabulary."""
@@ -121,17 +114,9 @@ class Flow:
         self.maps.map(f"{self.job.prefix}known", list_known, [keys], key=self.job.key)
         read = functools.partial(unlabelled.read_texts, settings=self.settings)
         leave_out = functools.partial(unlabelled.leave_out_known, job=self.job)
-        prepare = (steps.hash_texts, leave_out)
-        texts = [Texts(part) for part in self.parts]
-        if self.settings.duplicates == "drop":
-            self._run("hash", texts, read, *prepare, write=part_files.write_keys)
-            texts = self._leave_out_repeats()
-        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
-        write = unlabelled.write_texts
-        return PartCounts.of(
-            self._run("encode", texts, read, *prepare, tokenize, encode, write=write)
-        )
+        write, drops = unlabelled.write_texts, self.settings.duplicates == "drop"
+        return self._process("encode", read, leave_out, encode, write=write, drops=drops)
 
     def count_words(self) -> pa.Table:
         """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
@@ -144,6 +129,35 @@ class Flow:
             name = f"count_words{level}"
             uris = self.maps.map(name, part_files.sum_words, merges, key=self.job.key)
         return filesystem.read_parquet(uris[0])
+
+    def _process(
+        self,
+        name: str,
+        read: Callable[[Any], pa.Table],
+        mark: Callable[[pa.Table], pa.Table],
+        *further: Callable[[pa.Table], pa.Table],
+        write: Callable[..., Any],
+        drops: bool,
+    ) -> PartCounts:
+        """Read, hash, mark, tokenize and write all parts; repeated texts may be found before.
+
+        Args:
+            name: Name of the map stage.
+            read: Reads a part.
+            mark: Sets the split of rows that have hashes, or a reason to leave them out.
+            further: Steps after tokenizing.
+            write: Writes a part, and returns fields of its counts.
+            drops: Leave out what ``prepare.duplicates`` says: then the parts are read twice.
+        """
+        texts = [Texts(part) for part in self.parts]
+        if drops:
+            self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
+            texts = self._leave_out_repeats()
+        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
+        found = self._run(
+            name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
+        )
+        return PartCounts.of(found)
 
     def _find_time_bounds(self) -> tuple[int, int]:
         texts = [Texts(part) for part in self.parts]

@@ -98,7 +98,7 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
     table = parts.read(
         part, required=needed, keep=needed, keep_raw=False, corrections=load_corrections(job)
     )
-    return accepted(table).select(["unknown_label"])
+    return parts.accepted(table).select(["unknown_label"])
 
 
 def write_labels(table: pa.Table, part: int, *, job: Job) -> dict[str, int]:
@@ -130,20 +130,20 @@ def _columns_of_split(settings: PrepareSettings) -> tuple[str, ...]:
 
 def write_times(table: pa.Table, part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
-    counts = accepted(table).group_by("time").aggregate([([], "count_all")])
+    counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
 
 
 def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
     """Write the hashes of the texts."""
-    keys = accepted(table).select(duplicates.KEYS.names)
+    keys = parts.accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part), keys)
 
 
 def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
-    kept, keep = accepted(table), job.settings.keep_columns
+    kept, keep = parts.accepted(table), job.settings.keep_columns
     rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
@@ -181,7 +181,7 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
     rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
-    holds_damage = pc.match_substring(accepted(table)["text"], tweets.REPLACEMENT)
+    holds_damage = pc.match_substring(parts.accepted(table)["text"], tweets.REPLACEMENT)
     return {
         "peak_memory_bytes": memory.peak_bytes(),
         "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
@@ -308,12 +308,6 @@ def _examples(rejected: pa.Table) -> list[str]:
         f"{row['raw'][:60]!r}"
         for row in rejected[:NUM_EXAMPLES].to_pylist()
     ]
-
-
-def accepted(table: pa.Table) -> pa.Table:
-    """Choose the rows without a reason."""
-    reason = table["reason"]
-    return table if reason.null_count == len(table) else table.filter(reason.is_null())
 
 
 def _write_by_split(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
+from sentiflow.data import parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import tokenizer, vocabulary
@@ -43,7 +44,7 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
 
 def hash_texts(table: pa.Table) -> pa.Table:
     """Add the hashes by which texts are compared: ``normalized``, ``check`` and ``exact``."""
-    for name, hashes in duplicates.hash_texts(_accepted_texts(table)).items():
+    for name, hashes in duplicates.hash_texts(parts.accepted_texts(table)).items():
         table = table.append_column(name, pa.array(hashes))
     return table
 
@@ -105,7 +106,7 @@ def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
         Each list holds indexes into one array of the distinct words of the table.
     """
     return table.append_column(
-        "tokens", to_column(tokenizer.tokenize(_accepted_texts(table), name=rule))
+        "tokens", to_column(tokenizer.tokenize(parts.accepted_texts(table), name=rule))
     )
 
 
@@ -135,12 +136,6 @@ def tokens_of(table: pa.Table) -> Tokens:
     lists = one_array(table["tokens"])
     offsets, words = lists.offsets.to_numpy().astype(np.int64), lists.flatten()
     return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
-
-
-def _accepted_texts(table: pa.Table) -> pa.Array:
-    """Return the texts, empty for rows with a reason."""
-    text, reason = one_array(table["text"]), one_array(table["reason"])
-    return text if reason.null_count == len(table) else pc.if_else(pc.is_null(reason), text, "")
 
 
 def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

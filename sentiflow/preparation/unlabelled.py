@@ -70,7 +70,7 @@ def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
 
 def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
-    rows = part_files.accepted(table)
+    rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
     files = filesystem.write_part(job.root, f"{FOLDER}/part-{part:05d}.parquet", ids)
     path = f"rejected/{FOLDER}-{part:05d}.parquet"

@@ -7,9 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.data import parts, schema
@@ -36,9 +34,9 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     Returns:
         A ``Scored`` as JSON.
     """
-    accepted = _filter(table, table["reason"].is_null())
+    accepted = parts.accepted(table)
     failed = accepted.filter(accepted["error"].is_valid())
-    scored = _filter(accepted, accepted["error"].is_null())
+    scored = accepted.filter(accepted["error"].is_null()) if len(failed) else accepted
     scores = Scores.from_table(scored)
     rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(scored, keep=_kept(job))
@@ -61,7 +59,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
         unknown_labels=len(unknown),
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
-        predicted=_count_predictions(scores),
+        predicted=scores.predicted,
         profile=scores.profile,
         peak_memory_bytes=memory.peak_bytes(),
         files=[item for items in files for item in items],
@@ -72,16 +70,6 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
 def _kept(job: Job) -> list[str]:
     """List the columns to keep beside those of all tweets."""
     return [name for name in job.settings.keep_columns if name not in schema.TWEETS.names]
-
-
-def _filter(table: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
-    return table if pc.all(chosen).as_py() else table.filter(chosen)
-
-
-def _count_predictions(scores: Scores) -> dict[str, int]:
-    """Count the rows predicted to be of each class."""
-    numbers = np.bincount(scores.prediction, minlength=len(scores.classes)).tolist()
-    return dict(zip(scores.classes, numbers, strict=True))
 
 
 def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:

@@ -7,9 +7,9 @@ import functools
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.cluster import kept_models
+from sentiflow.data import parts
 from sentiflow.scoring.job import Job
 
 
@@ -27,9 +27,7 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
     Raises:
         JobError: The model fails too often, or was replaced since the job began.
     """
-    settings, text = job.settings, table["text"].combine_chunks()
-    if table["reason"].null_count < len(table):
-        text = pc.if_else(table["reason"].combine_chunks().is_null(), text, "")
+    settings, text = job.settings, parts.accepted_texts(table)
     (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
     model = functools.partial(
         package.score,

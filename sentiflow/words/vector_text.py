@@ -5,6 +5,7 @@ first line has the number of words and of dimensions. A word may contain spaces,
 do.
 """
 
+import bisect
 import logging
 import math
 import re
@@ -26,9 +27,9 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 24
 """About as much is parsed at once; a line is shorter."""
 
-_LARGEST = float(np.finfo(np.float32).max)
 _BOM = b"\xef\xbb\xbf"
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
+_WITH_NUMBERS = re.compile(rb"[^ ]*( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
 _FORMAT = "write a word and its numbers on each line, with a space before each number"
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
@@ -58,7 +59,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
         for block in filter(None, chain([rest], blocks)):
             try:
                 parts.append(_parse(block, dim))
-            except pa.ArrowInvalid as error:
+            except ValueError as error:
                 line = first_line + num_words + _find_first_fault(block, dim)
                 raise UserError(
                     f"{uri}, line {line:,} is not a word with {dim} finite numbers, in UTF-8",
@@ -112,7 +113,7 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     """Parse the lines of a block.
 
     Raises:
-        pa.ArrowInvalid: A line is not a word with ``dim`` finite numbers.
+        ValueError: A line is not a word with ``dim`` finite numbers, in UTF-8.
     """
     num_lines = block.count(b"\n")
     spaced: dict[int, str] = {}
@@ -126,10 +127,9 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         _CSV,
         pyarrow.csv.ConvertOptions(column_types=types),
     ).combine_chunks()
-    assert len(table) == num_lines
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
-    if not np.isfinite(vectors).all():
-        raise pa.ArrowInvalid("a number is not finite")
+    if len(table) != num_lines or not np.isfinite(vectors).all():
+        raise ValueError("a carriage return in a line, or a number that is not finite")
     words = table["word"].combine_chunks()
     if spaced:
         is_spaced = np.isin(np.arange(num_lines), list(spaced))
@@ -152,40 +152,32 @@ def _take_out_words(block: bytes, dim: int) -> tuple[bytes, dict[int, str]]:
 
     Returns:
         The block, and these words by the index of the line.
+
+    Raises:
+        ValueError: Such a word is not UTF-8, or ends in numbers: then there are too many.
     """
     lines, words = block.split(b"\n"), {}
     for index, line in enumerate(lines):
-        if line.count(b" ") > dim and _is_vector(line, dim):
+        if line.count(b" ") > dim:
             word = line.rsplit(b" ", dim)[0]
+            if _WITH_NUMBERS.fullmatch(word):
+                raise ValueError("too many numbers")
             words[index], lines[index] = word.decode(), line[len(word) :]
     return b"\n".join(lines), words
 
 
 def _find_first_fault(block: bytes, dim: int) -> int:
-    """Find the first line of a block that is no vector; return its index."""
-    lines = block.split(b"\n")[:-1]
-    return next((index for index, line in enumerate(lines) if not _is_vector(line, dim)), 0)
+    """Find the first line of a block that cannot be parsed, by halving; return its index."""
+    lines = block.splitlines(keepends=True)
 
-
-def _is_vector(line: bytes, dim: int) -> bool:
-    """Say whether a line is a word and its numbers; more numbers are no part of the word."""
-    word, *numbers = line.rsplit(b" ", dim)
-    more = word.split(b" ")[1:]
-    try:
-        line.decode()
-    except UnicodeDecodeError:
+    def fails(last: int) -> bool:
+        try:
+            _parse(b"".join(lines[: last + 1]), dim)
+        except ValueError:
+            return True
         return False
-    is_word = b"\r" not in line and not (more and all(map(_is_number, more)))
-    return is_word and len(numbers) == dim and all(map(_is_number, numbers))
 
-
-def _is_number(text: bytes) -> bool:
-    """Say whether a text is a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        return False
-    return b"_" not in text and abs(value) <= _LARGEST
+    return bisect.bisect_left(range(len(lines)), True, key=fails)
 
 
 def _leave_repeats_out(
