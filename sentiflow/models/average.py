@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -35,14 +35,10 @@ class Average:
     @classmethod
     def of(cls, packages: Sequence[ModelPackage]) -> "Average":
         """Average packages, of which all have the same classes, in any order."""
-        groups: list[list[ModelPackage]] = []
+        groups: dict[tuple[Any, ...], list[ModelPackage]] = {}
         for package in packages:
-            alike = next((group for group in groups if group[0].encodes_like(package)), None)
-            if alike:
-                alike.append(replace(package, vocabulary=alike[0].vocabulary))
-            else:
-                groups.append([package])
-        return cls(tuple(map(tuple, groups)))
+            groups.setdefault(package.encoding, []).append(package)
+        return cls(tuple(map(tuple, groups.values())))
 
     @property
     def settings(self) -> package_files.PackageSettings:

@@ -80,11 +80,11 @@ class ModelPackage:
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
         return EncodedTexts(encoded, np.diff(tokens.offsets))
 
-    def encodes_like(self, other: "ModelPackage") -> bool:
-        """Whether every text has the same ids for both packages."""
-        mine, theirs = self.settings, other.settings
-        has_same_rules = (mine.tokenizer, mine.max_length) == (theirs.tokenizer, theirs.max_length)
-        return has_same_rules and self.vocabulary.words.equals(other.vocabulary.words)
+    @property
+    def encoding(self) -> tuple[Any, ...]:
+        """What decides the ids of a text; packages that encode alike have the same."""
+        rule = self.settings.tokenizer, self.settings.max_length
+        return (*rule, *self.vocabulary.words.to_pylist())
 
     def score_encoded(
         self, texts: EncodedTexts, *, batch_size: int | None = None, bf16: bool = False

@@ -18,7 +18,6 @@ A finished part leaves a completion marker, so that a killed preparation resumes
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,8 +46,6 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
-
-log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder

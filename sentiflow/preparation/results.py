@@ -13,7 +13,8 @@ from sentiflow.errors import JobError, UserError
 
 MIN_ROWS = 10
 """Rows that a class must have, to be in every split and to be learned at all."""
-NUM_EXAMPLES, _NUM_CLASSES = 3, 10
+NUM_EXAMPLES = 3
+"""Rejected rows that a message shows."""
 
 PartJson = dict[str, Any]
 """Some fields of :class:`PartCounts` as JSON, as a completion marker keeps them."""
@@ -145,11 +146,10 @@ def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
     if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
-        shown = [f"{name} ({sum(rows[name])})" for name in rare[:_NUM_CLASSES]]
-        more = ", ..." if len(rare) > _NUM_CLASSES else ""
+        shown = [f"{name} ({sum(rows[name])})" for name in rare]
         raise UserError(
             f"a class needs {MIN_ROWS} rows or more, and {len(rare)} of {len(rows)} have fewer: "
-            f"{', '.join(shown)}{more}",
+            f"{', '.join(shown)}",
             hint="add rows, or leave them out: name the others in train.classes",
         )
     for name in present:

@@ -11,8 +11,7 @@ from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_status import WORK
 from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage import compression
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import join
 
 STAGE = "prepare"
 
@@ -95,9 +94,6 @@ def cut(
             files, settings=source.format, keep_columns=keep
         )
     else:
-        for item in files:
-            if compression.is_compressed(item["uri"]):
-                say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
         plan = corpus.plan_csv(
             files,
             settings=source.format,

@@ -39,7 +39,7 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
     if every_nth > 1:
         others = pa.array(row_id.to_numpy() % every_nth != 0)
         reason = pc.if_else(others, EVERY_NTH, reason)
-    return _set_column(table, "reason", reason)
+    return set_column(table, "reason", reason)
 
 
 def hash_texts(table: pa.Table) -> pa.Table:
@@ -74,7 +74,7 @@ def assign_splits(
             validation_fraction=rule.validation_fraction,
             test_fraction=rule.test_fraction,
         )
-    return _set_column(table, "split", pa.array(split))
+    return set_column(table, "split", pa.array(split))
 
 
 def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarray) -> pa.Table:
@@ -92,7 +92,7 @@ def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarr
     place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
     names = np.where(is_held_out[place], HELD_OUT, duplicates.REPEATED)
     found = pa.array(names, mask=known[place] != hashes)
-    return _set_column(table, "reason", pc.coalesce(reason, found))
+    return set_column(table, "reason", pc.coalesce(reason, found))
 
 
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
@@ -138,5 +138,6 @@ def tokens_of(table: pa.Table) -> Tokens:
     return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
 
 
-def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Replace a column."""
     return table.set_column(table.column_names.index(name), name, values)

@@ -26,10 +26,8 @@ _TRAIN = schema.SPLITS.index("train")
 def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     """Read and check a part, as :func:`part_files.read_texts`, but no label and no split."""
     table = parts.read(texts.part, keep_raw=settings.keep_raw)
-    no_label = pa.nulls(len(table), pa.int8())
-    no_split = pa.array(np.full(len(table), _TRAIN, np.int8))
-    for name, values in (("label", no_label), ("split", no_split)):
-        table = table.set_column(table.column_names.index(name), name, values)
+    table = steps.set_column(table, "label", pa.nulls(len(table), pa.int8()))
+    table = steps.set_column(table, "split", pa.array(np.full(len(table), _TRAIN, np.int8)))
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
 
