@@ -29,7 +29,7 @@ from sentiflow.preparation.results import PartCounts
 from sentiflow.storage import filesystem
 
 _MERGED = 64
-"""Files of word counts that one task merges."""
+"""Files of word counts that are in memory at the same time."""
 
 _MAX_KEYS = 1 << 23
 """Texts that one task compares."""
@@ -109,9 +109,7 @@ class Flow:
         Args:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
-        keys = labelled.work_files("keys")
-        list_known = functools.partial(unlabelled.list_known, job=self.job)
-        self.maps.map(f"{self.job.prefix}known", list_known, [keys], key=self.job.key)
+        unlabelled.write_known(labelled.work_files("keys"), job=self.job)
         read = functools.partial(unlabelled.read_texts, settings=self.settings)
         leave_out = functools.partial(unlabelled.leave_out_known, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
@@ -119,16 +117,14 @@ class Flow:
         return self._process("encode", read, leave_out, encode, write=write, drops=drops)
 
     def count_words(self) -> pa.Table:
-        """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
-        uris, level = self.work_files("words"), 0
-        while len(uris) > 1:
-            groups = [uris[i : i + _MERGED] for i in range(0, len(uris), _MERGED)]
-            level += 1
-            targets = [self.job.work_file(f"words{level}", i) for i in range(len(groups))]
-            merges = list(zip(targets, groups, strict=True))
-            name = f"count_words{level}"
-            uris = self.maps.map(name, part_files.sum_words, merges, key=self.job.key)
-        return filesystem.read_parquet(uris[0])
+        """Sum the words of all parts, ``_MERGED`` files at a time."""
+        uris = self.work_files("words")
+        total: list[pa.Table] = []
+        for start in range(0, len(uris), _MERGED):
+            counts = pa.concat_tables([*total, _read_all(uris[start : start + _MERGED])])
+            sums = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
+            total = [sums.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})]
+        return total[0]
 
     def _process(
         self,
@@ -162,8 +158,7 @@ class Flow:
     def _find_time_bounds(self) -> tuple[int, int]:
         texts = [Texts(part) for part in self.parts]
         self._run("count_times", texts, self.read, write=part_files.write_times)
-        tables = filesystem.map_files(filesystem.read_parquet, self.work_files("times"))
-        times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
+        times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
         return splits.time_bounds(
             times["second"].to_numpy(),
             times["count_sum"].to_numpy(),

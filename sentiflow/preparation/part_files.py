@@ -132,7 +132,7 @@ def write_times(table: pa.Table, part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
-    filesystem.write_parquet(job.work_file("times", part), seconds)
+    filesystem.write_arrow(job.work_file("times", part), seconds)
 
 
 def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
@@ -148,7 +148,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part), tokens)
-    filesystem.write_parquet(job.work_file("words", part), _count_words(kept, job))
+    filesystem.write_arrow(job.work_file("words", part), _count_words(kept, job))
     if job.settings.duplicates == "keep":
         write_keys(kept, part, job=job)
     checked = write_rejected(table, f"rejected/part-{part:05d}.parquet", job=job)
@@ -218,23 +218,6 @@ def find_duplicates(
     uri = job.work_file("dropped", group)
     filesystem.write_arrow(uri, found.dropped)
     return found.counts, uri
-
-
-def sum_words(files: tuple[str, Sequence[str]]) -> str:
-    """Sum the counts of the words of several files, and write them.
-
-    Args:
-        files: The URI of the file to write, and those of the files to read.
-
-    Returns:
-        The URI of the file.
-    """
-    uri, uris = files
-    counts = pa.concat_tables(filesystem.map_files(filesystem.read_parquet, uris))
-    totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
-    totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
-    filesystem.write_parquet(uri, totals)
-    return uri
 
 
 def read_tokens(part: int, *, job: Job) -> pa.Table:

@@ -31,8 +31,8 @@ def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
 
-def list_known(uris: Sequence[str], *, job: Job) -> str:
-    """List the texts of labelled rows that unlabelled texts must not repeat.
+def write_known(uris: Sequence[str], *, job: Job) -> None:
+    """Write the texts of labelled rows that unlabelled texts must not repeat.
 
     Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
 
@@ -40,8 +40,8 @@ def list_known(uris: Sequence[str], *, job: Job) -> str:
         uris: Files of :func:`part_files.write_keys`.
         job: Arguments of all tasks.
 
-    Returns:
-        The URI of a table: ``normalized`` in ascending order, and ``is_held_out``.
+    Columns:
+        written: ``normalized`` in ascending order, and ``is_held_out``.
     """
     drops = job.settings.duplicates == "drop"
 
@@ -54,9 +54,7 @@ def list_known(uris: Sequence[str], *, job: Job) -> str:
     held_out, train = (np.concatenate(some) for some in zip(*found, strict=True))
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
     table = pa.table({"normalized": known, "is_held_out": first < len(held_out)})
-    uri = job.work_file(_KNOWN, 0)
-    filesystem.write_arrow(uri, table)
-    return uri
+    filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
 
 
 def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:

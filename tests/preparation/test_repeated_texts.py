@@ -112,7 +112,7 @@ def kept_of(rows, every_nth):
 def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
     tmp_path, resources, monkeypatch, is_large
 ):
-    """A large corpus is one whose texts are compared in groups, its words summed as a tree."""
+    """A large corpus is one whose texts are compared in groups, its words summed file by file."""
     if is_large:
         monkeypatch.setattr(flow, "_MAX_KEYS", 500)
         monkeypatch.setattr(flow, "_MERGED", 2)
