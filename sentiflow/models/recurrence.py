@@ -133,9 +133,7 @@ def _make_mask(valid: torch.Tensor, backward: bool) -> torch.Tensor | None:
 
 def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
     """List each step with the step before it, in the order of computation."""
-    steps = list(range(num_steps))
-    if backward:
-        steps.reverse()
+    steps = range(num_steps)[::-1] if backward else range(num_steps)
     return list(zip(steps, [None, *steps], strict=False))
 
 

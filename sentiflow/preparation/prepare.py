@@ -149,7 +149,7 @@ def _prepare(
     if flow.job.format.classes is None:
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
-    read, num_rows = flow.ingest(), corpora["csv"].num_rows
+    read = flow.ingest()
     results.check_rejected(read, max_rejected_fraction=settings.max_rejected_fraction)
     if read.unknown_labels:
         unknown = tweets.list_unknown(read.unknown_labels)
@@ -161,7 +161,7 @@ def _prepare(
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
     report["tokens"] = results.describe_tokens(encoded)
-    counts = results.count_rows(read, num_rows) | {
+    counts = results.count_rows(read, corpora["csv"].num_rows) | {
         "labels": read.labels,
         "encoded": encoded.encoded,
         "encoded_without_token": encoded.without_token,
@@ -173,11 +173,7 @@ def _prepare(
         }  # fmt: skip
     done = [read, encoded]
     if "unlabelled" in corpora:
-        further = _encode_unlabelled(flow, corpora["unlabelled"])
-        counts["unlabelled"] = results.count_rows(further, corpora["unlabelled"].num_rows) | {
-            "without_token": further.without_token,
-            "tokens": results.describe_tokens(further)["train"],
-        }
+        further, counts["unlabelled"] = _encode_unlabelled(flow, corpora["unlabelled"])
         done.append(further)
     files = [item for part in done for item in part.files]
     usage = {
@@ -227,8 +223,8 @@ def _correct(flow: Flow, output: Output) -> int:
     return len(rows)
 
 
-def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> results.PartCounts:
-    """Prepare the unlabelled texts.
+def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCounts, Counts]:
+    """Prepare the unlabelled texts; return what they became, and their counts for the manifest.
 
     Raises:
         UserError: Too many are rejected.
@@ -240,7 +236,10 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> results.PartCounts:
         max_rejected_fraction=job.settings.max_rejected_fraction,
         section=sources.unlabelled(job.settings).format.section,
     )
-    return found
+    return found, results.count_rows(found, corpus.num_rows) | {
+        "without_token": found.without_token,
+        "tokens": results.describe_tokens(found)["train"],
+    }
 
 
 def _describe_vectors(
