@@ -90,16 +90,14 @@ class Profile:
         """Shares and means; a corpus without rows has none."""
         if not self.rows:
             return {}
+        predicted = {"positive_fraction": self.positive / self.rows}
+        if self.predicted:
+            predicted = {f"predicted_{n}": rows / self.rows for n, rows in self.predicted.items()}
         return {
             "unknown_fraction": self.unknown_tokens / self.tokens if self.tokens else 0.0,
             "mean_length": self.tokens / self.rows,
-            **self._predicted_fractions(),
+            **predicted,
         }
-
-    def _predicted_fractions(self) -> dict[str, float]:
-        if not self.predicted:
-            return {"positive_fraction": self.positive / self.rows}
-        return {f"predicted_{name}": number / self.rows for name, number in self.predicted.items()}
 
 
 class Drift(TypedDict, total=False):

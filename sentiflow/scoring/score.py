@@ -13,8 +13,6 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,14 +23,14 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, required_columns, schema, tweets
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import Manifest, RunRecord
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import drift, package_files, rules
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
-from sentiflow.scoring import part_files, scored_corpus, scored_model
+from sentiflow.scoring import part_files, sources
 from sentiflow.scoring.job import Job, PreviousRun, Scored, kept_types
 from sentiflow.storage.uris import as_typed, join
 
@@ -57,30 +55,13 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.score
     decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    model = scored_model.describe(config)
-    inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
-    decisive["corpus"] = (
-        scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
-    )
+    model = sources.describe_model(config)
+    inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
+    decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
     decisive["predictions_version"] = schema.PREDICTIONS_VERSION
     tokenizer = (model["settings"] or {}).get("tokenizer")
     decisive["rules"] = rules.hash_rules(tokenizer) if tokenizer in TOKENIZERS else None
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """The outcome of a scoring."""
-
-    new: Scored
-    """The rows of this run, also those of an earlier process."""
-    total: Scored
-    """All rows of the corpus, previous runs included."""
-    num_scored: int
-    """Rows that this process has scored."""
-    drift: Mapping[str, Any]
-    """Differences from the data that the model was trained on, see :func:`drift.compare`."""
-    seconds: float
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -98,7 +79,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     spec = output.spec
     previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
     classes = package_files.classes_of(spec.inputs["model"])
-    plan = scored_corpus.plan(
+    plan = sources.plan(
         settings,
         spec.inputs["corpus"],
         classes=classes,
@@ -106,7 +87,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         unpack_to=join(output.uri, WORK),
     )
     required_columns.check_columns(plan.columns, settings.keep_columns, classes=classes)
-    reference = scored_model.read_reference(spec)
+    reference = sources.read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)
     output.begin(precision=precision)
@@ -126,28 +107,25 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         functools.partial(score_texts, job=job),
         write=functools.partial(part_files.write_predictions, job=job),
         sizes=[part.num_rows for part in source.parts],
-        keys=[scored_corpus.name_part(part, run_key) for part in source.parts],
+        keys=[sources.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
     parts = [Scored.from_json(result) for result in results]
     new = Scored.sum(parts)
     total = Scored.sum([previous.scored, new])
     _check(output, source, new, total, settings)
-    report = ScoreReport(
-        new=new,
-        total=total,
-        num_scored=sum(parts[number].accepted for number in maps.fresh),
-        drift=drift.compare(total.profile, reference) if reference else {},
-        seconds=time.monotonic() - began,
-    )
-    _report(report, output.uri, recorder)
-    return _publish(output, source, previous, report, job, recorder.describe())
+    num_scored = sum(parts[number].accepted for number in maps.fresh)
+    found = drift.compare(total.profile, reference) if reference else {}
+    seconds = time.monotonic() - began
+    _report(new, total, found, num_scored, seconds, output.uri, recorder)
+    more = {"drift": found, "seconds": seconds, "run": recorder.describe()}
+    return _publish(output, source, previous, new, total, job, **more)
 
 
 def _open(
     config: Config,
     output: Output,
-    plan: scored_corpus.Plan,
+    plan: sources.Plan,
     previous: PreviousRun,
     maps: MapStages,
 ) -> tuple[Corpus, str]:
@@ -157,14 +135,14 @@ def _open(
         UserError: A file is empty, or the model is damaged; the output is removed.
     """
     with output.rolled_back_if_refused():
-        source = scored_corpus.cut(
+        source = sources.cut(
             plan,
             rows_per_part=config.score.rows_per_file,
             first_row=previous.scored.rows_read,
             maps=maps,
         )
-        model_uri = scored_model.fetch(config, output)
-    say(STAGE, f"{scored_model.name(output.spec)} on {source.num_rows:,} rows")
+        model_uri = sources.fetch_model(config, output)
+    say(STAGE, f"{sources.name_model(output.spec)} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     return source, model_uri
@@ -184,7 +162,7 @@ def _make_job(
     num_rows = previous.scored.rows_read + source.num_rows
     model, described = output.spec.inputs["model"], output.spec.inputs["corpus"]
     learned = package_files.classes_of(model)
-    labels = scored_corpus.name_labels(config.score, described, learned)
+    labels = sources.name_labels(config.score, described, learned)
     classes = tuple(dict.fromkeys([*learned, *labels]))
     return Job(
         settings=config.score,
@@ -204,9 +182,10 @@ def _publish(
     output: Output,
     source: Corpus,
     previous: PreviousRun,
-    report: ScoreReport,
+    new: Scored,
+    total: Scored,
     job: Job,
-    run: RunRecord | None,
+    **more: Any,
 ) -> Manifest:
     """Complete the output, together with the previous predictions.
 
@@ -221,18 +200,16 @@ def _publish(
     models = [] if previous.num_parts else list_files(output.uri, MODEL)
     return output.publish(
         inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
-        files=[*previous.scored.files, *models, *report.new.files],
-        peak_memory_bytes=report.new.peak_memory_bytes,
+        files=[*previous.scored.files, *models, *new.files],
+        peak_memory_bytes=new.peak_memory_bytes,
         num_parts=previous.num_parts + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
         kept_types=kept_types(source.table_format),
-        counts=report.total.counts,
-        seconds=report.seconds,
-        run=run,
+        counts=total.counts,
         classes=list(job.classes),
         precision=job.precision,
-        drift=report.drift,
-        profile=vars(report.total.profile),
+        profile=vars(total.profile),
+        **more,
     )
 
 
@@ -301,17 +278,34 @@ def _check(
         )
 
 
-def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
-    """Tell the user what was done, and log the metrics."""
-    new, total = report.new, report.total
-    rate = report.num_scored / report.seconds
+def _report(
+    new: Scored,
+    total: Scored,
+    found: drift.Drift,
+    num_scored: int,
+    seconds: float,
+    uri: str,
+    recorder: Recorder,
+) -> None:
+    """Tell the user what was done, and log the metrics.
+
+    Args:
+        new: The rows of this run, also those of an earlier process.
+        total: All rows of the corpus, previous runs included.
+        found: Differences from the data that the model was trained on.
+        num_scored: Rows that this process has scored.
+        seconds: How long it took.
+        uri: The output.
+        recorder: Takes the metrics.
+    """
+    rate = num_scored / seconds
     failed = f"{total.failed:,} failed, " if total.failed else ""
-    before = total.accepted - report.num_scored
+    before = total.accepted - num_scored
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{report.num_scored:,} rows scored, {also}{total.brief}{failed}"
-        f"{total.prior_only:,} without a known word ({report.seconds:.1f} s, {rate:,.0f} rows/s)",
+        f"{num_scored:,} rows scored, {also}{total.brief}{failed}"
+        f"{total.prior_only:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if new.rejected:
         rejected = f"{new.rejected:,} {'row' if new.rejected == 1 else 'rows'} rejected"
@@ -319,10 +313,10 @@ def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
         say(STAGE, f"{rejected} ({reasons}): see {as_typed(uri)}/rejected")
     if total.unknown_labels:
         number, values = total.unknown_labels, Counter(new.unknown_values).most_common(5)
-        found = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
+        line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
-        say(STAGE, f"{found}: {listed}" if listed else found)
-    for line in report.drift.get("warnings", ()):
+        say(STAGE, f"{line}: {listed}" if listed else line)
+    for line in found.get("warnings", []):
         say(STAGE, f"drift from the training data: {line}")
     shares = total.fractions
     metrics: dict[str, float | None] = {
@@ -332,7 +326,7 @@ def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
         "positive_fraction": shares.get(schema.BINARY[schema.POSITIVE]),
     }
     del metrics["predicted"]
-    psi = {name: value for name, value in report.drift.items() if name.endswith("_psi")}
-    differences = psi | report.drift.get("corpus", {})
-    metrics |= {f"drift/{name}": value for name, value in differences.items()}
+    if found:
+        indexes = {"length_psi": found["length_psi"], "probability_psi": found["probability_psi"]}
+        metrics |= {f"drift/{name}": value for name, value in (indexes | found["corpus"]).items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})

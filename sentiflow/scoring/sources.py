@@ -1,4 +1,4 @@
-"""Score settings -> their corpus: described, then planned, then cut into parts."""
+"""Score settings -> the model and the corpus: described; the corpus planned and cut into parts."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -6,18 +6,71 @@ from dataclasses import replace
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
-from sentiflow.config.sections import ScoreSettings
+from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
-from sentiflow.data.manifest_types import Input
+from sentiflow.data.manifest import MODEL
+from sentiflow.data.manifest_types import Input, ModelInput
+from sentiflow.data.output_status import WORK, OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.data.parts import Part
-from sentiflow.storage.uris import as_typed
+from sentiflow.models.drift import Profile
+from sentiflow.progress import say
+from sentiflow.storage.uris import as_typed, join
+from sentiflow.tracking import model_sources
 
 PREPARED = "prepared"
 
 Plan = corpus.Plan | corpus.Corpus
 
 
-def describe(settings: ScoreSettings) -> Input:
+def describe_model(config: Config) -> ModelInput:
+    """Describe the model of ``score.model_uri``.
+
+    Raises:
+        UserError: There is no such model, or several have no average.
+        JobError: MLflow cannot be reached.
+    """
+    settings = config.score
+    assert settings.model_uri, "settings are resolved"
+    to = join(settings.output_uri, MODEL)
+    return model_sources.describe(settings.model_uri, tracking=config.tracking.uri, to=to)
+
+
+def fetch_model(config: Config, output: Output) -> str:
+    """Return a directory of the model that all nodes can read.
+
+    A model in MLflow is downloaded for the time of the scoring. An average of several is made one
+    package, which stays in the output: what comes later needs its members no more.
+
+    Raises:
+        UserError: The model is damaged.
+        JobError: MLflow cannot be reached.
+    """
+    model, tracking = output.spec.inputs["model"], config.tracking.uri
+    work = join(output.uri, WORK, MODEL)
+    if isinstance(config.score.model_uri, str):
+        return model_sources.download(model, to=work, tracking=tracking)
+    return model_sources.gather(model, to=join(output.uri, MODEL), work=work, tracking=tracking)
+
+
+def name_model(spec: OutputSpec) -> str:
+    """Name the model, or all of an average, for a line."""
+    model: ModelInput = spec.inputs["model"]
+    uris = [as_typed(each["uri"]) for each in model.get("members", [model])]
+    return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
+
+
+def read_reference(spec: OutputSpec) -> Profile | None:
+    """Read the profile of held-out texts from the model package."""
+    known = spec.inputs["model"]["reference"]
+    try:
+        return Profile.from_json(known) if known else None
+    except (TypeError, ValueError):
+        say("score", "the model has a profile of another version: drift is not measured")
+        return None
+
+
+def describe_corpus(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 
     If all files of a complete result are gone, they are described as they were.
@@ -47,7 +100,7 @@ def name_labels(
 
     Args:
         settings: The settings of the stage.
-        described: The corpus, by :func:`describe`.
+        described: The corpus, by :func:`describe_corpus`.
         classes: Those of the model, which files without names of their own are assumed to have, and
             neutral beside negative and positive.
     """
@@ -76,7 +129,7 @@ def plan(
 
     Args:
         settings: The settings of the stage.
-        described: The corpus, by :func:`describe`.
+        described: The corpus, by :func:`describe_corpus`.
         classes: Those of the model.
         num_previous: Number of files at its beginning that were scored before.
         unpack_to: Directory for the content of compressed files.
