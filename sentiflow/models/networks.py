@@ -11,8 +11,7 @@ from torch import nn
 
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.models import recurrence
-from sentiflow.models.ngram_bag import NgramBag, make_table
-from sentiflow.models.pooling import Attention, pool_last, pool_mean_max
+from sentiflow.models.layers import Attention, NgramBag, make_table, pool_last, pool_mean_max
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20

@@ -9,7 +9,7 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import networks, transfer, vocabulary
-from sentiflow.models.ngram_bag import NgramBag
+from sentiflow.models.layers import NgramBag
 from sentiflow.models.package import ModelPackage
 
 _OUTPUT = ("output.weight", "output.bias")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
-from sentiflow.models import networks, pooling, recurrence
+from sentiflow.models import layers, networks, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -156,7 +156,7 @@ def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
 def test_mean_and_maximum_are_over_valid_states_only():
     states = torch.tensor([[[1.0, -5.0]], [[3.0, -1.0]], [[9.0, 9.0]]])
     valid = torch.tensor([[True], [True], [False]])
-    assert pooling.pool_mean_max(states, valid, torch.tensor([2])).tolist() == [
+    assert layers.pool_mean_max(states, valid, torch.tensor([2])).tolist() == [
         [2.0, -3.0, 3.0, -1.0]
     ]
 
