@@ -95,7 +95,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
     record = manifest.require(uri, stage="model", setting=setting)
     refuse_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
-    settings = _read_settings(join(uri, SETTINGS), content[SETTINGS])
+    settings = read_settings(join(uri, SETTINGS), content[SETTINGS])
     words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
     if len(words) != settings.vocabulary_size:
         raise UserError(
@@ -220,7 +220,16 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     return content
 
 
-def _read_settings(path: str, content: bytes) -> PackageSettings:
+def read_settings(path: str, content: bytes | str) -> PackageSettings:
+    """Read the settings of a package from JSON.
+
+    Args:
+        path: Where they are, for error messages.
+        content: The JSON.
+
+    Raises:
+        UserError: They are damaged, or need another sentiflow.
+    """
     try:
         settings = PackageSettings.model_validate_json(content)
     except ValidationError as error:

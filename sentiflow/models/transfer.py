@@ -1,10 +1,12 @@
 """A model to start from + settings -> what of it fits; torch is not imported."""
 
+import json
+
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.errors import UserError
-from sentiflow.models.package_files import PackageSettings, refuse_average
+from sentiflow.models.package_files import read_settings, refuse_average
 
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors", "ngrams", "ngram_buckets"}
 
@@ -20,7 +22,8 @@ def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) 
             average of several.
     """
     refuse_average(first, setting="train.init_from")
-    theirs, ours = PackageSettings.model_validate(first["settings"]), settings.model
+    theirs = read_settings(first["uri"], json.dumps(first["settings"]))
+    ours = settings.model
     if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
         raise UserError(
             f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",

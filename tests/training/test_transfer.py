@@ -119,6 +119,12 @@ def test_what_starts_anew_is_said(first):
     assert check(first, described={"uri": "m", "settings": older | {"prior": 0.5}}) == []
 
 
+def test_a_model_of_a_newer_version_is_refused(first):
+    newer = describe(first)["settings"] | {"invented": 1}
+    with pytest.raises(UserError, match=r"m cannot be read: invented: .* needs a newer sentiflow"):
+        check(first, described={"uri": "m", "settings": newer})
+
+
 def test_another_network_is_refused(first):
     with pytest.raises(UserError, match=r"m is of another network \(gru\(6\).*only dropout"):
         check(first, hidden_size=7)
