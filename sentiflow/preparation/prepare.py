@@ -21,7 +21,7 @@ import concurrent.futures
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyarrow.fs import FileType
 
@@ -136,8 +136,7 @@ def _prepare(
     """Do all steps, report the metrics and publish the manifest."""
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        name, options = _name_vectors(settings)
-        loading = pool.submit(word_vectors.load, name, **options)
+        loading = pool.submit(_load_vectors, settings)
         corpora = _cut(config, output, maps)
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
@@ -246,8 +245,8 @@ def _describe_vectors(
     settings: PrepareSettings, *, known: Input | None, fetch: bool
 ) -> dict[str, Input]:
     """Describe the vectors as an input, unless they belong to an installed package."""
-    source, options = _name_vectors(settings)
-    uri = word_vectors.locate(source, **options, fetch=False)
+    wanted = settings.vocabulary
+    uri = word_vectors.locate(wanted.vectors, cache=wanted.vectors_cache)
     if uri is None:
         return {}
     if not filesystem.exists(uri):
@@ -255,17 +254,17 @@ def _describe_vectors(
             return {"vectors": known}
         if not fetch:
             return {"vectors": {"fingerprint": "", "files": []}}
-        word_vectors.locate(source, **options)
+        _load_vectors(settings)  # downloads them
     if filesystem.file_info(uri).type == FileType.Directory:
         model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
         return {"vectors": manifest.reference(uri, model)}
     return {"vectors": input_files.describe([uri], known=known)}
 
 
-def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
+def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
     wanted = settings.vocabulary
     max_words = wanted.max_size if wanted.kind == "pretrained" else None
-    return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
+    return word_vectors.load(wanted.vectors, max_words=max_words, cache=wanted.vectors_cache)
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

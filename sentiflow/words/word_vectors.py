@@ -81,25 +81,18 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
     return WordVectors(words[:max_words], vectors[:max_words], without_credentials(source))
 
 
-def locate(
-    source: str, *, max_words: int | None = None, cache: str = ".vector_cache", fetch: bool = True
-) -> str | None:
+def locate(source: str, *, cache: str = ".vector_cache") -> str | None:
     """Find the file or the model directory that :func:`load` reads; None for a package.
 
-    Vectors of torchtext that are not in its cache are downloaded, unless ``fetch`` is False: then
-    the file need not exist.
+    The file of vectors that torchtext has not downloaded yet does not exist.
 
     Raises:
-        UserError: The source is unknown or missing, or cannot be downloaded.
+        UserError: The source is unknown or missing.
     """
     if source in _PACKAGES:
         return None
     if source.startswith("torchtext:"):
-        path = glove.locate(source, cache)
-        if fetch and not path.exists():
-            found = glove.load(path, max_words)
-            write_copy(locate_copy(str(path), max_words=max_words), *found)
-        return str(path)
+        return str(glove.locate(source, cache))
     kind = filesystem.file_info(source).type if source else FileType.NotFound
     if kind == FileType.NotFound:
         problem = f"there is no file, directory or word vectors {source!r}"
@@ -108,7 +101,7 @@ def locate(
 
 
 def _load(source: str, max_words: int | None, cache: str) -> _Found:
-    path = locate(source, max_words=max_words, cache=cache)
+    path = locate(source, cache=cache)
     if path is None:
         return _load_package(source)
     if filesystem.file_info(path).type == FileType.Directory:
@@ -158,11 +151,11 @@ def _load_package(source: str) -> _Found:
 
 def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:
     """Load the cached copy of a file, or parse the file and cache it."""
-    whole, part = (locate_copy(uri, max_words=n) for n in (None, max_words))
-    found = read_copy(whole) or read_copy(part)
-    if found is None:
-        found = parse()
-        write_copy(part, *found)
+    for number in (None, max_words):
+        if found := read_copy(locate_copy(uri, max_words=number)):
+            return found
+    found = parse()  # which may download it
+    write_copy(locate_copy(uri, max_words=max_words), *found)
     return found
 
 

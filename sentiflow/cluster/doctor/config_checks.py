@@ -108,7 +108,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
     """Check the files of ``prepare.csv`` and ``prepare.unlabelled``, and the word vectors."""
     settings, kind = config.prepare, config.prepare.split.kind
     words, name = settings.vocabulary, "prepare.vocabulary.vectors"
-    find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache, fetch=False)
+    find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache)
     yield from find_problem("input", find_vectors, words.vectors, setting=name)
     yield from find_problem("columns", required_columns.check_kept_names, settings.keep_columns)
     if config.format.classes:
