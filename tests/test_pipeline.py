@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT, REAL_DATA, write_config
 from mlflow import MlflowClient
+from test_cli import invoke
 
 from sentiflow.config import settings
 from sentiflow.data import schema
@@ -159,10 +160,10 @@ def test_results_are_on_standard_output_and_progress_on_standard_error(finished_
     assert all(line.split()[0] in STAGES for line in lines), "the libraries' own noise is silenced"
 
 
-def test_running_again_does_nothing_and_says_so(finished_run, sentiflow):
+def test_running_again_does_nothing_and_says_so(finished_run):
     before = {p: p.stat().st_mtime_ns for p in (finished_run / "run").rglob("*")}
-    result = sentiflow("run", finished_run / "config.yaml")
-    assert result.returncode == 0
+    result = invoke("run", str(finished_run / "config.yaml"))
+    assert result.exit_code == 0
     assert "Everything was complete already" in result.stdout
     assert result.stderr.count("complete:") == 4
     assert {p: p.stat().st_mtime_ns for p in (finished_run / "run").rglob("*")} == before
@@ -175,15 +176,13 @@ def test_a_moved_input_with_the_same_bytes_is_the_same_input(copy_of_run, sample
     assert not outcome.ran
 
 
-def test_a_finished_preparation_is_skipped_when_its_input_is_gone(
-    copy_of_run, sample_csv, sentiflow
-):
+def test_a_finished_preparation_is_skipped_when_its_input_is_gone(copy_of_run, sample_csv):
     gone = copy_of_run / "tweets.csv"
     for path in (copy_of_run / "config.yaml", copy_of_run / "run/prepared/manifest.json"):
         path.write_text(path.read_text().replace(str(sample_csv), str(gone)))
     (outcome,) = run_here(copy_of_run, "prepare")
     assert not outcome.ran
-    assert sentiflow("config", "validate", copy_of_run / "config.yaml").stderr == ""
+    assert invoke("config", "validate", str(copy_of_run / "config.yaml")).stderr == ""
     with pytest.raises(UserError, match="no such file"):
         run_here(copy_of_run, "prepare", f"prepare.csv={copy_of_run}/other.csv")
     with pytest.raises(UserError, match="min_count: 2 there, 3 here"):
@@ -208,11 +207,11 @@ def test_overwrite_replaces_what_differs_and_what_follows(copy_of_run, resources
     )
 
 
-def test_dry_run_shows_settings_and_plan_and_does_nothing(copy_of_run, sentiflow):
+def test_dry_run_shows_settings_and_plan_and_does_nothing(copy_of_run):
     shutil.rmtree(copy_of_run / "run" / "scored")
     before = sorted(copy_of_run.rglob("*"))
-    result = sentiflow("run", copy_of_run / "config.yaml", "--dry-run")
-    assert result.returncode == 0
+    result = invoke("run", str(copy_of_run / "config.yaml"), "--dry-run")
+    assert result.exit_code == 0
     assert "hidden_size: 32" in result.stdout
     assert "# train     complete" in result.stdout
     assert "# score     would run" in result.stdout

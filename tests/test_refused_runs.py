@@ -29,10 +29,10 @@ def test_a_mistake_in_a_later_stage_ends_a_run_before_anything_starts(tmp_path, 
     assert sorted(tmp_path.rglob("*")) == before, "neither a run nor a directory is left"
 
 
-def test_other_settings_are_refused_and_named_and_nothing_is_touched(copy_of_run, sentiflow):
+def test_other_settings_are_refused_and_named_and_nothing_is_touched(copy_of_run):
     before = record(copy_of_run, "trained")
-    result = sentiflow("run", copy_of_run / "config.yaml", "train.seed=5")
-    assert result.returncode == 2
+    result = CliRunner().invoke(app, ["run", str(copy_of_run / "config.yaml"), "train.seed=5"])
+    assert result.exit_code == 2
     assert "seed: 0 there, 5 here" in result.stderr
     assert "--overwrite" in result.stderr
     assert record(copy_of_run, "trained") == before
