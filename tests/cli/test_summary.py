@@ -154,11 +154,17 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     figures = {"accuracy": 0.77, "accuracy_low": 0.74, "accuracy_high": 0.8, "num_rows": 1011}
     counts = {"epochs": 2, "rows": 10, "accepted": 9}
+    conclusions = [
+        ["77.0%", "of 1,011 test texts are labelled correctly", "figures"],
+        ["74.8%", "is the accuracy of TF-IDF with logistic regression", "figures"],
+        ["6.3%", "of the labels may be wrong", "mistakes"],
+    ]
+    evaluated = {"figures": {"test": figures}, "conclusions": conclusions, "counts": counts}
     records = {
         "prepare": manifest_of_preparation() | {"seconds": 0.1},
         "train": {"counts": counts, "seconds": 0.1},
         "score": {"counts": counts, "seconds": 0.1},
-        "evaluate": {"figures": {"test": figures}, "counts": counts, "seconds": 0.1},
+        "evaluate": evaluated | {"seconds": 0.1},
     }
     config = settings.load({"name": "mine", "output_uri": "run"})
 
@@ -183,6 +189,7 @@ rows read                12,345
   accepted                    9
   rejected                    0
 test accuracy             77.0%  95 % interval 74.0% to 80.0%, 1,011 tweets
+                          74.8%  is the accuracy of TF-IDF with logistic regression
 prepare        123,450 tweets/s  0.1 s
 train              200 tweets/s  0.1 s
 score               90 tweets/s  0.1 s
