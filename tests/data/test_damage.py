@@ -297,7 +297,7 @@ def test_too_many_refused_rows_end_the_job_before_it_starts(dirty_csv, tmp_path)
     path = write_config(tmp_path, dirty_csv)
     result = CliRunner().invoke(app, ["prepare", str(path)])
     assert result.exit_code == 2
-    labels, rows = result.stderr.splitlines()
+    rows, labels = result.stderr.splitlines()
     assert "rows have a label that format.labels does not name" in labels
     assert "rows would be rejected" in rows
     _, refused_rows = expected()
