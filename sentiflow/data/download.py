@@ -33,6 +33,7 @@ _RETRIES = Retry(
     status_forcelist=_TEMPORARY,
     backoff_factor=2,
     raise_on_status=False,
+    respect_retry_after_header=False,
 )
 """Repeats a request up to three times, after 0, 4 and 8 seconds."""
 _SAME_SIZE = 0.01

@@ -82,15 +82,14 @@ def check_unchanged(described: Input) -> None:
     """
     old = described.get("files", [])
     for item, found in zip(old, as_found([item["uri"] for item in old])["files"], strict=True):
-        if found["bytes"] == item["bytes"]:
-            if found["modified_ns"] == item["modified_ns"]:
-                continue
-            if describe([item["uri"]])["files"][0]["tree_sha256"] == item["tree_sha256"]:
-                continue
-        raise UserError(
-            f"{item['uri']} was changed while it was read",
-            hint="run the same command again when nothing writes to it",
-        )
+        is_same = found["bytes"] == item["bytes"]
+        if is_same and found["modified_ns"] != item["modified_ns"]:
+            is_same = describe([item["uri"]])["files"][0]["tree_sha256"] == item["tree_sha256"]
+        if not is_same:
+            raise UserError(
+                f"{item['uri']} was changed while it was read",
+                hint="run the same command again when nothing writes to it",
+            )
 
 
 def check_part(described: Input, sources: Collection[str]) -> None:

@@ -167,9 +167,8 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
 
 def write_unpacked(uri: str, content: bytes) -> None:
     """Publish a piece of an unpacked file, compressed by lz4, for :func:`read_unpacked`."""
-    with filesystem.publish(uri) as stream:
-        stream.write(pa.compress(content, "lz4", asbytes=True) if content else b"")
-        stream.write(len(content).to_bytes(8, "little"))
+    packed = pa.compress(content, "lz4", asbytes=True) if content else b""
+    filesystem.write_bytes(uri, packed + len(content).to_bytes(8, "little"))
 
 
 def read_unpacked(uri: str) -> bytes:

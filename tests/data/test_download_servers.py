@@ -40,7 +40,7 @@ def test_a_stalled_server_is_retried(get, server, folder):
 
 @pytest.mark.parametrize("status", [503, 429])
 def test_a_server_error_is_retried(get, fails, server, folder, status):
-    server.answers = [send(status)]
+    server.answers = [send(status, Retry_After=600)]  # nobody waits so long
     assert f"the server answers {status}" in fails(JobError)
     assert len(server.requests) == NUM_TRIES
     server.answers = [send(status), serve()]

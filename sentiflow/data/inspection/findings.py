@@ -75,16 +75,16 @@ def inspect(
     looks = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
     if text is None and label is None and _is_sentiment140(sample, looks):
         found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
-        return replace(found, rejected=_judge(found, FormatSettings()))
-    roles = column_roles.find_roles(looks, source=source, text=text, label=label)
-    found = Inspection(sample, looks, roles, False)
-    if roles.label is not None:
-        classes, unnamed = _find_classes(found.column(roles.label), source)
-        found = replace(found, classes=classes, unnamed=unnamed)
+    else:
+        roles = column_roles.find_roles(looks, source=source, text=text, label=label)
+        found = Inspection(sample, looks, roles, False)
+        if roles.label is not None:
+            classes, unnamed = _find_classes(found.column(roles.label), source)
+            found = replace(found, classes=classes, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(found))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
-        table_plans.plan_preparation(files, settings=settings, keep_columns=roles.keep)
+        table_plans.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
     return replace(found, rejected=_judge(found, settings))
 
 
