@@ -83,13 +83,6 @@ class Answers:
         return cls(table.column_names[0] == "text", table[0].to_numpy(), flat)
 
 
-def text_keys(text: pa.Array) -> np.ndarray:
-    """Hash texts as ``prepare.duplicates`` compares them: without case and surplus white space."""
-    from sentiflow.data.text_hash import hash_strings, normalize_text  # imports pandas
-
-    return hash_strings(normalize_text(text))
-
-
 def row_keys(row_ids: np.ndarray, *, unlabelled: bool | np.ndarray = False) -> np.ndarray:
     """Number rows without overlap, N uint64: row n of ``prepare.unlabelled`` is row -1 - n."""
     return np.where(unlabelled, -1 - row_ids, row_ids).astype(np.int64).view(np.uint64)
@@ -169,6 +162,8 @@ def read(files: AnswerFiles, classes: Sequence[str]) -> Answers:
 
 def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Read keys and probabilities, (N, all classes) float64, of some rows at a time."""
+    from sentiflow.data.text_hash import hash_texts  # imports pandas
+
     for uri in files.uris:
         first = 0
         for batch in _batches(uri, files):
@@ -177,7 +172,7 @@ def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             _check_rows(uri, first, rows, found)
             first += len(rows)
             if files.by_text:
-                yield text_keys(one_array(batch["text"].cast(pa.string()))), found
+                yield hash_texts(one_array(batch["text"].cast(pa.string()))), found
                 continue
             unlabelled = rows["split"] == UNLABELLED if "split" in rows else False
             yield row_keys(rows["row_id"].to_numpy(np.int64), unlabelled=unlabelled), found

@@ -12,7 +12,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, label_files, table_files
 from sentiflow.data.label_files import PLACE
 from sentiflow.data.row_ids import find_sorted
-from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import as_typed
 
@@ -115,15 +115,6 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
             "label": _name_labels(table, form),
         }
     )
-
-
-def hash_texts(text: pa.Array) -> np.ndarray:
-    """Hash texts; those that differ in case or white space alone have the same hash, uint64.
-
-    Of 10 million texts and 100,000 corrections, the probability that any is taken for another is
-    5e-8.
-    """
-    return hash_strings(normalize_text(text))
 
 
 def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:

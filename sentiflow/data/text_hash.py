@@ -33,6 +33,14 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
     return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
 
 
+def hash_texts(text: pa.Array) -> np.ndarray:
+    """Hash texts; those that differ in case or white space alone have the same hash, uint64.
+
+    Of 10 million texts and 100,000 others, the probability that any is taken for another is 5e-8.
+    """
+    return hash_strings(normalize_text(text))
+
+
 def normalize_text(text: pa.Array) -> pa.Array:
     """Normalize texts: compatibility forms, lower case, single spaces.
 

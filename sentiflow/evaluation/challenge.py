@@ -11,6 +11,7 @@ import torch
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes
@@ -158,7 +159,7 @@ def _predict_test_rows(
     ]
     batches, num_seen = [], 0
     for labelled in _test_rows(uri, prepared, np.flatnonzero(codes >= 0).tolist()):
-        is_seen = np.isin(lineage.hash_texts(labelled["text"].combine_chunks()), seen)
+        is_seen = np.isin(hash_texts(labelled["text"].combine_chunks()), seen)
         num_seen += int(is_seen.sum())
         rows = labelled.filter(pa.array(~is_seen)).combine_chunks()
         if not len(rows):

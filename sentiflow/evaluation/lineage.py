@@ -13,7 +13,7 @@ from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.data.schema import BINARY, SPLITS
-from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
@@ -157,11 +157,6 @@ def _hash_texts(uri: str, prepared: Manifest, folders: tuple[str, ...]) -> np.nd
     tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
     hashes = [hash_texts(table["text"].combine_chunks()) for table in tables]
     return np.concatenate([np.empty(0, np.uint64), *hashes])
-
-
-def hash_texts(text: pa.Array) -> np.ndarray:
-    """Hash texts; those that differ in case or white space alone have the same hash."""
-    return hash_strings(normalize_text(text))
 
 
 def input_files_of(scored: Manifest) -> Input | None:

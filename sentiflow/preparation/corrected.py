@@ -13,6 +13,7 @@ from sentiflow.data import corrections, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.corrections import NO_ROW
 from sentiflow.data.label_files import PLACE
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job, load_table
 from sentiflow.progress import say
@@ -50,7 +51,7 @@ def write_candidates(table: pa.Table, part: int, *, job: Job) -> None:
     """
     named = load_table(job.work_file(_NAMED, 0), job.key)
     row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
-    hashes = corrections.hash_texts(text)
+    hashes = hash_texts(text)
     chosen = np.isin(row_id, named["row_id"].to_numpy())
     chosen |= np.isin(hashes, named["text"].drop_null().to_numpy())
     classes = pa.array(job.format.classes or (), pa.string())

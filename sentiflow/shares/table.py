@@ -9,6 +9,7 @@ import pyarrow as pa
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import shares
@@ -160,7 +161,7 @@ class _LabelFinder:
         is_new = (label >= 0) & ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
         if batch.text is not None and len(self.seen_texts):
             place = np.flatnonzero(is_new)
-            hashes = lineage.hash_texts(batch.text.take(pa.array(place)).fill_null(""))
+            hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
             is_new[place] = ~np.isin(hashes, self.seen_texts)
         return label, is_new.astype(np.float64)
 

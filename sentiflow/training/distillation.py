@@ -27,6 +27,7 @@ from sentiflow.data.answers import SETTING, UNLABELLED, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import WORK, OutputSpec, find_status
 from sentiflow.data.outputs import Output
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -277,7 +278,7 @@ def _look_up(
     """Look N rows up in each file of answers, as :func:`_ask_models` does."""
     for uri in job.tables:
         table = _load_answers(uri)
-        yield table.find(answers.text_keys(text) if table.by_text else answers.row_keys(row_ids))
+        yield table.find(hash_texts(text) if table.by_text else answers.row_keys(row_ids))
 
 
 @functools.lru_cache(maxsize=4)

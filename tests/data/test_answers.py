@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.data import answers
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 
 CLASSES = ("negative", "positive")
@@ -26,7 +27,7 @@ def read(*uris, classes=CLASSES):
 
 def find(found, texts):
     """Look texts up; None where there is no answer."""
-    is_known, probabilities = found.find(answers.text_keys(pa.array(texts)))
+    is_known, probabilities = found.find(hash_texts(pa.array(texts)))
     return [p[1] if known else None for known, p in zip(is_known, probabilities, strict=True)]
 
 

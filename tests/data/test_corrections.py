@@ -8,6 +8,7 @@ import pytest
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corrections, label_files
 from sentiflow.data.corrections import NO_ROW, CorrectedRows
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 
 LABELS = {"negative": ["n", "0"], "positive": "p", "neutral": "u", "unlabelled": ["", "none"]}
@@ -38,7 +39,7 @@ def test_files_are_those_of_spreadsheets_and_of_parquet(tmp_path):
     table.to_parquet(path)
     expected = corrections.read([str(path)], FORM)
     assert expected["row_id"].tolist() == table["row_id"].tolist()
-    assert expected["text"].tolist() == corrections.hash_texts(pa.array(texts)).tolist()
+    assert expected["text"].tolist() == hash_texts(pa.array(texts)).tolist()
     found = read(tmp_path / "a.csv", label_files.to_csv(table))
     pd.testing.assert_frame_equal(found.drop(columns="place"), expected.drop(columns="place"))
     for delimiter in ";\t":
@@ -51,7 +52,7 @@ def test_rows_without_a_label_or_row_id_are_no_error(tmp_path):
     found = read(tmp_path / "a.csv", "row_id,text,label\n7.0,,p\n,Hello  you,n\nx,y,\n\n,,\n")
     assert found["row_id"].tolist() == [7, NO_ROW]
     assert found["has_text"].tolist() == [False, True]
-    assert found["text"][1] == corrections.hash_texts(pa.array(["hello you"]))[0]
+    assert found["text"][1] == hash_texts(pa.array(["hello you"]))[0]
     assert found["place"].str.endswith("line 3").tolist() == [False, True]
 
 
