@@ -19,7 +19,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say
+from sentiflow.progress import say, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
@@ -150,7 +150,7 @@ def to_text(record: Manifest) -> str:
         ]
     )
     lines += [
-        f"trial {t['trial']} failed: {sweep_trials.brief(t['reason'])}"
+        f"trial {t['trial']} failed: {shorten(t['reason'], sweep_trials.MAX_REASON)}"
         for t in trials
         if t["reason"]
     ]

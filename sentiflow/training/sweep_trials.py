@@ -1,7 +1,6 @@
 """Trial of a sweep -> its training in a process of Ray Tune; its epochs -> log lines and MLflow."""
 
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -13,7 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, StorageError, UnavailableError, UserError, WorkerError
-from sentiflow.progress import say
+from sentiflow.progress import say, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
@@ -40,13 +39,8 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 }
 """MLflow's status for each; the order is that of the table."""
 
-_MAX_REASON = 160
+MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all."""
-
-
-def brief(reason: str) -> str:
-    """Cut a reason to the length of a line."""
-    return textwrap.shorten(reason, _MAX_REASON, placeholder=" ...")
 
 
 @dataclass(frozen=True)
@@ -346,7 +340,9 @@ class TrialCallback(ray.tune.Callback):
         text = str(trial.get_error() or "").strip()
         known.reason = text.splitlines()[-1] if text else "its process died"
         if not filesystem.exists(known.trial.lost_uri):
-            self.lost.append(f"trial {known.trial.number} was lost ({brief(known.reason)})")
+            self.lost.append(
+                f"trial {known.trial.number} was lost ({shorten(known.reason, MAX_REASON)})"
+            )
             filesystem.write_bytes(known.trial.lost_uri, known.reason.encode())
         self._end(known, "failed")
 
@@ -362,7 +358,7 @@ class TrialCallback(ray.tune.Callback):
         record = known.record()
         values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
         if status == "failed":
-            outcome = f"failed: {brief(known.reason)}"
+            outcome = f"failed: {shorten(known.reason, MAX_REASON)}"
         else:
             metric = known.trial.config.train.selection.metric
             outcome = f"validation {metric} {known.value:.4f}"

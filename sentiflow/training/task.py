@@ -4,7 +4,6 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -168,8 +167,8 @@ class _Worker:
         self.validation = OwnRows(validation, own=self.own)
         self.history = History(self.settings.selection)
         patience = self.settings.pretrain.patience
-        keep: Literal["best", "last"] = "best" if patience else "last"
-        self.pretraining = History(SelectionSettings(metric="loss", keep=keep, patience=patience))
+        selection = SelectionSettings(metric="loss", keep="best" if patience else "last")
+        self.pretraining = History(selection.model_copy(update={"patience": patience}))
         self._resume()
         self.saved_at = self.reported_at = time.monotonic()
 
