@@ -21,6 +21,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 from sentiflow.tracking import mlflow_store, recording, registry
+from sentiflow.tracking.mlflow_model import REQUIREMENTS
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.registry import CANDIDATE, Version
 from sentiflow.training import train
@@ -185,8 +186,7 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(laws
         "I love this so much", "this is not good at all"
     ]  # fmt: skip
     pins = (root / "requirements.txt").read_text().split()
-    names = ["mlflow", "numpy", "psutil", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch"]
-    assert [pin.partition("==")[0] for pin in pins] == names
+    assert [pin.partition("==")[0] for pin in pins] == [*REQUIREMENTS]
     assert all("==" in pin and "+" not in pin for pin in pins)
     logged = [path for path in root.rglob("*") if path.is_file()]
     assert {path.suffix for path in logged if "code" not in path.parts} == {
