@@ -6,7 +6,6 @@ accuracy on real tweets depends on how often that ability is needed. The sentenc
 ``behavior.yaml``.
 """
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -122,35 +121,38 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     Returns:
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    tests, of_text = _score_tests(score, texts, seed)
-    return [_measure(test, of_text) for test in tests]
+    return [_measure(*taken) for taken in _take_tests(score, texts, seed)]
 
 
 def judge_cases(
     score: Score, *, texts: Sequence[str], seed: int = 0
 ) -> dict[tuple[str, str], np.ndarray]:
     """Say which cases of each test pass, by its kind and name; as :func:`check_behavior`."""
-    tests, of_text = _score_tests(score, texts, seed)
-    return {(test.kind, test.name): _judge(test, of_text)[0] for test in tests}
+    return {
+        (test.kind, test.name): test.judge(before, after)[0]
+        for test, before, after in _take_tests(score, texts, seed)
+    }
 
 
-def _score_tests(
+def _take_tests(
     score: Score, texts: Sequence[str], seed: int
-) -> tuple[list[BehaviorTest], dict[str, float]]:
-    """Make the tests that have cases, and score all of their texts at once."""
+) -> Iterator[tuple[BehaviorTest, np.ndarray, np.ndarray]]:
+    """Make the tests that have cases, and score all of their texts at once.
+
+    Yields:
+        A test; the probabilities of its texts, and of what they are changed to.
+    """
     tests = [test for test in make_tests(texts, seed=seed) if test.cases]
     distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    return tests, dict(zip(distinct, score(distinct).tolist(), strict=True))
+    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    for test in tests:
+        pairs = [(of_text[text], of_text[changed or text]) for text, changed in test.cases]
+        before, after = np.array(pairs).T
+        yield test, before, after
 
 
-def _judge(test: BehaviorTest, probability: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    before = np.array([probability[text] for text, _ in test.cases])
-    after = np.array([probability[changed or text] for text, changed in test.cases])
-    return test.judge(before, after)
-
-
-def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
-    passed, badness = _judge(test, probability)
+def _measure(test: BehaviorTest, before: np.ndarray, after: np.ndarray) -> BehaviorResult:
+    passed, badness = test.judge(before, after)
     num_cases, num_passed = len(test.cases), int(passed.sum())
     low, high = wilson_interval(num_passed, num_cases)
     worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]
@@ -164,8 +166,8 @@ def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResul
         low=low,
         high=high,
         failures=tuple(
-            Failure(text, probability[text], changed, probability[changed] if changed else None)
-            for text, changed in (test.cases[case] for case in worst)
+            Failure(text, float(before[case]), changed, float(after[case]) if changed else None)
+            for case, (text, changed) in ((case, test.cases[case]) for case in worst)
         ),
     )
 
@@ -208,21 +210,20 @@ def _invariance_tests() -> Iterator[BehaviorTest]:
 
 def _invariance_tests_of_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
     generator = np.random.default_rng(seed)
-
-    def test(name: str, what: str, change: Callable[[str], str]) -> BehaviorTest:
-        cases = _change_texts(texts, change)
+    changes: list[tuple[str, str, Callable[[str], str]]] = [
+        ("mention", "A mention of somebody at the front", "@somebody {}".format),
+        ("link", "A link at the end", lambda text: f"{text.rstrip()} http://example.com/a1b2c3"),
+        ("typo", "A typo within one word", lambda text: _make_typo(text, generator)),
+        ("apostrophe", "Leaving out an apostrophe (dont)", lambda t: _APOSTROPHE.sub("", t)),
+        ("upper case", "Upper case", _raise_case),
+        ("full stop", "Adding or removing a full stop at the end", _change_full_stop),
+        ("white space", "Wider white space", lambda text: f"  {'  '.join(text.split())}"),
+    ]
+    for name, what, change in changes:
+        changed = [(text, change(text)) for text in texts]
+        cases = [(text, new) for text, new in changed if new not in ("", text)]
         expectation = f"{what} does not change the label."
-        return BehaviorTest("invariance", name, expectation, cases, "same label")
-
-    yield test("mention", "A mention of somebody at the front", "@somebody {}".format)
-    link = "http://example.com/a1b2c3"
-    yield test("link", "A link at the end", lambda text: f"{text.rstrip()} {link}")
-    yield test("typo", "A typo within one word", lambda text: _make_typo(text, generator))
-    no_apostrophe = functools.partial(_APOSTROPHE.sub, "")
-    yield test("apostrophe", "Leaving out an apostrophe (dont)", no_apostrophe)
-    yield test("upper case", "Upper case", _raise_case)
-    yield test("full stop", "Adding or removing a full stop at the end", _change_full_stop)
-    yield test("white space", "Wider white space", lambda text: f"  {'  '.join(text.split())}")
+        yield BehaviorTest("invariance", name, expectation, cases, "same label")
 
 
 def _directional_tests_of_real_texts(texts: list[str]) -> Iterator[BehaviorTest]:
@@ -258,11 +259,6 @@ def _fill(templates: Iterable[str], words: Iterable[str]) -> list[str]:
 def begin_with_capital(text: str) -> str:
     """Write the first letter of a sentence as a capital."""
     return text[0].upper() + text[1:]
-
-
-def _change_texts(texts: list[str], change: Callable[[str], str]) -> list[Case]:
-    changed = [(text, change(text)) for text in texts]
-    return [(text, new) for text, new in changed if new not in ("", text)]
 
 
 _OPAQUE = re.compile(r"(&#?\w+;|(?:https?://|www\.)\S+|@\w+)")

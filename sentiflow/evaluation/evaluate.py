@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,6 @@ from sentiflow.evaluation import (
     teachers,
 )
 from sentiflow.evaluation.baselines import Baseline
-from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.plotting import to_curve
@@ -120,11 +121,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     _report(measured, simple_models, teacher, seconds)
     registered = None
     if own:
-        described = registration.write_note(measured, scored, own, data.corpus)
+        text, tags = registration.describe(measured, scored, own, data.corpus)
         run_id = recorder.run_id if "members" in model else own.get("mlflow_run_id", "")
-        _track_training(measured, recorder, run_id, spec, described.text)
+        _track_training(measured, recorder, run_id, spec, text)
         registered = registration.register(
-            described, config.name, scored, run_id, recorder, files[CARD]
+            config.name, scored, run_id, recorder, text=text, tags=tags, card=files[CARD]
         )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
@@ -254,7 +255,9 @@ def _collect(
     return report.ReportData(
         created=datetime.now(UTC).replace(microsecond=0),
         result=result,
-        mistakes=_find_mistakes(rows, config.evaluate.num_examples),
+        mistakes=mistakes.find(rows)
+        if config.evaluate.num_examples and "text" in rows.column_names
+        else mistakes.COLUMNS.empty_table(),
         num_examples=config.evaluate.num_examples,
         rows=rows,
         curve=to_curve(trained["history"] if trained else []),
@@ -268,13 +271,6 @@ def _collect(
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.name_corpus(scored),
     )
-
-
-def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
-    """Choose the mistakes to show; none without texts, or where the settings show none."""
-    if "text" not in rows.column_names or not num_examples:
-        return mistakes.COLUMNS.empty_table()
-    return mistakes.find(rows)
 
 
 def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
@@ -317,7 +313,10 @@ def _track(
         names = [*_HEADLINES, *metrics]
         recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
     recorder.log_metrics(
-        _mean_pass_rates(result.probed.behavior)
+        {  # a metric for each test would make thirty charts in MLflow
+            f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
+            for kind, tests in groupby(result.probed.behavior, lambda test: test.kind)
+        }
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
         | (result.teacher.to_metrics() if result.teacher else {})
     )
@@ -347,14 +346,6 @@ def _tag_predictions(spec: OutputSpec) -> dict[str, str]:
     """Say by tags which predictions were evaluated."""
     scored = spec.inputs["scored"]
     return {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
-
-
-def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
-    """Average the tests of each kind: a metric for each test would make thirty charts in MLflow."""
-    rates: dict[str, list[float]] = {}
-    for test in tests:
-        rates.setdefault(f"behavior/{test.kind.replace(' ', '_')}", []).append(test.pass_rate)
-    return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
 def _report(

@@ -6,7 +6,6 @@ in it are not trusted. It holds no text of the corpus and no location.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -54,13 +53,29 @@ class _Markdown(str):
 
 
 class _Metric(NamedTuple):
-    """A metric of the card."""
+    """A metric of the card, and its value."""
 
     title: str
     name: str
     form: str
     hub: dict[str, Any]
     """``type`` and ``args`` in the Hub's metadata; empty where the Hub has no such metric."""
+    value: float | None = None
+    low: float | None = None
+    """Ends of the 95 % interval; None where it has none."""
+    high: float | None = None
+
+    @property
+    def text(self) -> str:
+        """Write the value."""
+        return "" if self.value is None else self.form.format(self.value)
+
+    @property
+    def interval(self) -> str:
+        """Write the interval."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.form.format(self.low)} to {self.form.format(self.high)}"
 
 
 _METRICS = (
@@ -71,23 +86,6 @@ _METRICS = (
     _Metric("Log loss", "log_loss", "{:.4f}", {}),
     _Metric("Brier score", "brier", "{:.4f}", {}),
 )
-
-
-class _Measured(NamedTuple):
-    """The value of a metric on the headline split."""
-
-    metric: _Metric
-    value: float
-    low: float | None
-    """Ends of the 95 % interval; None where it has none."""
-    high: float | None
-
-    @property
-    def interval(self) -> str:
-        """Write the interval."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{self.metric.form.format(self.low)} to {self.metric.form.format(self.high)}"
 
 
 def render(
@@ -239,12 +237,12 @@ def _write_metadata(
     name: str,
     uris: Sequence[str],
     result: EvaluationResult | None,
-    metrics: Sequence[_Measured],
+    metrics: Sequence[_Metric],
     corpus: str,
 ) -> str:
     """Write the metadata of the Hub as YAML."""
     names = [uri.rpartition("/")[2] for uri in uris[:_MAX_DATASETS]]
-    known = [item for item in metrics if item.metric.hub]
+    known = [item for item in metrics if item.hub]
     found: dict[str, Any] = {
         "library_name": "sentiflow",
         "pipeline_tag": "text-classification",
@@ -257,7 +255,7 @@ def _write_metadata(
         dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
         if split in SPLITS:
             dataset["split"] = split
-        found["metrics"] = [item.metric.hub["type"] for item in known]
+        found["metrics"] = [item.hub["type"] for item in known]
         found["model-index"] = [
             {
                 "name": name,
@@ -274,11 +272,11 @@ def _write_metadata(
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
 
 
-def _to_hub(measured: _Measured) -> dict[str, Any]:
+def _to_hub(metric: _Metric) -> dict[str, Any]:
     """Describe a metric for the Hub, which has no field for an interval: it is in the name."""
-    title = measured.metric.title
-    named = f"{title} (95% interval {measured.interval})" if measured.interval else title
-    return {**measured.metric.hub, "value": measured.value, "name": named}
+    title = metric.title
+    named = f"{title} (95% interval {metric.interval})" if metric.interval else title
+    return {**metric.hub, "value": metric.value, "name": named}
 
 
 def _to_id(name: str) -> str:
@@ -287,29 +285,28 @@ def _to_id(name: str) -> str:
     return re.sub(r"([-.])[-.]+", r"\1", plain).strip("-.") or "texts"
 
 
-def _list_metrics(result: EvaluationResult) -> list[_Measured]:
+def _list_metrics(result: EvaluationResult) -> list[_Metric]:
     """List the metrics of the headline split that are defined."""
     measured = result.measured
     known: dict[str, Any] = vars(measured.metrics)
     intervals: dict[str, Any] = {**measured.intervals[measured.split]}
     intervals["accuracy"] = (known["accuracy_low"], known["accuracy_high"])
     return [
-        _Measured(metric, known[metric.name], *intervals.get(metric.name, (None, None)))
+        _Metric(*metric[:4], known[metric.name], *intervals.get(metric.name, ()))
         for metric in _METRICS
-        if known.get(metric.name) is not None
+        if known[metric.name] is not None
     ]
 
 
 def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
     """List the figures of the run that a refit repeats: title, validation, test, and interval."""
-    rows = []
+    names = ("validation/{}", "test/{}", "test/{}_low", "test/{}_high")
+    rows = list[tuple[str, ...]]()
     for metric in _METRICS:
-        low, high = (metrics.get(f"test/{metric.name}_{end}") for end in ("low", "high"))
-        test = _Measured(metric, metrics.get(f"test/{metric.name}", math.nan), low, high)
-        values = (metrics.get(f"validation/{metric.name}", math.nan), test.value)
-        shown = ["" if math.isnan(value) else metric.form.format(value) for value in values]
-        if any(shown):
-            rows.append((metric.title, *shown, test.interval))
+        validation, *test = (metrics.get(name.format(metric.name)) for name in names)
+        of_test, of_validation = (_Metric(*metric[:4], *each) for each in (test, [validation]))
+        if of_test.text or of_validation.text:
+            rows.append((metric.title, of_validation.text, of_test.text, of_test.interval))
     return rows
 
 

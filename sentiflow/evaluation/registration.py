@@ -1,7 +1,6 @@
 """An evaluation -> the model in MLflow's registry, described by its figures."""
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.data.manifest import MODEL
@@ -17,16 +16,9 @@ from sentiflow.tracking.recording import Recorder
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Note:
-    """What is said of a model where it is listed."""
-
-    text: str
-    """In Markdown."""
-    tags: dict[str, str]
-
-
-def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corpus: str) -> Note:
+def describe(
+    measured: Measurements, scored: Manifest, trained: Manifest, corpus: str
+) -> tuple[str, dict[str, str]]:
     """Describe a model by its figures, its data, its classes and its network.
 
     Args:
@@ -34,6 +26,9 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
         scored: The manifest of the predictions.
         trained: The manifest of the training.
         corpus: The name of the data.
+
+    Returns:
+        What is said of it where it is listed, in Markdown; and tags for programs.
     """
     metrics, split = measured.metrics, measured.split
     text = (
@@ -50,22 +45,30 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
         f"sentiflow.{split}_rows": str(metrics.num_rows),
         f"sentiflow.{split}_data": trained["inputs"]["prepared"]["fingerprint"],
     }
-    return Note(text, tags)
+    return text, tags
 
 
 def register(
-    note: Note, name: str, scored: Manifest, run_id: str, recorder: Recorder, card: bytes
+    name: str,
+    scored: Manifest,
+    run_id: str,
+    recorder: Recorder,
+    *,
+    text: str,
+    tags: dict[str, str],
+    card: bytes,
 ) -> dict[str, Any] | None:
     """Register the model if this stage is to do so; describe its version, and add the model card.
 
     Where the store is unavailable, that is done later from the manifest.
 
     Args:
-        note: The description.
         name: The name of the registered model.
         scored: The manifest of the predictions.
         run_id: The run of the training; of an average that of the evaluation. Empty: none.
         recorder: The run of the evaluation.
+        text: The description.
+        tags: The tags.
         card: The model card.
 
     Returns:
@@ -85,8 +88,8 @@ def register(
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
         if version:
-            text = pages.add_report(note.text, recorder.experiment_id, recorder.run_id)
-            registry.describe(version, text=text, tags=note.tags, tracking_uri=uri, card=card)
+            text = pages.add_report(text, recorder.experiment_id, recorder.run_id)
+            registry.describe(version, text=text, tags=tags, tracking_uri=uri, card=card)
     except UnavailableError as error:
         recorder.note_unavailable(error)
     except (JobError, UserError) as error:  # the evaluation is complete without it
