@@ -170,14 +170,9 @@ def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
             color=ORANGE, markersize=3, linewidth=1.4, label="before temperature scaling",
         )  # fmt: skip
     bins = bin_reliability(predicted)
-    share = bins["positive_fraction"].to_numpy()
-    intervals = [
-        wilson_interval(round(total * part), total)
-        for total, part in zip(bins["num_rows"], share, strict=True)
-    ]
-    reach = np.abs(np.array(intervals).T - share)
+    share = bins["positive_fraction"]
     axes.errorbar(
-        bins["mean_probability"], share, yerr=reach, fmt="o-",
+        bins["mean_probability"], share, yerr=_reach(share, bins["num_rows"]), fmt="o-",
         color=BLUE, markersize=4, label="after temperature scaling",
     )  # fmt: skip
     if before is not None:
@@ -210,15 +205,9 @@ def _draw_lengths(by_length: Sequence[LengthCount]) -> Figure:
     counts.set(ylabel="Texts")
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     binned = _bin_lengths(points)
-    low, high = np.array(
-        [
-            wilson_interval(*pair)
-            for pair in zip(binned["num_right"], binned["num_rows"], strict=True)
-        ]
-    ).T
     accuracy = binned["num_right"] / binned["num_rows"]
     accuracies.errorbar(
-        binned["tokens"], accuracy, yerr=[accuracy - low, high - accuracy],
+        binned["tokens"], accuracy, yerr=_reach(accuracy, binned["num_rows"]),
         fmt="o-", color=BLUE, markersize=4,
     )  # fmt: skip
     accuracies.set(xlabel="Tokens", ylabel="Accuracy")
@@ -252,6 +241,13 @@ def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
     axes.yaxis.set_major_formatter(percent)
     axes.legend(loc="upper center")
     return figure
+
+
+def _reach(share: pd.Series, num_rows: pd.Series) -> np.ndarray:
+    """Return how far the 95 % Wilson intervals of shares reach, down and up: ``(2, N)``."""
+    counts = zip((share * num_rows).round().astype(int), num_rows, strict=True)
+    ends = np.array([wilson_interval(*each) for each in counts])
+    return np.abs(ends.T - share.to_numpy())
 
 
 def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

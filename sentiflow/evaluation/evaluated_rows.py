@@ -95,20 +95,15 @@ def check_columns(
     Raises:
         UserError: They do not. The message lists the columns that there are.
     """
-    there = list_columns(scored)
+    prepared = lineage.corpus_of(scored)
+    kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
+    there = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
     if missing := [name for name in columns if name not in there]:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
             f"their columns are {', '.join(there)}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )
-
-
-def list_columns(scored: Manifest) -> list[str]:
-    """List the columns of predictions and of the prepared data behind them, those kept first."""
-    prepared = lineage.corpus_of(scored)
-    kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
-    return list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
 
 
 def list_searched(scored: Manifest) -> list[str]:
