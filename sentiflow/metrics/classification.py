@@ -105,10 +105,15 @@ class Metrics:
         }
         if self.is_binary:
             (tn, fp), (fn, tp) = (counts.values() for counts in self.confusion.values())
-            found |= {"true_positive": tp, "false_positive": fp}
-            found |= {"true_negative": tn, "false_negative": fn}
-            found |= {"positive_fraction": (tp + fn) / self.num_rows, "matthews": self.matthews}
-            found["average_precision"] = self.average_precision
+            found |= {
+                "positive_fraction": (tp + fn) / self.num_rows,
+                "matthews": self.matthews,
+                "average_precision": self.average_precision,
+                "true_positive": tp,
+                "false_positive": fp,
+                "true_negative": tn,
+                "false_negative": fn,
+            }
         left_out = ("by_class", "confusion", "matthews", "average_precision")
         return {k: value for k, value in vars(self).items() if k not in left_out} | found
 
@@ -149,10 +154,11 @@ def measure(predicted: Predicted, *, num_compared: int | None = None) -> Metrics
     """
     classes, num_rows = predicted.classes, len(predicted.label)
     counts = count_confusion(predicted.label, predicted.prediction, num_labels=len(classes))
-    columns = [1, 1] if predicted.is_binary else range(len(classes))
-    areas = [
-        _roc_auc(predicted.label == code, predicted.probabilities[:, code]) for code in columns
-    ]
+    if predicted.is_binary:  # each has the area of the other
+        areas = [_roc_auc(predicted.label == 1, predicted.positive)] * 2
+    else:
+        columns = enumerate(predicted.probabilities.T)
+        areas = [_roc_auc(predicted.label == code, column) for code, column in columns]
     f1 = label_shares(counts)[2][:num_compared]
     by_class = [
         ClassMetrics(shares.precision, shares.recall, shares.f1, *numbers)
