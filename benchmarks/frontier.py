@@ -99,13 +99,10 @@ def train_ours(folder: Path, csv: list[Path], options: Namespace) -> None:
         changes = changes | ({} if options.inputs else SHORT) | {"train.seed": seed}
         if name.startswith("student"):
             changes["train.distill.teachers"] = find_models(folder, "best")
-        record = measuring.run_job(
-            "train", folder / f"{name}-{seed}", settings | changes, config=config
-        )
+        output = folder / f"{name}-{seed}"
+        record = measuring.run_job("train", output, settings | changes, config=config)
         rate = record["history"][-1]["tweets_per_second"]
-        print(
-            f"{name}-{seed}: trained in {record['seconds']:.0f} s, {rate:,.0f} tweets/s", flush=True
-        )
+        print(f"{output.name}: {record['seconds']:.0f} s, {rate:,.0f} tweets/s", flush=True)
 
 
 def read_split(folder: Path, split: str, *, tokenized: bool = False) -> pd.DataFrame:

@@ -5,8 +5,8 @@
 Without ``--prepared``, ``--rows`` tweets of ``sentiflow sample`` are prepared first. Rates are
 tweets per second after the first epoch, on one core for a worker.
 
-- PyTorch: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
-  memory; the same network with ``nn.GRU`` or ``nn.RNN`` in place of our CPU kernels, no dropout, no
+- loop: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
+  memory; the same network with ``nn.GRU`` or ``nn.RNN``, or with our CPU kernels; no dropout, no
   checkpoints, no validation.
 - workers: the network of ``configs/quickstart.yaml`` by batch size, beside what
   ``train.num_workers: auto`` would take on two nodes of a core for a long training.
@@ -77,10 +77,11 @@ def read_batches(prepared: Path, settings: TrainSettings) -> list[batching.Batch
     return [batching.collate(part.rows, part.chosen) for part in train.slices(1)]
 
 
-def run_pytorch(prepared: Path, settings: TrainSettings) -> float:
-    """Train with a plain loop over batches in memory, the network's layers PyTorch's own."""
+def run_loop(prepared: Path, settings: TrainSettings, *, uses_pytorch: bool) -> float:
+    """Train with a plain loop over batches in memory, the network's layers PyTorch's or ours."""
     torch.set_num_threads(1)
-    cpu.is_plain = lambda tensor: False
+    if uses_pytorch:
+        cpu.is_plain = lambda tensor: False
     network = build(settings, vocabulary.load(str(prepared / "vocabulary.parquet"))).train()
     batches = read_batches(prepared, settings)
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -97,9 +98,10 @@ def run_pytorch(prepared: Path, settings: TrainSettings) -> float:
     return sum(len(batch.labels) for batch in batches) / seconds
 
 
-def measure_pytorch(prepared: Path, given: dict) -> measuring.Figures:
+def measure_loop(prepared: Path, given: dict, *, uses_pytorch: bool) -> measuring.Figures:
     """Measure the last epoch of the loop in a process of its own."""
-    loop = partial(run_pytorch, prepared, TrainSettings.model_validate(given))
+    settings = TrainSettings.model_validate(given)
+    loop = partial(run_loop, prepared, settings, uses_pytorch=uses_pytorch)
     return {"tweets/s": measuring.in_processes([loop])[0]}
 
 
@@ -118,7 +120,8 @@ def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[st
         ("one worker, RNN(50), frozen vectors, batch 512", settings_of(RNN, 512)),
     ):
         tables[title] = {
-            "a loop with PyTorch's layers": partial(measure_pytorch, prepared, given),
+            "a loop, PyTorch's layers": partial(measure_loop, prepared, given, uses_pytorch=True),
+            "a loop, our kernels": partial(measure_loop, prepared, given, uses_pytorch=False),
             "sentiflow": partial(measure_ours, prepared, given),
         }
     record = manifest.read(str(prepared))
