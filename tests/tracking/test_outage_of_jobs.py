@@ -160,7 +160,7 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
     before, after = f"sqlite:///{finished_run}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"
     command = ["tracking", "import", str(finished_run / "run"), "--tracking-uri"]
     healthy = CliRunner().invoke(app, [*command, before])
-    assert healthy.stderr.count("tracking  complete   ") == 4, healthy.stderr
+    assert healthy.stderr.count("tracking  complete  ") == 4, healthy.stderr
     assert CliRunner().invoke(app, [*command, after]).exit_code == 0
     assert describe_runs(before) == describe_runs(after)
 
