@@ -61,7 +61,7 @@ def config(tmp_path_factory, sample_csv, bucket):
         f"prepare:\n  csv: {sample_csv}\n  rows_per_file: 2500": "prepare:\n"
         f"  csv: {bucket}/in/*.csv\n  rows_per_file: {ROWS_PER_FILE}",
         "score:\n  rows_per_file: 2500": f"score:\n  rows_per_file: {ROWS_PER_FILE}",
-        f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
+        f"output_uri: {folder}/run": f"output_uri: {bucket}/on_nodes",
         "learning_rate: 0.01": "learning_rate: 0.003",
         "global_batch_size: 128": "global_batch_size: 64",
         "pooling: mean_max": "pooling: last",
@@ -76,8 +76,11 @@ def config(tmp_path_factory, sample_csv, bucket):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(started, config, bucket):
-    """Prepare, train on both nodes and score, with nobody killed, in one command."""
+def on_nodes(started, config, bucket):
+    """Prepare, train on both nodes and score in one command.
+
+    In the midst of the preparation a node is killed, and another takes its place.
+    """
     started.have(2)
     log = config.parent / "log.txt"
     script = f"""
@@ -90,9 +93,12 @@ stages.run(config, ["prepare", "train", "score"])
 """
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
+        wait_until_begun(f"{bucket}/on_nodes", "prepare", process, log)
+        started.kill()
+        started.add()
         assert end_of(process, log) == 0, log.read_text()
-    assert manifest.read(f"{bucket}/undisturbed/trained")["num_workers"] == 2
-    return f"{bucket}/undisturbed"
+    assert manifest.read(f"{bucket}/on_nodes/trained")["num_workers"] == 2
+    return f"{bucket}/on_nodes"
 
 
 def end_of(process, log, *, seconds=PATIENCE):
@@ -135,26 +141,28 @@ def assert_same_predictions(ours, theirs):
             assert ours[name].equals(theirs[name]), name
 
 
-def test_nodes_and_object_storage_give_the_tables_of_one_machine(undisturbed, finished_run, config):
+def test_two_nodes_of_which_one_is_killed_give_the_tables_of_one_machine(
+    on_nodes, finished_run, config
+):
     alone = str(finished_run / "run")
     for name in ("prepared/tweets", "prepared/encoded"):
-        assert table(f"{undisturbed}/{name}").equals(table(f"{alone}/{name}")), name
-    ours, theirs = (table(f"{root}/scored/predictions") for root in (undisturbed, alone))
+        assert table(f"{on_nodes}/{name}").equals(table(f"{alone}/{name}")), name
+    ours, theirs = (table(f"{root}/scored/predictions") for root in (on_nodes, alone))
     names = [n for n in theirs.column_names if not n.startswith(("predict", "probability"))]
     assert ours.select(names).equals(theirs.select(names)), "the batches differ, and so the model"
-    assert len(ModelPackage.load(f"{undisturbed}/trained/model").vocabulary) > 100
-    left = filesystem.listing(undisturbed)
+    assert len(ModelPackage.load(f"{on_nodes}/trained/model").vocabulary) > 100
+    left = filesystem.listing(on_nodes)
     assert not [name for name in left if "_work" in name or "/ray/" in name]
 
 
 def start(config, verb, bucket, log, *overrides):
-    """Begin a stage on the results of the undisturbed run, with an output of its own."""
+    """Begin a stage on the results of the finished run, with an output of its own."""
     uri = f"{bucket}/{log.parent.name}"
     chosen = [f"output_uri={uri}", *overrides]
     if verb != "prepare":
-        chosen += [f"{verb}.prepared_uri={bucket}/undisturbed/prepared"]
+        chosen += [f"{verb}.prepared_uri={bucket}/on_nodes/prepared"]
     if verb == "score":
-        chosen += [f"score.model_uri={bucket}/undisturbed/trained/model"]
+        chosen += [f"score.model_uri={bucket}/on_nodes/trained/model"]
     command = [sys.executable, "-m", "sentiflow", verb, str(config), *chosen]
     return uri, command, subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w"))
 
@@ -177,7 +185,7 @@ def wait_until_begun(uri, verb, process, log):
 @pytest.mark.parametrize(
     ("verb", "is_replaced"),
     [
-        ("prepare", False),
+        pytest.param("prepare", False, marks=pytest.mark.soak),
         pytest.param("train", False, marks=pytest.mark.soak),
         pytest.param("score", True, marks=pytest.mark.soak),
         pytest.param("prepare", True, marks=pytest.mark.soak),
@@ -186,7 +194,7 @@ def wait_until_begun(uri, verb, process, log):
     ],
 )
 def test_a_killed_node_changes_no_result(
-    tmp_path, config, bucket, undisturbed, nodes, verb, is_replaced
+    tmp_path, config, bucket, on_nodes, nodes, verb, is_replaced
 ):
     log = tmp_path / "log.txt"
     workers = ["train.num_workers=2"] if verb == "train" else []
@@ -198,15 +206,15 @@ def test_a_killed_node_changes_no_result(
             nodes.add()
         assert end_of(process, log) == 0, log.read_text()
     if verb == "prepare":
-        assert_same_prepared(uri, undisturbed)
+        assert_same_prepared(uri, on_nodes)
     elif verb == "score":
-        assert_same_predictions(uri, undisturbed)
+        assert_same_predictions(uri, on_nodes)
     else:
         assert "workers were lost; resuming at step" in log.read_text()
         assert is_replaced or manifest.read(f"{uri}/trained")["num_workers"] == 1
         curves = [
             [epoch["validation_loss"] for epoch in manifest.read(f"{root}/trained")["history"]]
-            for root in (uri, undisturbed)
+            for root in (uri, on_nodes)
         ]
         assert curves[0] == pytest.approx(curves[1], abs=1e-6)
 
@@ -214,7 +222,7 @@ def test_a_killed_node_changes_no_result(
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_after_a_killed_driver_the_same_command_waits_for_its_cores_and_resumes(
-    tmp_path, config, bucket, undisturbed, nodes
+    tmp_path, config, bucket, on_nodes, nodes
 ):
     log = tmp_path / "log.txt"
     uri, command, process = start(config, "train", bucket, log, "train.num_workers=2")
@@ -237,7 +245,7 @@ def test_after_a_killed_driver_the_same_command_waits_for_its_cores_and_resumes(
     ],
 )
 def test_without_a_node_a_job_ends_and_the_same_command_resumes(
-    tmp_path, config, bucket, undisturbed, nodes, verb
+    tmp_path, config, bucket, on_nodes, nodes, verb
 ):
     log = tmp_path / "log.txt"
     uri, command, process = start(config, verb, bucket, log)

@@ -108,7 +108,7 @@ def kept_of(rows, every_nth):
     )
 
 
-@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("is_large", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
     tmp_path, resources, monkeypatch, is_large
 ):
