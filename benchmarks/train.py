@@ -5,7 +5,7 @@
 Without ``--prepared``, ``--rows`` tweets of ``sentiflow sample`` are prepared first. Rates are
 tweets per second after the first epoch, on one core for a worker.
 
-- loop: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
+- one worker: a loop of forward, loss, backward, Adam over the same padded batches, made beforehand and held in
   memory; the same network with ``nn.GRU`` or ``nn.RNN``, or with our CPU kernels; no dropout, no
   checkpoints, no validation.
 - workers: the network of ``configs/quickstart.yaml`` by batch size, beside what
