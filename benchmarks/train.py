@@ -5,9 +5,9 @@
 Without ``--prepared``, ``--rows`` tweets of ``sentiflow sample`` are prepared first. Rates are
 tweets per second after the first epoch, on one core for a worker.
 
-- one worker: a loop of forward, loss, backward, Adam over the same padded batches, made beforehand and held in
-  memory; the same network with ``nn.GRU`` or ``nn.RNN``, or with our CPU kernels; no dropout, no
-  checkpoints, no validation.
+- one worker: a loop of forward, loss, backward, Adam over the same padded batches, made beforehand
+  and held in memory; the same network with ``nn.GRU`` or ``nn.RNN``, or with our CPU kernels; no
+  dropout, no checkpoints, no validation.
 - workers: the network of ``configs/quickstart.yaml`` by batch size, beside what
   ``train.num_workers: auto`` would take on two nodes of a core for a long training.
 - start: seconds of the whole command for one epoch of few steps.
