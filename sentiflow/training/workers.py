@@ -91,23 +91,13 @@ def train(
     workers = num_workers if fewest == num_workers else (fewest, num_workers)
     events = None if in_process else _start_queue()
     report = callback if events is None else events.put
-    file_system, path = filesystem.locate(storage_path)
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _make_trainer(
         lambda config: worker(config["job"], report),
-        train_loop_config={"job": job},
-        torch_config=_TorchConfig(),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if in_process else workers,
-            use_gpu=gpus_per_worker > 0,
-            resources_per_worker=need,
-            elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
-        ),
-        run_config=ray.train.RunConfig(
-            name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name Ray Train would resume
-            storage_path=path,
-            storage_filesystem=file_system,
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
-        ),
+        job,
+        num_workers=0 if in_process else workers,
+        need=need,
+        storage_path=storage_path,
+        max_failures=max_failures,
     )
     try:
         if events is None:
@@ -121,6 +111,36 @@ def train(
     if isinstance(result, Exception):
         raise result
     return cast(R, result)
+
+
+def _make_trainer(
+    work: Callable[[dict[str, J]], R],
+    job: J,
+    *,
+    num_workers: int | tuple[int, int],
+    need: dict[str, int],
+    storage_path: str,
+    max_failures: int,
+) -> ray.train.torch.TorchTrainer:
+    """Set Ray Train up; 0 workers run in this process, and of two numbers it takes what it gets."""
+    file_system, path = filesystem.locate(storage_path)
+    return ray.train.torch.TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        torch_config=_TorchConfig(),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=need["GPU"] > 0,
+            resources_per_worker=need,
+            elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name Ray Train would resume
+            storage_path=path,
+            storage_filesystem=file_system,
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]

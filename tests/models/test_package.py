@@ -1,4 +1,5 @@
 """A package is whole or refused, and answers bit for bit as before it was saved."""
+# ruff: noqa: F811 -- fixtures are imported
 
 import json
 import subprocess
@@ -7,27 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pytest
 import torch
 from conftest import PROJECT, new_package
-from test_refused_packages import forge
+from saved_package import forge, package, saved  # noqa: F401
 
 from sentiflow.models.drift import Profile
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
-
-
-@pytest.fixture
-def package() -> ModelPackage:
-    return new_package()
-
-
-@pytest.fixture
-def saved(package, tmp_path) -> str:
-    package.save(str(tmp_path / "model"), lineage={})
-    return str(tmp_path / "model")
 
 
 def test_load_of_save_scores_bit_for_bit_the_same(package, saved):

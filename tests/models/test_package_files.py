@@ -1,25 +1,14 @@
 """The files of a package are read and checked without torch."""
+# ruff: noqa: F811 -- fixtures are imported
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import new_package
-from test_refused_packages import forge, weights_with
+from saved_package import flip_a_byte, forge, package, saved, weights_with  # noqa: F401
 
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
-
-
-@pytest.fixture
-def package():
-    return new_package()
-
-
-@pytest.fixture
-def saved(package, tmp_path):
-    package.save(str(tmp_path / "model"), lineage={})
-    return str(tmp_path / "model")
 
 
 def test_the_files_are_those_that_were_saved(package, saved):
@@ -59,10 +48,6 @@ def test_weights_that_are_no_safetensors_file_are_refused(saved):
 
 @pytest.mark.parametrize("name", package_files.FILES)
 def test_one_flipped_byte_is_refused(saved, name):
-    with open(f"{saved}/{name}", "r+b") as file:
-        file.seek(40)
-        byte = file.read(1)
-        file.seek(40)
-        file.write(bytes([byte[0] ^ 1]))
+    flip_a_byte(f"{saved}/{name}")
     with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
         package_files.read_vectors(saved)

@@ -1,6 +1,6 @@
 """A package that is not whole, or was forged, is refused before anything in it is used."""
+# ruff: noqa: F811 -- fixtures are imported
 
-import hashlib
 import io
 import json
 import os
@@ -11,30 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-import safetensors.torch
 import torch
-from conftest import new_package
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from saved_package import flip_a_byte, forge, package, saved, weights_with  # noqa: F401
 
-from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
 
 TEXTS = ["good good morning", "", "unheard of", "good bad day"]
-
-
-@pytest.fixture
-def package() -> ModelPackage:
-    return new_package()
-
-
-@pytest.fixture
-def saved(package, tmp_path) -> str:
-    package.save(str(tmp_path / "model"), lineage={})
-    return str(tmp_path / "model")
 
 
 def test_a_missing_manifest_is_refused(saved):
@@ -45,12 +32,7 @@ def test_a_missing_manifest_is_refused(saved):
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "vocabulary.parquet", "settings.json"])
 def test_one_flipped_byte_is_refused(saved, name):
-    path = f"{saved}/{name}"
-    with open(path, "r+b") as file:
-        file.seek(40)
-        byte = file.read(1)
-        file.seek(40)
-        file.write(bytes([byte[0] ^ 1]))
+    flip_a_byte(f"{saved}/{name}")
     with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
         ModelPackage.load(saved)
 
@@ -79,28 +61,6 @@ def test_a_newer_format_is_refused(saved):
 
 
 # Files that were changed together with their checksums
-
-
-def forge(saved, **contents):
-    """Replace files of a package, and write the checksums that fit."""
-    with open(f"{saved}/manifest.json") as file:
-        record = json.load(file)
-    for item in record["files"]:
-        stem = item["path"].split(".")[0]
-        if stem in contents:
-            filesystem.write_bytes(f"{saved}/{item['path']}", contents[stem])
-            item["sha256"] = hashlib.sha256(contents[stem]).hexdigest()
-    hashes = {item["path"]: item["sha256"] for item in record["files"]}
-    content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
-    record["inputs"]["content"] = content
-    record["fingerprint"] = manifest.identify("model", record["settings"], record["inputs"])
-    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
-
-
-def weights_with(package, **changes):
-    """Write the weights, with some replaced; None leaves one out."""
-    weights = package.network.state_dict() | {k.replace("__", "."): v for k, v in changes.items()}
-    return safetensors.torch.save({k: v for k, v in weights.items() if v is not None})
 
 
 @pytest.mark.parametrize(
