@@ -30,3 +30,13 @@ class WorkerError(JobError):
 
 class UnavailableError(JobError):
     """A server that does not answer, or not properly; a later try may succeed."""
+
+
+def shorten(text: str, length: int = 40) -> str:
+    """Cut a text to a length, for a message.
+
+    Example:
+        >>> shorten("a long text", 8)
+        'a lon...'
+    """
+    return text if len(text) <= length else f"{text[: length - 3]}..."

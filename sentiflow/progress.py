@@ -125,13 +125,3 @@ def shown(*, verbose: bool = False) -> Iterator[None]:
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
-
-
-def shorten(text: str, length: int = 40) -> str:
-    """Cut a text to a length, for a message.
-
-    Example:
-        >>> shorten("a long text", 8)
-        'a lon...'
-    """
-    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -56,9 +56,7 @@ Mirror = Annotated[
     typer.Option("--url", metavar="URL", help="Another address of the same archive."),
 ]
 KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive.")]
-Replace = Annotated[
-    bool, typer.Option("--overwrite", help="Replace other files that have these names.")
-]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace files that have these names.")]
 
 
 def main() -> None:

@@ -87,13 +87,17 @@ class JobClient:
         Raises:
             JobError: The cluster refuses the job, or does not answer.
         """
-        with self._asking(submission.submission_id):
-            self._jobs.submit_job(
-                entrypoint=submission.entrypoint,
-                submission_id=submission.submission_id,
-                runtime_env=submission.runtime_env(folder),
-                metadata=submission.metadata(),
-            )
+        job = submission.submission_id
+        try:
+            with self._asking(job):
+                self._jobs.submit_job(
+                    entrypoint=submission.entrypoint,
+                    submission_id=job,
+                    runtime_env=submission.runtime_env(folder),
+                    metadata=submission.metadata(),
+                )
+        except ClusterUnavailableError as error:
+            raise JobError(f"{error}; the job may run: sentiflow submit --attach {job}") from error
 
     def read_state(self, submission_id: str) -> JobState:
         """Ask for the state of a job.

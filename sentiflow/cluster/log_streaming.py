@@ -53,7 +53,7 @@ def follow(
             if state.status != "PENDING":
                 text = client.read_log(submission_id)
                 write(text[num_written:])
-                num_written = len(text)
+                num_written = max(num_written, len(text))
             elif time.monotonic() - begin > _PENDING_SECONDS and not said_pending:
                 said_pending = True
                 say("submit", f"the job has not started: {state.message}")

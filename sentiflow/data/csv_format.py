@@ -14,8 +14,7 @@ import numpy as np
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import Records, find_records
-from sentiflow.errors import UserError
-from sentiflow.progress import shorten
+from sentiflow.errors import UserError, shorten
 
 HEAD_BYTES = 1 << 18
 """Size of the beginning of a file that is read to find its format."""

@@ -76,12 +76,15 @@ def download(
         )
     names = names or list(archive.members)
     paths = [folder / name for name in names]
-    if not overwrite and not _find_missing(archive, folder, names):
+    if not overwrite and not _find_missing(archive, folder, names) and not part.exists():
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
         return paths  # without a lock, as the folder may be read-only
     with locked(folder, archive.name):
         # another process may have written some meanwhile
         missing = names if overwrite else _find_missing(archive, folder, names)
+        if not missing:
+            part.unlink(missing_ok=True)
+            return paths
         is_there = whole.exists()
         packed = whole if is_there else part
         check_space(archive, folder, missing, present=_size(packed))

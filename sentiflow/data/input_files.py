@@ -32,9 +32,12 @@ def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None)
     except UserError as error:
         if known and are_gone(known, patterns):
             return []
-        is_corpus = any(uri.endswith(f"/{next(iter(SENTIMENT140.members))}") for uri in patterns)
-        hint = "sentiflow download sentiment140 gets it, sentiflow sample makes a similar one"
-        raise UserError(f"{setting}: {error}", hint=hint if is_corpus else "") from error
+        corpus_file = next(iter(SENTIMENT140.members))
+        missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
+        if missing and not filesystem.exists(missing[0]):
+            hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
+            raise UserError(f"{setting}: no such file: {missing[0]}", hint=hint) from error
+        raise UserError(f"{setting}: {error}") from error
 
 
 def are_gone(known: Input, patterns: Sequence[str]) -> bool:

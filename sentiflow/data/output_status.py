@@ -15,8 +15,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.exchange import NEXT, STARTED
 from sentiflow.data.manifest_types import InputFile, Manifest, Settings
-from sentiflow.errors import UserError
-from sentiflow.progress import shorten
+from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 

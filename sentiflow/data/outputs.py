@@ -184,17 +184,22 @@ class Output:
             filesystem.delete_empty(self.uri)
 
     @contextlib.contextmanager
-    def rolled_back_if_refused(self) -> Iterator[None]:
+    def rolled_back_if_refused(
+        self, *, unless: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Roll back if the block refuses the input, unless an earlier run has finished parts.
 
         A location that fails is no verdict on the input: what is finished stays.
+
+        Args:
+            unless: Whether the block itself has made what must stay.
         """
         try:
             yield
         except StorageError:
             raise
         except UserError:
-            if not self.resumes:
+            if not self.resumes and not unless():
                 self.roll_back()
             raise
 

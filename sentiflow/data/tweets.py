@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.errors import UserError
-from sentiflow.progress import shorten
+from sentiflow.errors import UserError, shorten
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"

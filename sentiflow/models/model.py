@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -172,11 +173,12 @@ def _infer(texts: Any) -> pa.Array | pa.ChunkedArray:
 def _no_text(texts: Any) -> UserError:
     """Name the first value that is no text."""
     values = (item.as_py() if isinstance(item, pa.Scalar) else item for item in texts)
-    number, value = next(
+    wrong = (
         (number, value)
         for number, value in enumerate(values)
         if not isinstance(value, str) and (np.ndim(value) > 0 or not pd.isna(value))
     )
+    number, value = next(wrong, (0, math.nan))  # numbers of Arrow that are all NaN
     hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
     shown = reprlib.repr(value)
     return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)

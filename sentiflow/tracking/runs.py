@@ -127,7 +127,16 @@ def make(
     tags: Mapping[str, str],
     start: datetime | None = None,
 ) -> Run:
-    """Make a run; by default it begins now."""
+    """Make a run that began at ``start``.
+
+    Without it the run begins now, unless an earlier try has made it and only the answer was lost.
+    """
+    if start is None:
+        known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
+        for run in find(client, experiment_id, known | {"mlflow.runName": name}):
+            is_nested = PARENT_TAG in run.data.tags
+            if run.info.status == "RUNNING" and is_nested == (PARENT_TAG in tags):
+                return run
     time = to_ms(start) if start else now_ms()
     return client.create_run(experiment_id, start_time=time, tags=to_tags(tags), run_name=name)
 

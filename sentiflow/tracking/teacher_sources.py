@@ -82,7 +82,8 @@ def _list_files(uri: str, record: Any) -> list[str]:
     is_scored = record is not None and record["stage"] == "score"
     pattern = join(uri, "predictions", "*.parquet") if is_scored else uri
     is_folder = filesystem.file_info(uri).type == fs.FileType.Directory
-    if not is_scored and (is_folder or not uri.endswith(".parquet")):
+    names_files = uri.endswith(".parquet") or any(mark in uri for mark in "*?[")
+    if not is_scored and (is_folder or not names_files):
         pattern = join(uri, "*.parquet")
     try:
         return globs.expand([pattern])

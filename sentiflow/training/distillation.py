@@ -276,9 +276,10 @@ def _look_up(
     text: pa.Array, row_ids: np.ndarray, job: Job
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Look N rows up in each file of answers, as :func:`_ask_models` does."""
+    hashes = functools.cache(lambda: hash_texts(text))
     for uri in job.tables:
         table = _load_answers(uri)
-        yield table.find(hash_texts(text) if table.by_text else answers.row_keys(row_ids))
+        yield table.find(hashes() if table.by_text else answers.row_keys(row_ids))
 
 
 @functools.lru_cache(maxsize=4)

@@ -18,8 +18,8 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
-from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say, shorten
+from sentiflow.errors import JobError, UserError, shorten
+from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder

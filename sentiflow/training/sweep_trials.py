@@ -11,8 +11,15 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output
-from sentiflow.errors import JobError, StorageError, UnavailableError, UserError, WorkerError
-from sentiflow.progress import say, shorten
+from sentiflow.errors import (
+    JobError,
+    StorageError,
+    UnavailableError,
+    UserError,
+    WorkerError,
+    shorten,
+)
+from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
@@ -100,7 +107,7 @@ def plan(config: Config, *, root: str, claim: str, taught: Taught | None = None)
         final_uri = join(config.sweep.output_uri, TRIALS, name)
         train = applied.train.model_copy(update={"output_uri": final_uri})
         own = applied.model_copy(update={"train": train})
-        uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}.json")
+        uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}-curve.json")
         trials.append(Trial(number, name, values, own, uri, stopped_uri, claim, taught))
     return trials
 

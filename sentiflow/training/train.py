@@ -202,7 +202,7 @@ def _train(
         The report of the first worker, and the number of workers at the end.
 
     Raises:
-        UserError: The data cannot be trained on; an output that was just begun is removed.
+        UserError: The data cannot be trained on; an output without a checkpoint is removed.
         JobError: A loss is not finite, or workers died too often.
     """
     from sentiflow.training import task, workers
@@ -216,7 +216,7 @@ def _train(
     with (
         Progress(STAGE, total=total, unit="tweets") as progress,
         recorder.watching_system(),
-        output.rolled_back_if_refused(),
+        output.rolled_back_if_refused(unless=lambda: _has_checkpoint(output)),
     ):
         callback = TrainCallback(
             progress,
@@ -240,6 +240,12 @@ def _train(
             callback=callback,
         )
     return report, callback.num_workers
+
+
+def _has_checkpoint(output: Output) -> bool:
+    from sentiflow.training import checkpoints
+
+    return bool(checkpoints.list_steps(join(output.uri, CHECKPOINTS)))
 
 
 def _register(

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import make_store
-from odd_files import make_all, make_rows, write
+from odd_files import make_rows, write
 from test_cli import invoke, one_line
+from test_sniffing import READ
 
 from sentiflow.config import settings
 from sentiflow.storage import filesystem
@@ -72,8 +73,7 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
     assert (found["name"], found["output_uri"]) == ("messages", "runs/messages")
 
 
-@pytest.mark.parametrize("file", [f for f in make_all() if f.name not in (
-    "UTF-16", "Cyrillic cp1251", "comment first")], ids=lambda file: file.name)  # fmt: skip
+@pytest.mark.parametrize("file", READ, ids=lambda file: file.name)
 def test_every_config_is_valid(place, file, make_package):
     (place / "odd.csv").write_bytes(file.content)
     init("odd.csv")

@@ -232,7 +232,7 @@ class FakeRayClient:
 @pytest.mark.parametrize(
     ("error", "problem"),
     [
-        (requests.ConnectionError("gone"), "no answer from http://x"),
+        (requests.ConnectionError("gone"), "no answer from http://x; the job may run: .*--attach "),
         (
             RuntimeError("status code 400: Traceback\nValueError: no such thing."),
             r"http://x refuses: ValueError: no such thing\.$",

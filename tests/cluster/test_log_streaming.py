@@ -52,6 +52,7 @@ def follow(client, **options):
         [None],
         [0, 100, None],
         [100, AWAY, AWAY, 120, None],
+        [100, 0, None],
     ],
     ids=str,
 )

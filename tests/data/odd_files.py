@@ -125,6 +125,7 @@ def _encoded(rows: Sequence[tuple[str, str]], french: Sequence[tuple[str, str]])
             write(quotes, header=names, delimiter=";", line_end="\r\n", encoding="cp1252"), ";",
             encoding="cp1252"),
         odd("UTF-16", write(rows, header=names, encoding="utf-16"), encoding="utf-16"),
+        odd("UTF-32", write(rows, header=names, encoding="utf-32"), encoding="utf-32"),
         odd("UTF-8 mark", write(french, header=names, encoding="utf-8-sig"), encoding="utf-8-sig"),
         odd("UTF-8 mark, semicolon, CRLF",
             write(french, header=names, delimiter=";", line_end="\r\n", encoding="utf-8-sig"), ";",

@@ -183,6 +183,14 @@ def test_a_file_in_place_of_the_folder_gives_one_line(fails, folder):
 # Unpacking
 
 
+def test_an_archive_that_a_kill_after_unpacking_left_is_deleted(get, server, folder, part):
+    get()
+    part.write_bytes(CONTENT)
+    get()
+    assert len(server.requests) == 1
+    check_complete(folder)
+
+
 def test_a_killed_unpacking_is_repeated(get, folder):
     """One file is complete, the other is half written."""
     get()
@@ -235,6 +243,22 @@ def test_of_two_downloads_one_waits_for_the_other(get, server, folder, said):
             wait_for(lambda: "another process writes" in said.text)
             assert not server.requests
         second.result()
+    check_complete(folder)
+
+
+def test_a_download_that_another_one_has_finished_meanwhile_asks_for_nothing(
+    get, server, folder, said
+):
+    get()
+    content = (folder / "few.csv").read_bytes()
+    (folder / "few.csv").unlink()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with downloading.locked(folder, "tweets.zip"):
+            second = pool.submit(get)
+            wait_for(lambda: "another process writes" in said.text)
+            (folder / "few.csv").write_bytes(content)
+        second.result()
+    assert len(server.requests) == 1
     check_complete(folder)
 
 

@@ -198,6 +198,15 @@ def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder
     assert filesystem.listing(str(folder)) == ["notes.txt"]
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_refusal_rolls_back_unless_something_must_stay(spec, folder, stays):
+    output = begin(spec())
+    fill(folder, "tables/half.parquet")
+    with pytest.raises(UserError), output.rolled_back_if_refused(unless=lambda: stays):
+        raise UserError("it cannot be read")
+    assert (folder / "tables/half.parquet").exists() == stays
+
+
 def test_rolling_back_leaves_no_empty_directory(spec, folder):
     begin(spec())
     fill(folder, "tables/half.parquet", "words.parquet")

@@ -7,7 +7,7 @@ from sentiflow.data.inspection import sniffing
 from sentiflow.errors import UserError
 
 ODD_FILES = make_all()
-REFUSED = ("UTF-16", "Cyrillic cp1251", "comment first")
+REFUSED = ("UTF-16", "UTF-32", "Cyrillic cp1251", "comment first")
 READ = [file for file in ODD_FILES if file.name not in REFUSED]
 
 
@@ -29,6 +29,7 @@ def test_delimiter_header_and_encoding_are_found(file):
     ("name", "expected"),
     [
         ("UTF-16", "odd.csv is UTF-16, which is not read: convert it: iconv -f UTF-16 -t UTF-8 "),
+        ("UTF-32", "odd.csv is UTF-32, which is not read: convert it: iconv -f UTF-32 -t UTF-8 "),
         ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
         (
             "comment first",

@@ -139,6 +139,7 @@ def test_one_text_gives_one_row(expected):
         ([["good"]], r"text 0 is \['good'\] of type list"),
         (np.array([["good"]]), "text 0 is array"),
         (pa.array([None, 7]), "text 1 is 7 of type int"),
+        (pa.array([float("nan")]), "text 0 is nan of type float"),
         ([None, *["good"] * 40_000, True], "text 40001 is True of type bool"),
     ],
     ids=str,

@@ -123,6 +123,26 @@ def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
     assert run.data.tags["sentiflow.reason"] == "no luck with s3://bucket/x"
 
 
+def test_a_run_that_the_server_made_but_could_not_answer_is_not_made_twice(
+    server, store, monkeypatch
+):
+    made = []
+    create = MlflowClient.create_run
+
+    def create_and_break(client, *arguments, **options):
+        made.append(create(client, *arguments, **options))
+        if len(made) == 1:
+            raise OSError("connection reset")
+        return made[-1]
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_break)
+    with open_run(store, "once") as recorder:
+        recorder.log_metrics({"loss": 1.0}, step=1)
+    (run,) = runs(server, "once")
+    assert (run.info.run_id, len(made)) == (recorder.run_id, 1)
+    assert history(server, run.info.run_id) == [(1, 1.0)]
+
+
 def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, caplog):
     with open_run(store, "refused") as recorder:
         recorder.log_settings({"seed": 1})

@@ -340,6 +340,8 @@ def test_what_cannot_teach_is_refused_before_anything_starts(
     assert "b.parquet has probabilities that do not sum to 1 in row 0" in line
     assert line.startswith("train.distill.teachers: ")
     assert "\n" not in line
+    shutil.copy(tmp_path / "b.parquet", tmp_path / "part-0")
+    assert "part-0 has probabilities" in find_faults(tmp_path, data, tmp_path / "part-*")
 
 
 @pytest.mark.ray

@@ -111,7 +111,9 @@ def examine_config(config: Config | None) -> list[CheckResult]:
     assert config is not None, "it is checked with a config only"
     problems = config_checks.find(config, config_checks.choose_stages(config))
     bad = {problem.check for problem in problems}
-    if bad & {"input", "columns"}:
+    if "input" in bad:
+        bad.add("columns")
+    if "columns" in bad:
         bad |= {"labels", "rows", "encoding"}  # they are judged only if all columns are there
     results = [CheckResult(name, "ok", what) for name, what in _WELL.items() if name not in bad]
     for problem in problems:

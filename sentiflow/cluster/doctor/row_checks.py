@@ -64,7 +64,7 @@ def judge_rows(seen: FirstLook, max_rejected_fraction: float) -> list[CheckResul
 def judge_labels(seen: FirstLook, max_rejected_fraction: float) -> list[CheckResult]:
     """Judge whether a preparation would reject too many rows for their labels."""
     unknown = seen.unknown
-    if seen.format.labels == "auto":
+    if seen.format.labels == "auto" and seen.num_rows:
         if not seen.is_whole and len(unknown) <= MAX_CLASSES:
             return []
         return find_problem("labels", lambda: tweets.choose_classes(unknown))

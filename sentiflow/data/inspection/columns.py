@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data.inspection.column_names import rate
 from sentiflow.data.tweets import count_values
-from sentiflow.progress import shorten
+from sentiflow.errors import shorten
 
 _SAMPLE = 5_000
 """Values that are looked at to tell what a column is."""

@@ -63,7 +63,8 @@ def detect_encoding(content: bytes, *, source: str) -> str:
         UserError: It is written in another one.
     """
     if content[:1000].count(b"\0") * 4 > len(content[:1000]):
-        raise _refuse(source, "UTF-16")
+        is_long = content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+        raise _refuse(source, "UTF-32" if is_long else "UTF-16")
     if encoding := encodings.find(content, is_cut=True):
         return encoding
     from charset_normalizer import from_bytes

@@ -301,6 +301,11 @@ def test_a_few_of_many_files_are_looked_at(find, tmp_path):
     assert len(first_look.choose([str(i) for i in range(20)])) == first_look.MAX_FILES
 
 
+def test_a_file_without_rows_has_one_fault(find):
+    ((check, _, line),) = find("format.labels=auto", content=to_csv([]))
+    assert (check, "holds no record" in line) == ("rows", True), line
+
+
 def test_a_model_in_the_registry_is_resolved_as_the_stage_does(find, tmp_path):
     make_store(tmp_path)
     ((check, _, line),) = find("score.model_uri=models:/test@champion")

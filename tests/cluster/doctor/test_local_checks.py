@@ -158,7 +158,7 @@ def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
 def test_the_columns_of_missing_input_are_not_checked(load):
     found = examine_config(load("prepare.csv=/no/such.csv"))
     assert {result.check: result.level for result in found} == {
-        "input": "error", "columns": "ok", "output": "ok"
+        "input": "error", "output": "ok"
     }  # fmt: skip
 
 
