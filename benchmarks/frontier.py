@@ -182,8 +182,7 @@ def answer(kind: str, models: Iterator[str], texts: Path, turbo: str) -> measuri
 def draw(medians: dict[str, dict[str, float]], kinds: dict[str, str]) -> bytes:
     """Draw accuracy against speed, with the models that none beats in both on a line.
 
-    Ours on the line are named, and the base. Models that are far less accurate than the base are
-    left out.
+    Ours on the line are named, and the base; models far less accurate than it are left out.
     """
     table = pd.DataFrame(medians).T.assign(kind=pd.Series(kinds))
     table = table[table["accuracy"] > table.loc[BASE, "accuracy"] - 0.03]
@@ -202,7 +201,8 @@ def draw(medians: dict[str, dict[str, float]], kinds: dict[str, str]) -> bytes:
             ours = [title for title in front.index if table.loc[title, "kind"] == "sentiflow"]
             for title in (*ours, BASE):
                 point = (speeds[title], table.loc[title, "accuracy"])
-                axes.annotate(title, point, (5, 5), textcoords="offset points", fontsize=7)
+                x, side = (-5, "right") if title == BASE else (5, "left")  # the line goes on there
+                axes.annotate(title, point, (x, 5), textcoords="offset points", fontsize=7, ha=side)
             axes.set(title=unit.partition(", ")[2], xscale="log", ylabel="Test accuracy")
             axes.margins(x=0.12)
             axes.yaxis.set_major_formatter(plotting.percent)
