@@ -17,13 +17,14 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray: it sets variables
+from sentiflow.cluster.label import Label
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import errors
 
@@ -39,14 +40,6 @@ log = logging.getLogger(__name__)
 
 Read = Callable[[Any], pa.Table]
 Step = Callable[[pa.Table], pa.Table]
-
-
-class Label(NamedTuple):
-    """What a block knows of its part."""
-
-    number: int
-    key: str = ""
-    """Hash of the part's settings and input."""
 
 
 Write = Callable[[pa.Table, Label], Any]

@@ -1,18 +1,22 @@
 """Parts -> the map stages of a job: each part done once, also if the driver is killed.
 
-A finished part leaves a completion marker with its result, so that the next run does not repeat it.
+A finished part leaves a completion marker with its result, so that the next run adopts its files
+and does not repeat it.
 """
 
 import functools
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sentiflow.cluster import dataset
-from sentiflow.cluster.dataset import Label, Read, Step, Write
+from sentiflow.cluster.dataset import Read, Step, Write
+from sentiflow.cluster.label import Label
 from sentiflow.data.output_status import MARKERS
 from sentiflow.data.outputs import Output
 from sentiflow.progress import Progress, say
@@ -26,9 +30,12 @@ class Marker(TypedDict):
     key: str
     """Settings and input of the part. A marker with another key does not count."""
     files: dict[str, int]
-    """Files that the work has written: their bytes by path below the root."""
+    """Files that the work has written: their bytes by path below the output."""
     result: Any
     """What the work returned: JSON can hold it."""
+
+
+_MARKER = TypeAdapter(Marker)
 
 
 class MapStages:
@@ -48,8 +55,8 @@ class MapStages:
             num_workers: Tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
         """
-        self.stage, self.root, self.resumes = output.spec.stage, output.uri, output.resumes
-        self.claim = output.claim
+        self.stage, self.root, self.work = output.spec.stage, output.spec.uri, output.uri
+        self.resumes, self.claim = output.resumes, output.claim
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
@@ -61,7 +68,7 @@ class MapStages:
         parts: Sequence[Any],
         read: Read,
         *steps: Step,
-        write: Callable[[pa.Table, int], Any],
+        write: Write,
         sizes: Sequence[int],
         unit: str = "rows",
         keys: Sequence[str],
@@ -74,8 +81,7 @@ class MapStages:
             parts: What ``read`` takes.
             read: Reads the table of a part.
             steps: Functions of a table, in order.
-            write: Takes the last table and the number of a part, from 0, and returns what JSON can
-                hold.
+            write: Takes the last table and the label of a part, and returns what JSON can hold.
             sizes: For each part: its size in units of progress.
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
@@ -86,7 +92,8 @@ class MapStages:
             The results by part.
         """
         results: dict[int, Any] = {}
-        for part, marker in read_markers(self.root, name).items() if self.resumes else ():
+        markers = read_markers(self.root, self.work, name) if self.resumes else {}
+        for part, marker in markers.items():
             if part < len(keys) and marker["key"] == keys[part]:
                 results[part] = marker["result"]
         todo = [part for part in range(len(parts)) if part not in results]
@@ -126,56 +133,64 @@ class MapStages:
         sizes, keys, read = [1] * len(parts), [key] * len(parts), _as_read(work)
         return self.run(name, parts, read, write=_take_result, sizes=sizes, unit="files", keys=keys)
 
-    def _guard(self, write: Callable[[pa.Table, int], Any], *, name: str) -> Write:
+    def _guard(self, write: Write, *, name: str) -> Write:
         """Add the completion marker to a function that writes, and the check that it still may.
 
         The job may have been killed, and another one have started since.
         """
-        root, check = self.root, functools.partial(lease.check, self.claim)
+        root, work, check = self.root, self.work, functools.partial(lease.check, self.claim)
 
         @functools.wraps(getattr(write, "func", write))
         def apply(table: pa.Table, label: Label) -> Any:
             with filesystem.recording(check) as sizes:
-                result = write(table, label.number)
+                result = write(table, label)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
                 marker: Marker = {"key": label.key, "files": files, "result": result}
                 check()
-                write_marker(root, name, label.number, marker)
+                write_marker(work, name, label.number, marker)
             return result
 
         return apply
 
 
-def read_markers(root: str, name: str) -> dict[int, Marker]:
+def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
     """Read the sound completion markers of a map stage by part, in the order of the parts.
 
     A marker that cannot be read, or names a file that is missing or has another size, is unsound.
+    A file may have been put in place already, from the folder of the run.
+
+    Args:
+        root: The output.
+        work: Folder of the run in it, which has the markers.
+        name: Name of the map stage.
     """
-    pattern = re.compile(rf"{re.escape(MARKERS)}/{re.escape(name)}-([0-9]{{6,}})\.json")
-    sizes = filesystem.sizes(root)
+    sizes, run = filesystem.sizes(root), f"{work.removeprefix(f'{root}/')}/"
+    pattern = re.compile(rf"{re.escape(run)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
     paths = {int(match[1]): match[0] for match in filter(None, map(pattern.fullmatch, sizes))}
     contents = filesystem.map_files(filesystem.read_bytes, [join(root, p) for p in paths.values()])
     markers = dict(zip(paths, map(_parse, contents), strict=True))
     return {
         part: marker
         for part, marker in sorted(markers.items())
-        if marker and all(sizes.get(path) == size for path, size in marker["files"].items())
+        if marker
+        and all(
+            size in (sizes.get(path), sizes.get(path.removeprefix(run)))
+            for path, size in marker["files"].items()
+        )
     }
 
 
-def write_marker(root: str, name: str, part: int, marker: Marker) -> None:
+def write_marker(work: str, name: str, part: int, marker: Marker) -> None:
     """Mark a part as done, after all files of the part are stored."""
-    path = join(root, MARKERS, f"{name}-{part:06d}.json")
+    path = join(work, MARKERS, f"{name}-{part:06d}.json")
     filesystem.write_bytes(path, json.dumps(marker).encode())
 
 
 def _parse(content: bytes) -> Marker | None:
     try:
-        marker = json.loads(content)
-    except ValueError:
+        return _MARKER.validate_json(content, strict=True)
+    except ValidationError:
         return None
-    is_marker = isinstance(marker, dict) and marker.keys() >= Marker.__required_keys__
-    return cast(Marker, marker) if is_marker else None
 
 
 def _as_read(work: Callable[[Any], Any]) -> Read:
@@ -188,5 +203,5 @@ def _as_read(work: Callable[[Any], Any]) -> Read:
     return apply
 
 
-def _take_result(table: pa.Table, part: int) -> Any:
+def _take_result(table: pa.Table, part: Label) -> Any:
     return json.loads(table["result"][0].as_py())

@@ -1,30 +1,43 @@
-"""Directory -> its manifest: the files, settings and inputs of a complete result."""
+"""Directory -> its manifest: the files, settings and inputs of a complete result.
 
+A manifest is the only pointer to a result, and data like any other: one that came from a stranger
+is checked here, whoever reads it. Nothing is written here.
+"""
+
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, cast
 
-from sentiflow.config.classes import BINARY, SENTIMENT140
-from sentiflow.data import exchange
-from sentiflow.data.exchange import MANIFEST as MANIFEST
-from sentiflow.data.manifest_types import Input, InputFile, Manifest, Settings
-from sentiflow.errors import UserError
+from pydantic import TypeAdapter, ValidationError
+
+from sentiflow import __version__
+from sentiflow.config.classes import BINARY
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    Input,
+    InputFile,
+    Manifest,
+    Settings,
+)
+from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join, join_member, split_member
+from sentiflow.storage.uris import is_inside, join, join_member, split_member
 
-FORMAT_VERSION = 2
-READABLE = (1, FORMAT_VERSION)
-"""Versions that are read as input. A result of an older one is replaced, never resumed."""
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 3
+"""Results of another version are not read."""
 
 TRAINED, SCORED, MODEL = "trained", "scored", "model"
 """Folders of a training and of a scoring in their run, and of the package in either."""
 CARD = "model_card.md"
 """File of an evaluation."""
-_REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
-_INSIDE = {"model": (1, 3), "train": (2,)}
-"""Levels above a result at which there may be a training, or a sweep, that it is part of."""
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
+_LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 
 def fingerprint(value: Any) -> str:
@@ -33,58 +46,105 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identify(
-    stage: str, settings: Settings, inputs: Mapping[str, Any], *, version: int = FORMAT_VERSION
-) -> str:
+def identify(stage: str, settings: Settings, inputs: Mapping[str, Any]) -> str:
     """Identify a result: a hash of the stage, its settings and its inputs' fingerprints."""
     contents = {name: value["fingerprint"] for name, value in inputs.items()}
-    return fingerprint([version, stage, settings, contents])
+    return fingerprint([FORMAT_VERSION, stage, settings, contents])
+
+
+def describe(
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, Any],
+    *,
+    counts: Counts,
+    files: Sequence[FileEntry],
+    seconds: float = 0,
+    **details: Any,
+) -> Manifest:
+    """Describe a result whose files are written.
+
+    Args:
+        stage: The stage.
+        settings: The settings that decide the result.
+        inputs: Its inputs.
+        counts: Numbers of rows and the like.
+        files: All files of the result.
+        seconds: Duration of the stage.
+        details: Further keys of the manifest.
+    """
+    keys: dict[str, object] = {
+        "stage": stage,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": identify(stage, settings, inputs),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "settings": settings,
+        "inputs": inputs,
+        "counts": counts,
+        **details,
+        "files": sorted(files, key=lambda item: item["path"]),
+        "versions": {"sentiflow": __version__} | {name: version(name) for name in _LIBRARIES},
+    }
+    return cast(Manifest, keys)
+
+
+def to_json(value: Any) -> bytes:
+    """Render a manifest, or another file of a few lines that people read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read(uri: str) -> Manifest | None:
     """Read the manifest of the directory ``uri``; None if it is not complete.
 
-    If a killed job has not moved all files of a new result there, they are moved first.
-
     Raises:
-        UserError: There is a manifest, but of a newer version, or of another program.
-        JobError: A running job is just now moving a new result there.
+        UserError: There is a manifest, but of another version, or of another program.
     """
-    record = _read(join(uri, MANIFEST))
-    if record is None:
-        return None
-    above = (uri.rsplit("/", level)[0] for level in _INSIDE.get(record["stage"], ()))
-    places = [uri, *(place for place in above if place and place[-1] not in ":/")]
-    pending = list(filter(exchange.is_pending, places))
-    for place in pending:
-        exchange.finish(place)
-    return _read(join(uri, MANIFEST)) if pending else record
-
-
-def _read(uri: str) -> Manifest | None:
+    path = join(uri, MANIFEST)
     try:
-        record = json.loads(filesystem.read_bytes(uri))
+        return parse(filesystem.read_bytes(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
-    found = record.get("format_version") if isinstance(record, dict) else None
-    if isinstance(found, int) and found > FORMAT_VERSION:
-        raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
-    if found not in READABLE or not record.keys() >= _REQUIRED:
-        raise UserError(f"{uri} is not a manifest of sentiflow")
-    manifest: Manifest = record
-    return manifest
 
 
-def require(uri: str, *, stage: str, setting: str, check_files: bool = False) -> Manifest:
+def parse(content: bytes, path: str) -> Manifest:
+    """Check the content of the manifest ``path``.
+
+    Raises:
+        UserError: It is of another version, or of another program, or a path in it leads elsewhere.
+    """
+    try:
+        record = _types().validate_json(content, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, fault["loc"])) or "all of it"
+        raise UserError(
+            f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
+            hint="it is damaged, or of another version or program: delete the directory, or choose "
+            "another one",
+        ) from error
+    for item in record["files"]:
+        if not is_inside(item["path"]):
+            raise UserError(
+                f"{path} lists {shorten(ascii(item['path']), 80)}, which is no path below its "
+                "directory",
+                hint="do not use what this directory holds: it was changed by hand",
+            )
+    return record
+
+
+@functools.cache
+def _types() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def require(uri: str, *, stage: str, setting: str) -> Manifest:
     """Read the manifest of a directory that must be a complete output of ``stage``.
 
     Args:
         uri: The directory.
         stage: The stage.
         setting: The setting that holds the location, for messages.
-        check_files: Whether the sizes of all files must be those of the manifest.
 
     Raises:
         UserError: It is not complete, or damaged.
@@ -97,10 +157,12 @@ def require(uri: str, *, stage: str, setting: str, check_files: bool = False) ->
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
         )
-    if check_files and (damaged := find_damaged(record, filesystem.sizes(uri))):
+    if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
         raise UserError(
             f"{setting}: {join(uri, damaged)} is missing or damaged",
-            hint=f"make it again by sentiflow {stage} with --overwrite",
+            hint=f"make it again by sentiflow {stage} with --overwrite"
+            if stage != "model"
+            else "copy the model package again",
         )
     return record
 
@@ -118,10 +180,52 @@ def find_package(uri: str) -> str:
     return uri
 
 
-def find_damaged(record: Manifest, sizes: Mapping[str, int]) -> str:
-    """Find the first file of a manifest that is missing or has another size; empty if none."""
-    damaged = (i["path"] for i in record["files"] if sizes.get(i["path"]) != i["bytes"])
-    return next(damaged, "")
+def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:
+    """Find a file of a result that is missing or is another one; empty if there is none.
+
+    Files are compared by size; and results within this one, such as the model package of a
+    training, by the hash of their manifests.
+
+    Args:
+        uri: The directory.
+        record: Its manifest.
+        sizes: The files that are there.
+    """
+    for item in record["files"]:
+        if sizes.get(item["path"]) != item["bytes"]:
+            return item["path"]
+    inner = [i["path"] for i in record["files"] if i["path"].endswith(f"/{MANIFEST}")]
+    return next((path for path in inner if _read_listed(uri, record, path) is None), "")
+
+
+def read_file(uri: str, record: Manifest, path: str) -> bytes:
+    """Read a file that a manifest lists with its SHA-256.
+
+    Args:
+        uri: The directory.
+        record: Its manifest.
+        path: The file.
+
+    Raises:
+        UserError: It is missing, or not the file that was saved.
+    """
+    if (content := _read_listed(uri, record, path)) is None:
+        raise UserError(
+            f"{join(uri, path)} is not the file that was saved (its checksum differs)",
+            hint="copy the whole directory again, or make it again with --overwrite",
+        )
+    return content
+
+
+def _read_listed(uri: str, record: Manifest, path: str) -> bytes | None:
+    """Read a file, if it is the one that the manifest lists."""
+    try:
+        content = filesystem.read_bytes(join(uri, path))
+    except FileNotFoundError:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    is_listed = any(i["path"] == path and i.get("sha256") == digest for i in record["files"])
+    return content if is_listed else None
 
 
 def identify_file(item: InputFile) -> str:
@@ -154,13 +258,13 @@ def reference(uri: str, record: Manifest) -> Input:
 
 def find_classes(record: Manifest) -> tuple[str, ...]:
     """Name the classes of prepared data: a label is a position among them."""
-    return tuple(record.get("classes", SENTIMENT140))
+    return tuple(record["classes"])
 
 
 def find_learnable(record: Manifest) -> tuple[str, ...]:
     """Name the classes whose rows ``encoded`` holds, some of :func:`find_classes` in their order.
 
-    They are all classes; but negative and positive of Sentiment140, and of older manifests.
+    They are all classes; but negative and positive of Sentiment140.
     """
-    is_binary = record["settings"].get("format", {}).get("kind") == "sentiment140"
-    return BINARY if is_binary or "classes" not in record else find_classes(record)
+    is_binary = record["settings"]["format"]["kind"] == "sentiment140"
+    return BINARY if is_binary else find_classes(record)

@@ -1,8 +1,22 @@
-"""The keys of a manifest and their meanings."""
+"""The keys of a manifest and their meanings; pydantic checks a manifest that is read by them."""
 
-from typing import Any, NotRequired, Required, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
+from pydantic import AfterValidator, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from sentiflow.config.classes import check_names
 from sentiflow.storage.filesystem import FileEntry as FileEntry
+
+
+def _check_classes(names: list[str]) -> list[str]:
+    check_names(names)
+    return names
+
+
+ClassNames = Annotated[list[str], AfterValidator(_check_classes)]
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 Settings = dict[str, Any]
 """A section of the settings as JSON; nested sections are dictionaries."""
@@ -14,7 +28,7 @@ class InputFile(TypedDict, total=False):
     """An input file of a stage."""
 
     uri: Required[str]
-    bytes: Required[int]
+    bytes: Required[Count]
     modified_ns: Required[int]
     tree_sha256: Required[str]
     """Hash of the content, see ``hashes.tree_sha256``; empty if it was not read yet."""
@@ -22,6 +36,8 @@ class InputFile(TypedDict, total=False):
 
 class Input(TypedDict, total=False):
     """Input of a stage: a finished directory, or files."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     fingerprint: Required[str]
     uri: str
@@ -113,18 +129,50 @@ class RefitRecord(TypedDict):
     """Figures of the run, not of the refit, as MLflow names them: ``test/accuracy``."""
 
 
+class ProfileCounts(TypedDict):
+    """A ``drift.Profile`` as JSON."""
+
+    rows: Count
+    tokens: Count
+    unknown_tokens: Count
+    positive: Count
+    lengths: list[Count]
+    probabilities: list[Count]
+    predicted: dict[str, Count]
+
+
+class Calibration(TypedDict, total=False):
+    """The calibration of a model; an average has the margin alone."""
+
+    temperature: Annotated[float, Field(ge=0.01, le=100)]
+    num_rows: Count
+    before: dict[str, Number | None]
+    """A ``ProbabilityMetrics`` at temperature 1."""
+    after: dict[str, Number | None]
+    """The same at the model's temperature."""
+    neutral_margin: Number | None
+
+
 class ModelInput(Input, total=False):
     """A model as an input, with what its package's manifest says; None where it says nothing."""
 
-    members: list[Any]
-    """The models whose probabilities it averages, an :class:`Input` with its ``training`` each. Its
-    ``settings`` are those of the first, and in ``members`` those of each."""
+    members: list["ModelInput"]
+    """The models whose probabilities it averages, with the ``training`` of each. Its ``settings``
+    are those of the first, and in ``members`` those of each."""
+    models: list["ModelInput"]
+    """The same in the manifest of the average itself."""
     training: Input | None
-    reference: dict[str, Any] | None
-    calibration: dict[str, Any] | None
+    reference: ProfileCounts | None
+    calibration: Calibration | None
     settings: Settings | None
     refit: RefitRecord
     """Only of a refit."""
+
+
+if TYPE_CHECKING:
+    Inputs = dict[str, Any]
+else:
+    Inputs = dict[str, ModelInput]  # the keys of any kind of input, each of its type
 
 
 class RunPart(TypedDict):
@@ -167,26 +215,25 @@ class Manifest(TypedDict, total=False):
     """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
     stage: Required[str]
-    format_version: Required[int]
+    format_version: Required[Literal[3]]
     fingerprint: Required[str]
     created: Required[str]
     """Time of completion, ISO 8601 in UTC."""
     seconds: Required[float]
     settings: Required[Settings]
     """Settings that decide the result."""
-    inputs: Required[dict[str, Any]]
+    inputs: Required[Inputs]
     """An :class:`Input` for each name; a stage may add further keys to it."""
     counts: Required[Counts]
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
     """Versions of sentiflow and of libraries."""
-    run: RunRecord
+    run: RunRecord | None
     """In every manifest that a command has written, except those of a sweep's trials."""
 
-    classes: list[str]
-    """prepare: the names of all classes; a label is a position in this list. Older manifests lack
-    it, see ``manifest.find_classes``. score: the classes of the model, then those that only the
-    corpus has; labels and predictions are positions in this list."""
+    classes: ClassNames
+    """prepare: the names of all classes; a label is a position in this list. score: the classes of
+    the model, then those that only the corpus has; labels and predictions are positions in it."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport
@@ -216,12 +263,12 @@ class Manifest(TypedDict, total=False):
 
     precision: str
     """train and score: ``fp32`` or ``bf16``."""
-    num_parts: int
+    num_parts: Count
     has_row_ids: bool
     """score: whether row ids were read from the corpus."""
     kept_types: dict[str, str]
     """score: Arrow types of the kept columns."""
-    profile: dict[str, Any]
+    profile: ProfileCounts
     """score: statistics of the texts and their predictions, a ``drift.Profile``."""
     drift: dict[str, Any]
     """score: ``profile`` beside that of the held-out texts."""
@@ -237,9 +284,9 @@ class Manifest(TypedDict, total=False):
     """train, a model package: only of a refit."""
     metrics: dict[str, float]
     """A model package: validation metrics of the chosen epoch; none of a refit."""
-    reference: dict[str, Any]
+    reference: ProfileCounts | None
     """A model package: ``profile`` of the held-out texts."""
-    calibration: dict[str, Any] | None
+    calibration: Calibration | None
     """A model package: the temperature, and its effect on the calibration."""
 
 

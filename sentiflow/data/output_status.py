@@ -1,7 +1,6 @@
 """Output directory of a stage -> its state, compared with what the stage would write.
 
-A directory without a manifest is unfinished, and no job reads it. Nothing is written here, except
-that an interrupted exchange of results is finished.
+A directory without a manifest is unfinished, and no job reads it. Nothing is written here.
 """
 
 import json
@@ -9,39 +8,42 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypedDict
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
-from sentiflow.data.exchange import NEXT, STARTED
 from sentiflow.data.manifest_types import InputFile, Manifest, Settings
 from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import as_typed, join
 
 WORK = "_work"
-"""Subdirectory for files that are needed until a stage is complete."""
-MARKERS = f"{WORK}/receipts"
-"""Subdirectory for completion markers, one for each finished part."""
+"""Folder in an output for unfinished runs, each in a folder of its own."""
+STARTED = "started.json"
+"""Describes an unfinished run, in its folder."""
+MARKERS = "receipts"
+"""Folder in that of a run for completion markers, one for each finished part."""
 
-_HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
-"""Left by a run that was killed before it wrote anything else."""
+_STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
 
 
 class State(Enum):
     """State of the output directory of a stage."""
 
-    ABSENT = "absent"
-    UNFINISHED = "unfinished"
+    NEW = "new"
+    """Absent, empty, or with an unfinished run of these settings."""
     COMPLETE = "complete"
     EXTENDED = "extended"
     """Complete for the first input files; new files follow at the end."""
     DAMAGED = "damaged"
-    """Complete, but a file is missing or has another size."""
+    """Complete, but a file is missing or is another one."""
     DIFFERENT = "different"
     """Of other settings or inputs, complete or not."""
-    NOT_OURS = "not ours"
-    """The directory contains other files."""
+    FOREIGN = "foreign"
+    """The directory holds other files."""
 
 
 class Description(TypedDict):
@@ -51,6 +53,11 @@ class Description(TypedDict):
     format_version: int
     settings: Settings
     inputs: dict[str, Any]
+    details: NotRequired[dict[str, Any]]
+    """Of an unfinished run: what else the stage needs to resume."""
+
+
+_DESCRIPTION = TypeAdapter(Description)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class OutputSpec:
         """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
         return manifest.identify(self.stage, self.settings, self.inputs)
 
-    def find_changes(self, there: Description, *, may_grow: bool = False) -> list[str]:
+    def find_changes(self, there: Description | Manifest, *, may_grow: bool = False) -> list[str]:
         """List the settings and inputs in which an existing run differs, in words.
 
         Args:
@@ -81,7 +88,7 @@ class OutputSpec:
             may_grow: Whether files may have been added at the end of the growing input.
         """
         if there["format_version"] != manifest.FORMAT_VERSION:
-            return ["written by another version of sentiflow"]
+            return ["another version of sentiflow"]
         old, new = flatten(there["settings"]), flatten(json.loads(json.dumps(self.settings)))
         changes = [
             f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
@@ -99,17 +106,6 @@ class OutputSpec:
         return changes
 
 
-class Started(Description):
-    """The content of ``started.json``: an unfinished run."""
-
-    owns: list[str]
-    """As in the run's :class:`OutputSpec`."""
-    overwrite: bool
-    """Whether the run was begun with ``--overwrite``."""
-    details: dict[str, Any]
-    """What else the stage needs to resume."""
-
-
 @dataclass(frozen=True)
 class Status:
     """State of an output directory compared with a spec."""
@@ -119,43 +115,86 @@ class Status:
     """Settings and inputs that differ from the existing result; for a damaged one, the file."""
     record: Manifest | None = field(default=None, compare=False)
     """The manifest that was found."""
-    started: Started | None = field(default=None, compare=False)
-    """The unfinished run that was found in the directory, complete or not."""
-    next_started: Started | None = field(default=None, compare=False)
-    """The unfinished run that was found in ``_next``."""
+    run: str = field(default="", compare=False)
+    """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What that run has noted."""
+    leftovers: tuple[str, ...] = field(default=(), compare=False)
+    """Files of the stage that the manifest does not list, and folders of unfinished runs."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether nothing was found of a killed run, or only what another command can resume."""
+    """Whether there are no leftovers, or only such as another command can resume."""
 
 
-def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
+def find_status(spec: OutputSpec) -> Status:
     """Compare the output directory of a stage with its spec.
+
+    Raises:
+        UserError: The directory holds a link, which would lead a writer elsewhere.
+    """
+    if link := filesystem.find_link(spec.uri):
+        raise UserError(
+            f"{as_typed(link)} is a link, and a job writes nothing outside of its output",
+            hint="remove it, or choose an empty or new directory",
+        )
+    record, sizes = manifest.read(spec.uri), filesystem.sizes(spec.uri)
+    names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
+    runs = _read_runs(spec.uri, sizes)
+    if {each["stage"] for each in (record, *runs.values()) if each} - {spec.stage}:
+        return Status(State.FOREIGN)
+    is_ours = WORK in names and names <= {*spec.owns, WORK}  # a task of a killed job ended last
+    if record is None and names and not runs and not is_ours:
+        return Status(State.FOREIGN)
+    changes = {name: spec.find_changes(started, may_grow=True) for name, started in runs.items()}
+    run = next((name for name in sorted(runs) if not changes[name]), "")
+    details = runs[run].get("details", {}) if run else {}
+    leftovers = find_leftovers(spec, record, sizes)
+    if record is None:
+        begun = next((found for name, found in changes.items() if _is_begun(name, sizes)), [])
+        state = State.DIFFERENT if begun and not run else State.NEW
+        return Status(state, tuple(begun), None, run, details, leftovers)
+    state, differences = _compare(spec, record, sizes)
+    is_tidy = not leftovers or bool(runs.keys() - {run})
+    return Status(state, differences, record, run, details, leftovers, is_tidy)
+
+
+def find_leftovers(
+    spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
+) -> tuple[str, ...]:
+    """List what the stage owns in its directory, but the manifest does not list.
+
+    Unfinished runs are listed as whole folders.
 
     Args:
         spec: The output.
-        uri: The directory, where it is not that of the spec.
+        record: The manifest, if there is one.
+        sizes: All files of the directory.
     """
-    uri = uri or spec.uri
-    record = manifest.read(uri)
-    sizes = filesystem.sizes(uri)
-    names = {name.split("/")[0] for name in sizes} - {lease.FOLDER}
-    half = {name for name in names if _HALF_STARTED.fullmatch(name)}
-    started = _read_started(uri) if STARTED in names else None
-    if (record or started or {"stage": spec.stage})["stage"] != spec.stage:
-        return Status(State.NOT_OURS)
-    if record is not None:
-        state, differences = _compare(spec, record, sizes)
-        there = _read_started(join(uri, NEXT)) if NEXT in names else None
-        may_resume = there is not None and bool(spec.find_changes(there))
-        is_tidy = not half and STARTED not in names and (NEXT not in names or may_resume)
-        return Status(state, differences, record, started, there, is_tidy)
-    is_left = WORK in names and names - half <= set(spec.owns)  # by a task that ended last
-    if STARTED not in names and not is_left:
-        return Status(State.NOT_OURS if names - half else State.ABSENT)
-    differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
-    results = {*spec.owns} - {WORK}
-    is_begun = any(p.startswith(MARKERS) or p.split("/")[0] in results for p in sizes)
-    state = State.DIFFERENT if differences and is_begun else State.UNFINISHED
-    return Status(state, differences, started=started, is_tidy=False)
+    listed = {item["path"] for item in record["files"]} if record else set()
+    owned = (path for path in sizes if path.split("/")[0] in (*spec.owns, WORK))
+    left = {
+        "/".join(path.split("/")[:2]) if path.startswith(f"{WORK}/") else path
+        for path in owned
+        if path not in listed
+    }
+    return tuple(sorted(left))
+
+
+def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, Description]:
+    """Read the descriptions of unfinished runs by folder; damaged ones are left out."""
+    found = {}
+    for match in filter(None, map(_STARTED.fullmatch, sizes)):
+        try:
+            content = filesystem.read_bytes(join(uri, match[0]))
+            found[match[1]] = _DESCRIPTION.validate_json(content, strict=True)
+        except (FileNotFoundError, ValidationError):
+            continue  # nothing of it is kept
+    return found
+
+
+def _is_begun(run: str, sizes: Mapping[str, int]) -> bool:
+    """Say whether an unfinished run has done something that is worth resuming."""
+    markers = f"{WORK}/{run}/{MARKERS}/"
+    return any(path.startswith(markers) or not path.startswith("_") for path in sizes)
 
 
 def _has_same_files(old: list[InputFile], new: list[InputFile], *, may_grow: bool) -> bool:
@@ -189,15 +228,6 @@ def _brief(value: Any) -> str:
     return shorten(json.dumps(value), 60)
 
 
-def _read_started(uri: str) -> Started | None:
-    """Read the description of an unfinished run; None if nothing of it may be kept."""
-    try:
-        started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
-    except (FileNotFoundError, ValueError):
-        return None
-    return started if started and "stage" in started else None
-
-
 def _compare(
     spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
 ) -> tuple[State, tuple[str, ...]]:
@@ -206,7 +236,7 @@ def _compare(
     has_grown = bool(changes) and not spec.find_changes(record, may_grow=True)
     if changes and not has_grown:
         return State.DIFFERENT, tuple(changes)
-    if damaged := manifest.find_damaged(record, sizes):
+    if damaged := manifest.find_damaged(spec.uri, record, sizes):
         return State.DAMAGED, (damaged,)
     return (State.EXTENDED if has_grown else State.COMPLETE), ()
 
@@ -227,7 +257,7 @@ def check(status: Status, *, uri: str, stage: str, overwrite: bool) -> None:
     Raises:
         UserError: It contains a result of other settings and ``overwrite`` is off, or other files.
     """
-    if status.state is State.NOT_OURS:
+    if status.state is State.FOREIGN:
         raise UserError(
             f"{uri} holds files that are not from {stage}",
             hint="choose an empty or new directory",

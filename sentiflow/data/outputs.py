@@ -1,42 +1,47 @@
 """A stage's result -> its output directory: begun, resumed, published, or taken back.
 
-A stage writes into its directory in place, unless that has a complete result to replace: then it
-writes into ``_next``, and :mod:`exchange` moves the files when all are there. So the earlier result
-stays whole until the new one is complete.
+A stage writes out of sight, into a folder of its own in ``_work``. When all is there, its files are
+put in place and the manifest is written, which is the commit; then what the manifest does not list
+is deleted. Before each of these steps the job makes sure that it still is the one writer.
+
+The names of parts are never used again, so an earlier result stays whole until the manifest is
+replaced. Files that keep their names replace those of an earlier result: its manifest is deleted
+first, and a directory without one is unfinished.
 """
 
 import contextlib
 import functools
-import json
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any, cast
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
-from sentiflow import __version__
 from sentiflow.config import ray_job
-from sentiflow.data import exchange, manifest
-from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
-from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, RunRecord
-from sentiflow.data.output_status import OutputSpec, Started, State, Status, check, find_status
+from sentiflow.data import manifest
+from sentiflow.data.manifest import MANIFEST
+from sentiflow.data.manifest_types import Counts, FileEntry, Manifest
+from sentiflow.data.output_status import (
+    STARTED,
+    WORK,
+    Description,
+    OutputSpec,
+    State,
+    Status,
+    check,
+    find_leftovers,
+    find_status,
+)
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import join
-
-LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+from sentiflow.storage.uris import is_local, join
 
 
 class Output:
     """The output of a stage, as this process writes it."""
 
     def __init__(
-        self,
-        spec: OutputSpec,
-        status: Status,
-        *,
-        overwrite: bool = False,
-        uri: str = "",
-        claim: str = "",
+        self, spec: OutputSpec, status: Status, *, overwrite: bool = False, claim: str = ""
     ) -> None:
         """Decide where to write, and whether to resume.
 
@@ -44,32 +49,20 @@ class Output:
             spec: The output.
             status: What was found there.
             overwrite: Replace what is there.
-            uri: The directory, where it is not that of the spec.
             claim: The claim of this job to the directory; empty if nobody else can write there.
 
         Raises:
             UserError: There is a result of other settings and ``overwrite`` is off, or other files.
         """
-        self.spec, self.status, self.overwrite = spec, status, overwrite
-        self.claim = claim
-        """URI that exists while this job may write, for :func:`lease.check`."""
-        self.directory = uri or spec.uri
-        check(status, uri=self.directory, stage=spec.stage, overwrite=overwrite)
-        self.replaces = status.record is not None and status.state in (
-            State.DIFFERENT,
-            State.DAMAGED,
-        )
-        self.uri = join(self.directory, NEXT) if self.replaces else self.directory
-        """Where the stage writes."""
-        started = status.next_started if self.replaces else status.started
-        self.resumes = bool(
-            started
-            and not spec.find_changes(started, may_grow=True)
-            and (started["overwrite"] or not overwrite)
-        )
+        self.spec, self.status, self.claim = spec, status, claim
+        check(status, uri=spec.uri, stage=spec.stage, overwrite=overwrite)
+        self.resumes = bool(status.run)
         """Whether there is an unfinished run to resume."""
-        self.saved: dict[str, Any] = started["details"] if started and self.resumes else {}
-        """Details of the run to resume, as given to :meth:`begin`."""
+        self._work = f"{WORK}/{status.run or secrets.token_hex(4)}"
+        self.uri = join(spec.uri, self._work)
+        """Where the stage writes what is not for others to see yet."""
+        self.parts_uri = self.uri if is_local(spec.uri) else spec.uri
+        """Where it writes parts: an object store would have to copy them to their place."""
 
     @property
     def is_complete(self) -> bool:
@@ -82,28 +75,26 @@ class Output:
         return self.status.record if self.status.state is State.EXTENDED else None
 
     def begin(self, **details: Any) -> None:
-        """Remove the files of an unfinished run that is not resumed, and note that this one began.
+        """Note that this run began, and remove unfinished ones that are not resumed.
 
         Args:
             details: What else the stage needs to resume, as JSON.
         """
-        lease.check(self.claim)
-        if not self.resumes and self.replaces:
-            filesystem.delete(self.uri)
-        elif not self.resumes:
-            kept = [item["path"] for item in self.previous["files"]] if self.previous else []
-            filesystem.write_bytes(join(self.uri, STARTED), b"{}")  # a killed run is not resumed
-            exchange.delete_owned(self.uri, self.spec.owns, keep=kept)
-        started: Started = {
+        started: Description = {
             "stage": self.spec.stage,
             "format_version": manifest.FORMAT_VERSION,
             "settings": self.spec.settings,
             "inputs": self.spec.inputs,
-            "owns": list(self.spec.owns),
-            "overwrite": self.overwrite,
             "details": details,
         }
-        filesystem.write_bytes(join(self.uri, STARTED), _to_json(started))
+        lease.check(self.claim)
+        filesystem.write_bytes(join(self.uri, STARTED), manifest.to_json(started))
+        if not self.resumes:
+            self._delete(self.status.leftovers)
+
+    def write(self, path: str, content: bytes, *, rows: int | None = None) -> FileEntry:
+        """Write a file that keeps its name; it is put in place by :meth:`publish`."""
+        return filesystem.write_file(self.uri, path, content, rows=rows)
 
     def publish(
         self,
@@ -112,76 +103,92 @@ class Output:
         files: Sequence[FileEntry],
         seconds: float,
         inputs: dict[str, Any] | None = None,
-        run: RunRecord | None = None,
         **details: Any,
     ) -> Manifest:
-        """Write the manifest, which makes the directory complete, and return it.
-
-        Other files of the stage are removed afterwards, as a resumed run may need them until then.
+        """Put the files of the result in place, write the manifest, and return it.
 
         Args:
             counts: Numbers of rows and the like.
-            files: All files of the result.
+            files: All files of the result, in place or in the folder of this run.
             seconds: Duration of the stage.
             inputs: The inputs, where more is known of them than in the spec.
-            run: The stage's MLflow run, to rebuild it from the manifest.
             details: Further keys of the manifest.
 
         Raises:
             JobError: A file is missing, an input was replaced, or another job holds the directory.
         """
-        inputs = inputs or self.spec.inputs
-        keys: dict[str, object] = {
-            "stage": self.spec.stage,
-            "format_version": manifest.FORMAT_VERSION,
-            "fingerprint": manifest.identify(self.spec.stage, self.spec.settings, inputs),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(seconds, 3),
-            "settings": self.spec.settings,
-            "inputs": inputs,
-            "counts": counts,
-            **details,
-            "files": sorted(files, key=lambda item: item["path"]),
-            "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
-        }
-        record = cast(Manifest, keys | ({"run": run} if run else {}))
-        self._check(record)
-        filesystem.write_bytes(join(self.uri, MANIFEST), _to_json(record))
-        if self.replaces:
-            exchange.exchange(self.directory)
-        else:
-            self._tidy(record)
+        spec, uri = self.spec, self.spec.uri
+        record = manifest.describe(
+            spec.stage, spec.settings, inputs or spec.inputs, counts=counts, files=files,
+            seconds=seconds, **details,
+        )  # fmt: skip
+        found = filesystem.sizes(uri)
+        staged = {item["path"]: found.get(f"{self._work}/{item['path']}") for item in files}
+        written = {path for path, size in staged.items() if size is not None}
+        leftovers = find_leftovers(spec, record, found)
+        self._check(record, {path: staged[path] or found.get(path) for path in staged})
+        filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
+        inner = {path for path in written if path.endswith(f"/{MANIFEST}")}
+        if written & found.keys():  # an earlier result ends here; its manifest shows who owns it
+            self._change(self._take_away, {MANIFEST} & found.keys())
+            self._change(filesystem.delete, [join(uri, path) for path in inner])
+        for paths in (written - inner, inner, {MANIFEST}):  # a manifest comes after its files
+            self._change(self._put_in_place, sorted(paths))
+        self._delete(leftovers)
         return record
 
-    def _check(self, record: Manifest) -> None:
+    def _check(self, record: Manifest, sizes: dict[str, int | None]) -> None:
         """Check that the result is whole, and made from inputs that are still there."""
         lease.check(self.claim)
-        if damaged := manifest.find_damaged(record, filesystem.sizes(self.uri)):
-            raise JobError(
-                f"{join(self.uri, damaged)} is missing or damaged: run the same command again"
-            )
+        for item in record["files"]:
+            if sizes.get(item["path"]) != item["bytes"]:
+                path = join(self.spec.uri, item["path"])
+                raise JobError(f"{path} is missing or damaged: run the same command again")
         for name, value in record["inputs"].items():
             is_output = self.claim and value.keys() == {"uri", "fingerprint"}
             if is_output and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
+
+    def _put_in_place(self, path: str) -> None:
+        filesystem.move(join(self.uri, path), join(self.spec.uri, path))
+
+    def _take_away(self, path: str) -> None:
+        filesystem.move(join(self.spec.uri, path), join(self.uri, f"replaced-{path}"))
+
+    def _change(self, step: Callable[[str], None], names: Iterable[str]) -> None:
+        """Make a step that others can see with each name, as long as this job is the writer.
+
+        Raises:
+            JobError: It is not any more.
+        """
+
+        def make(name: str) -> None:
+            lease.check(self.claim)
+            try:
+                step(name)
+            except OSError:
+                lease.check(self.claim)  # the job that has taken over may have moved it
+                raise
+
+        filesystem.map_files(make, names)
+
+    def _delete(self, names: Collection[str]) -> None:
+        """Delete leftovers; runs come last, as they show whose the other files are."""
+        runs = {name for name in names if name.startswith(f"{WORK}/")}
+        for some in ({*names} - runs, runs):
+            self._change(filesystem.delete, [join(self.spec.uri, name) for name in some])
         lease.check(self.claim)
+        filesystem.delete_empty_folders(self.spec.uri)
 
     def clean_up(self) -> None:
         """Remove files that a killed run left in a complete directory."""
-        if not self.status.is_tidy and self.status.record:
-            self._tidy(self.status.record)
+        if not self.status.is_tidy:
+            self._delete(self.status.leftovers)
 
     def roll_back(self) -> None:
         """Remove the files of a run that cannot succeed; an earlier result stays as it was."""
-        lease.check(self.claim)
-        if self.replaces:
-            filesystem.delete(self.uri)
-        elif self.previous:
-            self._tidy(self.previous)
-        else:
-            filesystem.write_bytes(join(self.uri, STARTED), b"{}")
-            exchange.tidy(self.uri, self.spec.owns, keep=())
-            filesystem.delete_empty(self.uri)
+        sizes = filesystem.sizes(self.spec.uri)
+        self._delete(find_leftovers(self.spec, self.status.record, sizes))
 
     @contextlib.contextmanager
     def rolled_back_if_refused(
@@ -203,16 +210,14 @@ class Output:
                 self.roll_back()
             raise
 
-    def _tidy(self, record: Manifest) -> None:
-        keep = [item["path"] for item in record["files"]]
-        exchange.tidy(self.directory, self.spec.owns, keep=keep)
-
 
 @contextlib.contextmanager
 def open_output(
     spec: OutputSpec, *, overwrite: bool = False, before: Callable[[], None] = lambda: None
 ) -> Iterator[Output]:
     """Look at the output of a stage; unless it is complete, hold its directory in the context.
+
+    What a killed run left in a complete one is removed, where that can be written.
 
     Args:
         spec: The output.
@@ -224,7 +229,8 @@ def open_output(
         JobError: Another job holds the directory.
     """
     output = Output(spec, find_status(spec), overwrite=overwrite)
-    if output.is_complete and output.status.is_tidy:
+    can_write = not is_local(spec.uri) or os.access(spec.uri, os.W_OK)
+    if output.is_complete and (output.status.is_tidy or not can_write):
         yield output
         return
     if not output.is_complete:
@@ -239,16 +245,28 @@ def open_output(
             status = find_status(spec)
             if status.record != output.status.record:
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")
-            yield Output(spec, status, overwrite=overwrite, claim=held.claim)
+            output = Output(spec, status, overwrite=overwrite, claim=held.claim)
+            if output.is_complete:
+                output.clean_up()
+            yield output
     finally:
         filesystem.delete_empty(spec.uri)
 
 
-def list_files(uri: str, name: str) -> list[FileEntry]:
-    """List the files of the subdirectory ``name``, for a manifest."""
-    sizes = sorted(filesystem.sizes(join(uri, name)).items())
-    return [{"path": join(name, path), "rows": None, "bytes": size} for path, size in sizes]
+def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:
+    """List the files of a result within another one, and its manifest, for that of the other.
 
-
-def _to_json(record: Manifest | Started) -> bytes:
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    Args:
+        uri: The directory of the result.
+        record: Its manifest.
+        path: Its place in the other.
+    """
+    content = filesystem.read_bytes(join(uri, MANIFEST))
+    own: FileEntry = {
+        "path": join(path, MANIFEST), "rows": None, "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
+    listed = [item.copy() for item in record["files"]]
+    for item in listed:
+        item["path"] = join(path, item["path"])
+    return [*listed, own]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
+from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import BINARY, SPLITS
@@ -39,7 +39,6 @@ from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
 from sentiflow.tracking import refits
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
@@ -71,9 +70,7 @@ def describe_output(config: Config) -> OutputSpec:
             ``evaluate.slices``, or the model is a refit that was trained on these rows.
     """
     settings = config.evaluate
-    record = manifest.require(
-        settings.scored_uri, stage="score", setting="evaluate.scored_uri", check_files=True
-    )
+    record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     lineage.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
@@ -111,10 +108,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
     content = result.to_json()
     files = _render(data, content, model)
-    for name, page in files.items():
-        filesystem.write_bytes(join(output.uri, name), page)
-    written = mistakes.name_labels(data.mistakes, lineage.classes_of_model(scored))
-    tables = filesystem.write_part(output.uri, MISTAKES, written)
+    written = [output.write(name, page) for name, page in files.items()]
+    table = mistakes.name_labels(data.mistakes, lineage.classes_of_model(scored))
+    if len(table):
+        written.append(output.write(MISTAKES, filesystem.to_parquet(table), rows=len(table)))
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
@@ -129,10 +126,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
-        files=[
-            *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
-            *tables,
-        ],
+        files=written,
         seconds=seconds,
         run=recorder.describe(),
         figures=content["figures"],

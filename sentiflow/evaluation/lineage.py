@@ -258,10 +258,13 @@ def read_tables(
     Raises:
         UserError: A file is gone or damaged. ``hint`` says what follows.
     """
-    for path in (item["path"] for item in record["files"]):
-        if path.startswith(folders):
-            file = join(uri, path)
+    sizes = filesystem.sizes(uri)
+    for item in record["files"]:
+        if item["path"].startswith(folders):
+            file = join(uri, item["path"])
             try:
+                if sizes.get(item["path"]) != item["bytes"]:
+                    raise FileNotFoundError(file)
                 yield from filesystem.read_batches(file, columns=columns)
             except (pa.ArrowInvalid, OSError) as error:
                 problem = UserError(f"{file} is gone or damaged", hint=hint)

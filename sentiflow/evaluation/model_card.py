@@ -27,8 +27,7 @@ from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.models import package_files
-from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 from sentiflow.tracking.teacher_sources import TEACHER
@@ -207,12 +206,7 @@ def _read_card(uri: str) -> str | None:
     record = manifest.read(uri)
     if record is None or record["stage"] != "evaluate":
         return None
-    if not any(item["path"] == CARD for item in record["files"]):
-        raise UserError(
-            f"{as_typed(uri)} is of an earlier version and has no model card",
-            hint="evaluate again with sentiflow evaluate CONFIG --overwrite",
-        )
-    return filesystem.read_bytes(join(uri, CARD)).decode()
+    return manifest.read_file(uri, record, CARD).decode()
 
 
 def _escape(value: object) -> str:

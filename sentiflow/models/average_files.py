@@ -6,16 +6,14 @@ The directory has the packages in ``members/0``, ``members/1``, ... and a manife
 
 from collections.abc import Sequence
 
-from sentiflow.data import manifest, output_status, outputs
-from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 
 MEMBERS = "members"
-_NOTED = ("uri", "fingerprint", "training")
-"""What the manifest of an average has of each member, beside its settings."""
 
 
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
@@ -52,7 +50,10 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         "calibration": {"neutral_margin": sum(known) / len(known)} if known else None,
         "settings": settings,
         "training": None,
-        "members": [{name: dict(model)[name] for name in _NOTED} for model in members],
+        "members": [
+            {"uri": m["uri"], "fingerprint": m["fingerprint"], "training": m["training"]}
+            for m in members
+        ],
     }
 
 
@@ -71,24 +72,27 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     members = {
         "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
     }  # fmt: skip
-    inputs = {MEMBERS: members}
-    spec = output_status.OutputSpec("model", to, model["settings"], inputs, owns=(MEMBERS,))
-    output = outputs.Output(spec, output_status.find_status(spec), overwrite=True)
-    output.begin()
+    filesystem.delete(join(to, manifest.MANIFEST))
+    files: list[FileEntry] = []
     for number, package in enumerate(packages):
-        place, member = join(output.uri, MEMBERS, str(number)), model["members"][number]
+        folder, member = join(MEMBERS, str(number)), model["members"][number]
         for name in (*package_files.FILES, manifest.MANIFEST):
-            filesystem.write_bytes(join(place, name), filesystem.read_bytes(join(package, name)))
-        record = manifest.require(place, stage="model", setting=member["uri"])
+            content = filesystem.read_bytes(join(package, name))
+            files.append(filesystem.write_file(to, join(folder, name), content))
+        record = manifest.require(join(to, folder), stage="model", setting=member["uri"])
         if record["fingerprint"] != member["fingerprint"]:
             raise JobError(f"{member['uri']} was replaced since the job began: run again")
-    return output.publish(
+    record = manifest.describe(
+        "model",
+        model["settings"],
+        {MEMBERS: members},
         counts={"models": len(packages)},
-        files=outputs.list_files(output.uri, MEMBERS),
-        seconds=0,
+        files=files,
         reference=model["reference"],
         calibration=model["calibration"],
     )
+    filesystem.write_bytes(join(to, manifest.MANIFEST), manifest.to_json(record))
+    return record
 
 
 def list_names(record: Manifest) -> list[str]:

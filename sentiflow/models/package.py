@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sentiflow.data import output_status, outputs
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
@@ -136,10 +136,10 @@ class ModelPackage:
         calibration: Mapping[str, Any] | None = None,
         refit: RefitRecord | None = None,
     ) -> Manifest:
-        """Publish the package as a directory; return its manifest.
+        """Save the package as a directory; return its manifest.
 
         Args:
-            uri: The directory. An unfinished or older package of ours there is replaced.
+            uri: The directory, in the output of a stage, which nobody reads yet.
             lineage: Inputs of the model, for the manifest.
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
             reference: Profile of validation rows, for the measurement of drift.
@@ -147,29 +147,31 @@ class ModelPackage:
             refit: The run that the training repeated, if it was a refit.
         """
         settings = self.settings.model_dump()
-        spec = output_status.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
-        output = outputs.Output(spec, output_status.find_status(spec), overwrite=True)
-        output.begin()
-        root = output.uri
-        weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
-        filesystem.write_bytes(join(root, package_files.WEIGHTS), safetensors.torch.save(weights))
-        replace(self.vocabulary, vectors=None).save(join(root, package_files.VOCABULARY))
-        filesystem.write_bytes(
-            join(root, package_files.SETTINGS), json.dumps(settings, indent=2).encode()
-        )
-        files = [package_files.describe(root, name) for name in package_files.FILES]
-        content = {"fingerprint": package_files.fingerprint(files)}
+        tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        contents = {
+            package_files.WEIGHTS: safetensors.torch.save(tensors),
+            package_files.VOCABULARY: filesystem.to_parquet(
+                replace(self.vocabulary, vectors=None).to_table()
+            ),
+            package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
+        }
+        filesystem.delete(join(uri, manifest.MANIFEST))
+        files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
+        content: Input = {"fingerprint": package_files.fingerprint(files)}
         more: dict[str, Any] = {"refit": refit} if refit else {}
-        return output.publish(
-            inputs=lineage | {"content": content},
-            counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
+        record = manifest.describe(
+            "model",
+            settings,
+            lineage | {"content": content},
+            counts={"parameters": sum(tensor.numel() for tensor in tensors.values())},
             files=files,
-            seconds=0,
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
             calibration=dict(calibration) if calibration else None,
             **more,
         )
+        filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
+        return record
 
     @classmethod
     def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":

@@ -3,10 +3,9 @@
 This module does not import torch, so that reading words and vectors alone stays fast.
 """
 
-import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +13,22 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
+from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.types import Fraction, Settings
-from sentiflow.data import exchange, manifest, schema
+from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.storage import filesystem, hashes
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
+_LARGE = 1 << 31
 COPY_AGAIN = "the model package is damaged; copy it again"
 
 
@@ -36,36 +37,21 @@ class PackageSettings(Settings):
 
     model: ModelSettings
     """The ``train.model`` section."""
-    vocabulary_size: int = Field(ge=1)
-    embedding_dim: int = Field(ge=1)
+    vocabulary_size: int = Field(ge=1, le=_LARGE)
+    embedding_dim: int = Field(ge=1, le=_LARGE)
     tokenizer: str
     tokenizer_version: int
-    max_length: int = Field(ge=1)
-    classes: tuple[str, ...] = Field(default=schema.BINARY, min_length=2)
+    max_length: int = Field(ge=1, le=_LARGE)
+    classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]
     """Share of each class in training: the prediction for texts without a known word."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_older(cls, value: Any) -> Any:
-        """Read the settings of a version without ``classes``: those had two, and one prior."""
-        if not isinstance(value, dict) or "prior" not in value:
-            return value
-        prior, labels = value["prior"], value.get("labels", [*schema.BINARY])
-        if not isinstance(prior, int | float) or not 0 <= prior <= 1:
-            raise ValueError("prior: must be a number from 0 to 1")
-        if [*labels] != [*schema.BINARY]:
-            raise ValueError("labels: must be negative and positive")
-        kept = {name: item for name, item in value.items() if name not in ("prior", "labels")}
-        return {**kept, "priors": (1 - prior, prior)}
 
     @model_validator(mode="after")
     def _check_classes(self) -> "PackageSettings":
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes: a name occurs twice")
+        check_names(self.classes)
         if len(self.priors) != len(self.classes):
             raise ValueError("priors: must have a number for each class")
         return self
@@ -103,6 +89,8 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
             f"{settings.vocabulary_size:,}",
             hint=COPY_AGAIN,
         )
+    if settings != read_settings(join(uri, manifest.MANIFEST), json.dumps(record["settings"])):
+        raise UserError(f"{uri} has other settings than its manifest says", hint=COPY_AGAIN)
     return PackageFiles(settings, words, content[WEIGHTS])
 
 
@@ -152,7 +140,14 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     """Describe a model as an input of a stage, given the manifest of its package.
 
     What the manifest does not have is None.
+
+    Raises:
+        UserError: Its settings are damaged, or need another sentiflow.
     """
+    settings = dict(record["settings"])
+    members = settings.pop("members", [])
+    for each in [settings, *(members if isinstance(members, list) else [members])]:
+        read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
     known: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
@@ -169,15 +164,8 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
 
 
 def classes_of(model: ModelInput) -> tuple[str, ...]:
-    """Name the classes of a model; older packages have two, and do not name them."""
-    return tuple((model["settings"] or {}).get("classes", schema.BINARY))
-
-
-def describe(uri: str, name: str) -> FileEntry:
-    """Describe a file of a package for its manifest."""
-    path = join(uri, name)
-    size = filesystem.file_info(path).size
-    return {"path": name, "rows": None, "bytes": size, "sha256": hashes.sha256(path)}
+    """Name the classes of a model."""
+    return tuple((model["settings"] or {})["classes"])
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:
@@ -192,32 +180,20 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     Raises:
         UserError: A file was changed, is missing, or does not belong to the package.
     """
-    try:
-        saved = {item["path"]: item["sha256"] for item in record["files"]}
-        content_print = record["inputs"]["content"]["fingerprint"]
-        claimed = manifest.identify(
-            "model", record["settings"], record["inputs"], version=record["format_version"]
+    listed = {item["path"] for item in record["files"]}
+    if listed != set(FILES):
+        raise UserError(
+            f"{uri} lists {', '.join(sorted(listed))}", hint=f"a package has {', '.join(FILES)}"
         )
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{uri} has no manifest of a model package", hint=COPY_AGAIN) from error
-    if saved.keys() != set(FILES):
-        raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
-    present = {name for name in filesystem.listing(uri) if not name.startswith((".", "_"))}
-    if missing := sorted(saved.keys() - present):
-        raise UserError(f"{join(uri, missing[0])} is missing", hint=COPY_AGAIN)
-    if others := sorted(present - saved.keys() - {exchange.MANIFEST, exchange.STARTED}):
+    present = {name for name in filesystem.sizes(uri) if not name.startswith((".", "_"))}
+    if others := sorted(present - listed - {manifest.MANIFEST}):
         raise UserError(f"{join(uri, others[0])} is not part of a model package", hint="delete it")
-    contents = filesystem.map_files(filesystem.read_bytes, [join(uri, name) for name in FILES])
-    content = dict(zip(FILES, contents, strict=True))
-    for name, data in content.items():
-        if hashlib.sha256(data).hexdigest() != saved[name]:
-            raise UserError(
-                f"{join(uri, name)} is not the file that was saved (its checksum differs)",
-                hint=COPY_AGAIN,
-            )
+    contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
+    claimed = manifest.identify("model", record["settings"], record["inputs"])
+    content_print = record["inputs"].get("content", {}).get("fingerprint")
     if (content_print, record["fingerprint"]) != (fingerprint(record["files"]), claimed):
         raise UserError(f"{uri} has the fingerprint of another model", hint=COPY_AGAIN)
-    return content
+    return dict(zip(FILES, contents, strict=True))
 
 
 def read_settings(path: str, content: bytes | str) -> PackageSettings:

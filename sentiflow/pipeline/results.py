@@ -209,7 +209,7 @@ class Evaluated(_Reported):
     @property
     def model_card(self) -> str:
         """The model card: Markdown, with the metadata that the Hugging Face Hub reads."""
-        return filesystem.read_bytes(join(self.uri, manifest.CARD)).decode()
+        return manifest.read_file(self.uri, self.manifest, manifest.CARD).decode()
 
     @property
     def mistakes(self) -> Table:
@@ -228,7 +228,7 @@ class Evaluated(_Reported):
         """
         import pandas as pd
 
-        found = json.loads(filesystem.read_bytes(join(self.uri, "metrics.json")))["slices"]
+        found = json.loads(manifest.read_file(self.uri, self.manifest, "metrics.json"))["slices"]
         names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted", "is_found"]
         return pd.DataFrame(found, columns=names)
 
@@ -241,7 +241,9 @@ class Trends(_Reported):
     @property
     def shares(self) -> "pd.DataFrame":
         """A row for each group, period and class; docs/outputs.md has the columns."""
-        return Table(self.uri, ("trends.parquet",)).to_pandas()
+        content = manifest.read_file(self.uri, self.manifest, "trends.parquet")
+        shares: pd.DataFrame = filesystem.from_parquet(content).to_pandas()
+        return shares
 
 
 KINDS: Mapping[str, type[StageResult]] = {

@@ -115,7 +115,6 @@ def run(
             check = functools.partial(session.check, left)
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
-                    output.clean_up()
                     say(verb, f"complete: {as_typed(spec.uri)}")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
@@ -149,12 +148,11 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             _check(config, left)
         states = {
             State.COMPLETE: "complete",
-            State.ABSENT: "would run",
-            State.UNFINISHED: "would run (an earlier run did not finish)",
+            State.NEW: f"would run{' (an earlier run did not finish)' if found.run else ''}",
             State.EXTENDED: "would add what is new",
             State.DAMAGED: f"{'would replace' if overwrite else 'needs --overwrite'}: damaged, "
             + ", ".join(found.differences),
-            State.NOT_OURS: "cannot run: the directory holds other files",
+            State.FOREIGN: "cannot run: the directory holds other files",
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),
         }

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.cluster.label import Label
 from sentiflow.data import corrections, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.corrections import NO_ROW
@@ -42,7 +43,7 @@ def read_rows(part: parts.Part) -> pa.Table:
     return table.select(["row_id", "text", "label", "unknown_label"])
 
 
-def write_candidates(table: pa.Table, part: int, *, job: Job) -> None:
+def write_candidates(table: pa.Table, part: Label, *, job: Job) -> None:
     """Write the rows of a part that have the row id or the text of a correction.
 
     Columns:
@@ -59,7 +60,7 @@ def write_candidates(table: pa.Table, part: int, *, job: Job) -> None:
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
     before = pc.fill_null(pc.coalesce(unknown, known), "")
     rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
-    filesystem.write_arrow(job.work_file(CANDIDATES, part), rows.filter(pa.array(chosen)))
+    filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows.filter(pa.array(chosen)))
 
 
 def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> pd.DataFrame:

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
+from sentiflow.cluster.label import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
-from sentiflow.data.output_status import WORK
 from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
@@ -44,7 +44,9 @@ class Job:
     format: FormatSettings
     """The section ``format``, with the classes once they are found."""
     root: str
-    """Directory to write to."""
+    """Directory to write parts to."""
+    work: str
+    """Directory for what is needed until the stage is complete."""
     key: str
     """Identifies the settings and the content of the input."""
     prefix: str = ""
@@ -57,7 +59,7 @@ class Job:
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
-        return join(self.root, f"{WORK}/{self.prefix}{name}-{number:05d}")
+        return join(self.work, f"{self.prefix}{name}-{number:05d}")
 
 
 class Texts(NamedTuple):
@@ -101,7 +103,7 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
     return parts.accepted(table).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: int, *, job: Job) -> dict[str, int]:
+def write_labels(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
     """Count the rows by written label, see ``tweets.count_unknown``."""
     return tweets.count_unknown(table)
 
@@ -128,30 +130,30 @@ def _columns_of_split(settings: PrepareSettings) -> tuple[str, ...]:
     return tuple(name for name in ("user", "time") if name == settings.split.kind)
 
 
-def write_times(table: pa.Table, part: int, *, job: Job) -> None:
+def write_times(table: pa.Table, part: Label, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
-    filesystem.write_arrow(job.work_file("times", part), seconds)
+    filesystem.write_arrow(job.work_file("times", part.number), seconds)
 
 
-def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
+def write_keys(table: pa.Table, part: Label, *, job: Job) -> None:
     """Write the hashes of the texts."""
     keys = parts.accepted(table).select(duplicates.KEYS.names)
-    filesystem.write_arrow(job.work_file("keys", part), keys)
+    filesystem.write_arrow(job.work_file("keys", part.number), keys)
 
 
-def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
+def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept, keep = parts.accepted(table), job.settings.keep_columns
     rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
-    filesystem.write_arrow(job.work_file("tokens", part), tokens)
-    filesystem.write_arrow(job.work_file("words", part), _count_words(kept, job))
+    filesystem.write_arrow(job.work_file("tokens", part.number), tokens)
+    filesystem.write_arrow(job.work_file("words", part.number), _count_words(kept, job))
     if job.settings.duplicates == "keep":
         write_keys(kept, part, job=job)
-    checked = write_rejected(table, f"rejected/part-{part:05d}.parquet", job=job)
+    checked = write_rejected(table, f"rejected/{part.name_file()}", job=job)
     return checked | {
         "files": checked["files"] + files,
         "labels": count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
@@ -228,7 +230,7 @@ def read_tokens(part: int, *, job: Job) -> pa.Table:
 
 def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
     """Add the ids of the tokens in the vocabulary, see :func:`steps.encode`."""
-    words = _load_vocabulary(join(job.root, VOCABULARY), job.key)
+    words = _load_vocabulary(join(job.work, VOCABULARY), job.key)
     return steps.encode(table, words=words, max_length=job.settings.max_length)
 
 
@@ -238,7 +240,7 @@ def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
     return vocabulary.load(uri, with_vectors=False)
 
 
-def write_encoded(table: pa.Table, part: int, *, job: Job) -> PartJson:
+def write_encoded(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     """Write the token ids of a part."""
     ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
@@ -294,11 +296,11 @@ def _examples(rejected: pa.Table) -> list[str]:
 
 
 def _write_by_split(
-    kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
+    kind: str, part: Label, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
     files = []
     for number, name in enumerate(SPLITS):
-        path = f"{kind}/split={name}/part-{part:05d}.parquet"
+        path = f"{kind}/split={name}/{part.name_file()}"
         files += filesystem.write_part(root, path, table.filter(pa.array(split == number)))
     return files
 

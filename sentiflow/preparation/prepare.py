@@ -36,7 +36,7 @@ from sentiflow.data.manifest_types import (
     Input,
     Manifest,
 )
-from sentiflow.data.output_status import WORK, OutputSpec
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.preparation import fitting, results, rules, sources
 from sentiflow.preparation.flow import Flow
@@ -50,7 +50,7 @@ from sentiflow.words import word_vectors
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
-OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY, WORK)
+OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
 
 
 def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
@@ -143,7 +143,8 @@ def _prepare(
         input_files.check_unchanged(output.spec.inputs["vectors"])
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    flow = Flow(Job(settings, config.format, output.uri, key), corpora["csv"].parts, maps)
+    job = Job(settings, config.format, output.parts_uri, output.uri, key)
+    flow = Flow(job, corpora["csv"].parts, maps)
     labels = _correct(flow, output)
     if flow.job.format.classes is None:
         flow.find_classes()
@@ -157,7 +158,8 @@ def _prepare(
     for note in results.check_classes(read, learned=learned):
         say(STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
-    vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
+    table = words.to_table()
+    vocabulary_file = output.write(VOCABULARY, filesystem.to_parquet(table), rows=len(table))
     encoded = flow.encode()
     report["tokens"] = results.describe_tokens(encoded)
     counts = results.count_rows(read, corpora["csv"].num_rows) | {
@@ -188,7 +190,7 @@ def _prepare(
     return output.publish(
         inputs=inputs,
         counts=counts,
-        files=files + vocabulary_file,
+        files=[*files, vocabulary_file],
         seconds=seconds,
         run=recorder.describe(),
         classes=list(flow.job.format.classes or ()),

@@ -8,7 +8,6 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, corrections, input_files, required_columns, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.data.output_status import WORK
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import join
@@ -80,13 +79,13 @@ def cut(
         found: Their description.
         settings: The section ``prepare``.
         maps: Reads the files, unless they are small.
-        root: The output, which has a folder for the content of compressed files.
+        root: Has a folder for the content of compressed files.
 
     Raises:
         UserError: A column is missing, or there is no record.
     """
     files, is_labelled = found["files"], source.name == "csv"
-    name, folder = ("read_files", WORK) if is_labelled else ("read_unlabelled", f"{WORK}/more")
+    name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
     map_files = functools.partial(maps.map, name, key=input_files.identify_state(found))
     if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
         keep = settings.keep_columns if is_labelled else ()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.cluster.label import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema
@@ -64,12 +65,12 @@ def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
     return steps.leave_out_known(table, known=hashes, is_held_out=is_held_out)
 
 
-def write_texts(table: pa.Table, part: int, *, job: Job) -> PartJson:
+def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
-    files = filesystem.write_part(job.root, f"{FOLDER}/part-{part:05d}.parquet", ids)
-    path = f"rejected/{FOLDER}-{part:05d}.parquet"
+    files = filesystem.write_part(job.root, f"{FOLDER}/{part.name_file()}", ids)
+    path = f"rejected/{FOLDER}-{part.name_file()}"
     checked = part_files.write_rejected(table, path, job=job)
     return checked | {
         "files": checked["files"] + files,

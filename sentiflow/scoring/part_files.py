@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from sentiflow.cluster import memory
+from sentiflow.cluster.label import Label
 from sentiflow.data import parts, schema
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, Scored
@@ -28,7 +29,7 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
     return parts.read(part, keep=_kept(job), keep_raw=job.settings.keep_raw)
 
 
-def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
     """Write the predictions, rejected rows and failed rows of a part.
 
     Returns:
@@ -45,7 +46,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
         "rejected": rejected,
         "failed": failed.select(schema.FAILED.names).cast(schema.FAILED),
     }
-    name = f"part-{job.first_part + part:05d}.parquet"
+    name = part.name_file(first=job.first_part)
     files = [
         filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
     ]

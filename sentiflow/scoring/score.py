@@ -24,8 +24,8 @@ from sentiflow.data import input_files, manifest, required_columns, schema, twee
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import WORK, OutputSpec
-from sentiflow.data.outputs import Output, list_files
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import drift, package_files, rules
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", "failed", MODEL, WORK)
+OWNS = ("predictions", "rejected", "failed", MODEL)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
@@ -84,7 +84,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         spec.inputs["corpus"],
         classes=classes,
         num_previous=len(previous.input_files),
-        unpack_to=join(output.uri, WORK),
+        unpack_to=join(output.uri, "unpacked"),
     )
     required_columns.check_columns(plan.columns, settings.keep_columns, classes=classes)
     reference = sources.read_reference(spec)
@@ -117,7 +117,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     num_scored = sum(parts[number].accepted for number in maps.fresh)
     found = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
-    _report(new, total, found, num_scored, seconds, output.uri, recorder)
+    _report(new, total, found, num_scored, seconds, output.spec.uri, recorder)
     more = {"drift": found, "seconds": seconds, "run": recorder.describe()}
     return _publish(output, source, previous, new, total, job, **more)
 
@@ -174,7 +174,7 @@ def _make_job(
         model_fingerprint=model["fingerprint"],
         first_part=previous.num_parts,
         max_failed=int(config.score.max_failed_fraction * num_rows),
-        root=output.uri,
+        root=output.parts_uri,
     )
 
 
@@ -197,7 +197,8 @@ def _publish(
     except UserError:  # it is another corpus now: the same command starts over
         output.roll_back()
         raise
-    models = [] if previous.num_parts else list_files(output.uri, MODEL)
+    average = manifest.read(join(output.uri, MODEL))
+    models = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
     return output.publish(
         inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
         files=[*previous.scored.files, *models, *new.files],
@@ -230,8 +231,8 @@ def _choose_precision(
         return settings.precision
     if previous.precision:
         return previous.precision
-    if "precision" in output.saved:
-        return str(output.saved["precision"])
+    if "precision" in output.status.details:
+        return str(output.status.details["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
@@ -274,7 +275,7 @@ def _check(
     if total.failed > settings.max_failed_fraction * attempted:
         raise JobError(
             f"the model failed for {total.failed:,} of {attempted:,} rows, listed in failed/ of "
-            f"{as_typed(output.uri)}; raise score.max_failed_fraction to leave them out"
+            f"{as_typed(output.parts_uri)}; raise score.max_failed_fraction to leave them out"
         )
 
 

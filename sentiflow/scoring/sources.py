@@ -10,7 +10,7 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
-from sentiflow.data.output_status import WORK, OutputSpec
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.parts import Part
 from sentiflow.models.drift import Profile
@@ -47,9 +47,11 @@ def fetch_model(config: Config, output: Output) -> str:
         JobError: MLflow cannot be reached.
     """
     model, tracking = output.spec.inputs["model"], config.tracking.uri
-    work = join(output.uri, WORK, MODEL)
+    work = join(output.uri, "downloaded")
     if isinstance(config.score.model_uri, str):
         return model_sources.download(model, to=work, tracking=tracking)
+    if output.previous:
+        return join(output.spec.uri, MODEL)
     return model_sources.gather(model, to=join(output.uri, MODEL), work=work, tracking=tracking)
 
 
@@ -80,7 +82,7 @@ def describe_corpus(settings: ScoreSettings) -> Input:
     """
     if settings.corpus == (PREPARED,):
         record = manifest.require(
-            settings.prepared_uri, stage="prepare", setting="score.prepared_uri", check_files=True
+            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
         )
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)

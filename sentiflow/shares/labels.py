@@ -82,7 +82,7 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
             kept.
     """
     uri = settings.scored_uri
-    scored = manifest.require(uri, stage="score", setting="trends.scored_uri", check_files=True)
+    scored = manifest.require(uri, stage="score", setting="trends.scored_uri")
     rows.check_columns(settings, scored)
     grouping = settings.model_copy(update={"by": settings.by[:1]})
     text, counts = _check_texts(scored), pd.DataFrame(columns=[*_CELL, "rows"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.evaluation import lineage
@@ -17,7 +17,6 @@ from sentiflow.shares import charts, page, rows, table
 from sentiflow.shares.conclusions import draw_conclusions
 from sentiflow.shares.table import Trends
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
@@ -41,9 +40,7 @@ def describe_output(config: Config) -> OutputSpec:
             of ``trends.labels`` is missing.
     """
     settings = config.trends
-    record = manifest.require(
-        settings.scored_uri, stage="score", setting="trends.scored_uri", check_files=True
-    )
+    record = manifest.require(settings.scored_uri, stage="score", setting="trends.scored_uri")
     rows.check_columns(settings, record)
     decisive: dict[str, Any] = settings.model_dump(exclude={"scored_uri", "output_uri", "labels"})
     decisive["trends_version"] = TRENDS_VERSION
@@ -84,9 +81,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         corpus=lineage.name_corpus(scored),
     )
     written = {f"{PLOTS}/{name}": image for name, image in plots.items()} | {PAGE: content.encode()}
-    for name, one in written.items():
-        filesystem.write_bytes(join(output.uri, name), one)
-    tables = filesystem.write_part(output.uri, TABLE, table.tabulate(trends))
+    entries = [output.write(name, one) for name, one in written.items()]
+    shares = table.tabulate(trends)
+    entries.append(output.write(TABLE, filesystem.to_parquet(shares), rows=len(shares)))
     _track(trends, conclusions, written, recorder)
     for note in trends.notes:
         say(STAGE, note)
@@ -99,10 +96,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
             "counted": trends.num_counted,
             "groups": sum(len(item.table) for item in trends.breakdowns) // len(trends.classes),
         },
-        files=[
-            *(FileEntry(path=name, rows=None, bytes=len(one)) for name, one in written.items()),
-            *tables,
-        ],
+        files=entries,
         seconds=seconds,
         run=recorder.describe(),
         classes=list(trends.classes),

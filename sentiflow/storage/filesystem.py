@@ -5,18 +5,22 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
+import hashlib
 import itertools
 import math
 import os
 import posixpath
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, NotRequired, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
@@ -56,11 +60,11 @@ class FileEntry(TypedDict):
 
     path: str
     """Relative to the directory of the manifest."""
-    rows: int | None
+    rows: Annotated[int, Field(ge=0)] | None
     """None if the file is not a table."""
-    bytes: int
+    bytes: Annotated[int, Field(ge=0)]
     sha256: NotRequired[str]
-    """Only files of a model package have it."""
+    """Files that keep their names have it; the others are parts, whose names are never reused."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -144,11 +148,37 @@ def find_existing(uri: str) -> str:
 
 def listing(uri: str, *, recursive: bool = True) -> list[str]:
     """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
-    return sorted(sizes(uri, recursive=recursive))
+    return sorted(_list(uri, recursive=recursive))
 
 
-def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
-    """Return the size of each file below the directory ``uri``, by its relative path."""
+def sizes(uri: str) -> dict[str, int]:
+    """Return the size of each file below the directory ``uri``, by its relative path.
+
+    What a link leads to is not below it. The directory itself may be reached through links.
+    """
+    if not is_local(uri):
+        return _list(uri, recursive=True)
+    found = {}
+    for path in _walk(uri):
+        with contextlib.suppress(FileNotFoundError):  # deleted just now
+            info = os.lstat(path)
+            if stat.S_ISREG(info.st_mode):
+                found[os.path.relpath(path, locate(uri)[1])] = info.st_size
+    return found
+
+
+def find_link(uri: str) -> str:
+    """Find a link below a local directory, which would lead a writer elsewhere; empty if none."""
+    return next(filter(os.path.islink, _walk(uri)), "") if is_local(uri) else ""
+
+
+def _walk(uri: str) -> Iterator[str]:
+    """List all paths below a local directory, and follow no link."""
+    for folder, folders, files in os.walk(locate(uri)[1]):
+        yield from (os.path.join(folder, name) for name in (*folders, *files))
+
+
+def _list(uri: str, *, recursive: bool) -> dict[str, int]:
     file_system, path = locate(uri)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     infos = file_system.get_file_info(selector)
@@ -156,8 +186,11 @@ def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
 
 
 def delete(uri: str) -> None:
-    """Remove the file or directory ``uri``, if it exists."""
+    """Remove the file or directory ``uri``, if it exists; of a link only the link."""
     file_system, path = locate(uri)
+    if is_local(uri) and os.path.islink(path):
+        os.unlink(path)
+        return
     kind = file_system.get_file_info(path).type
     if kind == fs.FileType.Directory:
         file_system.delete_dir(path)
@@ -170,6 +203,12 @@ def delete_empty(uri: str) -> None:
     if is_local(uri):
         with contextlib.suppress(OSError):
             os.rmdir(locate(uri)[1])
+
+
+def delete_empty_folders(uri: str) -> None:
+    """Remove a local directory and those below it where they are empty, or become so."""
+    for path in (*sorted(_walk(uri), reverse=True), uri) if is_local(uri) else ():
+        delete_empty(path)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -265,6 +304,25 @@ def write_bytes(uri: str, content: bytes) -> None:
         stream.write(content)
 
 
+def write_file(root: str, path: str, content: bytes, *, rows: int | None = None) -> FileEntry:
+    """Publish ``content`` as ``path`` below ``root``, with its SHA-256 for the manifest."""
+    write_bytes(join(root, path), content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"path": path, "rows": rows, "bytes": len(content), "sha256": digest}
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Render ``table`` as one Parquet file."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, **PARQUET_OPTIONS)
+    return buffer.getvalue().to_pybytes()
+
+
+def from_parquet(content: bytes) -> pa.Table:
+    """Read a Parquet file from its content."""
+    return pq.ParquetFile(pa.BufferReader(content)).read()
+
+
 def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
     """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
     with publish(uri) as stream:
@@ -336,5 +394,5 @@ def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
 def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file; without ``columns`` by one read."""
     if columns is None:
-        return pq.ParquetFile(pa.BufferReader(read_bytes(uri))).read()
+        return from_parquet(read_bytes(uri))
     return open_parquet(uri).read(columns=columns)

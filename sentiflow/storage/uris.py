@@ -20,6 +20,7 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/")
+_MAX_PATH = 1024
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
 
@@ -140,6 +141,17 @@ def split_key(uri: str) -> tuple[str, str]:
 def join_member(archive: str, member: str) -> str:
     """Join the names of an archive and a member; return the archive if ``member`` is empty."""
     return f"{archive}{MEMBER}{member}" if member else archive
+
+
+def is_inside(path: str) -> bool:
+    """Say whether a relative path is normalized, and names something below its directory.
+
+    Example:
+        >>> is_inside("model/weights.safetensors"), is_inside("../weights.safetensors")
+        (True, False)
+    """
+    is_below = posixpath.normpath(path) == path and path.split("/")[0] not in ("", ".", "..")
+    return is_below and path.isprintable() and "\\" not in path and len(path) <= _MAX_PATH
 
 
 def join(uri: str, *parts: str) -> str:

@@ -1,6 +1,5 @@
 """A run's output -> the finished stages in it, checked: their manifests may be a stranger's."""
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local, join
@@ -93,7 +93,6 @@ class StageInfo(BaseModel):
     created: AwareDatetime
     settings: dict[str, Any]
     inputs: dict[Annotated[str, Field(pattern=r"^\w{1,50}$")], InputInfo] = Field(max_length=50)
-    files: list[dict[str, Any]] = Field(max_length=10_000_000)
     run: RunInfo | None = None
     history: list[Epoch] = Field(default=[], max_length=100_000)
     pretraining: list[Epoch] = Field(default=[], max_length=100_000)
@@ -106,28 +105,23 @@ class FinishedStage:
     """A stage's directory with its manifest."""
 
     uri: str
+    record: Manifest
     info: StageInfo
     run: RunInfo
 
     def read(self, path: str) -> bytes:
         """Read a file of the stage."""
-        return filesystem.read_bytes(join(self.uri, path))
+        return manifest.read_file(self.uri, self.record, path)
 
     @property
     def model_uri(self) -> str:
-        """The model package of a stage, which must not link to files outside of it.
-
-        Raises:
-            UserError: It does.
-        """
-        uri = join(self.uri, _MODEL)
-        for name in filesystem.listing(uri):
-            _check_file(join(uri, name), self.uri)
-        return uri
+        """The model package of a stage."""
+        return join(self.uri, _MODEL)
 
     def read_trial(self, trial: TrialInfo) -> StageInfo | None:
         """Read the manifest of a trial; None if it has none, as it was not trained to its end."""
-        return _read(self.trial_uri(trial), self.uri)
+        found = _read(self.trial_uri(trial), self.uri)
+        return found[1] if found else None
 
     def trial_uri(self, trial: TrialInfo) -> str:
         """Name the directory of a trial."""
@@ -145,11 +139,15 @@ def find(output_uri: str, *, folders: Sequence[str] = FOLDERS) -> list[FinishedS
         UserError: A manifest is wrong, or names files outside of its directory.
     """
     uris = [output_uri, *(join(output_uri, name) for name in folders)]
-    read = [(uri, _read(uri, output_uri)) for uri in uris]
-    found = [FinishedStage(uri, info, info.run) for uri, info in read if info and info.run]
-    for stage in found:
-        _check_artifacts(stage, output_uri)
-    return found
+    read = [(uri, *found) for uri in uris if (found := _read(uri, output_uri))]
+    stages = [FinishedStage(uri, record, info, info.run) for uri, record, info in read if info.run]
+    for stage in stages:
+        listed = {item["path"] for item in stage.record["files"]}
+        if missing := [path for path in stage.run.artifacts if path not in listed]:
+            raise UserError(f"{as_typed(stage.uri)}: {missing[0]!r} is not a file of the stage")
+        if damaged := manifest.find_damaged(stage.uri, stage.record, filesystem.sizes(stage.uri)):
+            raise UserError(f"{as_typed(join(stage.uri, damaged))} is missing or damaged")
+    return stages
 
 
 def require(output_uri: str) -> list[FinishedStage]:
@@ -167,32 +165,18 @@ def require(output_uri: str) -> list[FinishedStage]:
     return found
 
 
-def _read(uri: str, output_uri: str) -> StageInfo | None:
+def _read(uri: str, output_uri: str) -> tuple[Manifest, StageInfo] | None:
     path = join(uri, manifest.MANIFEST)
     _check_file(path, output_uri)
     record = manifest.read(uri)
     if record is None:
         return None
     try:
-        return StageInfo.model_validate(record)
+        return record, StageInfo.model_validate(record)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise UserError(f"{as_typed(path)}: {where}: {fault['msg']}") from error
-
-
-def _check_artifacts(stage: FinishedStage, output_uri: str) -> None:
-    """Make sure that the files for MLflow are files of the stage.
-
-    Raises:
-        UserError: One is not.
-    """
-    listed = {item.get("path") for item in stage.info.files}
-    for path in stage.run.artifacts:
-        is_below = posixpath.normpath(path) == path and not path.startswith(("/", ".."))
-        if path not in listed or not is_below or "\\" in path:
-            raise UserError(f"{as_typed(stage.uri)}: {path!r} is not a file of the stage")
-        _check_file(join(stage.uri, path), output_uri)
 
 
 def _check_file(uri: str, output_uri: str) -> None:

@@ -112,9 +112,10 @@ def gather(model: ModelInput, *, to: str, work: str, tracking: str | None) -> st
 def _is_there(model: ModelInput, uri: str) -> bool:
     """Say whether a directory has the package of a model; if not, it is deleted."""
     present = manifest.read(uri)
-    if present is not None and present["fingerprint"] == model["fingerprint"]:
+    is_it = present is not None and present["fingerprint"] == model["fingerprint"]
+    if present and is_it and not manifest.find_damaged(uri, present, filesystem.sizes(uri)):
         return True
-    filesystem.delete(uri)  # a killed job may have copied a part
+    filesystem.delete(uri)  # a killed job may have copied a part, or moved one to its place
     return False
 
 

@@ -102,9 +102,12 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
         with tempfile.TemporaryDirectory() as folder:
-            mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
-            record = manifest.require(folder, stage="model", setting=uri)
-    if set(mlflow_model.name_files(record)) != {*average_files.list_names(record), MANIFEST}:
+            path = mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
+            record = manifest.parse(path.read_bytes(), f"{MANIFEST} of {uri}")
+    if record["stage"] != "model" or set(mlflow_model.name_files(record)) != {
+        *average_files.list_names(record),
+        MANIFEST,
+    }:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return ResolvedModel(uri, tracking_uri, source, version, record)
 

@@ -1,20 +1,22 @@
 """Tensors and position of a training -> checkpoint files that survive a crash while writing.
 
-A checkpoint is a directory ``step-<number>`` with the tensors and ``state.json``. ``state.json`` is
-written last and holds the checksum of the tensors. A checkpoint without it, or with another
-checksum, is skipped.
+A checkpoint is a directory ``step-<number>-<token>`` with the tensors and ``state.json``; no two
+writes share a name. ``state.json`` is written last and holds the checksum of the tensors. A
+checkpoint without it, or with another checksum, is skipped.
 """
 
 import hashlib
 import json
 import logging
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
 
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training.results import Phase
@@ -58,7 +60,7 @@ class Checkpoint:
 
 def save(root: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint below the directory ``root``."""
-    folder = join(root, _name(checkpoint.step))
+    folder = join(root, f"step-{checkpoint.step:09d}-{secrets.token_hex(4)}")
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     )
@@ -69,22 +71,23 @@ def save(root: str, checkpoint: Checkpoint) -> None:
 
 def list_steps(root: str) -> list[int]:
     """List the steps of the complete checkpoints, in order."""
-    return [step for step, names in _find(root).items() if STATE in names]
+    return [_step_of(folder) for folder, names in _find(root).items() if STATE in names]
 
 
 def load(root: str, step: int) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: The checkpoint is damaged.
-        FileNotFoundError: There is no such checkpoint.
+        ValueError: There is none that is complete and undamaged.
     """
-    folder = join(root, _name(step))
-    record = json.loads(filesystem.read_bytes(join(folder, STATE)))
-    content = filesystem.read_bytes(join(folder, TENSORS))
-    if hashlib.sha256(content).hexdigest() != record["sha256"]:
-        raise ValueError(f"{join(folder, TENSORS)} is not the file that was saved")
-    return Checkpoint(step, safetensors.torch.load(content), record["state"])
+    for folder, names in _find(root).items():
+        if _step_of(folder) != step or STATE not in names:
+            continue
+        record = json.loads(filesystem.read_bytes(join(root, folder, STATE)))
+        content = filesystem.read_bytes(join(root, folder, TENSORS))
+        if hashlib.sha256(content).hexdigest() == record["sha256"]:
+            return Checkpoint(step, safetensors.torch.load(content), record["state"])
+    raise ValueError(f"{root} has no checkpoint of step {step} as it was saved")
 
 
 def load_last(root: str) -> Checkpoint | None:
@@ -100,11 +103,19 @@ def load_last(root: str) -> Checkpoint | None:
 def keep(root: str, *, last: int, best: int | None = None) -> None:
     """Delete all checkpoints but the last few and the best, and the remains of crashes."""
     kept = {*list_steps(root)[-last:], best}
-    for step, names in _find(root).items():
-        folder = join(root, _name(step))
-        remains = [join(folder, name) for name in names - {TENSORS, STATE}]
-        for uri in remains if step in kept else [folder]:
+    for folder, names in _find(root).items():
+        is_kept = _step_of(folder) in kept and STATE in names
+        remains = [join(root, folder, name) for name in names - {TENSORS, STATE}]
+        for uri in remains if is_kept else [join(root, folder)]:
             filesystem.delete(uri)
+
+
+def list_files(root: str, *, path: str) -> list[FileEntry]:
+    """List all checkpoints for a manifest, whose directory has them below ``path``."""
+    return [
+        {"path": join(path, name), "rows": None, "bytes": size}
+        for name, size in filesystem.sizes(root).items()
+    ]
 
 
 def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -112,15 +123,14 @@ def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _name(step: int) -> str:
-    return f"step-{step:09d}"
+def _step_of(folder: str) -> int:
+    return int(folder.split("-")[1])
 
 
-def _find(root: str) -> dict[int, set[str]]:
-    """List the files of each checkpoint directory by step, complete or not."""
-    found: dict[int, set[str]] = {}
-    for path in filesystem.listing(root):
-        match = re.fullmatch(r"step-([0-9]+)/([^/]+)", path)
-        if match:
-            found.setdefault(int(match[1]), set()).add(match[2])
+def _find(root: str) -> dict[str, set[str]]:
+    """List the files of each checkpoint directory, complete or not, in the order of their steps."""
+    found: dict[str, set[str]] = {}
+    for path in filesystem.sizes(root):
+        if match := re.fullmatch(r"(step-[0-9]+-[0-9a-f]+)/([^/]+)", path):
+            found.setdefault(match[1], set()).add(match[2])
     return dict(sorted(found.items()))

@@ -19,14 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.cluster.label import Label
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest, schema
 from sentiflow.data.answers import SETTING, UNLABELLED, Answers
+from sentiflow.data.manifest import list_tables
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.output_status import WORK, OutputSpec, find_status
-from sentiflow.data.outputs import Output
+from sentiflow.data.output_status import OutputSpec, find_status
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
@@ -38,7 +40,7 @@ from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
 
 STAGE = "teach"
-_OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), WORK)
+_OWNS = tuple(f"split={split}" for split in (*schema.SPLITS, UNLABELLED))
 _LEARNED = (schema.SPLITS[0], UNLABELLED)
 """Rows that the network learns; those of the other splits are for the evaluation."""
 
@@ -71,11 +73,8 @@ class Part:
     uri: str
     """File of the encoded rows, of the unlabelled ones, or of the tweets of a held-out split."""
     num_rows: int
-
-    @property
-    def name(self) -> str:
-        """Name the file of the taught rows, below the root."""
-        return f"split={self.split}/{self.uri.rpartition('/')[2]}"
+    texts_uri: str = ""
+    """File of the tweets, for encoded rows."""
 
 
 class TaughtPart(TypedDict):
@@ -106,16 +105,20 @@ def teach(
     prepared = manifest.require(
         config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
     )
-    uri, learned = join(output.uri, TAUGHT), choose(prepared, config.train)
+    learned = choose(prepared, config.train)
     own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
     settings = {"classes": list(learned.names), "splits": [*schema.SPLITS[:1]]}
+    # answers of other teachers are never in the same directory
+    path = f"{TAUGHT}/{manifest.identify(STAGE, settings, own)}"
+    uri = join(output.spec.uri, path)
     spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
     taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught.status.record if taught.is_complete else None
     with output.rolled_back_if_refused():
         record = record or _ask(config, taught, prepared, learned, resources)
-    files = manifest.list_tables(record, uri, [f"split={split}" for split in _LEARNED])
-    return Taught(files, join(output.spec.uri, TAUGHT), record["fingerprint"], record["counts"])
+    files = list_tables(record, uri, [f"split={split}" for split in _LEARNED])
+    entries = list_result(uri, record, path=path)
+    return Taught(files, entries, uri, record["fingerprint"], record["counts"])
 
 
 def _ask(
@@ -151,7 +154,7 @@ def _ask(
         functools.partial(ask_teachers, job=job),
         write=functools.partial(write_rows, parts=parts, job=job),
         sizes=[part.num_rows for part in parts],
-        keys=[manifest.fingerprint([output.spec.fingerprint, part.name]) for part in parts],
+        keys=[manifest.fingerprint([output.spec.fingerprint, part.uri]) for part in parts],
         num_gpus=num_gpus,
     )
     counts = _count(parts, taught)
@@ -174,11 +177,17 @@ def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
     train, *held_out = schema.SPLITS
     folders = {train: f"encoded/split={train}", UNLABELLED: UNLABELLED}
     folders |= {split: f"tweets/split={split}" for split in held_out}
+    tweets = {_number(path): path for path in list_tables(prepared, uri, [f"tweets/split={train}"])}
     return [
-        Part(split, path, num_rows)
+        Part(split, path, num_rows, tweets[_number(path)] if split == train else "")
         for split, folder in folders.items()
-        for path, num_rows in manifest.list_tables(prepared, uri, [folder]).items()
+        for path, num_rows in list_tables(prepared, uri, [folder]).items()
     ]
+
+
+def _number(path: str) -> str:
+    """Find the number of the part in the name of its file."""
+    return path.rpartition("/")[2].split("-")[1]
 
 
 def _make_job(
@@ -187,7 +196,7 @@ def _make_job(
     """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
     models, tables = list[tuple[str, str]](), list[str]()
     for name, teacher in output.spec.inputs.items():
-        to = join(output.uri, f"{WORK}/{name}_{teacher['fingerprint']}")
+        to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
             files = answers.look_at([item["uri"] for item in teacher["files"]], learned.names)
             answers.read(files, learned.names).save(to)
@@ -198,7 +207,7 @@ def _make_job(
             models.append((uri, teacher["fingerprint"]))
     num_rows = sum(part.num_rows for part in parts)
     return Job(
-        root=output.uri,
+        root=output.parts_uri,
         classes=learned.names,
         positions=learned.positions,
         models=tuple(models),
@@ -221,9 +230,8 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
     elif part.split in _LEARNED:
         rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
-        tweets = filesystem.read_parquet(
-            part.uri.replace("/encoded/split=", "/tweets/split="), columns=["row_id", "text"]
-        ).combine_chunks()
+        tweets = filesystem.read_parquet(part.texts_uri, columns=["row_id", "text"])
+        tweets = tweets.combine_chunks()
         place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
         rows = rows.append_column("text", tweets["text"].take(place))
     else:
@@ -294,20 +302,20 @@ def _to_lists(values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float32()))
 
 
-def write_rows(table: pa.Table, number: int, *, parts: Sequence[Part], job: Job) -> TaughtPart:
+def write_rows(table: pa.Table, label: Label, *, parts: Sequence[Part], job: Job) -> TaughtPart:
     """Write the rows of a part: those to learn, or the answers to held-out rows."""
-    part, is_answered = parts[number], table["answered"].to_numpy()
+    part, is_answered = parts[label.number], table["answered"].to_numpy()
     if part.split not in _LEARNED:
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
-        label = table["label"].to_numpy()
+        known = table["label"].to_numpy()
         flat = table["teacher"].combine_chunks().flatten().to_numpy()
-        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(label, 0)]
+        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(known, 0)]
         taught = np.where(is_answered[:, None], flat.reshape(hard.shape), hard)
         rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
-        rows = rows.filter(pa.array(is_answered | (label >= 0)))
+        rows = rows.filter(pa.array(is_answered | (known >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
-    files = filesystem.write_part(job.root, part.name, rows)
+    files = filesystem.write_part(job.root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)
     counts = {"rows": len(rows), "answered": answered, "left_out": left_out}
     return {"counts": counts, "files": files}

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sentiflow.config.train_sections import SelectionSettings
-from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS, Counts, Manifest
+from sentiflow.data.manifest_types import (
+    EPOCH_METRICS,
+    PRETRAINING_METRICS,
+    Counts,
+    FileEntry,
+    Manifest,
+)
 
 Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"
@@ -110,8 +116,10 @@ class Taught:
 
     files: dict[str, int]
     """Files in their order, with the rows of each."""
+    entries: list[FileEntry]
+    """All files of the answers, for the manifest of the training or of the sweep."""
     uri: str
-    """Their directory once the training, or its sweep, is complete."""
+    """Their directory."""
     fingerprint: str
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""

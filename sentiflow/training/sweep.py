@@ -15,9 +15,9 @@ from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_files
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError, shorten
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -33,10 +33,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
 TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
-OWNS = (
-    *(sweep_trials.TRIALS, TABLE, SEEDS_TABLE, sweep_trials.STOPPED),
-    *(TAUGHT, training.RAY_RECORDS),
-)
+OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, TAUGHT)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -94,7 +91,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
-    trials = sweep_trials.plan(config, root=output.uri, claim=output.claim, taught=taught)
+    trials = sweep_trials.plan(config, output, taught=taught)
     say(STAGE, f"{len(trials)} trials, {division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
@@ -195,8 +192,6 @@ def _publish(
     """Write the tables and the manifest; only trials with a model keep their directories."""
     seeds = sweep_seeds.summarize(records, trials[0].config.train.selection)
     tables = {TABLE: _to_csv(records)} | ({SEEDS_TABLE: _to_csv(seeds)} if seeds else {})
-    for name, table in tables.items():
-        filesystem.write_bytes(join(output.uri, name), table)
     recorder.log_files(tables)
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
@@ -210,16 +205,16 @@ def _publish(
         }
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
-    files: list[FileEntry] = [
-        {"path": name, "rows": len(seeds if name == SEEDS_TABLE else records), "bytes": len(table)}
+    files = [
+        output.write(name, table, rows=len(seeds if name == SEEDS_TABLE else records))
         for name, table in tables.items()
     ]
-    files += list_files(output.uri, TAUGHT)
+    files += trials[0].taught.entries if trials[0].taught else []
     for trial in trials:
-        if trial.name in finished:
-            files += list_files(output.uri, f"{sweep_trials.TRIALS}/{trial.name}")
-        else:
-            filesystem.delete(trial.uri)
+        uri = trial.config.train.output_uri
+        trained = manifest.read(uri) if trial.name in finished else None
+        if trained:
+            files += list_result(uri, trained, path=f"{sweep_trials.TRIALS}/{trial.name}")
     return output.publish(
         counts={"trials": len(records), **counts},
         files=files,

@@ -32,9 +32,6 @@ from sentiflow.training.results import MODEL, Taught, read_epochs
 import ray.tune
 
 TRIALS = "trials"
-STOPPED = "stopped"
-"""Folder for the curves of stopped trials until the sweep is complete."""
-
 Curve = list[dict[str, float | None]]
 """The metrics of each epoch, named as in MLflow."""
 
@@ -61,8 +58,6 @@ class Trial:
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
-    uri: str
-    """Directory to write to. It becomes ``config.train.output_uri`` when the sweep is complete."""
     stopped_uri: str
     """File with the curve of a stopped trial."""
     claim: str
@@ -78,8 +73,7 @@ class Trial:
     def open_output(self) -> Output:
         """Look at the output of the training, which the sweep holds."""
         spec = training.describe_output(self.config)
-        found = find_status(spec, uri=self.uri)
-        return Output(spec, found, overwrite=True, uri=self.uri, claim=self.claim)
+        return Output(spec, find_status(spec), overwrite=True, claim=self.claim)
 
     def known_curve(self) -> tuple[Status | None, Curve]:
         """Read how a trial ended, and its curve; None and [] if it is still to be trained."""
@@ -95,20 +89,19 @@ class Trial:
         return None, []
 
 
-def plan(config: Config, *, root: str, claim: str, taught: Taught | None = None) -> list[Trial]:
-    """Place the trials of a sweep below the directory ``root``.
+def plan(config: Config, output: Output, *, taught: Taught | None = None) -> list[Trial]:
+    """Place the trials of a sweep in its output, each in a directory that no other sweep shares.
 
     Raises:
         UserError: As :func:`search_space.expand`.
     """
     trials = []
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
-        name = f"{number:04d}-{manifest.fingerprint(values)[:8]}"
-        final_uri = join(config.sweep.output_uri, TRIALS, name)
-        train = applied.train.model_copy(update={"output_uri": final_uri})
+        name = f"{number:04d}-{manifest.fingerprint([output.spec.fingerprint, values])[:8]}"
+        uri, stopped_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
+        train = applied.train.model_copy(update={"output_uri": uri})
         own = applied.model_copy(update={"train": train})
-        uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}-curve.json")
-        trials.append(Trial(number, name, values, own, uri, stopped_uri, claim, taught))
+        trials.append(Trial(number, name, values, own, stopped_uri, output.claim, taught))
     return trials
 
 
@@ -143,7 +136,7 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
             ray.tune.report({"reason": str(error)})
             return
     if status != "stopped" and sweep_seeds.SEED in trial.values:
-        model_uri = join(trial.uri, MODEL)
+        model_uri = join(trial.config.train.output_uri, MODEL)
         accuracy = sweep_seeds.measure_test_accuracy(model_uri, trial.config.train)
         ray.tune.report({"test_accuracy": accuracy})
     if reporter.last is not None:

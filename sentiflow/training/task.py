@@ -17,7 +17,6 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
 from sentiflow.training import (
     checkpoints,
@@ -28,8 +27,6 @@ from sentiflow.training import (
 )
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
-    CHECKPOINTS,
-    MODEL,
     PRETRAIN,
     TRAIN,
     EpochResult,
@@ -53,8 +50,10 @@ class TrainJob:
     """Everything that a training worker needs; it is sent to other machines."""
 
     settings: TrainSettings
-    root: str
-    """Directory to write to."""
+    checkpoints_uri: str
+    """Directory of the checkpoints of this training, and of no other."""
+    model_uri: str
+    """Directory to save the model package in."""
     claim: str
     """The job's claim to it, see :attr:`Output.claim`."""
     prepared: Manifest
@@ -147,8 +146,9 @@ class _Worker:
         self.job, self.settings = job, job.settings
         self.rank, self.world_size = collectives.rank(), collectives.world_size()
         self.report: Report = report if self.rank == 0 else lambda event: None
-        self.root = join(job.root, CHECKPOINTS)
-        self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
+        self.root = job.checkpoints_uri
+        words = manifest.read_file(self.settings.prepared_uri, job.prepared, "vocabulary.parquet")
+        self.words = vocabulary.from_table(filesystem.from_parquet(words))
         first = None
         if self.settings.init_from is not None:
             first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
@@ -332,7 +332,7 @@ class _Worker:
         if chosen.step != self.first_step + self.trainer.step:
             self._load_network(chosen)
         package = trained_package.save(
-            join(self.job.root, MODEL),
+            self.job.model_uri,
             network=self.network.to(self.device),
             words=self.words,
             model=self.settings.model,

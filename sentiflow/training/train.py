@@ -16,14 +16,13 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest, ModelInput
+from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_files
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UnavailableError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
-from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources, refits, teacher_sources
 from sentiflow.training import classes, worker_count
@@ -46,9 +45,7 @@ STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
-FIRST = "_first"
-"""Folder of the model to start from while the training runs, if it comes from MLflow."""
-OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots", RAY_RECORDS, FIRST)
+OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots")
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -61,9 +58,7 @@ def describe_output(config: Config) -> OutputSpec:
     """
     config, repeated = refits.apply(config)
     settings = config.train
-    record = manifest.require(
-        settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
-    )
+    record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings)
     if not repeated:
         classes.check_patience(settings, record, learned)
@@ -99,7 +94,9 @@ def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses
     say(STAGE, f"starting from {as_typed(first['uri'])}")
     for note in transfer.check(first, settings, learned.names):
         say(STAGE, note)
-    uri = model_sources.download(first, to=join(output.uri, FIRST), tracking=config.tracking.uri)
+    uri = model_sources.download(
+        first, to=join(output.uri, "downloaded"), tracking=config.tracking.uri
+    )
     return settings.model_copy(update={"init_from": uri})
 
 
@@ -140,13 +137,16 @@ def run(
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     output.begin()
+    answers: list[FileEntry] = []
     if config.train.distill.teachers and taught is None:
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
+        answers = taught.entries
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
-        root=output.uri,
+        checkpoints_uri=_locate_checkpoints(output),
+        model_uri=join(output.uri, MODEL),
         claim=output.claim,
         prepared=record,
         lineage=spec.inputs | {"training": training},
@@ -164,7 +164,15 @@ def run(
     more |= {"refit": repeated.record} if repeated else {}
     more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
     seconds = time.monotonic() - began
-    return _publish(output, report, recorder, num_rows=num_rows, seconds=seconds, **more)
+    return _publish(
+        output,
+        report,
+        recorder,
+        num_rows=num_rows,
+        seconds=seconds,
+        answers=answers,
+        **more,
+    )
 
 
 def _count_rows(job: "TrainJob", learned: classes.LearnedClasses) -> int:
@@ -245,7 +253,12 @@ def _train(
 def _has_checkpoint(output: Output) -> bool:
     from sentiflow.training import checkpoints
 
-    return bool(checkpoints.list_steps(join(output.uri, CHECKPOINTS)))
+    return bool(checkpoints.list_steps(_locate_checkpoints(output)))
+
+
+def _locate_checkpoints(output: Output) -> str:
+    """Name the directory of the checkpoints of this training, which no other training shares."""
+    return join(output.spec.uri, CHECKPOINTS, output.spec.fingerprint)
 
 
 def _register(
@@ -295,6 +308,7 @@ def _publish(
     *,
     num_rows: int,
     seconds: float,
+    answers: Sequence[FileEntry],
     **more: Any,
 ) -> Manifest:
     """Record the metrics of the whole training, draw its curve, and write the manifest.
@@ -305,9 +319,11 @@ def _publish(
         recorder: Its run in MLflow.
         num_rows: Rows of an epoch.
         seconds: Duration of the stage.
+        answers: Files with the answers of the teachers, in the output.
         more: Further keys of the manifest.
     """
     from sentiflow import plotting  # a second to import: not before the training has succeeded
+    from sentiflow.training import checkpoints
 
     package = report.package
     history = [asdict(epoch) for epoch in report.history]
@@ -319,8 +335,8 @@ def _publish(
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
-    filesystem.write_bytes(join(output.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
+    made = _locate_checkpoints(output)
     return output.publish(
         counts={
             "rows": num_rows,
@@ -329,8 +345,10 @@ def _publish(
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (MODEL, CHECKPOINTS, TAUGHT, "plots")
-            for item in list_files(output.uri, name)
+            output.write(CURVE, curve),
+            *list_result(join(output.uri, MODEL), package, path=MODEL),
+            *checkpoints.list_files(made, path=made.removeprefix(f"{output.spec.uri}/")),
+            *answers,
         ],
         seconds=seconds,
         run=recorder.describe(),
