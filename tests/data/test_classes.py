@@ -8,8 +8,6 @@ from sentiflow.data import manifest
 @pytest.mark.parametrize(
     ("record", "classes", "learnable"),
     [
-        ({}, ("negative", "positive", "neutral"), ("negative", "positive")),
-        ({"kind": "csv"}, ("negative", "positive", "neutral"), ("negative", "positive")),
         ({"kind": "csv", "classes": ["joy", "anger"]}, ("joy", "anger"), ("joy", "anger")),
         (
             {"kind": "sentiment140", "classes": ["negative", "positive", "neutral"]},
@@ -17,10 +15,10 @@ from sentiflow.data import manifest
             ("negative", "positive"),
         ),
     ],
-    ids=["version 1", "an older csv", "own classes", "Sentiment140"],
+    ids=["own classes", "Sentiment140"],
 )
 def test_prepared_data_name_their_classes(record, classes, learnable):
-    settings = {"format": {"kind": record.pop("kind")}} if record else {}
+    settings = {"format": {"kind": record.pop("kind")}}
     found = record | {"settings": settings}
     assert manifest.find_classes(found) == classes
     assert manifest.find_learnable(found) == learnable

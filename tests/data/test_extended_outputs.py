@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from stages import begin, look, publish
-from test_outputs import fill, finish, grow
+from stages import add_part, begin, finish, grow, list_owned, look
 
 from sentiflow.data import manifest
 from sentiflow.data.output_status import State, find_status
@@ -14,23 +13,15 @@ from sentiflow.storage import filesystem
 
 def test_damage_is_found_before_growth(spec, folder):
     finish(grow(spec, "a"))
-    filesystem.delete(str(folder / "tables/part-0.parquet"))
+    filesystem.delete(str(folder / "words.parquet"))
     assert find_status(grow(spec, "a", "b")).state is State.DAMAGED
-    with pytest.raises(UserError, match="missing or damaged"):
-        manifest.require(str(folder), stage="prepare", setting="x", check_files=True)
 
 
-def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec, folder):
+def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec):
     def found(*names, time=1):
-        files = [
-            {"uri": f"/in/{name}", "bytes": 1, "modified_ns": time, "tree_sha256": ""}
-            for name in names
-        ]
-        corpus = {"fingerprint": f"{names}{time}", "files": files}
-        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+        return grow(spec, *names, time=time, tree="")
 
-    begin(found("a"))
-    fill(folder, "tables/half.parquet")
+    add_part(begin(found("a")))
     assert look(found("a", "b")).resumes
     for other in (found("b"), found("a", "b", time=2), replace(found("a", "b"), grows="")):
         with pytest.raises(UserError, match=r"unfinished run of other settings.*another corpus"):
@@ -58,9 +49,10 @@ def test_added_files_with_another_setting_are_a_difference(spec):
 
 def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
     def of(*members):
-        files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
-        corpus = {"fingerprint": "+".join(members), "files": files}
-        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+        made = grow(spec, *members, tree="zip")
+        for item in made.inputs["corpus"]["files"]:
+            item["uri"] = item["uri"].replace("/in/", "/in/t.zip::")
+        return made
 
     finish(of("a.csv"))
     assert find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
@@ -89,38 +81,23 @@ def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec
     before = manifest.read(str(folder))
     grown = grow(spec, "a", "b")
     assert begin(grown).resumes is False
-    fill(folder, "tables/part-1.parquet")
-    assert begin(grown).resumes is True
-    assert manifest.read(str(folder)) == before
-    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
-    publish(grown, files=added)
-    assert filesystem.listing(str(folder)) == [
-        "manifest.json",
-        "tables/part-0.parquet",
-        "tables/part-1.parquet",
-    ]
+    added = add_part(output := begin(grown))
+    assert output.resumes
+    assert output.previous == before
+    assert manifest.require(str(folder), stage="prepare", setting="") == before
+    output.publish(counts={}, files=[*record["files"], added], seconds=0)
+    parts = sorted([record["files"][0]["path"], added["path"]])
+    assert filesystem.listing(str(folder)) == ["manifest.json", *parts, "words.parquet"]
     assert find_status(grown).state is State.COMPLETE
 
 
-def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folder):
+def test_a_given_up_extension_keeps_the_previous_result(spec, folder):
     finish(grow(spec, "a"))
-    begin(grow(spec, "a", "b"))
-    fill(folder, "tables/half.parquet")
-    assert begin(grow(spec, "a", "c")).resumes is False
-    assert filesystem.listing(str(folder)) == [
-        "manifest.json",
-        "started.json",
-        "tables/part-0.parquet",
-    ]
-
-
-def test_a_rolled_back_extension_keeps_the_previous_result(spec, folder):
-    finish(grow(spec, "a"))
+    before = filesystem.listing(str(folder))
     for give_up in (
+        lambda: begin(grow(spec, "a", "c")).roll_back(),
         lambda: look(grow(spec, "a", "b")).roll_back(),
-        lambda: look(grow(spec, "a")).clean_up(),
     ):
-        begin(grow(spec, "a", "b"))
-        fill(folder, "tables/half.parquet")
+        add_part(begin(grow(spec, "a", "b")))
         give_up()
-        assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+        assert filesystem.listing(str(folder)) == before == list_owned(folder)

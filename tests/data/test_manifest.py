@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from stages import begin, look
-from test_outputs import SETTINGS, finish
+from stages import begin, finish, look
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import fingerprint
@@ -14,6 +13,7 @@ from sentiflow.data.output_status import OutputSpec, find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
+SETTINGS = settings(max_examples=100, deadline=None)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
@@ -58,32 +58,77 @@ def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"{", "is not JSON: it is damaged"),
-        (b"\xff", "is not JSON: it is damaged"),
-        (b"[]", "is not a manifest of sentiflow"),
-        (b'{"name": "an app"}', "is not a manifest of sentiflow"),
-        (b'{"stage": "prepare", "format_version": 3}', "was written by a newer sentiflow: update"),
+        (b"{", "all of it: Invalid JSON"),
+        (b"\xff", "all of it: Invalid JSON"),
+        (b"[]", "all of it: Input should be an object"),
+        (b'{"name": "an app"}', "stage: Field required"),
+        (b'{"a": ' + b"[" * 2000 + b"]" * 2000 + b"}", "all of it: Invalid JSON"),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused_and_kept(spec, folder, content, problem):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
-    for act in (find_status, look, begin):
+    for act, options in ((find_status, {}), (look, {}), (begin, {"overwrite": True})):
         with pytest.raises(UserError) as error:
-            act(spec())
-        assert f"{folder}/manifest.json {problem}" in str(error.value)
-    with pytest.raises(UserError):
-        begin(spec(), overwrite=True)
+            act(spec(), **options)
+        assert f"{folder}/manifest.json is not a manifest of this" in str(error.value)
+        assert problem in str(error.value)
     assert (folder / "manifest.json").read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b'{"stage": "prepare", "format_version": 2}', b'{"stage": "prepare", "format_version": "2"}'],
+    ("change", "problem"),
+    [
+        ({"stage": 1}, "stage: "),
+        ({"format_version": 2}, "format_version: "),
+        ({"format_version": 99}, "format_version: "),
+        ({"format_version": True}, "format_version: "),
+        ({"inputs": None}, "inputs: "),
+        ({"inputs": {"csv": 3}}, "inputs.csv: "),
+        ({"inputs": {"model": {"fingerprint": "a", "members": 3}}}, "inputs.model.members: "),
+        ({"settings": "x"}, "settings: "),
+        ({"classes": ["a"]}, "classes: "),
+        ({"classes": ["a", "\x1b[2J"]}, "classes: "),
+        ({"classes": ["a", "b\r"]}, "classes: "),
+        ({"classes": ["a", "\u202eb"]}, "classes: "),
+        ({"calibration": {"temperature": 1e-320}}, "calibration.temperature: "),
+        ({"calibration": {"temperature": float("nan")}}, "calibration.temperature: "),
+        ({"reference": {"rows": "many"}}, "reference.rows: "),
+        ({"files": [{"path": "a", "rows": -5, "bytes": 1}]}, "files.0.rows"),
+        ({"files": [{"path": "a", "rows": 5, "bytes": -1}]}, "files.0.bytes: "),
+        ({"num_parts": -1}, "num_parts: "),
+    ],
 )
-def test_a_manifest_without_its_parts_is_refused(spec, folder, content):
-    filesystem.write_bytes(str(folder / "manifest.json"), content)
-    with pytest.raises(UserError):
-        find_status(spec())
+def test_a_manifest_with_a_value_of_another_type_or_range_is_refused(spec, folder, change, problem):
+    record = finish(spec()) | change
+    filesystem.write_bytes(str(folder / "manifest.json"), json.dumps(record).encode())
+    with pytest.raises(UserError) as error:
+        manifest.read(str(folder))
+    assert problem in str(error.value)
+    assert str(error.value).isprintable()
+
+
+PATHS = ["/etc/passwd", "..", "../x", "a/../../x", "./x", "a//b", "a/", "", ".", "a\\b", "a\0b",
+         "a\x1b[2Jb", "a\nb", "x" * 5000]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_that_leads_out_of_the_directory_is_refused(spec, folder, path):
+    record = finish(spec())
+    record["files"][0]["path"] = path
+    filesystem.write_bytes(str(folder / "manifest.json"), json.dumps(record).encode())
+    with pytest.raises(UserError, match="which is no path below its directory") as error:
+        manifest.read(str(folder))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["words.parquet", "tables"])
+def test_a_listed_file_that_is_reached_through_a_link_is_missing(spec, folder, tmp_path, name):
+    finish(spec())
+    (folder / name).rename(tmp_path / "outside")
+    (folder / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="is missing or damaged"):
+        manifest.require(str(folder), stage="prepare", setting="")
 
 
 def test_requiring_returns_the_manifest_of_a_complete_directory(spec, folder):

@@ -2,67 +2,49 @@
 
 import itertools
 import json
+import os
+import threading
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
-from stages import begin, look, publish
+from stages import add_part, begin, fill, finish, grow, list_owned, look
 
-from sentiflow.data import exchange, manifest
-from sentiflow.data.output_status import State, Status, find_status
-from sentiflow.data.outputs import LIBRARIES, list_files, open_output
+from sentiflow.data import manifest
+from sentiflow.data.output_status import OutputSpec, State, Status, find_status
+from sentiflow.data.outputs import Output, list_result, open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 
-SETTINGS = settings(max_examples=100, deadline=None)
 
-
-def fill(folder, *names):
-    """Write files that hold their name."""
-    for name in names:
-        filesystem.write_bytes(str(folder / name), name.encode())
-
-
-def finish(spec):
-    """Do what a stage does from its beginning to its manifest."""
-    output = begin(spec, overwrite=True)
-    filesystem.write_bytes(f"{output.uri}/tables/part-0.parquet", b"rows")
-    return publish(
-        spec,
-        counts={"rows": 1},
-        files=[{"path": "tables/part-0.parquet", "rows": 1, "bytes": 4}],
-        seconds=1.23456,
-        note="more",
-    )
-
-
-def test_a_new_directory_is_absent(spec, folder):
-    assert find_status(spec()).state is State.ABSENT
+def test_a_directory_goes_from_new_to_complete(spec, folder):
+    assert find_status(spec()) == Status(State.NEW)
     folder.mkdir()
-    assert find_status(spec()).state is State.ABSENT
-
-
-def test_a_directory_goes_from_absent_over_unfinished_to_complete(spec):
-    begin(spec())
-    assert find_status(spec()).state is State.UNFINISHED
+    output = begin(spec())
+    assert find_status(spec()).run
     assert manifest.read(spec().uri) is None
-    record = publish(spec())
+    record = output.publish(counts={}, files=[], seconds=0)
     assert find_status(spec()) == Status(State.COMPLETE)
     assert manifest.read(spec().uri) == json.loads(json.dumps(record))
     assert filesystem.listing(spec().uri) == ["manifest.json"]
 
 
 def test_the_manifest_records_files_settings_and_inputs(spec):
-    record = finish(spec())
+    record = finish(spec(), notes=["more"])
     assert record["fingerprint"] == spec().fingerprint
-    assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 2, 1.235)
-    assert (record["counts"], record["note"]) == ({"rows": 1}, "more")
+    assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 3, 1.235)
+    assert (record["counts"], record["notes"]) == ({"rows": 1}, ["more"])
     assert record["inputs"]["csv"] == {"fingerprint": "c5f0", "uri": "/in/tweets.csv"}
-    assert record["versions"].keys() == {"sentiflow", *LIBRARIES}
-    assert manifest.reference("/made", record) == {
-        "uri": "/made",
-        "fingerprint": spec().fingerprint,
-    }
+    assert [item["path"] for item in record["files"]] == list_owned(spec().uri)[1:]
+    assert "sha256" in record["files"][-1]
+    assert record["versions"].keys() >= {"sentiflow", "ray", "torch"}
+    own = {"uri": "/made", "fingerprint": spec().fingerprint}
+    assert manifest.reference("/made", record) == own
+
+
+def test_no_two_writes_share_the_name_of_a_part(spec):
+    first = finish(spec())["files"]
+    second = finish(spec(seed=1))["files"]
+    assert {item["path"] for item in first} & {item["path"] for item in second} == {"words.parquet"}
 
 
 def test_the_output_of_another_stage_is_never_replaced(spec):
@@ -72,14 +54,6 @@ def test_the_output_of_another_stage_is_never_replaced(spec):
         with pytest.raises(UserError, match="holds files that are not from train"):
             act(spec(stage="train"), overwrite=True)
     assert filesystem.listing(spec().uri) == before
-
-
-def test_files_are_recorded_in_the_order_of_their_paths(spec, folder):
-    begin(spec())
-    fill(folder, "a/1", "a/2", "b")
-    files = [{"path": path, "rows": 1, "bytes": len(path)} for path in ("b", "a/2", "a/1")]
-    record = publish(spec(), files=files)
-    assert [item["path"] for item in record["files"]] == ["a/1", "a/2", "b"]
 
 
 @pytest.mark.parametrize(
@@ -102,19 +76,13 @@ def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(spec, cha
         assert difference in str(error.value)
         assert "--overwrite" in str(error.value)
     assert filesystem.listing(spec().uri) == before
-    look(spec(**change), overwrite=True)
     finish(spec(**change))
     assert find_status(spec(**change)).state is State.COMPLETE
 
 
-def test_every_difference_is_named(spec):
+def test_every_difference_is_named_and_moving_an_input_is_none(spec):
     finish(spec())
-    found = find_status(spec(seed=3, csv="0000", split={"kind": "user"}))
-    assert len(found.differences) == 3
-
-
-def test_moving_an_input_is_no_difference(spec):
-    finish(spec())
+    assert len(find_status(spec(seed=3, csv="0000", split={"kind": "user"})).differences) == 3
     moved = spec()
     moved.inputs["csv"]["uri"] = "/moved/tweets.csv"
     assert find_status(moved).state is State.COMPLETE
@@ -122,205 +90,210 @@ def test_moving_an_input_is_no_difference(spec):
 
 def test_other_files_are_refused_and_never_deleted(spec, folder):
     fill(folder, "thesis.docx", "tables/mine.parquet")
-    assert find_status(spec()).state is State.NOT_OURS
+    assert find_status(spec()).state is State.FOREIGN
     for act, overwrite in itertools.product((look, begin), (False, True)):
         with pytest.raises(UserError, match="holds files that are not from prepare: choose"):
             act(spec(), overwrite=overwrite)
     assert filesystem.listing(str(folder)) == ["tables/mine.parquet", "thesis.docx"]
 
 
-def test_a_replaced_result_stays_whole_until_the_new_one_is_complete(spec, folder):
+@pytest.mark.parametrize("name", ["tables", "_work", "_lease", "tables/part-0.parquet"])
+def test_a_link_in_an_output_is_refused_and_nothing_is_written_through_it(
+    spec, folder, tmp_path, name
+):
+    finish(spec())
+    outside = tmp_path / "outside"
+    fill(outside, "diary.txt")
+    filesystem.delete(str(folder / name))
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(UserError, match=f"{name} is a link"), open_output(spec(), overwrite=True):
+        pass
+    assert os.listdir(outside) == ["diary.txt"]
+
+
+def test_an_output_may_be_reached_through_a_link(spec, folder, tmp_path):
+    (tmp_path / "place").mkdir()
+    folder.symlink_to(tmp_path / "place")
+    finish(spec())
+    assert find_status(spec()).state is State.COMPLETE
+    assert manifest.require(str(folder), stage="prepare", setting="")
+
+
+def test_a_replaced_result_stays_whole_until_the_new_one_is_put_in_place(spec, folder):
     before = finish(spec())
     fill(folder, "notes.txt")
     output = begin(spec(seed=1), overwrite=True)
-    fill(folder / "_next", "tables/part-1.parquet")
-    assert manifest.read(str(folder)) == json.loads(json.dumps(before))
+    listed = [add_part(output), output.write("words.parquet", b"others")]
+    assert manifest.require(str(folder), stage="prepare", setting="") == json.loads(
+        json.dumps(before)
+    )
     assert find_status(spec()).state is State.COMPLETE
     assert find_status(spec(seed=1)).state is State.DIFFERENT
-    files = [{"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
-    output.publish(counts={}, files=files, seconds=0)
-    assert find_status(spec(seed=1)).state is State.COMPLETE
-    assert filesystem.listing(str(folder)) == [
-        "manifest.json",
-        "notes.txt",
-        "tables/part-1.parquet",
-    ]
+    output.publish(counts={}, files=listed, seconds=0)
+    assert find_status(spec(seed=1)) == Status(State.COMPLETE)
+    names = {"manifest.json", "notes.txt", "words.parquet", listed[0]["path"]}
+    assert {*filesystem.listing(str(folder))} == names
 
 
-def test_half_written_files_of_a_killed_run_are_removed_and_other_temporary_ones_are_not(
-    spec, folder
-):
-    half = ["words.parquet.0a1b2c3d.tmp", "manifest.json.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp"]
+def test_publishing_removes_what_else_the_stage_left_and_nothing_else(spec, folder):
+    half = ["words.parquet.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp", "_work/ab/half"]
     mine = ["notes.txt.0a1b2c3d.tmp", "words.tmp", "deep/words.parquet.0a1b2c3d.tmp"]
-    begin(spec())
-    fill(folder, *half, *mine)
-    publish(spec())
+    output = begin(spec())
+    fill(folder, *half[1:], *mine, "tables/unlisted.parquet")
+    output.publish(counts={}, files=[], seconds=0)
     assert filesystem.listing(str(folder)) == sorted([*mine, "manifest.json"])
-
-
-def test_publishing_keeps_the_listed_files_and_removes_what_else_the_stage_left(spec, folder):
-    begin(spec())
-    fill(folder, "tables/a.parquet", "tables/b.parquet", "words.parquet", "notes.txt")
-    files = [{"path": "tables/b.parquet", "rows": 1, "bytes": 16}]
-    publish(spec(), files=files)
-    assert filesystem.listing(str(folder)) == ["manifest.json", "notes.txt", "tables/b.parquet"]
-
-
-def test_listed_files_have_their_path_in_the_directory_and_their_bytes(folder):
-    fill(folder, "tables/x/b", "tables/a", "other")
-    assert list_files(str(folder), "tables") == [
-        {"path": "tables/a", "rows": None, "bytes": 8},
-        {"path": "tables/x/b", "rows": None, "bytes": 10},
-    ]
-    assert list_files(str(folder), "none") == []
+    assert not (folder / "tables").exists()
 
 
 def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spec, folder):
-    begin(spec())
-    fill(folder, "tables/half.parquet")
+    add_part(begin(spec()))
     with pytest.raises(UserError, match=r"unfinished run of other settings \(seed: 0 there, 1 h"):
         begin(spec(seed=1))
-    assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
+    assert len(filesystem.listing(str(folder))) == 3
     assert not begin(spec(seed=1), overwrite=True).resumes
-    assert filesystem.listing(str(folder)) == ["started.json"]
+    assert len(filesystem.listing(str(folder))) == 1
 
 
-def test_a_run_that_has_no_result_yet_is_replaced_without_overwrite(spec, folder):
+def test_a_run_that_has_done_nothing_yet_is_replaced_without_overwrite(spec):
     begin(spec())
     assert not begin(spec(seed=1)).resumes
     assert find_status(spec(seed=1)).differences == ()
 
 
-def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
-    begin(spec())
-    fill(folder, "tables/half.parquet", "notes.txt")
-    look(spec()).roll_back()
-    assert filesystem.listing(str(folder)) == ["notes.txt"]
-
-
-@pytest.mark.parametrize("stays", [False, True])
-def test_a_refusal_rolls_back_unless_something_must_stay(spec, folder, stays):
-    output = begin(spec())
-    fill(folder, "tables/half.parquet")
-    with pytest.raises(UserError), output.rolled_back_if_refused(unless=lambda: stays):
-        raise UserError("it cannot be read")
-    assert (folder / "tables/half.parquet").exists() == stays
-
-
-def test_rolling_back_leaves_no_empty_directory(spec, folder):
-    begin(spec())
-    fill(folder, "tables/half.parquet", "words.parquet")
-    look(spec()).roll_back()
-    assert not folder.exists()
-    assert find_status(spec()).state is State.ABSENT
-
-
-def test_an_unfinished_run_of_the_same_spec_is_resumed(spec, folder):
-    begin(spec())
-    fill(folder, "tables/half.parquet")
-    assert begin(spec()).resumes
-    assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
-
-
-def test_a_result_in_object_storage_is_replaced_and_the_exchange_can_be_repeated(spec, bucket):
-    there = replace(spec(), uri=f"{bucket}/replaced")
-    finish(there)
-    new = replace(spec(seed=1), uri=there.uri)
-    output = begin(new, overwrite=True)
-    filesystem.write_bytes(f"{output.uri}/tables/part-1.parquet", b"rows")
-    files = [{"path": "tables/part-1.parquet", "rows": 1, "bytes": 4}]
-    with pytest.MonkeyPatch.context() as patch:  # as if it were killed after the first file
-        patch.setattr(exchange, "tidy", lambda *_, **__: None)
-        output.publish(counts={}, files=files, seconds=0)
-        filesystem.write_bytes(
-            f"{there.uri}/_next/manifest.json",
-            filesystem.read_bytes(f"{there.uri}/manifest.json"),
-        )
-    record = manifest.require(there.uri, stage="prepare", setting="", check_files=True)
-    assert record["fingerprint"] == new.fingerprint
-    left = [path for path in filesystem.listing(there.uri) if not path.startswith("_lease")]
-    assert left == ["manifest.json", "tables/part-1.parquet"]
+def test_an_unfinished_run_of_the_same_spec_is_resumed_with_its_details(spec):
+    look(spec()).begin(precision="bf16")
+    add_part(begin(spec()))
+    for overwrite in (False, True):
+        output = look(spec(), overwrite=overwrite)
+        assert output.resumes
+        assert filesystem.exists(f"{output.uri}/receipts/ingest-000000.json")
+    look(spec()).begin(precision="bf16")
+    assert look(spec()).status.details == {"precision": "bf16"}
+    assert look(spec(seed=1), overwrite=True).status.details == {}
 
 
 def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, folder):
     finish(spec())
-    begin(spec(seed=1), overwrite=True)
-    fill(folder, "_next/tables/half.parquet")
+    add_part(begin(spec(seed=1), overwrite=True))
     with open_output(spec()) as output:
         assert output.is_complete
-        output.clean_up()
     assert begin(spec(seed=1), overwrite=True).resumes
-    assert (folder / "_next/tables/half.parquet").exists()
     finish(spec(seed=1))
-    assert not (folder / "_next").exists()
-
-
-def test_details_of_a_run_are_there_when_it_is_resumed(spec):
-    look(spec()).begin(precision="bf16")
-    assert look(spec()).saved == {"precision": "bf16"}
-    assert look(spec(seed=1)).saved == {}
-
-
-def test_overwrite_restarts_a_run_that_was_begun_without_it_and_resumes_its_own(spec, folder):
-    begin(spec())
-    fill(folder, "tables/half.parquet")
-    assert not begin(spec(), overwrite=True).resumes
-    assert filesystem.listing(str(folder)) == ["started.json"]
-    assert begin(spec(), overwrite=True).resumes
-    finish(spec())
-    assert not begin(spec(seed=1), overwrite=True).resumes
-    assert begin(spec(seed=1), overwrite=True).resumes
-    assert not begin(spec(seed=2), overwrite=True).resumes
-
-
-def test_what_a_killed_run_left_beside_a_result_is_cleaned_up(spec, folder):
-    finish(spec())
-    for started in (b"{}", b"{", b""):
-        fill(folder, "tables/old.parquet", "_next/tables/half.parquet")
-        filesystem.write_bytes(f"{spec().uri}/started.json", started)
-        assert look(spec()).is_complete
-        look(spec()).clean_up()
-        assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+    assert not (folder / "_work").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
 def test_a_run_of_which_nothing_is_known_is_started_again(spec, folder, content):
-    filesystem.write_bytes(str(folder / "started.json"), content)
+    filesystem.write_bytes(str(folder / "_work/ab/started.json"), content)
     fill(folder, "tables/half.parquet")
     assert not begin(spec()).resumes
-    assert filesystem.listing(str(folder)) == ["started.json"]
+    assert len(filesystem.listing(str(folder))) == 1
 
 
-def test_a_run_of_another_format_version_is_replaced_with_overwrite_only(spec, folder):
-    started = {"stage": "prepare", "fingerprint": "0123", "format_version": 1}
-    filesystem.write_bytes(str(folder / "started.json"), json.dumps(started).encode())
-    fill(folder, "tables/half.parquet")
-    with pytest.raises(UserError, match="written by another version of sentiflow"):
+def test_what_a_late_task_left_is_removed(spec, folder):
+    fill(folder, "tables/late.parquet", "_work/ab/receipts/ingest-000007.json")
+    assert find_status(spec()).state is State.NEW
+    assert not begin(spec()).resumes
+    finish(spec())
+    fill(folder, "tables/late.parquet", "_work/ab/receipts/ingest-000007.json")
+    with open_output(spec()):
+        pass
+    assert find_status(spec()).is_tidy
+    assert len(filesystem.listing(str(folder))) == 3
+
+
+def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
+    add_part(begin(spec()))
+    fill(folder, "notes.txt")
+    look(spec()).roll_back()
+    assert filesystem.listing(str(folder)) == ["notes.txt"]
+    filesystem.delete(str(folder / "notes.txt"))
+    with open_output(spec()) as output:
+        output.begin()
+        output.roll_back()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_refusal_rolls_back_unless_something_must_stay(spec, stays):
+    output = begin(spec())
+    with pytest.raises(UserError), output.rolled_back_if_refused(unless=lambda: stays):
+        raise UserError("it cannot be read")
+    assert bool(find_status(spec()).run) == stays
+
+
+def test_a_run_or_a_result_of_another_format_version_is_not_used(spec, folder):
+    started = {"stage": "prepare", "format_version": 1, "settings": {}, "inputs": {}}
+    filesystem.write_bytes(f"{folder}/_work/ab/started.json", json.dumps(started).encode())
+    fill(folder, "_work/ab/receipts/ingest-000000.json")
+    with pytest.raises(UserError, match="another version of sentiflow"):
         begin(spec())
-    assert not begin(spec(), overwrite=True).resumes
-    assert filesystem.listing(str(folder)) == ["started.json"]
-
-
-def test_a_result_of_format_version_1_is_read_and_replaced_with_overwrite_only(spec, folder):
     record = finish(spec()) | {"format_version": 1}
-    filesystem.write_bytes(str(folder / "manifest.json"), json.dumps(record).encode())
-    assert manifest.require(str(folder), stage="prepare", setting="", check_files=True)
-    with pytest.raises(UserError, match=r"written by another version of sentiflow.*--overwrite"):
-        begin(spec())
-    with pytest.raises(UserError, match="written by another version"):
-        begin(grow(spec, "a"))
-    assert finish(spec())["format_version"] == 2
+    filesystem.write_bytes(f"{folder}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match=r"not a manifest of this sentiflow: format_version"):
+        manifest.require(str(folder), stage="prepare", setting="")
 
 
 @pytest.mark.parametrize("damage", [None, b"half"])
 def test_nothing_is_published_over_a_missing_or_damaged_file(spec, folder, damage):
-    begin(spec())
+    output = begin(spec())
+    part = add_part(output)
+    filesystem.delete(f"{output.uri}/{part['path']}")
     if damage:
-        filesystem.write_bytes(str(folder / "tables/a"), damage)
-    files = [{"path": "tables/a", "rows": 1, "bytes": 5}]
-    with pytest.raises(JobError, match=r"tables/a is missing or damaged: run the same command ag"):
-        publish(spec(), files=files)
+        filesystem.write_bytes(f"{output.uri}/{part['path']}", damage + b"!")
+    with pytest.raises(JobError, match=r"is missing or damaged: run the same command again"):
+        output.publish(counts={}, files=[part], seconds=0)
     assert manifest.read(str(folder)) is None
+
+
+@pytest.mark.parametrize("damage", [b"wor", None])
+def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder, damage):
+    finish(spec())
+    filesystem.delete(str(folder / "words.parquet"))
+    if damage:
+        filesystem.write_bytes(str(folder / "words.parquet"), damage)
+    for state in (find_status(spec()), find_status(replace(grow(spec, "a"), inputs=spec().inputs))):
+        assert state.state is State.DAMAGED
+    with pytest.raises(UserError, match=r"words\.parquet is missing or damaged: .*--overwrite"):
+        look(spec())
+    with pytest.raises(UserError, match="missing or damaged"):
+        manifest.require(str(folder), stage="prepare", setting="x")
+    finish(spec())
+    assert find_status(spec()).state is State.COMPLETE
+
+
+def test_a_file_with_a_name_is_read_only_as_it_was_saved(spec, folder):
+    record = finish(spec())
+    assert manifest.read_file(str(folder), record, "words.parquet") == b"words"
+    filesystem.write_bytes(str(folder / "words.parquet"), b"sword")
+    for path in ("words.parquet", "manifest.json", "../made/words.parquet", "none"):
+        with pytest.raises(UserError, match="is not the file that was saved"):
+            manifest.read_file(str(folder), record, path)
+
+
+def test_a_result_within_another_is_known_by_its_manifest(spec, folder):
+    """A package that was replaced alone makes its training unfinished, while it can be read."""
+
+    def train(seed):
+        outer = OutputSpec("train", str(folder), {"seed": seed}, {}, owns=("model",))
+        output = begin(outer, overwrite=True)
+        files = [output.write("model/weights", b"%d" % seed) | {"path": "weights"}]
+        inner = manifest.describe("model", {"seed": seed}, {}, counts={}, files=files)
+        filesystem.write_bytes(f"{output.uri}/model/manifest.json", manifest.to_json(inner))
+        listed = list_result(f"{output.uri}/model", inner, path="model")
+        return outer, output.publish(counts={}, files=listed, seconds=0)
+
+    train(0)
+    kept = filesystem.read_bytes(f"{folder}/model/manifest.json")
+    spec, record = train(1)
+    assert [item["path"] for item in record["files"]] == ["model/manifest.json", "model/weights"]
+    assert find_status(spec).state is State.COMPLETE
+    filesystem.write_bytes(f"{folder}/model/manifest.json", kept)
+    assert find_status(spec).state is State.DAMAGED
+    with pytest.raises(UserError, match=r"model/manifest.json is missing or damaged"):
+        manifest.require(str(folder), stage="train", setting="")
+    assert manifest.require(f"{folder}/model", stage="model", setting="")["settings"]["seed"] == 0
 
 
 def test_looking_at_a_complete_output_writes_nothing(spec, folder):
@@ -332,10 +305,20 @@ def test_looking_at_a_complete_output_writes_nothing(spec, folder):
     assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
 
 
-def test_an_input_that_was_replaced_meanwhile_is_noticed(spec, folder, tmp_path):
+def test_leftovers_beside_a_complete_result_are_no_error_where_nothing_can_be_written(
+    spec, folder, monkeypatch
+):
+    finish(spec())
+    fill(folder, "_work/ab/half")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
+    with open_output(spec()) as output:
+        assert output.is_complete
+    assert (folder / "_work/ab/half").exists()
+
+
+def test_an_input_that_was_replaced_meanwhile_is_noticed(spec, tmp_path):
     prepared = replace(spec(), uri=str(tmp_path / "prepared"))
-    record = finish(prepared)
-    inputs = {"data": manifest.reference(prepared.uri, record)}
+    inputs = {"data": manifest.reference(prepared.uri, finish(prepared))}
     reading = replace(spec(stage="train"), inputs=inputs)
     with open_output(reading) as output:
         output.begin()
@@ -344,23 +327,64 @@ def test_an_input_that_was_replaced_meanwhile_is_noticed(spec, folder, tmp_path)
             output.publish(counts={}, files=[], seconds=0)
 
 
-def grow(spec, *names):
-    """Make a spec to files of these names, whose content is their name, that may grow."""
-    files = [{"uri": f"/in/{name}", "tree_sha256": name} for name in names]
-    corpus = {"fingerprint": "+".join(names), "files": files}
-    return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+def test_the_second_writer_is_told_who_the_first_is(spec, monkeypatch):
+    with open_output(spec()) as first:
+        first.begin()
+        owner = rf"in use by another job \(prepare, process {os.getpid()} on "
+        with pytest.raises(JobError, match=owner):
+            open_output(spec()).__enter__()
+    with open_output(spec()) as third:
+        assert third.resumes
+    job = json.dumps({"metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}})
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    with (
+        open_output(spec()),
+        pytest.raises(JobError, match=r"\(prepare, sentiflow-run-x-1a2b3c, p"),
+    ):
+        open_output(spec()).__enter__()
 
 
-def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
-    finish(spec())
-    for damage in (b"half", None):
-        filesystem.delete(str(folder / "tables/part-0.parquet"))
-        if damage:
-            filesystem.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
-        assert find_status(spec()).state is State.DAMAGED
-        with pytest.raises(
-            UserError, match=r"part-0\.parquet is missing or damaged: .*--overwrite"
+def test_a_job_that_has_lost_its_lease_changes_nothing(spec, folder):
+    with open_output(spec()) as output:
+        output.begin()
+        part = add_part(output)
+        filesystem.delete(output.claim)
+        other = threading.Thread(target=finish, args=(spec(seed=1),))  # checks are for this thread
+        other.start()
+        other.join()
+        before = filesystem.listing(str(folder))
+        for act in (
+            output.begin,
+            output.roll_back,
+            lambda: output.publish(counts={}, files=[], seconds=0),
+            lambda: output.publish(counts={}, files=[part], seconds=0),
         ):
-            look(spec())
-    finish(spec())
-    assert find_status(spec()).state is State.COMPLETE
+            with pytest.raises(JobError, match=r"taken the directory over"):
+                act()
+    assert filesystem.listing(str(folder)) == before
+    assert find_status(spec(seed=1)) == Status(State.COMPLETE)
+
+
+def test_a_step_whose_file_another_job_has_taken_ends_with_the_line_of_the_lease(spec, folder):
+    with open_output(spec()) as output:
+        output.begin()
+
+        def lose(name):
+            filesystem.delete(output.claim)
+            raise FileNotFoundError(name)
+
+        with pytest.raises(JobError, match="another job has taken the directory over"):
+            Output._change(output, lose, ["x"])
+
+
+def test_in_object_storage_parts_are_written_where_they_stay(spec, bucket):
+    there = replace(spec(), uri=f"{bucket}/made")
+    finish(there)
+    new = replace(spec(seed=1), uri=there.uri)
+    output = begin(new, overwrite=True)
+    part = add_part(output)
+    assert part["path"] in list_owned(there.uri)
+    assert manifest.require(there.uri, stage="prepare", setting="")["settings"]["seed"] == 0
+    output.publish(counts={}, files=[part, output.write("words.parquet", b"others")], seconds=0)
+    assert filesystem.listing(there.uri) == ["manifest.json", part["path"], "words.parquet"]
+    assert find_status(new) == Status(State.COMPLETE)

@@ -1,5 +1,6 @@
 """A saved model package, and ways to damage it."""
 
+import contextlib
 import hashlib
 import json
 
@@ -9,7 +10,7 @@ from conftest import new_package
 
 from sentiflow.data import manifest
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import FILES
+from sentiflow.models.package_files import FILES, PackageSettings
 from sentiflow.storage import filesystem
 
 
@@ -42,6 +43,10 @@ def forge(saved, **contents):
         if stem in contents:
             filesystem.write_bytes(f"{saved}/{item['path']}", contents[stem])
             item["sha256"] = hashlib.sha256(contents[stem]).hexdigest()
+            item["bytes"] = len(contents[stem])
+    with contextlib.suppress(ValueError):
+        PackageSettings.model_validate_json(contents.get("settings", b""))
+        record["settings"] = json.loads(contents["settings"])
     hashes = {item["path"]: item["sha256"] for item in record["files"]}
     content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
     record["inputs"]["content"] = content

@@ -114,20 +114,6 @@ def test_answers_are_joined(package):
     assert joined.lengths.tolist() == whole.lengths.tolist()
 
 
-def test_an_older_package_of_negative_and_positive_is_read(package, saved):
-    """Its settings have the prior of positive alone, and the fixed pair of labels."""
-    with open(f"{saved}/settings.json") as file:
-        raw = json.load(file)
-    older = {name: raw[name] for name in raw if name not in ("classes", "priors")}
-    older |= {"prior": 0.25, "labels": ["negative", "positive"]}
-    forge(saved, settings=json.dumps(older).encode())
-    scores = ModelPackage.load(saved).score(pa.array(TEXTS))
-    assert scores.classes == ("negative", "positive")
-    np.testing.assert_array_equal(
-        scores.probabilities, package.score(pa.array(TEXTS)).probabilities
-    )
-
-
 def test_a_package_of_several_classes_answers_with_each(tmp_path):
     classes = ("good", "bad", "none", "mixed")
     new_package(classes=classes).save(str(tmp_path / "model"), lineage={})
