@@ -91,9 +91,10 @@ def test_the_metadata_say_where_what_and_for_whom(metadata):
 def test_the_image_gets_what_it_needs_and_nothing_else(clone, tmp_path):
     rules = (PROJECT / ".dockerignore").read_text().splitlines()
     assert rules[1] == "*"
-    for name in (rule[1:] for rule in rules if rule.startswith("!")):
-        copy = shutil.copytree if (clone / name).is_dir() else shutil.copyfile
-        copy(clone / name, tmp_path / name)
+    for source in (path for rule in rules if rule[0] == "!" for path in clone.glob(rule[1:])):
+        target = tmp_path / source.relative_to(clone)
+        target.parent.mkdir(exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
     build(tmp_path, tmp_path / "dist", "--wheel")
     with zipfile.ZipFile(*(tmp_path / "dist").iterdir()) as archive:
         assert QUICKSTART in archive.namelist()

@@ -44,7 +44,7 @@ Attach = Annotated[
 Variables = Annotated[
     list[str] | None,
     typer.Option(
-        "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
+        "--env", metavar="NAME", help="Pass this variable on; all users of the cluster can read it."
     ),
 ]
 Install = Annotated[
@@ -121,9 +121,11 @@ def _connect(address: str | None, verbose: bool) -> "JobClient":
 
 
 def _submit(client: "JobClient", job: Submission) -> None:
-    client.submit(job, folder=Path.cwd())
-    size = submission.to_text(sum(job.files.values()))
+    client.submit(job)
+    size = submission.to_text(sum(job.sizes.values()))
     say("submit", f"{job.submission_id} at {client.address}: {len(job.files)} files, {size}")
+    if job.named:
+        say("submit", f"all users of the cluster can read {', '.join(job.named)} of this job")
 
 
 def _print_id(client: "JobClient", submitted: Submission, as_json: bool) -> None:
@@ -186,11 +188,11 @@ def _show(job: Submission, as_json: bool) -> None:
         record: dict[str, object] = {
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
-            "env": dict(job.variables),
-            "upload": {"bytes": sum(job.files.values()), "files": dict(job.files)},
+            "env": job.shown_variables,
+            "upload": {"bytes": sum(job.sizes.values()), "files": job.sizes},
             "results": dict(job.results),
         }
         print_json(record)
         return
-    largest = submission.find_largest(job.files, 5)
-    typer.echo(fill("submission.txt.j2", job=job, largest=largest, size=submission.to_text))
+    size = submission.to_text(sum(job.sizes.values()))
+    typer.echo(fill("submission.txt.j2", job=job, size=size))

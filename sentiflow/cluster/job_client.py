@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,19 +82,20 @@ class JobClient:
         self.address, self.has_token = address, bool(token)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def submit(self, submission: Submission, *, folder: Path) -> None:
-        """Upload the working directory, unless the cluster has the same, and start the job.
+    def submit(self, submission: Submission) -> None:
+        """Upload the files, unless the cluster has the same, and start the job.
 
         Raises:
             JobError: The cluster refuses the job, or does not answer.
         """
         job = submission.submission_id
         try:
-            with self._asking(job):
+            with tempfile.TemporaryDirectory() as folder, self._asking(job):
+                submission.copy_files(Path(folder))
                 self._jobs.submit_job(
                     entrypoint=submission.entrypoint,
                     submission_id=job,
-                    runtime_env=submission.runtime_env(folder),
+                    runtime_env=submission.runtime_env(Path(folder)),
                     metadata=submission.metadata(),
                 )
         except ClusterUnavailableError as error:

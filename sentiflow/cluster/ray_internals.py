@@ -5,16 +5,12 @@ A later Ray may rename or remove each of them. Its function then does what "With
 
 import inspect
 import logging
-import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
-_silent = logging.getLogger(f"{__name__}.silent")
-_silent.setLevel(logging.CRITICAL)
 
 
 def _find(name: str) -> Any:
@@ -117,25 +113,6 @@ def callbacks_of_data(check: Callable[[], None]) -> list[type]:
     base = _find("ray.data._internal.execution.execution_callback.ExecutionCallback")
     step = {"on_execution_step": lambda callback, executor: check()}
     return [type("Check", (base,), step)] if base else []
-
-
-def find_uploaded(folder: Path) -> list[Path]:
-    """List the files and folders that Ray uploads of a working directory.
-
-    Why: Ray obeys .gitignore, .rayignore and a list of its own. The size is checked before.
-    Without: all but version control, virtual environments and caches; it may seem too large.
-    """
-    found: list[Path] = []
-    try:
-        packaging = _find("ray._private.runtime_env.packaging")
-        names = _find("ray._private.ray_constants").get_runtime_env_default_excludes()
-        excludes, walk = [packaging._get_excludes(folder, names)], packaging._dir_travel
-    except AttributeError:
-        own = {".git", ".venv", "venv", "__pycache__"}
-        return [p for p in folder.rglob("*") if own.isdisjoint(p.relative_to(folder).parts)]
-    obeys_git = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
-    walk(folder, excludes, found.append, include_gitignore=obeys_git, logger=_silent)
-    return found
 
 
 def connect_to_jobs(address: str, headers: dict[str, str], timeout: tuple[float, float]) -> Any:

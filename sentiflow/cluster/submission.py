@@ -5,11 +5,11 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentiflow.cluster import ray_internals
 from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -34,26 +34,13 @@ _PINNED = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
-_SECRET_NAME = re.compile(
-    r"secret|passw|passphrase|credential|token(?!iz|s)|(api|access|auth|private)key"
-    r"|(?<![^\W_])((key|auth|private)(?![^\W_])|(pass|pwd|pat)\d*$)",
-    re.IGNORECASE,
-)
-"""Names of variables: ``DB_PASS``, ``HF_TOKEN``, ``AWS_ACCESS_KEY_ID``; no ``MAX_TOKENS``."""
-_SECRET_VALUE = re.compile(
-    r"\s*-----BEGIN .*PRIVATE KEY|(gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abp]-|eyJ)\w{20}"
-    r"|(AKIA|ASIA)[A-Z0-9]{16}$"
-)
-"""Values and files that begin with it are keys."""
-_SECRET_FILE = re.compile(
-    r"(^|/)([^/]*\.env|\.env\.[^/]*|\.(netrc|pgpass|git-credentials)|\.(aws|ssh|ray|kube)/.*"
-    r"|[^/]*\.(pem|key|p12|pfx)|id_(rsa|dsa|ecdsa|ed25519)|auth_token|credentials)$",
-    re.IGNORECASE,
-)
+_UPLOADED = (
+    "pyproject.toml", "constraints.txt", "jobs/*.py",
+    "sentiflow/**/*.py", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
+)  # fmt: skip
+"""What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
-MAX_BYTES = 20_000_000
-"""Code and settings are a twentieth of it; anything more is data, which belongs elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +51,36 @@ class Submission:
     entrypoint: str
     """The command of the driver."""
     variables: Mapping[str, str]
-    """Environment of the driver and the workers."""
-    files: Mapping[str, int]
-    """The files that Ray uploads: bytes by name, relative to the working directory."""
+    """Environment of the driver and the workers that every job gets."""
+    named: Mapping[str, str] = field(repr=False)
+    """The variables that the user names for this job; no output shows their values."""
+    files: Mapping[str, Path]
+    """The files to upload, by their names in the job's working directory."""
     results: Mapping[str, str]
     """URI by name of each result, the MLflow store and the experiment."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
+    @property
+    def shown_variables(self) -> dict[str, str]:
+        """All variables, without the values of those that the user names."""
+        return dict(self.variables) | dict.fromkeys(self.named, "***")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {name: path.stat().st_size for name, path in self.files.items()}
+
+    def copy_files(self, folder: Path) -> None:
+        """Make the job's working directory from an empty directory."""
+        for name, source in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
+
     def runtime_env(self, folder: Path) -> dict[str, object]:
-        """Describe the job's environment to Ray."""
+        """Describe the job's environment to Ray, which shows it in its dashboard."""
         pip = {"pip": _PINNED} if self.installs else {}
-        return {"working_dir": str(folder), "env_vars": dict(self.variables), **pip}
+        return {"working_dir": str(folder), "env_vars": {**self.variables, **self.named}, **pip}
 
     def metadata(self) -> dict[str, str]:
         """Return what Ray stores with the job."""
@@ -98,60 +103,32 @@ def prepare(
         verb: ``jobs/<verb>.py`` will run.
         config: The settings file.
         overrides: ``section.key=value``.
-        folder: The working directory, which is uploaded.
+        folder: A clone of sentiflow; its code is uploaded.
         options: Further options of the command, such as ``--overwrite``.
-        variables: ``NAME`` of a variable that is set here, or ``NAME=VALUE``.
+        variables: Names of further variables that are set here.
         installs: Install the packages of constraints.txt for the job.
 
     Raises:
-        UserError: The settings are wrong, or would be in a submitted job; a file would not be
-            uploaded, or too much would be; a file or a variable may be a secret.
+        UserError: The settings are wrong, or would be in a submitted job; there is no such job; a
+            variable is not set, or given with its value.
     """
     resolved = settings.load(config, overrides, command=verb, submitted=True)
-    environment = _ALWAYS | _choose_variables(variables)
-    _check_store(resolved, environment)
-    files = measure(folder)
-    name = _name_in_upload(config, folder, files)
+    environment, named = _ALWAYS | _read_addresses(), _read_named(variables)
+    _check_store(resolved, environment | named)
+    uploaded = f"configs/{config.name}"
+    files = _find_code(folder) | {uploaded: config.absolute()}
     _check_verb(verb, files)
-    check_size(files)
-    _refuse_secrets(folder, files)
     if commit := provenance.read_commit():
         environment[provenance.COMMIT_VARIABLE] = commit
     return Submission(
         submission_id=_make_id(verb, resolved.name),
-        entrypoint=shlex.join(["python", f"jobs/{verb}.py", name, *overrides, *options]),
+        entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
         variables=environment,
+        named=named,
         files=files,
-        results=_name_results(verb, resolved, environment),
+        results=_name_results(verb, resolved, environment | named),
         installs=installs,
     )
-
-
-def measure(folder: Path) -> dict[str, int]:
-    """List the files that ``ray job submit --working-dir`` uploads of a directory, with bytes."""
-    root = folder.absolute()
-    files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
-    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
-    return dict(sorted(sizes.items()))
-
-
-def check_size(files: Mapping[str, int]) -> None:
-    """Make sure that the files to upload are small: code and settings only.
-
-    Raises:
-        UserError: They are too large; the largest are named.
-    """
-    if (num_bytes := sum(files.values())) > MAX_BYTES:
-        named = ", ".join(f"{name} {to_text(size)}" for name, size in find_largest(files, 3))
-        raise UserError(
-            f"the upload has {to_text(num_bytes)}, more than {to_text(MAX_BYTES)}: {named}",
-            hint="add data to .rayignore, and give its URI in the settings",
-        )
-
-
-def find_largest(files: Mapping[str, int], count: int) -> list[tuple[str, int]]:
-    """Name the largest files with their bytes, the largest first."""
-    return sorted(files.items(), key=lambda item: -item[1])[:count]
 
 
 def to_text(size: int) -> str:
@@ -164,8 +141,15 @@ def to_text(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.0f} kB"
 
 
-def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
-    """Collect the variables that every job gets if they are set, and those that the user names."""
+def _find_code(folder: Path) -> dict[str, Path]:
+    """Find the files that jobs need in a clone, by their names relative to it."""
+    root = folder.absolute()
+    found = sorted(path for pattern in _UPLOADED for path in root.glob(pattern) if path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def _read_addresses() -> dict[str, str]:
+    """Read the addresses that are set here; one with a password only where it can be left out."""
     chosen = {}
     for name in _PASSED:
         value = os.environ.get(name, "")
@@ -173,21 +157,21 @@ def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
             value = without_credentials(value)
         if value and not holds_credentials(value):
             chosen[name] = value
-    for option in variables:
-        name, equals, value = option.partition("=")
-        if not equals:
-            value = os.environ.get(name, "")
-            if name not in os.environ:
-                raise UserError(f"--env {name}: not set here", hint=f"write {name}=VALUE")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise UserError(f"--env {without_credentials(name)}", hint="write NAME or NAME=VALUE")
-        if _SECRET_NAME.search(name) or _SECRET_VALUE.match(value) or holds_credentials(value):
-            raise UserError(
-                f"--env {name} may be a secret, and the dashboard shows the variables of a job",
-                hint="set it on the nodes, before `ray start`",
-            )
-        chosen[name] = value
     return chosen
+
+
+def _read_named(names: Sequence[str]) -> dict[str, str]:
+    """Read the variables that the user names; a value in the command would be seen by others."""
+    for name in names:
+        if "=" in name:
+            shown = name.partition("=")[0]
+            raise UserError(
+                f"--env {shown}=... has a value, which other users of this machine can see",
+                hint=f"export {shown} first, and write --env {shown}",
+            )
+        if name not in os.environ:
+            raise UserError(f"--env {name}: it is not set here", hint="export it first")
+    return {name: os.environ[name] for name in names}
 
 
 def _check_store(config: Config, environment: Mapping[str, str]) -> None:
@@ -204,47 +188,7 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
     ray_job.refuse_store(store)
 
 
-def _name_in_upload(config: Path, folder: Path, files: Mapping[str, int]) -> str:
-    """Name the settings file relative to the working directory."""
-    try:
-        name = config.absolute().resolve().relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        raise UserError(
-            f"{config} lies outside of {folder}, which is uploaded for the job",
-            hint="put it into configs/, or submit from the directory that holds it",
-        ) from None
-    if name not in files:
-        raise UserError(
-            f"{name} is not uploaded: .rayignore or .gitignore excludes it",
-            hint="put it into configs/, or name it in .rayignore",
-        )
-    return name
-
-
-def _refuse_secrets(folder: Path, files: Mapping[str, int]) -> None:
-    """Refuse keys, files of passwords, and links to files outside of the working directory."""
-    root = folder.resolve()
-    for name in files:
-        target = (root / name).resolve()
-        if not target.is_relative_to(root):
-            problem = f"is a link to {target}, outside of this directory"
-        elif any(map(_SECRET_FILE.search, (name, str(target.relative_to(root))))):
-            problem = "may be a secret"
-        elif _holds_key(target):
-            problem = "begins like a key"
-        else:
-            continue
-        raise UserError(
-            f"{name} would be uploaded, and {problem}", hint="move it, or add it to .rayignore"
-        )
-
-
-def _holds_key(path: Path) -> bool:
-    with path.open("rb") as file:
-        return bool(_SECRET_VALUE.match(file.read(100).decode(errors="replace")))
-
-
-def _check_verb(verb: str, files: Mapping[str, int]) -> None:
+def _check_verb(verb: str, files: Iterable[str]) -> None:
     jobs = sorted(name[5:-3] for name in files if re.fullmatch(r"jobs/\w+\.py", name))
     if verb not in jobs:
         hint = f"jobs here: {', '.join(jobs)}" if jobs else "submit from a clone of sentiflow"

@@ -168,7 +168,7 @@ def test_the_exit_code_is_the_jobs_own(submit, code):
 
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     code, out, err = submit(
-        "look", "train.seed=2", "--env", "EXTRA=more", AWS_ENDPOINT_URL="http://minio:9000"
+        "look", "train.seed=2", "--env", "EXTRA", AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more"
     )
     assert code == 2, f"the exit code is the job's own: {err}"
     found = json.loads(out.splitlines()[-1])
@@ -181,8 +181,9 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
         known["runtime_env"]["env_vars"]
     )
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
-    upload, end = err.splitlines()
+    upload, shown, end = err.splitlines()
     assert upload.startswith("submit    sentiflow-look-submitted-")
+    assert shown == "submit    all users of the cluster can read EXTRA of this job"
     assert "failed: " in end
 
 
@@ -191,8 +192,10 @@ def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_n
     start, cluster, tmp_path
 ):
     proxy, gate = Proxy(cluster.dashboard_port), tmp_path / "gate"
-    waits = ("--env", f"CONTINUES_AT={gate}", "--address", proxy.address)
-    process = start("submit", "count", "configs/submitted.yaml", "train.seed=1", *waits)
+    waits = ("--env", "CONTINUES_AT", "--address", proxy.address)
+    process = start(
+        "submit", "count", "configs/submitted.yaml", "train.seed=1", *waits, CONTINUES_AT=str(gate)
+    )
     log = "".join(process.stdout.readline() for _ in range(300))
     assert log.endswith("\n"), process.communicate()
     proxy.refusing = True

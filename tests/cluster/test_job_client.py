@@ -17,7 +17,7 @@ from sentiflow.cluster.submission import Submission
 from sentiflow.errors import JobError, UserError
 
 TOKEN = "c0ffee" * 10
-JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, {}, {})
+JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, {}, {}, {})
 
 
 class FakeDashboard(ThreadingHTTPServer):
@@ -239,11 +239,11 @@ class FakeRayClient:
         ),
     ],
 )
-def test_a_job_that_cannot_be_submitted_has_failed(tmp_path, error, problem):
+def test_a_job_that_cannot_be_submitted_has_failed(error, problem):
     client = job_client.JobClient("http://x")
     client._jobs = FakeRayClient(error)
     with pytest.raises(JobError, match=problem):
-        client.submit(JOB, folder=tmp_path)
+        client.submit(JOB)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ CALLS = {
     "speed_up_data": lambda: ray_internals.speed_up_data(),
     "retries_of_data": lambda: ray_internals.retries_of_data(3),
     "callbacks_of_data": lambda: ray_internals.callbacks_of_data(print),
-    "find_uploaded": lambda: ray_internals.find_uploaded(PROJECT / "jobs"),
     "validate_cluster_file": lambda: ray_internals.validate_cluster_file(
         {"provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": []},
          "cluster_name": "x", "auth": {"ssh_user": "ada"}}
@@ -60,10 +59,7 @@ def test_nothing_fails_where_an_interface_is_gone(monkeypatch, name):
     CALLS[name]()
 
 
-@pytest.mark.parametrize(
-    "name", ["speed_up_data", "callbacks_of_data", "find_uploaded",
-             "validate_cluster_file"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["speed_up_data", "callbacks_of_data", "validate_cluster_file"])
 def test_this_version_of_ray_has_them_all(monkeypatch, name):
     find, missing = ray_internals._find, []
 
@@ -107,14 +103,3 @@ def test_the_state_of_the_cluster_can_be_read(resources, monkeypatch):
     assert ray_internals._find("ray._private.state.state.get_max_resources_from_cluster_config")
     assert ray_internals.max_resources() == {}
     assert ray_internals.groups_of_dead_actors("ff") == []
-
-
-def test_without_rays_walk_all_but_caches_is_counted(monkeypatch, tmp_path):
-    for name in (".git/config", ".venv/a", "src/__pycache__/b.pyc", "src/c.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    monkeypatch.setattr(ray_internals, "_find", lambda name: None)
-    found = {
-        path.relative_to(tmp_path).as_posix() for path in ray_internals.find_uploaded(tmp_path)
-    }
-    assert found == {"src", "src/c.py"}
