@@ -1,42 +1,26 @@
 """``sentiflow ui``: a store -> MLflow's web interface, open on the training runs."""
 
-import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import Overrides, Verbose
 from sentiflow.config import settings
-from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import signals
+from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage.uris import without_credentials
 
 _HOST = "127.0.0.1"
-_MAX_START_SECONDS = 120
-_MAX_END_SECONDS = 10
 
 ConfigPath = Annotated[
     Path | None,
     typer.Argument(metavar="CONFIG", help="A settings file (YAML): its store and its runs."),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port of the web interface.")]
-NoBrowser = Annotated[
-    bool, typer.Option("--no-browser", help="Print the address; open no web browser.")
-]
-
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", metavar="URI", help="Another MLflow store.")
 ]
@@ -46,14 +30,13 @@ def ui(
     config: ConfigPath = None,
     overrides: Overrides = None,
     port: Port = 5000,
-    no_browser: NoBrowser = False,
     tracking_uri: TrackingUri = None,
     verbose: Verbose = False,
 ) -> None:
     """Show the runs in MLflow's web interface, on this machine only, until Ctrl-C.
 
-    The store is that of CONFIG, else MLFLOW_TRACKING_URI, else mlflow.db. If it is a server, its
-    page is opened.
+    Prints the address to open. The store is that of CONFIG, else MLFLOW_TRACKING_URI, else
+    mlflow.db; of a server only the address is printed.
     """
     with reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
@@ -63,59 +46,13 @@ def ui(
         store = store_address.default_uri(uri)
         page = pages.require_page(store, resolved.name if resolved else "")
         if store.startswith("http"):
-            _show(f"{store}{page}", opens=not no_browser)
+            typer.echo(f"{store}{page}")
             return
-        known, address = store_address.with_password(store), f"http://{_HOST}:{port}"
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            _serving(known, port, verbose=verbose) as server,
-        ):
-            say("ui", f"MLflow shows {store}; Ctrl-C ends it")
-            _show(f"{address}{page}", opens=not no_browser)
-            server.wait()
-
-
-def _show(address: str, *, opens: bool) -> None:
-    """Print an address, and open it in a web browser where there is a desktop."""
-    typer.echo(address)
-    sys.stdout.flush()
-    has_desktop = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    is_mac = sys.platform == "darwin" and "SSH_CONNECTION" not in os.environ
-    if opens and (has_desktop or is_mac):
-        webbrowser.open(address)
-
-
-@contextlib.contextmanager
-def _serving(store: str, port: int, *, verbose: bool) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server on loopback for the block; Ctrl-C and SIGTERM end it, too.
-
-    Raises:
-        UserError: The port is in use.
-        JobError: The server does not start.
-    """
-    _check_free(port)
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", _HOST, "--port", str(port)]
-    # A variable keeps a password out of the list of processes. No job of ours runs on the server.
-    variables = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    interrupts = signals.handled(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryFile() as log, interrupts:
-        server = subprocess.Popen(  # noqa: S603
-            command,
-            env=os.environ | variables,
-            stdout=None if verbose else log,
-            stderr=None if verbose else log,
-            start_new_session=True,
-        )
-        try:
-            _wait(server, port)
-            yield server
-            if server.poll() is not None:
-                raise JobError(f"MLflow's server has ended{_last_line(log)}")
-        except TimeoutError:
-            raise JobError(f"MLflow's server does not start{_last_line(log)}") from None
-        finally:
-            _end(server)
+        _check_free(port)
+        say("ui", f"MLflow shows {store}; Ctrl-C ends it")
+        typer.echo(f"http://{_HOST}:{port}{page}")
+        sys.stdout.flush()
+        _become_server(store_address.with_password(store), port, verbose=verbose)
 
 
 def _check_free(port: int) -> None:
@@ -128,31 +65,16 @@ def _check_free(port: int) -> None:
             raise UserError(f"port {port}: {reason}", hint="name another with --port") from error
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until the server answers.
+def _become_server(store: str, port: int, *, verbose: bool) -> NoReturn:
+    """Replace this process by the one that ``mlflow server`` would start.
 
-    Raises:
-        TimeoutError: It has ended, or does not answer.
+    ``mlflow server`` itself watches a process that serves: killed, it would leave that behind,
+    listening without a password.
     """
-    last = time.monotonic() + _MAX_START_SECONDS
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while server.poll() is None and time.monotonic() < last:
-        with contextlib.suppress(OSError):
-            opener.open(f"http://{_HOST}:{port}/health", timeout=5).close()
-            return
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """End the server and its worker; one that hangs is killed."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(server.pid, number)
-            server.wait(_MAX_END_SECONDS)
-
-
-def _last_line(log: IO[bytes]) -> str:
-    log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return f": {without_credentials(lines[-1])}" if lines else ""
+    # Variables keep a password out of the list of processes.
+    os.environ |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
+    quiet = [] if verbose else ["--no-access-log"]
+    command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
+    command += ["--workers", "1", "--host", _HOST, "--port", str(port), *quiet]
+    os.execv(sys.executable, command)  # noqa: S606
