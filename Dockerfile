@@ -2,7 +2,9 @@
 #   docker build --tag sentiflow .
 #   docker run --rm --volume "$PWD:/work" sentiflow sentiflow demo
 
-FROM python:3.11-slim AS build
+# A digest pins it: SECURITY.md, "Dependencies".
+ARG PYTHON=python:3.11-slim
+FROM $PYTHON AS build
 # The build of PyTorch, here for CPUs: one for GPUs is five times as large.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PATH=/opt/sentiflow/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -12,7 +14,7 @@ WORKDIR /build
 COPY . .
 RUN pip install --constraint constraints.txt ".[s3]"
 
-FROM python:3.11-slim
+FROM $PYTHON
 # KubeRay's probes need wget.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \

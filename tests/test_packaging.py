@@ -100,6 +100,7 @@ def test_the_image_gets_what_it_needs_and_nothing_else(clone, tmp_path):
         assert QUICKSTART in archive.namelist()
     text = (PROJECT / "Dockerfile").read_text()
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000:100"]
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["$PYTHON"] * 2, "one digest pins both"
     torch = re.search(r"^torch(\S+)$", (PROJECT / "constraints.txt").read_text(), re.MULTILINE)
     assert f'"torch{torch[1]}"' in text
 
