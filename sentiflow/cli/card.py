@@ -8,7 +8,6 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.options import Verbose
-from sentiflow.storage.uris import absolute_uri
 
 _RUN_HELP = "A run's output_uri, the directory of a model, or a name: models:/NAME@champion."
 
@@ -28,9 +27,9 @@ def card(
     It is Markdown, with the metadata that the Hugging Face Hub reads.
     """
     with reporting(verbose):
-        check_free(output, overwrite, option="--output ")
+        uri = check_free(output, overwrite, option="--output ")
         from sentiflow.evaluation import model_card
         from sentiflow.storage import filesystem
 
-        filesystem.write_bytes(absolute_uri(str(output)), model_card.find(run).encode())
+        filesystem.write_bytes(uri, model_card.find(run).encode())
         typer.echo(output)

@@ -64,6 +64,7 @@ def compare(
 ) -> None:
     """Compare two models on the same test rows, with confidence intervals and tests."""
     with reporting(verbose):
+        to = absolute_uri(markdown, setting="--markdown") if markdown is not None else None
         patterns = _read_patterns([option for option in slices or () if "=" in option])
         columns = [option for option in slices or () if "=" not in option]
         from sentiflow.cli import comparison_text
@@ -78,9 +79,8 @@ def compare(
             tracking_uri=tracking_uri,
             margin=margin,
         )
-        if markdown is not None:
-            written = comparison_text.to_markdown(found).encode()
-            filesystem.write_bytes(absolute_uri(markdown), written)
+        if to is not None:
+            filesystem.write_bytes(to, comparison_text.to_markdown(found).encode())
         if as_json:
             print_json(dataclasses.asdict(found), allow_nan=False)
         else:

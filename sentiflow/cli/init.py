@@ -47,7 +47,7 @@ def init(
         from sentiflow.data.inspection import new_config
 
         path = output or Path(f"{new_config.name_after(files[0])}.yaml")
-        check_free(path, overwrite)
+        uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
         from sentiflow.data.inspection import findings
         from sentiflow.storage import filesystem, globs
@@ -55,7 +55,8 @@ def init(
         if model is not None and not names_model(model):
             from sentiflow.tracking import model_sources
 
-            model_sources.find(model, tracking=None, setting="--model")
+            place = absolute_uri(model, setting="--model")
+            model_sources.find(place, tracking=None, setting="--model")
         uris = globs.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label)
         if new_config.count_rejected(found) > 0.5:
@@ -71,7 +72,7 @@ def init(
         )
         settings.validate(yaml_text.parse(written), source=str(path))
         typer.echo(_to_text(found, files, scores_only=model is not None))
-        filesystem.write_bytes(absolute_uri(str(path)), written.encode())
+        filesystem.write_bytes(uri, written.encode())
         verb = "run" if found.roles.label is not None and model is None else "score"
         typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
 

@@ -21,7 +21,7 @@ from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, as_typed, join
+from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
 
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
@@ -149,14 +149,14 @@ def trends(
                 as_json=as_json,
             )
             return
-        check_free(output, overwrite, option="--output ")
+        uri = check_free(output, overwrite, option="--output ")
         resolved = settings.load(config, overrides or (), command="trends")
         from sentiflow.data import label_files
         from sentiflow.shares import labels
         from sentiflow.storage import filesystem
 
         table, classes = labels.draw(resolved.trends, sample)
-        filesystem.write_bytes(absolute_uri(str(output)), label_files.to_csv(table))
+        filesystem.write_bytes(uri, label_files.to_csv(table))
         said = {"path": str(output), "rows": len(table), "classes": list(classes)}
         if as_json:
             print_json(said)
@@ -215,16 +215,24 @@ def _run(
     return []
 
 
-def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
+def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     """Check that a file can be written, before the work whose result it takes.
 
+    Returns:
+        Its location.
+
     Raises:
-        UserError: It is a directory, or exists and ``overwrite`` is False.
+        UserError: It is not a file of this machine, is a directory, or exists and ``overwrite`` is
+            False.
     """
+    if not is_local(str(path)):
+        raise UserError(f"{option}{path} is no file of this machine", hint="name a path")
+    uri = absolute_uri(str(path), setting=option.strip())
     if path.is_dir():
         raise UserError(f"{option}{path} is a directory", hint="name a file to write")
     if path.exists() and not overwrite:
         raise UserError(f"{option}{path} exists", hint="name another file, or add --overwrite")
+    return uri
 
 
 def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Manifest") -> None:

@@ -309,6 +309,7 @@ def _read_pair(text: str) -> tuple[str, str]:
 
 
 def _check_png(to: str) -> None:
+    absolute_uri(to, setting="--to")
     if not to.lower().endswith(".png") or Path(to).is_dir():
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
 

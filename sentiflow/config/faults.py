@@ -92,6 +92,8 @@ def explain(fault: Any, source: Source) -> str:
     if fault["type"] == "missing":
         return f"{source.name}: the setting {key} is missing: add it, or give {key}=VALUE"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "string_unicode":
+        message = "must be a text in UTF-8"
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
         return f"{place}: {key}: {message}"

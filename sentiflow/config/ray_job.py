@@ -31,7 +31,7 @@ def refuse_relative(key: str, uri: str) -> None:
     Raises:
         UserError: The location is relative.
     """
-    if is_local(uri) and not uri.startswith(("/", "~", "file:///")):
+    if is_local(uri) and not uri.lower().startswith(("/", "~", "file:")):
         raise UserError(
             f"{key}={uri!r} is relative, but this is a submitted job",
             hint="its working directory is a temporary copy; give an absolute URI",

@@ -187,7 +187,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
                 f"{key}={uri!r} has an option of a store",
                 hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
-        return absolute_uri(uri, base=base)
+        return absolute_uri(uri, base=base, setting=key)
 
     config = _change_locations(config, place)
     root = config.output_uri
@@ -196,7 +196,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     trained = config.train.output_uri or join(below, "trained")
     scored = config.score.output_uri or join(below, "scored")
     words = config.prepare.vocabulary
-    cache = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
+    key = "prepare.vocabulary.vectors_cache"
+    cache = {"vectors_cache": absolute_uri(words.vectors_cache, base=base, setting=key)}
     sections: dict[str, dict[str, Any]] = {
         "prepare": {"output_uri": prepared, "vocabulary": words.model_copy(update=cache)},
         "train": {

@@ -3,7 +3,7 @@
 import errno
 import re
 
-from sentiflow.errors import JobError, StorageError
+from sentiflow.errors import JobError, StorageError, shorten
 
 _OF_STORE = re.compile(r"AWS Error (?P<code>[A-Z_]+)(?: \(HTTP status (?P<status>\d+)\))? during ")
 _NAMED = re.compile(r"ExceptionName: (\w+) Message:")
@@ -74,6 +74,8 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         return JobError(
             f"{_reason(error)}: free some space, and run the same command again to resume"
         )
+    if error.errno == errno.ENAMETOOLONG:
+        return StorageError(shorten(_reason(error), 120), hint="choose a shorter path")
     return explain_text(str(error), uri=uri)
 
 

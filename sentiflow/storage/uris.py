@@ -6,6 +6,8 @@ import posixpath
 import re
 from urllib.parse import urlsplit
 
+from sentiflow.errors import UserError, shorten
+
 MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
 
@@ -19,35 +21,90 @@ _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
 )
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/")
-_MAX_PATH = 1024
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
+_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+_MODELS = ("models", "runs")
+_IN_NO_NAME = re.compile(r"[\0\ud800-\udfff]")
+"""A surrogate stands for a byte that is not UTF-8."""
+_MAX_PATH, _MAX_NAME, _MAX_SHOWN = 4095, 255, 80
+"""Bytes of a path and of a name in it, as Linux allows them; characters that a message shows."""
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
 
-def absolute_uri(uri: str, *, base: str | None = None) -> str:
+def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str:
     """Make a location independent of the working directory.
 
     Args:
-        uri: ``relative/path``, ``/absolute/path``, or ``scheme://…``, which stays as it is; a
-            member of an archive keeps its name.
+        uri: ``relative/path``, ``/absolute/path``, ``file:///absolute/path``, or ``scheme://…``,
+            which stays as it is, but for the case of its scheme; a member of an archive keeps its
+            name.
         base: What a relative path is relative to; the working directory by default.
+        setting: The setting or the option that names it, for messages.
+
+    Raises:
+        UserError: It is no location, or no file can have this name.
 
     Example:
         >>> absolute_uri("data/tweets.csv", base="/home/ada")
         '/home/ada/data/tweets.csv'
-        >>> absolute_uri("s3://bucket/key/")
+        >>> absolute_uri("S3://bucket/key/")
         's3://bucket/key'
     """
-    uri, member = split_member(uri.removeprefix("file://"))
-    if _SCHEME.match(uri):
-        return join_member(uri.rstrip("/"), member)
-    path = os.path.normpath(os.path.join(base or os.getcwd(), os.path.expanduser(uri)))
+    try:
+        return _resolve(uri, base or os.getcwd())
+    except ValueError as error:
+        shown = repr(shorten(without_credentials(uri), _MAX_SHOWN))
+        raise UserError(f"{setting}={shown}" if setting else shown, hint=str(error)) from error
+
+
+def _resolve(uri: str, base: str) -> str:
+    """Make a location absolute, or raise a ValueError that says why not, and what to write."""
+    _check_characters(uri)
+    place, member = split_member(uri)
+    scheme, slashes, path = _split_scheme(place)
+    if scheme == "file":
+        if len(slashes) not in (1, 3):
+            raise ValueError("a file of this machine is file:///PATH, or its path alone")
+        path = f"/{path}"
+    elif scheme:
+        needed = "/" if scheme in _MODELS else "//"
+        if not path or not slashes.startswith(needed):
+            raise ValueError(f"write {scheme}:{needed}…, or ./{scheme}:… for a file of this name")
+        return join_member(f"{scheme}:{slashes}{path}".rstrip("/"), member)
+    path = os.path.expanduser(path)
+    if path.startswith("~"):
+        raise ValueError("this user has no home directory: write its path, or ./~… for a file")
+    path = os.path.normpath(os.path.join(base, path))
+    _check_characters(path)
+    name = max(path.split("/"), key=lambda part: len(part.encode()))
+    if len(path.encode()) > _MAX_PATH or len(name.encode()) > _MAX_NAME:
+        raise ValueError(
+            f"choose a shorter path: it may have {_MAX_PATH:,} bytes, each name in it {_MAX_NAME}"
+        )
     return join_member(path, member)
+
+
+def _check_characters(path: str) -> None:
+    """Refuse what Arrow cannot write as UTF-8, or the system not as the name of a file."""
+    if found := _IN_NO_NAME.search(path):
+        raise ValueError(f"{found[0]!r} cannot be in a path: name the file in UTF-8, without NUL")
+
+
+def _split_scheme(uri: str) -> tuple[str, str, str]:
+    """Split a URI into scheme, slashes and the rest; a path has neither scheme nor slashes.
+
+    ``gs:x`` is a mistyped URI, ``a:b`` is the name of a file.
+    """
+    found = _SCHEME.match(uri)
+    scheme = found[1].lower() if found else ""
+    if not found or not (found[2] or scheme in ("file", *_STORES, *_MODELS)):
+        return "", "", uri
+    return scheme, found[2], uri[found.end() :]
 
 
 def is_local(uri: str) -> bool:
     """Say whether ``uri`` names a file of this machine."""
-    return uri.startswith("file://") or not _SCHEME.match(uri)
+    return _split_scheme(uri)[0] in ("", "file")
 
 
 def names_this_machine(uri: str) -> bool:
@@ -74,7 +131,7 @@ def names_model(uri: str) -> bool:
         >>> names_model("models:/quickstart@champion"), names_model("runs/quickstart/trained/model")
         (True, False)
     """
-    return uri.startswith(("models:/", "runs:/"))
+    return uri.lower().startswith(("models:/", "runs:/"))
 
 
 def names_vectors(source: str) -> bool:

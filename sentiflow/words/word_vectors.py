@@ -93,11 +93,12 @@ def locate(source: str, *, cache: str = ".vector_cache") -> str | None:
         return None
     if source.startswith("torchtext:"):
         return str(glove.locate(source, cache))
-    kind = filesystem.file_info(source).type if source else FileType.NotFound
+    uri = absolute_uri(source)
+    kind = filesystem.file_info(uri).type if source else FileType.NotFound
     if kind == FileType.NotFound:
         problem = f"there is no file, directory or word vectors {source!r}"
         raise UserError(problem, hint=f"use {SOURCES}")
-    return manifest.find_package(source) if kind == FileType.Directory else source
+    return manifest.find_package(uri) if kind == FileType.Directory else uri
 
 
 def _load(source: str, max_words: int | None, cache: str) -> _Found:
@@ -105,7 +106,7 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
     if path is None:
         return _load_package(source)
     if filesystem.file_info(path).type == FileType.Directory:
-        return package_files.read_vectors(absolute_uri(path), setting="the vectors")
+        return package_files.read_vectors(path, setting="the vectors")
     if source.startswith("torchtext:"):
         return _load_once(path, max_words, lambda: glove.load(Path(path), max_words))
     return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))

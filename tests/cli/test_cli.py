@@ -25,6 +25,38 @@ def one_line(result) -> str:
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["init", "{}"],
+        ["init", "a.csv", "--model", "{}"],
+        ["predict", "{}", "good"],
+        ["predict", "[a, {}]", "good"],
+        ["card", "{}"],
+        ["card", "a", "--output", "{}"],
+        ["compare", "{}", "b"],
+        ["compare", "a", "b", "--markdown", "{}"],
+        ["trends", "a.yaml", "--sample", "9", "--output", "{}"],
+        ["sample", "{}", "--rows", "1"],
+        ["tracking", "import", "{}"],
+        ["words", "vector", "good", "--vectors", "{}"],
+        ["words", "map", "good", "bad", "--to", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_no_location_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for typed in ("S3:x", "~no-such-user/x", "file:x", "x" * 256, "a/" * 2100, "\udcff"):
+        line = one_line(invoke(*(part.format(typed) for part in command)))
+        assert "dcff" in line if typed == "\udcff" else typed[:20] in line
+
+
+@pytest.mark.parametrize("command", ["card a --output", "sample --rows 1"])
+def test_what_a_command_writes_is_a_file_of_this_machine(command):
+    line = one_line(invoke(*command.split(), "s3://bucket/x"))
+    assert line.endswith("is no file of this machine: name a path")
+
+
+@pytest.mark.parametrize(
     ("overrides", "expected"),
     [
         (["train.num_epoch=3"], "unknown setting train.num_epoch: did you mean train.num_epochs?"),

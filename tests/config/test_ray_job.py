@@ -7,16 +7,23 @@ from sentiflow.errors import UserError
 from sentiflow.tracking import provenance
 
 
-@pytest.mark.parametrize(
-    "uri", ["runs/x", "./x", "../x", "x.csv", "file://x.csv", "a/b.zip::c.csv"]
-)
+@pytest.mark.parametrize("uri", ["runs/x", "./x", "../x", "x.csv", "a/b.zip::c.csv"])
 def test_a_relative_location_is_refused_by_its_key(uri):
     with pytest.raises(UserError, match=r"^score\.corpus='.*' is relative, .* absolute URI$"):
         ray_job.refuse_relative("score.corpus", uri)
 
 
 def test_other_locations_are_not():
-    for uri in ("/x", "~/x", "file:///x", "s3://b/x", "gs://b/x", "models:/x@champion"):
+    for uri in (
+        "/x",
+        "~/x",
+        "file:///x",
+        "file:/x",
+        "S3://b/x",
+        "s3://b/x",
+        "gs://b/x",
+        "models:/x@champion",
+    ):
         assert ray_job.refuse_relative("key", uri) is None
 
 

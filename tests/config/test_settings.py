@@ -7,9 +7,10 @@ import yaml
 from conftest import PROJECT
 from pydantic import ValidationError
 
-from sentiflow.config import settings
+from sentiflow.config import faults, settings
 from sentiflow.config.model_sections import BagSettings, RnnSettings
 from sentiflow.config.settings import describe, flatten
+from sentiflow.config.types import LOCATION
 from sentiflow.errors import UserError
 
 SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))
@@ -207,6 +208,24 @@ def test_the_vectors_become_absolute_unless_they_are_a_name(load):
         assert load(f"prepare.vocabulary.vectors={name}").prepare.vocabulary.vectors == name
     found = load("prepare.vocabulary.vectors=v.zip::y.txt").prepare.vocabulary.vectors
     assert found == "/base/v.zip::y.txt"
+
+
+LOCATIONS = [".".join(path) for path, field in faults.walk() if LOCATION in field.metadata]
+
+
+@pytest.mark.parametrize("key", [*LOCATIONS, "prepare.vocabulary.vectors_cache"])
+def test_every_setting_refuses_what_is_no_location_by_its_key(key):
+    for value in ("gs:x", "~no-such-user/x", "file://host/x", "x" * 256, "a\0b", "\ud800"):
+        with pytest.raises(UserError) as error:
+            settings.load(MINIMAL, {key: value}, base="/base")
+        (line,) = str(error.value).splitlines()
+        assert f"{key}='" in line
+
+
+def test_a_scheme_may_be_in_upper_case(load):
+    config = load("output_uri=S3://bucket/x", "score.model_uri=Models:/mine@champion")
+    assert config.prepare.output_uri == "s3://bucket/x/prepared"
+    assert config.score.model_uri == "models:/mine@champion"
 
 
 def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import (
     absolute_uri,
@@ -43,10 +44,50 @@ PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("
         ("../x.ZIP::/b.csv/", "/x.ZIP::/b.csv/"),
         ("s3://bucket/x.zip::a.csv", "s3://bucket/x.zip::a.csv"),
         ("a.zip/../b::c", "/base/b::c"),
+        ("file:/data/x", "/data/x"),
+        ("FILE:///data/x", "/data/x"),
+        ("S3://Bucket/Key", "s3://Bucket/Key"),
+        ("Models:/Mine/3", "models:/Mine/3"),
+        ("./gs:x", "/base/gs:x"),
+        ("./~nobody/x", "/base/~nobody/x"),
+        ("x" * 255, "/base/" + "x" * 255),
     ],
 )
 def test_a_typed_location_becomes_absolute(typed, absolute):
     assert absolute_uri(typed, base="/base") == absolute
+
+
+NO_LOCATIONS = {
+    "gs:x": "write gs://…, or ./gs:… for a file of this name",
+    "S3:/bucket/x": "write s3://…, or ./s3:… ",
+    "a:/b": "write a://…",
+    "s3://": "write s3://…",
+    "models:mine": "write models:/…",
+    "file://host/x.csv": "file:///PATH",
+    "file:x.csv": "file:///PATH",
+    "~no-such-user/x": "write its path, or ./~…",
+    "x" * 256: "choose a shorter path",
+    "x/" * 2100: "choose a shorter path",
+    "a\0b": r"'\x00' cannot be in a path: name",
+    "s3://bucket/\udcff": r"'\udcff' cannot be in a path: name",
+    "~\ud800": r"'\ud800' cannot be in a path: name",
+}
+
+
+@pytest.mark.parametrize("typed", NO_LOCATIONS, ids=ascii)
+def test_what_is_no_location_is_refused_with_what_to_write(typed):
+    with pytest.raises(UserError) as error:
+        absolute_uri(typed, base="/base", setting="output_uri")
+    (line,) = str(error.value).splitlines()
+    assert line.startswith("output_uri='")
+    assert NO_LOCATIONS[typed] in line
+    assert len(line.encode()) < 250
+
+
+def test_a_working_directory_whose_name_is_not_utf8_is_refused_where_it_counts():
+    assert absolute_uri("/x", base="/\udcff") == "/x"
+    with pytest.raises(UserError, match="name the file in UTF-8"):
+        absolute_uri("x", base="/\udcff")
 
 
 def test_a_relative_location_is_below_the_working_directory(tmp_path, monkeypatch):
@@ -77,6 +118,8 @@ def test_an_absolute_location_does_not_depend_on_where_one_stands(root, path):
         ("s3://bucket/key", False),
         ("gs://bucket", False),
         ("hdfs://host:8020/x", False),
+        ("S3://bucket/key", False),
+        ("file:/data", True),
     ],
 )
 def test_files_of_this_machine_are_local(uri, local):
