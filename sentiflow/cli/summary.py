@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sentiflow.cli.terminal import fill
 from sentiflow.config.sections import Config
+from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import as_typed
 
 if TYPE_CHECKING:
@@ -47,10 +48,23 @@ def render(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path)
         uris=uris,
         split=headline_split(list(records["evaluate"]["figures"])) if "evaluate" in uris else "",
         any_ran=any(outcome.ran for outcome in outcomes),
+        is_registered=_is_registered(
+            config.name, records["score"]["inputs"]["model"]["fingerprint"], store
+        ),
         runs=open_runs(store, pages.find_page(store, config.name), str(path)),
         command=_command,
         config=str(path),
     )
+
+
+def _is_registered(name: str, model: str, store: str) -> bool:
+    """Say whether MLflow has the model under this name; no, where there is no store to ask."""
+    from sentiflow.tracking import registry
+
+    try:
+        return registry.find(name, model, tracking_uri=store) is not None
+    except (JobError, UserError):
+        return False
 
 
 def open_runs(store: str, page: str, *arguments: str) -> str:

@@ -68,7 +68,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(
-            f"{config.name} has no candidate", hint="sentiflow run registers one; or --version N"
+            f"{config.name} has no candidate",
+            hint="sentiflow run registers one, on its own test rows; or --version N",
         )
     wanted = f"@{CANDIDATE}" if version is None else f"/{version}"
     candidate = registry.resolve(f"models:/{config.name}{wanted}", tracking_uri=uri)

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import make_store
 
 from sentiflow.cli import summary, terminal
 from sentiflow.config import settings
 from sentiflow.pipeline.stages import Outcome
+from sentiflow.tracking import registry
 
 SPLITS = ("train", "validation", "test")
 
@@ -163,19 +165,22 @@ def run(monkeypatch, tmp_path):
     records = {
         "prepare": manifest_of_preparation() | {"seconds": 0.1},
         "train": {"counts": counts, "seconds": 0.1},
-        "score": {"counts": counts, "seconds": 0.1},
+        "score": {"counts": counts, "seconds": 0.1, "inputs": {"model": {"fingerprint": "mine"}}},
         "evaluate": evaluated | {"seconds": 0.1},
     }
     config = settings.load({"name": "mine", "output_uri": "run"})
 
-    def summarize(*without, ran=True, **more):
+    def summarize(*without, ran=True, is_registered=True, **more):
         record = records | {"evaluate": records["evaluate"] | {"figures": {"test": figures | more}}}
         outcomes = [
             Outcome(verb, f"my run/{verb}", one, ran=ran)
             for verb, one in record.items()
             if verb not in without
         ]
-        return summary.render("run", outcomes, config, Path("a.yaml"))
+        with monkeypatch.context() as patch:
+            if is_registered:
+                patch.setattr(registry, "find", lambda name, of, **_: of if name == of else None)
+            return summary.render("run", outcomes, config, Path("a.yaml"))
 
     return summarize
 
@@ -218,6 +223,15 @@ def test_a_refit_is_summed_up_without_an_evaluation_and_an_average_without_a_tra
     assert any(re.fullmatch("write its card .*sentiflow card 'my run/train'", x) for x in refit)
     average = lines_of(run("train"))
     assert any("predict 'my run/score/model'" in line for line in average)
+
+
+@pytest.mark.parametrize("has_store", [True, False])
+def test_a_model_that_is_not_registered_cannot_be_promoted(run, has_store, tmp_path):
+    if has_store:
+        make_store(tmp_path)
+    lines = lines_of(run(is_registered=False))
+    (line,) = (line for line in lines if line.startswith("make it champion"))
+    assert line.startswith("make it champion not registered")
 
 
 def test_a_run_that_was_complete_says_so(run):

@@ -313,7 +313,9 @@ def test_no_candidate_gives_one_clear_line(config, register, store, good):
     register(good)
     name = settings.load(config).name
     mlflow_store.connect(store).delete_registered_model_alias(name, CANDIDATE)
-    with pytest.raises(UserError, match="has no candidate: sentiflow run registers one"):
+    with pytest.raises(
+        UserError, match="has no candidate: sentiflow run registers one, on its own"
+    ):
         promotion.promote(settings.load(config))
     with pytest.raises(UserError, match=r"version=5.* not found; sentiflow ui"):
         promotion.promote(settings.load(config), version=5)
