@@ -321,7 +321,7 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-_TABLE = re.compile(r"\.(csv|tsv|parquet)(\.\w+)?$", re.IGNORECASE)
+_TABLE = re.compile(r"\.(csv|tsv|parquet)(\.(?!ya?ml$)\w+)?$", re.IGNORECASE)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -171,6 +171,12 @@ def test_a_table_in_place_of_a_config_is_said_to_be_one(place):
             assert line == f"sentiflow: {expected}"
 
 
+def test_a_config_may_be_named_after_a_table(place):
+    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
+    init("messages.csv", "--output", "messages.csv.yaml")
+    assert invoke("config", "validate", "messages.csv.yaml").exit_code == 0
+
+
 def test_columns_are_asked_for_in_one_line(place):
     rows = [(text, text[::-1], label) for text, label in ROWS]
     (place / "messages.csv").write_bytes(write(rows, header=("question", "reply", "label")))

@@ -44,6 +44,26 @@ def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
     assert str(caught.value).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (bytes(100_000), "a.csv holds NUL bytes, not text: copy or export it again"),
+        (b"text,label\nhello,positive\n" + bytes(1000), "a.csv holds NUL bytes"),
+        ("text\nhello \N{PARTY POPPER}\n".encode("utf-16-be") * 90, "a.csv is UTF-16"),
+        ("text\nhello \N{PARTY POPPER}\n".encode("utf-32-le") * 90, "a.csv is UTF-32"),
+        (
+            "\ufeff\N{PARTY POPPER}a".encode("utf-16-le") + "aa".encode("utf-16-le") * 999,
+            "a.csv is UTF-16",
+        ),
+    ],
+    ids=["NUL", "NUL at the end", "UTF-16-BE", "UTF-32-LE", "UTF-16-LE"],
+)
+def test_nul_bytes_are_of_utf_16_only_where_they_make_text(content, expected):
+    with pytest.raises(UserError) as caught:
+        sniffing.detect_encoding(content, source="a.csv")
+    assert str(caught.value).startswith(expected)
+
+
 @pytest.mark.parametrize("text", ["naïve é", "café", "ok “"])
 def test_a_character_that_is_cut_at_the_end_is_no_damage(text):
     assert sniffing.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"

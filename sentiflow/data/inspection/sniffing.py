@@ -17,6 +17,8 @@ _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
 _MAX_NAME = 60
+_WIDE = ("UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE")
+_NO_TEXT = re.compile("[\0\ufffd]")
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,12 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     Raises:
         UserError: It is written in another one.
     """
-    if content[:1000].count(b"\0") * 4 > len(content[:1000]):
-        is_long = content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
-        raise _refuse(source, "UTF-32" if is_long else "UTF-16")
+    head = content[:1000]
+    if head.count(b"\0") * 4 > len(head):
+        for encoding in _WIDE:
+            if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
+                raise _refuse(source, encoding[:6])
+        raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
     if encoding := encodings.find(content, is_cut=True):
         return encoding
     from charset_normalizer import from_bytes
