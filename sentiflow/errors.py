@@ -40,3 +40,13 @@ def shorten(text: str, length: int = 40) -> str:
         'a lon...'
     """
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def printable(text: str) -> str:
+    r"""Escape characters that control a terminal.
+
+    Example:
+        >>> printable("a\x1b[2J\u202eb")
+        'a\\x1b[2J\\u202eb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

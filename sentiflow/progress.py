@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from sentiflow.errors import printable
 from sentiflow.storage.uris import without_credentials
 
 log = logging.getLogger(__name__)
@@ -94,13 +95,18 @@ def _make_bar() -> RichProgress:
     )
 
 
+def clean(message: str) -> str:
+    """Remove passwords from lines for a terminal, and escape what a name in them would do to it."""
+    return "\n".join(map(printable, without_credentials(message).split("\n")))
+
+
 class LogHandler(logging.Handler):
     """Writes log records above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         with suppress(OSError):  # standard error is closed or full, which must not end a job
-            console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)
+            console.print(clean(self.format(record)), markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -16,9 +16,8 @@ import typer
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import signals
-from sentiflow.progress import LogHandler
+from sentiflow.progress import LogHandler, clean
 from sentiflow.storage import errors
-from sentiflow.storage.uris import without_credentials
 
 
 def run(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except OutputError as error:  # a text of help; commands report it themselves
-        _print_error(str(error))
+        _print(f"sentiflow: {error}")
         sys.exit(1)
 
 
@@ -103,8 +102,7 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         if isinstance(known, UserError):
             _fail(str(known), code=2)
         if not isinstance(known, JobError):
-            with suppress(OSError):
-                traceback.print_exc()
+            _print(traceback.format_exc().rstrip())
             _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
         _fail(str(known), code=1)
 
@@ -130,11 +128,11 @@ def _discard(stream: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
-def _print_error(message: str) -> None:
+def _print(message: str) -> None:
     with suppress(OSError):  # the exit code says it, too
-        typer.echo(f"sentiflow: {without_credentials(message)}", err=True)
+        typer.echo(clean(message), err=True)
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
-    _print_error(message)
+    _print(f"sentiflow: {message}")
     raise typer.Exit(code)

@@ -8,8 +8,8 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
-from sentiflow.cli.terminal import WIDTH, align, fill, printable
-from sentiflow.errors import UserError
+from sentiflow.cli.terminal import WIDTH, align, fill
+from sentiflow.errors import UserError, printable
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:

@@ -82,11 +82,6 @@ def table(text: str, sides: str) -> str:
     return align(list(rows), sides)
 
 
-def printable(text: str) -> str:
-    """Escape characters that control a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def shorten(value: object) -> str:
     """Write a value as JSON, or a string as it is, cut to ``MAX_VALUE`` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

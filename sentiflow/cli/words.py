@@ -15,8 +15,8 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.cli.terminal import print_json, printable
-from sentiflow.errors import UserError
+from sentiflow.cli.terminal import print_json
+from sentiflow.errors import UserError, printable
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
 

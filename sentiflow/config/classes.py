@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, shorten
 
 BINARY = ("negative", "positive")
 SENTIMENT140 = (*BINARY, "neutral")
@@ -42,7 +42,7 @@ def check_names(names: Sequence[str]) -> None:
         ValueError: There are too few or too many, or one cannot be used.
     """
     if len(names) < 2:
-        shown = f"only one: {names[0]!r}" if names else "none"
+        shown = f"only one: {shorten(names[0])!r}" if names else "none"
         raise ValueError(f"a classifier needs two classes or more, and there is {shown}")
     if len(names) > MAX_CLASSES:
         raise ValueError(f"there are {len(names)} classes, and at most {MAX_CLASSES} are possible")

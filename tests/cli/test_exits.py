@@ -8,12 +8,15 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from conftest import PROJECT
 from test_cli import invoke
 
 import sentiflow
 from sentiflow.cli import terminal
 from sentiflow.cli.exits import reporting
+from sentiflow.errors import JobError, UserError
+from sentiflow.progress import say
 
 SHOW = ["config", "show", "configs/quickstart.yaml"]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full device")
@@ -67,6 +70,23 @@ def test_an_encoding_that_lacks_a_character_gives_an_escape():
         env=os.environ | {"PYTHONIOENCODING": "latin-1"},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (b"caf\xe9 \\u20ac\n", b"")
+
+
+def test_a_name_in_a_message_does_not_act_on_the_terminal(capsys):
+    name = "a\x1b[2J\x1b]0;b\x07\r\x9bc\u202e.csv"
+    shown = r"a\x1b[2J\x1b]0;b\x07\r\x9bc\u202e.csv"
+
+    @reporting()
+    def fail(error: Exception) -> None:
+        say("read", name)
+        raise error
+
+    for error in (UserError(f"no such file: {name}"), JobError(name), RuntimeError(name)):
+        with pytest.raises(typer.Exit):
+            fail(error)
+        written = capsys.readouterr().err
+        assert all(c.isprintable() for c in written.replace("\n", ""))
+        assert written.count(shown) == (3 if isinstance(error, RuntimeError) else 2)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

@@ -68,6 +68,7 @@ FAULTS = {
         "'joy' and 'Joy' name one class: case does not count",
     ),
     "one class": (f"{{{LABELLED}, labels: {{joy: j}}}}", "format.labels", "needs two classes or m"),
+    "one long class": (f"{{{LABELLED}, labels: {{{'x' * 999}: j}}}}", "format.labels", "xxx...'"),
     "no class": (f"{{{LABELLED}, labels: {{}}}}", "format.labels", "needs two classes or more"),
     "without values": (
         f"{{{LABELLED}, labels: {{joy: j, anger: []}}}}",
