@@ -10,6 +10,7 @@ from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
+from sentiflow.progress import clean
 
 
 def doctor(
@@ -41,7 +42,7 @@ def doctor(
         if as_json:
             print_json([found.to_json() for found in results])
         else:
-            typer.echo(check.to_text(results))
+            typer.echo(clean(check.to_text(results)))
     if check.has_errors(results):
         raise typer.Exit(1)
 

@@ -89,6 +89,12 @@ def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
     assert "did you mean train.num_epochs?" in line
 
 
+def test_a_name_does_not_act_on_the_terminal(tmp_path, sample_csv):
+    config = str(write_config(tmp_path, sample_csv))
+    result = invoke("doctor", config, r'prepare.csv="/no/\e]0;such.csv"')
+    assert r"no such file: /no/\x1b]0;such.csv" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
