@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import InputFile, Manifest, Settings
+from sentiflow.data.manifest_types import InputFile, Inputs, Manifest, Settings
 from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import as_typed, join
@@ -52,7 +52,7 @@ class Description(TypedDict):
     stage: str
     format_version: int
     settings: Settings
-    inputs: dict[str, Any]
+    inputs: Inputs
     details: NotRequired[dict[str, Any]]
     """Of an unfinished run: what else the stage needs to resume."""
 
@@ -149,9 +149,12 @@ def find_status(spec: OutputSpec) -> Status:
     details = runs[run].get("details", {}) if run else {}
     leftovers = find_leftovers(spec, record, sizes)
     if record is None:
-        begun = next((found for name, found in changes.items() if _is_begun(name, sizes)), [])
-        state = State.DIFFERENT if begun and not run else State.NEW
-        return Status(state, tuple(begun), None, run, details, leftovers)
+        has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
+        begun = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
+        others = [found for name, found in changes.items() if has_files or name in begun]
+        if others and not run:
+            return Status(State.DIFFERENT, tuple(others[0]), leftovers=leftovers)
+        return Status(State.NEW, (), None, run, details, leftovers)
     state, differences = _compare(spec, record, sizes)
     is_tidy = not leftovers or bool(runs.keys() - {run})
     return Status(state, differences, record, run, details, leftovers, is_tidy)
@@ -189,12 +192,6 @@ def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, Description]:
         except (FileNotFoundError, ValidationError):
             continue  # nothing of it is kept
     return found
-
-
-def _is_begun(run: str, sizes: Mapping[str, int]) -> bool:
-    """Say whether an unfinished run has done something that is worth resuming."""
-    markers = f"{WORK}/{run}/{MARKERS}/"
-    return any(path.startswith(markers) or not path.startswith("_") for path in sizes)
 
 
 def _has_same_files(old: list[InputFile], new: list[InputFile], *, may_grow: bool) -> bool:
