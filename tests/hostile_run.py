@@ -1,0 +1,270 @@
+"""A run from a stranger among the reader's own files, and hostile changes to it."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import make_store, new_package
+from saved_package import forge
+from stages import publish
+from test_evaluated_rows import Runs, by_tens
+from test_rebuild import describe
+
+from sentiflow.data import manifest
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.schema import SPLITS
+from sentiflow.tracking import recording, registry
+
+RUN, OTHER, MODEL = "shared/received/run", "shared/other/run", "trained/model"
+NAME = "received"
+_WRITTEN = ("out/", "store/mlflow.db")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A folder with all that a hostile run could reach."""
+
+    root: Path
+    champion: Path
+    """The package of the received run in MLflow's artifacts."""
+
+    def __truediv__(self, path: str) -> Path:
+        return self.root / path
+
+    def look(self) -> dict[str, tuple[str, str]]:
+        """Describe all names, links and contents, but what the command itself is asked to write."""
+        found = {}
+        for folder, folders, files in os.walk(self.root):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                what = ("folder", "")
+                if path.is_symlink():
+                    what = ("link", os.readlink(path))
+                elif path.is_file():
+                    what = ("file", hashlib.sha256(path.read_bytes()).hexdigest())
+                found[str(path.relative_to(self.root))] = what
+        return {path: what for path, what in found.items() if not path.startswith(_WRITTEN)}
+
+
+@pytest.fixture(scope="module")
+def received(tmp_path_factory) -> Box:
+    """Make two runs, register the models of both, and keep a copy of everything."""
+    root = tmp_path_factory.mktemp("hostile") / "box"
+    lay(root)
+    store = make_store(root / "store")
+    opened = recording.open_store(store, experiment=NAME, required=True)
+    for seed, place in enumerate((RUN, OTHER)):  # the second is the candidate
+        make_run(root / place, seed=seed)
+        with opened.run("train", group="0123abcd", tags={}) as recorder:
+            package = str(root / place / MODEL)
+            registry.register(package, name=NAME, tracking_uri=store, run_id=recorder.run_id)
+    source = Path(registry.resolve(f"models:/{NAME}/1", tracking_uri=store).source)
+    shutil.copy(root / RUN / "scored/predictions/part-0.parquet", root / "victim")
+    shutil.copy(root / RUN / MODEL / "weights.safetensors", root / "victim")
+    csv, labels = root / "shared/messages.csv", {"negative": ["bad"], "positive": ["good"]}
+    csv.write_text("text,label\n" + "so nice,good\nso sad,bad\n" * 50)
+    prepared = {"prepared_uri": str(root / OTHER / "prepared")}
+    config = {
+        "name": NAME, "output_uri": str(root / "out/run"), "tracking": {"uri": store},
+        "prepare": {"csv": str(csv)}, "score": prepared,
+        "format": {"kind": "csv", "columns": {"text": "text", "label": "label"}, "labels": labels},
+        "train": prepared | {"model": {"hidden_size": 6}},
+    }  # fmt: skip
+    (root / "shared/config.yaml").write_text(yaml.safe_dump(config))
+    for code in source.parents[1].glob("*/artifacts/code"):
+        shutil.rmtree(code)
+    shutil.copytree(root, root.with_name("copy"))
+    return Box(root, source / "artifacts/package")
+
+
+def lay(root: Path) -> None:
+    """Make the reader's own folders."""
+    for name in ("home/.bashrc", "victim/notes.txt", "victim/deep/more.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"mine: {name}\n")
+    for name in ("out", "store"):
+        (root / name).mkdir()
+
+
+def make_run(run: Path, *, seed: int) -> None:
+    """Write what four stages leave behind, with a real package."""
+    runs, trained = Runs(run.parent), str(run / "trained")
+    prepared = runs.prepare("run")
+    labels = {split: {"negative": 100, "positive": 100, "unlabelled": 0} for split in SPLITS}
+    counts = {"rows_read": 600, "accepted": 600, "rejected": 0, "rejected_by_reason": {}}
+    put("counts", counts | {"left_out": 0, "labels": labels}, "prepared")(None, run)
+    put("settings.split", {"kind": "hash"}, "prepared")(None, run)
+    repeats = {"leaked_rows": {"test_in_train": 0}}
+    duplicates = {"normalized": repeats, "contradicting": {"texts": 0}}
+    put("duplicates", duplicates, "prepared")(None, run)
+    inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
+    spec = OutputSpec("train", trained, {}, inputs)
+    made_by = {"uri": trained, "fingerprint": spec.fingerprint}
+    model = new_package(seed=seed).save(f"{trained}/model", lineage={"training": made_by})
+    publish(
+        spec, run=describe("train", registers_model=True), history=[], chosen_epoch=1,
+        counts={"rows": 210, "epochs": 1, "parameters": 51}, num_workers=1, device="cpu",
+        precision="fp32", model_fingerprint=model["fingerprint"],
+    )  # fmt: skip
+    runs.score("run", prepared, trained, split=by_tens(), wrong=range(9, 300, 20 + seed))
+    scored = manifest.reference(f"{run}/scored", manifest.read(f"{run}/scored"))
+    (run / "report").mkdir()
+    (run / "report/model_card.md").write_text("# A card\n")
+    spec = OutputSpec("evaluate", f"{run}/report", {}, {"scored": scored})
+    files = [{"path": "model_card.md", "rows": None, "bytes": 9}]
+    publish(spec, files=files, run=describe("evaluate", artifacts=["model_card.md"]))
+
+
+@pytest.fixture
+def box(received, monkeypatch, tmp_path_factory) -> Box:
+    """Restore the folder, and go to where commands may write."""
+    copy = received.root.with_name("copy")
+    before, now = Box(copy, copy).look(), received.look()
+    for path in sorted(now.keys() - before.keys(), reverse=True):  # a folder after its files
+        where = received / path
+        where.rmdir() if where.is_dir() and not where.is_symlink() else where.unlink()
+    for path in sorted(name for name, what in before.items() if now.get(name) != what):
+        if before[path][0] == "folder":
+            (received / path).unlink(missing_ok=True)
+            (received / path).mkdir()
+        else:
+            (received / path).unlink(missing_ok=True)
+            shutil.copy(copy / path, received / path)
+    shutil.rmtree(received / "out")
+    (received / "out").mkdir()
+    monkeypatch.chdir(received / "out")
+    monkeypatch.setenv("HOME", str(received / "home"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp()))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{received / 'store/mlflow.db'}")
+    return received
+
+
+Change = Callable[[Box, Path], None]
+"""Of a box, at the directory of a package or of a run."""
+
+
+def put(key: str, value: Any, at: str = "") -> Change:
+    """Set a dotted key of a manifest, with a fingerprint that fits, as any stranger can write it.
+
+    ``{box}`` in a value is the box.
+    """
+
+    def change(box: Box | None, place: Path) -> None:
+        path = place / at / "manifest.json"
+        record = json.loads(path.read_text())
+        *outer, last = (int(name) if name.isdigit() else name for name in key.split("."))
+        functools.reduce(lambda item, name: item[name], outer, record)[last] = value
+        with contextlib.suppress(TypeError, KeyError, AttributeError):  # of another type
+            record["fingerprint"] = manifest.identify(
+                record["stage"], record["settings"], record["inputs"]
+            )
+        path.write_text(json.dumps(record).replace("{box}", str(box.root) if box else ""))
+
+    return change
+
+
+def set_up(**values: Any) -> Change:
+    """Change settings of a package, in both places, with checksums that fit."""
+
+    def change(box: Box, package: Path) -> None:
+        settings = json.loads((package / "settings.json").read_text()) | values
+        put("settings", settings)(box, package)
+        forge(str(package), settings=json.dumps(settings).encode())
+
+    return change
+
+
+def rewrite(edit: Callable[[str], str], at: str = "manifest.json") -> Change:
+    """Change the text of a file."""
+
+    def change(box: Box, place: Path) -> None:
+        text = edit((place / at).read_text())
+        (place / at).write_bytes(text.encode(errors="surrogateescape"))
+
+    return change
+
+
+def link(name: str, to: str, *, key: str = "") -> Change:
+    """Replace a file or folder by a link; ``key`` gets the size of what it names."""
+
+    def change(box: Box, place: Path) -> None:
+        path = place / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.symlink_to(box / to)
+        if key:
+            put(key, (box / to).stat().st_size, str(Path(name).parent))(box, place)
+
+    return change
+
+
+def plant(what: Callable[[Box, Path, Path], None], at: str) -> Change:
+    """Plant the staging of a job that was killed in, above, below or beside what is read."""
+
+    def change(box: Box, place: Path) -> None:
+        folder = Path(os.path.normpath(place / at))
+        folder.mkdir(exist_ok=True)
+        results = (folder, place, place / MODEL)
+        what(box, folder, next(item for item in results if (item / "manifest.json").exists()))
+
+    return change
+
+
+def plant_deletion(box: Box, folder: Path, result: Path) -> None:
+    """Wait for an exchange that deletes what it does not own."""
+    (folder / "_next").mkdir()
+    shutil.copy(result / "manifest.json", folder / "_next")
+    near = os.path.relpath(box / "victim/notes.txt", folder)
+    owns = [str(box / "victim/deep"), near, str(box / "home")]
+    (folder / "_next/started.json").write_text(json.dumps({"stage": "model", "owns": owns}))
+
+
+def plant_replacement(box: Box, folder: Path, result: Path) -> None:
+    """Wait for an exchange that moves a file through a link."""
+    (folder / "_next/d").mkdir(parents=True)
+    (folder / "d").symlink_to(box / "home")
+    (folder / "_next/d/.bashrc").write_text("theirs")
+    (folder / "_next/started.json").write_text('{"owns": []}')
+    record = json.loads((result / "manifest.json").read_text())
+    record["files"].append({"path": "d/.bashrc", "rows": None, "bytes": 6, "sha256": "0" * 64})
+    (folder / "_next/manifest.json").write_text(json.dumps(record))
+
+
+def plant_work(box: Box, folder: Path, result: Path) -> None:
+    """Wait for a job that takes over what a dead one has left, or tidies up after it."""
+    me = {"host": os.uname().nodename, "boot_id": "b", "pid": 2**22 + 1, "started": 1.0}
+    claim = me | {"job": "train", "since": "2026-11-26T09:00:00+00:00"}
+    started = {"stage": "model", "owns": [str(box / "victim"), "../../victim"], "overwrite": True}
+    work, key = folder / "_work", uuid.uuid4().hex[:16]
+    for path, content in {
+        folder / f"_lease/{uuid.uuid4().hex}.json": claim,
+        work / "started.json": started,
+        work / key / "started.json": started,
+        work / key / "model/manifest.json": json.loads((result / "manifest.json").read_text()),
+        work / "receipts/0.json": {"files": [{"path": str(box / "victim/notes.txt"), "bytes": 1}]},
+        folder / "_swap/manifest.json": started,
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    (work / key / "model/d").symlink_to(box / "home")
+
+
+def bait(key: str, at: str = "") -> Change:
+    """Name a folder, by a URI in a manifest, in which staging is planted."""
+
+    def change(box: Box, place: Path) -> None:
+        shutil.copytree(box / OTHER / "trained", box / "shared/bait")
+        plant_deletion(box, box / "shared/bait", box / "shared/bait")
+        put(key, "{box}/shared/bait", at)(box, place)
+
+    return change
