@@ -27,7 +27,8 @@ from sentiflow.tracking import recording, registry
 
 RUN, OTHER, MODEL = "shared/received/run", "shared/other/run", "trained/model"
 NAME = "received"
-_WRITTEN = ("out/", "store/mlflow.db")
+_WRITTEN = ("out/", "store/mlflow.db", "home/.ray")
+"""What commands write: their results, their runs, and Ray's token."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Box:
         return self.root / path
 
     def look(self) -> dict[str, tuple[str, str]]:
-        """Describe all names, links and contents, but what the command itself is asked to write."""
+        """Describe all names, links and contents, but those that a command writes."""
         found = {}
         for folder, folders, files in os.walk(self.root):
             for path in (Path(folder, name) for name in (*folders, *files)):
