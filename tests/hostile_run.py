@@ -104,9 +104,17 @@ def make_run(run: Path, *, seed: int) -> None:
     counts = {"rows_read": 600, "accepted": 600, "rejected": 0, "rejected_by_reason": {}}
     put("counts", counts | {"left_out": 0, "labels": labels}, "prepared")(None, run)
     put("settings.split", {"kind": "hash"}, "prepared")(None, run)
-    repeats = {"leaked_rows": {"test_in_train": 0}}
-    duplicates = {"normalized": repeats, "contradicting": {"texts": 0}}
+    repeats = {
+        "repeated_texts": 0, "surplus_rows": 0, "within": {}, "shared_texts": {},
+        "leaked_rows": {"test_in_train": 0},
+    }  # fmt: skip
+    duplicates = {
+        "rows": {}, "exact": repeats, "normalized": repeats, "dropped": {},
+        "contradicting": {"texts": 0, "rows": {}},
+    }  # fmt: skip
     put("duplicates", duplicates, "prepared")(None, run)
+    classes = ["negative", "positive", "neutral"]
+    put("classes", classes, "prepared")(None, run)
     inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
     spec = OutputSpec("train", trained, {}, inputs)
     made_by = {"uri": trained, "fingerprint": spec.fingerprint}
@@ -116,7 +124,8 @@ def make_run(run: Path, *, seed: int) -> None:
         counts={"rows": 210, "epochs": 1, "parameters": 51}, num_workers=1, device="cpu",
         precision="fp32", model_fingerprint=model["fingerprint"],
     )  # fmt: skip
-    runs.score("run", prepared, trained, split=by_tens(), wrong=range(9, 300, 20 + seed))
+    wrong = range(9, 300, 20 + seed)
+    runs.score("run", prepared, trained, split=by_tens(), wrong=wrong, classes=classes)
     scored = manifest.reference(f"{run}/scored", manifest.read(f"{run}/scored"))
     (run / "report").mkdir()
     (run / "report/model_card.md").write_text("# A card\n")
@@ -149,6 +158,7 @@ def box(received, monkeypatch, tmp_path_factory) -> Box:
     return received
 
 
+MISSING = "(missing)"
 Change = Callable[[Box, Path], None]
 """Of a box, at the directory of a package or of a run."""
 
@@ -156,14 +166,17 @@ Change = Callable[[Box, Path], None]
 def put(key: str, value: Any, at: str = "") -> Change:
     """Set a dotted key of a manifest, with a fingerprint that fits, as any stranger can write it.
 
-    ``{box}`` in a value is the box.
+    ``{box}`` in a value is the box; :data:`MISSING` removes the key.
     """
 
     def change(box: Box | None, place: Path) -> None:
         path = place / at / "manifest.json"
         record = json.loads(path.read_text())
         *outer, last = (int(name) if name.isdigit() else name for name in key.split("."))
-        functools.reduce(lambda item, name: item[name], outer, record)[last] = value
+        item = functools.reduce(lambda item, name: item[name], outer, record)
+        item[last] = value
+        if value == MISSING:
+            del item[last]
         with contextlib.suppress(TypeError, KeyError, AttributeError):  # of another type
             record["fingerprint"] = manifest.identify(
                 record["stage"], record["settings"], record["inputs"]

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import make_store
 from hostile_run import (  # noqa: F401
+    MISSING,
     MODEL,
     NAME,
     OTHER,
@@ -115,7 +116,9 @@ PATHS = {
     "surrogate": "\ud800",
     "long": LONG,
 }
-KINDS = {"null": None, "number": 7, "text": "x", "list": ["x"], "dict": {"x": 1}}
+KINDS = {
+    "null": None, "number": 7, "text": "x", "list": ["x"], "dict": {"x": 1}, "missing": MISSING,
+}  # fmt: skip
 PLANTS = {"deletion": plant_deletion, "replacement": plant_replacement, "work": plant_work}
 
 
@@ -197,6 +200,7 @@ URIS = {
     "many members": put("settings.members", [{}] * 3),
 }
 OF_STAGES = {
+    **put_each(PATHS, "files.0.path", at="trained/model"),
     **put_each(PATHS, "files.0.path", "inputs.model.uri", "inputs.corpus.uri", at="scored"),
     **put_each(PATHS, "files.0.path", "run.artifacts.0", "inputs.scored.uri", at="report"),
     **put_each(PATHS, "inputs.prepared.uri", at="trained"),
@@ -217,7 +221,7 @@ TYPES_OF_STAGES = {
 }  # fmt: skip
 OF_LINEAGE = {
     **put_each(KINDS, "counts", "settings", "inputs", "created", "history", at=".."),
-    **put_each(KINDS, "counts", "settings", "inputs", "duplicates", at="../../prepared"),
+    **put_each(KINDS, "counts", "settings", "inputs", "duplicates", "classes", at="../../prepared"),
 }
 """Manifests of the training and the data of a package."""
 READ_ELSEWHERE = {
@@ -256,10 +260,10 @@ CASES = [
     *cases(OTHERS, FEW, each=4),
     *cases(NUMBERS, FEW, each=7),
     *cases(TEXTS, FEW, each=4),
-    *cases(TYPES, FEW, each=16),
-    *cases(OF_LINEAGE, ("card",), each=4),
+    *cases(TYPES, FEW, each=19),
+    *cases(OF_LINEAGE, ("card",), each=5),
     *cases(OF_STAGES, OF_RUN, each=17),
-    *cases(TYPES_OF_STAGES, OF_RUN, each=13),
+    *cases(TYPES_OF_STAGES, OF_RUN, each=17),
     *(
         pytest.param(change, command, "refused", id=f"{name} elsewhere-{command}")
         for name, (change, command) in READ_ELSEWHERE.items()
