@@ -93,7 +93,7 @@ def test_a_stopped_job_that_was_overtaken_mixes_nothing(
         job.make_old()
         run(second)
         code, errors = job.finish()
-        assert code == 0 or "taken the directory over" in errors.splitlines()[-1]
+        assert code == 0 or "taken the directory over" in errors.splitlines()[-1], (after, errors)
         found = read(folder)
         num_refused += found is None
         for by, table in filter(None, [found, run(second)]):
