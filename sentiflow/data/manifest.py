@@ -40,6 +40,11 @@ _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 
+_NOT_OURS = (
+    "it is damaged, or of another version or program: delete the directory, or choose another one"
+)
+
+
 def fingerprint(value: Any) -> str:
     """Hash a JSON value to 16 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -120,8 +125,7 @@ def parse(content: bytes, path: str) -> Manifest:
         key = ".".join(map(str, fault["loc"])) or "all of it"
         raise UserError(
             f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
-            hint="it is damaged, or of another version or program: delete the directory, or choose "
-            "another one",
+            hint=_NOT_OURS,
         ) from error
     for item in record["files"]:
         if not is_inside(item["path"]):
@@ -257,7 +261,13 @@ def reference(uri: str, record: Manifest) -> Input:
 
 
 def find_classes(record: Manifest) -> tuple[str, ...]:
-    """Name the classes of prepared data: a label is a position among them."""
+    """Name the classes of prepared data: a label is a position among them.
+
+    Raises:
+        UserError: The manifest names none.
+    """
+    if "classes" not in record:
+        raise UserError(f"the manifest of this {record['stage']} has no classes", hint=_NOT_OURS)
     return tuple(record["classes"])
 
 

@@ -164,11 +164,7 @@ class Output:
 
         def make(name: str) -> None:
             lease.check(self.claim)
-            try:
-                step(name)
-            except OSError:
-                lease.check(self.claim)  # the job that has taken over may have moved it
-                raise
+            step(name)
 
         filesystem.map_files(make, names)
 
@@ -239,7 +235,7 @@ def open_output(
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            # a job that was stopped may have lost its claim
+            # a job that was stopped may have lost its claim, and then its files
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)

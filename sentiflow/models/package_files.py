@@ -18,7 +18,7 @@ from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, shorten
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
@@ -218,7 +218,8 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
     version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
     if version != settings.tokenizer_version:
         raise UserError(
-            f"{path} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
+            f"{path} needs tokenizer {shorten(ascii(settings.tokenizer), 40)} version "
+            f"{settings.tokenizer_version}",
             hint=f"this sentiflow has version {version}",
         )
     return settings

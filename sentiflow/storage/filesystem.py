@@ -270,7 +270,8 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
 
     Args:
         check: Called right before a file appears, unless it was called less than ``CHECK_SECONDS``
-            before; may raise to prevent it.
+            before, and after an error of the storage; may raise to prevent the one, or to explain
+            the other.
     """
     found: dict[str, int] = {}
     checked = -math.inf
@@ -285,6 +286,9 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
     token = _record.set(record)
     try:
         yield found
+    except OSError:
+        check()
+        raise
     finally:
         _record.reset(token)
 
