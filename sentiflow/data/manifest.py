@@ -40,6 +40,12 @@ _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 
+_NEEDED = (
+    *("classes", "settings.keep_columns", "settings.text_column"),
+    *("inputs.corpus", "inputs.model.settings.classes"),
+)
+"""Keys that readers of predictions rely on, beside those of every manifest."""
+_MISSING = object()
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -127,6 +133,9 @@ def parse(content: bytes, path: str) -> Manifest:
             f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
             hint=_NOT_OURS,
         ) from error
+    for key in _NEEDED if record["stage"] == "score" else ():
+        if functools.reduce(_get, key.split("."), cast(Any, record)) is _MISSING:
+            raise UserError(f"{path} has no {key}", hint=_NOT_OURS)
     for item in record["files"]:
         if not is_inside(item["path"]):
             raise UserError(
@@ -135,6 +144,10 @@ def parse(content: bytes, path: str) -> Manifest:
                 hint="do not use what this directory holds: it was changed by hand",
             )
     return record
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
 
 
 @functools.cache

@@ -27,7 +27,7 @@ from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.models import package_files
-from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 from sentiflow.tracking.teacher_sources import TEACHER
@@ -198,7 +198,13 @@ def find(place: str) -> str:
     model = package_files.to_input(model_uri, package)
     evaluation = model_sources.find_evaluation(package, uri)
     card = _read_card(evaluation[0]) if evaluation else None
-    return card or render(model, None, validation=package.get("metrics"))
+    try:
+        return card or render(model, None, validation=package.get("metrics"))
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise UserError(
+            f"{as_typed(uri)}: a manifest of its run lacks what a card shows: {error}",
+            hint="was it changed by hand? The card needs the manifests as they were written",
+        ) from error
 
 
 def _read_card(uri: str) -> str | None:

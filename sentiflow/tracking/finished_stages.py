@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local, join
 from sentiflow.tracking.provenance import FOLDERS
@@ -144,7 +144,9 @@ def find(output_uri: str, *, folders: Sequence[str] = FOLDERS) -> list[FinishedS
     for stage in stages:
         listed = {item["path"] for item in stage.record["files"]}
         if missing := [path for path in stage.run.artifacts if path not in listed]:
-            raise UserError(f"{as_typed(stage.uri)}: {missing[0]!r} is not a file of the stage")
+            raise UserError(
+                f"{as_typed(stage.uri)}: {shorten(ascii(missing[0]), 80)} is no file of it"
+            )
         if damaged := manifest.find_damaged(stage.uri, stage.record, filesystem.sizes(stage.uri)):
             raise UserError(f"{as_typed(join(stage.uri, damaged))} is missing or damaged")
     return stages
