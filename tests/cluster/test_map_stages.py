@@ -16,6 +16,7 @@ from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
 
+RUN = "_work/0a1b2c3d"
 SIZES = [10] * 4
 
 
@@ -30,15 +31,15 @@ def without_ray(monkeypatch):
     monkeypatch.setattr(map_stages.dataset, "process", run_here)
 
 
-def make_stages(root, *, resumes, num_workers="auto", max_wait_minutes=10):
-    spec = OutputSpec("score", str(root), {}, {}, owns=("_work",))
-    output = begin(spec, overwrite=not resumes and filesystem.exists(f"{root}/started.json"))
+def make_stages(root, *, resumes, seed=0, num_workers="auto", max_wait_minutes=10):
+    spec = OutputSpec("score", str(root), {"seed": seed}, {}, owns=("tables",))
+    output = begin(spec, overwrite=True)
     assert output.resumes is resumes
     return MapStages(output, num_workers=num_workers, max_wait_minutes=max_wait_minutes)
 
 
-def run(root, work, *, resumes, keys=None):
-    stages = make_stages(root, resumes=resumes)
+def run(root, work, *, resumes, seed=0, keys=None):
+    stages = make_stages(root, resumes=resumes, seed=seed)
     return run_stage(stages, work, keys=keys), stages.fresh
 
 
@@ -46,12 +47,13 @@ def run_stage(stages, work, keys=None):
     def read(part):
         return pa.table({"part": [part]})
 
-    def write(table, part):
-        assert table["part"].to_pylist() == [10 * part]
-        return work(part)
+    def write(table, label):
+        assert table["part"].to_pylist() == [10 * label.number]
+        assert label.key == keys[label.number]
+        return work(label.number)
 
     parts = [10 * part for part in range(4)]
-    keys = keys or [""] * 4
+    keys = keys or ["k"] * 4
     return stages.run("score", parts, read, write=write, sizes=SIZES, keys=keys)
 
 
@@ -70,11 +72,11 @@ def test_finished_parts_are_not_repeated(tmp_path, said):
     assert "resumes score: 2 of 4 parts were done before, 20 of 40 rows are left" in said.text
 
 
-def test_markers_count_only_if_the_job_resumes_and_the_key_is_the_same(tmp_path):
+def test_markers_count_only_if_the_run_is_resumed_and_the_key_is_the_same(tmp_path):
     run(tmp_path, lambda part: "old", resumes=False, keys=["a"] * 4)
     results, fresh = run(tmp_path, lambda part: "new", resumes=True, keys=["a", "b", "a", "b"])
     assert (results, fresh) == (["old", "new", "old", "new"], [1, 3])
-    assert run(tmp_path, lambda part: "new", resumes=False)[1] == [0, 1, 2, 3]
+    assert run(tmp_path, lambda part: "new", resumes=False, seed=1)[1] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
@@ -92,11 +94,11 @@ JSON = st.recursive(
 
 def mark(root, part, result, *, name="ingest", files=()):
     marker = {"key": "k", "files": dict(files), "result": result}
-    map_stages.write_marker(str(root), name, part, marker)
+    map_stages.write_marker(f"{root}/{RUN}", name, part, marker)
 
 
 def read(root, name="ingest"):
-    found = map_stages.read_markers(str(root), name)
+    found = map_stages.read_markers(str(root), f"{root}/{RUN}", name)
     return {part: marker["result"] for part, marker in found.items()}
 
 
@@ -133,7 +135,7 @@ def test_a_repeated_part_has_its_latest_result(tmp_path):
 
 def test_an_incomplete_marker_is_ignored(tmp_path):
     mark(tmp_path, 0, {})
-    folder = tmp_path / "_work/receipts"
+    folder = tmp_path / RUN / "receipts"
     assert [path.name for path in folder.iterdir()] == ["ingest-000000.json"]
     (folder / "ingest-000001.json.0a1b2c3d.tmp").write_text("{")
     (folder / "ingest-000001.json.0a1b2c3d.tmp.json").write_text("{")
@@ -143,26 +145,36 @@ def test_an_incomplete_marker_is_ignored(tmp_path):
 
 
 def test_a_marker_whose_files_are_missing_or_of_another_size_does_not_count(tmp_path):
+    """They may be in the folder of the run, or have been put in place already."""
+    path = f"{RUN}/tables/{{}}"
+    for part in range(5):
+        mark(tmp_path, part, {}, files={path.format(part): 4})
+        filesystem.write_bytes(f"{tmp_path}/{path.format(part)}", b"rows")
+    (tmp_path / path.format(1)).write_bytes(b"")
+    (tmp_path / path.format(2)).unlink()
+    filesystem.move(f"{tmp_path}/{path.format(3)}", f"{tmp_path}/tables/3")
+    filesystem.move(f"{tmp_path}/{path.format(4)}", f"{tmp_path}/tables/4")
+    (tmp_path / "tables/4").write_bytes(b"")
+    assert list(read(tmp_path)) == [0, 3]
+
+
+def test_the_files_of_a_part_are_noted_in_its_marker(tmp_path):
     def work(part):
         filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"rows of a part")
-        return part
 
     run(tmp_path, work, resumes=False)
-    (tmp_path / "tables/1").write_bytes(b"")
     (tmp_path / "tables/2").unlink()
-    _, fresh = run(tmp_path, work, resumes=True)
-    assert fresh == [1, 2]
-    assert {path.read_bytes() for path in tmp_path.glob("tables/*")} == {b"rows of a part"}
+    assert run(tmp_path, work, resumes=True)[1] == [2]
 
 
 def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
-    spec = OutputSpec("score", str(tmp_path), {}, {}, owns=("_work", "tables"))
+    spec = OutputSpec("score", str(tmp_path), {}, {}, owns=("tables",))
     with open_output(spec) as output:
         output.begin()
         stages = MapStages(output, num_workers="auto", max_wait_minutes=10)
     with pytest.raises(JobError, match="another job has taken the directory over"):
         run_stage(stages, lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"))
-    assert filesystem.listing(str(tmp_path)) == ["started.json"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["started.json"]
 
 
 def test_a_marker_is_published_at_once(tmp_path, monkeypatch):
@@ -172,7 +184,7 @@ def test_a_marker_is_published_at_once(tmp_path, monkeypatch):
     )
     mark(tmp_path, 3, {"rows": 1})
     ((uri, content),) = published
-    assert uri == f"{tmp_path}/_work/receipts/ingest-000003.json"
+    assert uri == f"{tmp_path}/{RUN}/receipts/ingest-000003.json"
     assert json.loads(content) == {"key": "k", "files": {}, "result": {"rows": 1}}
     assert not list(tmp_path.iterdir())
 
