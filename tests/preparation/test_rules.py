@@ -11,7 +11,7 @@ import pytest
 
 import sentiflow
 from sentiflow.config import settings
-from sentiflow.data import csv_records, outputs, text_hash, tweets
+from sentiflow.data import csv_records, manifest, text_hash, tweets
 from sentiflow.errors import UserError
 from sentiflow.models import rules as text_rules
 from sentiflow.models import tokenizer, vocabulary
@@ -114,7 +114,7 @@ def describe(tmp_path, sample_csv, make_package):
 def test_a_new_version_alone_is_not_another_result(describe, monkeypatch, stage):
     before = describe(stage)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0")
-    monkeypatch.setattr(outputs, "version", lambda name: "99.0")
+    monkeypatch.setattr(manifest, "version", lambda name: "99.0")
     monkeypatch.setattr(sentiflow, "__version__", "99.0")
     monkeypatch.setattr(pa, "__version__", "99.0")
     found()
@@ -128,8 +128,8 @@ def test_a_changed_rule_is_another_result_and_named(describe, monkeypatch, stage
     found()
     now = describe(stage)
     assert now.fingerprint != before.fingerprint
-    there = {"settings": before.settings, "inputs": before.inputs, "format_version": 2}
-    record = json.loads(json.dumps(there))
+    record = manifest.describe("", before.settings, before.inputs, counts={}, files=[])
+    record = json.loads(json.dumps(record))
     (line,) = now.find_changes(record)
     assert line.startswith("rules.tokenizer: ")
 

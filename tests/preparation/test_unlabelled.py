@@ -7,6 +7,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import without_token
 from test_prepare import PLAIN, THIRDS, prepare, read, write_rows
 
 from sentiflow.data import schema
@@ -132,7 +133,7 @@ def tables_of(folder):
     """List the files of the labelled rows with their content."""
     root = folder / "run/prepared"
     return {
-        str(path.relative_to(root)): path.read_bytes()
+        without_token(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*.parquet")
         if "unlabelled" not in str(path.relative_to(root))
     }
