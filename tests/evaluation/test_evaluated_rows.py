@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from stages import publish
 
+from sentiflow.config.classes import BINARY, SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
@@ -21,6 +22,7 @@ PACKAGE = {
     "tokenizer": "tweet",
     "max_length": 20,
     "vocabulary_size": 1234,
+    "classes": list(BINARY),
 }
 
 
@@ -80,7 +82,7 @@ class Runs:
             path = f"tweets/split={kind}/part-0.parquet"
             files += filesystem.write_part(uri, path, table.filter(pa.array(split == kind)))
         spec = OutputSpec("prepare", uri, settings, {"csv": csv or csv_input()})
-        publish(spec, files=files)
+        publish(spec, files=files, classes=list(SENTIMENT140))
         return uri
 
     def train(self, name, prepared, *, init_from=None, teachers=(), taught=None, **settings):
@@ -106,7 +108,7 @@ class Runs:
 
     def score(
         self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None,
-        of_classes=None, classes=None, **more,
+        of_classes=None, classes=SENTIMENT140, **more,
     ):  # fmt: skip
         """Score rows, of which the model gets some ``wrong``.
 
@@ -150,7 +152,7 @@ class Runs:
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
         spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
-        publish(spec, files=files, **({"classes": list(classes)} if classes else {}))
+        publish(spec, files=files, classes=list(classes))
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):

@@ -15,11 +15,12 @@ from conftest import make_store
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sklearn.metrics import f1_score
-from stages import begin, publish
+from stages import publish
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.config import settings
+from sentiflow.config.classes import SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
@@ -59,7 +60,6 @@ def prepared(tmp_path_factory, good) -> str:
     labels = ModelPackage.load(good).score(pa.array(TEXTS)).prediction.tolist()
     labels[3] = 1 - labels[3]
     spec = OutputSpec("prepare", uri, {}, {}, owns=("tweets",))
-    begin(spec)
     parts = [
         ("test/part-0", [*TEXTS[:5], "neither"], [*labels[:5], NEUTRAL]),
         ("test/part-1", [*TEXTS[5:], "unknown"], [*labels[5:], UNLABELLED]),
@@ -70,7 +70,7 @@ def prepared(tmp_path_factory, good) -> str:
     for name, texts, numbers in parts:
         table = pa.table({"text": texts, "label": pa.array(numbers, pa.int8())})
         files += filesystem.write_part(uri, f"tweets/split={name}.parquet", table)
-    publish(spec, files=files)
+    publish(spec, files=files, classes=list(SENTIMENT140))
     return uri
 
 
@@ -210,16 +210,14 @@ def test_texts_of_either_training_are_left_out_by_their_text(
 
     def train(name, package, texts):
         data = OutputSpec("prepare", str(tmp_path / name / "prepared"), {"name": name}, {})
-        begin(data)
         table = pa.table({"text": texts, "label": pa.array([0] * len(texts), pa.int8())})
         files = filesystem.write_part(data.uri, "tweets/split=train/part-0.parquet", table)
-        record = publish(data, files=files)
+        record = publish(data, files=files, classes=list(SENTIMENT140))
         inputs = {"prepared": manifest.reference(data.uri, record)}
         training = OutputSpec("train", str(tmp_path / name / "trained"), {}, inputs)
         named = {"uri": training.uri, "fingerprint": training.fingerprint}
         made = str(tmp_path / name / "model")
         saved = ModelPackage.load(package).save(made, lineage={"training": named})
-        begin(training)
         publish(training, model_fingerprint=saved["fingerprint"])
         return made
 
@@ -327,8 +325,7 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
     with pytest.raises(UserError, match=r"train\.prepared_uri: .*absent has no manifest"):
         promotion.promote(settings.load(config, elsewhere))
     spec = OutputSpec("prepare", str(tmp_path / "empty"), {}, {})
-    begin(spec)
-    publish(spec)
+    publish(spec, classes=list(SENTIMENT140))
     with pytest.raises(UserError, match="no labelled row in its test split"):
         promotion.promote(settings.load(config, [f"train.prepared_uri={tmp_path}/empty"]))
     assert aliases(config) == {CANDIDATE: 1}
