@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT
-from stages import begin
 from test_score import (  # noqa: F401
     DAY,
     NUM_ROWS,
@@ -31,10 +30,7 @@ from test_score import (  # noqa: F401
     wait_for,
 )
 
-from sentiflow.config import settings
 from sentiflow.errors import UserError
-from sentiflow.scoring import score as scoring
-from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -72,7 +68,7 @@ def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     score(config, f"score.corpus={corpora}/day-*.csv")
     assert f"resumes score: {done} of " in said.text
     after = times(tmp_path)
-    assert sum(after[name] == time for name, time in before.items()) >= 6 + done
+    assert sum(after.get(name) == time for name, time in before.items()) >= 6 + done
     assert_same(table(tmp_path), undisturbed)
 
 
@@ -95,17 +91,6 @@ def test_an_empty_file_adds_no_row_and_does_not_block_those_after_it(
     score(scored, f"score.corpus=[{days},{corpora}/day-1.csv]")
     assert record(tmp_path)["counts"]["rows_read"] == 2 * DAY
     assert table(tmp_path)["row_id"].tolist() == list(range(2 * DAY))
-
-
-def test_parts_of_an_abandoned_incremental_scoring_are_removed(tmp_path, corpora, scored):
-    before = times(tmp_path)
-    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    begin(scoring.describe_output(settings.load(scored, [days])))
-    filesystem.write_bytes(
-        f"{tmp_path}/run/scored/predictions/part-{len(before):05d}.parquet", b"half"
-    )
-    assert not score(scored).ran
-    assert times(tmp_path) == before
 
 
 @pytest.mark.parametrize("has_row_ids", [False, True])

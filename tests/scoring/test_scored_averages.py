@@ -198,10 +198,11 @@ def test_a_corpus_that_grows_keeps_its_average_and_a_lost_one_is_damage(tmp_path
     succeed("score", config, f"score.corpus={tmp_path}/day*.csv")
     found = table(tmp_path / "run/scored")
     assert len(found) == 1000
-    record = manifest.read(str(tmp_path / "run/scored"))
+    uri = str(tmp_path / "run/scored")
+    record = manifest.read(uri)
     paths = [item["path"] for item in record["files"]]
     assert len(paths) == len({*paths})
-    assert not manifest.find_damaged(record, filesystem.sizes(str(tmp_path / "run/scored")))
+    assert not manifest.find_damaged(uri, record, filesystem.sizes(uri))
     assert record["classes"] == ["a", "b", "c"]
     (tmp_path / "run/scored/model/members/1/settings.json").unlink()
     with pytest.raises(UserError, match=r"model/members/1/settings.json is missing or damaged"):
