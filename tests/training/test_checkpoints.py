@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import PROJECT
 
@@ -17,6 +19,12 @@ from sentiflow.training.checkpoints import Checkpoint
 @pytest.fixture
 def root(tmp_path):
     return str(tmp_path / "checkpoints")
+
+
+def folder_of(root, step):
+    """Find the directory of the checkpoint of a step."""
+    (found,) = Path(root).glob(f"step-{step:09d}-*")
+    return found
 
 
 def make(step, value=None):
@@ -45,32 +53,43 @@ def test_the_latest_is_loaded(root):
     assert checkpoints.load_last(root).step == 1_000_000_000
 
 
-def test_an_unfinished_one_is_skipped(root, tmp_path):
+def test_an_unfinished_one_is_skipped(root):
     checkpoints.save(root, make(5))
     checkpoints.save(root, make(6))
-    (tmp_path / "checkpoints/step-000000006/state.json").unlink()
+    (folder_of(root, 6) / "state.json").unlink()
     assert checkpoints.load_last(root).step == 5
 
 
 @pytest.mark.parametrize("content", [b"", b"broken", b"{}"])
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
-def test_a_damaged_one_is_skipped_with_a_warning(root, tmp_path, caplog, name, content):
+def test_a_damaged_one_is_skipped_with_a_warning(root, caplog, name, content):
     checkpoints.save(root, make(5))
     checkpoints.save(root, make(6))
-    (tmp_path / "checkpoints/step-000000006" / name).write_bytes(content)
+    (folder_of(root, 6) / name).write_bytes(content)
     assert checkpoints.load_last(root).step == 5
     assert "damaged checkpoint" in caplog.text
 
 
-def test_the_last_few_and_the_best_are_kept(root, tmp_path):
+def test_no_two_writes_share_a_name_and_the_undamaged_one_is_loaded(root):
+    for value in (1, 2):
+        checkpoints.save(root, make(5, value))
+    first, second = sorted(Path(root).iterdir())
+    assert checkpoints.list_steps(root) == [5, 5]
+    (first / "tensors.safetensors").write_bytes(b"broken")
+    expected = safetensors.torch.load_file(second / "tensors.safetensors")["a"]
+    assert torch.equal(checkpoints.load_last(root).tensors["a"], expected)
+
+
+def test_the_last_few_and_the_best_are_kept(root):
     for step in range(10, 60, 10):
         checkpoints.save(root, make(step))
-    (tmp_path / "checkpoints/step-000000050/tensors.safetensors.ab12.tmp").write_bytes(b"half")
-    (tmp_path / "checkpoints/step-000000060").mkdir()
-    (tmp_path / "checkpoints/step-000000060/tensors.safetensors").write_bytes(b"half")
+    (folder_of(root, 50) / "tensors.safetensors.ab12.tmp").write_bytes(b"half")
+    for name in ("step-000000050-0a1b2c3d", "step-000000060-0a1b2c3d"):
+        Path(root, name).mkdir()
+        Path(root, name, "tensors.safetensors").write_bytes(b"half")
     checkpoints.keep(root, last=2, best=20)
     assert checkpoints.list_steps(root) == [20, 40, 50]
-    left = sorted(path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file())
+    left = sorted(path.name for path in Path(root).rglob("*") if path.is_file())
     assert left == ["state.json"] * 3 + ["tensors.safetensors"] * 3
 
 

@@ -9,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import without_token
 from mlflow import MlflowClient
 from stages import mark_unfinished
 from test_train import configure
 
+from sentiflow.cluster.label import Label
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
 from sentiflow.errors import JobError, UserError
@@ -50,13 +52,12 @@ class TestSteps:
             "unlabelled": pa.table(encoded | {"text": TEXTS}),
             "tweets/split=test": tweets,
         }
+        files = []
         for folder, table in tables.items():
             (tmp_path / folder).mkdir(parents=True)
-            pq.write_table(table, tmp_path / folder / "part-00000.parquet")
-        files = [f"{folder}/part-00000.parquet" for folder in tables]
-        return distillation._list_parts(
-            str(tmp_path), {"files": [{"path": path, "rows": 4} for path in files]}
-        )
+            files.append({"path": f"{folder}/{Label(0, 'ab').name_file()}", "rows": 4})
+            pq.write_table(table, tmp_path / files[-1]["path"])
+        return distillation._list_parts(str(tmp_path), {"files": files})
 
     @pytest.fixture
     def make_job(self, tmp_path):
@@ -75,11 +76,13 @@ class TestSteps:
         for number, part in enumerate(parts):
             table = distillation.read_rows(part, positions=job.positions)
             table = distillation.ask_teachers(table, job=job)
-            result = distillation.write_rows(table, number, parts=parts, job=job)
-            counts[part.split], files = result["counts"], result["files"]
-            assert [item["path"] for item in files] == [part.name][: len(files)]
-            if files:
-                found[part.split] = pd.read_parquet(f"{job.root}/{part.name}").set_index("row_id")
+            result = distillation.write_rows(table, Label(number, "cd"), parts=parts, job=job)
+            counts[part.split] = result["counts"]
+            for item in result["files"]:
+                own = f"split={part.split}/part-{number:05d}.parquet"
+                assert without_token(item["path"]) == own
+                rows = pd.read_parquet(f"{job.root}/{item['path']}").set_index("row_id")
+                found[part.split] = rows
         return found, counts
 
     def test_rows_learn_the_mean_of_the_teachers_that_answer(self, parts, make_job, make_package):
@@ -185,7 +188,8 @@ class TestStudent:
 
     def test_every_train_row_is_taught_once(self, student, data):
         folder, _, record = student
-        taught = pd.read_parquet(folder / "run/trained/taught/split=train")
+        assert record["taught"]["uri"].startswith(f"{folder}/run/trained/taught/")
+        taught = pd.read_parquet(f"{record['taught']['uri']}/split=train")
         train = pd.read_parquet(data / "encoded/split=train")
         assert taught["row_id"].tolist() == train["row_id"].tolist()
         counts = record["taught"]["counts"]["train"]
@@ -198,18 +202,16 @@ class TestStudent:
     def test_a_student_agrees_more_with_its_teacher_than_one_on_labels(
         self, student, tmp_path, data, teacher
     ):
-        folder, config, _ = student
-        taught = f"{folder}/run/trained/taught"
+        _, config, record = student
+        taught = record["taught"]["uri"]
         files = manifest.list_tables(manifest.read(taught), taught, ["split=train"])
         train = config.train.model_copy(update={"num_epochs": 6})
         for name, rows in (("soft", files), ("hard", None)):
-            task.run(
-                task.TrainJob(
-                    train, str(tmp_path / name), "", manifest.read(str(data)), lineage={},
-                    num_threads=1, taught=rows,
-                ),
-                lambda event: None,
-            )  # fmt: skip
+            places = [str(tmp_path / name / folder) for folder in ("checkpoints", "model")]
+            job = task.TrainJob(
+                train, *places, "", manifest.read(str(data)), lineage={}, num_threads=1, taught=rows
+            )
+            task.run(job, lambda event: None)
         texts = pa.array(pd.read_parquet(data / "tweets/split=test")["text"].tolist())
         of_teacher, soft, hard = (
             ModelPackage.load(f"{uri}/model").score(texts).probabilities[:, 1]
@@ -260,7 +262,7 @@ class TestStudent:
         config = settings.load(write_student(tmp_path, data, teacher))
         shutil.copytree(folder / "run/trained", tmp_path / "run/trained")
         mark_unfinished(training.describe_output(config))
-        *_, last = sorted((tmp_path / "run/trained/checkpoints").iterdir())
+        *_, last = sorted((tmp_path / "run/trained/checkpoints").glob("*/step-*"))
         shutil.rmtree(last)
         times = list_times(tmp_path)
         (outcome,) = stages.run(config, ["train"])
@@ -287,7 +289,7 @@ class TestStudent:
         with pytest.raises((JobError, UserError)):
             stages.run(config, ["train"])
         last.write_bytes(content)
-        markers = list((tmp_path / "run/trained/taught/_work/receipts").glob("teach-*.json"))
+        markers = list((tmp_path / "run/trained/taught").glob("*/_work/*/receipts/teach-*.json"))
         assert markers
         stages.run(config, ["train"])
         assert f"resumes teach: {len(markers)} of " in said.text
@@ -372,7 +374,7 @@ def test_a_sweep_asks_the_teachers_once(tmp_path, data, teacher, resources, said
     assert len(losses) == 2, "the labels have another weight"
     for trial in outcome.record["trials"]:
         record = manifest.read(f"{tmp_path}/run/sweep/trials/{trial['name']}")
-        assert record["taught"]["uri"] == f"{tmp_path}/run/sweep/taught"
+        assert Path(record["taught"]["uri"]).parent == tmp_path / "run/sweep/taught"
         assert (
             manifest.read(record["taught"]["uri"])["fingerprint"]
             == (record["taught"]["fingerprint"])

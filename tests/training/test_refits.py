@@ -61,14 +61,13 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     job = make_refit("refit")
     report = task.run(job, lambda event: None)
     rates = [epoch.learning_rate for epoch in report.history]
-    whole = replace(job, refit=None, settings=job.settings.model_copy(update={"output_uri": "x"}))
-    whole = replace(whole, root=f"{job.root}-whole")
+    whole = replace(make_refit("whole"), refit=None)
     expected = [epoch.learning_rate for epoch in task.run(whole, lambda event: None).history]
     assert rates == expected[:2]
     assert len(expected) == 3
     assert report.chosen_epoch == 2
     assert all(epoch.validation_accuracy is None for epoch in report.history)
-    package = manifest.read(f"{job.root}/model")
+    package = manifest.read(job.model_uri)
     assert package["settings"]["temperature"] == 1.25
     assert package["calibration"] == PACKAGE["calibration"]
     assert package["refit"] == refits.Refit.record.fget(job.refit)
@@ -85,7 +84,7 @@ def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
     with pytest.raises(StoppedError):
         task.run(stopped, stop)
     task.run(stopped, lambda event: None)
-    ours, theirs = (load_file(f"{job.root}/model/weights.safetensors") for job in (stopped, whole))
+    ours, theirs = (load_file(f"{job.model_uri}/weights.safetensors") for job in (stopped, whole))
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
 
@@ -105,8 +104,10 @@ def test_both_phases_end_where_those_of_the_run_did(make_refit):
 
 @pytest.mark.parametrize("section", ["pretrain", "selection"])
 def test_patience_without_validation_rows_is_refused(section, tmp_path):
-    spec = OutputSpec("prepare", f"{tmp_path}/prepared", {}, {})
-    publish(spec, counts={"labels": {"train": {"negative": 3, "positive": 4}}})
+    binary = {"format": {"kind": "sentiment140"}}
+    spec = OutputSpec("prepare", f"{tmp_path}/prepared", binary, {})
+    counts = {"labels": {"train": {"negative": 3, "positive": 4}}}
+    publish(spec, counts=counts, classes=["negative", "positive"])
     raw = {"name": "a", "output_uri": str(tmp_path), "train": {section: {"patience": 2}}}
     with pytest.raises(UserError, match=rf"train\.{section}\.patience: .* has no validation rows"):
         training.describe_output(settings.load(raw))

@@ -16,6 +16,7 @@ import yaml
 from conftest import PROJECT, make_store, write_config
 from mlflow import MlflowClient
 from safetensors.torch import load_file
+from stages import look
 from test_train import prepared  # noqa: F401
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ from sentiflow.cli.app import app
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
@@ -254,8 +256,10 @@ def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resou
 
 
 def plan(config):
+    """List the trials, without a look at the prepared data."""
     loaded = settings.load(config)
-    return sweep_trials.plan(loaded, root=loaded.sweep.output_uri, claim="")
+    spec = OutputSpec("sweep", loaded.sweep.output_uri, {}, {})
+    return sweep_trials.plan(loaded, look(spec))
 
 
 def test_a_trial_reports_the_epoch_whose_weights_its_own_training_keeps(tmp_path):

@@ -10,14 +10,32 @@ import time
 import psutil
 import pytest
 from conftest import PROJECT
-from test_sweep import configure, plan, run, runs_of
+from stages import look
+from test_sweep import configure, run, runs_of
 from test_train import prepared  # noqa: F401
 
 from sentiflow.cluster.connection import Resources
+from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import StorageError, WorkerError
-from sentiflow.training import checkpoints, sweep_trials
-from sentiflow.training.results import CHECKPOINTS
+from sentiflow.training import checkpoints, sweep, sweep_trials
+from sentiflow.training import train as training
+
+
+def plan(config):
+    """List the trials as the sweep places them."""
+    loaded = settings.load(config)
+    return sweep_trials.plan(loaded, look(sweep.describe_output(loaded), overwrite=True))
+
+
+def record_of(trial):
+    """Read the manifest of a trial's training; None if it has not ended."""
+    return manifest.read(trial.config.train.output_uri)
+
+
+def checkpoints_of(trial):
+    """Name the directory of the checkpoints of a trial."""
+    return training._locate_checkpoints(trial.open_output())
 
 
 def is_training(process):
@@ -52,7 +70,7 @@ def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers
     train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
-    root = f"{tasks[0].uri}/{CHECKPOINTS}"
+    root = checkpoints_of(tasks[0])
     with start(config) as process:
         victim = next(filter(is_training, wait_for_checkpoint(root, process)))
         begun = checkpoints.load_last(root).state["history"]
@@ -61,7 +79,7 @@ def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers
     assert process.returncode == 0, lines
     record = manifest.read(str(tmp_path / "run/sweep"))
     assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
-    assert manifest.read(tasks[0].uri)["history"][: len(begun)] == begun
+    assert record_of(tasks[0])["history"][: len(begun)] == begun
     client, _ = runs_of(tmp_path)
     for trial in record["trials"]:
         points = client.get_metric_history(trial["mlflow_run_id"], "validation/accuracy")
@@ -84,19 +102,19 @@ def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
         with start(config) as process:
             if number == 1:  # the trial that has finished is told first, by the same process
                 next(line for line in process.stderr if "trial 2 of 2" in line)
-            children = wait_for_checkpoint(f"{lost.uri}/{CHECKPOINTS}", process)
+            children = wait_for_checkpoint(checkpoints_of(lost), process)
             while not (victims := [child for child in children if is_training(child)]):
                 children = psutil.Process(process.pid).children(recursive=True)
             victims[0].kill()
             lines = process.stderr.read()
         assert process.returncode == (1 if number == 0 else 0), lines
-    assert manifest.read(kept.uri) is not None
+    assert record_of(kept) is not None
     if num_kills == 1:
         assert "trial 1 was lost" in lines.splitlines()[-1]
         assert manifest.read(str(tmp_path / "run/sweep")) is None
-        begun = checkpoints.load_last(f"{lost.uri}/{CHECKPOINTS}").state["history"]
+        begun = checkpoints.load_last(checkpoints_of(lost)).state["history"]
         record = run(config).record
-        assert manifest.read(lost.uri)["history"][: len(begun)] == begun
+        assert record_of(lost)["history"][: len(begun)] == begun
     record = manifest.read(str(tmp_path / "run/sweep"))
     expected = ["finished", "finished" if num_kills == 1 else "failed"]
     assert [trial["status"] for trial in record["trials"]] == expected
@@ -110,16 +128,16 @@ def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, reso
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
     with start(config) as process:
-        wait_for_checkpoint(f"{tasks[1].uri}/{CHECKPOINTS}", process)
+        wait_for_checkpoint(checkpoints_of(tasks[1]), process)
         process.send_signal(signal.SIGINT)
         lines = process.stderr.read()
     assert process.returncode == 130, lines
     assert "Traceback" not in lines
     assert {r.info.status for r in runs_of(tmp_path)[1]} == {"FINISHED", "KILLED"}
-    first = manifest.read(tasks[0].uri)
+    first = record_of(tasks[0])
     record = run(config).record
     assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
-    assert manifest.read(tasks[0].uri) == first
+    assert record_of(tasks[0]) == first
 
 
 @pytest.mark.ray
@@ -149,7 +167,7 @@ def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepar
     train = {"batching": {"global_batch_size": 32}}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
-    root = f"{tasks[1].uri}/{CHECKPOINTS}"
+    root = checkpoints_of(tasks[1])
     with start(config) as process:
         children = wait_for_checkpoint(root, process)
         os.kill(process.pid, signal.SIGKILL)
@@ -157,7 +175,7 @@ def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepar
     while any(is_training(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    first, second = (manifest.read(task.uri) for task in tasks[:2])
+    first, second = (record_of(task) for task in tasks[:2])
     assert first is not None
     assert second is None
     begun = checkpoints.load_last(root).state["history"]
@@ -166,8 +184,8 @@ def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepar
     record = run(config).record
     assert [trial["status"] for trial in record["trials"]] == ["finished"] * 3
     assert {trial["epochs"] for trial in record["trials"]} == {4}
-    assert manifest.read(tasks[0].uri) == first
-    history = manifest.read(tasks[1].uri)["history"]
+    assert record_of(tasks[0]) == first
+    history = record_of(tasks[1])["history"]
     assert history[: len(begun)] == begun, "its epochs were trained again"
     client, runs = runs_of(tmp_path)
     latest = {}
