@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -157,8 +158,8 @@ def test_a_directory_that_is_not_a_package_is_refused(tmp_path):
 
 def test_a_damaged_package_is_refused(make_package):
     uri = make_package()
-    with open(f"{uri}/{package_files.WEIGHTS}", "ab") as file:
-        file.write(b"more")
+    path = Path(uri, package_files.WEIGHTS)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match="is not the file that was saved"):
         word_vectors.load(uri)
 
