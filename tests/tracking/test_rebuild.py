@@ -55,10 +55,8 @@ def describe(stage: str, **more: object) -> dict[str, object]:
 def publish(uri: str, stage: str, inputs: dict, run: dict | None, **details: object) -> dict:
     """Publish a finished stage with two files of an evaluation."""
     spec = OutputSpec(stage, uri, {"seed": 3}, inputs)
-    files = []
-    for name, content in {"report.html": b"page", "model_card.md": b"card"}.items():
-        filesystem.write_bytes(f"{uri}/{name}", content)
-        files.append({"path": name, "rows": None, "bytes": 4})
+    contents = {"report.html": b"page", "model_card.md": b"card"}
+    files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
     return complete(spec, files=files, seconds=10, run=run, **details)
 
 
@@ -66,7 +64,8 @@ def publish_run(
     output: str, *, model: str | None = None, registers: str = "train"
 ) -> dict[str, dict]:
     """Publish four stages that build on each other."""
-    csv = {"fingerprint": "c5f0", "files": [{"uri": "/in/tweets.csv", "bytes": 5}]}
+    file = {"uri": "/in/tweets.csv", "bytes": 5, "modified_ns": 1, "tree_sha256": ""}
+    csv = {"fingerprint": "c5f0", "files": [file]}
     prepared = publish(f"{output}/prepared", "prepare", {"csv": csv}, describe("prepare"))
     inputs = {"prepared": manifest.reference(f"{output}/prepared", prepared)}
     trained = publish(
@@ -316,7 +315,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, pr
     assert problem in line
 
 
-def test_a_manifest_of_an_older_version_cannot_be_imported(output):
+def test_a_stage_that_does_not_describe_its_run_cannot_be_imported(output):
     publish(output, "train", {}, None, history=EPOCHS)
     with pytest.raises(UserError, match="no finished stage that describes its run"):
         finished_stages.require(output)

@@ -242,13 +242,18 @@ def test_an_unavailable_server_fails_the_job():
         registry.resolve("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
 
 
-def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
+def test_a_manifest_that_names_other_files_is_refused(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="elsewhere")
     source = registry.resolve(str(version), tracking_uri=sqlite).source
     path = Path(source, "artifacts/package/manifest.json")
-    path.write_text(path.read_text().replace('"path": "settings.json"', '"path": "../../MLmodel"'))
-    with pytest.raises(UserError, match="names files of no model package"):
-        registry.resolve(str(version), tracking_uri=sqlite)
+    content = path.read_text()
+    for name, problem in (
+        ("../../MLmodel", "no path below its directory"),
+        ("MLmodel", "names files of no model package"),
+    ):
+        path.write_text(content.replace('"path": "settings.json"', f'"path": "{name}"'))
+        with pytest.raises(UserError, match=problem):
+            registry.resolve(str(version), tracking_uri=sqlite)
 
 
 def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, make_package):
@@ -261,7 +266,7 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
 
 def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqlite):
     config = Config(name="laws", output_uri="x")
-    output = Output(OutputSpec("train", "x", {}, {}), Status(State.ABSENT))
+    output = Output(OutputSpec("train", "x", {}, {}), Status(State.NEW))
     with recording.Store().run("train", group="0123abcd", tags={}, registers_model=True) as without:
         assert train._register(config, output, without, "") is None
     with open_run(sqlite) as recorder:
