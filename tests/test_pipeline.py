@@ -228,12 +228,12 @@ def test_a_killed_run_is_resumed(copy_of_run, finished_run, resources, caplog):
             if line.startswith("train     epoch"):
                 break
         os.kill(process.pid, signal.SIGKILL)
-    assert (copy_of_run / "run/trained/started.json").exists()
+    assert list((copy_of_run / "run/trained").glob("_work/*/started.json"))
     assert not (copy_of_run / "run/trained/manifest.json").exists()
     caplog.set_level("INFO", logger="sentiflow.progress")
     run_here(copy_of_run, "train")
     assert "resuming at step" in caplog.text
-    assert not (copy_of_run / "run/trained/started.json").exists()
+    assert not (copy_of_run / "run/trained/_work").exists()
     weights = "run/trained/model/weights.safetensors"
     assert (copy_of_run / weights).read_bytes() == (finished_run / weights).read_bytes()
 

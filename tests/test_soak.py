@@ -14,7 +14,7 @@ from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
 from test_resume import configure, files_of, undisturbed, write_corpus  # noqa: F401
-from test_score import assert_same, markers, table
+from test_score import assert_same, markers, table, times
 from test_score import configure as configure_scoring
 
 from sentiflow.data import sample
@@ -42,7 +42,7 @@ def test_a_driver_killed_at_any_moment_resumes_to_the_same_tables(
     assert result.returncode == 0, result.stderr
     for name in ("prepared/tweets", "prepared/encoded", "scored/predictions"):
         assert read(tmp_path, name).equals(read(finished_run, name)), name
-    assert not list((tmp_path / "run").rglob("started.json"))
+    assert not list((tmp_path / "run").rglob("_work"))
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
@@ -148,15 +148,15 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
             process.kill()
         process.wait(timeout=200)
     assert victim == "driver" or process.returncode == 0, log.read_text()
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/scored").rglob("*.parquet")}
+    done = times(tmp_path)
     kept = len(markers(tmp_path))
     result = sentiflow("score", config)
     assert result.returncode == 0, result.stderr
-    same = sum(path.stat().st_mtime_ns == time for path, time in done.items())
+    same = sum(times(tmp_path).get(name) == time for name, time in done.items())
     assert same >= (kept if victim == "driver" else len(done))
     assert_same(table(tmp_path), scored)
     assert len(scored) == NUM_SCORED
-    assert not list((tmp_path / "run").rglob("started.json"))
+    assert not list((tmp_path / "run").rglob("_work"))
     assert not list((tmp_path / "run").rglob("*.tmp"))
 
 

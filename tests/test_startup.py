@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 from mlflow import MlflowClient
-from stages import begin, publish
+from stages import publish
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
@@ -205,9 +205,7 @@ def happened(monkeypatch):
         return lambda *_, **__: notes.append(what) or answer
 
     stage = types.SimpleNamespace(
-        describe_output=lambda config: OutputSpec(
-            "prepare", config.prepare.output_uri, {}, {}, owns=("_work",)
-        ),
+        describe_output=lambda config: OutputSpec("prepare", config.prepare.output_uri, {}, {}),
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
@@ -224,9 +222,7 @@ def run(folder, csv, verb="prepare"):
 def finish_preparation(folder, csv):
     """Publish prepared data without a table; returns their directory."""
     uri = settings.load(write_config(folder, csv), ()).prepare.output_uri
-    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
-    begin(spec)
-    publish(spec)
+    publish(OutputSpec("prepare", uri, {}, {}))
     return uri
 
 
@@ -239,8 +235,7 @@ def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
 
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
     uri = finish_preparation(tmp_path, sample_csv)
-    filesystem.write_bytes(f"{uri}/started.json", b"{}")
-    filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
+    filesystem.write_bytes(f"{uri}/_work/ab/receipts/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)
     assert not outcome.ran
     assert happened == []
@@ -267,9 +262,7 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
 ):
     config = settings.load(write_config(tmp_path, sample_csv), ())
     stage = stages._stage("prepare")
-    stage.describe_output = lambda _: OutputSpec(
-        "prepare", f"{tmp_path}/{len(happened)}", {}, {}, owns=("_work",)
-    )
+    stage.describe_output = lambda _: OutputSpec("prepare", f"{tmp_path}/{len(happened)}", {}, {})
     stages.run(config, stages.VERBS)
     waits, runs = "Ray is waited for", "the stage runs"
     assert happened == [
