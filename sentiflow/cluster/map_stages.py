@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from sentiflow.cluster import dataset
@@ -188,8 +188,8 @@ def write_marker(work: str, name: str, part: int, marker: Marker) -> None:
 
 def _parse(content: bytes) -> Marker | None:
     try:
-        return _MARKER.validate_json(content, strict=True)
-    except ValidationError:
+        return _MARKER.validate_python(json.loads(content), strict=True)
+    except ValueError:
         return None
 
 

@@ -133,9 +133,6 @@ def parse(content: bytes, path: str) -> Manifest:
             f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
             hint=_NOT_OURS,
         ) from error
-    for key in _NEEDED if record["stage"] == "score" else ():
-        if functools.reduce(_get, key.split("."), cast(Any, record)) is _MISSING:
-            raise UserError(f"{path} has no {key}", hint=_NOT_OURS)
     for item in record["files"]:
         if not is_inside(item["path"]):
             raise UserError(
@@ -174,6 +171,9 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
         )
+    for key in _NEEDED if stage == "score" else ():
+        if functools.reduce(_get, key.split("."), cast(Any, record)) is _MISSING:
+            raise UserError(f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS)
     if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
         raise UserError(
             f"{setting}: {join(uri, damaged)} is missing or damaged",

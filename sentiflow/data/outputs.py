@@ -14,7 +14,7 @@ import functools
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sentiflow.config import ray_job
@@ -126,7 +126,7 @@ class Output:
         staged = {item["path"]: found.get(f"{self._work}/{item['path']}") for item in files}
         written = {path for path, size in staged.items() if size is not None}
         leftovers = find_leftovers(spec, record, found)
-        self._check(record, {path: staged[path] or found.get(path) for path in staged})
+        self._check(record, found | {path: staged[path] for path in written})
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner = {path for path in written if path.endswith(f"/{MANIFEST}")}
         if written & found.keys():  # an earlier result ends here; its manifest shows who owns it
@@ -137,7 +137,7 @@ class Output:
         self._delete(leftovers)
         return record
 
-    def _check(self, record: Manifest, sizes: dict[str, int | None]) -> None:
+    def _check(self, record: Manifest, sizes: Mapping[str, int | None]) -> None:
         """Check that the result is whole, and made from inputs that are still there."""
         lease.check(self.claim)
         for item in record["files"]:

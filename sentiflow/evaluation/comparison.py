@@ -205,6 +205,7 @@ def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
         except NotADirectoryError:  # a file was named
             break
         if record is not None and record["stage"] == "score":
+            record = manifest.require(location, stage="score", setting=name)
             return common_rows.Scored(name, location, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 

@@ -28,7 +28,7 @@ _PACKAGE = "package"
 _FOLDER = Path(__file__).parents[1]
 """The directory of the package sentiflow, whose code is logged with each model."""
 REQUIREMENTS = (
-    "mlflow", "numpy", "psutil", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch",
+    "mlflow", "numpy", "pyarrow", "pydantic", "safetensors", "torch",
 )  # fmt: skip
 """What ``served_model`` and the modules that it imports need."""
 
