@@ -28,8 +28,8 @@ _PACKAGE = "package"
 _FOLDER = Path(__file__).parents[1]
 """The directory of the package sentiflow, whose code is logged with each model."""
 REQUIREMENTS = (
-    "mlflow", "numpy", "pyarrow", "pydantic", "safetensors", "torch",
-)  # fmt: skip
+    *("mlflow", "numpy", "pyarrow", "pydantic", "safetensors", "torch", "typing_extensions"),
+)
 """What ``served_model`` and the modules that it imports need."""
 
 
