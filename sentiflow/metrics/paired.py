@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
-from sentiflow.metrics.classification import label_shares
 
 SURE = 0.05
 """A difference with a p-value below it counts as one."""
 
 NUM_RESAMPLES = 10_000
 
-_DRAWS = 1000
-"""How many draws are held at once."""
+_MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 25, 1000
+"""Numbers of draws that are held at once, and in all; but the fewest draws."""
 _Z = NormalDist().inv_cdf(0.975)
 _ROUNDING = 1e-12
 """A standard error of so small a part of the difference is rounding."""
@@ -144,7 +144,8 @@ def f1_macro_difference(
     """Compare two models' macro F1, by drawing rows with replacement, and test the difference.
 
     The percentile interval of Efron and Tibshirani (1993). F1 depends only on the label and the two
-    predictions of a row, so a draw of N rows is a multinomial over these C³ cells.
+    predictions of a row, so a draw of N rows is a multinomial over the cells of these that occur,
+    at most as many as rows.
 
     The test is approximate randomization (A. Yeh, "More accurate tests for the statistical
     significance of result differences", COLING 2000): if the models do not differ, each row's two
@@ -157,34 +158,29 @@ def f1_macro_difference(
         second: Likewise for the second model.
         num_classes: C. With more than two, classes that do not occur are left out of the mean.
         num_compared: The mean is that of so many classes, the first ones. Default: all.
-        num_resamples: How often N rows are drawn.
+        num_resamples: How often N rows are drawn; less often, but a thousand times or more, where
+            there are thousands of cells.
         seed: The same seed gives the same interval.
 
     Returns:
         None where F1 is undefined for the rows, or for a tenth of the draws: with two classes, that
         of one class.
     """
-    cell = (np.int64(label) * num_classes + first) * num_classes + second
-    counts = np.bincount(cell, minlength=num_classes**3)
-    rng, sizes = np.random.default_rng(seed), (num_classes, num_compared or num_classes)
-    value = float(_f1_difference(counts[None], *sizes)[0])
-    shares, whole, rest = counts / len(label), *divmod(num_resamples, _DRAWS)
+    triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
+    cells = _Cells(triples, num_classes, num_compared or num_classes)
+    value = float(cells.measure(counts[None])[0])
+    rng, shares = np.random.default_rng(seed), counts / len(label)
+    num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
+    size = max(1, _MAX_NUMBERS // len(counts))
+    sizes = [min(size, num_resamples - start) for start in range(0, num_resamples, size)]
     values = np.concatenate(
-        [
-            _f1_difference(rng.multinomial(len(label), shares, size=size), *sizes)
-            for size in [_DRAWS] * whole + [rest] * bool(rest)
-        ]
+        [cells.measure(rng.multinomial(len(label), shares, size=each)) for each in sizes]
     )
     values = values[~np.isnan(values)]
     if math.isnan(value) or len(values) < 0.9 * num_resamples:
         return None
     low, high = np.quantile(values, [0.025, 0.975])
-    exchanged = np.concatenate(
-        [
-            _f1_difference(_exchange(counts.reshape([num_classes] * 3), size, rng), *sizes)
-            for size in [_DRAWS] * whole + [rest] * bool(rest)
-        ]
-    )
+    exchanged = np.concatenate([cells.exchange(counts, each, rng) for each in sizes])
     num_reached = int((~(np.abs(exchanged) < abs(value) - _ROUNDING)).sum())
     return Difference(value, float(low), float(high), (num_reached + 1) / (num_resamples + 1))
 
@@ -237,19 +233,48 @@ def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarr
     return of_positive, of_negative
 
 
-def _exchange(cells: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Exchange the two predictions of each row or not, ``size`` times: ``(size, C³)``."""
-    both, upper = cells + cells.transpose(0, 2, 1), np.triu(np.ones(cells.shape[1:]), 1)
-    drawn = rng.binomial((both * upper).astype(np.int64), 0.5, size=(size, *cells.shape))
-    same = cells * np.eye(len(cells), dtype=np.int64)
-    lower = (both * upper).astype(np.int64) - drawn
-    return (drawn + lower.transpose(0, 1, 3, 2) + same).reshape(size, -1)
+class _Cells:
+    """K cells, each a label and two predictions: the difference in macro F1 of draws of them.
 
+    Shape: (K cells, R draws, C classes)
+        - triples: ``(3, K)``: the label and the predictions of each cell.
+    """
 
-def _f1_difference(counts: np.ndarray, num_classes: int, num_compared: int) -> np.ndarray:
-    """Measure each of R draws; NaN where it is undefined: ``(R, C³)`` to ``(R,)``."""
-    cells = counts.reshape(-1, *[num_classes] * 3)
-    first, second = (label_shares(cells.sum(axis=axis))[2][:, :num_compared] for axis in (3, 2))
-    if num_classes == 2:
-        return second.mean(axis=-1) - first.mean(axis=-1)
-    return np.asarray(np.nanmean(second, axis=-1) - np.nanmean(first, axis=-1))
+    def __init__(self, triples: np.ndarray, num_classes: int, num_compared: int) -> None:
+        self.triples, self.num_classes, self.num_compared = triples, num_classes, num_compared
+
+    def measure(self, counts: np.ndarray) -> np.ndarray:
+        """Measure each draw, given the rows in each cell; NaN where it is undefined.
+
+        Shape:
+            - counts: ``(R, K)``; returns ``(R,)``.
+        """
+        labelled, predicted = self._sum(counts, 0), [self._sum(counts, i) for i in (1, 2)]
+        right = [self._sum(counts * (self.triples[0] == self.triples[i]), 0) for i in (1, 2)]
+        with np.errstate(invalid="ignore"):
+            first, second = (
+                (2 * right[i] / (labelled + predicted[i]))[:, : self.num_compared] for i in (0, 1)
+            )
+        mean = np.mean if self.num_classes == 2 else np.nanmean
+        return np.asarray(mean(second, axis=1) - mean(first, axis=1))
+
+    def exchange(self, counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Exchange the two predictions of each row or not, and measure, ``size`` times."""
+        kept = rng.binomial(counts, 0.5, size=(size, len(counts)))
+        turned = _Cells(
+            np.concatenate([self.triples, self.triples[[0, 2, 1]]], axis=1),
+            self.num_classes,
+            self.num_compared,
+        )
+        return turned.measure(np.concatenate([kept, counts - kept], axis=1))
+
+    def _sum(self, counts: np.ndarray, axis: int) -> np.ndarray:
+        """Sum the rows of the cells by label, or by a prediction: ``(R, K)`` to ``(R, C)``."""
+        is_of = sparse.csr_array(
+            (
+                np.ones(self.triples.shape[1]),
+                (np.arange(self.triples.shape[1]), self.triples[axis]),
+            ),
+            (self.triples.shape[1], self.num_classes),
+        )
+        return np.asarray(counts @ is_of)
