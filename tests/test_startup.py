@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import types
 
 import psutil
 import pytest
-from conftest import PROJECT, write_config
+from conftest import PROJECT, SMALL_MODEL, write_config
 from mlflow import MlflowClient
 from stages import publish
 
@@ -145,7 +146,7 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
         if "Exception ignored in" not in stderr:
             break
     assert process.returncode == code, stderr
-    assert "Traceback" not in stderr
+    assert stderr == "sentiflow: interrupted; run the same command again to resume\n"
     _, alive = psutil.wait_procs(processes, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert not (tmp_path / f"run-{attempt}/prepared/manifest.json").exists()
@@ -162,7 +163,65 @@ def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, n
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr
+    assert stderr == "sentiflow: interrupted; run the same command again to resume\n"
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
+
+
+def configure(folder, csv, run):
+    """Write settings whose stages have many parts, steps or epochs, for the input of ``run``."""
+    return write_config(
+        folder,
+        csv,
+        prepare={"csv": str(csv), "rows_per_file": 50, "vocabulary": {"min_count": 2}},
+        train={
+            "prepared_uri": f"{run}/prepared",
+            "model": SMALL_MODEL,
+            "num_epochs": 20,
+            "checkpoints": {"every_steps": 5},
+        },
+        score={"corpus": str(csv), "rows_per_file": 50, "model_uri": f"{run}/trained/model"},
+        sweep={"space": {"train.learning_rate": [0.01, 0.02]}},
+    )
+
+
+SIGNS = {
+    "prepare": "prepared/_work/**/*.json",
+    "train": "trained/checkpoints/*",
+    "score": "scored/_work/**/*.json",
+    "sweep": "sweep/trials/*/checkpoints/*",
+}
+"""Files that say that a stage has begun to work."""
+VICTIMS = {"raylet": "/raylet/raylet", "GCS": "/gcs/gcs_server", "agent": "ray::DashboardAgent"}
+KILLED = [
+    pytest.param(*case, marks=() if case == ("prepare", "raylet") else pytest.mark.soak)
+    for case in itertools.product(SIGNS, VICTIMS)
+]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("verb", "victim"), KILLED)
+def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
+    tmp_path, sample_csv, verb, victim, request, sentiflow
+):
+    run = tmp_path if verb == "prepare" else request.getfixturevalue("finished_run") / "run"
+    config = configure(tmp_path, sample_csv, run)
+    with start(verb, config) as process:
+        wait_for(lambda: next((tmp_path / "run").glob(SIGNS[verb]), None))
+        of_ray = psutil.Process(process.pid).children(recursive=True)
+        (killed,) = (p for p in of_ray if VICTIMS[victim] in " ".join(p.cmdline()))
+        killed.kill()
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    said = [line for line in stderr.splitlines() if not line.startswith((verb, "["))]
+    (line,) = said  # besides progress, and what Ray's compiled code writes
+    assert line == stderr.splitlines()[-1]
+    assert line.startswith("sentiflow: Ray has ended on this machine")
+    _, alive = psutil.wait_procs(of_ray, timeout=30)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    again = sentiflow(verb, config)
+    assert again.returncode == 0, again.stderr
 
 
 def runs(folder):

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,10 +15,13 @@ from typing import Any, NoReturn
 
 import typer
 
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import EndedError, JobError, UserError
 from sentiflow.pipeline import signals
 from sentiflow.progress import LogHandler, clean
 from sentiflow.storage import errors
+
+_END_SECONDS = 2.0
+"""How long a command that has failed may take to end after its last line."""
 
 
 def run(app: typer.Typer) -> None:
@@ -41,6 +45,12 @@ def run(app: typer.Typer) -> None:
     except OutputError as error:  # a text of help; commands report it themselves
         _print(f"sentiflow: {error}")
         sys.exit(1)
+    except SystemExit as ended:
+        if ended.code:  # of a Ray that does not end, nothing else is waited for
+            end = threading.Timer(_END_SECONDS, os._exit, [ended.code])
+            end.daemon = True
+            end.start()
+        raise
 
 
 def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> None:
@@ -76,8 +86,8 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
     Raises:
         typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
-            could not be written. 130: it was interrupted.
-        SystemExit: 129: its terminal has hung up.
+            could not be written. 130: it was interrupted. 143: by SIGTERM. 129: its terminal has
+            hung up.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
@@ -88,12 +98,13 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     logging.getLogger("sentiflow").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")
+    received: list[int] = [signal.SIGINT]
     try:
-        with _hangup_ends():
+        with _ending(signal.SIGTERM, received), _ending(signal.SIGHUP, received):
             yield
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to resume", code=130)
+        _fail("interrupted; run the same command again to resume", code=128 + received[-1])
     except BrokenPipeError:
         _discard(sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -104,22 +115,30 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         if not isinstance(known, JobError):
             _print(traceback.format_exc().rstrip())
             _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
+        if isinstance(known, EndedError):
+            _print_error(str(known))
+            os._exit(1)
         _fail(str(known), code=1)
 
 
 @contextmanager
-def _hangup_ends() -> Iterator[None]:
-    """End a command whose terminal is closed as SIGTERM does, unless it runs under nohup."""
+def _ending(number: int, received: list[int]) -> Iterator[None]:
+    """Let a signal end the block as Ctrl-C does, unless it is ignored, as SIGHUP under nohup.
+
+    It is added to those that were received.
+    """
 
     def end(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
+        received.append(number)
         for stream in (1, 2):
-            if stat.S_ISCHR(os.fstat(stream).st_mode):  # the terminal, which is gone
+            is_device = stat.S_ISCHR(os.fstat(stream).st_mode)
+            if number == signal.SIGHUP and is_device:  # the terminal, which is gone
                 _discard(stream)
         signals.end(number, frame)
 
-    is_default = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    with signals.handled(signal.SIGHUP, end) if is_default else nullcontext():
+    is_default = signal.getsignal(number) == signal.SIG_DFL
+    with signals.handled(number, end) if is_default else nullcontext():
         yield
 
 

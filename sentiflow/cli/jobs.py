@@ -3,7 +3,7 @@
 import atexit
 import contextlib
 import gc
-import signal
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,6 @@ from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
-from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
 
@@ -204,9 +203,11 @@ def _run(
 
     verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
+        # Ray prints pages there when a node is lost; that of this machine we report ourselves.
+        is_shown = verbose or os.environ.get("RAY_ADDRESS")
         with (
-            signals.handled(signal.SIGTERM, signals.end),
-            contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(sys.stderr if is_shown else nowhere),
         ):
             return stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     show_settings(resolved)

@@ -6,13 +6,16 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
 # imported before: it would take effect in part only. Ray then chooses the same when it starts.
@@ -21,6 +24,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "10")  # Ray's default: for ever
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of the tasks of `warm`
+# At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 if "ray" not in sys.modules and (
     not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
 ):
@@ -33,13 +38,20 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from sentiflow.cluster import ray_internals, session_folder
 from sentiflow.cluster.resources import Resources
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import EndedError, JobError, UserError
 from sentiflow.progress import say
 
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
+_END_SECONDS = 8.0
+"""How long a command that has failed waits for the end of Ray."""
 POLL_SECONDS = 2.0
 """How often a waiting job checks which nodes are alive."""
+
+_own: dict[str, psutil.Process] = {}
+"""The processes of a Ray that was started here, by name; empty if none was."""
+_end_noticed = threading.Event()
+"""Whether :func:`end_with_ray` has noticed the end of that Ray."""
 
 
 @contextmanager
@@ -70,6 +82,7 @@ def starting(
 
     Raises:
         UserError: Other users of this machine could reach a Ray that is started here.
+        EndedError: A Ray that was started here has ended; Ray's own error is its cause.
     """
     if not ray.is_initialized() and name_address() == "local":
         session_folder.prepare()
@@ -82,7 +95,8 @@ def starting(
         connection.enter_context(_connected(verbose))
         warm(modules)
 
-    with ThreadPoolExecutor(1, "ray") as thread, ThreadPoolExecutor(1, "import") as importer:
+    thread, patience = ThreadPoolExecutor(1, "ray"), None
+    with ThreadPoolExecutor(1, "import") as importer:
         connected = thread.submit(connect)
 
         def wait_and_count() -> Resources:
@@ -94,9 +108,19 @@ def starting(
 
         try:
             yield wait_and_count
+        except BaseException as error:
+            patience = _END_SECONDS  # Ray may still be starting, which nothing can interrupt
+            is_end = _end_noticed.is_set() or isinstance(error, Exception)
+            if is_end and (reason := _find_end()):
+                raise EndedError(reason) from error
+            raise
         finally:
             importer.shutdown(wait=False, cancel_futures=True)
-            thread.submit(connection.close).result()
+            closed = thread.submit(connection.close)
+            wait([closed], patience)
+            thread.shutdown(wait=closed.done())
+            if closed.done():
+                closed.result()
 
 
 def start_until_exit() -> None:
@@ -113,6 +137,8 @@ def start_until_exit() -> None:
 @contextmanager
 def _connected(verbose: bool) -> Iterator[None]:
     """Start or join Ray for the block, unless this process has joined one already."""
+    if _find_end():  # in an earlier call
+        _leave()
     if ray.is_initialized():
         yield
         return
@@ -129,7 +155,7 @@ def _connected(verbose: bool) -> Iterator[None]:
                 # Where nobody listens, Ray would try for minutes.
                 host, port = listener.groups()
                 socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-            ray.init(
+            (_start if address == "local" else ray.init)(
                 address=address,
                 include_dashboard=verbose if address == "local" else None,
                 log_to_driver=verbose,
@@ -146,8 +172,101 @@ def _connected(verbose: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _end_monitor()
-        ray.shutdown()
+        # Of a raylet that has ended, a thread of Ray Data may still wait for an answer: Ray ends
+        # this process if that thread finds the connection closed. The next call closes it.
+        if not _has_ended("raylet"):
+            left = _with_children(_own.values()) if _find_end() else []  # they would stay for long
+            _leave()
+            _kill(left)
+
+
+def _leave() -> None:
+    """Leave Ray, and end one that was started here."""
+    _own.clear()
+    _end_noticed.clear()
+    _end_monitor()
+    ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """Start Ray; a start that timed out, as on a busy machine, is tried once more.
+
+    Raises:
+        JobError: Both starts timed out.
+    """
+    before = psutil.Process().children()
+    for number in (1, 2):
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray has no narrower class for it
+            if "timed out" not in str(error).lower():
+                raise
+            _kill(_with_children(_find_processes(before)))
+            if number == 2:
+                raise JobError(
+                    "Ray's start on this machine has timed out twice; if the machine is less busy, "
+                    f"run the same command again. Ray's logs: {session_folder.logs()}"
+                ) from error
+            say("ray", "its start has timed out: starting it once more")
+        else:
+            _own.update({process.name(): process for process in _find_processes(before)})
+            return
+
+
+def _find_processes(before: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """List the processes of Ray that this process has started, but for those ``before``."""
+    folder, found = str(Path(ray.__file__).parent), []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child not in before and any(part.startswith(folder) for part in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """List processes, and those that they have started and that still run."""
+    found = list(processes)
+    for process in processes:
+        with suppress(psutil.Error):
+            found += process.children(recursive=True)
+    return found
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def end_with_ray(number: int, frame: object) -> None:
+    """End the work, as a handler of SIGCHLD, if a Ray that was started here has ended.
+
+    Raises:
+        KeyboardInterrupt: It has. Code of Ray that waits drops all other errors of a handler, and
+            tidies up after them, for minutes. :func:`starting` makes it an error.
+    """
+    if _find_end():
+        signal.signal(number, signal.SIG_DFL)  # it must not interrupt what is done at the end
+        _end_noticed.set()
+        raise KeyboardInterrupt
+
+
+def _find_end() -> str:
+    """Say that a Ray that was started here has ended; empty while it runs, or if none was."""
+    if not _has_ended("raylet") and not _has_ended("gcs_server"):
+        return ""
+    return (
+        "Ray has ended on this machine, perhaps for lack of memory; run the same command again: it "
+        f"resumes. Ray's logs: {session_folder.logs()}"
+    )
+
+
+def _has_ended(name: str) -> bool:
+    """Say whether a process of a Ray that was started here has ended."""
+    try:
+        return name in _own and bool(_own[name].status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def name_address() -> str:
@@ -261,15 +380,23 @@ class Capacity:
         """Check the living nodes, at most every two seconds, and note since when it is missing.
 
         Raises:
-            JobError: The cluster has been without it for ``max_wait_seconds``.
+            JobError: The cluster has been without it for ``max_wait_seconds``, or is this machine,
+                which gets no other node.
         """
         now = time.monotonic()
         if now - self._checked_at < POLL_SECONDS:
             return
         self._checked_at = now
+        if reason := _find_end():
+            raise JobError(reason)
         if self.is_there():
             self._missing_since = None
             return
+        if _own:
+            raise JobError(
+                f"this machine has no node with {self} any more, and gets no other one; run the "
+                f"same command again: it resumes. Ray's logs: {session_folder.logs()}"
+            )
         if self._missing_since is None:
             self._missing_since = now
             say("ray", f"no node with {self}: waiting for one, {self.max_wait_seconds:g} s at most")

@@ -43,6 +43,11 @@ def prepare() -> Path:
     return folder.resolve()
 
 
+def logs() -> Path:
+    """Name the folder with the logs of the Ray that was started last."""
+    return choose() / "ray/session_latest/logs"
+
+
 def find_problem(folder: Path) -> str:
     """Say why Ray should not use a folder that exists; empty if other users cannot enter it."""
     target = folder.resolve()

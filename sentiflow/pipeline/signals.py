@@ -25,9 +25,12 @@ def handled(number: int, handler: Callable[[int, FrameType | None], object]) -> 
 
 
 def end(number: int, frame: object) -> NoReturn:
-    """Make a signal an exception, so that the MLflow run ends as killed and Ray stops.
+    """Let a signal end the work as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
+
+    Ray's processes may have got it, too: that they end must not end this process otherwise.
 
     Raises:
-        SystemExit: 128 and the number of the signal.
+        KeyboardInterrupt: Code of Ray that waits drops or changes all other errors of a handler.
     """
-    raise SystemExit(128 + number)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    raise KeyboardInterrupt(number)

@@ -8,6 +8,7 @@ import functools
 import importlib
 import logging
 import secrets
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,6 +22,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec, State
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
@@ -255,6 +257,7 @@ class _Session(contextlib.ExitStack):
                     meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
                 )
             )
+            self.enter_context(signals.handled(signal.SIGCHLD, connection.end_with_ray))
 
     def resources(self) -> "Resources":
         """Wait for Ray."""

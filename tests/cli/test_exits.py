@@ -99,31 +99,36 @@ def test_json_is_valid_in_every_encoding(encoding, monkeypatch):
     assert (b"\\u00e9" in written.getvalue()) == (encoding != "utf-8")
 
 
-def hang_up():
+def get(number):
+    """Get a signal in a command, and again while it ends."""
     with reporting():
         try:
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), number)
         finally:
-            os.kill(os.getpid(), signal.SIGHUP)  # it must not interrupt what is done at the end
+            os.kill(os.getpid(), number)  # it must not interrupt what is done at the end
             os.environ["ENDED"] = "yes"
 
 
-def test_a_terminal_that_hangs_up_ends_a_command_as_sigterm_does(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_one_line(monkeypatch, capsys, number):
     monkeypatch.setattr(os, "dup2", lambda *_: None)  # the terminal of the tests stays
     monkeypatch.setenv("ENDED", "no")
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with pytest.raises(SystemExit) as ended:
-        hang_up()
-    assert ended.value.code == 128 + signal.SIGHUP
+    before = signal.signal(number, signal.SIG_DFL)
+    with pytest.raises(typer.Exit) as ended:
+        get(number)
+    assert ended.value.exit_code == 128 + number
     assert os.environ["ENDED"] == "yes"
-    assert signal.signal(signal.SIGHUP, before) == signal.SIG_DFL
+    assert signal.signal(number, before) == signal.SIG_DFL
+    assert capsys.readouterr().err == (
+        "sentiflow: interrupted; run the same command again to resume\n"
+    )
 
 
 def test_under_nohup_a_command_continues(monkeypatch):
     monkeypatch.setenv("ENDED", "no")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        hang_up()
+        get(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

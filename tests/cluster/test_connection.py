@@ -1,8 +1,10 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
 
+import contextlib
 import importlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,10 +12,11 @@ import threading
 import time
 import types
 
+import psutil
 import pytest
 
 from sentiflow.cluster import connection
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import EndedError, JobError, UserError
 
 
 def python(script, **environment):
@@ -150,6 +153,83 @@ def test_an_error_of_ray_is_raised_where_it_is_waited_for(ray, error):
     assert ray.done == ["init"]
 
 
+TIMED_OUT = "The current node timed out during startup."
+
+
+@pytest.mark.parametrize(
+    ("failures", "num_starts", "raised"),
+    [
+        ([TIMED_OUT], 2, None),
+        ([TIMED_OUT, TIMED_OUT], 2, r"^Ray's start on this machine has timed out twice; .*/logs$"),
+        (["no space left"], 1, "^no space left$"),
+    ],
+)
+def test_a_start_that_timed_out_is_tried_once_more(ray, said, failures, num_starts, raised):
+    left = iter(failures)
+
+    def fail():
+        for message in left:
+            raise Exception(message)
+
+    ray.init = fail
+    refused = pytest.raises(Exception, match=raised) if raised else contextlib.nullcontext()
+    with refused as error, connection.starting(verbose=False) as resources:
+        resources()
+    assert ray.done.count("init") == num_starts
+    assert said.text.count("its start has timed out: starting it once more") == num_starts - 1
+    assert isinstance(getattr(error, "value", None), JobError) == (num_starts == len(failures) == 2)
+
+
+@pytest.fixture
+def kill_raylet(ray, monkeypatch):
+    """Let a process of our own be the raylet; the function kills it."""
+    monkeypatch.setattr(connection, "_end_noticed", threading.Event())
+    monkeypatch.setattr(connection, "_own", {})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        ray.init = lambda: connection._own.update(raylet=psutil.Process(process.pid))
+        yield process.kill
+        process.kill()
+
+
+def fail_without_ray(kill, error=None):
+    """Raise ``error`` in the block when Ray has ended, or wait for what ends the block."""
+    with connection.starting(verbose=False) as resources:
+        resources()
+        kill()
+        if error is None:
+            threading.Event().wait(60)
+        while not connection._find_end():
+            time.sleep(0.01)
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("pages of Ray"), EndedError),
+        (JobError("a part was lost"), EndedError),
+        (KeyboardInterrupt, KeyboardInterrupt),
+    ],
+)
+def test_whatever_fails_when_ray_has_ended_that_is_the_reason(ray, kill_raylet, error, raised):
+    with pytest.raises(raised):
+        fail_without_ray(kill_raylet, error)
+    assert "shutdown" not in ray.done, "Ray would end this process"
+    with connection.starting(verbose=False) as resources:
+        resources()
+        assert ray.done[-3:-1] == ["shutdown", "init"]
+
+
+def test_the_end_of_ray_ends_work_that_waits_for_nothing_of_it(kill_raylet):
+    before = signal.signal(signal.SIGCHLD, connection.end_with_ray)
+    try:
+        with pytest.raises(EndedError, match="same command again: it resumes"):
+            fail_without_ray(kill_raylet)
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, "it ends it once"
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_an_error_of_ray_hides_no_other_error(ray):
     def fail():
         raise RuntimeError("no Ray")
@@ -216,6 +296,7 @@ def test_a_worker_that_was_warmed_has_the_modules(resources):
 @pytest.fixture
 def nodes(monkeypatch):
     """Stand for the nodes of Ray, and for a clock."""
+    monkeypatch.setattr(connection, "_own", {})
     alive = []
     clock = types.SimpleNamespace(now=100.0)
     monkeypatch.setattr(
@@ -242,6 +323,16 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
     assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
     nodes(71, {"CPU": 2.0})
     with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
+        capacity.check()
+
+
+def test_no_work_waits_for_another_node_of_this_machine(nodes, monkeypatch):
+    monkeypatch.setattr(connection, "_own", {"raylet": psutil.Process()})
+    capacity = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
+    nodes(0, {"CPU": 1.0})
+    capacity.check()
+    nodes(10)
+    with pytest.raises(JobError, match="no node with 1 core any more, and gets no other one; run"):
         capacity.check()
 
 
