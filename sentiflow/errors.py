@@ -28,10 +28,6 @@ class WorkerError(JobError):
     """A process of a job that died, or failed in a way that a retry may fix."""
 
 
-class EndedError(JobError):
-    """The Ray that this process has started is gone; what is left of it may end the process."""
-
-
 class UnavailableError(JobError):
     """A server that does not answer, or not properly; a later try may succeed."""
 

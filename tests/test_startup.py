@@ -214,10 +214,10 @@ def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
         killed.kill()
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
-    said = [line for line in stderr.splitlines() if not line.startswith((verb, "["))]
-    (line,) = said  # besides progress, and what Ray's compiled code writes
-    assert line == stderr.splitlines()[-1]
-    assert line.startswith("sentiflow: Ray has ended on this machine")
+    lines = [line for line in stderr.splitlines() if not line.startswith((verb, "["))]
+    assert lines[0] == "ray       has ended: stopping"
+    assert lines[1].startswith("sentiflow: Ray has ended on this machine")
+    assert lines[1:] == stderr.splitlines()[-1:], "others are progress, or of Ray's compiled code"
     _, alive = psutil.wait_procs(of_ray, timeout=30)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     again = sentiflow(verb, config)

@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,13 +14,12 @@ from typing import Any, NoReturn
 
 import typer
 
-from sentiflow.errors import EndedError, JobError, UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import signals
 from sentiflow.progress import LogHandler, clean
 from sentiflow.storage import errors
 
-_END_SECONDS = 2.0
-"""How long a command that has failed may take to end after its last line."""
+log = logging.getLogger(__name__)
 
 
 def run(app: typer.Typer) -> None:
@@ -46,10 +44,10 @@ def run(app: typer.Typer) -> None:
         _print(f"sentiflow: {error}")
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code:  # of a Ray that does not end, nothing else is waited for
-            end = threading.Timer(_END_SECONDS, os._exit, [ended.code])
-            end.daemon = True
-            end.start()
+        if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
+            with suppress(OSError, OutputError):
+                sys.stdout.flush()
+            os._exit(ended.code)  # Ray, still at work in a thread, would crash or keep the process
         raise
 
 
@@ -86,8 +84,8 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
     Raises:
         typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
-            could not be written. 130: it was interrupted. 143: by SIGTERM. 129: its terminal has
-            hung up.
+            could not be written. 130, 143, 129: it was interrupted, by SIGTERM, by the end of its
+            terminal.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
@@ -98,13 +96,15 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     logging.getLogger("sentiflow").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")
-    received: list[int] = [signal.SIGINT]
+    received: list[int] = []
     try:
         with _ending(signal.SIGTERM, received), _ending(signal.SIGHUP, received):
             yield
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to resume", code=128 + received[-1])
+        if not received:
+            _say_interrupted()
+        raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     except BrokenPipeError:
         _discard(sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -115,9 +115,6 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         if not isinstance(known, JobError):
             _print(traceback.format_exc().rstrip())
             _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
-        if isinstance(known, EndedError):
-            _print_error(str(known))
-            os._exit(1)
         _fail(str(known), code=1)
 
 
@@ -135,11 +132,16 @@ def _ending(number: int, received: list[int]) -> Iterator[None]:
             is_device = stat.S_ISCHR(os.fstat(stream).st_mode)
             if number == signal.SIGHUP and is_device:  # the terminal, which is gone
                 _discard(stream)
+        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
         signals.end(number, frame)
 
     is_default = signal.getsignal(number) == signal.SIG_DFL
     with signals.handled(number, end) if is_default else nullcontext():
         yield
+
+
+def _say_interrupted() -> None:
+    log.error("sentiflow: interrupted; run the same command again to resume")
 
 
 def _discard(stream: int) -> None:

@@ -38,7 +38,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from sentiflow.cluster import ray_internals, session_folder
 from sentiflow.cluster.resources import Resources
-from sentiflow.errors import EndedError, JobError, UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
@@ -82,7 +82,7 @@ def starting(
 
     Raises:
         UserError: Other users of this machine could reach a Ray that is started here.
-        EndedError: A Ray that was started here has ended; Ray's own error is its cause.
+        JobError: A Ray that was started here has ended; Ray's own error is its cause.
     """
     if not ray.is_initialized() and name_address() == "local":
         session_folder.prepare()
@@ -112,7 +112,7 @@ def starting(
             patience = _END_SECONDS  # Ray may still be starting, which nothing can interrupt
             is_end = _end_noticed.is_set() or isinstance(error, Exception)
             if is_end and (reason := _find_end()):
-                raise EndedError(reason) from error
+                raise JobError(reason) from error
             raise
         finally:
             importer.shutdown(wait=False, cancel_futures=True)
@@ -248,6 +248,7 @@ def end_with_ray(number: int, frame: object) -> None:
     if _find_end():
         signal.signal(number, signal.SIG_DFL)  # it must not interrupt what is done at the end
         _end_noticed.set()
+        say("ray", "has ended: stopping")  # at once, as threads of Ray may end this process, too
         raise KeyboardInterrupt
 
 
