@@ -214,10 +214,9 @@ def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
         killed.kill()
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
-    lines = [line for line in stderr.splitlines() if not line.startswith((verb, "["))]
-    assert lines[0] == "ray       has ended: stopping"
-    assert lines[1].startswith("sentiflow: Ray has ended on this machine")
-    assert lines[1:] == stderr.splitlines()[-1:], "others are progress, or of Ray's compiled code"
+    assert stderr.splitlines()[-1].startswith("sentiflow: Ray has ended"), stderr
+    shown = {line.partition(" ")[0] for line in stderr.splitlines() if not line.startswith("[20")}
+    assert shown <= {verb, "ray", "sentiflow:"}, "others are of Ray's compiled code, with a time"
     _, alive = psutil.wait_procs(of_ray, timeout=30)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     again = sentiflow(verb, config)

@@ -41,10 +41,14 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
+log = logging.getLogger(__name__)
+
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
 _END_SECONDS = 8.0
 """How long a command that has failed waits for the end of Ray."""
+_WATCH_SECONDS = 0.5
+"""How often a thread looks for the end of Ray, which the main thread may not see."""
 POLL_SECONDS = 2.0
 """How often a waiting job checks which nodes are alive."""
 
@@ -95,7 +99,8 @@ def starting(
         connection.enter_context(_connected(verbose))
         warm(modules)
 
-    thread, patience = ThreadPoolExecutor(1, "ray"), None
+    thread, patience, is_over = ThreadPoolExecutor(1, "ray"), None, threading.Event()
+    threading.Thread(target=_end_if_stuck, args=(is_over,), daemon=True).start()
     with ThreadPoolExecutor(1, "import") as importer:
         connected = thread.submit(connect)
 
@@ -115,6 +120,7 @@ def starting(
                 raise JobError(reason) from error
             raise
         finally:
+            is_over.set()
             importer.shutdown(wait=False, cancel_futures=True)
             closed = thread.submit(connection.close)
             wait([closed], patience)
@@ -250,6 +256,17 @@ def end_with_ray(number: int, frame: object) -> None:
         _end_noticed.set()
         say("ray", "has ended: stopping")  # at once, as threads of Ray may end this process, too
         raise KeyboardInterrupt
+
+
+def _end_if_stuck(is_over: threading.Event) -> None:
+    """End the process, if it should be over and waits for an answer of a GCS that has ended.
+
+    Nothing interrupts that, and Ray ends the process after a minute.
+    """
+    while not is_over.wait(_WATCH_SECONDS):
+        if _has_ended("gcs_server") and not is_over.wait(_END_SECONDS):
+            log.error("sentiflow: %s", _find_end())
+            os._exit(1)
 
 
 def _find_end() -> str:
