@@ -144,7 +144,7 @@ class Place:
             shutil.rmtree(prepared, ignore_errors=True)
             shutil.copytree(self.undisturbed.result("prepare", variant), prepared)
         else:
-            shutil.copyfile(self.undisturbed.corpus(variant), corpus)
+            shutil.copy2(self.undisturbed.corpus(variant), corpus)  # with its time
         score = {"corpus": str(corpus), "rows_per_file": 500}
         if self.stage == "score":
             score["model_uri"] = str(self.undisturbed.result("train", "") / "model")
