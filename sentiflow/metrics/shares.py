@@ -26,6 +26,8 @@ METHODS = {
 MIN_LABELLED = 30
 """With fewer labelled rows a group's share takes the error of all groups."""
 LEVEL = 0.95
+_PSEUDO_ERRORS = 2
+"""Errors of predictions, +1 and -1, that are added to those of the labelled rows."""
 _FEWEST = 10
 """Labelled rows without which nothing is corrected."""
 
@@ -132,7 +134,8 @@ class _Sample:
     """What the samples of G groups say of the populations they stand for.
 
     Shape: (G groups, C classes)
-        - share: ``(G, C)``; ``variance`` is that of the share.
+        - share: ``(G, C)``; ``variance`` is that of the share. That of the predictions' errors is
+          known from few of them where a model is accurate: two more, +1 and -1, keep it above 0.
         - label_mean, probability_mean: ``(G, C)``, over the sample.
         - residual: ``(G, C)``, the variance of y - tuning p over rows.
         - tuning, size: ``(G, 1)``; ``size`` is the effective one (Kish 1965).
@@ -185,7 +188,7 @@ def estimate(
     is_own = is_counted | (own.size >= min_labelled)
     parts = np.where(
         is_own,
-        np.stack([own.share, *_bound(own), own.variance]),
+        np.stack([own.share, *_bound(own), _guard(own, whole, population)]),
         np.stack(_pool(sums, whole, between, freedom)),
     )
     weight = population / rows
@@ -220,7 +223,19 @@ def _measure(sums: pd.DataFrame) -> _Sample:
     squares = np.maximum(squares_y - 2 * tuning * products + tuning**2 * squares_p, 0)
     residual = squares / ww * n / np.maximum(n - 2, 1)
     share = y + tuning * (mean - p)
-    return _Sample(share, left * residual / size, y, p, residual, tuning, size)
+    variance = left * (residual + tuning * _PSEUDO_ERRORS / size) / size
+    return _Sample(share, variance, y, p, residual, tuning, size)
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _guard(own: _Sample, whole: _Sample, population: np.ndarray) -> np.ndarray:
+    """Bound the variance of groups' shares for tests, ``(G, C)``.
+
+    A group that lacks a rare class by chance has a low share, and a low variance too, so that it
+    would seem to differ: it has two errors more, and no smaller variance than its pool.
+    """
+    residual = np.fmax(own.residual + _PSEUDO_ERRORS / own.size, whole.residual)
+    return np.asarray(np.maximum(1 - own.size / population, 0) * residual / own.size)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
