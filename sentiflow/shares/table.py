@@ -93,7 +93,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     """
     classes = manifest.find_classes(scored)
     finder, sums = _LabelFinder(scored, settings, classes), list[pd.DataFrame]()
-    for batch in rows.read(settings, scored, uri, label="trends", with_text=not settings.labels):
+    for batch in rows.read(settings, scored, uri, label="trends", with_text=True):
         label, weight = finder.find(batch)
         part = shares.add_up(
             batch.keys,
@@ -107,11 +107,16 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     totals = sums[0].sum().groupby(level=0).sum()
-    if missing := finder.by_hand is not None and len(finder.by_hand) - int(totals["labelled"]):
+    if missing := finder.by_hand is not None and len(finder.by_hand) - finder.num_found:
         raise UserError(
             f"trends.labels: {missing:,} row_id of {', '.join(settings.labels)} are not in the "
             "predictions",
             hint="the labels belong to another corpus, or the file was damaged",
+        )
+    if finder.num_seen:
+        finder.notes.append(
+            f"{finder.num_seen:,} rows of trends.labels are among those that the model was trained "
+            "on or chosen by: their labels are counted, and say nothing of its errors"
         )
     breakdowns = _break_down(settings, sums[0], classes)
     if totals["labelled"] and not finder.is_known:
@@ -131,8 +136,10 @@ class _LabelFinder:
         self.notes: list[str] = []
         self.is_known = True
         self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        self.num_found = self.num_seen = 0
+        """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
+        self._find_seen(scored)
         if not settings.labels:
-            self._find_seen(scored)
             return
         self.by_hand, num_missing = labels.read(settings.labels, classes)
         if num_missing:
@@ -140,30 +147,39 @@ class _LabelFinder:
 
     def _find_seen(self, scored: Manifest) -> None:
         """Find the rows and texts that the model was trained on."""
+        if has_text := bool(rows.find_text_column(scored)):
+            self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
         try:
             seen = lineage.find_training_rows(scored, name="the model")
         except UserError as error:
-            self.notes.append(f"the correction may be too small: {error}")
+            if not has_text:
+                self.notes.append(f"the correction may be too small: {error}")
             return
-        self.seen_rows = seen.row_ids
-        if rows.find_text_column(scored):
-            self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
-        self.is_known = seen.is_known
+        self.seen_rows, self.is_known = seen.row_ids, seen.is_known
 
     def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
         label = batch.label.astype(np.int64)
+        weight = np.ones(len(label))
         if self.by_hand is not None:
             found = self.by_hand.reindex(batch.row_id)
             is_found = found["label"].notna().to_numpy()
             label[is_found] = found["label"][is_found]
-            return label, found["weight"].fillna(0).to_numpy()
-        is_new = (label >= 0) & ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
+            weight = found["weight"].fillna(0).to_numpy()
+        is_new = self._find_new(batch, (label >= 0) & (weight > 0))
+        if self.by_hand is not None:
+            self.num_found += int(is_found.sum())
+            self.num_seen += int((is_found & ~is_new).sum())
+        return label, np.where(is_new, weight, 0.0)
+
+    def _find_new(self, batch: Batch, is_new: np.ndarray) -> np.ndarray:
+        """Find which of some rows the model has not seen."""
+        is_new &= ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
         if batch.text is not None and len(self.seen_texts):
             place = np.flatnonzero(is_new)
             hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
             is_new[place] = ~np.isin(hashes, self.seen_texts)
-        return label, is_new.astype(np.float64)
+        return is_new
 
 
 def _break_down(

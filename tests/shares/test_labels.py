@@ -4,12 +4,15 @@ import io
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from corpora import CLASSES, draw, load, score
 from stages import run_stage
 
 from sentiflow.data import label_files
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage
 from sentiflow.shares import labels, trends
 from sentiflow.tracking.recording import Recorder
 
@@ -76,7 +79,10 @@ def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
     found = pd.read_parquet(folder / "trends/trends.parquet")
     assert record["counts"]["sample"] == SIZE - 10
     assert record["counts"]["counted"] == 2000
-    assert record["notes"] == ["10 rows of trends.labels have no label yet"]
+    assert record["notes"] == [
+        "10 rows of trends.labels have no label yet",
+        "it is unknown whether the model was trained on some labelled rows",
+    ]
     negative = found[found["class"] == "negative"]
     negative = negative.set_index(negative["group"].fillna("all")).sort_index()
     truths = (rows["truth"] == 0).groupby(rows["airline"]).mean()
@@ -84,6 +90,27 @@ def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
     truths = truths[negative.index]
     assert ((negative["low"] <= truths) & (truths <= negative["high"])).all()
     assert (negative["predicted_share"] < negative["low"]).all()
+
+
+def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
+    corpus, drawn, tmp_path, monkeypatch
+):
+    """As where the file of labels was named in ``prepare.corrections``, too."""
+    folder, rows = corpus
+    truth = rows.set_index("row_id")["truth"]
+    filled = drawn.assign(label=[CLASSES[code] for code in truth.loc[drawn["row_id"]]])
+    path = tmp_path / "filled.csv"
+    path.write_bytes(label_files.to_csv(filled))
+    by_row = filled["row_id"].to_numpy()[:100]
+    by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
+    monkeypatch.setattr(lineage, "find_training_texts", lambda models: (np.sort(by_text), [True]))
+    seen = lineage.TrainingRows(np.sort(by_row), True)
+    monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: seen)
+    record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)
+    assert record["counts"]["sample"] == SIZE - 150
+    assert record["counts"]["counted"] == 2000 + 150
+    (note,) = record["notes"]
+    assert note.startswith("150 rows of trends.labels are among those that the model was trained")
 
 
 def test_spreadsheets_are_read_with_their_delimiters(tmp_path):
