@@ -7,6 +7,7 @@ is checked here, whoever reads it. Nothing is written here.
 import functools
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,7 +46,6 @@ _NEEDED = (
     *("inputs.corpus", "inputs.model.settings.classes"),
 )
 """Keys that readers of predictions rely on, beside those of every manifest."""
-_MISSING = object()
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -143,10 +143,6 @@ def parse(content: bytes, path: str) -> Manifest:
     return record
 
 
-def _get(value: Any, key: str) -> Any:
-    return value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
-
-
 @functools.cache
 def _types() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
@@ -172,8 +168,12 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
         )
     for key in _NEEDED if stage == "score" else ():
-        if functools.reduce(_get, key.split("."), cast(Any, record)) is _MISSING:
-            raise UserError(f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS)
+        try:
+            functools.reduce(operator.getitem, key.split("."), cast(Any, record))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS
+            ) from error
     if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
         raise UserError(
             f"{setting}: {join(uri, damaged)} is missing or damaged",

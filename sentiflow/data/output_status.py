@@ -91,7 +91,9 @@ class OutputSpec:
             return ["another version of sentiflow"]
         old, new = flatten(there["settings"]), flatten(json.loads(json.dumps(self.settings)))
         changes = [
-            f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
+            "{}: {} there, {} here".format(
+                key, *(shorten(json.dumps(each.get(key)), 60) for each in (old, new))
+            )
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)
         ]
@@ -155,9 +157,15 @@ def find_status(spec: OutputSpec) -> Status:
         if others and not run:
             return Status(State.DIFFERENT, tuple(others[0]), leftovers=leftovers)
         return Status(State.NEW, (), None, run, details, leftovers)
-    state, differences = _compare(spec, record, sizes)
+    found, state = spec.find_changes(record), State.COMPLETE
+    if found and not spec.find_changes(record, may_grow=True):
+        found, state = [], State.EXTENDED
+    if found:
+        state = State.DIFFERENT
+    elif damaged := manifest.find_damaged(spec.uri, record, sizes):
+        found, state = [damaged], State.DAMAGED
     is_tidy = not leftovers or bool(runs.keys() - {run})
-    return Status(state, differences, record, run, details, leftovers, is_tidy)
+    return Status(state, tuple(found), record, run, details, leftovers, is_tidy)
 
 
 def find_leftovers(
@@ -219,23 +227,6 @@ def _explain_files(old: list[InputFile], new: list[InputFile]) -> str:
         return f", {new[first]['uri']} is not at the end"
     is_there = old[first]["uri"] in [item["uri"] for item in new]
     return f", {old[first]['uri']} {'was changed' if is_there else 'is gone'}"
-
-
-def _brief(value: Any) -> str:
-    return shorten(json.dumps(value), 60)
-
-
-def _compare(
-    spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
-) -> tuple[State, tuple[str, ...]]:
-    """Compare a complete result with the spec."""
-    changes = spec.find_changes(record)
-    has_grown = bool(changes) and not spec.find_changes(record, may_grow=True)
-    if changes and not has_grown:
-        return State.DIFFERENT, tuple(changes)
-    if damaged := manifest.find_damaged(spec.uri, record, sizes):
-        return State.DAMAGED, (damaged,)
-    return (State.EXTENDED if has_grown else State.COMPLETE), ()
 
 
 def check_location(stage: str, uri: str) -> None:

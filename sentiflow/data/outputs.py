@@ -130,10 +130,10 @@ class Output:
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner = {path for path in written if path.endswith(f"/{MANIFEST}")}
         if written & found.keys():  # an earlier result ends here; its manifest shows who owns it
-            self._change(self._take_away, {MANIFEST} & found.keys())
+            self._move({MANIFEST} & found.keys(), uri, join(self.uri, "replaced"))
             self._change(filesystem.delete, [join(uri, path) for path in inner])
         for paths in (written - inner, inner, {MANIFEST}):  # a manifest comes after its files
-            self._change(self._put_in_place, sorted(paths))
+            self._move(paths, self.uri, uri)
         self._delete(leftovers)
         return record
 
@@ -149,11 +149,8 @@ class Output:
             if is_output and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
 
-    def _put_in_place(self, path: str) -> None:
-        filesystem.move(join(self.uri, path), join(self.spec.uri, path))
-
-    def _take_away(self, path: str) -> None:
-        filesystem.move(join(self.spec.uri, path), join(self.uri, f"replaced-{path}"))
+    def _move(self, paths: Collection[str], place: str, to: str) -> None:
+        self._change(lambda path: filesystem.move(join(place, path), join(to, path)), paths)
 
     def _change(self, step: Callable[[str], None], names: Iterable[str]) -> None:
         """Make a step that others can see with each name, as long as this job is the writer.
@@ -176,13 +173,8 @@ class Output:
         lease.check(self.claim)
         filesystem.delete_empty_folders(self.spec.uri)
 
-    def clean_up(self) -> None:
-        """Remove files that a killed run left in a complete directory."""
-        if not self.status.is_tidy:
-            self._delete(self.status.leftovers)
-
     def roll_back(self) -> None:
-        """Remove the files of a run that cannot succeed; an earlier result stays as it was."""
+        """Remove the files of runs that were killed or cannot succeed; an earlier result stays."""
         sizes = filesystem.sizes(self.spec.uri)
         self._delete(find_leftovers(self.spec, self.status.record, sizes))
 
@@ -199,10 +191,8 @@ class Output:
         """
         try:
             yield
-        except StorageError:
-            raise
-        except UserError:
-            if not self.resumes and not unless():
+        except UserError as error:
+            if not isinstance(error, StorageError) and not self.resumes and not unless():
                 self.roll_back()
             raise
 
@@ -243,7 +233,7 @@ def open_output(
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")
             output = Output(spec, status, overwrite=overwrite, claim=held.claim)
             if output.is_complete:
-                output.clean_up()
+                output.roll_back()
             yield output
     finally:
         filesystem.delete_empty(spec.uri)

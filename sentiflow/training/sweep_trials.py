@@ -80,7 +80,6 @@ class Trial:
         output = self.open_output()
         record = output.status.record
         if output.is_complete and record is not None:
-            output.clean_up()
             curve = [epoch.to_metrics() for epoch in read_epochs(record["history"])]
             curve[0]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
             return "finished", curve

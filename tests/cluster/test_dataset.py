@@ -190,5 +190,5 @@ def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path,
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):
     """Ray would wait for ever. The nodes are hidden from the check."""
     monkeypatch.setattr(dataset.Capacity, "is_there", lambda capacity: False)
-    with pytest.raises(JobError, match=r"the cluster has had no node with 1 core for 1 s"):
+    with pytest.raises(JobError, match=r"this machine has no node with 1 core any more"):
         process([60], read=time.sleep, max_wait_seconds=1)

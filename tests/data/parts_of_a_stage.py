@@ -42,7 +42,7 @@ def run(spec, output=None):
     """
     output = output or look(spec, overwrite=True)
     if output.is_complete:
-        output.clean_up()
+        output.roll_back()
         return
     files = yield from work(output)
     named = output.write(NAMED, output.spec.fingerprint.encode())
