@@ -67,9 +67,10 @@ def test_a_stopped_job_that_was_overtaken_mixes_nothing(
     finished_run, sentiflow, tmp_path, earlier, second
 ):
     """The first one groups by split. Results are compared row by row."""
-    folder, laid, store = tmp_path / "trends", tmp_path / "laid", make_store(tmp_path)
+    folder, laid = tmp_path / "trends", tmp_path / "laid"
+    others, own = (make_store(tmp_path, name) for name in ("mlflow.db", "stopped.db"))
 
-    def trends(by):
+    def trends(by, store=others):
         settings = f"trends.output_uri={folder}", f"trends.by=[{by}]", f"tracking.uri={store}"
         return "trends", str(finished_run / "config.yaml"), *settings, "--overwrite"
 
@@ -87,7 +88,7 @@ def test_a_stopped_job_that_was_overtaken_mixes_nothing(
         shutil.rmtree(folder, ignore_errors=True)
         if laid.exists():
             shutil.copytree(laid, folder)
-        job = Job(folder, after, "-m", "sentiflow", *trends("split"))
+        job = Job(folder, after, "-m", "sentiflow", *trends("split", own))
         if not job.wait():
             break
         job.make_old()
@@ -98,7 +99,7 @@ def test_a_stopped_job_that_was_overtaken_mixes_nothing(
         num_refused += found is None
         for by, table in filter(None, [found, run(second)]):
             pd.testing.assert_frame_equal(table, tables[by])
-        assert not [path for path in folder.iterdir() if path.name.startswith("_")]
+        assert not [path for path in folder.glob("_*/**/*") if path.is_file()]
     assert job.finish()[0] == 0
     assert after > 5
     print(f"{after} stops, {num_refused} refused")
