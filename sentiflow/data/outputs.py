@@ -232,7 +232,7 @@ def open_output(
             if status.record != output.status.record:
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")
             output = Output(spec, status, overwrite=overwrite, claim=held.claim)
-            if output.is_complete:
+            if output.is_complete and not status.is_tidy:
                 output.roll_back()
             yield output
     finally:
