@@ -12,7 +12,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
-from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -37,7 +37,7 @@ class TrainingRows:
 
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     """Name the classes of the model that made predictions, in their order."""
-    return tuple(scored["inputs"]["model"]["settings"].get("classes", BINARY))
+    return tuple(scored["inputs"]["model"]["settings"]["classes"])
 
 
 def describe_model(settings: Settings) -> str:

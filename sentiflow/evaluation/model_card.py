@@ -18,7 +18,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest, ModelInput
-from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.group_bias import CAVEAT
@@ -115,7 +115,7 @@ def render(
         front_matter=_Markdown(_write_metadata(name, uris, result, metrics, corpus)),
         name=name,
         model=model,
-        classes=list(settings.get("classes", BINARY)),
+        classes=list(settings["classes"]),
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
         trained=trained,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import BINARY
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import (
@@ -57,7 +56,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
     pyfunc.save_model(
         folder / "model",
         python_model=str(_SERVED_MODEL),
-        model_config={"classes": list(record["settings"].get("classes", BINARY))},
+        model_config={"classes": list(record["settings"]["classes"])},
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
         code_paths=[str(_FOLDER)],
         pip_requirements=pins,
