@@ -19,6 +19,7 @@ from sentiflow.config.types import (
     ShareOrAuto,
     Space,
     Strings,
+    TimeZone,
 )
 from sentiflow.storage.uris import names_model
 
@@ -225,6 +226,9 @@ class TrendsSettings(Settings):
     """Columns of the predictions (``score.keep_columns``) to group by, at most two: each alone and
     both together. ``created:week`` cuts the times of the column created; also ``hour``, ``day``,
     ``month``."""
+    time_zone: TimeZone = "UTC"
+    """Time zone, such as ``Europe/Berlin``, whose hours, days, weeks and months the times are cut
+    by. A time without an offset is in UTC."""
     labels: Locations = ()
     """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
     sample drawn with ``sentiflow trends --sample``, ``weight``. Default: the labels of the corpus

@@ -1,6 +1,7 @@
 """Value as written in a settings file -> checked value."""
 
 import codecs
+import zoneinfo
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -39,6 +40,17 @@ def check_models(value: Any) -> Any:
 
 Models = Annotated[str | tuple[str, ...], BeforeValidator(check_models)]
 """A model, or several whose probabilities are averaged."""
+
+
+def _check_zone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError("is no time zone, such as Europe/Berlin") from error
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_check_zone)]
 
 
 def _check_count(value: Any) -> int | str:

@@ -115,28 +115,31 @@ def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None
     keys = pd.DataFrame({EVERY: np.zeros(len(rows), np.int8)})
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
         values = rows[column].combine_chunks()
-        key = _cut(values, column, unit, time_format) if unit else values.cast(pa.string())
+        key = values.cast(pa.string())
+        if unit:
+            key = _cut(values, column, unit, time_format, settings.time_zone)
         keys[by] = key.to_pandas() if unit else key.fill_null(NO_VALUE).to_pandas()
     return keys
 
 
-def _cut(values: pa.Array, name: str, unit: str, time_format: str | None) -> pa.Array:
-    """Find the period of each time.
+def _cut(values: pa.Array, name: str, unit: str, time_format: str | None, zone: str) -> pa.Array:
+    """Find the period of each time: its beginning in local time. A date has no time zone.
 
     Raises:
         UserError: There is no time.
     """
     times = values
     if pa.types.is_date(values.type):
-        times = values.cast(pa.timestamp("s"))
-    elif not pa.types.is_timestamp(values.type):
+        return pc.floor_temporal(values.cast(pa.timestamp("us")), unit=unit)
+    if not pa.types.is_timestamp(values.type):
         times = tweets.read_times(pc.fill_null(values.cast(pa.string()), ""), time_format)
     if len(times) and times.null_count == len(times):
         raise UserError(
             f"trends.by: {name} holds no time, such as {values[0].as_py()!r}",
             hint=f"name {name} without :{unit}, or a column of times",
         )
-    return pc.floor_temporal(times, unit=unit).cast(pa.timestamp("us"))
+    local = pc.local_timestamp(times.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone)))
+    return pc.floor_temporal(local, unit=unit)
 
 
 def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:

@@ -51,7 +51,7 @@ class Breakdown:
     """A row for each class and group, with the columns of ``COLUMNS``; ``share``, the corrected one
     or, where there is none, that of predicted labels; and ``error``, the standard error by which
     groups are compared. ``group`` are the values of columns that are no time, ``period`` the
-    beginnings of periods in UTC."""
+    beginnings of periods in ``trends.time_zone``."""
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of a class, numbered from 0."""

@@ -23,7 +23,7 @@ STAGE = "trends"
 TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 
-TRENDS_VERSION = 1
+TRENDS_VERSION = 2
 """Changes whenever the same predictions would give other shares or another page."""
 
 NO_LABELS = (

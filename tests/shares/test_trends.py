@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from corpora import AIRLINES, MODEL, draw, load, score
 from stages import run_stage
@@ -179,6 +180,23 @@ def test_times_are_cut_as_written_and_rows_without_one_are_counted(tmp_path):
         assert shares.notes[1:] == ["100 rows have no time in created and are in no period"]
         assert found["rows"].sum() == 3 * 2900
     assert set(found["period"].dt.hour) == {20}  # UTC
+
+
+@pytest.mark.parametrize(
+    ("zone", "months"),
+    [("UTC", {"2024-02-01": 1, "2024-03-01": 2}), ("Europe/Berlin", {"2024-03-01": 3})],
+)
+def test_times_with_a_zone_are_cut_in_the_one_that_is_asked_for(tmp_path, zone, months):
+    table, truth = draw(300)
+    written = ["2024-02-29T23:30", "2024-03-15T12:00", "2024-03-31T21:30"]
+    times = pa.array(np.array(written, "datetime64[us]")[np.arange(300) % 3])
+    at = table.schema.get_field_index("created")
+    in_zone = times.cast(pa.timestamp("us", "America/New_York"))
+    score(tmp_path, table.set_column(at, "created", in_zone), truth)
+    _, found = measure(tmp_path, by="created:month", time_zone=zone)
+    found = found[(found["by"] != "all") & (found["class"] == "negative")]
+    rows = dict(zip(found["period"].dt.strftime("%Y-%m-%d"), found["rows"] // 100, strict=True))
+    assert rows == months
 
 
 def test_names_in_the_page_are_text(tmp_path):
