@@ -6,16 +6,14 @@ import logging
 import os
 import re
 import secrets
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
 # imported before: it would take effect in part only. Ray then chooses the same when it starts.
@@ -31,31 +29,19 @@ if "ray" not in sys.modules and (
 ):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import psutil  # type: ignore[import-untyped]
 import ray
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from sentiflow.cluster import ray_internals, session_folder
+from sentiflow.cluster import local_ray, ray_internals, session_folder
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
-log = logging.getLogger(__name__)
-
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
-_END_SECONDS = 8.0
-"""How long a command that has failed waits for the end of Ray."""
-_WATCH_SECONDS = 0.5
-"""How often a thread looks for the end of Ray, which the main thread may not see."""
 POLL_SECONDS = 2.0
 """How often a waiting job checks which nodes are alive."""
-
-_own: dict[str, psutil.Process] = {}
-"""The processes of a Ray that was started here, by name; empty if none was."""
-_end_noticed = threading.Event()
-"""Whether :func:`end_with_ray` has noticed the end of that Ray."""
 
 
 @contextmanager
@@ -100,7 +86,7 @@ def starting(
         warm(modules)
 
     thread, patience, is_over = ThreadPoolExecutor(1, "ray"), None, threading.Event()
-    threading.Thread(target=_end_if_stuck, args=(is_over,), daemon=True).start()
+    threading.Thread(target=local_ray.end_if_stuck, args=(is_over,), daemon=True).start()
     with ThreadPoolExecutor(1, "import") as importer:
         connected = thread.submit(connect)
 
@@ -114,9 +100,10 @@ def starting(
         try:
             yield wait_and_count
         except BaseException as error:
-            patience = _END_SECONDS  # Ray may still be starting, which nothing can interrupt
-            is_end = _end_noticed.is_set() or isinstance(error, Exception)
-            if is_end and (reason := _find_end()):
+            # Ray may still be starting, which nothing can interrupt
+            patience = local_ray.END_SECONDS
+            is_end = local_ray.end_noticed.is_set() or isinstance(error, Exception)
+            if is_end and (reason := local_ray.find_end()):
                 raise JobError(reason) from error
             raise
         finally:
@@ -143,8 +130,8 @@ def start_until_exit() -> None:
 @contextmanager
 def _connected(verbose: bool) -> Iterator[None]:
     """Start or join Ray for the block, unless this process has joined one already."""
-    if _find_end():  # in an earlier call
-        _leave()
+    if local_ray.find_end():  # in an earlier call
+        local_ray.leave()
     if ray.is_initialized():
         yield
         return
@@ -161,7 +148,7 @@ def _connected(verbose: bool) -> Iterator[None]:
                 # Where nobody listens, Ray would try for minutes.
                 host, port = listener.groups()
                 socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-            (_start if address == "local" else ray.init)(
+            (local_ray.start if address == "local" else ray.init)(
                 address=address,
                 include_dashboard=verbose if address == "local" else None,
                 log_to_driver=verbose,
@@ -180,111 +167,8 @@ def _connected(verbose: bool) -> Iterator[None]:
     finally:
         # Of a raylet that has ended, a thread of Ray Data may still wait for an answer: Ray ends
         # this process if that thread finds the connection closed. The next call closes it.
-        if not _has_ended("raylet"):
-            left = _with_children(_own.values()) if _find_end() else []  # they would stay for long
-            _leave()
-            _kill(left)
-
-
-def _leave() -> None:
-    """Leave Ray, and end one that was started here."""
-    _own.clear()
-    _end_noticed.clear()
-    _end_monitor()
-    ray.shutdown()
-
-
-def _start(**options: Any) -> None:
-    """Start Ray; a start that timed out, as on a busy machine, is tried once more.
-
-    Raises:
-        JobError: Both starts timed out.
-    """
-    before = psutil.Process().children()
-    for number in (1, 2):
-        try:
-            ray.init(**options)
-        except Exception as error:  # Ray has no narrower class for it
-            if "timed out" not in str(error).lower():
-                raise
-            _kill(_with_children(_find_processes(before)))
-            if number == 2:
-                raise JobError(
-                    "Ray's start on this machine has timed out twice; if the machine is less busy, "
-                    f"run the same command again. Ray's logs: {session_folder.logs()}"
-                ) from error
-            say("ray", "its start has timed out: starting it once more")
-        else:
-            _own.update({process.name(): process for process in _find_processes(before)})
-            return
-
-
-def _find_processes(before: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """List the processes of Ray that this process has started, but for those ``before``."""
-    folder, found = str(Path(ray.__file__).parent), []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if child not in before and any(part.startswith(folder) for part in child.cmdline()):
-                found.append(child)
-    return found
-
-
-def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """List processes, and those that they have started and that still run."""
-    found = list(processes)
-    for process in processes:
-        with suppress(psutil.Error):
-            found += process.children(recursive=True)
-    return found
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.Error):
-            process.kill()
-
-
-def end_with_ray(number: int, frame: object) -> None:
-    """End the work, as a handler of SIGCHLD, if a Ray that was started here has ended.
-
-    Raises:
-        KeyboardInterrupt: It has. Code of Ray that waits drops all other errors of a handler, and
-            tidies up after them, for minutes. :func:`starting` makes it an error.
-    """
-    if _find_end():
-        signal.signal(number, signal.SIG_DFL)  # it must not interrupt what is done at the end
-        _end_noticed.set()
-        say("ray", "has ended: stopping")  # at once, as threads of Ray may end this process, too
-        raise KeyboardInterrupt
-
-
-def _end_if_stuck(is_over: threading.Event) -> None:
-    """End the process, if it should be over and waits for an answer of a GCS that has ended.
-
-    Nothing interrupts that, and Ray ends the process after a minute.
-    """
-    while not is_over.wait(_WATCH_SECONDS):
-        if _has_ended("gcs_server") and not is_over.wait(_END_SECONDS):
-            log.error("sentiflow: %s", _find_end())
-            os._exit(1)
-
-
-def _find_end() -> str:
-    """Say that a Ray that was started here has ended; empty while it runs, or if none was."""
-    if not _has_ended("raylet") and not _has_ended("gcs_server"):
-        return ""
-    return (
-        "Ray has ended on this machine, perhaps for lack of memory; run the same command again: it "
-        f"resumes. Ray's logs: {session_folder.logs()}"
-    )
-
-
-def _has_ended(name: str) -> bool:
-    """Say whether a process of a Ray that was started here has ended."""
-    try:
-        return name in _own and bool(_own[name].status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+        if not local_ray.has_ended("raylet"):
+            local_ray.leave()
 
 
 def name_address() -> str:
@@ -300,17 +184,6 @@ def name_address() -> str:
     if "://" in address:
         hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
     raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
-
-
-def _end_monitor() -> None:
-    """Kill the autoscaler of a cluster that this process has started.
-
-    Ray would send it SIGTERM, which it ignores, and wait a second before it kills it.
-    """
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any(re.search(r"/autoscaler/.*/monitor\.py$", part) for part in child.cmdline()):
-                child.kill()
 
 
 def warm(modules: Sequence[str]) -> None:
@@ -405,12 +278,12 @@ class Capacity:
         if now - self._checked_at < POLL_SECONDS:
             return
         self._checked_at = now
-        if reason := _find_end():
+        if reason := local_ray.find_end():
             raise JobError(reason)
         if self.is_there():
             self._missing_since = None
             return
-        if _own:
+        if local_ray.is_running_here():
             raise JobError(
                 f"this machine has no node with {self} any more, and gets no other one; run the "
                 f"same command again: it resumes. Ray's logs: {session_folder.logs()}"

@@ -119,7 +119,7 @@ def list_searched(scored: Manifest) -> list[str]:
 
 def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     own = predictions(lineage.classes_of_model(scored)).names
-    return [*scored["settings"].get("keep_columns", ()), *own]
+    return [*scored["settings"]["keep_columns"], *own]
 
 
 def require_labelled(rows: pa.Table, uri: str) -> None:

@@ -248,7 +248,7 @@ class _Session(contextlib.ExitStack):
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
         if verbs[0] in _WORKER_MODULES and self._resources is None:
-            from sentiflow.cluster import connection
+            from sentiflow.cluster import connection, local_ray
 
             self._resources = self.enter_context(
                 connection.starting(
@@ -257,7 +257,7 @@ class _Session(contextlib.ExitStack):
                     meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
                 )
             )
-            self.enter_context(signals.handled(signal.SIGCHLD, connection.end_with_ray))
+            self.enter_context(signals.handled(signal.SIGCHLD, local_ray.end_with_ray))
 
     def resources(self) -> "Resources":
         """Wait for Ray."""

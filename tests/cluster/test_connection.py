@@ -1,10 +1,9 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
+# ruff: noqa: F811 -- a fixture is imported
 
-import contextlib
 import importlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +13,9 @@ import types
 
 import psutil
 import pytest
+from fake_ray import ray  # noqa: F401
 
-from sentiflow.cluster import connection
+from sentiflow.cluster import connection, local_ray
 from sentiflow.errors import JobError, UserError
 
 
@@ -54,7 +54,7 @@ def test_ray_starts_with_a_token_whatever_was_imported_first_and_is_gone_soon(tm
     script = f"""
 {first}
 import pathlib, time
-from sentiflow.cluster import connection
+from sentiflow.cluster import connection, local_ray
 with connection.started(verbose=False) as resources:
     token = pathlib.Path.home() / ".ray/auth_token"
     print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
@@ -64,36 +64,6 @@ print(time.monotonic() - began)
     shown, seconds = python(script, HOME=str(tmp_path)).splitlines()
     assert shown == "True 600"
     assert float(seconds) < 1
-
-
-class FakeRay:
-    """Stands for Ray, and records each call with its thread."""
-
-    def __init__(self, monkeypatch):
-        self.calls, self.init = [], lambda: None
-        self.came = threading.Event()
-        monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
-        monkeypatch.setattr(connection.ray, "init", self._init)
-        monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
-        monkeypatch.setattr(connection, "count_resources", lambda: "what there is")
-        monkeypatch.setattr(connection, "warm", lambda modules: self._note(f"warm {modules}"))
-
-    def _note(self, what):
-        self.calls.append((what, threading.current_thread()))
-
-    def _init(self, **options):
-        self._note("init")
-        self.came.set()
-        self.init()
-
-    @property
-    def done(self):
-        return [what for what, _ in self.calls]
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    return FakeRay(monkeypatch)
 
 
 def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
@@ -151,83 +121,6 @@ def test_an_error_of_ray_is_raised_where_it_is_waited_for(ray, error):
     ):
         resources()
     assert ray.done == ["init"]
-
-
-TIMED_OUT = "The current node timed out during startup."
-
-
-@pytest.mark.parametrize(
-    ("failures", "num_starts", "raised"),
-    [
-        ([TIMED_OUT], 2, None),
-        ([TIMED_OUT, TIMED_OUT], 2, r"^Ray's start on this machine has timed out twice; .*/logs$"),
-        (["no space left"], 1, "^no space left$"),
-    ],
-)
-def test_a_start_that_timed_out_is_tried_once_more(ray, said, failures, num_starts, raised):
-    left = iter(failures)
-
-    def fail():
-        for message in left:
-            raise Exception(message)
-
-    ray.init = fail
-    refused = pytest.raises(Exception, match=raised) if raised else contextlib.nullcontext()
-    with refused as error, connection.starting(verbose=False) as resources:
-        resources()
-    assert ray.done.count("init") == num_starts
-    assert said.text.count("its start has timed out: starting it once more") == num_starts - 1
-    assert isinstance(getattr(error, "value", None), JobError) == (num_starts == len(failures) == 2)
-
-
-@pytest.fixture
-def kill_raylet(ray, monkeypatch):
-    """Let a process of our own be the raylet; the function kills it."""
-    monkeypatch.setattr(connection, "_end_noticed", threading.Event())
-    monkeypatch.setattr(connection, "_own", {})
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        ray.init = lambda: connection._own.update(raylet=psutil.Process(process.pid))
-        yield process.kill
-        process.kill()
-
-
-def fail_without_ray(kill, error=None):
-    """Raise ``error`` in the block when Ray has ended, or wait for what ends the block."""
-    with connection.starting(verbose=False) as resources:
-        resources()
-        kill()
-        if error is None:
-            threading.Event().wait(60)
-        while not connection._find_end():
-            time.sleep(0.01)
-        raise error
-
-
-@pytest.mark.parametrize(
-    ("error", "raised"),
-    [
-        (RuntimeError("pages of Ray"), "^Ray has ended on this machine"),
-        (JobError("a part was lost"), "^Ray has ended on this machine"),
-        (KeyboardInterrupt("by the user"), "^by the user$"),
-    ],
-)
-def test_whatever_fails_when_ray_has_ended_that_is_the_reason(ray, kill_raylet, error, raised):
-    with pytest.raises((JobError, KeyboardInterrupt), match=raised):
-        fail_without_ray(kill_raylet, error)
-    assert "shutdown" not in ray.done, "Ray would end this process"
-    with connection.starting(verbose=False) as resources:
-        resources()
-        assert ray.done[-3:-1] == ["shutdown", "init"]
-
-
-def test_the_end_of_ray_ends_work_that_waits_for_nothing_of_it(kill_raylet):
-    before = signal.signal(signal.SIGCHLD, connection.end_with_ray)
-    try:
-        with pytest.raises(JobError, match="same command again: it resumes"):
-            fail_without_ray(kill_raylet)
-        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, "it ends it once"
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def test_an_error_of_ray_hides_no_other_error(ray):
@@ -296,7 +189,7 @@ def test_a_worker_that_was_warmed_has_the_modules(resources):
 @pytest.fixture
 def nodes(monkeypatch):
     """Stand for the nodes of Ray, and for a clock."""
-    monkeypatch.setattr(connection, "_own", {})
+    monkeypatch.setattr(local_ray, "_own", {})
     alive = []
     clock = types.SimpleNamespace(now=100.0)
     monkeypatch.setattr(
@@ -327,7 +220,7 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
 
 
 def test_no_work_waits_for_another_node_of_this_machine(nodes, monkeypatch):
-    monkeypatch.setattr(connection, "_own", {"raylet": psutil.Process()})
+    monkeypatch.setattr(local_ray, "_own", {"raylet": psutil.Process()})
     capacity = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
     nodes(0, {"CPU": 1.0})
     capacity.check()
