@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sentiflow.cluster import connection
+from sentiflow.cluster import connection, local_ray
 
 
 class FakeRay:
@@ -13,6 +13,7 @@ class FakeRay:
     def __init__(self, monkeypatch):
         self.calls, self.init = [], lambda: None
         self.came = threading.Event()
+        monkeypatch.setattr(local_ray, "_own", {})  # not that of the whole session
         monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
         monkeypatch.setattr(connection.ray, "init", self._init)
         monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
