@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from sentiflow.config.sections import TrendsSettings
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SURE
 from sentiflow.metrics.shares import METHODS, UNCORRECTED
@@ -50,8 +51,7 @@ def render(
     name: str,
     created: datetime,
     conclusions: Sequence[Conclusion],
-    min_labelled: int,
-    is_by_hand: bool,
+    settings: TrendsSettings,
     model: str,
     corpus: str,
 ) -> str:
@@ -66,8 +66,7 @@ def render(
         name: That of the experiment.
         created: In UTC.
         conclusions: The results in words.
-        min_labelled: The setting ``trends.min_labelled``.
-        is_by_hand: Whether the labels are those of ``trends.labels``.
+        settings: The section ``trends``.
         model: The model in a line.
         corpus: The texts in a line.
     """
@@ -86,8 +85,9 @@ def render(
         name=name,
         created=created,
         conclusions=conclusions,
-        min_labelled=min_labelled,
-        is_by_hand=is_by_hand,
+        min_labelled=settings.min_labelled,
+        is_by_hand=bool(settings.labels),
+        time_zone=settings.time_zone,
         model=model,
         corpus=corpus,
         trends=trends,

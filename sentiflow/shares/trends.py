@@ -26,10 +26,7 @@ OWNS = (TABLE, PAGE, PLOTS)
 TRENDS_VERSION = 2
 """Changes whenever the same predictions would give other shares or another page."""
 
-NO_LABELS = (
-    "no labels, no correction; to draw rows to label: "
-    "sentiflow trends CONFIG --sample 300 --output to_label.csv"
-)
+TO_LABEL = "to draw rows to label: sentiflow trends CONFIG --sample 300 --output to_label.csv"
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -66,7 +63,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     trends = table.measure(settings, scored, uri)
     output.begin()
     if trends.method == UNCORRECTED:
-        trends.notes.insert(0, NO_LABELS)
+        has_labels = trends.num_sample or trends.num_counted
+        few = "fewer than 10 labelled texts that the model has not seen"
+        trends.notes.insert(0, f"{few if has_labels else 'no labels'}, no correction; {TO_LABEL}")
     conclusions = draw_conclusions(trends)
     plots = charts.render(trends)
     content = page.render(
@@ -75,8 +74,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         name=config.name,
         created=datetime.now(UTC).replace(microsecond=0),
         conclusions=conclusions,
-        min_labelled=settings.min_labelled,
-        is_by_hand=bool(files),
+        settings=settings,
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.name_corpus(scored),
     )

@@ -111,6 +111,13 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     assert record["counts"]["counted"] == 2000 + 150
     (note,) = record["notes"]
     assert note.startswith("150 rows of trends.labels are among those that the model was trained")
+    all_seen = lineage.TrainingRows(np.sort(filled["row_id"].to_numpy()), True)
+    monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: all_seen)
+    berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")
+    record = run_stage(trends, berlin, Recorder(), overwrite=True)
+    assert record["notes"][0].startswith("fewer than 10 labelled texts that the model has not seen")
+    page = (folder / "trends/trends.html").read_text()
+    assert "Times are those of Europe/Berlin" in page
 
 
 def test_spreadsheets_are_read_with_their_delimiters(tmp_path):
