@@ -117,7 +117,7 @@ class Taught:
     files: dict[str, int]
     """Files in their order, with the rows of each."""
     entries: list[FileEntry]
-    """All files of the answers, for the manifest of the training or of the sweep."""
+    """All files of the answers, for the manifest of their output; none where a sweep has them."""
     uri: str
     """Their directory."""
     fingerprint: str

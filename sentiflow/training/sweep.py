@@ -15,7 +15,7 @@ from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError, shorten
@@ -91,7 +91,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
-    trials = sweep_trials.plan(config, output, taught=taught)
+    shared = replace(taught, entries=[]) if taught else None
+    trials = sweep_trials.plan(config, output, taught=shared)
     say(STAGE, f"{len(trials)} trials, {division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
@@ -108,7 +109,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(output, trials, records, recorder, time.monotonic() - began)
+    answers = taught.entries if taught else ()
+    return _publish(output, trials, records, recorder, answers, time.monotonic() - began)
 
 
 def best(record: Manifest) -> list[sweep_trials.TrialRecord]:
@@ -187,6 +189,7 @@ def _publish(
     trials: Sequence[sweep_trials.Trial],
     records: list[sweep_trials.TrialRecord],
     recorder: Recorder,
+    answers: Sequence[FileEntry],
     seconds: float,
 ) -> Manifest:
     """Write the tables and the manifest; only trials with a model keep their directories."""
@@ -209,7 +212,7 @@ def _publish(
         output.write(name, table, rows=len(seeds if name == SEEDS_TABLE else records))
         for name, table in tables.items()
     ]
-    files += trials[0].taught.entries if trials[0].taught else []
+    files += answers
     for trial in trials:
         uri = trial.config.train.output_uri
         trained = manifest.read(uri) if trial.name in finished else None

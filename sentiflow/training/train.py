@@ -137,12 +137,10 @@ def run(
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     output.begin()
-    answers: list[FileEntry] = []
     if config.train.distill.teachers and taught is None:
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
-        answers = taught.entries
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
         checkpoints_uri=_locate_checkpoints(output),
@@ -164,14 +162,9 @@ def run(
     more |= {"refit": repeated.record} if repeated else {}
     more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
     seconds = time.monotonic() - began
+    answers = taught.entries if taught else ()
     return _publish(
-        output,
-        report,
-        recorder,
-        num_rows=num_rows,
-        seconds=seconds,
-        answers=answers,
-        **more,
+        output, report, recorder, num_rows=num_rows, seconds=seconds, answers=answers, **more
     )
 
 
