@@ -13,7 +13,7 @@ from several_nodes import IMPATIENT, Nodes
 
 from sentiflow.data import manifest
 from sentiflow.models.package import ModelPackage
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -117,9 +117,7 @@ def list_files(uri, suffix):
 def table(uri):
     """Read a table in the bucket by its row ids."""
     names = list_files(uri, ".parquet")
-    return pa.concat_tables([filesystem.read_parquet(f"{uri}/{n}") for n in names]).sort_by(
-        "row_id"
-    )
+    return pa.concat_tables([parquet.read(f"{uri}/{n}") for n in names]).sort_by("row_id")
 
 
 def assert_same_prepared(ours, theirs):

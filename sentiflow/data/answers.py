@@ -15,7 +15,7 @@ from sentiflow.data import schema, table_files, table_plans
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import as_typed
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _read(files: AnswerFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.Table]:
     keys = ["text"] if files.by_text else ["row_id", "split"]
     try:
-        yield from filesystem.read_batches(uri, columns=[*keys, *files.columns])
+        yield from parquet.read_batches(uri, columns=[*keys, *files.columns])
     except (pa.ArrowInvalid, OSError) as error:
         problem = _fault(uri, "is damaged", hint="create it again")
         raise errors.explain(error, uri=uri) or problem from error

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import as_typed
 
 PLACE = "place"
@@ -125,7 +125,7 @@ def to_csv(table: pd.DataFrame) -> bytes:
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     try:
         if uri.endswith(".parquet"):
-            return _to_strings(filesystem.read_parquet(uri), name)
+            return _to_strings(parquet.read(uri), name)
         text = filesystem.read_bytes(uri).decode("utf-8-sig")
         header = text.partition("\n")[0]
         delimiter = max(",;\t", key=header.count)

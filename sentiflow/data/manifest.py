@@ -236,13 +236,12 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
 
 def _read_listed(uri: str, record: Manifest, path: str) -> bytes | None:
     """Read a file, if it is the one that the manifest lists."""
+    listed = {item["path"]: item.get("sha256") for item in record["files"]}
     try:
-        content = filesystem.read_bytes(join(uri, path))
+        content = filesystem.read_bytes(join(uri, path)) if path in listed else b""
     except FileNotFoundError:
         return None
-    digest = hashlib.sha256(content).hexdigest()
-    is_listed = any(i["path"] == path and i.get("sha256") == digest for i in record["files"])
-    return content if is_listed else None
+    return content if hashlib.sha256(content).hexdigest() == listed.get(path) else None
 
 
 def identify_file(item: InputFile) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def find_fault(files: Sequence[RowIds]) -> str | None:
 
 
 def _read(uri: str) -> pa.Array:
-    return _convert(filesystem.read_parquet(uri, columns=["row_id"]))
+    return _convert(parquet.read(uri, columns=["row_id"]))
 
 
 def _convert(table: pa.Table) -> pa.Array:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from sentiflow.data import row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.storage import errors, filesystem, parquet
 
 Labels = tuple[tuple[str, int | None], ...]
 """Pairs of written value and label; None: unlabelled."""
@@ -222,7 +222,7 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
         known = [name for name in columns if name in file.schema_arrow.names]
         if start == stop:
             return file.schema_arrow.empty_table().select(known)
-        groups, bounds = filesystem.find_groups(file.metadata, start, stop)
+        groups, bounds = parquet.find_groups(file.metadata, start, stop)
         position = bounds[groups.start]
         if position == start and bounds[groups.stop] == stop:
             return file.read_row_groups(list(groups), columns=known)

@@ -38,7 +38,7 @@ from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.tracking import refits
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
@@ -111,7 +111,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     written = [output.write(name, page) for name, page in files.items()]
     table = mistakes.name_labels(data.mistakes, lineage.classes_of_model(scored))
     if len(table):
-        written.append(output.write(MISTAKES, filesystem.to_parquet(table), rows=len(table)))
+        written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)

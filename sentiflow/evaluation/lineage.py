@@ -15,7 +15,7 @@ from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking import refits
 from sentiflow.tracking.teacher_sources import TEACHER
@@ -265,7 +265,7 @@ def read_tables(
             try:
                 if sizes.get(item["path"]) != item["bytes"]:
                     raise FileNotFoundError(file)
-                yield from filesystem.read_batches(file, columns=columns)
+                yield from parquet.read_batches(file, columns=columns)
             except (pa.ArrowInvalid, OSError) as error:
                 problem = UserError(f"{file} is gone or damaged", hint=hint)
                 raise errors.explain(error, uri=file) or problem from error

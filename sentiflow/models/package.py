@@ -24,7 +24,7 @@ from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.models.vocabulary import Encoded, Vocabulary
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 _KEYS = "ngrams.keys"
@@ -150,7 +150,7 @@ class ModelPackage:
         tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
         contents = {
             package_files.WEIGHTS: safetensors.torch.save(tensors),
-            package_files.VOCABULARY: filesystem.to_parquet(
+            package_files.VOCABULARY: parquet.to_bytes(
                 replace(self.vocabulary, vectors=None).to_table()
             ),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),

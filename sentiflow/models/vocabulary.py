@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data import schema
 from sentiflow.models.tokenizer import Tokens
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 PAD_ID, UNKNOWN_ID = 0, 1
 PAD, UNKNOWN = "<pad>", "<unk>"
@@ -114,18 +114,18 @@ class Vocabulary:
 
     def save(self, uri: str) -> dict[str, int]:
         """Publish the vocabulary as Parquet; return its rows and bytes."""
-        return filesystem.write_parquet(uri, self.to_table())
+        return parquet.write(uri, self.to_table())
 
 
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     """Read the file of :meth:`Vocabulary.save`."""
     columns = None if with_vectors else ["word", "count"]
-    return from_table(filesystem.read_parquet(uri, columns=columns))
+    return from_table(parquet.read(uri, columns=columns))
 
 
 def read_vector_size(uri: str) -> int:
     """Read the size of the vectors in the file of :meth:`Vocabulary.save`, and nothing else."""
-    return int(filesystem.open_parquet(uri).schema_arrow.field("vector").metadata[_DIM])
+    return int(parquet.open_file(uri).schema_arrow.field("vector").metadata[_DIM])
 
 
 def from_table(table: pa.Table) -> Vocabulary:

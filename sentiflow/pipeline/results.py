@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.errors import UserError
 from sentiflow.pipeline.tables import Table
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Trends(_Reported):
     def shares(self) -> "pd.DataFrame":
         """A row for each group, period and class; docs/outputs.md has the columns."""
         content = manifest.read_file(self.uri, self.manifest, "trends.parquet")
-        shares: pd.DataFrame = filesystem.from_parquet(content).to_pandas()
+        shares: pd.DataFrame = parquet.from_bytes(content).to_pandas()
         return shares
 
 

@@ -28,7 +28,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
 from sentiflow.preparation.results import NUM_EXAMPLES, LabelCounts, PartJson
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
@@ -189,7 +189,7 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
         "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         "reasons": dict(reasons),
         "examples": _examples(rejected),
-        "files": filesystem.write_part(job.root, path, rejected),
+        "files": parquet.write_part(job.root, path, rejected),
         "unknown_labels": tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
         "damaged": pc.sum(holds_damage).as_py() or 0,
     }
@@ -301,7 +301,7 @@ def _write_by_split(
     files = []
     for number, name in enumerate(SPLITS):
         path = f"{kind}/split={name}/{part.name_file()}"
-        files += filesystem.write_part(root, path, table.filter(pa.array(split == number)))
+        files += parquet.write_part(root, path, table.filter(pa.array(split == number)))
     return files
 
 

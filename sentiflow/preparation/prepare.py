@@ -43,7 +43,7 @@ from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.preparation.sources import STAGE
 from sentiflow.progress import say
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
@@ -159,7 +159,7 @@ def _prepare(
         say(STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     table = words.to_table()
-    vocabulary_file = output.write(VOCABULARY, filesystem.to_parquet(table), rows=len(table))
+    vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
     encoded = flow.encode()
     report["tokens"] = results.describe_tokens(encoded)
     counts = results.count_rows(read, corpora["csv"].num_rows) | {

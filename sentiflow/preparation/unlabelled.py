@@ -17,7 +17,7 @@ from sentiflow.data import parts, schema
 from sentiflow.preparation import part_files, steps
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.preparation.results import PartJson
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 
 FOLDER = "unlabelled"
 _KNOWN = "known"
@@ -69,7 +69,7 @@ def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
-    files = filesystem.write_part(job.root, f"{FOLDER}/{part.name_file()}", ids)
+    files = parquet.write_part(job.root, f"{FOLDER}/{part.name_file()}", ids)
     path = f"rejected/{FOLDER}-{part.name_file()}"
     checked = part_files.write_rejected(table, path, job=job)
     return checked | {

@@ -14,7 +14,7 @@ from sentiflow.cluster.label import Label
 from sentiflow.data import parts, schema
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, Scored
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 _NUM_VALUES = 20
 """Unknown labels that are listed of a part."""
@@ -47,9 +47,7 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
         "failed": failed.select(schema.FAILED.names).cast(schema.FAILED),
     }
     name = part.name_file(first=job.first_part)
-    files = [
-        filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
-    ]
+    files = [parquet.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()]
     unknown = accepted["unknown_label"].drop_null().to_pylist()
     result = Scored(
         rows_read=len(table),

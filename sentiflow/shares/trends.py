@@ -16,7 +16,7 @@ from sentiflow.progress import say
 from sentiflow.shares import charts, page, rows, table
 from sentiflow.shares.conclusions import draw_conclusions
 from sentiflow.shares.table import Trends
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
@@ -81,7 +81,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     written = {f"{PLOTS}/{name}": image for name, image in plots.items()} | {PAGE: content.encode()}
     entries = [output.write(name, one) for name, one in written.items()]
     shares = table.tabulate(trends)
-    entries.append(output.write(TABLE, filesystem.to_parquet(shares), rows=len(shares)))
+    entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
     _track(trends, conclusions, written, recorder)
     for note in trends.notes:
         say(STAGE, note)

@@ -1,23 +1,20 @@
 """URI -> file system and path; files are published atomically."""
 
-import bisect
 import concurrent.futures
 import contextlib
 import contextvars
 import functools
 import hashlib
-import itertools
 import math
 import os
 import posixpath
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, NotRequired, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -31,9 +28,6 @@ from sentiflow.storage.uris import (
     split_member,
 )
 
-PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
-"""Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
-
 FILES_AT_ONCE = 16
 """Requests at a time: an object store answers slowly, but many at once."""
 
@@ -42,9 +36,6 @@ CHECK_SECONDS = 1.0
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """It also runs while this process is stopped or the machine is suspended."""
 
-_BATCH_ROWS = 1 << 18
-_WHOLE_BYTES = 1 << 21
-"""A Parquet file of an object store up to this size is read whole: about as fast as a request."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -158,12 +149,12 @@ def sizes(uri: str) -> dict[str, int]:
     """
     if not is_local(uri):
         return _list(uri, recursive=True)
-    found = {}
+    found, root = {}, locate(uri)[1]
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
             info = os.lstat(path)
             if stat.S_ISREG(info.st_mode):
-                found[os.path.relpath(path, locate(uri)[1])] = info.st_size
+                found[os.path.relpath(path, root)] = info.st_size
     return found
 
 
@@ -315,26 +306,6 @@ def write_file(root: str, path: str, content: bytes, *, rows: int | None = None)
     return {"path": path, "rows": rows, "bytes": len(content), "sha256": digest}
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """Render ``table`` as one Parquet file."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, **PARQUET_OPTIONS)
-    return buffer.getvalue().to_pybytes()
-
-
-def from_parquet(content: bytes) -> pa.Table:
-    """Read a Parquet file from its content."""
-    return pq.ParquetFile(pa.BufferReader(content)).read()
-
-
-def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
-    """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
-    with publish(uri) as stream:
-        pq.write_table(table, stream, **PARQUET_OPTIONS)
-        size = stream.tell()
-    return {"rows": table.num_rows, "bytes": size}
-
-
 def write_arrow(uri: str, table: pa.Table) -> None:
     """Publish ``table`` as an Arrow file: larger than Parquet, but faster to write and read."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -345,58 +316,3 @@ def write_arrow(uri: str, table: pa.Table) -> None:
 def read_arrow(uri: str) -> pa.Table:
     """Read a file of :func:`write_arrow`."""
     return pa.ipc.open_file(read_bytes(uri)).read_all()
-
-
-def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
-    """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
-    if table.num_rows == 0:
-        return []
-    size = write_parquet(join(root, path), table)["bytes"]
-    return [{"path": path, "rows": table.num_rows, "bytes": size}]
-
-
-def open_parquet(uri: str) -> pq.ParquetFile:
-    """Open a Parquet file, so that few requests to an object store read some columns of it."""
-    file_system, path = locate(uri)
-    file = file_system.open_input_file(path)
-    if not is_local(uri) and file.size() <= _WHOLE_BYTES:
-        file = pa.BufferReader(file.read_buffer())
-    return pq.ParquetFile(file, pre_buffer=not is_local(uri))
-
-
-def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
-    """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
-
-    Columns that the file lacks are ignored.
-    """
-    file = open_parquet(uri)
-    groups, bounds = find_groups(file.metadata, start, stop)
-    table = file.read_row_groups(list(groups), columns=list(columns))
-    return table.slice(start - bounds[groups.start], stop - start).combine_chunks()
-
-
-def find_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[range, list[int]]:
-    """Find the row groups of a Parquet file that hold the rows ``start`` to ``stop``.
-
-    Returns:
-        Their numbers; and where each group of the file begins, and the last one ends.
-    """
-    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    bounds = list(itertools.accumulate(sizes, initial=0))
-    return range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop)), bounds
-
-
-def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Read columns of a Parquet file, some hundred thousand rows at a time.
-
-    Columns that the file lacks are ignored.
-    """
-    for batch in open_parquet(uri).iter_batches(_BATCH_ROWS, columns=columns):
-        yield pa.Table.from_batches([batch])
-
-
-def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file; without ``columns`` by one read."""
-    if columns is None:
-        return from_parquet(read_bytes(uri))
-    return open_parquet(uri).read(columns=columns)

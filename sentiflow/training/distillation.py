@@ -32,7 +32,7 @@ from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
@@ -227,15 +227,15 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
     """
     encoded = ["row_id", "token_ids", "length"]
     if part.split == UNLABELLED:
-        rows = filesystem.read_parquet(part.uri, columns=[*encoded, "text"])
+        rows = parquet.read(part.uri, columns=[*encoded, "text"])
     elif part.split in _LEARNED:
-        rows = filesystem.read_parquet(part.uri, columns=[*encoded, "label"])
-        tweets = filesystem.read_parquet(part.texts_uri, columns=["row_id", "text"])
+        rows = parquet.read(part.uri, columns=[*encoded, "label"])
+        tweets = parquet.read(part.texts_uri, columns=["row_id", "text"])
         tweets = tweets.combine_chunks()
         place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
         rows = rows.append_column("text", tweets["text"].take(place))
     else:
-        rows = filesystem.read_parquet(part.uri, columns=["row_id", "text", "label"])
+        rows = parquet.read(part.uri, columns=["row_id", "text", "label"])
     return relabel(rows, positions)
 
 
@@ -315,7 +315,7 @@ def write_rows(table: pa.Table, label: Label, *, parts: Sequence[Part], job: Job
         rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
         rows = rows.filter(pa.array(is_answered | (known >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
-    files = filesystem.write_part(job.root, f"split={part.split}/{label.name_file()}", rows)
+    files = parquet.write_part(job.root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)
     counts = {"rows": len(rows), "answered": answered, "left_out": left_out}
     return {"counts": counts, "files": files}

@@ -7,7 +7,7 @@ from typing import Any
 
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.training import classes, search_space
 
 SEED = "train.seed"
@@ -74,9 +74,7 @@ def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | No
     package, learned = ModelPackage.load(model_uri), classes.choose(prepared, settings)
     is_right = []
     for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
-        table = classes.relabel(
-            filesystem.read_parquet(path, columns=["text", "label"]), learned.positions
-        )
+        table = classes.relabel(parquet.read(path, columns=["text", "label"]), learned.positions)
         prediction = package.score(table["text"].combine_chunks()).prediction
         is_right += (prediction == table["label"].to_numpy()).tolist()
     return statistics.fmean(is_right) if is_right else None

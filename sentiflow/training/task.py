@@ -16,7 +16,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
-from sentiflow.storage import filesystem, lease
+from sentiflow.storage import filesystem, lease, parquet
 from sentiflow.tracking.refits import Refit
 from sentiflow.training import (
     checkpoints,
@@ -148,7 +148,7 @@ class _Worker:
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = job.checkpoints_uri
         words = manifest.read_file(self.settings.prepared_uri, job.prepared, "vocabulary.parquet")
-        self.words = vocabulary.from_table(filesystem.from_parquet(words))
+        self.words = vocabulary.from_table(parquet.from_bytes(words))
         first = None
         if self.settings.init_from is not None:
             first = ModelPackage.load(self.settings.init_from, setting="train.init_from")

@@ -21,7 +21,7 @@ from sentiflow.models.package_files import PackageSettings
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.tracking.refits import Refit
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.results import EpochResult
@@ -116,7 +116,7 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
     quota = -(-_SAMPLE_ROWS // len(chosen))
     labels, scores = [], []
     for uri in chosen:
-        table = filesystem.read_parquet(uri, columns=["text", "label"]).combine_chunks()
+        table = parquet.read(uri, columns=["text", "label"]).combine_chunks()
         rows = pa.array(np.arange(0, len(table), -(-len(table) // quota)))
         labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
         scores.append(package.score(table["text"].combine_chunks().take(rows)))

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.training import classes
 
 ROWS_IN_CHUNK = 1 << 16
@@ -105,8 +105,8 @@ class VirtualShards:
     def _read_rows(self, uri: str, first: int, last: int, columns: Sequence[str]) -> pa.Table:
         """Read some rows of a file, with the labels of the model."""
         if self.positions is None:
-            return filesystem.read_rows(uri, first, last, columns=columns)
-        table = filesystem.read_rows(uri, first, last, columns=[*{*columns, "label"}])
+            return parquet.read_rows(uri, first, last, columns=columns)
+        table = parquet.read_rows(uri, first, last, columns=[*{*columns, "label"}])
         table = classes.relabel(table, self.positions)
         return table.select([name for name in columns if name in table.column_names])
 

@@ -10,7 +10,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 
 NUM_ROWS = 300
@@ -80,7 +80,7 @@ class Runs:
         files = []
         for kind in np.unique(split):
             path = f"tweets/split={kind}/part-0.parquet"
-            files += filesystem.write_part(uri, path, table.filter(pa.array(split == kind)))
+            files += parquet.write_part(uri, path, table.filter(pa.array(split == kind)))
         spec = OutputSpec("prepare", uri, settings, {"csv": csv or csv_input()})
         publish(spec, files=files, classes=list(SENTIMENT140))
         return uri
@@ -140,7 +140,7 @@ class Runs:
         table = pa.table(columns | more).take(order)
         if rows is not None:
             table = table.filter(pa.array(np.isin(order, rows)))
-        files = filesystem.write_part(uri, "predictions/part-0.parquet", table)
+        files = parquet.write_part(uri, "predictions/part-0.parquet", table)
         training = manifest.read(trained)
         model = {
             "uri": join(trained, "model"),

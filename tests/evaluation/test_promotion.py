@@ -26,7 +26,7 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.tracking import mlflow_store, recording, registry
 from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory, good) -> str:
     files = []
     for name, texts, numbers in parts:
         table = pa.table({"text": texts, "label": pa.array(numbers, pa.int8())})
-        files += filesystem.write_part(uri, f"tweets/split={name}.parquet", table)
+        files += parquet.write_part(uri, f"tweets/split={name}.parquet", table)
     publish(spec, files=files, classes=list(SENTIMENT140))
     return uri
 
@@ -211,7 +211,7 @@ def test_texts_of_either_training_are_left_out_by_their_text(
     def train(name, package, texts):
         data = OutputSpec("prepare", str(tmp_path / name / "prepared"), {"name": name}, {})
         table = pa.table({"text": texts, "label": pa.array([0] * len(texts), pa.int8())})
-        files = filesystem.write_part(data.uri, "tweets/split=train/part-0.parquet", table)
+        files = parquet.write_part(data.uri, "tweets/split=train/part-0.parquet", table)
         record = publish(data, files=files, classes=list(SENTIMENT140))
         inputs = {"prepared": manifest.reference(data.uri, record)}
         training = OutputSpec("train", str(tmp_path / name / "trained"), {}, inputs)
@@ -355,7 +355,7 @@ def test_models_of_different_classes_compete_on_those_that_both_have(
     assert (found.classes, found.other_classes) == (("negative", "positive"), ("neutral",))
     assert found.num_rows == 8
     tweets = pa.concat_tables(
-        filesystem.read_parquet(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
+        parquet.read(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
     ).filter(pa.compute.field("label") < 2)
     label, text = tweets["label"].to_numpy(), tweets["text"].combine_chunks()
     prediction = ModelPackage.load(three).score(text).prediction

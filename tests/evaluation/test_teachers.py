@@ -17,7 +17,7 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.evaluation import evaluated_rows, highlights, teachers
 from sentiflow.evaluation.report import render_page
 from sentiflow.evaluation.teachers import Speed
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def teach(folder, row_ids, positive):
     lists = np.stack([1 - positive, positive], axis=1)[order].tolist()
     columns = [pa.array(np.array(row_ids)[order]), pa.array(lists, pa.list_(pa.float32()))]
     table = pa.table(columns, schema=schema.HELD_OUT)
-    files = filesystem.write_part(folder, "split=test/part-00000.parquet", table)
+    files = parquet.write_part(folder, "split=test/part-00000.parquet", table)
     publish(OutputSpec("teach", folder, {}, {}), files=files)
     record = manifest.read(folder)
     counts = {"train": {"rows": 1, "answered": 1}, "unlabelled": {"rows": 0}}

@@ -20,7 +20,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 
 TEXTS = ["good good morning", "", "unheard of", "good bad day"]
 
@@ -144,7 +144,7 @@ def test_a_vocabulary_of_another_size_is_refused(package, saved):
 def test_a_file_that_is_not_a_vocabulary_is_refused(saved, columns, problem):
     content = b"not Parquet"
     if columns is not None:
-        filesystem.write_parquet(f"{saved}/vocabulary.parquet", pa.table(columns))
+        parquet.write(f"{saved}/vocabulary.parquet", pa.table(columns))
         content = filesystem.read_bytes(f"{saved}/vocabulary.parquet")
     forge(saved, vocabulary=content)
     with pytest.raises(UserError, match=rf"vocabulary\.parquet {problem}"):

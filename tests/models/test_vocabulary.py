@@ -13,7 +13,7 @@ from sentiflow.data import schema
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.models.vocabulary import PAD, UNKNOWN, Vocabulary
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 SETTINGS = settings(max_examples=50, deadline=None)
 
@@ -171,7 +171,7 @@ def test_loading_gives_what_was_saved(tmp_path, vectors):
     loaded = vocabulary.load(uri)
     assert loaded.words.equals(saved.words)
     assert loaded.counts.equals(saved.counts)
-    columns = filesystem.read_parquet(uri).select(schema.VOCABULARY.names)
+    columns = parquet.read(uri).select(schema.VOCABULARY.names)
     assert columns.schema.equals(schema.VOCABULARY)
     if vectors is None:
         assert loaded.vectors is None

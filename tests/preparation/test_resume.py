@@ -19,7 +19,7 @@ from sentiflow.config import settings
 from sentiflow.data import sample
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.pipeline import stages
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -169,7 +169,7 @@ def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
     stages.run(other, ["prepare"], overwrite=True)
     assert "resumes" not in said.text
     rows = [
-        filesystem.read_parquet(str(path)).num_rows
+        parquet.read(str(path)).num_rows
         for path in Path(tmp_path / "run/prepared/tweets").rglob("*.parquet")
     ]
     assert sum(rows) <= 4500

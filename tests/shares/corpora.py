@@ -6,7 +6,7 @@ from stages import publish
 
 from sentiflow.config import settings
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 
 CLASSES = ("negative", "positive", "neutral")
 AIRLINES = np.array(["Delta", "Southwest", "United", "Virgin"])
@@ -56,7 +56,7 @@ def score(folder, table, label=None, *, rows_per_file=4000, **inputs):
     table = table.append_column("label", pa.array(label, pa.int8(), mask=label < 0))
     for number, start in enumerate(range(0, len(table), rows_per_file)):
         path = f"predictions/part-{number:05d}.parquet"
-        files += filesystem.write_part(uri, path, table.slice(start, rows_per_file))
+        files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
     kept = [name for name in ("airline", "created", "text") if name in table.column_names]
     model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
     item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}

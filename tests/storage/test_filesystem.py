@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem, globs, hashes
+from sentiflow.storage import filesystem, globs, hashes, parquet
 from sentiflow.storage.uris import join
 
 
@@ -57,12 +57,12 @@ def test_what_is_not_there_is_absent(root):
 def test_a_table_comes_back_with_its_rows_and_bytes(root):
     table = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
     uri = join(root, "part.parquet")
-    assert filesystem.write_parquet(uri, table) == {
+    assert parquet.write(uri, table) == {
         "rows": 3,
         "bytes": filesystem.file_info(uri).size,
     }
-    assert filesystem.read_parquet(uri).equals(table)
-    assert filesystem.read_parquet(uri, columns=["b"]).column_names == ["b"]
+    assert parquet.read(uri).equals(table)
+    assert parquet.read(uri, columns=["b"]).column_names == ["b"]
 
 
 def test_the_hash_is_that_of_the_content(root):
@@ -334,5 +334,5 @@ def test_a_file_may_have_a_bracket_in_its_name(tmp_path):
 def test_rows_of_a_file_are_read_whatever_its_row_groups(tmp_path, start, stop):
     table = pa.table({"a": range(25), "b": list("abcde" * 5)})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=10)
-    found = filesystem.read_rows(str(tmp_path / "x.parquet"), start, stop, columns=["b", "c"])
+    found = parquet.read_rows(str(tmp_path / "x.parquet"), start, stop, columns=["b", "c"])
     assert found.to_pydict() == {"b": table["b"].to_pylist()[start:stop]}

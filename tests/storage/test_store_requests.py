@@ -11,7 +11,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from sentiflow.storage import compression, filesystem
+from sentiflow.storage import compression, filesystem, parquet
 from sentiflow.storage.uris import join
 
 
@@ -76,12 +76,12 @@ def test_files_of_any_size_come_back(store, size):
 
 
 def test_tables_are_read_by_two_requests(store):
-    filesystem.write_parquet(f"{ROOT}/table.parquet", TABLE)
+    parquet.write(f"{ROOT}/table.parquet", TABLE)
     filesystem.write_arrow(f"{ROOT}/table.arrow", TABLE)
     reads = {
-        "whole": lambda: filesystem.read_parquet(f"{ROOT}/table.parquet"),
-        "columns": lambda: filesystem.read_parquet(f"{ROOT}/table.parquet", columns=["b"]),
-        "rows": lambda: filesystem.read_rows(f"{ROOT}/table.parquet", 5, 9, columns=["b"]),
+        "whole": lambda: parquet.read(f"{ROOT}/table.parquet"),
+        "columns": lambda: parquet.read(f"{ROOT}/table.parquet", columns=["b"]),
+        "rows": lambda: parquet.read_rows(f"{ROOT}/table.parquet", 5, 9, columns=["b"]),
         "arrow": lambda: filesystem.read_arrow(f"{ROOT}/table.arrow"),
     }
     for name, read in reads.items():
@@ -95,10 +95,10 @@ def test_few_columns_of_a_large_table_are_read_without_the_others(store):
     table = TABLE.append_column("noise", noise)
     with filesystem.publish(f"{ROOT}/large.parquet") as stream:
         pq.write_table(table, stream, row_group_size=100, write_statistics=False)
-    read = filesystem.read_parquet(f"{ROOT}/large.parquet", columns=["a", "b"])
+    read = parquet.read(f"{ROOT}/large.parquet", columns=["a", "b"])
     assert read.equals(TABLE)
     counted = store.count(
-        lambda: filesystem.read_rows(f"{ROOT}/large.parquet", 150, 160, columns=["a", "b"])
+        lambda: parquet.read_rows(f"{ROOT}/large.parquet", 150, 160, columns=["a", "b"])
     )
     assert counted == {"HEAD": 1, "GET": 2}  # the footer, and both columns of one row group
 

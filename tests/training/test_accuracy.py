@@ -15,7 +15,7 @@ from sentiflow.data.corpus import open_csv
 from sentiflow.data.parts import read
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
@@ -83,5 +83,5 @@ def write_encoded(folder, lists, label):
     """Write encoded rows as one file."""
     length = pc.list_value_length(lists)
     columns = [np.arange(len(lists)), label, lists, length]
-    filesystem.write_parquet(str(folder / "0.parquet"), pa.table(columns, schema=schema.ENCODED))
+    parquet.write(str(folder / "0.parquet"), pa.table(columns, schema=schema.ENCODED))
     return VirtualShards.plan({str(folder / "0.parquet"): len(lists)})

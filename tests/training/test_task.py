@@ -15,7 +15,7 @@ from sentiflow.data import schema
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints, task
 from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
@@ -52,7 +52,7 @@ def make_job(tmp_path):
         root = tmp_path / "prepared"
         lengths = np.random.default_rng(0).integers(0, 9, NUM_ROWS)
         files = [
-            (uri.removeprefix(f"{root}/"), filesystem.read_parquet(uri).num_rows)
+            (uri.removeprefix(f"{root}/"), parquet.read(uri).num_rows)
             for split in ("train", "validation")
             for uri in write(root / f"encoded/split={split}", lengths)
         ]
@@ -62,7 +62,7 @@ def make_job(tmp_path):
         counts = pa.nulls(len(words), pa.int64())
         known = vocabulary.Vocabulary(words, counts, matrix).to_table()
         known = filesystem.write_file(
-            str(root), "vocabulary.parquet", filesystem.to_parquet(known), rows=len(words)
+            str(root), "vocabulary.parquet", parquet.to_bytes(known), rows=len(words)
         )
         settings = TrainSettings(
             prepared_uri=str(root),
@@ -249,16 +249,16 @@ def make_classes(make_job):
         job = make_job(name, vectors="tuned")
         root = job.settings.prepared_uri
         for item in job.prepared["files"][1:]:
-            rows = filesystem.read_parquet(f"{root}/{item['path']}")
+            rows = parquet.read(f"{root}/{item['path']}")
             labels = pa.array(rows["row_id"].to_numpy() % 4, pa.int8())
-            filesystem.write_parquet(f"{root}/{item['path']}", rows.set_column(1, "label", labels))
+            parquet.write(f"{root}/{item['path']}", rows.set_column(1, "label", labels))
         rows = np.arange(400)
         tweets = pa.table(
             [rows, pa.nulls(400, pa.string()), [f"word{row % 20}" for row in rows], rows % 4],
             schema=schema.TWEETS,
         )
         path = "tweets/split=validation/0.parquet"
-        filesystem.write_parquet(f"{root}/{path}", tweets)
+        parquet.write(f"{root}/{path}", tweets)
         names = ["bad", "dull", "good", "odd"]
         prepared = job.prepared | {
             "classes": names,

@@ -21,7 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import stages
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints
 from sentiflow.training import train as training
 
@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
     known = {
         row
         for name in encoded
-        for row in filesystem.read_parquet(str(prepared / "encoded/split=train" / name))["row_id"]
+        for row in parquet.read(str(prepared / "encoded/split=train" / name))["row_id"]
         .to_pylist()
     }  # fmt: skip
     assert len(rows) == 32

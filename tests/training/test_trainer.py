@@ -16,7 +16,7 @@ from sentiflow.data import schema
 from sentiflow.errors import JobError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
-from sentiflow.storage import filesystem
+from sentiflow.storage import parquet
 from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
@@ -56,10 +56,10 @@ def uris(tmp_path_factory):
     lengths = np.random.default_rng(0).integers(0, 9, 2 * NUM_ROWS)
     splits = write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
     for uri in itertools.chain(*splits):
-        table = filesystem.read_parquet(uri)
+        table = parquet.read(uri)
         labels = pa.array(table["row_id"].to_numpy() % 4, pa.int8())
-        filesystem.write_parquet(f"{uri}.by_class", table.set_column(1, "label", labels))
-        filesystem.write_parquet(f"{uri}.taught", teach(table))
+        parquet.write(f"{uri}.by_class", table.set_column(1, "label", labels))
+        parquet.write(f"{uri}.taught", teach(table))
     return splits
 
 
@@ -187,7 +187,7 @@ def test_rows_of_the_learned_classes_alone_are_trained_on_and_measured(uris):
 
     trainer = make_trainer(uris, OF_CLASSES)
     *_, result = train_all(trainer)
-    rows = [filesystem.read_parquet(uri) for uri in uris[0]]
+    rows = [parquet.read(uri) for uri in uris[0]]
     counted = sum(
         int(((t["row_id"].to_numpy() % 4 != 3) & (t["length"].to_numpy() > 0)).sum()) for t in rows
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data import schema
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.training import virtual_shards
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
@@ -31,7 +31,7 @@ def write(folder, lengths, num_files=3):
             schema=schema.ENCODED,
         )
         uris.append(str(folder / f"{number}.parquet"))
-        filesystem.write_parquet(uris[-1], table)
+        parquet.write(uris[-1], table)
     return uris
 
 
@@ -41,13 +41,13 @@ def write_unlabelled(folder, lengths, num_words=1000):
     rows, uri = np.arange(len(lengths)), str(folder / "unlabelled.parquet")
     ids = [[row % num_words + 1] * lengths[row] for row in rows]
     table = pa.table([rows, [""] * len(rows), ids, lengths], schema=schema.UNLABELLED)
-    filesystem.write_parquet(uri, table)
+    parquet.write(uri, table)
     return uri
 
 
 def plan(uris, **options):
     """Cut files into shards."""
-    rows = {uri: filesystem.read_parquet(uri).num_rows for uri in uris}
+    rows = {uri: parquet.read(uri).num_rows for uri in uris}
     return VirtualShards.plan(rows, **options)
 
 

@@ -22,7 +22,7 @@ from sentiflow.cluster.doctor import cluster_checks, config_checks, local_checks
 from sentiflow.cluster.doctor.local_checks import examine_config
 from sentiflow.config import settings
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 
 FORMAT = {
     "kind": "csv",
@@ -129,7 +129,7 @@ def test_missing_input_is_found(load, changes, expected):
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_columns_is_found(load, tmp_path, changes, expected):
-    filesystem.write_parquet(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
+    parquet.write(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
     names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
     results = examine_config(load(*(c.format(**names) for c in changes)))
     (result,) = (found for found in results if found.level != "ok")

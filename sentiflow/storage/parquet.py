@@ -1,0 +1,95 @@
+"""Tables -> Parquet files, and back: whole, by rows, or some rows at a time."""
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiflow.storage import filesystem
+from sentiflow.storage.filesystem import FileEntry
+from sentiflow.storage.uris import is_local, join
+
+OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
+"""Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
+
+_BATCH_ROWS = 1 << 18
+_WHOLE_BYTES = 1 << 21
+"""A Parquet file of an object store up to this size is read whole: about as fast as a request."""
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Render ``table`` as one Parquet file."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, **OPTIONS)
+    return buffer.getvalue().to_pybytes()
+
+
+def from_bytes(content: bytes) -> pa.Table:
+    """Read a Parquet file from its content."""
+    return pq.ParquetFile(pa.BufferReader(content)).read()
+
+
+def write(uri: str, table: pa.Table) -> dict[str, int]:
+    """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
+    with filesystem.publish(uri) as stream:
+        pq.write_table(table, stream, **OPTIONS)
+        size = stream.tell()
+    return {"rows": table.num_rows, "bytes": size}
+
+
+def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
+    """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
+    if table.num_rows == 0:
+        return []
+    size = write(join(root, path), table)["bytes"]
+    return [{"path": path, "rows": table.num_rows, "bytes": size}]
+
+
+def open_file(uri: str) -> pq.ParquetFile:
+    """Open a Parquet file, so that few requests to an object store read some columns of it."""
+    file_system, path = filesystem.locate(uri)
+    file = file_system.open_input_file(path)
+    if not is_local(uri) and file.size() <= _WHOLE_BYTES:
+        file = pa.BufferReader(file.read_buffer())
+    return pq.ParquetFile(file, pre_buffer=not is_local(uri))
+
+
+def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
+    """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
+
+    Columns that the file lacks are ignored.
+    """
+    file = open_file(uri)
+    groups, bounds = find_groups(file.metadata, start, stop)
+    table = file.read_row_groups(list(groups), columns=list(columns))
+    return table.slice(start - bounds[groups.start], stop - start).combine_chunks()
+
+
+def find_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[range, list[int]]:
+    """Find the row groups of a Parquet file that hold the rows ``start`` to ``stop``.
+
+    Returns:
+        Their numbers; and where each group of the file begins, and the last one ends.
+    """
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    bounds = list(itertools.accumulate(sizes, initial=0))
+    return range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop)), bounds
+
+
+def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
+    """Read columns of a Parquet file, some hundred thousand rows at a time.
+
+    Columns that the file lacks are ignored.
+    """
+    for batch in open_file(uri).iter_batches(_BATCH_ROWS, columns=columns):
+        yield pa.Table.from_batches([batch])
+
+
+def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file; without ``columns`` by one read."""
+    if columns is None:
+        return from_bytes(filesystem.read_bytes(uri))
+    return open_file(uri).read(columns=columns)
