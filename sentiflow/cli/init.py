@@ -10,6 +10,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
 from sentiflow.errors import UserError, printable
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def init(
     label: Annotated[
         str | None,
         typer.Option("--label", metavar="COLUMN", help="The column of labels: name or position."),
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="FILE", help="A file of test rows, in the same format."),
     ] = None,
     model: Annotated[
         str | None,
@@ -59,6 +64,8 @@ def init(
             model_sources.find(place, tracking=None, setting="--model")
         uris = globs.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label)
+        if test:
+            _check_test(found, [absolute_uri(file, setting="--test") for file in test])
         if new_config.count_rejected(found) > 0.5:
             raise UserError(
                 new_config.list_rejected(found), hint="choose other columns with --text and --label"
@@ -69,9 +76,10 @@ def init(
             name=new_config.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
+            test=test or (),
         )
         settings.validate(yaml_text.parse(written), source=str(path))
-        typer.echo(_to_text(found, files, scores_only=model is not None))
+        typer.echo(_to_text(found, files, scores_only=model is not None, has_test=bool(test)))
         filesystem.write_bytes(uri, written.encode())
         verb = "run" if found.roles.label is not None and model is None else "score"
         typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
@@ -91,7 +99,30 @@ def _count_rows(found: "Inspection") -> str:
     return f"{about}{found.sample.num_rows:,} rows ({unit})"
 
 
-def _to_text(found: "Inspection", files: list[str], *, scores_only: bool = False) -> str:
+def _check_test(found: "Inspection", files: list[str]) -> None:
+    """Check that files of test rows are written as the others; say which labels are others.
+
+    Raises:
+        UserError: They are not, or too many rows would be rejected.
+    """
+    from sentiflow.cluster.doctor import first_look, row_checks
+    from sentiflow.config.format_sections import FormatSettings
+    from sentiflow.data.inspection import findings, new_config
+
+    form = FormatSettings.model_validate(findings.to_format(found))
+    seen, problems = first_look.look_at_all("--test", files, form, required=("label",))
+    if not problems:
+        problems = row_checks.judge_rows(seen, new_config.MAX_REJECTED)
+        problems += row_checks.judge_labels(seen, new_config.MAX_REJECTED)
+    for problem in problems:
+        if problem.level == "error":
+            raise UserError(problem.what)
+        say("init", problem.what)
+
+
+def _to_text(
+    found: "Inspection", files: list[str], *, scores_only: bool = False, has_test: bool = False
+) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
     from sentiflow.data.inspection import new_config
 
@@ -105,6 +136,7 @@ def _to_text(found: "Inspection", files: list[str], *, scores_only: bool = False
         columns=[("column", "is", "values"), *_list_columns(found)],
         rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
         scores_only=scores_only,
+        has_test=has_test,
         rare={name: rows for name, rows in counts.items() if name not in learned and rows},
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
         rejected=new_config.list_rejected(found) if found.rejected else "",

@@ -20,27 +20,58 @@ from sentiflow.config.types import (
     Space,
     Strings,
     TimeZone,
+    check_distinct,
 )
 from sentiflow.storage.uris import names_model
+
+
+class SplitNames(Settings):
+    """Values of ``prepare.split.column``; case does not count."""
+
+    train: Strings = ("train", "training")
+    """Values of train rows."""
+    validation: Strings = ("validation", "valid", "val", "dev", "development")
+    """Values of validation rows."""
+    test: Strings = ("test", "testing", "eval", "evaluation", "holdout", "heldout")
+    """Values of test rows."""
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> "SplitNames":
+        check_distinct((*self.train, *self.validation, *self.test))
+        return self
+
+    @property
+    def splits(self) -> dict[str, str | None]:
+        """The split of each value in lower case; None for train, of which others may be drawn."""
+        each = {None: self.train, "validation": self.validation, "test": self.test}
+        return {name.lower(): split for split, names in each.items() for name in names}
 
 
 class SplitSettings(Settings):
     """How rows are divided into train, validation and test."""
 
-    kind: Literal["hash", "tutorial", "user", "time"] = "hash"
+    kind: Literal["hash", "tutorial", "user", "time", "column"] = "hash"
     """Rule that assigns rows to splits. ``hash``: by the normalized text, so that equal texts are
     in the same split. ``tutorial``: by the row number modulo 5 (0 to 2 train, 3 test, 4
     validation). ``user``: by the author, so that no author is in two splits. ``time``: train before
-    validation before test."""
+    validation before test. ``column``: as ``column`` says."""
+    column: str = ""
+    """``column``: the column that names the split of each row, by the values in ``names``. If it
+    names no validation or no test row, these are drawn from the train rows, as by ``hash``."""
+    names: SplitNames = SplitNames()
     validation_fraction: Fraction = 0.1
-    """Share of the texts, users or rows in the validation split. ``tutorial`` ignores it."""
+    """Share of the texts, users or rows in the validation split. ``tutorial`` ignores it, and so
+    does a corpus with validation rows of its own."""
     test_fraction: Fraction = 0.1
-    """Share of the texts, users or rows in the test split. ``tutorial`` ignores it."""
+    """Share of the texts, users or rows in the test split. ``tutorial`` ignores it, and so does a
+    corpus with test rows of its own."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> "SplitSettings":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        if (self.kind == "column") != bool(self.column):
+            raise ValueError("kind: column and column: NAME belong together")
         return self
 
 
@@ -91,6 +122,12 @@ class PrepareSettings(Settings):
     """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
     ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
+    test: Locations = ()
+    """Files of test rows, in the format of ``csv``: all of them are the test split, whatever
+    ``split`` says, and no model is trained or chosen on them. Rows of ``csv`` with the text of one
+    are left out. They are numbered before the rows of ``csv``. Default: none."""
+    validation: Locations = ()
+    """Files of validation rows, likewise. Default: none."""
     output_uri: Location = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
@@ -123,6 +160,22 @@ class PrepareSettings(Settings):
     num_workers: CountOrAuto = "auto"
     """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
     cores."""
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The columns to read besides those that ``format`` names."""
+        return tuple(dict.fromkeys(filter(None, (*self.keep_columns, self.split.column))))
+
+    @model_validator(mode="after")
+    def _check_test_rows(self) -> "PrepareSettings":
+        split = self.split
+        if (self.test or self.validation) and split.kind != "hash":
+            raise ValueError(
+                f"test and validation are fixed files: leave out split.kind={split.kind}"
+            )
+        if split.kind in ("hash", "user", "time") and not (self.test or split.test_fraction):
+            raise ValueError("split.test_fraction is 0: name a file of test rows in prepare.test")
+        return self
 
 
 class ScoreSettings(Settings):

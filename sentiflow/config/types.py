@@ -103,7 +103,7 @@ def _check_column(value: Any) -> int | str | None:
     raise ValueError("must be a name in the header, or a position counted from 0")
 
 
-def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check that no name occurs twice; case does not count, as in DuckDB and Spark."""
     folded = [name.lower() for name in names]
     twice = sorted({name for name in folded if folded.count(name) > 1})
@@ -112,7 +112,7 @@ def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Distinct = AfterValidator(_check_distinct)
+Distinct = AfterValidator(check_distinct)
 Column = Annotated[int | str | None, BeforeValidator(_check_column)]
 RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
 

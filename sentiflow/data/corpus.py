@@ -1,7 +1,7 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -43,6 +43,8 @@ class PlannedFile:
     """About the bytes of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a compressed file."""
+    split: str | None = None
+    """The split of all its rows, if the file is of one."""
 
 
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -113,6 +115,15 @@ class CsvPlan:
 
 
 Plan = CsvPlan | table_files.TablePlan
+
+
+def with_splits(plan: Plan, splits: Mapping[str, str]) -> Plan:
+    """Note the split of all rows of some files, given by URI."""
+    if isinstance(plan, CsvPlan):
+        planned = (replace(one, split=splits.get(one.found["uri"])) for one in plan.planned)
+        return CsvPlan(tuple(planned))
+    tables = (replace(one, split=splits.get(one.uri)) for one in plan.tables)
+    return replace(plan, tables=tuple(tables))
 
 
 def cut(plan: Plan, *, rows_per_part: int, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
@@ -210,7 +221,7 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
         assert file.csv_format, "a file with records has columns"
         inputs = input_files.join([item])
         for one in cut.ranges:
-            numbered = replace(one, first_row=next_row + one.first_row)
+            numbered = replace(one, first_row=next_row + one.first_row, split=file.split)
             parts.append(Part((numbered,), file.csv_format, inputs))
         next_row += sum(one.num_rows for one in cut.ranges)
     if not next_row:

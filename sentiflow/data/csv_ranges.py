@@ -44,6 +44,8 @@ class CsvRange:
     has_malformed: bool
     unpacked: str = ""
     """URI of a copy of the range, if its file is compressed."""
+    split: str | None = None
+    """The split of all its rows, if the file is of one."""
 
     @property
     def num_bytes(self) -> int:

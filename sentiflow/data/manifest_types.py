@@ -119,8 +119,10 @@ class VocabularyReport(TypedDict):
 
 
 class RefitRecord(TypedDict):
-    """The run that a refit repeats. Its training has seen all labelled rows of the data."""
+    """The run that a refit repeats. Its training has seen all labelled rows but given test rows."""
 
+    splits: list[str]
+    """The splits that it was trained on."""
     of: Input
     """The model package of the run."""
     prepared: Input
@@ -234,6 +236,9 @@ class Manifest(TypedDict, total=False):
     classes: ClassNames
     """prepare: the names of all classes; a label is a position in this list. score: the classes of
     the model, then those that only the corpus has; labels and predictions are positions in it."""
+    fixed_splits: list[str]
+    """prepare: splits whose rows are given, by files or by a column. Models are never trained or
+    chosen on given test rows, also not a refit."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport

@@ -1,7 +1,7 @@
 """Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,8 @@ _OWN = (
 """Columns of :func:`read`; the kept ones are before the last two."""
 
 
+SplitColumn = tuple[str, Mapping[str, str | None]]
+"""A column, and the split of each of its values in lower case; None: train."""
 LABEL_NAME = "label_name"
 """The column that ``read_texts`` adds."""
 
@@ -64,6 +66,7 @@ def read(
     keep_raw: bool = True,
     with_offsets: bool = False,
     corrections: CorrectedRows | None = None,
+    splits: SplitColumn | None = None,
 ) -> pa.Table:
     """Read and check every row of a part, accepted or rejected, in order.
 
@@ -76,6 +79,7 @@ def read(
         keep_raw: Keep the bytes of rejected records.
         with_offsets: Find the offset of accepted records of a CSV, too, which takes time.
         corrections: Labels that replace those of some rows.
+        splits: The column that names the split of each row; a row with another value is rejected.
 
     Columns:
         added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
@@ -83,9 +87,10 @@ def read(
             file; null for accepted records unless ``with_offsets``), ``tweet_id`` (string),
             ``text`` (string), ``label`` (int8: null for none or an unknown one), ``unknown_label``
             (string: the value as written if it is unknown, else null), ``split`` (string: that of
-            prepared data, else null), the kept ones under their :func:`kept_name`, ``raw`` (binary:
-            null for an accepted row; the bytes of a rejected record, cut to ``MAX_RAW_BYTES``;
-            empty without ``keep_raw`` and for Parquet), ``reason`` (string: one of
+            prepared data, of a file of one split, or by ``splits``; else null), the kept ones under
+            their :func:`kept_name`, ``raw`` (binary: null for an accepted row; the bytes of a
+            rejected record, cut to ``MAX_RAW_BYTES``; empty without ``keep_raw`` and for Parquet),
+            ``reason`` (string: one of
             ``tweets.REASONS``, null for an accepted row).
 
     Raises:
@@ -99,7 +104,7 @@ def read(
         read_piece = functools.partial(
             _read_csv, part.format, keep_raw=keep_raw, with_offsets=with_offsets
         )
-    tables = [read_piece(piece, required, keep, corrections) for piece in part.pieces]
+    tables = [read_piece(piece, required, keep, corrections, splits) for piece in part.pieces]
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, part.sources)
     return rows
@@ -157,6 +162,7 @@ def _read_csv(
     required: Collection[str],
     keep: Sequence[str],
     corrections: CorrectedRows | None,
+    splits: SplitColumn | None,
     *,
     keep_raw: bool,
     with_offsets: bool,
@@ -164,11 +170,15 @@ def _read_csv(
     content = csv_range.read()
     wanted = ["text", "id", *({"user", "time"} & {*required, *keep})]
     wanted += ["label"] if csv_format.columns.label is not None else []
-    found, reason = csv_rows.read(content, csv_range, csv_format, {*wanted, *keep})
+    column, names = splits or ("", {})
+    further = {column} if splits else set()
+    found, reason = csv_rows.read(content, csv_range, csv_format, {*wanted, *keep, *further})
     first, num_rows = csv_range.first_row, csv_range.num_rows
     row_id = pa.array(np.arange(first, first + num_rows))
+    strings = {name: found[name] for name in wanted} | {"reason": reason}
     checked = tweets.check(
-        pa.table({name: found[name] for name in wanted} | {"reason": reason}),
+        pa.table(strings | {"split": found[column]} if splits else strings),
+        splits=names,
         labels=csv_format.labels,
         time_format=csv_format.time_format,
         max_text_length=csv_format.settings.max_text_length,
@@ -189,6 +199,7 @@ def _read_csv(
         "source": _name_source(csv_range.source, num_rows),
         "offset": offset,
         "tweet_id": tweets.null_if_empty(found["id"]),
+        "split": _find_split(checked, csv_range.split),
         "raw": raw,
     }
     return _join(checked, columns, others, keep)
@@ -200,15 +211,21 @@ def _read_slice(
     required: Collection[str],
     keep: Sequence[str],
     corrections: CorrectedRows | None,
+    splits: SplitColumn | None,
 ) -> pa.Table:
     meant = [name for name, _ in table_format.columns]
     wanted = {"text", "label", "tweet_id", *({"user", "time"} & {*required, *keep})}
+    column, names = splits or ("", {})
     others = [name for name in keep if name not in meant]
-    found, kept = table_files.read(piece, table_format, wanted=wanted, keep=others)
+    further = [column] if splits and column not in others else []
+    found, kept = table_files.read(piece, table_format, wanted=wanted, keep=others + further)
     num_rows = len(found["row_id"])
-    strings = {name: found[name] for name in ("text", "label", "user", "time") if name in found}
+    meanings = ("text", "label", "user", "time")
+    strings: dict[str, pa.Array] = {name: found[name] for name in meanings if name in found}
+    strings |= {"split": kept[column].cast(pa.string())} if splits else {}
     checked = tweets.check(
         pa.table(strings),
+        splits=names,
         labels=table_format.labels,
         time_format=table_format.time_format,
         max_text_length=table_format.max_text_length,
@@ -221,7 +238,7 @@ def _read_slice(
         "source": _name_source(piece.source, num_rows),
         "offset": pa.array(np.arange(piece.start, piece.stop)),
         "tweet_id": found.get("tweet_id", pa.nulls(num_rows, pa.string())),
-        "split": pa.repeat(pa.scalar(piece.split, pa.string()), num_rows),
+        "split": _find_split(checked, piece.split),
         "raw": pc.if_else(is_accepted, None, pa.scalar(b"", pa.binary())),
     }
     return _join(checked, columns, kept, keep)
@@ -235,10 +252,16 @@ def _join(
 ) -> pa.Table:
     """Join checked rows, columns of :func:`read` and kept columns, in its order."""
     columns |= {name: checked[name] for name in ("text", "label", "unknown_label", "reason")}
-    columns.setdefault("split", pa.nulls(len(checked), pa.string()))
     columns |= {kept_name(n): others[n] if n in others else checked[n] for n in keep}
     names = (*_OWN[:-2], *map(kept_name, keep), *_OWN[-2:])
     return pa.table({name: columns[name] for name in names})
+
+
+def _find_split(checked: pa.Table, split: str | None) -> pa.Array:
+    """Return the split of each row: as its column says, or that of the whole file."""
+    if "split" in checked.column_names:
+        return one_array(checked["split"])
+    return pa.repeat(pa.scalar(split, pa.string()), len(checked))
 
 
 def _name_source(uri: str, num_rows: int) -> pa.DictionaryArray:

@@ -68,13 +68,14 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
         UserError: They do not.
     """
     kind = settings.split.kind
-    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
+    for name in sorted({"label", *settings.read_columns, *({kind} & {"user", "time"})}):
         if plan.has_column(name):
             continue
         if name not in ("label", "user", "time"):
             there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
+            setting = "split.column" if name == settings.split.column else "keep_columns"
             raise UserError(
-                f"prepare.keep_columns: {source or 'one of the files'} has no column {name}",
+                f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
                 hint=csv_format.suggest_column(name, there),
             )
         raise UserError(

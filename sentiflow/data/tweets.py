@@ -20,6 +20,7 @@ EMPTY_TEXT = "empty text"
 TEXT_TOO_LONG = "text too long"
 NO_USER = "no user"
 NO_TIME = "unreadable time"
+UNKNOWN_SPLIT = "unknown split"
 REASONS = (
     *csv_records.FAULTS,
     WRONG_COLUMNS,
@@ -28,6 +29,7 @@ REASONS = (
     TEXT_TOO_LONG,
     NO_USER,
     NO_TIME,
+    UNKNOWN_SPLIT,
 )
 """Reasons for rejecting a row; the first that applies is recorded."""
 
@@ -49,6 +51,7 @@ def check(
     max_text_length: int | None = None,
     required: Collection[str] = (),
     corrected: tuple[np.ndarray, pa.Array] | None = None,
+    splits: Mapping[str, str | None] | None = None,
 ) -> pa.Table:
     """Check rows: convert labels and times, and find the reason why a row is rejected.
 
@@ -62,12 +65,13 @@ def check(
         required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
             unknown value of the others becomes null.
         corrected: Whether the label of each row is replaced, and by which: int8, null for none.
+        splits: The split of each value of ``split`` in lower case; a row with another is rejected.
 
     Columns:
-        read: ``text``; ``label``, ``user`` and ``time`` if present; ``reason`` if a row was found
-            to be invalid before. A ``time`` may have a type of Arrow for dates and times.
+        read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``reason`` if a row
+            was found to be invalid before. A ``time`` may have a type of Arrow for dates and times.
         replaced: ``label`` (int8; null for none or an unknown one), ``user`` (trimmed, null if
-            empty), ``time`` (seconds of UTC).
+            empty), ``time`` (seconds of UTC), ``split`` (its name).
         added: ``unknown_label`` (string: the written value of an unknown label, else null),
             ``reason`` (string: one of ``REASONS``; null for an accepted row).
 
@@ -102,6 +106,11 @@ def check(
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
+    if splits and "split" in columns:
+        written_split = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(columns["split"], "")))
+        place = pc.index_in(written_split, value_set=pa.array(list(splits), pa.string()))
+        columns["split"] = pa.array(list(splits.values()), pa.string()).take(place)
+        reason = _add(reason, UNKNOWN_SPLIT, place.is_null())
     columns["unknown_label"] = pc.if_else(
         unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())
     )

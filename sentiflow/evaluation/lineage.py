@@ -23,7 +23,7 @@ from sentiflow.tracking.teacher_sources import TEACHER
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
 _DECISIVE = _TWEETS[:2]
-"""Files of prepared rows that decide weights, epoch and temperature. Of a refit they are all."""
+"""Files of prepared rows that decide weights, epoch and temperature."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,12 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 def folders_of(training: Manifest) -> tuple[str, ...]:
     """List the folders of prepared rows that a training has learned from, or was chosen by."""
-    return _TWEETS if "refit" in training else _DECISIVE
+    return _TWEETS if _has_seen_test(training) else _DECISIVE
+
+
+def _has_seen_test(record: Mapping[str, Any]) -> bool:
+    """Say whether a model or its training is that of a refit that has learned the test rows."""
+    return "refit" in record and refits.has_seen_test(record["refit"])
 
 
 def refuse_refit(scored: Manifest, *, name: str) -> None:
@@ -111,10 +116,10 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
         name: What to call them in a message.
 
     Raises:
-        UserError: The model is a refit, which was trained on all labelled rows of this corpus.
+        UserError: The model is a refit, which was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
-    known = model.get("refit")
+    known = model.get("refit") if _has_seen_test(model) else None
     if known and known["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
         raise UserError(
             f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
@@ -208,7 +213,7 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
     found = [np.empty(0, np.int64)]
     for training in _trainings_of(scored["inputs"]["model"]):
         is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
-        is_split = is_own and training and "refit" not in training
+        is_split = is_own and training and not _has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
     return TrainingRows(np.unique(np.concatenate(found)), is_known)
@@ -224,7 +229,7 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     if named["fingerprint"] == corpus["fingerprint"]:
         if prepared:
             return _read_row_ids(prepared, uri, folders)
-        return None if "refit" in training else []  # predictions know the splits
+        return None if _has_seen_test(training) else []  # predictions know the splits
     files = input_files_of(scored)
     if files is None or not prepared:
         return None

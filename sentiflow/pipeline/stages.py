@@ -175,9 +175,12 @@ def _apply_refit(config: Config) -> Config:
 
 
 def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
-    """Leave the evaluation of a refit out of a whole run: no row is left to measure it on."""
+    """Leave the evaluation of a refit out of a whole run, if no row is left to measure it on."""
     is_refit = config.train.refit and config.score.corpus == ("prepared",)
     if tuple(verbs) != VERBS or not is_refit:
+        return verbs
+    prepared = manifest.read(config.score.prepared_uri)
+    if prepared and "test" in prepared.get("fixed_splits", ()):
         return verbs
     say(
         "evaluate",

@@ -8,6 +8,7 @@ the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each 
 texts as written are equal if their own hashes are equal, too.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,11 +43,12 @@ DROPPED = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
-"""Rows to leave out, in the order of ``row_id``; ``reason`` is contradicting or repeated."""
+"""Rows to leave out, in the order of ``row_id``; ``reason`` is one of ``REASONS``."""
 
-CONTRADICTING, REPEATED = "contradicting", "repeated"
-REASONS = (CONTRADICTING, REPEATED)
-"""Reasons of ``DROPPED``."""
+CONTRADICTING, REPEATED, HELD_OUT = "contradicting", "repeated", "held_out"
+REASONS = (CONTRADICTING, REPEATED, HELD_OUT)
+"""Reasons to leave a text out: it has several labels, it is there already, or it is also that of a
+validation or test row."""
 
 _PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
 
@@ -78,7 +80,7 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     }
 
 
-def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
+def find(keys: pa.Table, *, mode: Mode, fixed: Collection[str] = ()) -> Duplicates:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
     The result does not depend on the order of the rows. The result for a text does not depend on
@@ -89,6 +91,8 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
         mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of contradicting texts.
             ``drop`` drops these, and keeps one row of every other normalized text: the labelled row
             with the lowest ``row_id``, or the row with the lowest if none is labelled.
+        fixed: Splits whose rows were given. Where there are some, the rows of a text stay in one
+            split: test before validation before train. Given test rows all stay, in any mode.
     """
     num_rows = _count_rows(keys["split"].to_pandas())
     is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)  # most texts are unique
@@ -96,12 +100,17 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
     text = rows.groupby(["normalized", "check"]).ngroup()
     labels = rows["label"].groupby(text)
     contradicts = labels.transform("min") < labels.transform("max")
-    labelled_first = rows["label"].isna().sort_values(kind="stable").index
+    split = rows["split"]
+    stays = (split == SPLITS.index("test")) & ("test" in fixed)
+    is_held_out = (split < split.groupby(text).transform("max")) & bool(fixed)
+    labelled_first = (2 * is_held_out + rows["label"].isna()).sort_values(kind="stable").index
     is_surplus = text[labelled_first].duplicated() & ~contradicts
-    reasons = {
-        CONTRADICTING: contradicts & (mode != "keep"),
-        REPEATED: is_surplus & (mode == "drop"),
+    reasons = {HELD_OUT: is_held_out} if fixed else {}
+    reasons |= {
+        CONTRADICTING: contradicts & (mode != "keep") & ~stays,
+        REPEATED: is_surplus & (mode == "drop") & ~stays,
     }
+    reason = np.select(list(reasons.values()), list(reasons), "")
     counts: DuplicateCounts = {
         "rows": num_rows,
         "exact": _count(rows.groupby([text, "exact", "split"]).size()),
@@ -110,9 +119,8 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
             "texts": text[contradicts].nunique(),
             "rows": _count_rows(rows["split"][contradicts]),
         },
-        "dropped": {name: _count_rows(rows["split"][chosen]) for name, chosen in reasons.items()},
+        "dropped": {name: _count_rows(rows["split"][reason == name]) for name in reasons},
     }
-    reason = np.select(list(reasons.values()), list(reasons), "")
     dropped = pa.table([pa.array(rows["row_id"]), pa.array(reason)], schema=DROPPED)
     return Duplicates(counts, dropped.filter(pc.not_equal(dropped["reason"], "")))
 

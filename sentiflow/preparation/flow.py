@@ -52,6 +52,8 @@ class Flow:
         """Counts of repeated texts, once the parts are ingested."""
         self.corrected: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
+        self.fixed = job.fixed_splits
+        """Splits whose rows are given, once the parts are ingested."""
 
     @property
     def read(self) -> Callable[[Any], pa.Table]:
@@ -85,10 +87,16 @@ class Flow:
 
     def ingest(self) -> PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
-        rule, duplicates = self.settings.split, self.settings.duplicates
+        rule = self.settings.split
+        if rule.kind == "column":
+            self.fixed = self._find_fixed_splits()
+        given = {f"{split}_fraction": 0.0 for split in self.fixed}
         bounds = self._find_time_bounds() if rule.kind == "time" else None
-        assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=bounds)
-        write, drops = part_files.write_texts, duplicates != "keep"
+        assign = functools.partial(
+            steps.assign_splits, rule=rule.model_copy(update=given), time_bounds=bounds
+        )
+        drops = bool(self.fixed) or self.settings.duplicates != "keep"
+        write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", self.read, assign, write=write, drops=drops)
         if not drops:
             self._find_duplicates()
@@ -155,6 +163,12 @@ class Flow:
         )
         return PartCounts.of(found)
 
+    def _find_fixed_splits(self) -> tuple[str, ...]:
+        """Find out which splits ``prepare.split.column`` names."""
+        texts = [Texts(part) for part in self.parts]
+        counts = add_up(self._run("count_splits", texts, self.read, write=part_files.write_splits))
+        return tuple(split for split, num_rows in counts.items() if num_rows)
+
     def _find_time_bounds(self) -> tuple[int, int]:
         texts = [Texts(part) for part in self.parts]
         self._run("count_times", texts, self.read, write=part_files.write_times)
@@ -183,6 +197,7 @@ class Flow:
             part_files.find_duplicates,
             uris=self.work_files("keys"),
             num_groups=num_groups,
+            fixed=self.fixed,
             job=self.job,
         )
         name = f"{self.job.prefix}count_duplicates"

@@ -33,7 +33,7 @@ from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
 
-_TRAIN = SPLITS.index("train")
+_TRAIN, _, _TEST = range(len(SPLITS))
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Job:
     """Directory for what is needed until the stage is complete."""
     key: str
     """Identifies the settings and the content of the input."""
+    fixed_splits: tuple[str, ...] = ()
+    """Splits that have files of their own."""
     prefix: str = ""
     """What the names of the files that are needed until the stage is complete begin with."""
 
@@ -96,11 +98,7 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
 
     Labels that are corrected are left out.
     """
-    needed = _columns_of_split(job.settings)
-    table = parts.read(
-        part, required=needed, keep=needed, keep_raw=False, corrections=load_corrections(job)
-    )
-    return parts.accepted(table).select(["unknown_label"])
+    return parts.accepted(_read(part, job=job, keep=(), keep_raw=False)).select(["unknown_label"])
 
 
 def write_labels(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
@@ -115,19 +113,36 @@ def read_texts(texts: Texts, *, job: Job) -> pa.Table:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     settings = job.settings
-    needed = _columns_of_split(settings)
-    table = parts.read(
+    table = _read(
         texts.part,
-        required=("label", *needed),
-        keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
+        job=job,
+        required="label",
+        keep=settings.keep_columns,
         keep_raw=settings.keep_raw,
-        corrections=load_corrections(job),
     )
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
 
-def _columns_of_split(settings: PrepareSettings) -> tuple[str, ...]:
-    return tuple(name for name in ("user", "time") if name == settings.split.kind)
+def _read(
+    part: parts.Part, *, job: Job, keep: Sequence[str], keep_raw: bool, required: str = ""
+) -> pa.Table:
+    """Read a part with what the split needs: rows that lack it are rejected."""
+    rule = job.settings.split
+    needed = [name for name in ("user", "time") if name == rule.kind]
+    return parts.read(
+        part,
+        required=(*filter(None, [required]), *needed),
+        keep=tuple(dict.fromkeys((*keep, *needed))),
+        keep_raw=keep_raw,
+        corrections=load_corrections(job),
+        splits=(rule.column, rule.names.splits) if rule.column else None,
+    )
+
+
+def write_splits(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
+    """Count the accepted rows of each fixed split."""
+    counts = tweets.count_values(parts.accepted(table)["split"].drop_null())
+    return {split: counts.get(split, 0) for split in SPLITS[1:]}
 
 
 def write_times(table: pa.Table, part: Label, *, job: Job) -> None:
@@ -143,7 +158,7 @@ def write_keys(table: pa.Table, part: Label, *, job: Job) -> None:
     filesystem.write_arrow(job.work_file("keys", part.number), keys)
 
 
-def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
+def write_texts(table: pa.Table, part: Label, *, job: Job, writes_keys: bool) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept, keep = parts.accepted(table), job.settings.keep_columns
     rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
@@ -151,7 +166,7 @@ def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part.number), tokens)
     filesystem.write_arrow(job.work_file("words", part.number), _count_words(kept, job))
-    if job.settings.duplicates == "keep":
+    if writes_keys:
         write_keys(kept, part, job=job)
     checked = write_rejected(table, f"rejected/{part.name_file()}", job=job)
     return checked | {
@@ -183,11 +198,14 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
     rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
+    is_test = pc.equal(table["split"], _TEST)
+    is_rejected = pc.and_not(table["reason"].is_valid(), is_left_out)
     holds_damage = pc.match_substring(parts.accepted(table)["text"], tweets.REPLACEMENT)
     return {
         "peak_memory_bytes": memory.peak_bytes(),
         "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         "reasons": dict(reasons),
+        "rejected_test": pc.sum(pc.and_(is_rejected, is_test)).as_py() or 0,
         "examples": _examples(rejected),
         "files": parquet.write_part(job.root, path, rejected),
         "unknown_labels": tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
@@ -196,7 +214,7 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
 
 
 def find_duplicates(
-    group: int, *, uris: Sequence[str], num_groups: int, job: Job
+    group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: Job
 ) -> tuple[DuplicateCounts, str]:
     """Find the repeated texts of a group, and list the rows to leave out.
 
@@ -204,6 +222,7 @@ def find_duplicates(
         group: A number below ``num_groups``; all rows of a text are in the same group.
         uris: Files of :func:`write_keys`, of all parts.
         num_groups: Number of groups.
+        fixed: Splits whose rows are given.
         job: Arguments of all tasks.
 
     Returns:
@@ -216,7 +235,7 @@ def find_duplicates(
         return keys.filter(pa.array(groups == group))
 
     keys = pa.concat_tables(filesystem.map_files(read, uris))
-    found = duplicates.find(keys, mode=job.settings.duplicates)
+    found = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
     uri = job.work_file("dropped", group)
     filesystem.write_arrow(uri, found.dropped)
     return found.counts, uri

@@ -38,7 +38,9 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
+from sentiflow.data.schema import SPLITS
 from sentiflow.preparation import fitting, results, rules, sources
+from sentiflow.preparation.duplicates import HELD_OUT
 from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.preparation.sources import STAGE
@@ -72,6 +74,8 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant = settings.model_dump(
         exclude={
             "csv": True,
+            "test": True,
+            "validation": True,
             "unlabelled": True,
             "corrections": True,
             "output_uri": True,
@@ -89,8 +93,11 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
-    found = {"csv": sources.describe(sources.labelled(config), known=inputs.get("csv"))}
-    if (further := sources.unlabelled(settings)).files:
+    labelled = sources.labelled(config)
+    found = {"csv": sources.describe(labelled, known=inputs.get("csv"))}
+    if files_of_split := sources.find_splits(labelled, found["csv"]["files"]):
+        relevant["fixed_files"] = list(files_of_split.values())
+    if (further := sources.unlabelled(settings)).patterns:
         relevant["unlabelled"] = {"format": further.format.model_dump()}
         found[further.name] = sources.describe(further, known=inputs.get(further.name))
     if settings.corrections:
@@ -143,7 +150,9 @@ def _prepare(
         input_files.check_unchanged(output.spec.inputs["vectors"])
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    job = Job(settings, config.format, output.parts_uri, output.uri, key)
+    fixed = sources.find_splits(sources.labelled(config), inputs["csv"]["files"]).values()
+    splits = tuple(split for split in SPLITS if split in fixed)
+    job = Job(settings, config.format, output.parts_uri, output.uri, key, splits)
     flow = Flow(job, corpora["csv"].parts, maps)
     labels = _correct(flow, output)
     if flow.job.format.classes is None:
@@ -155,8 +164,14 @@ def _prepare(
         unknown = tweets.list_unknown(read.unknown_labels)
         say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
     learned = config.train.classes or flow.job.format.learnable
-    for note in results.check_classes(read, learned=learned):
+    is_given = "test" in flow.fixed
+    notes = results.check_classes(read, learned=learned, has_fixed_test=is_given)
+    if is_given:
+        notes += results.check_test(read, max_rejected_fraction=settings.max_rejected_fraction)
+    for note in notes:
         say(STAGE, note)
+    if held_out := read.left_out.get(HELD_OUT):
+        say(STAGE, f"{held_out:,} rows are left out: {flow.fixed[-1]} rows have their text")
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     table = words.to_table()
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
@@ -194,6 +209,7 @@ def _prepare(
         seconds=seconds,
         run=recorder.describe(),
         classes=list(flow.job.format.classes or ()),
+        fixed_splits=list(flow.fixed),
         duplicates=flow.repeats,
         vocabulary=report,
     )

@@ -42,6 +42,8 @@ class PartCounts:
     """A few rejected rows as text, for error messages."""
     unknown_labels: dict[str, int] = field(default_factory=dict)
     """Rows that are rejected for a label that no class names, by its value: the most frequent."""
+    rejected_test: int = 0
+    """Rejected rows that are given as test rows."""
     damaged: int = 0
     """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
     labels: LabelCounts = field(default_factory=dict)
@@ -97,6 +99,8 @@ def check_rejected(
         unknown = tweets.list_unknown(found.unknown_labels)
         also += f"; labels that format.labels does not name: {unknown}"
         name = "name them there, as a class or as unlabelled, "
+    if tweets.UNKNOWN_SPLIT in found.reasons:
+        name += "name the values of the column in prepare.split.names, "
     examples = "".join(f"\n  {example}" for example in found.examples[:NUM_EXAMPLES])
     raise UserError(
         f"{problem}: {found.rejected:,} of {judged:,} rejected "
@@ -104,6 +108,25 @@ def check_rejected(
         hint=f"{name}correct the CSV or the section {section}, or raise "
         f"prepare.max_rejected_fraction{examples}",
     )
+
+
+def check_test(found: PartCounts, *, max_rejected_fraction: float) -> list[str]:
+    """Refuse given test rows if too many of them were rejected.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        UserError: Too many are rejected, or none is accepted.
+    """
+    rejected, accepted = found.rejected_test, sum(found.labels["test"].values())
+    if rejected > max_rejected_fraction * (rejected + accepted) or not accepted:
+        raise UserError(
+            f"too many test rows were rejected: {rejected:,} of {rejected + accepted:,} "
+            f"(of all rows: {tweets.list_reasons(found.reasons) or 'none'})",
+            hint="correct them, or raise prepare.max_rejected_fraction",
+        )
+    return [f"{rejected:,} test rows are rejected, and are in no figure"] if rejected else []
 
 
 def choose_classes(
@@ -125,12 +148,15 @@ def choose_classes(
     return tweets.choose_classes(counts)
 
 
-def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:
+def check_classes(
+    found: PartCounts, *, learned: Sequence[str], has_fixed_test: bool = False
+) -> list[str]:
     """Refuse a corpus that cannot be trained on.
 
     Args:
         found: The counts of all parts.
-        learned: Classes that a model is to learn; one without any row is none of them.
+        learned: Classes that a model is to learn; one without any row to learn is none of them.
+        has_fixed_test: Whether the test rows are given: then they need not have every class.
 
     Returns:
         Notes for the user.
@@ -138,7 +164,8 @@ def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:
     Raises:
         UserError: Fewer than two classes have rows, or one has too few, or none in a split.
     """
-    rows = {name: [found.labels[split].get(name, 0) for split in SPLITS] for name in learned}
+    splits = SPLITS[:2] if has_fixed_test else SPLITS
+    rows = {name: [found.labels[split].get(name, 0) for split in splits] for name in learned}
     present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
     if len(present) < 2:
         raise UserError(
@@ -154,13 +181,13 @@ def check_classes(found: PartCounts, *, learned: Sequence[str]) -> list[str]:
         )
     for name in present:
         if not all(rows[name]):
-            listed = ", ".join(f"{n:,} {s}" for s, n in zip(SPLITS, rows[name], strict=True))
+            listed = ", ".join(f"{n:,} {s}" for s, n in zip(splits, rows[name], strict=True))
             raise UserError(
                 f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({listed})",
                 hint="every split needs every class: use more rows, larger fractions, another "
                 "prepare.split.kind, or leave it out: name the others in train.classes",
             )
-    note = f"no row is {' or '.join(missing)}, so that a model does not learn it"
+    note = f"no row to learn is {' or '.join(missing)}, so that a model does not learn it"
     return [note] if missing else []
 
 

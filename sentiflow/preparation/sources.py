@@ -1,18 +1,23 @@
 """Prepare settings -> the corpora to read: described, then cut into parts."""
 
 import functools
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, corrections, input_files, required_columns, table_plans
-from sentiflow.data.manifest_types import Input
+from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.progress import say
+from sentiflow.storage import globs
 from sentiflow.storage.uris import join
 
 STAGE = "prepare"
+_, VALIDATION, TEST = SPLITS
 
 
 @dataclass(frozen=True)
@@ -21,22 +26,41 @@ class Source:
 
     name: str
     """Name of the input in the manifest."""
-    setting: str
-    """The setting that names the files."""
-    files: tuple[str, ...]
-    """Files and globs."""
+    files: Mapping[str, tuple[str, ...]]
+    """Files and globs by the setting that names them, in the order of their rows."""
     format: FormatSettings
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The files and globs of all settings."""
+        return tuple(itertools.chain.from_iterable(self.files.values()))
 
 
 def labelled(config: Config) -> Source:
-    """Name the files of labelled rows."""
-    return Source("csv", "prepare.csv", config.prepare.csv, config.format)
+    """Name the files of labelled rows.
+
+    Those of fixed splits are first: their rows keep their numbers when the others change.
+    """
+    settings = config.prepare
+    files = {"prepare.test": settings.test, "prepare.validation": settings.validation}
+    return Source("csv", {**files, "prepare.csv": settings.csv}, config.format)
 
 
 def unlabelled(settings: PrepareSettings) -> Source:
     """Name the files of unlabelled texts, of which there may be none."""
     found = settings.unlabelled
-    return Source("unlabelled", "prepare.unlabelled.files", found.files, found.resolved_format)
+    return Source("unlabelled", {"prepare.unlabelled.files": found.files}, found.resolved_format)
+
+
+def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
+    """Find the split of each file that is of one, by URI."""
+    return {
+        item["uri"]: split
+        for split in (TEST, VALIDATION)
+        for pattern in source.files.get(f"prepare.{split}", ())
+        for item in files
+        if globs.matches(item["uri"], pattern)
+    }
 
 
 def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> Input:
@@ -59,10 +83,13 @@ def describe(source: Source, *, known: Input | None) -> Input:
     Raises:
         UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
-    uris = input_files.expand(source.files, setting=source.setting, known=known)
-    if known and not uris:
+    if known and input_files.are_gone(known, source.patterns):
         return known
-    corpus.are_tables(uris, setting=source.setting)
+    uris: list[str] = []
+    for setting, patterns in source.files.items():
+        found_here = input_files.expand(patterns, setting=setting)
+        uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
+    corpus.are_tables(uris, setting=" and ".join(filter(source.files.get, source.files)))
     found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
     if not any(item["bytes"] for item in found["files"]):
         raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
@@ -87,8 +114,8 @@ def cut(
     files, is_labelled = found["files"], source.name == "csv"
     name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
     map_files = functools.partial(maps.map, name, key=input_files.identify_state(found))
-    if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
-        keep = settings.keep_columns if is_labelled else ()
+    if files[0]["uri"].lower().endswith(".parquet"):
+        keep = settings.read_columns if is_labelled else ()
         plan: corpus.Plan = table_plans.plan_preparation(
             files, settings=source.format, keep_columns=keep
         )
@@ -101,6 +128,7 @@ def cut(
         )
     if is_labelled:
         required_columns.check_preparation(plan, settings)
+        plan = corpus.with_splits(plan, find_splits(source, files))
     cut = corpus.cut(plan, rows_per_part=settings.rows_per_file, map_files=map_files)
     if not cut.num_rows:
         raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")

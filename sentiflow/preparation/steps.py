@@ -11,15 +11,14 @@ import pyarrow.compute as pc
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data import parts
 from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.preparation import duplicates, splits
 
 EVERY_NTH = "every_nth"
-HELD_OUT = "held_out"
-"""Reason of an unlabelled text that is also that of a validation or test row."""
-LEFT_OUT = (EVERY_NTH, *duplicates.REASONS, HELD_OUT)
+LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
 """Reasons of rows that are left out; they are not rejected."""
 
 
@@ -55,7 +54,8 @@ def assign_splits(
     """Set ``split``: the index in ``schema.SPLITS`` of each row, int8.
 
     Args:
-        table: Has ``row_id``, ``normalized``, and ``user`` or ``time`` where the rule needs it.
+        table: Has ``row_id``, ``normalized``, ``split`` (the name of a fixed split, or null), and
+            ``user`` or ``time`` where the rule needs it.
         rule: The settings.
         time_bounds: Last second of train and of validation, if the split is by time.
     """
@@ -74,7 +74,8 @@ def assign_splits(
             validation_fraction=rule.validation_fraction,
             test_fraction=rule.test_fraction,
         )
-    return set_column(table, "split", pa.array(split))
+    fixed = pc.index_in(one_array(table["split"]), value_set=pa.array(SPLITS)).cast(pa.int8())
+    return set_column(table, "split", pc.coalesce(fixed, pa.array(split)))
 
 
 def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarray) -> pa.Table:
@@ -90,7 +91,7 @@ def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarr
     """
     hashes, reason = table["normalized"].to_numpy(), one_array(table["reason"])
     place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
-    names = np.where(is_held_out[place], HELD_OUT, duplicates.REPEATED)
+    names = np.where(is_held_out[place], duplicates.HELD_OUT, duplicates.REPEATED)
     found = pa.array(names, mask=known[place] != hashes)
     return set_column(table, "reason", pc.coalesce(reason, found))
 

@@ -12,6 +12,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage.uris import as_typed, names_model
@@ -19,6 +20,7 @@ from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
 
 SETTING = "train.refit.of"
+TEST = SPLITS[2]
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Refit:
     metrics: dict[str, float]
     """Its figures, as MLflow names them: those of the chosen epoch, and those of the test rows if
     it was evaluated."""
+    splits: tuple[str, ...]
+    """The splits to learn from: all but given test rows."""
 
     @property
     def record(self) -> RefitRecord:
         """What the manifests of the training and of its package say."""
         return {
+            "splits": list(self.splits),
             "of": {"uri": self.input["uri"], "fingerprint": self.input["fingerprint"]},
             "prepared": self.package["inputs"]["prepared"],
             "metrics": self.metrics,
@@ -66,15 +71,14 @@ class Refit:
         """Describe the training of this refit in a few sentences.
 
         Args:
-            num_rows: The labelled rows of all splits.
+            num_rows: The labelled rows that it is trained on.
         """
         epochs = f"{self.num_epochs} of {self.settings.num_epochs} epochs"
         if self.num_pretraining_epochs:
             epochs = f"{self.num_pretraining_epochs} of pretraining and {epochs}"
         return (
             f"Refit of {name_run(self.record)}: its settings, {epochs}, all {num_rows:,} labelled "
-            "rows, validation and test rows too; no held-out figure belongs to these weights; "
-            f"{describe_figures(self.record)}"
+            f"rows, {_name_splits(self.record)}; {describe_figures(self.record)}"
         )
 
 
@@ -115,9 +119,10 @@ def find(config: Config) -> Refit | None:
     known = _read_settings(training, of)
     _check_settings(config.train, known, of)
     first = training["inputs"].get("init_from")
+    uri_prepared, prepared = _find_prepared(training, config)
     own = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE}
     own["init_from"] = own["init_from"] or (first["uri"] if first else None)
-    own["prepared_uri"] = _find_prepared(training, config)
+    own["prepared_uri"] = uri_prepared
     model = package_files.to_input(uri, package)
     return Refit(
         input={name: model[name] for name in ("uri", "fingerprint", "training")},
@@ -127,6 +132,7 @@ def find(config: Config) -> Refit | None:
         num_epochs=training["chosen_epoch"],
         num_pretraining_epochs=_count_pretraining(training, known),
         metrics=package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
+        splits=SPLITS[:2] if TEST in prepared.get("fixed_splits", ()) else SPLITS,
     )
 
 
@@ -195,7 +201,7 @@ def _write(settings: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _find_prepared(training: Manifest, config: Config) -> str:
+def _find_prepared(training: Manifest, config: Config) -> tuple[str, Manifest]:
     """Find the prepared data of a training: those of the config, or where they were.
 
     Raises:
@@ -210,7 +216,7 @@ def _find_prepared(training: Manifest, config: Config) -> str:
             f"train.prepared_uri: the prepared data in {as_typed(uri)} {problem}",
             hint=f"name those with the fingerprint {named['fingerprint']}",
         )
-    return uri
+    return uri, found
 
 
 def _count_pretraining(training: Manifest, settings: TrainSettings) -> int:
@@ -224,9 +230,20 @@ def describe(record: RefitRecord) -> str:
     """Say in a sentence what a refit is, and which figures its run has."""
     return (
         f"the model is a refit of {name_run(record)}: it was trained on all labelled rows of the "
-        "data, validation and test rows too, so no held-out figure belongs to its weights; "
-        f"{describe_figures(record)}"
+        f"data, {_name_splits(record)}; {describe_figures(record)}"
     )
+
+
+def has_seen_test(record: RefitRecord) -> bool:
+    """Say whether a refit was trained on the test rows of its data, as these were not given."""
+    return TEST in record["splits"]
+
+
+def _name_splits(record: RefitRecord) -> str:
+    """Name the splits that a refit was trained on, and say what follows for its figures."""
+    if has_seen_test(record):
+        return "validation and test rows too; no held-out figure belongs to these weights"
+    return "validation rows too, but no given test row"
 
 
 def describe_figures(record: RefitRecord) -> str:

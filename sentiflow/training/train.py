@@ -128,7 +128,7 @@ def run(
 
     began = time.monotonic()
     config, repeated = refits.apply(config)
-    splits = SPLITS if repeated else SPLITS[:1]
+    splits = repeated.splits if repeated else SPLITS[:1]
     spec, uri = output.spec, config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")

@@ -238,7 +238,16 @@ def test_a_rejected_row_keeps_its_position_its_bytes_and_the_reason(path, line, 
 
 
 def test_the_hand_made_cases_show_every_reason():
-    assert {reason for _, reason in REFUSED.values()} == set(tweets.REASONS)
+    shown = {reason for _, reason in REFUSED.values()}
+    assert shown | {tweets.UNKNOWN_SPLIT} == set(tweets.REASONS)
+
+
+def test_a_value_that_names_no_split_is_a_reason():
+    rows = pa.table({"text": ["a", "b", "c", ""], "split": [" Dev", None, "TRAIN", "x"]})
+    found = tweets.check(rows, splits={"train": None, "dev": "validation"})
+    assert found["split"].to_pylist() == ["validation", None, None, None]
+    reasons = [None, tweets.UNKNOWN_SPLIT, None, tweets.EMPTY_TEXT]
+    assert found["reason"].to_pylist() == reasons
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_class_without_rows_is_a_note_and_others_do_not_count():
     found = PartCounts.of(parts)
     assert results.check_classes(found, learned=("joy", "anger")) == []
     (note,) = results.check_classes(found, learned=(*CLASSES, "disgust"))
-    assert note == "no row is fear or disgust, so that a model does not learn it"
+    assert note == "no row to learn is fear or disgust, so that a model does not learn it"
 
 
 def test_a_refusal_lists_unknown_labels_with_their_counts():

@@ -50,7 +50,7 @@ def test_texts_of_labelled_rows_are_left_out_with_their_reason(table):
         return found["reason"].to_pylist()
 
     texts = ["zzz", "SO GOOD", " bad", "aaa"]
-    empty, held_out = "empty text", steps.HELD_OUT
+    empty, held_out = "empty text", duplicates.HELD_OUT
     assert leave_out(texts, ["SO GOOD"]) == [held_out, held_out, empty, None, None, "repeated"]
     assert leave_out(["other"], ["other"]) == [None, None, empty, None, None, None]
 

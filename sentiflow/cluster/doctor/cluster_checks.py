@@ -235,6 +235,8 @@ def check_input(config: Config | None) -> str:
     verbs, files = config_checks.choose_stages(config), set[str]()
     for verb, setting, patterns in (
         ("prepare", "prepare.csv", config.prepare.csv),
+        ("prepare", "prepare.validation", config.prepare.validation),
+        ("prepare", "prepare.test", config.prepare.test),
         ("prepare", "prepare.unlabelled.files", config.prepare.unlabelled.files),
         ("prepare", "prepare.corrections", config.prepare.corrections),
         ("score", "score.corpus", config.score.corpus),

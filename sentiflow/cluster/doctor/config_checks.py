@@ -76,7 +76,7 @@ def _is_done(config: Config) -> bool:
     record = manifest.read(config.prepare.output_uri)
     inputs = record["inputs"] if record else {}
     named = {
-        "csv": config.prepare.csv,
+        "csv": (*config.prepare.test, *config.prepare.validation, *config.prepare.csv),
         "unlabelled": config.prepare.unlabelled.files,
         "corrections": config.prepare.corrections,
     }
@@ -105,8 +105,8 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
 
 
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
-    """Check the files of ``prepare.csv`` and ``prepare.unlabelled``, and the word vectors."""
-    settings, kind = config.prepare, config.prepare.split.kind
+    """Check all files that a preparation reads, and the word vectors."""
+    settings = config.prepare
     words, name = settings.vocabulary, "prepare.vocabulary.vectors"
     find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache)
     yield from find_problem("input", find_vectors, words.vectors, setting=name)
@@ -115,16 +115,25 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
         yield from find_problem(
             "labels", check_learned, config.train.classes, config.format.learnable
         )
-    seen, problems = first_look.look_at_all(
-        "prepare.csv",
-        settings.csv,
-        config.format,
-        required=("label", *({kind} & {"user", "time"})),
-        keep_columns=settings.keep_columns,
-    )
-    yield from problems
     yield from _check_corrections(config)
     yield from _check_unlabelled(settings)
+    named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
+    for setting, files in named.items():
+        if files or setting == "csv":
+            yield from _check_labelled(config, f"prepare.{setting}", files)
+
+
+def _check_labelled(config: Config, setting: str, files: Sequence[str]) -> Iterator[CheckResult]:
+    """Check the files of labelled rows that one setting names."""
+    settings, kind = config.prepare, config.prepare.split.kind
+    seen, problems = first_look.look_at_all(
+        setting,
+        files,
+        config.format,
+        required=("label", *({kind} & {"user", "time"})),
+        keep_columns=settings.read_columns,
+    )
+    yield from problems
     for look in seen.files:
         if look.plan is None:  # it is blank
             continue

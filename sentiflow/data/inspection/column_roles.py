@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES
+from sentiflow.config.sections import SplitNames
 from sentiflow.data import schema, tweets
 from sentiflow.data.inspection.column_names import rate
 from sentiflow.data.inspection.columns import Column, brief, main_values
@@ -39,12 +40,14 @@ class Roles:
     user: str | int | None = None
     time: str | int | None = None
     time_format: str | None = None
+    split: str | None = None
+    """The column that says which rows are train, validation and test."""
     keep: tuple[str, ...] = ()
     """Columns with few values, such as a brand."""
 
     def of(self, name: str | int) -> str:
         """Name the meaning of a column, or return an empty text."""
-        meanings = ("text", "label", "id", "user", "time")
+        meanings = ("text", "label", "id", "user", "time", "split")
         found = [meaning for meaning in meanings if getattr(self, meaning) == name]
         return "".join(found) or ("kept" if name in self.keep else "")
 
@@ -70,6 +73,7 @@ def find_roles(
         found[meaning] = column
         rest[:] = [other for other in rest if other is not column]
 
+    take("split", next(filter(_is_split, rest), None))
     if label is not None:
         take("label", _named(columns, label, "--label", source))
     named = None if text is None else _named(columns, text, "--text", source)
@@ -201,6 +205,17 @@ def _all_match(values: pa.Array, pattern: str) -> bool:
 def _reads(values: pa.Array, time_format: str | None) -> bool:
     """Say whether nearly all values are times of this format."""
     return tweets.read_times(values, time_format).null_count <= 0.02 * len(values)
+
+
+def _is_split(column: Column) -> bool:
+    """Say whether the values of a column name splits, train among them."""
+    known, splits = SplitNames().splits, dict[str | None, int]()
+    for value, rows in column.counts.items():
+        split = known.get(value.lower(), "")
+        splits[split] = splits.get(split, 0) + rows
+    num_unknown = splits.pop("", 0)
+    is_named = isinstance(column.name, str) and num_unknown <= 0.01 * column.num_filled
+    return is_named and len(splits) > 1 and None in splits
 
 
 def _is_id(column: Column) -> bool:

@@ -17,7 +17,7 @@ _MEDIUM, _LARGE = 20_000, 100_000
 _MIN_CLASS_ROWS = 40
 """A class of fewer rows may have none in the validation or test split."""
 _UNBALANCED = 1.5
-_MAX_REJECTED = 0.2
+MAX_REJECTED = 0.2
 """Share of rejected rows up to which the config allows them."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
 
@@ -48,7 +48,13 @@ def count_rejected(found: Inspection) -> float:
 
 
 def render(
-    found: Inspection, *, files: Sequence[str], name: str, origin: str, model_uri: str | None
+    found: Inspection,
+    *,
+    files: Sequence[str],
+    name: str,
+    origin: str,
+    model_uri: str | None,
+    test: Sequence[str] = (),
 ) -> str:
     """Write the settings file.
 
@@ -58,6 +64,7 @@ def render(
         name: Name of the experiment.
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
+        test: Files of test rows, likewise.
     """
     section = findings.to_format(found)
     counts = {name: rows for name, rows in found.label_counts.items() if rows}
@@ -80,8 +87,10 @@ def render(
         is_exact=found.sample.is_whole,
         trains=trains,
         files=list(files) if len(files) > 1 else files[0],
+        test=list(test) if len(test) > 1 else "".join(test),
+        roles=found.roles,
         keep=list(found.roles.keep),
-        max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= _MAX_REJECTED else None,
+        max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(found),
         learned=learned if len(learned) < len(counts) else None,
         is_large=is_large,
