@@ -43,6 +43,7 @@ _ASSIGNED_BY = {
     "user": "their author",
     "time": "the time of writing: the test texts are the latest",
     "tutorial": "their row number",
+    "column": "a column of the corpus",
 }
 """How texts came into the splits, by ``prepare.split.kind``."""
 

@@ -1,0 +1,90 @@
+"""A run with a test file of its own: report, refit and card are about exactly its rows."""
+
+import csv
+import random
+
+import pytest
+import yaml
+from conftest import make_store
+
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.pipeline import stages
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+WORDS = {"bad": ["awful", "sad", "poor"], "good": ["great", "nice", "happy"]}
+OTHERS = ["seat", "flight", "crew", "today", "the", "we", "with", "time"]
+
+
+def make_rows(number, seed):
+    """Make labelled texts of two classes, seven words each."""
+    draw = random.Random(seed)
+    labels = [draw.choice(list(WORDS)) for _ in range(number)]
+    words = [draw.choices(OTHERS, k=5) + draw.choices(WORDS[label], k=2) for label in labels]
+    return [(label, " ".join(each)) for label, each in zip(labels, words, strict=True)]
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("label", "text"), *rows])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, resources):
+    """Run a config with a test file that shares 40 texts with the others; return its loader."""
+    folder = tmp_path_factory.mktemp("given")
+    train, test = make_rows(500, seed=1), make_rows(120, seed=2)
+    raw = {
+        "name": "given",
+        "output_uri": str(folder / "run"),
+        "format": {
+            "kind": "csv", "columns": {"text": "text", "label": "label"}, "labels": "auto",
+        },
+        "prepare": {
+            "csv": write(folder / "train.csv", train + test[:40]),
+            "test": write(folder / "test.csv", test),
+        },
+        "train": {"num_epochs": 1, "model": {"hidden_size": 16}},
+        "evaluate": {"behavior": False},
+        "tracking": {"uri": make_store(folder)},
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(raw))
+
+    def load(*overrides):
+        return settings.load(path, overrides)
+
+    stages.run(load(), ["prepare", "train", "score", "evaluate"])
+    return load
+
+
+def figures(record):
+    return {split: found["num_rows"] for split, found in record["figures"].items()}
+
+
+def test_the_report_is_about_the_rows_of_the_file(config):
+    prepared, report = (
+        manifest.read(getattr(config(), n).output_uri) for n in ("prepare", "evaluate")
+    )
+    assert figures(report)["test"] == 120
+    assert prepared["counts"]["left_out_by_reason"]["held_out"] >= 40
+    trained = manifest.read(config().train.output_uri)
+    labels = prepared["counts"]["labels"]
+    assert trained["counts"]["rows"] == sum(labels["train"].values())
+
+
+def test_a_refit_learns_all_but_the_test_rows_and_is_measured_on_them(config):
+    again = config(f"train.refit.of={config().output_uri}")
+    outcomes = stages.run(again, ["prepare", "train", "score", "evaluate"])
+    assert [outcome.verb for outcome in outcomes if outcome.ran] == ["train", "score", "evaluate"]
+    trained, report = outcomes[1].record, outcomes[3].record
+    labels = manifest.read(config().prepare.output_uri)["counts"]["labels"]
+    assert trained["counts"]["rows"] == sum(
+        number for split in ("train", "validation") for number in labels[split].values()
+    )
+    assert trained["refit"]["splits"] == ["train", "validation"]
+    assert figures(report)["test"] == 120
+    (note,) = (note for note in report["notes"] if "refit" in note)
+    assert "validation rows too, but no given test row" in note
