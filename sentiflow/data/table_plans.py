@@ -48,7 +48,8 @@ def plan_scoring(
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
         classes: What the column ``label`` holds: their names, or positions among them.
-        settings: The section ``format``; all files may have its column of labels, by name.
+        settings: The section ``format``: the longest text, and the column of labels, by name, if
+            all files have it.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
@@ -64,7 +65,8 @@ def plan_scoring(
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = row_ids.find_fault([footer.ids for footer in footers if footer.ids])
     has_ids = all(_has_readable(arrow, "tweet_id", meaning="tweet_id") for arrow in schemas)
-    label_column, labels = _find_labels(settings or FormatSettings(), classes, shared)
+    settings = settings or FormatSettings()
+    label_column, labels = _find_labels(settings, classes, shared)
     has_labels = all(_has_readable(arrow, label_column, meaning="label") for arrow in schemas)
     columns = [("text", text_column)]
     columns += [("label", label_column)] if has_labels else []
@@ -72,6 +74,7 @@ def plan_scoring(
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
+        max_text_length=settings.max_text_length,
         has_row_ids=why_not is None,
         kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
     )

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_files, table_plans
 from sentiflow.data.parts import read as read_part
 from sentiflow.errors import UserError
@@ -67,6 +68,16 @@ def open_groups(path, rows_per_part):
     files = input_files.as_found([str(path)])["files"]
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     return corpus.open_tables(plan, rows_per_part=rows_per_part)
+
+
+def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
+    path = tmp_path / "long.parquet"
+    pq.write_table(pa.table({"text": ["good", "bad"]}), path)
+    files = input_files.as_found([str(path)])["files"]
+    form = FormatSettings(max_text_length=3)
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=(), settings=form)
+    (part,) = corpus.open_tables(plan, rows_per_part=10).parts
+    assert read_part(part)["reason"].to_pylist() == ["text too long", None]
 
 
 def bounds_of(source):
