@@ -75,6 +75,21 @@ def test_the_report_is_about_the_rows_of_the_file(config):
     assert trained["counts"]["rows"] == sum(labels["train"].values())
 
 
+def test_the_test_file_may_be_scored_by_itself_and_the_others_not(config):
+    def evaluate(name):
+        folder = config().output_uri.removesuffix("run")
+        again = config(
+            f"score.corpus={folder}{name}.csv", f"score.output_uri={folder}{name}",
+            f"evaluate.output_uri={folder}{name}_report",
+        )  # fmt: skip
+        return stages.run(again, ["score", "evaluate"])[1].record
+
+    alone, others = evaluate("test"), evaluate("train")
+    assert figures(alone) == {"all": 120}
+    assert alone["notes"] == []
+    assert any("too optimistic: the model was trained on rows of" in n for n in others["notes"])
+
+
 def test_a_refit_learns_all_but_the_test_rows_and_is_measured_on_them(config):
     again = config(f"train.refit.of={config().output_uri}")
     outcomes = stages.run(again, ["prepare", "train", "score", "evaluate"])

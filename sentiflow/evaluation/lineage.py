@@ -1,5 +1,6 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -237,7 +238,12 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     if files["fingerprint"] == csv["fingerprint"]:
         same_numbers = has_header(scored) == has_header(prepared)
         return _read_row_ids(prepared, uri, folders) if same_numbers else None
-    trained_on = {manifest.identify_file(item) for item in csv["files"]}
+    given = prepared["settings"].get("fixed_files", [])
+    trained_on = {
+        manifest.identify_file(item)
+        for item, split in itertools.zip_longest(csv["files"], given)
+        if split != SPLITS[2]
+    }
     inside = tuple(join(uri, path) for path in folders)
     for item in files["files"]:
         if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
