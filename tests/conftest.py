@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -223,6 +223,7 @@ def new_package(
     sign: int = 1,
     classes: tuple[str, ...] = ("negative", "positive"),
     words: tuple[str, ...] = ("good", "bad", "morning", "day"),
+    left_out: Sequence[str] = (),
 ) -> "ModelPackage":  # noqa: F821
     """Make a small model package that was not trained; equal seeds give equal packages.
 
@@ -249,6 +250,7 @@ def new_package(
             parameter *= sign
     settings = PackageSettings(
         model=model,
+        left_out=left_out,
         vocabulary_size=len(known),
         embedding_dim=5,
         tokenizer="tweet",

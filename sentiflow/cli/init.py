@@ -126,7 +126,6 @@ def _to_text(
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
     from sentiflow.data.inspection import new_config
 
-    learned, counts = new_config.learned_classes(found), found.label_counts
     rows = _list_rows(found)
     return fill(
         "inspection.txt.j2",
@@ -137,7 +136,7 @@ def _to_text(
         rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
         scores_only=scores_only,
         has_test=has_test,
-        rare={name: rows for name, rows in counts.items() if name not in learned and rows},
+        rare=new_config.count_rare(found),
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
         rejected=new_config.list_rejected(found) if found.rejected else "",
         are_many=new_config.count_rejected(found) > _MANY_REJECTED,

@@ -13,6 +13,8 @@ SENTIMENT140 = (*BINARY, "neutral")
 UNLABELLED = "unlabelled"
 """Reserved name: values that mean no label, rows without one."""
 MAX_CLASSES = 100
+MIN_CLASS_ROWS = 10
+"""Rows that a class must have to be learned."""
 _MAX_NAME = 60
 _IN_QUOTES = "write each value as it is in the CSV, in quotes"
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from sentiflow import __version__
-from sentiflow.config.classes import BINARY
+from sentiflow.config.classes import BINARY, MIN_CLASS_ROWS
 from sentiflow.data.manifest_types import (
     Counts,
     FileEntry,
@@ -25,6 +25,7 @@ from sentiflow.data.manifest_types import (
     Manifest,
     Settings,
 )
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_inside, join, join_member, split_member
@@ -290,3 +291,22 @@ def find_learnable(record: Manifest) -> tuple[str, ...]:
     """
     is_binary = record["settings"]["format"]["kind"] == "sentiment140"
     return BINARY if is_binary else find_classes(record)
+
+
+def list_learned(record: Manifest) -> tuple[str, ...]:
+    """Name the classes of prepared data that a model learns unless the settings name others.
+
+    They have enough rows, given test rows aside. Negative and positive of Sentiment140 are learned
+    in any case.
+    """
+    known, fixed = find_learnable(record), record.get("fixed_splits", [])
+    counts = [
+        rows
+        for split, rows in record["counts"]["labels"].items()
+        if split != SPLITS[2] or split not in fixed
+    ]
+    return tuple(
+        name
+        for name in known
+        if known == BINARY or sum(rows.get(name, 0) for rows in counts) >= MIN_CLASS_ROWS
+    )

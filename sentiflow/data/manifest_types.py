@@ -293,6 +293,8 @@ class Manifest(TypedDict, total=False):
     """A model package: ``profile`` of the held-out texts."""
     calibration: Calibration | None
     """A model package: the temperature, and its effect on the calibration."""
+    unknown_values: dict[str, Count]
+    """score: rows with each of the most frequent unknown labels, which are null."""
 
 
 EPOCH_METRICS = {

@@ -46,6 +46,10 @@ class PackageSettings(Settings):
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]
     """Share of each class in training: the prediction for texts without a known word."""
+    left_out: tuple[str, ...] = ()
+    """Classes of the data that the settings of the training leave out: ``train.classes``, or
+    ``kind: sentiment140``. Rows labelled so are in no figure; those of other unknown classes are
+    mistakes."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
 

@@ -163,9 +163,12 @@ def _prepare(
     if read.unknown_labels:
         unknown = tweets.list_unknown(read.unknown_labels)
         say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
-    learned = config.train.classes or flow.job.format.learnable
+    named = config.train.classes
+    learned = named or flow.job.format.learnable
     is_given = "test" in flow.fixed
-    notes = results.check_classes(read, learned=learned, has_fixed_test=is_given)
+    notes = results.check_classes(
+        read, learned=learned, are_named=named is not None, has_fixed_test=is_given
+    )
     if is_given:
         notes += results.check_test(read, max_rejected_fraction=settings.max_rejected_fraction)
     for note in notes:

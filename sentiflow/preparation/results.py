@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.sums import add_up
+from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import JobError, UserError
 
-MIN_ROWS = 10
-"""Rows that a class must have, to be in every split and to be learned at all."""
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
 
@@ -70,6 +70,11 @@ class PartCounts:
         return sum(sum(counts.values()) for counts in self.labels.values())
 
     @property
+    def labelled(self) -> int:
+        """Accepted rows with a label."""
+        return self.accepted - sum(counts.get(UNLABELLED, 0) for counts in self.labels.values())
+
+    @property
     def rejected(self) -> int:
         """Rejected rows."""
         return sum(self.reasons.values())
@@ -78,20 +83,25 @@ class PartCounts:
 def check_rejected(
     found: PartCounts, *, max_rejected_fraction: float, section: str = "format"
 ) -> None:
-    """Refuse a corpus if too many rows were rejected.
+    """Refuse a corpus if too many rows were rejected, or too many labels are unknown.
 
     Args:
         found: The counts of all parts.
-        max_rejected_fraction: Share of the rows that may be rejected.
+        max_rejected_fraction: Share of the rows that may be rejected, and of the labels that may
+            be unknown.
         section: The section with the format of its files.
 
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    judged = found.accepted + found.rejected
-    if found.accepted and found.rejected / judged <= max_rejected_fraction:
+    judged, unknown_labels = found.accepted + found.rejected, found.reasons.get(UNKNOWN_LABEL, 0)
+    share = unknown_labels / max(1, found.labelled + unknown_labels)
+    are_few = found.accepted and found.rejected / judged <= max_rejected_fraction
+    if are_few and share <= max_rejected_fraction:
         return
     problem, also, name = "too many rows were rejected", "", ""
+    if are_few:
+        also = f", {share:.1%} of the labels"
     if not found.accepted:
         left_out = sum(found.left_out.values())
         problem, also = "no row was accepted", f", {left_out:,} left out" if left_out else ""
@@ -149,20 +159,27 @@ def choose_classes(
 
 
 def check_classes(
-    found: PartCounts, *, learned: Sequence[str], has_fixed_test: bool = False
+    found: PartCounts,
+    *,
+    learned: Sequence[str],
+    are_named: bool = False,
+    has_fixed_test: bool = False,
 ) -> list[str]:
     """Refuse a corpus that cannot be trained on.
 
     Args:
         found: The counts of all parts.
         learned: Classes that a model is to learn; one without any row to learn is none of them.
-        has_fixed_test: Whether the test rows are given: then they need not have every class.
+        are_named: Whether the settings name them. Otherwise a class of fewer than
+            ``MIN_CLASS_ROWS`` rows is left out.
+        has_fixed_test: Whether the test rows are given: then they do not count.
 
     Returns:
         Notes for the user.
 
     Raises:
-        UserError: Fewer than two classes have rows, or one has too few, or none in a split.
+        UserError: Fewer than two classes can be learned, a named class has too few rows, or the
+            train split has none of a class.
     """
     splits = SPLITS[:2] if has_fixed_test else SPLITS
     rows = {name: [found.labels[split].get(name, 0) for split in splits] for name in learned}
@@ -172,23 +189,38 @@ def check_classes(
             f"none of the {found.accepted:,} accepted rows is {' or '.join(missing)}",
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
-    if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
-        shown = [f"{name} ({sum(rows[name])})" for name in rare]
+    rare = [name for name in present if sum(rows[name]) < MIN_CLASS_ROWS]
+    shown = ", ".join(f"{name} ({sum(rows[name])})" for name in rare)
+    if rare and (are_named or len(present) - len(rare) < 2):
         raise UserError(
-            f"a class needs {MIN_ROWS} rows or more, and {len(rare)} of {len(rows)} have fewer: "
-            f"{', '.join(shown)}",
+            f"a class needs {MIN_CLASS_ROWS} rows or more, and {len(rare)} of {len(rows)} have "
+            f"fewer: {shown}",
             hint="add rows, or leave them out: name the others in train.classes",
         )
-    for name in present:
-        if not all(rows[name]):
-            listed = ", ".join(f"{n:,} {s}" for s, n in zip(splits, rows[name], strict=True))
+    notes = []
+    if missing:
+        notes.append(
+            f"no row to learn is {' or '.join(missing)}, so that a model does not learn it"
+        )
+    if rare:
+        notes.append(
+            f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
+            f"mistakes: {shown}"
+        )
+    enough = {name: rows[name] for name in present if name not in rare}
+    for name, numbers in enough.items():
+        if not numbers[0]:
+            listed = ", ".join(f"{n:,} {s}" for s, n in zip(splits, numbers, strict=True))
             raise UserError(
-                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({listed})",
-                hint="every split needs every class: use more rows, larger fractions, another "
-                "prepare.split.kind, or leave it out: name the others in train.classes",
+                f"the {SPLITS[0]} split has no {name} row ({listed})",
+                hint="use more rows, another prepare.split.kind, or leave it out: name the others "
+                "in train.classes",
             )
-    note = f"no row to learn is {' or '.join(missing)}, so that a model does not learn it"
-    return [note] if missing else []
+    for number, split in enumerate(splits):
+        lacking = [name for name in enough if not enough[name][number]]
+        if 0 < len(lacking) < len(enough):
+            notes.append(f"the {split} split has no row of {', '.join(lacking)}")
+    return notes
 
 
 def count_rows(found: PartCounts, num_rows: int) -> Counts:

@@ -132,7 +132,8 @@ class PreviousRun:
     def of(cls, record: Manifest) -> "PreviousRun":
         """Take the results of a previous scoring from its manifest."""
         counts = {name: record["counts"][name] for name in _COUNTS}
-        known = counts | {"profile": record["profile"], "files": record["files"]}
+        known = counts | {name: record[name] for name in ("profile", "files")}
+        known["unknown_values"] = record.get("unknown_values", {})
         return cls(
             scored=Scored.from_json(known),
             num_parts=record["num_parts"],

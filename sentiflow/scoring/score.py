@@ -210,6 +210,7 @@ def _publish(
         classes=list(job.classes),
         precision=job.precision,
         profile=vars(total.profile),
+        unknown_values=dict(Counter(total.unknown_values).most_common(tweets.MAX_COUNTED)),
         **more,
     )
 

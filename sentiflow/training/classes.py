@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
@@ -26,10 +25,12 @@ class LearnedClasses:
     counts: np.ndarray
     """Rows of each class in training, (C,) int64."""
     positions: np.ndarray
-    """The model's label of each prepared label, -1 for a class that is left out, int8."""
+    """The model's label of each prepared label, -1 for a class that is not learned, int8."""
     weights: np.ndarray | None
     """Weight of the rows of each class in the loss, (C,) float32, with a mean of 1 over the
     training rows; None if all are 1."""
+    left_out: tuple[str, ...] = ()
+    """See ``PackageSettings.left_out``."""
 
     @property
     def priors(self) -> tuple[float, ...]:
@@ -51,7 +52,7 @@ def choose(
     """Choose the classes that a model learns, and weigh them.
 
     Args:
-        prepared: Manifest of the prepared data. Its train split has every class.
+        prepared: Manifest of the prepared data. Its train split has every class to learn.
         settings: The section ``train``.
         splits: The splits that the model is trained on.
 
@@ -64,7 +65,7 @@ def choose(
     there = f"the train split has {shown}"
     if unknown := [name for name in settings.classes or () if not counts.get(name)]:
         raise UserError(f"train.classes: no row to learn is {' or '.join(unknown)}", hint=there)
-    wanted = settings.classes or [name for name in known if counts[name] or known == BINARY]
+    wanted = settings.classes or manifest.list_learned(prepared)
     names = tuple(name for name in known if name in wanted)
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=there)
@@ -79,7 +80,12 @@ def choose(
         [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
         np.int8,
     )
-    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows))
+    left_out = tuple(
+        name
+        for name in manifest.find_classes(prepared)
+        if name not in names and (settings.classes or name not in known)
+    )
+    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), left_out)
 
 
 def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:

@@ -68,6 +68,7 @@ def save(
         max_length=prepared["settings"]["max_length"],
         classes=classes.names,
         priors=classes.priors,
+        left_out=classes.left_out,
     )
     package = ModelPackage(network.eval(), words, settings)
     if refit is not None:

@@ -113,13 +113,21 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     assert read_config("small.yaml")["name"] == "small"
 
 
-def test_a_rare_class_is_kept_and_not_learned(place):
-    rows = [*ROWS, *[("oh dear", "mixed")] * 5]
+def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
+    rows = [*ROWS, *[("oh dear", "mixed")] * 9, *[("oh dear", "odd")] * 10]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert "Too few rows to learn: mixed (5)." in init("messages.csv")
+    line = "Too few rows to learn, so that their rows count as mistakes: mixed (9)."
+    assert line in init("messages.csv")
     found = read_config()
-    assert found["train"]["classes"] == ["negative", "positive", "neutral"]
-    assert "mixed" in found["format"]["labels"]
+    assert "classes" not in found["train"]  # prepare leaves mixed out, and says so
+    assert {"mixed", "odd"} <= found["format"]["labels"].keys()
+
+
+def test_unknown_labels_are_not_allowed_for(place):
+    rows = [*ROWS * 60, *[("oh dear", f"odd {number}") for number in range(300)]]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert "24,300 rows would be rejected: 300 unknown label." in init("messages.csv")
+    assert "max_rejected_fraction" not in read_config()["prepare"]
 
 
 def test_rejected_rows_are_said_and_allowed(place):

@@ -203,8 +203,7 @@ def _check_teachers(config: Config) -> None:
     if settings.distill.teachers and classes is None:
         record, classes = manifest.read(settings.prepared_uri), config.format.learnable
         if record is not None and record["stage"] == "prepare":
-            rows = record["counts"]["labels"]["train"]
-            classes = tuple(name for name in manifest.find_learnable(record) if rows.get(name))
+            classes = manifest.list_learned(record)
     for teacher in teacher_sources.find(config, classes):
         if teacher.files is not None:
             answers.check(teacher.files)

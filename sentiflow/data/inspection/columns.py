@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.classes import MIN_CLASS_ROWS
 from sentiflow.data.inspection.column_names import rate
 from sentiflow.data.tweets import count_values
 from sentiflow.errors import shorten
@@ -83,7 +84,7 @@ def describe(name: str | int, values: pa.Array) -> Column:
 
 def main_values(column: Column) -> dict[str, int]:
     """Return the values of a label, without those that so few rows have that they are mistakes."""
-    least = column.num_filled / 2000
+    least = min(column.num_filled / 2000, MIN_CLASS_ROWS)
     return {value: rows for value, rows in column.counts.items() if rows >= least}
 
 

@@ -2,20 +2,20 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 import yaml
 
+from sentiflow.config.classes import MIN_CLASS_ROWS
 from sentiflow.data.inspection import findings
 from sentiflow.data.inspection.findings import Inspection
-from sentiflow.data.tweets import list_reasons
+from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.storage.uris import split_member
 
 _MEDIUM, _LARGE = 20_000, 100_000
 """Rows from which on larger batches serve as well and faster, and pretraining pays off."""
-_MIN_CLASS_ROWS = 40
-"""A class of fewer rows may have none in the validation or test split."""
 _UNBALANCED = 1.5
 MAX_REJECTED = 0.2
 """Share of rejected rows up to which the config allows them."""
@@ -34,12 +34,10 @@ def name_after(uri: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
 
 
-def learned_classes(found: Inspection) -> list[str]:
-    """List the classes that have enough rows to learn; all, if fewer than two have."""
-    counts = found.label_counts
-    share = found.sample.num_rows / max(1, found.num_sampled)
-    enough = [name for name in counts if counts[name] * share >= _MIN_CLASS_ROWS]
-    return enough if len(enough) >= 2 else list(counts)
+def count_rare(found: Inspection) -> dict[str, int]:
+    """Count the rows of the classes that have too few to be learned."""
+    counts, share = found.label_counts, found.sample.num_rows / max(1, found.num_sampled)
+    return {n: rows for n, rows in counts.items() if rows > 0 and rows * share < MIN_CLASS_ROWS}
 
 
 def count_rejected(found: Inspection) -> float:
@@ -69,8 +67,10 @@ def render(
     section = findings.to_format(found)
     counts = {name: rows for name, rows in found.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
-    learned = learned_classes(found)
-    share = count_rejected(found)
+    learned = [rows for name, rows in counts.items() if name not in count_rare(found)]
+    # unknown labels are not allowed for: prepare stops if they are many
+    allowed = replace(found, rejected={**found.rejected, UNKNOWN_LABEL: 0})
+    share = count_rejected(allowed)
     is_large = found.sample.num_rows > _LARGE
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
@@ -92,10 +92,9 @@ def render(
         keep=list(found.roles.keep),
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(found),
-        learned=learned if len(learned) < len(counts) else None,
         is_large=is_large,
         batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
-        is_unbalanced=bool(counts) and max(counts.values()) >= _UNBALANCED * min(counts.values()),
+        is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
         model_uri=model_uri,
     )
 
