@@ -190,10 +190,26 @@ def _batches(uri: str, files: AnswerFiles) -> Iterator[pa.Table]:
 def _check_rows(uri: str, first: int, rows: "pd.DataFrame", probabilities: np.ndarray) -> None:
     """Refuse a file with a faulty row, naming the first; the rows begin at number ``first``."""
     key = "text" if "text" in rows else "row_id"
+    faults = [
+        (rows[key].isna().to_numpy(), f"has no {key}", "leave it out"),
+        *find_faults(probabilities),
+    ]
+    if key == "row_id":
+        faults.append(((rows["row_id"] < 0).to_numpy(), "has a negative row_id", "count from 0"))
+    if "split" in rows:
+        hint = f"a row_id belongs to {', '.join(_SPLITS)}; or give the text"
+        faults.append((~rows["split"].isin(_SPLITS).to_numpy(), "has an unknown split", hint))
+    for is_faulty, problem, hint in faults:
+        if is_faulty.any():
+            row = first + int(np.flatnonzero(is_faulty)[0])
+            raise _fault(uri, f"{problem} in row {row:,}", hint=hint)
+
+
+def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str, str]]:
+    """Find the rows whose probabilities are none: which rows they are, what is wrong, a hint."""
     is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
     is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE
-    faults = [
-        (rows[key].isna(), f"has no {key}", "leave it out"),
+    return [
         (
             ~is_share.all(axis=1),
             "has no probabilities from 0 to 1",
@@ -201,15 +217,6 @@ def _check_rows(uri: str, first: int, rows: "pd.DataFrame", probabilities: np.nd
         ),
         (is_off, "has probabilities that do not sum to 1", "give those of all classes"),
     ]
-    if key == "row_id":
-        faults.append((rows["row_id"] < 0, "has a negative row_id", "count from 0"))
-    if "split" in rows:
-        hint = f"a row_id belongs to {', '.join(_SPLITS)}; or give the text"
-        faults.append((~rows["split"].isin(_SPLITS), "has an unknown split", hint))
-    for is_faulty, problem, hint in faults:
-        if is_faulty.any():
-            row = first + int(np.flatnonzero(is_faulty)[0])
-            raise _fault(uri, f"{problem} in row {row:,}", hint=hint)
 
 
 def _fault(uri: str, problem: str, *, hint: str) -> UserError:

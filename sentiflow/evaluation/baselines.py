@@ -12,7 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import classes_of, predicted_of, spread
+from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
 from sentiflow.metrics.predicted import Predicted
@@ -103,13 +103,13 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     if "text" not in rows.column_names:
         return [], "there are no texts"
     try:
-        text, label = _read_train_rows(scored, classes_of(rows))
+        text, label = _read_train_rows(scored)
         return [_train(text, label, rows.take(pa.array(spread(len(rows), MAX_ROWS))))], ""
     except UserError as error:
         return [], str(error)
 
 
-def _read_train_rows(scored: Manifest, classes: tuple[str, ...]) -> tuple[pa.Array, np.ndarray]:
+def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     """Read the labelled train texts of the model's classes.
 
     Raises:
@@ -126,7 +126,7 @@ def _read_train_rows(scored: Manifest, classes: tuple[str, ...]) -> tuple[pa.Arr
         columns=["text", "label"],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
-    names = manifest.find_classes(prepared)
+    classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
     known = [n for n, name in enumerate(names) if name in classes]
     chosen = (table.filter(pc.field("label").isin(known)) for table in tables)

@@ -1,7 +1,8 @@
 """One or two registered models -> their accuracy on test rows that neither was trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,17 @@ class ChampionTest:
     p_value: float | None = None
     """The p-value of McNemar's test that both are right equally often."""
     candidate_f1_macro: float | None = None
-    """Macro F1 of the classes that both models have."""
     champion_f1_macro: float | None = None
     f1_macro_difference: paired.Difference | None = None
     """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
     classes: tuple[str, ...] = ()
-    """Classes that the models have; rows of others are not compared."""
+    """Classes that the models have."""
     other_classes: tuple[str, ...] = ()
-    """Classes that only one of the two has; a prediction of such a class counts as wrong."""
+    """Classes that only one of the two has. Rows with such a label are mistakes of the other."""
+    unknown_classes: tuple[str, ...] = ()
+    """Labels that none has: their rows are mistakes of both."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows by class that the settings of a training leave out; they are not compared."""
     difference: paired.Difference | None = None
     """The candidate's accuracy minus the champion's; None without a champion."""
     num_seen: int = 0
@@ -78,34 +82,39 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
         {n: package.settings.classes for n, package in zip(names, packages, strict=False)}
     )
     seen, is_known = lineage.find_training_texts([known for _, known in judged])
-    label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
+    not_asked = set().union(*(lineage.left_out_of(known) for _, known in judged))
+    of_data = [name for name in manifest.find_classes(prepared) if name not in not_asked]
+    every = tuple(dict.fromkeys([*common, *others, *of_data]))
+    label, predictions, left_out, num_seen = _predict_test_rows(
+        uri, prepared, packages, every, not_asked, seen
+    )
+    present = [every[code] for code in np.unique(label)]
     right = [prediction == label for prediction in predictions]
     accuracies = [float(rows.mean()) for rows in right]
-    sizes = {"num_labels": len(common) + len(others), "num_compared": len(common)}
-    f1 = [macro_f1(label, each, **sizes) for each in predictions]
+    f1 = [macro_f1(label, each, num_labels=len(every)) for each in predictions]
     unknown = tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known)
     test = ChampionTest(
         len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common,
-        num_seen=num_seen, unknown=unknown,
+        num_seen=num_seen, unknown=unknown, left_out=left_out,
+        unknown_classes=tuple(name for name in present if name not in (*common, *others)),
     )  # fmt: skip
     if len(models) == 1:
         return test
-    difference, counts = paired.compare_accuracy(right[1], right[0])
+    difference, mcnemar = paired.compare_accuracy(right[1], right[0])
     return replace(
         test,
         champion_accuracy=accuracies[1],
-        only_candidate_right=counts.only_second_right,
-        only_champion_right=counts.only_first_right,
-        p_value=counts.p_value,
+        only_candidate_right=mcnemar.only_second_right,
+        only_champion_right=mcnemar.only_first_right,
+        p_value=mcnemar.p_value,
         champion_f1_macro=f1[1],
         f1_macro_difference=paired.f1_macro_difference(
             label=label,
             first=predictions[1],
             second=predictions[0],
-            num_classes=len(common) + len(others),
-            num_compared=len(common),
+            num_classes=len(every),
         ),
-        other_classes=others,
+        other_classes=tuple(name for name in others if name not in not_asked),
         difference=difference,
     )
 
@@ -139,26 +148,32 @@ def _predict_test_rows(
     uri: str,
     prepared: Manifest,
     packages: Sequence[Model],
-    common: tuple[str, ...],
-    others: tuple[str, ...],
+    classes: Sequence[str],
+    not_asked: Collection[str],
     seen: np.ndarray,
-) -> tuple[np.ndarray, list[np.ndarray], int]:
+) -> tuple[np.ndarray, list[np.ndarray], dict[str, int], int]:
     """Read the labels of the unseen test rows and predict them.
 
     Returns:
-        Labels and predictions, as positions in the named classes; the number of rows left out.
+        Labels and predictions, as positions in the classes; the rows of each class that is not
+        asked; the number of rows that were seen.
 
     Raises:
-        UserError: No unseen test row is labelled with a common class.
+        UserError: No unseen test row is labelled with a class that is asked.
     """
-    names, classes = manifest.find_classes(prepared), (*common, *others)
-    codes = np.array([classes.index(n) if n in common else -1 for n in names], np.int8)
+    names, left_out = manifest.find_classes(prepared), Counter[str]()
+    codes = np.array([-1 if n in not_asked else classes.index(n) for n in names], np.int8)
     positions = [
         np.array([classes.index(name) for name in package.settings.classes], np.int8)
         for package in packages
     ]
     batches, num_seen = [], 0
-    for labelled in _test_rows(uri, prepared, np.flatnonzero(codes >= 0).tolist()):
+    for every in _test_rows(uri, prepared):
+        label = every["label"].to_numpy()
+        code = codes[label]
+        counts = np.bincount(label[code < 0], minlength=len(names)).tolist()
+        left_out.update({name: count for name, count in zip(names, counts, strict=True) if count})
+        labelled = every.filter(pa.array(code >= 0)).combine_chunks()
         is_seen = np.isin(hash_texts(labelled["text"].combine_chunks()), seen)
         num_seen += int(is_seen.sum())
         rows = labelled.filter(pa.array(~is_seen)).combine_chunks()
@@ -183,15 +198,15 @@ def _predict_test_rows(
             f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
         )
     label, *predictions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return label, predictions, num_seen
+    return label, predictions, dict(left_out), num_seen
 
 
-def _test_rows(uri: str, prepared: Manifest, labels: list[int]) -> Iterator[pa.Table]:
-    """Read texts and labels of the test rows with some labels."""
+def _test_rows(uri: str, prepared: Manifest) -> Iterator[pa.Table]:
+    """Read texts and labels of the labelled test rows."""
     numbers = [item["rows"] for item in prepared["files"] if item["path"].startswith(_TEST_ROWS)]
     columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
     with Progress("promote", total=sum(filter(None, numbers)), unit="rows") as progress:
         for table in lineage.read_tables(uri, prepared, _TEST_ROWS, columns=columns, hint=hint):
-            if len(rows := table.filter(pc.field("label").isin(labels)).combine_chunks()):
+            if len(rows := table.filter(pc.field("label").is_valid()).combine_chunks()):
                 yield rows
             progress.advance(len(table))

@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, lineage
+from sentiflow.evaluation import evaluated_rows, lineage, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
     PROBABILITY,
     TEXT,
@@ -19,10 +18,10 @@ from sentiflow.evaluation.evaluated_rows import (
     WHOLE,
     classes_of,
     find_common_classes,
-    name_any,
     of_split,
     predicted_of,
 )
+from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 
@@ -37,6 +36,8 @@ class Scored:
     uri: str
     record: Manifest
     """Manifest of the directory."""
+    file: PredictionFile | None = None
+    """Predictions that stand in place of those of the directory."""
 
 
 Pair = tuple[Scored, Scored]
@@ -46,7 +47,7 @@ Pair = tuple[Scored, Scored]
 class ComparedRows:
     """N rows that both models have scored and neither was trained on.
 
-    Each is labelled with a class that both models have.
+    A class that a model does not know has a probability of 0.
     """
 
     table: pa.Table
@@ -61,8 +62,6 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about them."""
-    num_classes: int
-    """Classes that both models have; in ``predicted`` they come first."""
 
     @property
     def predicted(self) -> tuple[Predicted, Predicted]:
@@ -89,17 +88,17 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     """
     _check_numbers(pair)
     evaluated_rows.check_columns(columns, pair[0].record, setting="--slice")
-    tables = [
-        evaluated_rows.read(scored.uri, scored.record, columns=own)
-        for scored, own in zip(pair, (columns, ()), strict=True)
-    ]
-    tables, classes, num_common, different = _number_alike(pair, tables)
+    tables = [evaluated_rows.read(pair[0].uri, pair[0].record, columns=columns)]
+    is_file = any(scored.file for scored in pair)
+    tables.append(tables[0] if is_file else evaluated_rows.read(pair[1].uri, pair[1].record))
     split = _find_split(pair, tables)
     tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
+    tables, notes = _count_others(pair, tables, split)
+    tables, classes = _number_alike(tables)
     common = _join(*tables)
     _check_labels(pair, common, classes)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
-    row_ids = [of_split(table, split)["row_id"].to_numpy() for table in tables]
+    row_ids = [table["row_id"].to_numpy() for table in tables]
     seen_by_any = np.concatenate([known.row_ids for known in seen])
     unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
     common = common.filter(np.isin(common["row_id"].to_numpy(), np.intersect1d(*unseen)))
@@ -118,54 +117,59 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
             int(np.isin(row_ids[0], seen[1].row_ids).sum()),
         ),
         notes=[
-            f"it is unknown which rows the model of {scored.name} was trained on"
+            f"it is unknown which rows {'' if scored.file else 'the model of '}{scored.name} was "
+            "trained on"
             for scored, known in zip(pair, seen, strict=True)
-            if not known.is_known
+            if not known.is_known or scored.file
         ]
-        + different,
-        num_classes=num_common,
+        + notes,
     )
 
 
-def _number_alike(
-    pair: Pair, tables: list[pa.Table]
-) -> tuple[list[pa.Table], tuple[str, ...], int, list[str]]:
-    """Give each class the same number in both tables: first the classes that both models have.
-
-    Rows labelled with another class are left out. Tables of negative and positive stay as they are.
-
-    Returns:
-        The tables; the names of all classes; the number of those that both models have; notes.
+def _count_others(
+    pair: Pair, tables: list[pa.Table], split: str
+) -> tuple[list[pa.Table], list[str]]:
+    """Count rows of other classes as mistakes; leave out of both what one model leaves out.
 
     Raises:
-        UserError: Fewer than two classes are common.
+        UserError: The models have fewer than two classes in common, or labels are unknown.
+    """
+    names = ("the first", "the second") if pair[0].name == pair[1].name else [s.name for s in pair]
+    find_common_classes(dict(zip(names, map(classes_of, tables), strict=True)))
+    models = [scored.record["inputs"]["model"] for scored in pair]
+    left_out = set[str]().union(*map(lineage.left_out_of, models))
+    counted, notes = [], dict[str, None]()
+    for name, scored, table in zip(names, pair, tables, strict=True):
+        rows, noted = evaluated_rows.count_others(table, scored.record, left_out)
+        rows = of_split(rows, split)
+        if scored.file:
+            rows, noted = prediction_files.put(rows, scored.file, scored.record), []
+        counted.append(rows)
+        notes |= dict.fromkeys(f"{name}: {note}" for note in noted)
+    return counted, [*notes]
+
+
+def _number_alike(tables: list[pa.Table]) -> tuple[list[pa.Table], tuple[str, ...]]:
+    """Give each class the same number in both tables: the first's classes, then the second's.
+
+    Tables of negative and positive stay as they are.
+
+    Returns:
+        The tables; the names of all classes.
     """
     own = [classes_of(table) for table in tables]
-    if own == [BINARY, BINARY]:
-        return tables, manifest.find_classes(pair[0].record), len(BINARY), []
-    names = ("the first", "the second") if pair[0].name == pair[1].name else [s.name for s in pair]
-    common, others = find_common_classes(dict(zip(names, own, strict=True)))
-    classes, notes = (*common, *others), []
-    if others:
-        notes.append(
-            f"the models have different classes: rows labelled {name_any(common)} are compared, "
-            f"and a prediction of {' or '.join(others)} counts as wrong"
-        )
-    tables = [
-        _renumber(table, manifest.find_classes(scored.record), classes, len(common))
-        for scored, table in zip(pair, tables, strict=True)
-    ]
-    return tables, classes, len(common), notes
+    classes = tuple(dict.fromkeys(own[0] + own[1]))
+    if classes == BINARY:
+        return tables, classes
+    return [_renumber(table, classes) for table in tables], classes
 
 
-def _renumber(
-    rows: pa.Table, names: tuple[str, ...], classes: tuple[str, ...], num_common: int
-) -> pa.Table:
-    """Replace positions in ``names`` by those in ``classes``; keep rows labelled with the first."""
+def _renumber(rows: pa.Table, classes: tuple[str, ...]) -> pa.Table:
+    """Replace positions in the classes of a table by those in ``classes``."""
     predicted = predicted_of(rows)
-    code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
+    code = np.array([classes.index(name) for name in predicted.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
-    probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities
+    probabilities[:, code] = predicted.probabilities
     own = [name for name in rows.column_names if name.startswith(OWN)]
     kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", TEXT, TIME)]
     renumbered = rows.select(kept + own)
@@ -175,7 +179,7 @@ def _renumber(
         renumbered = renumbered.append_column(
             PROBABILITY + name, pa.array(probabilities[:, number])
         )
-    return renumbered.filter(pc.field("label") < num_common)
+    return renumbered
 
 
 def _check_numbers(pair: Pair) -> None:
@@ -230,7 +234,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
 
 def _join(first: pa.Table, second: pa.Table) -> pa.Table:
     """Join rows by number; texts and times are the first's, where it has them."""
-    repeated = [name for name in (TEXT, TIME) if name in first.column_names]
+    repeated = {n for n in first.column_names if n in (TEXT, TIME) or n.startswith(OWN)}
     second = second.select([name for name in second.column_names if name not in repeated])
     joined = first.join(second, "row_id", join_type="inner", left_suffix="_0", right_suffix="_1")
     return joined.sort_by("row_id")

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import manifest
+from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage, probing, slices
+from sentiflow.evaluation import common_rows, lineage, prediction_files, probing, slices
 from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
-from sentiflow.tracking import provenance, recording, runs, store_address
+from sentiflow.tracking import provenance, store_address
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -28,6 +28,11 @@ METRIC_NAMES = {
     "brier": "Brier score *",
 }
 """How pages name the compared metrics; of those with a star, a lower value is better."""
+
+_OF_PROBABILITIES = {
+    *("log_loss", "brier", "roc_auc", "average_precision", "expected_calibration_error"),
+}
+"""Metrics that labels alone do not have."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -129,13 +134,17 @@ def compare(
         UserError: One has no predictions, or the two cannot be compared.
         UnavailableError: MLflow cannot be reached.
     """
-    pair = (_find(first, tracking_uri), _find(second, tracking_uri))
+    pair = _find_pair(first, second, tracking_uri)
     rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = paired.compare_accuracy(*right)
     one, other = (_describe(pair[i], rows, i) for i in (0, 1))
-    settings, notes = compare_settings(pair[0].record, pair[1].record)
+    is_file = any(scored.file for scored in pair)
+    settings, notes = (None, []) if is_file else compare_settings(pair[0].record, pair[1].record)
+    differences = _compare_metrics(*predicted)
+    if any(scored.file and not scored.file.has_probabilities for scored in pair):
+        differences |= dict.fromkeys(differences.keys() & _OF_PROBABILITIES)
     measured = _measure_slices(
         rows.table,
         *right,
@@ -157,7 +166,7 @@ def compare(
         other,
         rows.split,
         num_rows,
-        {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)},
+        {"accuracy": accuracy, **differences},
         counts,
         measured,
         settings,
@@ -166,6 +175,11 @@ def compare(
     )
     if margin is None:
         return compared
+    if is_file:
+        checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
+        return replace(
+            compared, regression=find_regression(checks, margin=margin, not_asked=not_asked)
+        )
     taken, not_asked = probing.judge_behavior(
         [scored.record for scored in pair], rows.table, tracking=tracking_uri
     )
@@ -191,6 +205,22 @@ def _list_checks(compared: Comparison) -> list[Check]:
     ]  # fmt: skip
 
 
+def _find_pair(first: str, second: str, tracking_uri: str | None) -> common_rows.Pair:
+    """Find two runs, or a run and a file of predictions for its test rows."""
+    files = [name for name in (first, second) if prediction_files.names_file(name)]
+    runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
+    if not runs:
+        raise UserError(
+            f"{first} and {second} are files of predictions",
+            hint="one of the two must be a run, which has the labels of the test rows",
+        )
+    for name in files:
+        run = next(iter(runs.values()))
+        file = prediction_files.read(absolute_uri(name), run.record)
+        runs[name] = replace(run, name=name, file=file)
+    return runs[first], runs[second]
+
+
 def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
     """Find the predictions of a run."""
     if _RUN_ID.fullmatch(name):
@@ -211,6 +241,8 @@ def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
 
 
 def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
+    from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
+
     tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
     stage = tags.get(runs.STAGE_TAG, "unknown")
     own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
@@ -231,7 +263,16 @@ def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
 
 
 def _describe(scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int) -> Model:
-    model = scored.record["inputs"]["model"]
+    model, file = scored.record["inputs"]["model"], scored.file
+    figures = measure(rows.predicted[i]).to_json()
+    if file:
+        if not file.has_probabilities:
+            figures |= dict.fromkeys(_OF_PROBABILITIES)
+        fingerprint = input_files.describe([file.uri])["fingerprint"]
+        return Model(
+            scored.name, file.uri, None, file.uri, fingerprint, file.about, figures,
+            num_rows_only_here=0, num_rows_seen=0,
+        )  # fmt: skip
     return Model(
         scored.name,
         scored.uri,
@@ -239,15 +280,13 @@ def _describe(scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int
         model["uri"],
         model["fingerprint"],
         lineage.describe_model(model["settings"]),
-        measure(rows.predicted[i], num_compared=rows.num_classes).to_json(),
+        figures,
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )
 
 
-def _compare_metrics(
-    first: Predicted, second: Predicted, num_classes: int
-) -> dict[str, paired.Difference | None]:
+def _compare_metrics(first: Predicted, second: Predicted) -> dict[str, paired.Difference | None]:
     """Compare all metrics of two models but accuracy; ROC AUC is that of two classes."""
     label, area = first.label, None
     if first.is_binary:
@@ -258,7 +297,6 @@ def _compare_metrics(
             first=first.prediction,
             second=second.prediction,
             num_classes=len(first.classes),
-            num_compared=num_classes,
         ),
         "roc_auc": area,
         "log_loss": paired.mean_difference(second.log_losses - first.log_losses),

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from statistics import fmean
@@ -10,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config, EvaluateSettings
-from sentiflow.data import manifest
+from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     baselines,
@@ -26,6 +28,7 @@ from sentiflow.evaluation import (
     lineage,
     mistakes,
     model_card,
+    prediction_files,
     probing,
     registration,
     report,
@@ -35,7 +38,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.highlights import summarize
-from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.evaluation.results import EvaluationResult, Measurements, ProbeResult
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
@@ -73,9 +76,12 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     lineage.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
-    decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
+    decisive = settings.model_dump(exclude={"scored_uri", "predictions", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
+    if settings.predictions:
+        uris = input_files.expand([settings.predictions], setting="evaluate.predictions")
+        inputs["predictions"] = input_files.describe(uris)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
@@ -89,11 +95,17 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     spec = output.spec
     scored = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
+    by_model, file = scored, None
+    if described := spec.inputs.get("predictions"):
+        file = prediction_files.read(described["files"][0]["uri"], scored)
+        scored = prediction_files.stand_in(scored, file, described)
     model = scored["inputs"]["model"]
-    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
+    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored, file)
     output.begin()
-    probed = probing.probe(config, scored, chosen)
-    simple_models, no_baseline = baselines.measure(chosen, scored)
+    probed = ProbeResult(not_asked=prediction_files.NO_MODEL)
+    if file is None:
+        probed = probing.probe(config, scored, chosen)
+    simple_models, no_baseline = baselines.measure(chosen, by_model)
     teacher, no_teacher = teachers.compare(
         chosen, scored, split=measured.split, tracking=config.tracking.uri
     )
@@ -106,10 +118,12 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         say(STAGE, note)
     trained = lineage.training_of(scored)
     data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
+    if file:
+        data = replace(data, model=file.about)
     content = result.to_json()
-    files = _render(data, content, model)
+    files = _render(data, content, None if file else model)
     written = [output.write(name, page) for name, page in files.items()]
-    table = mistakes.name_labels(data.mistakes, lineage.classes_of_model(scored))
+    table = mistakes.name_labels(data.mistakes, measured.classes)
     if len(table):
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
@@ -138,7 +152,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
 
 
 def _measure(
-    settings: EvaluateSettings, spec: OutputSpec, scored: Manifest
+    settings: EvaluateSettings,
+    spec: OutputSpec,
+    scored: Manifest,
+    file: prediction_files.PredictionFile | None,
 ) -> tuple[pa.Table, Measurements, bool, list[str]]:
     """Measure the labelled predictions that tell how good the model is.
 
@@ -150,9 +167,16 @@ def _measure(
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
-    rows, others = _leave_out_other_classes(rows, scored)
-    notes += others
     evaluated_rows.require_labelled(rows, scored_uri)
+    rows, others = evaluated_rows.count_others(rows, scored)
+    notes += others
+    if file:
+        split = evaluated_rows.headline_split(pc.unique(rows["split"]).to_pylist())
+        rows = prediction_files.put(evaluated_rows.of_split(rows, split), file, scored)
+        if not file.has_probabilities:
+            notes.append(
+                "the file has labels alone: each counts as certain, with a probability of 1"
+            )
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -174,14 +198,18 @@ def _measure(
 
 
 def _render(
-    data: report.ReportData, content: dict[str, Any], model: ModelInput
+    data: report.ReportData, content: dict[str, Any], model: ModelInput | None
 ) -> dict[str, bytes]:
-    """Write the report, the model card, the metrics and the plots, by the names of their files."""
+    """Write the report, the model card, the metrics and the plots, by the names of their files.
+
+    A file of predictions has no model, and no card.
+    """
     plots = charts.render(data.result.measured, data.rows, data.curve)
+    card = model_card.render(model, data.result, corpus=data.corpus).encode() if model else b""
     return {
         **{f"{PLOTS}/{name}": image for name, image in plots.items()},
         PAGE: report.render_page(data, plots).encode(),
-        CARD: model_card.render(model, data.result, corpus=data.corpus).encode(),
+        **({CARD: card} if model else {}),
         METRICS: json.dumps(content, indent=2, allow_nan=False).encode(),
     }
 
@@ -207,28 +235,6 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if not seen.is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     return unseen, seen.is_known, notes
-
-
-def _leave_out_other_classes(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, list[str]]:
-    """Leave out rows of classes that the model does not have; say how many there are.
-
-    Neutral rows stay for a model of negative and positive: its neutral band is measured on them.
-    """
-    names, known = manifest.find_classes(scored), list(evaluated_rows.classes_of(rows))
-    if tuple(known) == BINARY:
-        known.append("neutral")
-    counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
-    left_out = {
-        name: count
-        for name, count in zip(names, counts, strict=True)
-        if count and name not in known
-    }
-    if not left_out:
-        return rows, []
-    codes = [code for code, name in enumerate(names) if name in left_out]
-    listed = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
-    note = f"rows of classes that the model does not have are left out: {listed}"
-    return rows.filter(~np.isin(rows["label"].to_numpy(), codes)), [note]
 
 
 def _is_own(trained: Manifest, scored: Manifest) -> bool:
@@ -316,7 +322,8 @@ def _track(
     )
     recorder.log_files(files)
     lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
-    recorder.set_tags(_tag_predictions(spec))
+    if "predictions" not in spec.inputs:
+        recorder.set_tags(_tag_predictions(spec))
     recorder.set_note("\n".join(lines))
 
 

@@ -1,11 +1,12 @@
 """Scored directories -> labelled rows that the models were not trained on, with their texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data import manifest, tweets
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError
@@ -23,6 +24,8 @@ PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 TEXT, TIME = "text", "time"
+MAX_UNKNOWN = 0.01
+"""Share of a corpus's labels that may be unknown."""
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
@@ -147,7 +150,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
-    """Name the classes of the model behind rows that :func:`read` returned."""
+    """Name the classes of the model behind rows; then those that :func:`count_others` adds."""
     names = rows.column_names
     found = tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
     return found or BINARY
@@ -182,8 +185,85 @@ def name_any(classes: Sequence[str]) -> str:
     return f"{', '.join(classes[:-1])} or {classes[-1]}"
 
 
+def count_others(
+    rows: pa.Table, scored: Manifest, left_out: Collection[str] = ()
+) -> tuple[pa.Table, list[str]]:
+    """Make rows of classes that the model does not know mistakes; leave others out.
+
+    A class that the model does not know becomes one that it gives no probability: its recall and F1
+    are 0, and its log loss is that of ``PROBABILITY_FLOOR``. Classes that the settings of the
+    training leave out are no part of the question: their rows are left out. Those labelled neutral
+    stay behind the classes for a model of negative and positive: its neutral band is measured on
+    them.
+
+    Args:
+        rows: As :func:`read` returns them.
+        scored: Manifest of the predictions.
+        left_out: Further classes to leave out.
+
+    Returns:
+        The rows, whose ``label`` is a position in :func:`classes_of` them; notes.
+
+    Raises:
+        UserError: Too many labels of the corpus are unknown.
+    """
+    notes = _check_unknown(scored, len(rows))
+    names, model = manifest.find_classes(scored), lineage.classes_of_model(scored)
+    left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
+    counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
+    present = {name: count for name, count in zip(names, counts, strict=True) if count}
+    others = {n: c for n, c in present.items() if n not in model and n not in left_out}
+    leaving = {n: c for n, c in present.items() if n in left_out}
+    if others:
+        notes.append(
+            "the model does not know these labels, and their rows count as mistakes: "
+            f"{_list_counts(others)}"
+        )
+    if leaving:
+        notes.append(
+            "rows are left out, as the settings of the training leave out their classes: "
+            f"{_list_counts(leaving)}"
+        )
+    classes = (*model, *others)
+    order = (*classes, *(["neutral"] if model == BINARY and "neutral" in leaving else []))
+    code = np.array([order.index(n) if n in order else -1 for n in names], np.int8)
+    code[[n in left_out and n in model for n in names]] = -1
+    place = rows.column_names.index("label")
+    rows = rows.set_column(place, "label", pa.array(code[rows["label"].to_numpy()]))
+    if others and model == BINARY:
+        positive = rows["probability"].to_numpy()
+        for name, column in zip(BINARY, (1 - positive, positive), strict=True):
+            rows = rows.append_column(PROBABILITY + name, pa.array(column))
+    for name in others:
+        rows = rows.append_column(PROBABILITY + name, pa.array(np.zeros(len(rows), np.float32)))
+    return rows.filter(pc.field("label") >= 0), notes
+
+
+def _check_unknown(scored: Manifest, num_labelled: int) -> list[str]:
+    """Refuse a corpus of which too many labels are unknown; say how many are.
+
+    Scoring makes them null, so that their rows are in no figure.
+    """
+    number = scored["counts"].get("unknown_labels", 0)
+    if not number:
+        return []
+    listed = tweets.list_unknown(scored.get("unknown_values", {}))
+    what = f"{number:,} of {number + num_labelled:,} labels are unknown: {listed}"
+    if number > MAX_UNKNOWN * (number + num_labelled):
+        raise UserError(
+            f"{lineage.name_corpus(scored)}: {what}",
+            hint="correct the file, or name the labels in score.format.labels, as a class (their "
+            "rows are mistakes) or as unlabelled (they are left out), and score again",
+        )
+    return [f"rows with an unknown label are in no figure: {what}"]
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
 def _is_of(classes: Sequence[str]) -> pc.Expression:
-    """Find rows that are labelled with a class of the model: these have the first codes."""
+    """Find rows that are labelled with one of these classes, which have the first codes."""
     return pc.field("label") < len(classes)
 
 
@@ -193,7 +273,7 @@ def headline_split(names: Sequence[str]) -> str:
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
-    """Choose the rows of a split that are labelled with a class of the model."""
+    """Choose the rows of a split that are labelled with one of the classes."""
     return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
 
 

@@ -41,6 +41,14 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     return tuple(scored["inputs"]["model"]["settings"]["classes"])
 
 
+def left_out_of(model: Mapping[str, Any]) -> set[str]:
+    """Name the classes that the settings of a model's training leave out, or of any averaged."""
+    settings = model["settings"]
+    return {
+        name for each in settings.get("members", [settings]) for name in each.get("left_out", ())
+    }
+
+
 def describe_model(settings: Settings) -> str:
     """Describe a model in a line, by the settings of its package, or of each of an average."""
     members = settings.get("members", [settings])

@@ -10,7 +10,6 @@ from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import challenge
 from sentiflow.evaluation.challenge import ChampionTest
-from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import paired
 from sentiflow.tracking import registry, store_address
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
@@ -125,7 +124,7 @@ def to_text(promotion: Promotion) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"p": paired.write_p, "any": name_any}
+    environment.filters["p"] = paired.write_p
     template = environment.get_template("promotion.txt.j2")
     lines = template.render(found=promotion, binary=BINARY).splitlines()
     return ("; " if promotion.refused else "\n  ").join(lines)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import NEUTRAL
+from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation import mistakes, slice_search, slices
 from sentiflow.evaluation.baselines import Baseline
@@ -54,14 +54,14 @@ class Measurements:
     split: str
     """The headline split."""
     figures: dict[str, Metrics]
-    """Metrics of the rows labelled with a class of the model, by split."""
+    """Metrics of the labelled rows, by split."""
     intervals: dict[str, dict[str, bootstrap.Interval]]
     """Intervals by split and metric, see ``bootstrap.intervals``."""
     calibration_error: dict[str, CalibrationError]
     """By split; with more than two classes that of the predicted class."""
     three_class: dict[str, confidence.ThreeClassMetrics]
-    """Metrics by split that has neutral labels; empty if the margin of neutral is not known, or
-    the classes of the model are not negative and positive."""
+    """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
+    classes of the model are not negative and positive, or the labels have others beside neutral."""
     calibration: confidence.CalibrationEffect | None
     """None if the temperature of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
@@ -81,7 +81,7 @@ class Measurements:
 
     @property
     def classes(self) -> list[str]:
-        """Name the classes of the model."""
+        """Name the classes of the model, then others of the labels."""
         return list(self.metrics.confusion)
 
     @property
@@ -181,7 +181,7 @@ def measure(
     """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.read`` returns them; at least one has a class of the model.
+        rows: As ``evaluated_rows.count_others`` returns them; at least one has a class.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
         margin: A probability nearer to one half counts as no answer. None: the margin that was
             chosen on the validation rows of the model.
@@ -196,7 +196,7 @@ def measure(
     headline, temperature = headline_split(list(by_split)), known.get("temperature")
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
-    margin = margin if of_headline.is_binary else None
+    margin = margin if "probability" in rows.column_names else None
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
     )
@@ -217,7 +217,9 @@ def measure(
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
         },
-        three_class={} if margin is None else _measure_three(rows, margin),
+        three_class={}
+        if margin is None or not {*of_headline.classes} <= {*LABEL_NAMES}
+        else _measure_three(rows, margin),
         calibration=temperature
         and confidence.describe(temperature, before_temperature(chosen, temperature), of_headline),
         coverage=confidence.accuracy_by_coverage(
@@ -245,10 +247,14 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
 
 
 def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
-    """Undo a model's temperature; texts without a known token were not scaled by it."""
+    """Undo a model's temperature; texts without a known token were not scaled by it.
+
+    Nor were classes that the model does not know, whose probability is 0 in all rows.
+    """
     predicted, was_scaled = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
-    undone = confidence.rescale(predicted.probabilities, temperature=1 / temperature)
-    probabilities = np.where(was_scaled[:, None], undone, predicted.probabilities)
+    probabilities = predicted.probabilities.astype(np.float64)
+    chosen = np.ix_(was_scaled, probabilities.any(axis=0))
+    probabilities[chosen] = confidence.rescale(probabilities[chosen], temperature=1 / temperature)
     return replace(predicted, probabilities=probabilities)
 
 

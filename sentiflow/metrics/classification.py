@@ -145,13 +145,8 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return min(share, float(found.low)), max(share, float(found.high))  # rounding may pass it
 
 
-def measure(predicted: Predicted, *, num_compared: int | None = None) -> Metrics:
-    """Measure predictions against labels.
-
-    Args:
-        predicted: The labels and predictions.
-        num_compared: The macro F1 is that of so many classes, the first ones. Default: all.
-    """
+def measure(predicted: Predicted) -> Metrics:
+    """Measure predictions against labels."""
     classes, num_rows = predicted.classes, len(predicted.label)
     counts = count_confusion(predicted.label, predicted.prediction, num_labels=len(classes))
     if predicted.is_binary:  # each has the area of the other
@@ -159,7 +154,7 @@ def measure(predicted: Predicted, *, num_compared: int | None = None) -> Metrics
     else:
         columns = enumerate(predicted.probabilities.T)
         areas = [_roc_auc(predicted.label == code, column) for code, column in columns]
-    f1 = label_shares(counts)[2][:num_compared]
+    f1 = label_shares(counts)[2]
     by_class = [
         ClassMetrics(shares.precision, shares.recall, shares.f1, *numbers)
         for shares, *numbers in zip(
@@ -212,12 +207,10 @@ def label_shares(confusion: np.ndarray) -> np.ndarray:
         return np.stack([right / predicted, right / labelled, 2 * right / (predicted + labelled)])
 
 
-def macro_f1(
-    label: np.ndarray, prediction: np.ndarray, *, num_labels: int, num_compared: int | None = None
-) -> float | None:
-    """Average the F1 of the first ``num_compared`` labels that occur; None if there is none."""
+def macro_f1(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> float | None:
+    """Average the F1 of the labels that occur; None if there is none."""
     counts = count_confusion(label, prediction, num_labels=num_labels)
-    found = label_shares(counts)[2][:num_compared]
+    found = label_shares(counts)[2]
     return None if np.isnan(found).all() else float(np.nanmean(found))
 
 

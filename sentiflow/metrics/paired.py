@@ -137,7 +137,6 @@ def f1_macro_difference(
     first: np.ndarray,
     second: np.ndarray,
     num_classes: int = 2,
-    num_compared: int | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Difference | None:
@@ -157,7 +156,6 @@ def f1_macro_difference(
         first: N predictions, of the first model.
         second: Likewise for the second model.
         num_classes: C. With more than two, classes that do not occur are left out of the mean.
-        num_compared: The mean is that of so many classes, the first ones. Default: all.
         num_resamples: How often N rows are drawn; less often, but a thousand times or more, where
             there are thousands of cells.
         seed: The same seed gives the same interval.
@@ -167,7 +165,7 @@ def f1_macro_difference(
         of one class.
     """
     triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
-    cells = _Cells(triples, num_classes, num_compared or num_classes)
+    cells = _Cells(triples, num_classes)
     value = float(cells.measure(counts[None])[0])
     rng, shares = np.random.default_rng(seed), counts / len(label)
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
@@ -240,8 +238,8 @@ class _Cells:
         - triples: ``(3, K)``: the label and the predictions of each cell.
     """
 
-    def __init__(self, triples: np.ndarray, num_classes: int, num_compared: int) -> None:
-        self.triples, self.num_classes, self.num_compared = triples, num_classes, num_compared
+    def __init__(self, triples: np.ndarray, num_classes: int) -> None:
+        self.triples, self.num_classes = triples, num_classes
 
     def measure(self, counts: np.ndarray) -> np.ndarray:
         """Measure each draw, given the rows in each cell; NaN where it is undefined.
@@ -252,9 +250,7 @@ class _Cells:
         labelled, predicted = self._sum(counts, 0), [self._sum(counts, i) for i in (1, 2)]
         right = [self._sum(counts * (self.triples[0] == self.triples[i]), 0) for i in (1, 2)]
         with np.errstate(invalid="ignore"):
-            first, second = (
-                (2 * right[i] / (labelled + predicted[i]))[:, : self.num_compared] for i in (0, 1)
-            )
+            first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
         mean = np.mean if self.num_classes == 2 else np.nanmean
         return np.asarray(mean(second, axis=1) - mean(first, axis=1))
 
@@ -264,7 +260,6 @@ class _Cells:
         turned = _Cells(
             np.concatenate([self.triples, self.triples[[0, 2, 1]]], axis=1),
             self.num_classes,
-            self.num_compared,
         )
         return turned.measure(np.concatenate([kept, counts - kept], axis=1))
 

@@ -57,7 +57,7 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
     assert reason == ""
     is_train = by_tens() == "train"
     assert found.num_train_rows == found.num_train_rows_in_all == is_train.sum()
-    _, label = baselines._read_train_rows(record, ("negative", "positive"))
+    _, label = baselines._read_train_rows(record)
     assert np.bincount(label).tolist() == np.bincount(LABEL[is_train]).tolist()
     shutil.rmtree(f"{run}/prepared")
     assert baselines.measure(rows, record) == (
@@ -81,7 +81,7 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
 )
 def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
     found = (pa.array(text), np.array(label[: len(text)]))
-    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored, classes: found)
+    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored: found)
     assert baselines.measure(evaluated(noise=0), {}) == ([], reason)
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "no_baseline", reason)

@@ -108,7 +108,7 @@ def test_rows_of_one_alone_are_counted(runs):
 def test_rows_without_a_label_or_neutral_are_not_compared(runs):
     label = LABEL.tolist()
     label[8], label[9] = None, 2
-    found = read(runs.run("a", label=label), runs.run("b", label=label))
+    found = read(runs.run("a", label=label, left_out=["neutral"]), runs.run("b", label=label))
     assert row_ids(found) == tens(8, 9)[2:]
     assert found.num_only_in == (0, 0)
 

@@ -70,24 +70,24 @@ def test_other_orders_of_the_same_classes_are_the_same_classes(runs):
     assert not any("different classes" in note for note in found.notes)
 
 
-def test_models_of_different_classes_are_compared_on_those_that_both_have(runs):
+@pytest.mark.parametrize("left_out", [[], ["neutral"]])
+def test_rows_of_a_class_that_one_model_lacks_are_its_mistakes_unless_it_was_left_out(
+    runs, left_out
+):
     two, three = ("negative", "positive"), THREE
-    label = {"label": LABEL_OF_THREE}
-    a = runs.run("a", of_classes=of_classes(two, certain=2), classes=THREE, **label)
-    b = runs.run("b", of_classes=of_classes(three, certain=2), classes=THREE, **label)
+    label = {"label": LABEL_OF_THREE, "classes": THREE}
+    a = runs.run("a", of_classes=of_classes(two, certain=2), left_out=left_out, **label)
+    b = runs.run("b", of_classes=of_classes(three, certain=2), **label)
     found = comparison.compare(a, b)
-    rows = evaluated_rows.read(f"{b}/scored", manifest.read(f"{b}/scored")).to_pandas()
-    rows = rows[(rows["split"] == "test") & (rows["label"] < 2)]
-    assert found.num_rows == len(rows)
-    assert found.second.figures["accuracy"] == (rows["label"] == rows["prediction"]).mean()
-    expected = sklearn_metrics.f1_score(
-        rows["label"], rows["prediction"], labels=[0, 1], average="macro"
-    )
-    assert found.second.figures["f1_macro"] == pytest.approx(expected)
-    assert found.notes[0] == (
-        "the models have different classes: rows labelled negative or positive are compared, and "
-        "a prediction of neutral counts as wrong"
-    )
+    for run, model in ((a, found.first), (b, found.second)):
+        rows = evaluated_rows.read(f"{run}/scored", manifest.read(f"{run}/scored")).to_pandas()
+        rows = rows[(rows["split"] == "test") & (rows["label"] < (2 if left_out else 3))]
+        assert found.num_rows == len(rows)
+        assert model.figures["accuracy"] == (rows["label"] == rows["prediction"]).mean()
+        expected = sklearn_metrics.f1_score(rows["label"], rows["prediction"], average="macro")
+        assert model.figures["f1_macro"] == pytest.approx(expected)
+    assert any("the settings of the training leave out" in n for n in found.notes) == bool(left_out)
+    assert any("count as mistakes: neutral" in note for note in found.notes) == (not left_out)
     difference = found.differences["f1_macro"]
     change = found.second.figures["f1_macro"] - found.first.figures["f1_macro"]
     assert difference.value == pytest.approx(change)

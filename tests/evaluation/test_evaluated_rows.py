@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn import metrics
 from stages import publish
 
 from sentiflow.config.classes import BINARY, SENTIMENT140
@@ -10,6 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
+from sentiflow.metrics import classification
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 
@@ -108,7 +110,7 @@ class Runs:
 
     def score(
         self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None,
-        of_classes=None, classes=SENTIMENT140, **more,
+        of_classes=None, classes=SENTIMENT140, left_out=(), counts=(), unknown_values=(), **more,
     ):  # fmt: skip
         """Score rows, of which the model gets some ``wrong``.
 
@@ -145,14 +147,15 @@ class Runs:
         model = {
             "uri": join(trained, "model"),
             "fingerprint": training["model_fingerprint"],
-            "settings": package,
+            "settings": package | {"left_out": [*left_out]},
             "training": manifest.reference(trained, training),
         }
         if not isinstance(corpus, dict):
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
         spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
-        publish(spec, files=files, classes=list(classes))
+        unknown = dict(unknown_values)
+        publish(spec, files=files, counts=counts, classes=list(classes), unknown_values=unknown)
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):
@@ -161,6 +164,71 @@ class Runs:
         prepared = self.prepare(name, split, **(prepare or {}))
         return self.score(name, prepared, self.train(name, prepared, **(train or {})),
                           split=split, **score)  # fmt: skip
+
+
+def count_others(run):
+    """Read the rows of a run, and count those of other classes."""
+    record = manifest.read(f"{run}/scored")
+    return evaluated_rows.count_others(evaluated_rows.read(f"{run}/scored", record), record)
+
+
+@pytest.mark.parametrize("left_out", [[], ["neutral"]])
+def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_out(
+    tmp_path, left_out
+):
+    label = LABEL.copy()
+    label[[7, 8, 9, 18]] = (2, 2, 3, 3)  # a neutral validation row; the last label is mixed
+    classes = (*SENTIMENT140, "mixed")
+    rows, notes = count_others(
+        Runs(tmp_path).run("a", label=label, classes=classes, left_out=left_out)
+    )
+    assert notes[0] == (
+        "the model does not know these labels, and their rows count as mistakes: "
+        + ("mixed 2" if left_out else "neutral 2, mixed 2")
+    )
+    assert notes[1:] == (
+        ["rows are left out, as the settings of the training leave out their classes: neutral 2"]
+        if left_out
+        else []
+    )
+    test = evaluated_rows.of_split(rows, "test")
+    assert len(test) == 60 - len(left_out)
+    found = classification.measure(evaluated_rows.predicted_of(test))
+    assert list(found.confusion)[:2] == ["negative", "positive"]
+    mixed = found.by_class["mixed"]
+    assert (mixed.num_rows, mixed.num_predicted, mixed.recall, mixed.f1) == (2, 0, 0, 0)
+    assert found.accuracy == (57 / 59 if left_out else 57 / 60)
+    frame = test.to_pandas()
+    expected = metrics.f1_score(frame["label"], frame["prediction"], average="macro")
+    assert found.f1_macro == pytest.approx(expected)
+    names = [f"probability_{name}" for name in found.confusion]
+    right = frame[names].to_numpy()[np.arange(len(frame)), frame["label"]].clip(1e-7, 1 - 1e-7)
+    assert found.log_loss == pytest.approx(-np.log(right).mean())
+    assert found.log_loss > 0.5
+
+
+def test_neutral_rows_stay_for_the_band_of_a_model_that_leaves_them_out(tmp_path):
+    label = LABEL.copy()
+    label[[8, 9]] = 2
+    rows, _ = count_others(Runs(tmp_path).run("a", label=label, left_out=["neutral"]))
+    assert evaluated_rows.classes_of(rows) == BINARY
+    assert (rows["label"].to_numpy() == 2).sum() == 2
+    assert len(evaluated_rows.of_split(rows, "test")) == 58
+
+
+def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
+    runs, label = Runs(tmp_path), [1 if i % 10 == 9 else None for i in ROW_IDS.tolist()]
+    few = {"label": LABEL, "unknown_values": {"postive": 1}, "counts": {"unknown_labels": 1}}
+    _, notes = count_others(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
+    assert notes == [
+        "rows with an unknown label are in no figure: 1 of 301 labels are unknown: 'postive' (1)"
+    ]
+    many = {"label": label, "unknown_values": {"postive": 4}, "counts": {"unknown_labels": 4}}
+    with pytest.raises(UserError) as error:
+        count_others(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
+    assert str(error.value).startswith(
+        "tweets.csv: 4 of 34 labels are unknown: 'postive' (4): correct the file, or name the "
+    )
 
 
 def tens(*figures):

@@ -44,13 +44,13 @@ def store(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def good(make_package) -> str:
-    return make_package(seed=1)
+    return make_package(seed=1, left_out=["neutral"])
 
 
 @pytest.fixture(scope="module")
 def bad(make_package) -> str:
     """Save a package that gives the opposite answers."""
-    return make_package(seed=1, sign=-1)
+    return make_package(seed=1, sign=-1, left_out=["neutral"])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def prepared(tmp_path_factory, good) -> str:
 @pytest.fixture
 def config(tmp_path, request, store, prepared) -> Path:
     """Write a settings file with a model name of its own."""
-    name = request.node.name.partition("[")[0][:60]
+    name = re.sub(r"[^\w.-]+", "-", request.node.name)[:60].strip("-")
     sections = {"prepare": {"csv": "x.csv"}, "train": {"prepared_uri": prepared}}
     sections |= {"output_uri": str(tmp_path / "run"), "tracking": {"uri": store}}
     sections["promote"] = {"max_p_value": 0.1}  # 7 rows to 1 have a p-value of 0.07
@@ -158,6 +158,8 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  version 1: test accuracy 0.1250, the same rows",
         "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
         "  gain +0.7500 (95 % interval +0.1042 to +1.0000)",
+        "  test rows are left out, as the settings of a training leave out their classes: "
+        "neutral 1",
         "  the training texts of models:/test_a_better_candidate_becomes_champion@candidate and "
         "models:/test_a_better_candidate_becomes_champion@champion are unknown",
     ]
@@ -344,24 +346,40 @@ def test_a_promotion_reaches_the_accuracy_that_the_report_has(finished_run, tmp_
     assert found["num_rows"] == figures["num_rows"]
 
 
-def test_models_of_different_classes_compete_on_those_that_both_have(
-    config, register, good, make_package, prepared
-):
-    register(good)
-    assert invoke(config).exit_code == 0
+@pytest.mark.parametrize("left_out", [[], ["neutral"]])
+def test_a_class_that_one_lacks_is_its_mistake(config, register, make_package, prepared, left_out):
+    two = make_package(seed=1, left_out=left_out)
+    register(two)
+    promotion.promote(settings.load(config))
     three = make_package(seed=3, classes=("negative", "positive", "neutral"))
     register(three)
-    found = promotion.promote(settings.load(config), force=True).comparison
-    assert (found.classes, found.other_classes) == (("negative", "positive"), ("neutral",))
-    assert found.num_rows == 8
+    outcome = promotion.promote(settings.load(config), force=True)
+    found, text = outcome.comparison, promotion.to_text(outcome)
+    assert found.classes == ("negative", "positive")
+    assert found.other_classes == (() if left_out else ("neutral",))
+    assert found.left_out == ({"neutral": 1} if left_out else {})
+    assert ("rows labelled so are mistakes of the other" in text) == (not left_out)
+    assert ("leave out their classes: neutral 1\n" in text) == bool(left_out)
     tweets = pa.concat_tables(
         parquet.read(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
-    ).filter(pa.compute.field("label") < 2)
+    ).filter(pa.compute.field("label") < (2 if left_out else 3))
     label, text = tweets["label"].to_numpy(), tweets["text"].combine_chunks()
-    prediction = ModelPackage.load(three).score(text).prediction
-    assert found.candidate_accuracy == (prediction == label).mean()
-    expected = f1_score(label, prediction, labels=[0, 1], average="macro")
-    assert found.candidate_f1_macro == pytest.approx(expected)
+    assert found.num_rows == len(label) == (8 if left_out else 9)
+    predictions = [ModelPackage.load(each).score(text).prediction for each in (three, two)]
+    assert found.candidate_accuracy == (predictions[0] == label).mean()
+    assert found.champion_accuracy == (predictions[1] == label).mean()
+    for figure, each in zip(
+        (found.candidate_f1_macro, found.champion_f1_macro), predictions, strict=True
+    ):
+        assert figure == pytest.approx(f1_score(label, each, average="macro"))
+
+
+def test_a_label_that_no_model_knows_is_a_mistake_of_both(config, register, make_package):
+    register(make_package(seed=1))
+    found = promotion.promote(settings.load(config))
+    assert (found.comparison.num_rows, found.comparison.unknown_classes) == (9, ("neutral",))
+    assert found.comparison.candidate_accuracy == 7 / 9
+    assert "test rows labelled neutral count as mistakes: the model does not know" in str(found)
 
 
 def test_macro_f1_of_more_classes_is_said(config, register, make_package):

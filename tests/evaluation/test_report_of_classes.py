@@ -19,7 +19,7 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, evaluate, evaluated_rows, mistakes, results
+from sentiflow.evaluation import charts, evaluated_rows, mistakes, results
 from sentiflow.evaluation.report import render_page
 from sentiflow.metrics import confidence
 
@@ -165,24 +165,6 @@ def test_a_class_without_rows_and_predictions_is_reported(monkeypatch):
     data = report_data(rows, model=MODEL, asked=False)
     page = Outline(render_page(data, draw(data))).text
     assert "neutral 0 0.0% 0 0.0% — — —" in page
-
-
-def test_rows_of_other_classes_are_left_out_and_counted():
-    scored = {"classes": [*CLASSES, "mixed"]}
-    rows = rows_of_classes(400, classes=(*CLASSES, "mixed"))
-    rows = rows.drop_columns("probability_mixed")
-    left, notes = evaluate._leave_out_other_classes(rows, scored)
-    count = int((rows["label"].to_numpy() == 3).sum())
-    assert len(left) == 400 - count
-    assert notes == [f"rows of classes that the model does not have are left out: mixed {count}"]
-
-
-def test_neutral_rows_stay_for_a_model_of_two_classes():
-    rows = pa.table({"label": pa.array([0, 1, 2, 3], pa.int8())})
-    scored = {"classes": ["negative", "positive", "neutral", "mixed"]}
-    left, notes = evaluate._leave_out_other_classes(rows, scored)
-    assert left["label"].to_pylist() == [0, 1, 2]
-    assert len(notes) == 1
 
 
 def test_texts_with_several_labels_are_doubtful_on_the_rarer():
