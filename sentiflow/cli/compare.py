@@ -14,7 +14,9 @@ from sentiflow.cli.terminal import print_json
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri
 
-_RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
+_RUN_HELP = (
+    "A run's output_uri, a scored directory, the id of an MLflow run; or a file of predictions."
+)
 _FAIL_IF_WORSE = "--fail-if-worse"
 
 

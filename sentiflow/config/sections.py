@@ -133,7 +133,8 @@ class PrepareSettings(Settings):
     every_nth: int = Field(default=1, ge=1)
     """Keep the rows whose number is a multiple of this, and leave out the others."""
     max_rejected_fraction: Fraction = 0.01
-    """Maximum share of rejected rows. If there are more, the job ends and publishes nothing."""
+    """Maximum share of rejected rows, and of unknown labels among all labels. If there are more,
+    the job ends and publishes nothing."""
     keep_raw: bool = True
     """Keep the bytes of rejected rows, which may contain personal data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, lineage, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
@@ -152,14 +152,14 @@ def _count_others(
 def _number_alike(tables: list[pa.Table]) -> tuple[list[pa.Table], tuple[str, ...]]:
     """Give each class the same number in both tables: the first's classes, then the second's.
 
-    Tables of negative and positive stay as they are.
+    Tables of the same classes stay as they are.
 
     Returns:
         The tables; the names of all classes.
     """
     own = [classes_of(table) for table in tables]
     classes = tuple(dict.fromkeys(own[0] + own[1]))
-    if classes == BINARY:
+    if own == [classes, classes]:
         return tables, classes
     return [_renumber(table, classes) for table in tables], classes
 

@@ -139,7 +139,7 @@ def compare(
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = paired.compare_accuracy(*right)
-    one, other = (_describe(pair[i], rows, i) for i in (0, 1))
+    one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
     is_file = any(scored.file for scored in pair)
     settings, notes = (None, []) if is_file else compare_settings(pair[0].record, pair[1].record)
     differences = _compare_metrics(*predicted)
@@ -262,9 +262,11 @@ def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
     return common_rows.Scored(run_id, uri, record)
 
 
-def _describe(scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int) -> Model:
+def _describe(
+    scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int, predicted: Predicted
+) -> Model:
     model, file = scored.record["inputs"]["model"], scored.file
-    figures = measure(rows.predicted[i]).to_json()
+    figures = measure(predicted).to_json()
     if file:
         if not file.has_probabilities:
             figures |= dict.fromkeys(_OF_PROBABILITIES)

@@ -74,6 +74,8 @@ class Predicted:
 
         With other classes it is summed over them.
         """
-        is_label = self.label[:, None] == np.arange(len(self.classes))
-        errors = np.square(np.float64(self.probabilities) - is_label)
-        return errors[:, 1] if self.is_binary else errors.sum(axis=1)
+        if self.is_binary:
+            return np.square(np.float64(self.positive) - self.label)
+        squares = np.einsum("nc,nc->n", self.probabilities, self.probabilities, dtype=np.float64)
+        of_label = self.probabilities[np.arange(len(self.label)), self.label]
+        return np.asarray(squares - 2 * np.float64(of_label) + 1)

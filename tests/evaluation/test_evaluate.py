@@ -186,6 +186,57 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, 
     assert found["slices"] == []  # there are no texts
 
 
+def test_rows_of_a_new_class_are_mistakes_in_all_that_is_written(scored_csv, evaluate, tmp_path):
+    record = json.loads((scored_csv / "manifest.json").read_text())
+    record["classes"].append("mixed")
+    (scored_csv / "manifest.json").write_text(json.dumps(record))
+    places = []
+
+    def relabel(table):
+        label = table["label"].to_numpy(zero_copy_only=False).copy()
+        places.append((~np.isnan(label)).nonzero()[0][:40])
+        label[places[-1]] = 3
+        return pa.array(label, pa.int8(), from_pandas=True)
+
+    before = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
+    replace_column(scored_csv, "label", relabel)
+    found = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
+    was, now = before["figures"]["all"], found["figures"]["all"]
+    number = now["by_class"]["mixed"]["num_rows"]
+    assert 0 < number <= sum(map(len, places))
+    assert now["num_rows"] == was["num_rows"]
+    assert was["accuracy"] - number / was["num_rows"] <= now["accuracy"] < was["accuracy"]
+    assert found["classes"] == ["negative", "positive", "mixed"]
+    assert now["by_class"]["mixed"]["f1"] == 0
+    assert now["f1_macro"] < was["f1_macro"]
+    assert found["notes"][-1] == (
+        f"the model does not know these labels, and their rows count as mistakes: mixed {number:,}"
+    )
+    card = (tmp_path / "report/model_card.md").read_text()
+    assert f"{now['accuracy']:.1%}" in card
+
+
+def test_a_file_of_predictions_has_a_report_of_its_own(finished_run, evaluate, tmp_path):
+    tables = pq.read_table(finished_run / "run/scored/predictions").to_pandas()
+    columns = ["row_id", "probability_negative", "probability_positive"]
+    tables[columns].to_parquet(tmp_path / "same.parquet")
+    found = evaluate(f"evaluate.predictions={tmp_path}/same.parquet")
+    own = json.loads((finished_run / "run/report/metrics.json").read_text())
+    assert list(found["figures"]) == ["test"]
+    assert found["figures"]["test"] == pytest.approx(own["figures"]["test"], rel=1e-5)
+    assert found["baselines"][0]["accuracy"] == own["baselines"][0]["accuracy"]
+    assert found["calibration"] is None
+    assert found["behavior"] == []
+    assert found["not_asked"] == "a file of predictions has no model to ask"
+    assert not (tmp_path / "report/model_card.md").exists()
+    page = (tmp_path / "report/report.html").read_text()
+    assert "a file of predictions, labels and probabilities" in page
+    tables[["row_id", "predicted_label"]].to_csv(tmp_path / "labels.csv")
+    labels = evaluate(f"evaluate.predictions={tmp_path}/labels.csv")
+    assert labels["figures"]["test"]["accuracy"] == own["figures"]["test"]["accuracy"]
+    assert "each counts as certain, with a probability of 1" in labels["notes"][-1]
+
+
 def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)

@@ -1,4 +1,4 @@
-"""The classes of a model are those with rows, in the order of the prepared classes."""
+"""The classes of a model are those with enough rows, in the order of the prepared classes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sentiflow.training import classes
 NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
 
 
-def prepared(*, kind="csv", train=(40, 10, 50, 0, 4), validation=(4, 1, 5, 0, 1)):
+def prepared(*, kind="csv", train=(40, 10, 50, 0, 8), validation=(4, 1, 5, 0, 2)):
     """Describe prepared data by the rows of each class."""
     return {
         "settings": {"format": {"kind": kind}},
@@ -31,10 +31,22 @@ def choose(record=None, **settings):
 def test_every_class_with_rows_is_learned_in_order():
     found = choose()
     assert found.names == ("negative", "positive", "neutral", "rare")
-    assert found.counts.tolist() == [40, 10, 50, 4]
+    assert found.counts.tolist() == [40, 10, 50, 8]
     assert found.positions.tolist() == [0, 1, 2, -1, 3]
-    assert found.priors == pytest.approx((40 / 104, 10 / 104, 50 / 104, 4 / 104))
+    assert found.priors == pytest.approx((40 / 108, 10 / 108, 50 / 108, 8 / 108))
     assert found.weights is None
+
+
+def test_a_class_of_fewer_than_ten_rows_is_not_learned_and_is_no_choice_of_the_user():
+    found = choose(prepared(validation=(4, 1, 5, 0, 1)))
+    assert found.names == ("negative", "positive", "neutral")
+    assert found.left_out == ()
+
+
+def test_classes_that_the_settings_leave_out_are_known():
+    assert choose().left_out == ()
+    assert choose(classes=["neutral", "negative"]).left_out == ("positive", "mixed", "rare")
+    assert choose(prepared(kind="sentiment140")).left_out == ("neutral", "mixed", "rare")
 
 
 def test_named_classes_keep_the_order_of_the_data():
@@ -69,8 +81,8 @@ def test_classes_without_rows_are_refused_with_the_counts(settings, record, prob
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("balanced", [1 / 40, 1 / 10, 1 / 50, 1 / 4]),
-        ("sqrt", [40**-0.5, 10**-0.5, 50**-0.5, 4**-0.5]),
+        ("balanced", [1 / 40, 1 / 10, 1 / 50, 1 / 8]),
+        ("sqrt", [40**-0.5, 10**-0.5, 50**-0.5, 8**-0.5]),
         ({"rare": 5}, [1, 1, 1, 5]),
     ],
 )
@@ -79,4 +91,4 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
     assert (found.weights * found.counts).sum() / found.counts.sum() == pytest.approx(1)
     shares = np.divide(expected, expected[0])
     np.testing.assert_allclose(found.weights / found.weights[0], shares, rtol=1e-5)
-    assert "rare (4, weight" in found.describe()
+    assert "rare (8, weight" in found.describe()
