@@ -50,7 +50,7 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, CARD, MISTAKES, PLOTS)
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
@@ -105,14 +105,14 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     probed = ProbeResult(not_asked=prediction_files.NO_MODEL)
     if file is None:
         probed = probing.probe(config, scored, chosen)
-    simple_models, no_baseline = baselines.measure(chosen, by_model)
+    found_baselines, no_baseline = baselines.measure(chosen, by_model)
     teacher, no_teacher = teachers.compare(
         chosen, scored, split=measured.split, tracking=config.tracking.uri
     )
-    highlights = summarize(measured, probed, simple_models, teacher)
+    highlights = summarize(measured, probed, found_baselines, teacher)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(simple_models, no_baseline, teacher, no_teacher),
+        *(found_baselines, no_baseline, teacher, no_teacher),
     )
     for note in notes:
         say(STAGE, note)
@@ -129,7 +129,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
-    _report(measured, simple_models, teacher, seconds)
+    _report(measured, found_baselines, teacher, seconds)
     registered = None
     if own:
         text, tags = registration.describe(measured, scored, own, data.corpus)
@@ -351,7 +351,7 @@ def _tag_predictions(spec: OutputSpec) -> dict[str, str]:
 
 def _report(
     measured: Measurements,
-    simple_models: Sequence[Baseline],
+    found_baselines: Sequence[Baseline],
     teacher: teachers.TeacherComparison | None,
     seconds: float,
 ) -> None:
@@ -364,11 +364,11 @@ def _report(
         f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}){f1} "
         f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
     )
-    for baseline in simple_models:
+    for baseline in found_baselines:
         say(
             STAGE,
-            f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
-            f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
+            f"{baseline.name}, {baseline.training}, has an accuracy of {baseline.accuracy:.4f}: "
+            f"{baseline.verdict.replace('95%', '95 %')}",
         )
     if teacher:
         verdict = teacher.verdict.replace("95%", "95 %")

@@ -14,7 +14,7 @@ from sentiflow.metrics.calibration import CalibrationError
 def summarize(
     measured: Measurements,
     probed: ProbeResult,
-    simple_models: Sequence[Baseline] = (),
+    baselines: Sequence[Baseline] = (),
     teacher: TeacherComparison | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
@@ -23,7 +23,7 @@ def summarize(
         Highlight(
             f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
         )
-        for each in simple_models
+        for each in baselines
     ]
     if teacher:
         meaning = f"{AGREES}{teacher.name}: {teacher.verdict}"

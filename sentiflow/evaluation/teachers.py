@@ -15,7 +15,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.baselines import Beside
+from sentiflow.evaluation.baselines import ModelComparison
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics.classification import wilson_interval
 from sentiflow.metrics.predicted import Predicted
@@ -49,7 +49,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class TeacherComparison(Beside):
+class TeacherComparison(ModelComparison):
     """The mean of the teachers beside a distilled model, on rows that a teacher has answered."""
 
     num_teachers: int

@@ -1,6 +1,7 @@
-"""A simple model stands beside the model, measured on the same rows."""
+"""A simple model is compared with the model, measured on the same rows."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -42,10 +43,64 @@ def test_the_difference_is_the_models_metric_minus_the_baselines():
 
 
 def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
-    monkeypatch.setattr(baselines, "MAX_ROWS", 200)
+    monkeypatch.setattr(baselines, "MAX_TRAIN_ROWS", 200)
+    monkeypatch.setattr(baselines, "MAX_ROWS", 100)
     label = np.random.default_rng(2).integers(0, 3, 900)
-    found = baselines._train(texts_of(label, noise=0.1), label, evaluated(noise=0))
-    assert (found.num_train_rows, found.num_train_rows_in_all) == (200, 900)
+    train = (texts_of(label, noise=0.1), label)
+    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored, classes: train)
+    (found,), _ = baselines.measure(evaluated(noise=0), {})
+    assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
+    assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
+
+
+def test_characters_tell_the_label_where_no_word_occurs_twice():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 3, 300)
+
+    def write(label, rng):
+        noise = (chr(0x4E00 + k) for k in rng.integers(0, 20_000, len(label)))
+        return pa.array(
+            [f"{one}{('很差', '很好', '一般')[k]}" for k, one in zip(label, noise, strict=True)]
+        )
+
+    rows = rows_of_classes(600, seed=1)
+    texts = write(rows["label"].to_numpy(), rng)
+    rows = rows.set_column(rows.column_names.index("text"), "text", texts)
+    assert baselines._train(write(label, rng), label, rows).accuracy == 1
+
+
+def test_words_and_characters_count_the_same():
+    texts = pa.array(["good day", "good night", "bad day", "bad night"] * 3)
+    features, same = baselines._weigh(texts, texts)
+    assert (features != same).nnz == 0
+    # one vector of length 1 for the words, and one for the characters
+    assert features.multiply(features).sum(axis=1) == pytest.approx(2)
+
+
+def test_c_is_chosen_by_folds_of_the_train_rows():
+    rng = np.random.default_rng(4)
+    label = rng.integers(0, 2, 600)
+    # noise that can be learned by heart: the strongest regularization is best
+    words = [f"{'good' if k ^ (rng.random() < 0.3) else 'bad'} {w}" for k, w in zip(
+        label, rng.integers(0, 400, 600), strict=True)]  # fmt: skip
+    features, _ = baselines._weigh(pa.array(words), pa.array(words))
+    assert baselines._choose_c(features, label) == min(baselines._C)
+
+
+def test_rare_classes_are_learned_but_do_not_choose():
+    label = np.array([0, 1] * 40 + [2])
+    features, _ = baselines._weigh(texts_of(label, noise=0), texts_of(label, noise=0))
+    assert baselines._choose_c(features, label) in baselines._C
+    rare = np.array([0] * 60 + [1, 1, 2])
+    assert baselines._choose_c(features[: len(rare)], rare) == baselines._C[1]
+
+
+def test_the_same_rows_give_the_same_baseline():
+    label = np.random.default_rng(2).integers(0, 3, 900)
+    one, two = (
+        baselines._train(texts_of(label, noise=0.5), label, evaluated(noise=0.5)) for _ in range(2)
+    )
+    assert replace(one, seconds=0) == replace(two, seconds=0)
 
 
 def test_train_texts_are_those_of_the_models_training(tmp_path):
@@ -73,9 +128,9 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
         (["good"] * 49, [0, 1] * 25, "only 49 texts of the train split are labelled"),
         (["good"] * 60, [1] * 60, "the texts of the train split have one label"),
         (
-            [f"word{i}" for i in range(60)],
+            [chr(0x4E00 + i) for i in range(60)],
             [0, 1] * 30,
-            "the texts of the train split have no word in common",
+            "the texts of the train split have no word or characters in common",
         ),
     ],
 )
@@ -94,7 +149,7 @@ def test_the_page_says_whether_the_model_is_better():
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "baselines", [found])
     text = Outline(write(data)).text
-    assert "TF-IDF with logistic regression, trained on the same 900 texts in" in text
+    assert "logistic regression, trained on all 900 train texts (limit 100,000) in" in text
     assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
 
 
