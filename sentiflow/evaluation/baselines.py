@@ -16,7 +16,7 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
-from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.predicted import Predicted, count_confusion
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -64,9 +64,9 @@ class ModelComparison:
         return cls(
             len(label),
             float(right.mean()),
-            macro_f1(label, prediction, num_labels=size),
+            macro_f1(count_confusion(label, prediction, num_labels=size)),
             float(predicted.right.mean()),
-            macro_f1(label, predicted.prediction, num_labels=size),
+            macro_f1(predicted.confusion),
             paired.compare_accuracy(right, predicted.right)[0],
             paired.f1_macro_difference(
                 label=label,

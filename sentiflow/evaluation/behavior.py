@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from sentiflow.data.schema import LABEL_NAMES, POSITIVE
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.metrics.intervals import share_interval
 
 Score = Callable[[Sequence[str]], np.ndarray]
 """N texts -> the probability of positive of each, N float64."""
@@ -101,7 +101,7 @@ class BehaviorResult:
     num_passed: int
     pass_rate: float
     low: float
-    """Lower end of the 95 % Wilson interval. The cases of a test resemble each other, so it is too
+    """Lower end of the exact 95 % interval. The cases of a test resemble each other, so it is too
     narrow for other kinds of sentences."""
     high: float
     failures: tuple[Failure, ...]
@@ -154,7 +154,7 @@ def _take_tests(
 def _measure(test: BehaviorTest, before: np.ndarray, after: np.ndarray) -> BehaviorResult:
     passed, badness = test.judge(before, after)
     num_cases, num_passed = len(test.cases), int(passed.sum())
-    low, high = wilson_interval(num_passed, num_cases)
+    low, high = share_interval(num_passed, num_cases)
     worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]
     return BehaviorResult(
         kind=test.kind,

@@ -18,6 +18,7 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
+from sentiflow.metrics.predicted import count_confusion
 from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress
@@ -91,7 +92,7 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     present = [every[code] for code in np.unique(label)]
     right = [prediction == label for prediction in predictions]
     accuracies = [float(rows.mean()) for rows in right]
-    f1 = [macro_f1(label, each, num_labels=len(every)) for each in predictions]
+    f1 = [macro_f1(count_confusion(label, each, num_labels=len(every))) for each in predictions]
     unknown = tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known)
     test = ChampionTest(
         len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common,

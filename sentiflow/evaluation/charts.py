@@ -17,8 +17,9 @@ from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
 from sentiflow.evaluation.slices import LengthCount
-from sentiflow.metrics.classification import Metrics, reliability_bins, wilson_interval
+from sentiflow.metrics.classification import Metrics, reliability_bins
 from sentiflow.metrics.confidence import CoveragePoint
+from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.plotting import (
     BLUE,
@@ -244,9 +245,9 @@ def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
 
 
 def _reach(share: pd.Series, num_rows: pd.Series) -> np.ndarray:
-    """Return how far the 95 % Wilson intervals of shares reach, down and up: ``(2, N)``."""
+    """Return how far the exact 95 % intervals of shares reach, down and up: ``(2, N)``."""
     counts = zip((share * num_rows).round().astype(int), num_rows, strict=True)
-    ends = np.array([wilson_interval(*each) for each in counts])
+    ends = np.array([share_interval(*each) for each in counts])
     return np.abs(ends.T - share.to_numpy())
 
 

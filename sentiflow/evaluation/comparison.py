@@ -17,21 +17,20 @@ from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, store_address
 
 METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1_macro": "F1 macro",
-    "roc_auc": "ROC AUC",
-    "log_loss": "log loss *",
-    "brier": "Brier score *",
+    metric.name: metric.title + ("" if metric.higher_is_better else " *")
+    for metric in METRICS
+    if metric.difference
 }
 """How pages name the compared metrics; of those with a star, a lower value is better."""
 
 _OF_PROBABILITIES = {
-    *("log_loss", "brier", "roc_auc", "average_precision", "expected_calibration_error"),
-}
+    *(metric.name for metric in METRICS if metric.of_probabilities), "expected_calibration_error",
+}  # fmt: skip
 """Metrics that labels alone do not have."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -92,8 +91,7 @@ class Comparison:
     """``test``; ``all`` of a corpus without splits."""
     num_rows: int
     differences: dict[str, paired.Difference | None]
-    """By metric: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
-    undefined."""
+    """By the names in ``METRIC_NAMES``; None where it is undefined."""
     mcnemar: paired.McNemar
     slices: list[SliceDifference]
     """By adjusted p-value; empty without texts."""
@@ -142,9 +140,14 @@ def compare(
     one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
     is_file = any(scored.file for scored in pair)
     settings, notes = (None, []) if is_file else compare_settings(pair[0].record, pair[1].record)
-    differences = _compare_metrics(*predicted)
-    if any(scored.file and not scored.file.has_probabilities for scored in pair):
-        differences |= dict.fromkeys(differences.keys() & _OF_PROBABILITIES)
+    labels_alone = any(scored.file and not scored.file.has_probabilities for scored in pair)
+    differences = {
+        metric.name: None
+        if labels_alone and metric.of_probabilities
+        else metric.difference(*predicted)
+        for metric in METRICS
+        if metric.difference
+    }
     measured = _measure_slices(
         rows.table,
         *right,
@@ -166,7 +169,7 @@ def compare(
         other,
         rows.split,
         num_rows,
-        {"accuracy": accuracy, **differences},
+        differences,
         counts,
         measured,
         settings,
@@ -286,24 +289,6 @@ def _describe(
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )
-
-
-def _compare_metrics(first: Predicted, second: Predicted) -> dict[str, paired.Difference | None]:
-    """Compare all metrics of two models but accuracy; ROC AUC is that of two classes."""
-    label, area = first.label, None
-    if first.is_binary:
-        area = paired.roc_auc_difference(label=label, first=first.positive, second=second.positive)
-    return {
-        "f1_macro": paired.f1_macro_difference(
-            label=label,
-            first=first.prediction,
-            second=second.prediction,
-            num_classes=len(first.classes),
-        ),
-        "roc_auc": area,
-        "log_loss": paired.mean_difference(second.log_losses - first.log_losses),
-        "brier": paired.mean_difference(second.squared_errors - first.squared_errors),
-    }
 
 
 def _measure_slices(

@@ -39,6 +39,7 @@ from sentiflow.evaluation import (
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements, ProbeResult
+from sentiflow.metrics.registry import METRICS
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
@@ -47,20 +48,16 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
 
 STAGE = "evaluate"
-METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
-OWNS = (METRICS, PAGE, CARD, MISTAKES, PLOTS)
+FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
+OWNS = (FIGURES, PAGE, CARD, MISTAKES, PLOTS)
 
 REPORT_VERSION = 6
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
-    "accuracy",
-    "f1_macro",
+    *(metric.name for metric in METRICS if metric.is_headline),
     "accuracy_low",
     "accuracy_high",
-    "roc_auc",
-    "log_loss",
-    "brier",
     "expected_calibration_error",
 )
 
@@ -210,7 +207,7 @@ def _render(
         **{f"{PLOTS}/{name}": image for name, image in plots.items()},
         PAGE: report.render_page(data, plots).encode(),
         **({CARD: card} if model else {}),
-        METRICS: json.dumps(content, indent=2, allow_nan=False).encode(),
+        FIGURES: json.dumps(content, indent=2, allow_nan=False).encode(),
     }
 
 

@@ -43,11 +43,10 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
         "figures",
     )
     if not measured.is_binary:
-        ends = measured.intervals[measured.split]["f1_macro"]
+        ends = measured.describe_interval("f1_macro", "{:.3f}")
         yield Highlight(
             f"{metrics.f1_macro:.3f}",
-            f"is the macro F1 of {len(measured.classes)} classes (95 % interval {ends[0]:.3f} to "
-            f"{ends[1]:.3f})",
+            f"is the macro F1 of {len(measured.classes)} classes ({ends})",
             "figures",
         )
     if three:

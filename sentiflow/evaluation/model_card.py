@@ -26,6 +26,7 @@ from sentiflow.evaluation.report import fill
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
+from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import model_sources, refits
@@ -52,40 +53,28 @@ class _Markdown(str):
     """Text that is printed as it is."""
 
 
-class _Metric(NamedTuple):
-    """A metric of the card, and its value."""
+class _Figure(NamedTuple):
+    """A metric and its value."""
 
-    title: str
-    name: str
-    form: str
-    hub: dict[str, Any]
-    """``type`` and ``args`` in the Hub's metadata; empty where the Hub has no such metric."""
-    value: float | None = None
+    metric: Metric
+    value: float | None
     low: float | None = None
     """Ends of the 95 % interval; None where it has none."""
     high: float | None = None
+    no_interval: str = ""
+    """Why it has none; empty if that is not known."""
 
     @property
     def text(self) -> str:
         """Write the value."""
-        return "" if self.value is None else self.form.format(self.value)
+        return "" if self.value is None else self.metric.form.format(self.value)
 
     @property
     def interval(self) -> str:
-        """Write the interval."""
+        """Write the interval, or why there is none."""
         if self.low is None or self.high is None:
-            return ""
-        return f"{self.form.format(self.low)} to {self.form.format(self.high)}"
-
-
-_METRICS = (
-    _Metric("Accuracy", "accuracy", "{:.1%}", {"type": "accuracy"}),
-    _Metric("Macro F1", "f1_macro", "{:.3f}", {"type": "f1", "args": {"average": "macro"}}),
-    _Metric("ROC AUC", "roc_auc", "{:.4f}", {"type": "roc_auc"}),
-    _Metric("Matthews correlation", "matthews", "{:.4f}", {"type": "matthews_correlation"}),
-    _Metric("Log loss", "log_loss", "{:.4f}", {}),
-    _Metric("Brier score", "brier", "{:.4f}", {}),
-)
+            return self.no_interval and f"no interval: {self.no_interval}"
+        return f"{self.metric.form.format(self.low)} to {self.metric.form.format(self.high)}"
 
 
 def render(
@@ -238,12 +227,12 @@ def _write_metadata(
     name: str,
     uris: Sequence[str],
     result: EvaluationResult | None,
-    metrics: Sequence[_Metric],
+    metrics: Sequence[_Figure],
     corpus: str,
 ) -> str:
     """Write the metadata of the Hub as YAML."""
     names = [uri.rpartition("/")[2] for uri in uris[:_MAX_DATASETS]]
-    known = [item for item in metrics if item.hub]
+    known = [item for item in metrics if item.metric.hub]
     found: dict[str, Any] = {
         "library_name": "sentiflow",
         "pipeline_tag": "text-classification",
@@ -256,7 +245,7 @@ def _write_metadata(
         dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
         if split in SPLITS:
             dataset["split"] = split
-        found["metrics"] = [item.hub["type"] for item in known]
+        found["metrics"] = [item.metric.hub["type"] for item in known]
         found["model-index"] = [
             {
                 "name": name,
@@ -273,11 +262,11 @@ def _write_metadata(
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
 
 
-def _to_hub(metric: _Metric) -> dict[str, Any]:
+def _to_hub(figure: _Figure) -> dict[str, Any]:
     """Describe a metric for the Hub, which has no field for an interval: it is in the name."""
-    title = metric.title
-    named = f"{title} (95% interval {metric.interval})" if metric.interval else title
-    return {**metric.hub, "value": metric.value, "name": named}
+    title = figure.metric.title
+    named = title if figure.low is None else f"{title} (95% interval {figure.interval})"
+    return {**figure.metric.hub, "value": figure.value, "name": named}
 
 
 def _to_id(name: str) -> str:
@@ -286,26 +275,27 @@ def _to_id(name: str) -> str:
     return re.sub(r"([-.])[-.]+", r"\1", plain).strip("-.") or "texts"
 
 
-def _list_metrics(result: EvaluationResult) -> list[_Metric]:
+def _list_metrics(result: EvaluationResult) -> list[_Figure]:
     """List the metrics of the headline split that are defined."""
     measured = result.measured
-    known: dict[str, Any] = vars(measured.metrics)
-    intervals: dict[str, Any] = {**measured.intervals[measured.split]}
-    intervals["accuracy"] = (known["accuracy_low"], known["accuracy_high"])
-    return [
-        _Metric(*metric[:4], known[metric.name], *intervals.get(metric.name, ()))
-        for metric in _METRICS
-        if known[metric.name] is not None
-    ]
+    known = vars(measured.metrics)
+    intervals = measured.intervals[measured.split]
+    missing = measured.no_intervals[measured.split]
+    figures = list[_Figure]()
+    for metric in METRICS:
+        if (value := known[metric.name]) is not None:
+            low, high = intervals.get(metric.name, (None, None))
+            figures.append(_Figure(metric, value, low, high, missing.get(metric.name, "")))
+    return figures
 
 
 def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
     """List the figures of the run that a refit repeats: title, validation, test, and interval."""
     names = ("validation/{}", "test/{}", "test/{}_low", "test/{}_high")
     rows = list[tuple[str, ...]]()
-    for metric in _METRICS:
-        validation, *test = (metrics.get(name.format(metric.name)) for name in names)
-        of_test, of_validation = (_Metric(*metric[:4], *each) for each in (test, [validation]))
+    for metric in METRICS:
+        validation, test, low, high = (metrics.get(name.format(metric.name)) for name in names)
+        of_test, of_validation = _Figure(metric, test, low, high), _Figure(metric, validation)
         if of_test.text or of_validation.text:
             rows.append((metric.title, of_validation.text, of_test.text, of_test.interval))
     return rows

@@ -25,6 +25,7 @@ from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import Metrics
+from sentiflow.metrics.registry import METRICS
 
 MAX_SHOWN = 1000
 """Characters of a text."""
@@ -112,6 +113,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         probed=probed,
         metrics=measured.metrics,
         intervals=measured.intervals[measured.split],
+        missing=measured.no_intervals[measured.split],
+        registry=METRICS,
         calibration_error=measured.calibration_error[measured.split],
         sure=paired.SURE,
         splits=sorted(measured.figures, key=lambda split: split != measured.split),

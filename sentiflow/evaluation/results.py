@@ -23,9 +23,10 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import LengthCount, SliceMetrics
 from sentiflow.evaluation.teachers import TeacherComparison
-from sentiflow.metrics import bootstrap, classification, confidence
+from sentiflow.metrics import classification, confidence, registry
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
-from sentiflow.metrics.classification import Metrics, wilson_interval
+from sentiflow.metrics.classification import Metrics
+from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.words.word_bias import WordBias
 
@@ -43,20 +44,22 @@ class AnsweredMetrics:
     accuracy: float | None
     """Accuracy on these rows; it and its interval are None if there are none."""
     low: float | None
-    """Lower end of the 95 % Wilson interval."""
+    """Lower end of the exact 95 % interval."""
     high: float | None
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What labelled predictions show; fields after the first four are about the headline split."""
+    """What labelled predictions show; fields after ``three_class`` are about the headline split."""
 
     split: str
     """The headline split."""
     figures: dict[str, Metrics]
     """Metrics of the labelled rows, by split."""
-    intervals: dict[str, dict[str, bootstrap.Interval]]
-    """Intervals by split and metric, see ``bootstrap.intervals``."""
+    intervals: dict[str, dict[str, Interval]]
+    """Intervals by split and metric, see ``registry.find_intervals``."""
+    no_intervals: dict[str, dict[str, str]]
+    """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
     """By split; with more than two classes that of the predicted class."""
     three_class: dict[str, confidence.ThreeClassMetrics]
@@ -78,6 +81,12 @@ class Measurements:
     def metrics(self) -> Metrics:
         """Return the metrics of the headline split."""
         return self.figures[self.split]
+
+    def describe_interval(self, name: str, form: str) -> str:
+        """Write the interval of a metric of the headline split, or why it has none."""
+        if ends := self.intervals[self.split].get(name):
+            return f"95 % interval {form.format(ends[0])} to {form.format(ends[1])}"
+        return f"no interval: {self.no_intervals[self.split][name]}"
 
     @property
     def classes(self) -> list[str]:
@@ -209,10 +218,15 @@ def measure(
         right=of_headline.right,
         draw=_draw_halves(chosen),
     )
+    figures = {split: classification.measure(part) for split, part in predicted.items()}
+    bounded = {
+        split: registry.find_intervals(part, figures[split]) for split, part in predicted.items()
+    }
     return Measurements(
         split=headline,
-        figures={split: classification.measure(part) for split, part in predicted.items()},
-        intervals={split: bootstrap.intervals(part) for split, part in predicted.items()},
+        figures=figures,
+        intervals={split: intervals for split, (intervals, _) in bounded.items()},
+        no_intervals={split: missing for split, (_, missing) in bounded.items()},
         calibration_error={
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
@@ -278,7 +292,7 @@ def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:
     num_right, num_rows = int(right[answered].sum()), int(answered.sum())
     if not num_rows:
         return AnsweredMetrics(margin, 0.0, 0, None, None, None)
-    interval = wilson_interval(num_right, num_rows)
+    interval = share_interval(num_right, num_rows)
     return AnsweredMetrics(margin, num_rows / len(right), num_rows, num_right / num_rows, *interval)
 
 

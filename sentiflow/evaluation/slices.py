@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.metrics.intervals import share_interval
 from sentiflow.models.tokenizer import Tokens, tokenize
 
 MIN_ROWS = 30
@@ -104,7 +104,7 @@ class SliceMetrics:
     """Share of all rows, or of those that were not searched."""
     accuracy: float
     low: float
-    """Lower end of the 95 % Wilson interval of the accuracy."""
+    """Lower end of the exact 95 % interval of the accuracy."""
     high: float
     difference: float | None
     """Accuracy of the slice minus that of all other rows; None if there are none."""
@@ -291,7 +291,7 @@ def _measure(
     item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
 ) -> SliceMetrics:
     rows, num_rows, num_others = item.rows, int(item.rows.sum()), int(item.others.sum())
-    low, high = wilson_interval(int(right[rows].sum()), num_rows)
+    low, high = share_interval(int(right[rows].sum()), num_rows)
     accuracy = float(right[rows].mean())
     return SliceMetrics(
         name=item.name,

@@ -17,7 +17,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.baselines import ModelComparison
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.teacher_sources import TEACHER
@@ -56,7 +56,7 @@ class TeacherComparison(ModelComparison):
     agreement: float
     """Share of the rows with the same prediction."""
     agreement_low: float
-    """Lower end of the 95 % Wilson interval."""
+    """Lower end of the exact 95 % interval."""
     agreement_high: float
     speed: Speed | None
     no_speed: str
@@ -162,7 +162,7 @@ def _compare(
     if teacher.shape[1] == 2:  # as Scores.prediction
         theirs = (teacher[:, 1] >= 0.5).astype(np.int64)
     num_alike = int((theirs == predicted.prediction).sum())
-    low, high = wilson_interval(num_alike, len(theirs))
+    low, high = share_interval(num_alike, len(theirs))
     return TeacherComparison.of(
         predicted,
         theirs,

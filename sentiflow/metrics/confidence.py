@@ -13,13 +13,12 @@ import numpy as np
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.metrics.classification import (
     LabelMetrics,
-    count_confusion,
-    label_shares,
+    macro_f1,
     measure_labels,
     measure_probabilities,
-    wilson_interval,
 )
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
+from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion
 
 MIN_ROWS = 100
 """With fewer labelled rows the temperature is 1."""
@@ -60,7 +59,7 @@ class CoveragePoint:
     num_rows: int
     accuracy: float
     low: float
-    """Lower end of the 95 % Wilson interval."""
+    """Lower end of the exact 95 % interval."""
     high: float
 
 
@@ -71,10 +70,10 @@ class ThreeClassMetrics:
     num_rows: int
     accuracy: float
     low: float
-    """Lower end of the 95 % Wilson interval."""
+    """Lower end of the exact 95 % interval."""
     high: float
-    f1_macro: float
-    """Mean over the labels; one with neither texts nor predictions counts as 0."""
+    f1_macro: float | None
+    """Mean of the F1 of the labels that texts or predictions have."""
     by_label: dict[str, LabelMetrics]
     confusion: dict[str, dict[str, int]]
     """Rows by label, then by prediction."""
@@ -164,7 +163,7 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
         last = float(confidence[order[math.ceil(round(aim * len(right), 6)) - 1]])
         answered = int((confidence >= last).sum())
         found = int(num_right[answered - 1])
-        interval = wilson_interval(found, answered)
+        interval = share_interval(found, answered)
         points.append(
             CoveragePoint(answered / len(right), last, answered, found / answered, *interval)
         )
@@ -190,7 +189,7 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
     tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
-    found = [_macro_f1(_count(label, probability, margin)) for margin in tried]
+    found = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
     return float(tried[int(np.argmax(found))])
 
 
@@ -209,8 +208,8 @@ def three_class_metrics(
     return ThreeClassMetrics(
         num_rows,
         num_right / num_rows,
-        *wilson_interval(num_right, num_rows),
-        _macro_f1(counts),
+        *share_interval(num_right, num_rows),
+        macro_f1(counts),
         dict(zip(LABEL_NAMES, measure_labels(counts), strict=True)),
         {
             name: dict(zip(LABEL_NAMES, row, strict=True))
@@ -223,10 +222,6 @@ def _count(label: np.ndarray, probability: np.ndarray, margin: float) -> np.ndar
     prediction = np.where(probability >= 0.5, POSITIVE, NEGATIVE)
     prediction = np.where(_certainty(probability) < margin, NEUTRAL, prediction)
     return count_confusion(label, prediction, num_labels=3)
-
-
-def _macro_f1(counts: np.ndarray) -> float:
-    return float(np.nan_to_num(label_shares(counts)[2]).mean())
 
 
 def _round_down(margin: np.ndarray) -> np.ndarray:

@@ -9,17 +9,18 @@ import numpy as np
 from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
+from sentiflow.metrics.intervals import MacroF1, area_parts
+from sentiflow.metrics.predicted import count_confusion
 
 SURE = 0.05
 """A difference with a p-value below it counts as one."""
 
 NUM_RESAMPLES = 10_000
 
-_MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 25, 1000
+_MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 24, 1000
 """Numbers of draws that are held at once, and in all; but the fewest draws."""
 _Z = NormalDist().inv_cdf(0.975)
 _ROUNDING = 1e-12
-"""A standard error of so small a part of the difference is rounding."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +100,39 @@ def roc_auc_difference(
     contribution of a row to the area follows from its rank among all rows and its rank within its
     class. Tied rows have the mean of their ranks, which counts a tied pair as one half.
 
+    The variance has that of one row more of the rarer label, which ranks by chance: see
+    ``intervals``.
+
     Args:
         label: N labels, 0 or 1.
         first: N probabilities of positive, of the first model.
         second: Likewise for the second model.
 
     Returns:
-        None with fewer than two rows of a class, or where the rows vary too little for an interval.
+        None with fewer than two rows of a class.
     """
     positive = label == POSITIVE
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     if min(num_positive, num_negative) < 2:
         return None
-    of_first, of_second = (_area_parts(np.asarray(p), positive) for p in (first, second))
+    of_first, of_second = (area_parts(np.asarray(p), positive) for p in (first, second))
     of_positive, of_negative = (b - a for a, b in zip(of_first, of_second, strict=True))
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
-    found = _normal(float(of_positive.mean()), math.sqrt(variance))
-    if found is None:
-        return None
+    step = 0.5 / min(num_positive, num_negative)
+    found = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
     return Difference(found.value, max(-1.0, found.low), min(1.0, found.high), found.p_value)
 
 
-def mean_difference(differences: np.ndarray) -> Difference | None:
-    """Bound the mean of N rows' differences: mean ± z s / √N, and the normal test.
+def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
+    """Bound the mean of N rows' differences by ± z standard errors, with the normal test.
 
-    None with fewer than two rows, or where all differ by the same amount other than 0.
+    The variance has that of one row more that differs by ``step``: see ``intervals``. None with
+    fewer than two rows.
     """
     if len(differences) < 2:
         return None
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    return _normal(float(differences.mean()), error)
+    error = math.hypot(float(differences.std(ddof=1)), step / math.sqrt(len(differences)))
+    return _normal(float(differences.mean()), error / math.sqrt(len(differences)))
 
 
 def f1_macro_difference(
@@ -140,11 +144,11 @@ def f1_macro_difference(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Difference | None:
-    """Compare two models' macro F1, by drawing rows with replacement, and test the difference.
+    """Bound the difference of two models' macro F1, and test it.
 
-    The percentile interval of Efron and Tibshirani (1993). F1 depends only on the label and the two
-    predictions of a row, so a draw of N rows is a multinomial over the cells of these that occur,
-    at most as many as rows.
+    The interval is difference ± z standard errors by the delta method, without the bias of few
+    rows; a class that does not occur is left out. The variance has that of one wrong row more (see
+    ``intervals``), so it is above 0 for models that do not differ on these rows.
 
     The test is approximate randomization (A. Yeh, "More accurate tests for the statistical
     significance of result differences", COLING 2000): if the models do not differ, each row's two
@@ -155,32 +159,36 @@ def f1_macro_difference(
         label: N labels, from 0 to C - 1; at least one.
         first: N predictions, of the first model.
         second: Likewise for the second model.
-        num_classes: C. With more than two, classes that do not occur are left out of the mean.
-        num_resamples: How often N rows are drawn; less often, but a thousand times or more, where
-            there are thousands of cells.
-        seed: The same seed gives the same interval.
+        num_classes: C.
+        num_resamples: How often predictions are exchanged; less often, but a thousand times or
+            more, where there are thousands of cells.
+        seed: The same seed gives the same p-value.
 
     Returns:
-        None where F1 is undefined for the rows, or for a tenth of the draws: with two classes, that
-        of one class.
+        None where F1 is undefined for the rows.
     """
     triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
     cells = _Cells(triples, num_classes)
     value = float(cells.measure(counts[None])[0])
-    rng, shares = np.random.default_rng(seed), counts / len(label)
+    if math.isnan(value):
+        return None
+    middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
+    for sign, prediction in ((-1, first), (1, second)):
+        confusion = count_confusion(label, prediction, num_labels=num_classes)
+        found = MacroF1.of(confusion)
+        middle += sign * float(found.corrected)
+        effects += sign * found.effects(triples[0], triples[1 if sign < 0 else 2])
+        steps.append(float(found.step))
+    reach = _Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
+    rng = np.random.default_rng(seed)
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
     size = max(1, _MAX_NUMBERS // len(counts))
     sizes = [min(size, num_resamples - start) for start in range(0, num_resamples, size)]
-    values = np.concatenate(
-        [cells.measure(rng.multinomial(len(label), shares, size=each)) for each in sizes]
-    )
-    values = values[~np.isnan(values)]
-    if math.isnan(value) or len(values) < 0.9 * num_resamples:
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
     exchanged = np.concatenate([cells.exchange(counts, each, rng) for each in sizes])
     num_reached = int((~(np.abs(exchanged) < abs(value) - _ROUNDING)).sum())
-    return Difference(value, float(low), float(high), (num_reached + 1) / (num_resamples + 1))
+    low, high = min(middle - reach, value), max(middle + reach, value)
+    p_value = (num_reached + 1) / (num_resamples + 1)
+    return Difference(value, max(-1.0, low), min(1.0, high), p_value)
 
 
 def adjust(p_values: Sequence[float]) -> list[float]:
@@ -212,23 +220,10 @@ def write_p(p_value: float) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
-def _normal(value: float, error: float) -> Difference | None:
-    """Bound a difference, given its standard error; None if that is 0 and the difference is not."""
-    if error <= _ROUNDING * abs(value):
-        return None if value else Difference(0.0, 0.0, 0.0, 1.0)
+def _normal(value: float, error: float) -> Difference:
+    """Bound and test a difference, given its standard error."""
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
     return Difference(value, value - _Z * error, value + _Z * error, p_value)
-
-
-def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each positive row, the share of negative rows below it, and the reverse."""
-    from scipy.stats import rankdata
-
-    rank = rankdata(probability)
-    above, below = rank[positive], rank[~positive]
-    of_positive = (above - rankdata(probability[positive])) / len(below)
-    of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
-    return of_positive, of_negative
 
 
 class _Cells:
@@ -251,8 +246,7 @@ class _Cells:
         right = [self._sum(counts * (self.triples[0] == self.triples[i]), 0) for i in (1, 2)]
         with np.errstate(invalid="ignore"):
             first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
-        mean = np.mean if self.num_classes == 2 else np.nanmean
-        return np.asarray(mean(second, axis=1) - mean(first, axis=1))
+        return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))
 
     def exchange(self, counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         """Exchange the two predictions of each row or not, and measure, ``size`` times."""

@@ -31,6 +31,11 @@ class Predicted:
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
     @property
+    def confusion(self) -> np.ndarray:
+        """Count rows by label and prediction: ``(C, C)``."""
+        return count_confusion(self.label, self.prediction, num_labels=len(self.classes))
+
+    @property
     def is_binary(self) -> bool:
         """Say whether the classes are negative and positive."""
         return self.classes == BINARY
@@ -79,3 +84,12 @@ class Predicted:
         squares = np.einsum("nc,nc->n", self.probabilities, self.probabilities, dtype=np.float64)
         of_label = self.probabilities[np.arange(len(self.label)), self.label]
         return np.asarray(squares - 2 * np.float64(of_label) + 1)
+
+
+def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> np.ndarray:
+    """Count rows by label and prediction: ``(num_labels, num_labels)``.
+
+    scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
+    """
+    counts = np.bincount(np.int64(label) * num_labels + prediction, minlength=num_labels**2)
+    return counts.reshape(num_labels, num_labels)

@@ -18,6 +18,7 @@ from torch import nn
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
+from sentiflow.metrics.classification import macro_f1
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives
 from sentiflow.training.dropout_masks import draw_dropout_mask
@@ -170,7 +171,7 @@ class Trainer:
             tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
-            validation_f1_macro=_macro_f1(confusion) if confusion.any() else None,
+            validation_f1_macro=macro_f1(confusion),
         )
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._epoch_sums = np.zeros(len(_SUMS))
@@ -368,12 +369,6 @@ class Trainer:
 def _name_row(row_id: int) -> str:
     """Name a row by its number; an unlabelled text is numbered from -1 downward."""
     return str(row_id) if row_id >= 0 else f"{-1 - row_id} of the unlabelled texts"
-
-
-def _macro_f1(confusion: np.ndarray) -> float:
-    """Compute the mean F1 of the classes that labels or predictions have."""
-    rows = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return float((2 * np.diagonal(confusion)[rows > 0] / rows[rows > 0]).mean())
 
 
 def _means(sums: np.ndarray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.evaluation.behavior import MAX_FAILURES, check_behavior, make_tests
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.metrics.intervals import share_interval
 
 TEXTS = [
     "I love the morning",
@@ -198,7 +198,7 @@ def test_rates_and_intervals_count_the_cases():
     results = check_behavior(score_all(lambda text: len(text) % 7 / 7), texts=TEXTS)
     for result in results:
         assert result.pass_rate == result.num_passed / result.num_cases
-        assert (result.low, result.high) == wilson_interval(result.num_passed, result.num_cases)
+        assert (result.low, result.high) == share_interval(result.num_passed, result.num_cases)
         num_failed = result.num_cases - result.num_passed
         assert len(result.failures) == min(MAX_FAILURES, num_failed)
 

@@ -290,7 +290,7 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert "gru(6), bidirectional, last; tokenizer tweet, 1,234 words" in text
     assert "59 labelled test rows are compared. 1 more row is in the first run only." in text
     assert "train.dropout 0.3 0.4" in text
-    assert "accuracy 1.0000 0.7458 -0.2542" in text
+    assert "Accuracy 1.0000 0.7458 -0.2542" in text
     assert "Only the first is right on 15 rows, only the second on 0. McNemar's" in text
     assert "negation 15 1.0000 0.0000 -1.0000" in text
     assert "p is adjusted for 3 slices (Holm)" in text  # one holds every row
@@ -365,7 +365,7 @@ def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_
     assert text.startswith(f"### {bad} compared".replace("|", "\\|").replace("_", "\\_"))
     assert "| slice a\\|b | 15 | 1.0000 | 0.0000 | -1.0000 |" in text
     assert "| **Worse** | rows |" in text
-    assert "| accuracy | 1.0000 | 0.7500 | -0.2500 |" in text
+    assert "| Accuracy | 1.0000 | 0.7500 | -0.2500 |" in text
     for line in text.splitlines():
         if line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7, 8), line

@@ -53,7 +53,7 @@ def test_models_of_three_classes_are_compared(runs):
     assert "better" in found.verdict
     assert not any("different classes" in note for note in found.notes)
     text = to_text(found)
-    assert re.search(r"F1 macro\s+0\.\d{4}\s+1\.0000\s+\+0\.\d{4}", text)
+    assert re.search(r"Macro F1\s+0\.\d{4}\s+1\.0000\s+\+0\.\d{4}", text)
     json.dumps(asdict(found), allow_nan=False)
 
 

@@ -149,7 +149,7 @@ def test_the_metadata_has_what_the_hub_reads(card, result):
     assert found["library_name"] == "sentiflow"
     assert found["pipeline_tag"] == "text-classification"
     assert found["datasets"] == ["tweets"]
-    assert found["metrics"] == ["accuracy", "f1", "roc_auc", "matthews_correlation"]
+    assert found["metrics"] == ["accuracy", "f1", "matthews_correlation", "roc_auc"]
     assert not {"license", "language"} & set(found), "the user knows them"
     (index,) = found["model-index"]
     assert index["name"] == "quickstart"

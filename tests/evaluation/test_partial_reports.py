@@ -99,7 +99,7 @@ def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     assert set(plots) == ALL_PLOTS - {"roc.png", "precision_recall.png"}
     text = Outline(render_page(data, dict.fromkeys(plots, b""))).text
     assert "need both labels" in text
-    assert "ranks above a negative one —" in text
+    assert "ranks above the others —" in text
 
 
 def test_a_report_without_a_curve_has_no_training_section(data):

@@ -245,7 +245,7 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
     for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
         assert f"{data.result.measured.metrics.scalars[cell]:,}" in text, cell
     for name, (low, high) in data.result.measured.intervals["test"].items():
-        shares = name.startswith(("precision", "recall"))
+        shares = name.startswith(("accuracy", "precision", "recall"))
         form = "{:.1%}" if shares else "{:.4f}"
         assert " \u2013 ".join(map(form.format, (low, high))) in text, name
 

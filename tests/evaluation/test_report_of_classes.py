@@ -19,7 +19,7 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, evaluated_rows, mistakes, results
+from sentiflow.evaluation import charts, evaluated_rows, mistakes, model_card, results
 from sentiflow.evaluation.report import render_page
 from sentiflow.metrics import confidence
 
@@ -99,7 +99,7 @@ def test_the_headline_has_accuracy_and_macro_f1_with_intervals(data, page):
     low, high = data.result.measured.intervals["test"]["f1_macro"]
     headline = Outline(page).text.partition("Summary")[0]
     assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
-    assert f"is {metrics.f1_macro:.3f} ({low:.3f} to {high:.3f})" in headline
+    assert f"is {metrics.f1_macro:.3f} (95% interval {low:.3f} to {high:.3f})" in headline
     assert "neutral band" not in Outline(page).text
 
 
@@ -202,3 +202,17 @@ def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, num_classes):
         tab.set_viewport_size({"width": width, "height": 900})
         assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.problems == []
+
+
+def test_a_missing_interval_says_why(rows):
+    kept = rows.filter(pc.and_(pc.not_equal(rows["label"], 2), pc.not_equal(rows["prediction"], 2)))
+    data = report_data(kept, model=MODEL, asked=False)
+    why = "1 of 3 classes has fewer than 2 labelled texts"
+    assert data.result.measured.no_intervals["test"]["f1_macro"] == why
+    text = Outline(write(data)).text
+    assert f"(no interval: {why})" in text.partition("Summary")[0]
+    assert f"no interval: {why}" in text.partition("Macro F1")[2][:120]
+    assert any(why in line.meaning for line in data.result.highlights)
+    shown = {each.metric.name: each.interval for each in model_card._list_metrics(data.result)}
+    assert shown["f1_macro"] == f"no interval: {why}"
+    assert " to " in shown["log_loss"]

@@ -147,6 +147,7 @@ MEASURED = Measurements(
     split="test",
     figures={"test": METRICS},
     intervals={"test": {}},
+    no_intervals={"test": {}},
     calibration_error={"test": CalibrationError(0.021, 0.0123, 0.0005)},
     three_class={},
     calibration=None,
@@ -265,6 +266,7 @@ def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the
         split="validation",
         figures={"validation": METRICS},
         intervals={"validation": {}},
+        no_intervals={"validation": {}},
         calibration_error={"validation": CalibrationError(0.0, 0.0, 1.0)},
     )
     assert found[0].meaning.startswith(
@@ -280,6 +282,7 @@ def test_three_labels_are_reported_beside_two():
         figures={"all": METRICS},
         three_class={"all": three},
         intervals={"all": {}},
+        no_intervals={"all": {}},
         calibration_error={"all": CalibrationError(0.0, 0.0, 1.0)},
     )
     first, second = (f"{figure} {text}" for figure, text, _ in found[:2])

@@ -103,7 +103,7 @@ def test_the_figures_are_of_the_half_that_was_not_searched():
     assert found.accuracy == right[member].mean()
     assert found.difference == pytest.approx(right[member].mean() - right[~member].mean())
     interval = scipy.stats.binomtest(int(right[member].sum()), int(member.sum()))
-    expected = interval.proportion_ci(method="wilson")
+    expected = interval.proportion_ci(method="exact")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 

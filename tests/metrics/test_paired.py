@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, f1_score, log_loss, roc_auc_score
 
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.registry import METRICS
 
 
 def answers(num_rows=600, *, seed=0, ties=False, noise=(0.25, 0.4)):
@@ -28,9 +29,8 @@ def called(rows):
 
 def loss_difference(name, *, label, first, second):
     """Compare two models' log losses or Brier scores."""
-    name = {"log_loss": "log_losses", "brier": "squared_errors"}[name]
-    of_first, of_second = (getattr(predict(label, p), name) for p in (first, second))
-    return paired.mean_difference(of_second - of_first)
+    (metric,) = (each for each in METRICS if each.name == name)
+    return metric.difference(predict(label, first), predict(label, second))
 
 
 def predict(label, probability):
@@ -115,8 +115,10 @@ def test_the_area_differs_as_by_all_pairs_and_as_in_sklearn(ties):
     value, variance = delong_by_pairs(**rows)
     areas = [roc_auc_score(rows["label"], rows[name]) for name in ("first", "second")]
     assert found.value == pytest.approx(value) == pytest.approx(areas[1] - areas[0])
-    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * variance**0.5)
-    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(value) / variance**0.5))
+    rarer = min((rows["label"] == 1).sum(), (rows["label"] == 0).sum())
+    error = (variance + (0.5 / rarer) ** 2) ** 0.5
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error)
+    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(value) / error))
 
 
 def test_the_interval_of_the_area_covers_the_truth():
@@ -134,9 +136,12 @@ def test_the_area_is_undefined_with_one_class_or_one_row_of_a_class():
 
 def test_a_difference_without_any_spread_claims_no_certainty():
     label, up = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
-    assert paired.roc_auc_difference(label=label, first=up, second=1 - up) is None
+    found = paired.roc_auc_difference(label=label, first=up, second=1 - up)
+    assert (found.low, found.value) == (-1, -1)
+    assert found.high > -0.6
     flat = np.full(4, 0.5)
-    assert loss_difference("brier", label=np.ones(4), first=flat, second=flat + 0.2) is None
+    found = loss_difference("brier", label=np.ones(4), first=flat, second=flat + 0.2)
+    assert found.high - found.low > 0.5
 
 
 def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
@@ -149,9 +154,10 @@ def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
         found = loss_difference(name, **rows)
         assert found.value == pytest.approx(loss(rows["second"]) - loss(rows["first"]))
     by_row = np.square(rows["second"] - label) - np.square(rows["first"] - label)
-    found, t = loss_difference("brier", **rows), scipy.stats.ttest_1samp(by_row, 0)
-    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(t.statistic)))
-    interval = scipy.stats.norm.interval(0.95, by_row.mean(), scipy.stats.sem(by_row))
+    found = loss_difference("brier", **rows)
+    error = np.hypot(scipy.stats.sem(by_row), 1 / 400)  # as if one more row were wrong for certain
+    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(by_row.mean()) / error))
+    interval = scipy.stats.norm.interval(0.95, by_row.mean(), error)
     assert (found.low, found.high) == pytest.approx(interval)
 
 
@@ -207,26 +213,30 @@ def f1_by_hand(label, prediction):
     return np.mean([2 * k / (2 * k + wrong) for k in right])
 
 
-def test_the_same_seed_gives_the_same_interval_of_f1():
+def test_the_same_seed_gives_the_same_p_value_of_f1():
     rows = called(answers(100, seed=8))
     assert paired.f1_macro_difference(**rows) == paired.f1_macro_difference(**rows)
-    other = paired.f1_macro_difference(**rows, seed=1)
-    assert other.value == paired.f1_macro_difference(**rows).value
-    assert other != paired.f1_macro_difference(**rows)
+    other, same = paired.f1_macro_difference(**rows, seed=1), paired.f1_macro_difference(**rows)
+    assert (other.value, other.low, other.high) == (same.value, same.low, same.high)
 
 
-def test_f1_is_undefined_where_a_class_never_occurs():
+def test_a_class_that_never_occurs_is_left_out_of_f1():
     ones = np.ones(10, int)
-    assert paired.f1_macro_difference(label=ones, first=ones, second=ones) is None
+    found = paired.f1_macro_difference(label=ones, first=ones, second=ones)
+    assert (found.value, found.p_value) == (0, 1)
 
 
 def test_a_model_does_not_differ_from_itself():
     rows = answers(80, seed=9)
     rows["second"] = rows["first"]
-    equal = paired.Difference(0, 0, 0, 1.0)
-    assert paired.roc_auc_difference(**rows) == equal
-    assert loss_difference("log_loss", **rows) == loss_difference("brier", **rows) == equal
-    assert paired.f1_macro_difference(**called(rows)) == equal
+    for found in (
+        paired.roc_auc_difference(**rows),
+        loss_difference("log_loss", **rows),
+        loss_difference("brier", **rows),
+        paired.f1_macro_difference(**called(rows)),
+    ):
+        assert (found.value, found.p_value) == (0, 1)
+        assert 0 < found.high == -found.low < 0.1, "other rows may show a difference"
 
 
 def test_losses_need_two_rows():

