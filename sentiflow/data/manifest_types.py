@@ -147,11 +147,14 @@ class Calibration(TypedDict, total=False):
     """The calibration of a model; an average has the margin alone."""
 
     temperature: Annotated[float, Field(ge=0.01, le=100)]
+    bias: dict[str, Annotated[float, Field(ge=-100, le=100)]]
+    """Added to the logit of each class after the division by the temperature; empty if there is
+    none. The bias of the network's output layer includes it."""
     num_rows: Count
     before: dict[str, Number | None]
-    """A ``ProbabilityMetrics`` at temperature 1."""
+    """A ``ProbabilityMetrics`` without temperature and bias."""
     after: dict[str, Number | None]
-    """The same at the model's temperature."""
+    """The same of the model with both."""
     neutral_margin: Number | None
 
 
@@ -288,11 +291,12 @@ class Manifest(TypedDict, total=False):
     refit: RefitRecord
     """train, a model package: only of a refit."""
     metrics: dict[str, float]
-    """A model package: validation metrics of the chosen epoch; none of a refit."""
+    """A model package: validation metrics of the chosen epoch, with the bias of the calibration;
+    none of a refit."""
     reference: ProfileCounts | None
     """A model package: ``profile`` of the held-out texts."""
     calibration: Calibration | None
-    """A model package: the temperature, and its effect on the calibration."""
+    """A model package: temperature and bias, and their effect on the calibration."""
     unknown_values: dict[str, Count]
     """score: rows with each of the most frequent unknown labels, which are null."""
 

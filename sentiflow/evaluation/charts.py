@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
+from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_calibration
 from sentiflow.evaluation.slices import LengthCount
 from sentiflow.metrics.classification import Metrics, reliability_bins
-from sentiflow.metrics.confidence import CoveragePoint
+from sentiflow.metrics.confidence import Calibration, CoveragePoint
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.plotting import (
@@ -77,10 +77,9 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
 
 
 def _before(measured: Measurements, rows: pa.Table) -> Predicted | None:
-    """Return the predictions without the model's temperature; None if it has none."""
-    if not measured.calibration or measured.calibration["temperature"] == 1:
-        return None
-    return before_temperature(rows, measured.calibration["temperature"])
+    """Return the predictions without the model's calibration; None if it has none."""
+    fitted = Calibration.read(measured.calibration or {}, measured.classes)
+    return before_calibration(rows, fitted) if fitted and fitted != Calibration() else None
 
 
 def _draw_confusion(metrics: Metrics) -> Figure:
@@ -168,13 +167,13 @@ def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
         bins = bin_reliability(before)
         axes.plot(
             bins["mean_probability"], bins["positive_fraction"], "o:",
-            color=ORANGE, markersize=3, linewidth=1.4, label="before temperature scaling",
+            color=ORANGE, markersize=3, linewidth=1.4, label="before calibration",
         )  # fmt: skip
     bins = bin_reliability(predicted)
     share = bins["positive_fraction"]
     axes.errorbar(
         bins["mean_probability"], share, yerr=_reach(share, bins["num_rows"]), fmt="o-",
-        color=BLUE, markersize=4, label="after temperature scaling",
+        color=BLUE, markersize=4, label="after calibration",
     )  # fmt: skip
     if before is not None:
         figure.legend(loc="outside upper left")

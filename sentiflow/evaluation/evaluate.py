@@ -24,6 +24,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     baselines,
     charts,
+    cross_validation,
     evaluated_rows,
     lineage,
     mistakes,
@@ -106,14 +107,16 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     teacher, no_teacher = teachers.compare(
         chosen, scored, split=measured.split, tracking=config.tracking.uri
     )
-    highlights = summarize(measured, probed, found_baselines, teacher)
+    trained = lineage.training_of(scored)
+    own = trained if trained and _is_own(trained, scored) else None
+    folds = cross_validation.measure(own, scored) if own and "members" not in model else None
+    highlights = summarize(measured, probed, found_baselines, teacher, folds)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(found_baselines, no_baseline, teacher, no_teacher),
+        *(found_baselines, no_baseline, teacher, no_teacher, folds),
     )
     for note in notes:
         say(STAGE, note)
-    trained = lineage.training_of(scored)
     data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
     if file:
         data = replace(data, model=file.about)
@@ -124,9 +127,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if len(table):
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
-    own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
-    _report(measured, found_baselines, teacher, seconds)
+    _report(measured, found_baselines, teacher, seconds, folds)
     registered = None
     if own:
         text, tags = registration.describe(measured, scored, own, data.corpus)
@@ -140,7 +142,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         files=written,
         seconds=seconds,
         run=recorder.describe(),
-        figures=content["figures"],
+        figures=content["figures"]
+        | ({evaluated_rows.FOLDS: content["cross_validated"]} if folds else {}),
         conclusions=content["conclusions"],
         notes=notes,
         model_fingerprint=model["fingerprint"],
@@ -309,6 +312,9 @@ def _track(
         metrics = measured.figures[split].scalars
         names = [*_HEADLINES, *metrics]
         recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
+    if folds := result.cross_validated:
+        names = [f"{evaluated_rows.FOLDS}/{name}" for name in folds.metrics.scalars]
+        recorder.log_metrics(dict(zip(names, folds.metrics.scalars.values(), strict=True)))
     recorder.log_metrics(
         {  # a metric for each test would make thirty charts in MLflow
             f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
@@ -351,7 +357,12 @@ def _report(
     found_baselines: Sequence[Baseline],
     teacher: teachers.TeacherComparison | None,
     seconds: float,
+    folds: cross_validation.CrossValidated | None,
 ) -> None:
+    if folds:
+        found = folds.metrics
+        ends = f"{found.accuracy_low:.4f} to {found.accuracy_high:.4f}"
+        say(STAGE, f"{folds.origin}: accuracy {found.accuracy:.4f} (95 % interval {ends})")
     metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"

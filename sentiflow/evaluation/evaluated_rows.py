@@ -16,6 +16,8 @@ from sentiflow.metrics.predicted import Predicted
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
+FOLDS = "cross-validated"
+"""Name of the figures of all labelled rows, by models that have not seen them."""
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
@@ -268,8 +270,8 @@ def _is_of(classes: Sequence[str]) -> pc.Expression:
 
 
 def headline_split(names: Sequence[str]) -> str:
-    """Choose the split of the headline: test, else all rows, else validation."""
-    return next(name for name in ("test", WHOLE, "validation") if name in names)
+    """Choose the figures of the headline: of folds, of test, of all rows, else of validation."""
+    return next(name for name in (FOLDS, "test", WHOLE, "validation") if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:

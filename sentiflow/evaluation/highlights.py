@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.baselines import Baseline
+from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.evaluation.teachers import AGREES, TeacherComparison
@@ -16,6 +17,7 @@ def summarize(
     probed: ProbeResult,
     baselines: Sequence[Baseline] = (),
     teacher: TeacherComparison | None = None,
+    cross_validated: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
     found = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
@@ -30,7 +32,21 @@ def summarize(
         compared.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
     num_own = sum(line.section == "figures" for line in found)
     found[num_own:num_own] = compared
-    return found
+    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *found]
+
+
+def _summarize_folds(found: CrossValidated) -> Iterator[Highlight]:
+    metrics = found.metrics
+    yield Highlight(
+        f"{metrics.accuracy:.1%}",
+        f"of the labelled texts get the right label, {found.origin} "
+        f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        "figures",
+    )
+    if not metrics.is_binary:
+        low, high = min(found.f1_of_folds), max(found.f1_of_folds)
+        meaning = f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)"
+        yield Highlight(f"{metrics.f1_macro:.3f}", meaning, "figures")
 
 
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:

@@ -13,9 +13,11 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation import mistakes, slice_search, slices
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
+from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
+    classes_of,
     headline_split,
     of_split,
     predicted_of,
@@ -26,6 +28,7 @@ from sentiflow.evaluation.teachers import TeacherComparison
 from sentiflow.metrics import classification, confidence, registry
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import Metrics
+from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.words.word_bias import WordBias
@@ -66,7 +69,7 @@ class Measurements:
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
     classes of the model are not negative and positive, or the labels have others beside neutral."""
     calibration: confidence.CalibrationEffect | None
-    """None if the temperature of the model is not known."""
+    """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
     neutral: AnsweredMetrics | None
     """None without a margin."""
@@ -153,6 +156,8 @@ class EvaluationResult:
     """The model beside its teachers, if it is distilled."""
     no_teacher: str = ""
     """Why a distilled model is not compared with its teachers."""
+    cross_validated: CrossValidated | None = None
+    """If the training has folds."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -173,6 +178,7 @@ class EvaluationResult:
             "no_baseline": self.no_baseline,
             "teacher": asdict(self.teacher) if self.teacher else None,
             "no_teacher": self.no_teacher,
+            "cross_validated": self.cross_validated.to_json() if self.cross_validated else None,
             "conclusions": self.highlights,
         }
 
@@ -200,9 +206,10 @@ def measure(
         with_words: Whether words are searched, too.
     """
     known = model.get("calibration") or {}
+    fitted = Calibration.read(known, classes_of(rows))
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
-    headline, temperature = headline_split(list(by_split)), known.get("temperature")
+    headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
     margin = margin if "probability" in rows.column_names else None
@@ -234,8 +241,8 @@ def measure(
         three_class={}
         if margin is None or not {*of_headline.classes} <= {*LABEL_NAMES}
         else _measure_three(rows, margin),
-        calibration=temperature
-        and confidence.describe(temperature, before_temperature(chosen, temperature), of_headline),
+        calibration=fitted
+        and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
         ),
@@ -260,15 +267,17 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
     return hash_strings(texts, key="sentiflow-halves")
 
 
-def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
-    """Undo a model's temperature; texts without a known token were not scaled by it.
+def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
+    """Undo a model's calibration; texts without a known token were not changed by it.
 
     Nor were classes that the model does not know, whose probability is 0 in all rows.
     """
-    predicted, was_scaled = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
+    predicted, was_changed = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
     probabilities = predicted.probabilities.astype(np.float64)
-    chosen = np.ix_(was_scaled, probabilities.any(axis=0))
-    probabilities[chosen] = confidence.rescale(probabilities[chosen], temperature=1 / temperature)
+    is_known = np.asarray(probabilities.any(axis=0))
+    bias = tuple(b for b, known in zip(calibration.bias, is_known, strict=False) if known)
+    chosen = np.ix_(was_changed, is_known)
+    probabilities[chosen] = confidence.undo(probabilities[chosen], calibration._replace(bias=bias))
     return replace(predicted, probabilities=probabilities)
 
 

@@ -143,7 +143,7 @@ class ModelPackage:
             lineage: Inputs of the model, for the manifest.
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
             reference: Profile of validation rows, for the measurement of drift.
-            calibration: The temperature and its effect, and the margin of neutral predictions.
+            calibration: Temperature, bias and their effect, and the margin of neutral predictions.
             refit: The run that the training repeated, if it was a refit.
         """
         settings = self.settings.model_dump()

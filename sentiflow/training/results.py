@@ -20,7 +20,7 @@ Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"
 TRAIN: Phase = "train"
 
-MODEL, CHECKPOINTS, TAUGHT = "model", "checkpoints", "taught"
+MODEL, CHECKPOINTS, TAUGHT, FOLDS = "model", "checkpoints", "taught", "folds"
 """Folders in the output of a training."""
 
 

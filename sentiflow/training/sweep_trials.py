@@ -98,7 +98,7 @@ def plan(config: Config, output: Output, *, taught: Taught | None = None) -> lis
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
         name = f"{number:04d}-{manifest.fingerprint([output.spec.fingerprint, values])[:8]}"
         uri, stopped_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
-        train = applied.train.model_copy(update={"output_uri": uri})
+        train = applied.train.model_copy(update={"output_uri": uri, "folds": 0})
         own = applied.model_copy(update={"train": train})
         trials.append(Trial(number, name, values, own, stopped_uri, output.claim, taught))
     return trials

@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,12 @@ from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import (
     CHECKPOINTS,
+    FOLDS,
     MODEL,
     PRETRAIN,
     TAUGHT,
     TRAIN,
+    Event,
     Taught,
     TrainReport,
 )
@@ -45,7 +47,7 @@ STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
-OWNS = (MODEL, CHECKPOINTS, TAUGHT, "plots")
+OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -62,6 +64,7 @@ def describe_output(config: Config) -> OutputSpec:
     learned = classes.choose(record, settings)
     if not repeated:
         classes.check_patience(settings, record, learned)
+        classes.check_folds(settings, record)
     decisive = settings.dump_decisive()
     del decisive["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
@@ -158,11 +161,13 @@ def run(
     num_rows = _count_rows(job, learned)
     _announce(job, learned, [note, why], num_workers=num_workers)
     report, num_workers = _train(config, output, recorder, job, learned, resources, num_workers)
+    answers = [*(taught.entries if taught else ())]
+    if config.train.folds and not repeated:
+        answers += _train_folds(config, output, job, learned, resources)
     more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
     more |= {"refit": repeated.record} if repeated else {}
     more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
     seconds = time.monotonic() - began
-    answers = taught.entries if taught else ()
     return _publish(
         output, report, recorder, num_rows=num_rows, seconds=seconds, answers=answers, **more
     )
@@ -206,8 +211,6 @@ def _train(
         UserError: The data cannot be trained on; an output without a checkpoint is removed.
         JobError: A loss is not finite, or workers died too often.
     """
-    from sentiflow.training import task, workers
-
     settings = config.train
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(job.prepared)
     total = (
@@ -227,20 +230,55 @@ def _train(
             num_epochs=job.num_epochs,
             num_classes=len(learned.names),
         )
-        report = workers.train(
-            task.run,
-            job,
-            num_workers=num_workers,
-            min_workers=settings.min_workers,
-            cpus_per_worker=resources.cpus_per_train_worker(num_workers, settings.cpus_per_worker),
-            gpus_per_worker=resources.gpus_per_train_worker(settings.gpus_per_worker),
-            resources=resources,
-            storage_path=join(output.uri, RAY_RECORDS),
-            max_failures=settings.max_failures,
-            max_wait_seconds=60 * config.cluster.max_wait_minutes,
-            callback=callback,
-        )
+        report = _run_workers(config, output, job, resources, num_workers, callback)
     return report, callback.num_workers
+
+
+def _run_workers(
+    config: Config,
+    output: Output,
+    job: "TrainJob",
+    resources: Resources,
+    num_workers: int,
+    callback: Callable[[Event], None],
+) -> TrainReport:
+    """Let workers train; return the report of the first one."""
+    from sentiflow.training import task, workers
+
+    settings = config.train
+    return workers.train(
+        task.run,
+        job,
+        num_workers=num_workers,
+        min_workers=settings.min_workers,
+        cpus_per_worker=resources.cpus_per_train_worker(num_workers, settings.cpus_per_worker),
+        gpus_per_worker=resources.gpus_per_train_worker(settings.gpus_per_worker),
+        resources=resources,
+        storage_path=join(output.uri, RAY_RECORDS),
+        max_failures=settings.max_failures,
+        max_wait_seconds=60 * config.cluster.max_wait_minutes,
+        callback=callback,
+    )
+
+
+def _train_folds(
+    config: Config,
+    output: Output,
+    job: "TrainJob",
+    learned: classes.LearnedClasses,
+    resources: Resources,
+) -> list[FileEntry]:
+    """Train a model for each fold, with one worker; return the files of their answers."""
+    from sentiflow.training import folds
+
+    return folds.train(
+        job,
+        learned,
+        root=output.spec.uri,
+        folder=f"{FOLDS}/{output.spec.fingerprint}",
+        run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
+        cache=config.prepare.vocabulary.vectors_cache,
+    )
 
 
 def _has_checkpoint(output: Output) -> bool:
@@ -322,8 +360,15 @@ def _publish(
     history = [asdict(epoch) for epoch in report.history]
     rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
-    if package["calibration"]:
-        metrics["train/temperature"] = package["calibration"]["temperature"]
+    if calibration := package["calibration"]:
+        metrics["train/temperature"] = calibration["temperature"]
+        if bias := calibration["bias"].values():
+            say(
+                STAGE,
+                f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
+                f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
+                "each class, which the model's predictions include",
+            )
     if refit := more.get("refit"):
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
     recorder.log_metrics(metrics)

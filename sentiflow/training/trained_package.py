@@ -1,18 +1,20 @@
 """Trained network + validation rows -> model package, calibrated, with a profile of the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data.manifest import find_classes
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import BINARY, LABEL_NAMES, POSITIVE
-from sentiflow.metrics import confidence
+from sentiflow.metrics import classification, confidence
+from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
 from sentiflow.models.networks import Network
@@ -86,23 +88,38 @@ def save(
         label = np.where(code < (3 if names == LABEL_NAMES else 2), code, -1)
     else:
         label = np.where(code >= 0, classes.positions[code], -1)
-    scores, calibration = _calibrate(scores, label)
-    if calibration:
-        fitted = {"temperature": calibration["temperature"]}
-        package = replace(package, settings=settings.model_copy(update=fitted))
-    return package.save(
-        uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=calibration
+    scores, after, effect = _calibrate(scores, label)
+    if after and effect["bias"]:  # it may change predictions
+        metrics = classification.measure(after)
+        known |= {"validation/accuracy": metrics.accuracy}
+        known |= {"validation/f1_macro": metrics.f1_macro} if metrics.f1_macro is not None else {}
+    return _apply(package, effect).save(
+        uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=effect or None
     )
+
+
+def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
+    """Give a package the temperature and the bias of a calibration.
+
+    The bias becomes part of that of the output layer: what computes the logits needs no other rule.
+    """
+    fitted = Calibration.read(effect, package.settings.classes)
+    if fitted is None:
+        return package
+    with torch.no_grad():
+        output = package.network.output.bias
+        output += fitted.temperature * torch.tensor(fitted.bias or 0.0, device=output.device)
+    settings = package.settings.model_copy(update={"temperature": fitted.temperature})
+    return replace(package, settings=settings)
 
 
 def _save_refit(
     package: ModelPackage, uri: str, refit: Refit, lineage: dict[str, Input]
 ) -> Manifest:
-    """Publish a package with temperature, calibration and profile of the run that it repeats."""
+    """Publish a package with calibration and profile of the run that it repeats."""
     of_run = refit.package
-    fitted = {"temperature": of_run["settings"]["temperature"]}
     profile = of_run.get("reference")
-    return replace(package, settings=package.settings.model_copy(update=fitted)).save(
+    return _apply(package, of_run.get("calibration") or {}).save(
         uri,
         lineage=lineage,
         reference=Profile.from_json(profile) if profile else None,
@@ -124,21 +141,25 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
     return np.concatenate(labels), Scores.join(scores)
 
 
-def _calibrate(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any] | None]:
-    """Fit the temperature, and choose the margin of neutral predictions if classes are two.
+def _calibrate(
+    scores: Scores, label: np.ndarray
+) -> tuple[Scores, Predicted | None, dict[str, Any]]:
+    """Fit the calibration, and choose the margin of neutral predictions if classes are two.
 
     Returns:
-        The calibrated scores, and what changes; None without a row labelled with a class.
+        The calibrated scores, those of rows labelled with a class, and what changes: a
+        ``manifest_types.Calibration``. Without such a row the scores as they are, None, and
+        nothing.
     """
     is_known = (label >= 0) & (label < len(scores.classes))
     if not is_known.any():
-        return scores, None
-    has_token = scores.num_tokens > 0  # other rows get the class priors, without a temperature
-    temperature = confidence.fit_temperature(
+        return scores, None, {}
+    has_token = scores.num_tokens > 0  # other rows get the class priors as they are
+    fitted = confidence.fit_calibration(
         label=label[has_token], probabilities=scores.probabilities[has_token]
     )
-    rescaled = confidence.rescale(scores.probabilities, temperature=temperature)
-    probabilities = np.where(has_token[:, None], rescaled, scores.probabilities)
+    changed = confidence.calibrate(scores.probabilities, fitted)
+    probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
     before, after = (
         Predicted(
@@ -146,10 +167,10 @@ def _calibrate(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any
         )
         for each in (scores, calibrated)
     )
-    found: dict[str, Any] = {**confidence.describe(temperature, before, after)}
+    found: dict[str, Any] = {**confidence.describe(fitted, before, after)}
     if scores.classes == BINARY:
         labelled, positive = label >= 0, calibrated.probabilities[:, POSITIVE]
         found["neutral_margin"] = confidence.choose_margin(
             label=label[labelled], probability=positive[labelled]
         )
-    return calibrated, found
+    return calibrated, after, found

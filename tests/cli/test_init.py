@@ -110,6 +110,14 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
     assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 64)
     assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
+    assert (small.folds, large.folds) == (5, 5)
+    monkeypatch.setattr(new_config, "_FEW", len(ROWS))
+    init("messages.csv", "--output", "enough.yaml")
+    assert settings.load("enough.yaml").train.folds == 0
+    monkeypatch.setattr(new_config, "_FEW", 3000)
+    (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
+    init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
+    assert settings.load("tested.yaml").train.folds == 0
     assert read_config("small.yaml")["name"] == "small"
 
 

@@ -19,6 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import charts, evaluated_rows, probing
 from sentiflow.evaluation import evaluate as evaluation
 from sentiflow.metrics import confidence
+from sentiflow.metrics.confidence import Calibration
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
 from sentiflow.words.word_bias import TESTS
@@ -104,7 +105,7 @@ def test_associations_are_measured_without_a_direction_too():
     assert found.associations[0].effect_size is not None
 
 
-def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, metrics):
+def test_the_calibration_was_fitted_on_validation_and_is_in_the_package(finished_run, metrics):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
     assert package.settings.temperature == known["temperature"] != 1
@@ -113,10 +114,12 @@ def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished
     rows = pa.concat_tables([pq.read_table(file) for file in files])
     label = rows["label"].to_numpy()
     scores = package.score(rows["text"].combine_chunks())
-    raw = confidence.rescale(scores.probabilities, temperature=1 / known["temperature"])
+    applied = Calibration.read(known, package.settings.classes)
+    raw = confidence.undo(scores.probabilities, applied)
     asked = scores.num_tokens > 0
-    fitted = confidence.fit_temperature(label=label[asked], probabilities=raw[asked])
-    assert fitted == pytest.approx(known["temperature"], abs=2e-3)
+    fitted = confidence.fit_calibration(label=label[asked], probabilities=raw[asked])
+    assert fitted.temperature == pytest.approx(known["temperature"], abs=2e-3)
+    assert fitted.bias == pytest.approx(applied.bias, abs=2e-3)
     assert known["after"]["log_loss"] <= known["before"]["log_loss"]
 
 

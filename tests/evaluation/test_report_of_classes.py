@@ -22,6 +22,7 @@ from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 from sentiflow.evaluation import charts, evaluated_rows, mistakes, model_card, results
 from sentiflow.evaluation.report import render_page
 from sentiflow.metrics import confidence
+from sentiflow.metrics.confidence import Calibration
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -84,10 +85,10 @@ def test_metrics_json_has_each_class_and_the_names(data, rows):
 def test_the_temperature_of_classes_is_undone(data, rows):
     found = data.result.measured.calibration
     test = evaluated_rows.of_split(rows, "test")
-    before = results.before_temperature(test, 1.4)
+    before = results.before_calibration(test, Calibration(1.4))
     asked = test["num_tokens"].to_numpy() > 0
     after = evaluated_rows.predicted_of(test).probabilities
-    undone = confidence.rescale(after[asked], temperature=1 / 1.4)
+    undone = confidence.undo(after[asked], Calibration(1.4))
     np.testing.assert_allclose(before.probabilities[asked], undone)
     np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
     assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss

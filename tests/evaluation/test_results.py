@@ -18,7 +18,7 @@ from sentiflow.evaluation.results import AnsweredMetrics, Measurements, ProbeRes
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.confidence import ThreeClassMetrics
+from sentiflow.metrics.confidence import Calibration, ThreeClassMetrics
 from sentiflow.metrics.predicted import Predicted
 
 MODEL = {
@@ -65,17 +65,26 @@ def test_each_split_has_metrics_and_test_is_the_headline():
     assert found["coverage"][0]["num_rows"] == found["figures"]["test"]["num_rows"]
 
 
-def test_the_temperature_is_taken_back_where_it_was_applied():
+def test_the_calibration_is_taken_back_where_it_was_applied():
     rows = rows_of()
     known = rows["num_tokens"].to_numpy() > 0
     after = rows["probability"].to_numpy()
-    before = results.before_temperature(rows, 2.0).probabilities
+    before = results.before_calibration(rows, Calibration(2.0)).probabilities
     np.testing.assert_array_equal(before[~known, 1], after[~known])
-    again = confidence.rescale(before[known], temperature=2.0)
+    again = confidence.calibrate(before[known], Calibration(2.0))
     np.testing.assert_allclose(again[:, 1], after[known], atol=1e-4)
     found = measure(rows)["calibration"]
-    assert found["temperature"] == 2
+    assert (found["temperature"], found["bias"]) == (2, {})
     assert found["after"]["log_loss"] < found["before"]["log_loss"]
+    biased = MODEL | {
+        "calibration": {"temperature": 2.0, "bias": {"negative": 0.5, "positive": -0.5}}
+    }
+    found = measure(rows, model=biased)["calibration"]
+    before = results.before_calibration(rows, Calibration(2.0, (0.5, -0.5)))
+    np.testing.assert_array_equal(before.positive[~known], after[~known])
+    assert found["before"]["log_loss"] == pytest.approx(before.log_losses.mean())
+    logits = np.log(after[known] / (1 - after[known])) + 1
+    np.testing.assert_allclose(before.positive[known], 1 / (1 + np.exp(-2 * logits)), rtol=1e-4)
 
 
 def test_neutral_labels_are_measured_beside_the_two():

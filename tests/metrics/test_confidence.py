@@ -1,4 +1,4 @@
-"""A temperature calibrates probabilities and changes no prediction.
+"""A temperature and a bias for each class calibrate probabilities.
 
 A calibrated model that answers fewer texts is right more often.
 """
@@ -12,21 +12,23 @@ from hypothesis import strategies as st
 from sentiflow.metrics import confidence
 from sentiflow.metrics.classification import LabelMetrics
 from sentiflow.metrics.confidence import (
+    Calibration,
     accuracy_by_coverage,
+    calibrate,
     choose_margin,
-    fit_temperature,
-    rescale,
+    fit_calibration,
     three_class_metrics,
+    undo,
 )
 from sentiflow.metrics.predicted import Predicted
 
 
-def rows_of(num_rows, *, temperature, seed=0):
+def rows_of(num_rows, *, temperature=1.0, bias=(), seed=0):
     """Labels drawn by calibrated probabilities, and what an over- or underconfident model gives."""
     rng = np.random.default_rng(seed)
     calibrated = 1 / (1 + np.exp(-rng.normal(0, 1.5, num_rows)))
     label = (rng.random(num_rows) < calibrated).astype(np.int8)
-    given_ = rescale(pairs_of(calibrated), temperature=1 / temperature)
+    given_ = undo(pairs_of(calibrated), Calibration(temperature, bias))
     return {"label": label, "probabilities": given_}
 
 
@@ -34,57 +36,100 @@ def pairs_of(positive):
     return np.stack([1 - positive, positive], axis=1)
 
 
-def describe(rows, temperature):
+def describe(rows, calibration):
     before = rows["probabilities"]
     classes = ("negative", "positive", "neutral")[: before.shape[1]]
     return confidence.describe(
-        temperature,
+        calibration,
         *(
             Predicted(classes, rows["label"], each.argmax(axis=1), each)
-            for each in (before, rescale(before, temperature=temperature))
+            for each in (before, calibrate(before, calibration))
         ),
     )
 
 
+@pytest.mark.parametrize("bias", [(), (0.4, -0.4)])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
-def test_the_temperature_that_was_applied_is_found(temperature):
-    rows = rows_of(50_000, temperature=temperature)
-    assert fit_temperature(**rows) == pytest.approx(temperature, rel=0.03)
+def test_what_was_taken_away_is_found(temperature, bias):
+    found = fit_calibration(**rows_of(50_000, temperature=temperature, bias=bias))
+    assert found.temperature == pytest.approx(temperature, rel=0.03)
+    assert (found.bias or (0, 0)) == pytest.approx(bias or (0, 0), abs=0.03)
 
 
-def test_the_fit_has_the_lowest_log_loss():
-    rows = rows_of(2000, temperature=2.0, seed=1)
-    found = fit_temperature(**rows)
+def test_the_fit_has_the_lowest_log_loss_with_its_priors():
+    rows = rows_of(2000, temperature=2.0, bias=(0.3, -0.3), seed=1)
+    found = fit_calibration(**rows)
+    assert found.bias
 
-    def loss(temperature):
-        return describe(rows, temperature)["after"]["log_loss"]
+    def loss(temperature, first):
+        bias = (first, -first)
+        prior = np.log(temperature) ** 2 / 0.5**2 / 2 + sum(b**2 for b in bias) / 2
+        effect = describe(rows, Calibration(temperature, bias))
+        return effect["after"]["log_loss"] + prior / 2000
 
-    assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02), loss(1.0))
+    best = loss(found.temperature, found.bias[0])
+    for factor, step in ((0.97, 0), (1.03, 0), (1, 0.03), (1, -0.03)):
+        assert best < loss(found.temperature * factor, found.bias[0] + step)
 
 
 def test_calibration_corrects_overconfidence():
     rows = rows_of(20_000, temperature=3.0)
-    found = describe(rows, fit_temperature(**rows))
+    found = describe(rows, fit_calibration(**rows))
     assert found["before"]["expected_calibration_error"] > 0.1
     assert found["after"]["expected_calibration_error"] < 0.02
     for name in ("log_loss", "brier"):
         assert found["after"][name] < found["before"][name]
 
 
-@given(st.floats(0, 1), st.floats(0.1, 10))
-def test_no_answer_changes_and_the_way_back_is_the_inverse(probability, temperature):
+def test_few_rows_correct_a_wrong_model_and_change_a_calibrated_one_little():
+    apart, near = [], []
+    for seed in range(40):
+        for wrong, losses in ((Calibration(3.0, (1.0, -1.0)), apart), (Calibration(), near)):
+            more = rows_of(4056, temperature=wrong.temperature, bias=wrong.bias, seed=seed)
+            few, others = (
+                {k: v[part] for k, v in more.items()} for part in (slice(56), slice(56, None))
+            )
+            effect = describe(others, fit_calibration(**few))
+            losses.append([effect[when]["log_loss"] for when in ("before", "after")])
+    (before, after), (own, changed) = np.mean(apart, axis=0), np.mean(near, axis=0)
+    assert before > 1
+    assert after < own + 0.04
+    assert own < changed < own + 0.04
+
+
+def test_a_bias_that_cross_validation_refutes_is_left_out():
+    label = (np.arange(1000) % 10 >= 6).astype(int)  # a part of it has one label only
+    probabilities = pairs_of(np.random.default_rng(0).uniform(0.4, 0.6, 1000))
+    assert fit_calibration(label=label, probabilities=probabilities).bias == ()
+    mixed = np.random.default_rng(1).permutation(label)
+    bias = fit_calibration(label=mixed, probabilities=probabilities).bias
+    assert bias == pytest.approx([np.log(0.6 / 0.4) / 2, -np.log(0.6 / 0.4) / 2], abs=0.02)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 10), st.floats(-3, 3))
+def test_the_way_back_is_the_inverse_and_a_temperature_changes_no_answer(probability, t, bias):
     given_ = pairs_of(np.array([probability]))
-    there = rescale(given_, temperature=temperature)
+    there = calibrate(given_, Calibration(t))
     assert (there[0, 1] >= 0.5) == (probability >= 0.5)
     assert ((there >= 0) & (there <= 1)).all()
-    if 0.001 < probability < 0.999 and temperature > 0.5:
-        assert rescale(there, temperature=1 / temperature) == pytest.approx(given_, abs=1e-6)
+    if 0.001 < probability < 0.999 and t > 0.6:
+        fitted = Calibration(t, (bias, -bias))
+        assert undo(calibrate(given_, fitted), fitted) == pytest.approx(given_, abs=1e-6)
+
+
+def test_a_bias_needs_five_rows_for_each_class():
+    rows = classes_of(400, temperature=2.0, bias=(1.0, *[-1 / 9] * 9), num_classes=10, seed=3)
+    few, enough = ({name: v[:n] for name, v in rows.items()} for n in (49, 50))
+    assert fit_calibration(**few).bias == ()
+    assert fit_calibration(**few).temperature != 1
+    assert len(fit_calibration(**enough).bias) == 10
 
 
 def test_nothing_is_fitted_to_too_few_rows_or_one_label():
-    rows = rows_of(confidence.MIN_ROWS - 1, temperature=3.0)
-    assert fit_temperature(**rows) == 1
-    assert fit_temperature(label=np.ones(500, np.int8), probabilities=np.full((500, 2), 0.5)) == 1
+    few = {name: values[:9] for name, values in rows_of(100, temperature=3.0).items()}
+    assert fit_calibration(**few) == Calibration()
+    same = {"label": np.ones(500, np.int8), "probabilities": np.full((500, 2), 0.5)}
+    assert fit_calibration(**same) == Calibration()
 
 
 def test_neutral_rows_are_left_out():
@@ -93,15 +138,15 @@ def test_neutral_rows_are_left_out():
         "label": np.append(rows["label"], np.full(5000, 2, np.int8)),
         "probabilities": np.concatenate([rows["probabilities"], np.full((5000, 2), 0.5)]),
     }
-    assert fit_temperature(**more) == fit_temperature(**rows)
+    assert fit_calibration(**more) == fit_calibration(**rows)
 
 
 def test_separable_labels_stay_within_bounds():
-    label = np.tile([0, 1], 100)
-    right = fit_temperature(label=label, probabilities=pairs_of(np.where(label == 1, 0.9, 0.1)))
-    wrong = fit_temperature(label=label, probabilities=pairs_of(np.where(label == 1, 0.1, 0.9)))
-    assert right == pytest.approx(confidence.LOWEST, abs=1e-3)
-    assert wrong == pytest.approx(confidence.HIGHEST, abs=1e-2)
+    label = np.tile([0, 1], 5000)
+    right = fit_calibration(label=label, probabilities=pairs_of(np.where(label == 1, 0.9, 0.1)))
+    wrong = fit_calibration(label=label, probabilities=pairs_of(np.where(label == 1, 0.1, 0.9)))
+    assert right.temperature == pytest.approx(confidence.LOWEST, abs=1e-3)
+    assert wrong.temperature == pytest.approx(confidence.HIGHEST, abs=1e-2)
 
 
 # Abstention
@@ -205,32 +250,31 @@ def test_sklearn_finds_the_same_three_class_metrics():
         assert vars(found.by_label[name]) == pytest.approx(expected)
 
 
-def classes_of(num_rows, *, temperature, num_classes=3, seed=0):
+def classes_of(num_rows, *, temperature, bias=(), num_classes=3, seed=0):
     """Labels drawn by calibrated probabilities of classes, and what a model of T gives."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (num_rows, num_classes))
-    calibrated = rescale(np.exp(logits), temperature=1)
+    calibrated = confidence.softmax(logits)
     label = (calibrated.cumsum(axis=1) < rng.random((num_rows, 1))).sum(axis=1)
-    given_ = rescale(calibrated, temperature=1 / temperature)
+    given_ = undo(calibrated, Calibration(temperature, bias))
     return {"label": label, "probabilities": given_}
 
 
+@pytest.mark.parametrize("bias", [(), (0.5, -0.3, -0.2)])
 @pytest.mark.parametrize("temperature", [0.5, 1.7, 4.0])
-def test_the_temperature_of_several_classes_is_found(temperature):
-    rows = classes_of(30_000, temperature=temperature)
-    assert fit_temperature(**rows) == pytest.approx(temperature, rel=0.03)
-    calm = rescale(rows["probabilities"], temperature=temperature)
-    assert (calm.argmax(axis=1) == rows["probabilities"].argmax(axis=1)).all()
-    found = describe(rows, temperature)
-    assert found["after"]["log_loss"] < found["before"]["log_loss"]
+def test_the_calibration_of_several_classes_is_found(temperature, bias):
+    rows = classes_of(30_000, temperature=temperature, bias=bias)
+    found = fit_calibration(**rows)
+    assert found.temperature == pytest.approx(temperature, rel=0.03)
+    assert (found.bias or (0, 0, 0)) == pytest.approx(bias or (0, 0, 0), abs=0.05)
+    effect = describe(rows, found)
+    assert effect["after"]["log_loss"] < effect["before"]["log_loss"]
 
 
-def test_rows_of_other_classes_are_left_out_of_the_temperature():
+def test_rows_of_other_classes_are_left_out_of_the_calibration():
     rows = classes_of(2000, temperature=2.0)
     more = {
         "label": np.append(rows["label"], [-1, 3]),
         "probabilities": np.concatenate([rows["probabilities"], np.full((2, 3), 1 / 3)]),
     }
-    assert fit_temperature(**more) == fit_temperature(**rows)
-    few = {name: values[:50] for name, values in rows.items()}
-    assert fit_temperature(**few) == 1
+    assert fit_calibration(**more) == fit_calibration(**rows)

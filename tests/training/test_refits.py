@@ -15,14 +15,18 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.tracking import refits
-from sentiflow.training import task
+from sentiflow.training import checkpoints, task
 from sentiflow.training import train as training
 from sentiflow.training.results import PRETRAIN, TRAIN
 
 PACKAGE = {
     "settings": {"temperature": 1.25},
     "inputs": {"prepared": {"uri": "p", "fingerprint": "ab"}},
-    "calibration": {"temperature": 1.25, "neutral_margin": 0.1},
+    "calibration": {
+        "temperature": 1.25,
+        "bias": {"positive": 0.4, "negative": -0.4},
+        "neutral_margin": 0.1,
+    },
     "reference": None,
     "metrics": {},
 }
@@ -39,6 +43,7 @@ def make_refit(make_job):  # noqa: F811
             package=PACKAGE,
             settings=job.settings,
             first=None,
+            splits=SPLITS,
             **{"num_epochs": 2, "num_pretraining_epochs": 0, "metrics": {}} | repeated,
         )
         return replace(job, splits=SPLITS, refit=refit)
@@ -70,6 +75,9 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     package = manifest.read(job.model_uri)
     assert package["settings"]["temperature"] == 1.25
     assert package["calibration"] == PACKAGE["calibration"]
+    trained = checkpoints.load_last(job.checkpoints_uri).tensors["weights/network.output.bias"]
+    biased = load_file(f"{job.model_uri}/weights.safetensors")["output.bias"]
+    torch.testing.assert_close(biased, trained + 1.25 * torch.tensor([-0.4, 0.4]))
     assert package["refit"] == refits.Refit.record.fget(job.refit)
     assert package["metrics"] == {}
 

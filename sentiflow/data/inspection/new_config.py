@@ -17,6 +17,8 @@ from sentiflow.storage.uris import split_member
 _MEDIUM, _LARGE = 20_000, 100_000
 """Rows from which on larger batches serve as well and faster, and pretraining pays off."""
 _UNBALANCED = 1.5
+_FEW = 3000
+"""Labelled rows below which the test rows are too few to measure a model by."""
 MAX_REJECTED = 0.2
 """Share of rejected rows up to which the config allows them."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
@@ -72,6 +74,7 @@ def render(
     allowed = replace(found, rejected={**found.rejected, UNKNOWN_LABEL: 0})
     share = count_rejected(allowed)
     is_large = found.sample.num_rows > _LARGE
+    is_few = sum(counts.values()) * found.sample.num_rows < _FEW * found.num_sampled
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
@@ -93,6 +96,7 @@ def render(
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(found),
         is_large=is_large,
+        has_folds=is_few and not test and found.roles.split is None,
         batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
         model_uri=model_uri,

@@ -1,0 +1,218 @@
+"""Labelled rows -> folds, a training for each, and answers to rows that it has not seen.
+
+Every labelled row is in one fold. For each fold a model is trained on the others as the training
+itself is, with words that are counted in these rows, and it answers the rows of the fold. A
+finished fold leaves the file of its answers, so that a killed training resumes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.classes import BINARY
+from sentiflow.config.sections import VocabularySettings
+from sentiflow.data import manifest, schema
+from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.schema import SPLITS
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.package import ModelPackage
+from sentiflow.progress import say
+from sentiflow.storage import filesystem, parquet
+from sentiflow.storage.uris import join
+from sentiflow.training import classes
+from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.task import TrainJob
+from sentiflow.words import word_vectors
+
+KEY = "sentiflow--folds"
+"""Key of the hash that decides the fold of a text; that of its split is independent of it."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The labelled rows of all splits, then the unlabelled texts."""
+
+    table: pa.Table
+    """``row_id``, ``text``, ``label`` (null for unlabelled texts)."""
+    position: np.ndarray
+    """From 0 to the number of folds, by the text: the fold, and the place within it."""
+    tokens: tokenizer.Tokens
+    wanted: VocabularySettings
+    """How the words are chosen."""
+    vectors: word_vectors.WordVectors
+
+    @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each row has a label."""
+        return np.asarray(self.table["label"].is_valid())
+
+
+def train(
+    job: TrainJob,
+    learned: LearnedClasses,
+    *,
+    root: str,
+    folder: str,
+    run: Callable[[TrainJob], object],
+    cache: str,
+) -> list[FileEntry]:
+    """Train a model for each fold that is not finished, and let it answer the rows of the fold.
+
+    Args:
+        job: The training itself.
+        learned: Its classes.
+        root: Directory of the output.
+        folder: The folder of the folds of this training in it.
+        run: Runs the training of a fold.
+        cache: ``prepare.vocabulary.vectors_cache``.
+
+    Returns:
+        The files of the answers, see :func:`_answer`.
+    """
+    files, rows = list[FileEntry](), None
+    for number in range(job.settings.folds):
+        path = f"{folder}/fold-{number + 1}.parquet"
+        if filesystem.exists(join(root, path)):
+            content = filesystem.read_bytes(join(root, path))
+        else:
+            rows = rows or _read(job, cache)
+            own = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
+            run(own)
+            content = parquet.to_bytes(_answer(own, rows, number, learned))
+        answers = parquet.from_bytes(content)
+        right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
+        what = f"fold {number + 1} of {job.settings.folds}"
+        say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
+        files.append(filesystem.write_file(root, path, content, rows=len(answers)))
+    return files
+
+
+def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
+    """Place texts by the hash of their normal form, from 0 to ``num_folds``.
+
+    The whole part is the fold of a text, the rest its place within the fold. So equal texts are in
+    the same fold.
+    """
+    share = hash_strings(normalize_text(text), key=KEY) / np.float64(2**64)
+    return np.asarray((share * num_folds).clip(max=np.nextafter(num_folds, 0)))
+
+
+def _read(job: TrainJob, cache: str) -> _Rows:
+    """Read and tokenize all rows, and load the word vectors of the prepared data.
+
+    Unlabelled texts that are also those of labelled rows are left out.
+    """
+    prepared, settings = job.prepared, job.prepared["settings"]
+    columns, num_folds = ["row_id", "text", "label"], job.settings.folds
+    tables = [parquet.read(uri, columns=columns) for uri in job.list_files("tweets", SPLITS)]
+    labelled = pa.concat_tables(tables)
+    labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
+    uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])
+    further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
+    table = pa.concat_tables([labelled, *further], promote_options="default").combine_chunks()
+    position = locate(table["text"].combine_chunks(), num_folds=num_folds)
+    is_new = ~np.isin(position, position[: len(labelled)])
+    is_new[: len(labelled)] = True
+    table, position = table.filter(pa.array(is_new)).combine_chunks(), position[is_new]
+    tokens = tokenizer.tokenize(table["text"].combine_chunks(), name=settings["tokenizer"])
+    given, known = prepared["inputs"].get("vectors", {}), settings["vocabulary"]
+    source = known.get("vectors") or (given.get("files") or [given])[0]["uri"]
+    wanted = VocabularySettings.model_validate(known | {"vectors": source})
+    max_words = wanted.max_size if wanted.kind == "pretrained" else None
+    vectors = word_vectors.load(source, max_words=max_words, cache=cache)
+    return _Rows(table, position, tokens, wanted, vectors)
+
+
+def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri: str) -> TrainJob:
+    """Prepare the rows of all folds but one; describe the training on them."""
+    settings, split = job.prepared["settings"], job.prepared["settings"]["split"]
+    validation = split["validation_fraction"] / (1 - split["test_fraction"])
+    is_learned = rows.is_labelled & (rows.position.astype(int) != number)
+    is_validation = is_learned & (rows.position % 1 < validation)
+    parts = dict(zip(SPLITS, (is_learned & ~is_validation, is_validation), strict=False))
+    words = _fit(rows, parts["train"])
+    encoded = words.encode(rows.tokens, max_length=settings["max_length"])
+    lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
+    table = rows.table.append_column("token_ids", encoded.token_ids).append_column(
+        "length", lengths
+    )
+    files = [
+        item
+        for kind, columns in (("encoded", schema.ENCODED), ("tweets", rows.table.schema))
+        for name, chosen in parts.items()
+        for item in parquet.write_part(
+            uri, f"{kind}/split={name}/rows.parquet", table.filter(chosen).select(columns.names)
+        )
+    ]
+    files += parquet.write_part(
+        uri, "unlabelled/rows.parquet",
+        table.filter(~rows.is_labelled).select(schema.UNLABELLED.names),
+    )  # fmt: skip
+    content = parquet.to_bytes(words.to_table())
+    files.append(filesystem.write_file(uri, "vocabulary.parquet", content, rows=len(words)))
+    names = manifest.find_classes(job.prepared)
+    counts = {name: _count(table.filter(chosen), names) for name, chosen in parts.items()}
+    prepared = cast(
+        Manifest,
+        {**job.prepared, "files": files, "counts": job.prepared["counts"] | {"labels": counts}},
+    )
+    known = tuple(name for name in learned.names if counts["train"][name])
+    own = job.settings.model_copy(update={"prepared_uri": uri, "classes": known})
+    return replace(
+        job, settings=own, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
+        model_uri=join(uri, "model"),
+    )  # fmt: skip
+
+
+def _fit(rows: _Rows, is_train: np.ndarray) -> vocabulary.Vocabulary:
+    """Choose the words of train rows, and find their vectors."""
+    wanted, counted = rows.wanted, pa.array(rows.tokens.count(is_train))
+    if wanted.kind == "pretrained":
+        words = vocabulary.from_words(rows.vectors.words)
+    else:
+        counts = pa.table({"word": rows.tokens.words, "count": counted})
+        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
+    found = rows.vectors.find(words.words)
+    matrix = np.where((found >= 0)[:, None], rows.vectors.vectors[found], np.nan)
+    return replace(words, vectors=matrix.astype(np.float32))
+
+
+def _count(table: pa.Table, names: tuple[str, ...]) -> dict[str, int]:
+    counts = np.bincount(table["label"].to_numpy(), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+def _answer(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses) -> pa.Table:
+    """Score the rows of a fold by its model.
+
+    A class without a train row in the other folds has the probability 0.
+
+    Columns:
+        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
+            the training), and ``probability`` of positive or ``probability_<class>``.
+    """
+    table = classes.relabel(
+        rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
+        learned.positions,
+    )
+    scores = ModelPackage.load(job.model_uri).score(table["text"].combine_chunks())
+    places = np.array([learned.names.index(name) for name in scores.classes])
+    probabilities = np.zeros((len(table), len(learned.names)), np.float32)
+    probabilities[:, places] = scores.probabilities
+    names = [f"probability_{name}" for name in learned.names]
+    if learned.names == BINARY:
+        names, probabilities = ["probability"], probabilities[:, 1:]
+    return pa.table(
+        {
+            "row_id": table["row_id"],
+            "fold": np.full(len(table), number + 1, np.int8),
+            "label": table["label"],
+            "prediction": places[scores.prediction].astype(np.int8),
+            **dict(zip(names, probabilities.T, strict=True)),
+        }
+    )

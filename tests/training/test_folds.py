@@ -1,0 +1,163 @@
+"""Each labelled row is answered once, by a model that has seen neither it nor its words."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import schema
+from sentiflow.errors import UserError
+from sentiflow.models import vocabulary
+from sentiflow.storage import parquet
+from sentiflow.training import classes, folds, task
+from sentiflow.words.word_vectors import WordVectors
+
+CLASSES = ("bad", "dull", "good")
+NUM_ROWS, NUM_FOLDS = 240, 4
+TEXTS = [f"{CLASSES[row % 3]} day number{row // 2} {'x' * (row % 3)}" for row in range(NUM_ROWS)]
+TEXTS[7::20] = ["Bad day"] * len(TEXTS[7::20])
+TEXTS[8::20] = ["bad  DAY"] * len(TEXTS[8::20])
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Describe a training on rows of three splits, with unlabelled texts beside them."""
+    root, split = tmp_path / "prepared", np.arange(NUM_ROWS) % 10
+    rows = [range(NUM_ROWS), [None] * NUM_ROWS, TEXTS, [row % 3 for row in range(NUM_ROWS)]]
+    table = pa.table(rows, schema=schema.TWEETS)
+    tables = {
+        f"tweets/split={name}/rows.parquet": table.filter(pa.array(chosen))
+        for name, chosen in zip(schema.SPLITS, (split > 1, split == 1, split == 0), strict=True)
+    }
+    further = [[0, 1], ["good night", TEXTS[0].upper()], [[1], [1]], [1, 1]]
+    tables["unlabelled/rows.parquet"] = pa.table(further, schema=schema.UNLABELLED)
+    files = [
+        item for path, rows in tables.items() for item in parquet.write_part(str(root), path, rows)
+    ]
+    words = pa.array(["bad", "dull", "good", "day"])
+    vectors = WordVectors(words, np.eye(4, dtype=np.float32))
+    monkeypatch.setattr(folds.word_vectors, "load", lambda *_, **__: vectors)
+    settings = {
+        "max_length": 30, "tokenizer": "tweet", "format": {"kind": "csv"},
+        "split": {"kind": "hash", "validation_fraction": 0.1, "test_fraction": 0.1},
+        "vocabulary": {"kind": "corpus", "min_count": 1, "vectors": "package:glove.6B.50d"},
+    }  # fmt: skip
+    prepared = {
+        "files": files, "settings": settings, "inputs": {}, "classes": list(CLASSES),
+        "counts": {"labels": {"train": dict.fromkeys(CLASSES, 64)}},
+    }  # fmt: skip
+    train = TrainSettings(
+        prepared_uri=str(root), output_uri=str(tmp_path / "out"), folds=NUM_FOLDS, num_epochs=1,
+        model={"kind": "bag_of_embeddings", "vectors": "tuned"}, learning_rate=0.05,
+        batching={"global_batch_size": 16},
+    )  # fmt: skip
+    return task.TrainJob(train, "", "", "", prepared, lineage={}, num_threads=1)
+
+
+def train(job, root, run):
+    learned = classes.choose(job.prepared, job.settings)
+    return folds.train(job, learned, root=str(root), folder="folds/ab", run=run, cache="")
+
+
+def rows_of(own, table, split):
+    found = parquet.read(f"{own.settings.prepared_uri}/{table}/split={split}/rows.parquet")
+    return found["row_id"].to_pylist()
+
+
+def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path):
+    seen, jobs = [], []
+
+    def run(own):
+        jobs.append(own)
+        seen.append({*rows_of(own, "encoded", "train"), *rows_of(own, "tweets", "validation")})
+        return task.run(own, lambda event: None)
+
+    files = train(job, tmp_path, run)
+    tables = [parquet.read(str(tmp_path / item["path"])) for item in files]
+    assert all("sha256" in item for item in files)
+    for number, (table, known) in enumerate(zip(tables, seen, strict=True), start=1):
+        assert known == {*range(NUM_ROWS)} - {*table["row_id"].to_pylist()}
+        assert set(table["fold"].to_pylist()) == {number}
+    rows = pa.concat_tables(tables).sort_by("row_id")
+    assert rows["row_id"].to_pylist() == list(range(NUM_ROWS))
+    assert rows["label"].to_pylist() == [row % 3 for row in range(NUM_ROWS)]
+    probabilities = np.stack([rows[f"probability_{name}"].to_numpy() for name in CLASSES], axis=1)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), rows["prediction"].to_numpy())
+    normal = [" ".join(text.lower().split()) for text in TEXTS]
+    of_text = {(text, fold) for text, fold in zip(normal, rows["fold"].to_pylist(), strict=True)}
+    assert len(of_text) == len(set(normal)), "equal texts are in one fold"
+    for own, known in zip(jobs, seen, strict=True):
+        words = vocabulary.load(f"{own.settings.prepared_uri}/vocabulary.parquet").words
+        learned = {word for row in rows_of(own, "encoded", "train") for word in normal[row].split()}
+        assert set(words.to_pylist()[2:]) == learned, "words are those of the train rows"
+        assert 0 < len(rows_of(own, "encoded", "validation")) < 0.3 * len(known)
+        unlabelled = parquet.read(f"{own.settings.prepared_uri}/unlabelled/rows.parquet")
+        assert unlabelled["text"].to_pylist() == ["good night"], "other texts only"
+
+
+def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path):
+    def stop(own):
+        if "/3/" in own.model_uri:
+            raise KeyboardInterrupt
+        return task.run(own, lambda event: None)
+
+    whole = train(job, tmp_path / "whole", lambda own: task.run(own, lambda event: None))
+    with pytest.raises(KeyboardInterrupt):
+        train(job, tmp_path / "killed", stop)
+    trained = []
+    resumed = train(
+        job,
+        tmp_path / "killed",
+        lambda own: trained.append(own.model_uri) or task.run(own, lambda event: None),
+    )
+    assert [uri.split("/")[-2] for uri in trained] == ["3", "4"]
+    assert resumed == whole
+
+
+def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp_path):
+    rare = replace(job, settings=job.settings.model_copy(update={"num_epochs": 1}))
+    texts = [f"good word{row}" if row % 2 else f"bad word{row}" for row in range(60)]
+    labels = [2 if row % 2 else 0 for row in range(60)]
+    labels[0] = 1  # the only row of its class
+    rows = pa.table([range(60), [None] * 60, texts, labels], schema=schema.TWEETS)
+    files = parquet.write_part(str(tmp_path), "tweets/split=train/rows.parquet", rows)
+    prepared = {**job.prepared, "files": files}
+    own = rare.settings.model_copy(update={"prepared_uri": str(tmp_path)})
+    found = train(
+        replace(rare, settings=own, prepared=prepared),
+        tmp_path / "out",
+        lambda own: task.run(own, lambda event: None),
+    )
+    tables = [parquet.read(str(tmp_path / "out" / item["path"])) for item in found]
+    (alone,) = [table for table in tables if 0 in table["row_id"].to_pylist()]
+    assert set(alone["probability_dull"].to_pylist()) == {0.0}
+    assert 1 in alone["label"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fixed_splits": ["test"]}, "the test rows of .* are fixed"),
+        ({"kind": "time"}, "prepare.split.kind is time"),
+        ({"kind": "user"}, "prepare.split.kind is user"),
+        ({"teachers": ["models:/one@champion"]}, "teachers have learned"),
+    ],
+)
+def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
+    kind, teachers = change.get("kind", "hash"), change.get("teachers", [])
+    prepared = {
+        "settings": {"split": {"kind": kind}},
+        "fixed_splits": change.get("fixed_splits", []),
+    }
+    settings = TrainSettings(prepared_uri="p", folds=5, distill={"teachers": teachers})
+    with pytest.raises(UserError, match=f"train.folds: {reason}"):
+        classes.check_folds(settings, prepared)
+    classes.check_folds(settings.model_copy(update={"folds": 0}), prepared)
+
+
+def test_a_single_fold_is_refused():
+    with pytest.raises(ValueError, match="folds=1 leaves no row"):
+        TrainSettings(folds=1)
