@@ -289,7 +289,7 @@ class TrendsSettings(Settings):
     by. A time without an offset is in UTC."""
     labels: Locations = ()
     """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
-    sample drawn with ``sentiflow trends --sample``, ``weight``. Default: the labels of the corpus
+    sample drawn with ``sentiflow trends --sample``, ``sample``. Default: the labels of the corpus
     on rows that the model was not trained on."""
     min_labelled: int = Field(default=30, ge=10)
     """Minimum number of labelled rows in a group. The share of a group with fewer is corrected by

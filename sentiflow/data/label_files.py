@@ -116,9 +116,13 @@ def read_texts(table: pd.DataFrame, uri: str) -> pd.Series:
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
-    """Write rows to label for a spreadsheet, which takes no ``text`` for a formula."""
-    texts = table["text"].str.replace(f"^(?={_FORMULA})", "'", regex=True)
-    text = table.assign(text=texts).to_csv(index=False, quoting=csv.QUOTE_MINIMAL)
+    """Write rows to label for a spreadsheet, which takes no text for a formula."""
+    safe = {
+        str(name): values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
+        for name, values in table.items()
+        if pd.api.types.is_string_dtype(values)
+    }
+    text = table.assign(**safe).to_csv(index=False, quoting=csv.QUOTE_MINIMAL)
     return text.encode("utf-8-sig")
 
 

@@ -141,6 +141,7 @@ class ProfileCounts(TypedDict):
     lengths: list[Count]
     probabilities: list[Count]
     predicted: dict[str, Count]
+    confusion: NotRequired[dict[str, dict[str, Count]]]
 
 
 class Calibration(TypedDict, total=False):

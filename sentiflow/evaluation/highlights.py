@@ -10,6 +10,7 @@ from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
+from sentiflow.metrics.predicted_shares import compare_shares
 
 
 def summarize(
@@ -73,6 +74,8 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
             "certainty",
         )
+    for number, meaning in compare_shares(metrics.confusion, name_texts(measured.split))[:1]:
+        yield Highlight(number, meaning, "figures")
     yield _summarize_calibration(measured.calibration_error[measured.split])
     neutral = measured.neutral
     if neutral and neutral.accuracy is not None:

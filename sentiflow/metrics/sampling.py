@@ -1,33 +1,72 @@
-"""Probabilities -> which rows to label by hand: their chances, and a sample of known size."""
+"""Rows of a corpus -> which to label by hand; labelled rows -> whether they are a random sample."""
 
 import numpy as np
+import pandas as pd
 
-_TYPICAL_SPREAD = 0.5
-"""Standard deviation of the label of a row that is certain with 85 %, in :func:`choose_weights`."""
+from sentiflow.metrics.paired import adjust
 
-
-def choose_weights(probabilities: np.ndarray) -> np.ndarray:
-    """Say how much a label of each row would teach: its chance to be drawn, up to a factor.
-
-    Half of it is the same for all rows, so that no row of a wrong but sure model is left out, half
-    is the standard deviation of the label by the model's own probabilities, which Neyman's
-    allocation takes: sqrt(1 - sum p²).
-
-    Args:
-        probabilities: ``(N, C)``.
-    """
-    spread = np.sqrt(np.maximum(1 - np.square(probabilities, dtype=np.float64).sum(axis=1), 0))
-    return np.asarray(0.5 * _TYPICAL_SPREAD + 0.5 * spread)
+_SEED = np.uint64(0x9E3779B97F4A7C15)
 
 
-def rank_rows(chance: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
     """Rank rows for a sample: the lowest n are drawn, each about with its chance.
 
     B. Rosén's Pareto sampling (Journal of Statistical Planning and Inference 62, 1997): a sample of
-    exactly n rows from one pass over them.
+    exactly n rows from one pass over them. The random numbers are hashes of the row numbers, so
+    that the same rows are drawn in any order.
 
     Args:
         chance: Of N rows, from 0 to 1; they add up to n.
-        uniform: N random numbers from 0 to 1.
+        row_id: N row numbers.
     """
+    mixed = pd.util.hash_array(row_id.astype(np.uint64) + _SEED)
+    uniform = (mixed >> np.uint64(11)) * 2.0**-53
     return np.asarray(uniform / (1 - uniform) * (1 - chance) / chance)
+
+
+NUM_STEPS = 50
+"""Steps of the probability of the predicted class, from 0 to 1."""
+_FEWEST = 10
+"""Rows that a cell of the test is expected to have in the sample."""
+
+
+def count_cells(
+    prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Add up the weights of N rows by predicted class and its probability, for C classes.
+
+    Returns:
+        ``(C, NUM_STEPS)``.
+    """
+    step = np.minimum(probabilities.max(axis=1) * NUM_STEPS, NUM_STEPS - 1).astype(np.int64)
+    shape = (probabilities.shape[1], NUM_STEPS)
+    cells = np.ravel_multi_index((prediction, step), shape)
+    return np.bincount(cells, weight, minlength=shape[0] * NUM_STEPS).reshape(shape)
+
+
+def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) -> np.ndarray:
+    """Test whether a sample has the predictions of its population: two chi-square tests.
+
+    Args:
+        population: The rows of :func:`count_cells`.
+        sample: Those of the sample, by their weights.
+        size: Its effective size.
+
+    Returns:
+        The p-values of the predicted classes and of the probabilities, adjusted by Holm.
+    """
+    from scipy.stats import chi2
+
+    p_values = []
+    for axis in (1, 0):
+        expected, found = (cells.sum(axis=axis) / cells.sum() for cells in (population, sample))
+        order = np.argsort(-expected, kind="stable") if axis == 1 else np.arange(NUM_STEPS)
+        # Neighbours are one cell, so that each is expected to have enough rows.
+        start = np.concatenate([[0.0], size * expected[order].cumsum()[:-1]])
+        cell = np.minimum(start // _FEWEST, max(size // _FEWEST - 1, 0)).astype(np.int64)
+        e, f = (np.bincount(cell, part[order]) for part in (expected, found))
+        is_used = e > 0
+        left = max(1 - size / population.sum(), 1 / size)
+        squares = (size / left * (f - e)[is_used] ** 2 / e[is_used]).sum()
+        p_values.append(float(chi2.sf(squares, max(is_used.sum() - 1, 1))))
+    return np.array(adjust(p_values))

@@ -16,10 +16,13 @@ import pandas as pd
 from sentiflow.metrics.paired import adjust
 
 CORRECTED, POOLED, COUNTED, UNCORRECTED = "corrected", "pooled", "counted", "uncorrected"
+UNLABELLED = "unlabelled"
 METHODS = {
     CORRECTED: "mean probability, plus the mean error on labelled rows of the group",
     POOLED: "few labelled rows: mean probability, plus the mean error on those of all groups, or "
     "of all periods of the group",
+    UNLABELLED: "no label in this group that tells errors: it takes the error of all groups, and "
+    "is never said to be higher or lower",
     COUNTED: "every row is labelled",
     UNCORRECTED: "no row is labelled: the share of predicted labels alone",
 }
@@ -57,10 +60,11 @@ def add_up(
 
     Returns:
         A row for each group, by its keys. Columns are pairs of a sum and a class: ``rows``,
-        ``population``, ``labelled`` (the size of the sample), ``w`` and ``ww`` have class 0 alone.
-        ``predicted`` are rows with this prediction, ``counted`` with this label outside of the
-        population. ``p`` and ``pp`` (of p²) are over the population, those that begin with w over
-        the sample.
+        ``population``, ``labelled`` (the size of the sample), ``square`` (of w²), ``clusters``,
+        ``w`` and ``ww`` have class 0 alone. ``predicted`` are rows with this prediction,
+        ``counted`` with this label outside of the population. ``p`` and ``pp`` (of p²) are over the
+        population, those that begin with w over the sample. Those that begin with ww are of
+        products of two values of a row; :func:`join_clusters` makes them those of a cluster.
     """
     classes = np.arange(probabilities.shape[1])
     is_counted = ((label >= 0) & (weight == 0))[:, None]
@@ -78,6 +82,8 @@ def add_up(
     of_labels = _sum(
         keys.iloc[at],
         labelled=w > 0,
+        clusters=w > 0,
+        square=w**2,
         w=w,
         ww=w**2,
         counted=y & (w == 0),
@@ -86,6 +92,7 @@ def add_up(
         wyp=w * y * p,
         wwy=w**2 * y,
         wwp=w**2 * p,
+        wwyy=w**2 * y,
         wwyp=w**2 * y * p,
         wwpp=w**2 * p**2,
     )
@@ -104,6 +111,29 @@ def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Add the sums of several parts of the rows."""
     every = pd.concat(sums)
     return every.groupby(level=list(range(every.index.nlevels)), dropna=False).sum()
+
+
+def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
+    """Take the rows of a cluster for one observation, such as the texts of an author.
+
+    Where all texts of some authors are labelled, and those of others not, there are as many
+    observations as authors. With the sums of an author in place of values of a row the variance of
+    :func:`estimate` is that by linearization of a cluster sample (W. G. Cochran, Sampling
+    Techniques, 1977, section 11.8).
+
+    Args:
+        sums: Those of clusters in groups.
+        level: The key of the clusters.
+    """
+    w, y, p = (sums[name].to_numpy() for name in ("w", "wy", "wp"))
+    products = {
+        "clusters": w > 0, "ww": w * w, "wwy": w * y, "wwp": w * p, "wwyy": y * y, "wwyp": y * p,
+        "wwpp": p * p,
+    }  # fmt: skip
+    others = [name for name in sums.columns.unique(level=0) if name not in products]
+    keys = sums.index.to_frame(index=False).drop(columns=level)
+    values = {name: sums[name].to_numpy() for name in others} | products
+    return _sum(keys, **values)
 
 
 @dataclass(frozen=True)
@@ -134,20 +164,38 @@ class _Sample:
     """What the samples of G groups say of the populations they stand for.
 
     Shape: (G groups, C classes)
-        - share: ``(G, C)``; ``variance`` is that of the share. That of the predictions' errors is
-          known from few of them where a model is accurate: two more, +1 and -1, keep it above 0.
+        - share: ``(G, C)``.
         - label_mean, probability_mean: ``(G, C)``, over the sample.
-        - residual: ``(G, C)``, the variance of y - tuning p over rows.
-        - tuning, size: ``(G, 1)``; ``size`` is the effective one (Kish 1965).
+        - moments: ``(G, C, 3)``, the variance of y, the covariance with p, and the variance of p
+          over rows or clusters.
+        - tuning, size, num_rows: ``(G, 1)``; the effective size (Kish 1965), of clusters and rows.
+        - left: ``(G, 1)``, the correction for a finite population.
     """
 
     share: np.ndarray
-    variance: np.ndarray
     label_mean: np.ndarray
     probability_mean: np.ndarray
-    residual: np.ndarray
+    moments: np.ndarray
     tuning: np.ndarray
     size: np.ndarray
+    num_rows: np.ndarray
+    left: np.ndarray
+
+    def residual(self, tuning: np.ndarray) -> np.ndarray:
+        """Return the variance of y - tuning p, ``(G, C)``."""
+        of_y, covariance, of_p = np.moveaxis(self.moments, -1, 0)
+        return np.asarray(np.maximum(of_y - 2 * tuning * covariance + tuning**2 * of_p, 0))
+
+    @property
+    def more(self) -> np.ndarray:
+        """Return the variance of two errors of rows, +1 and -1: an accurate model makes few."""
+        return np.asarray(_PSEUDO_ERRORS * self.size / self.num_rows**2)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Return the variance of the share, ``(G, C)``; the more errors keep it above 0."""
+        residual = self.residual(self.tuning) + self.tuning * self.more
+        return np.asarray(self.left * residual / self.size)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -164,6 +212,8 @@ def estimate(
     sum of the classes' variances smallest. The variance is that of y - t p over the sample, by
     linearization, with the correction for a finite population: a group whose rows are all
     labelled has no error. Labels that are only counted are added as they are.
+
+    Where the sums are of clusters (:func:`join_clusters`), so are variance and sample size.
 
     A group with an effective sample below ``min_labelled`` has t and the mean error of its pool, or
     of all groups if that of the pool is below, too; to its variance come that between the groups of
@@ -188,7 +238,7 @@ def estimate(
     is_own = is_counted | (own.size >= min_labelled)
     parts = np.where(
         is_own,
-        np.stack([own.share, *_bound(own), _guard(own, whole, population)]),
+        np.stack([own.share, *_bound(own), _guard(own, whole)]),
         np.stack(_pool(sums, whole, between, freedom)),
     )
     weight = population / rows
@@ -197,7 +247,8 @@ def estimate(
     )
     variance = np.where(is_counted, 0, weight**2 * parts[3])
     error = np.sqrt(variance + share * (1 - share) / rows)
-    method = np.where(is_counted, COUNTED, np.where(is_own, CORRECTED, POOLED)).astype(object)[:, 0]
+    method = np.where(is_own, CORRECTED, np.where(num_labelled > 0, POOLED, UNLABELLED))
+    method = np.where(is_counted, COUNTED, method).astype(object)[:, 0]
     if whole.size.max() < _FEWEST:
         method[~is_counted[:, 0]] = UNCORRECTED
         for values in (share, low, high, error):
@@ -210,32 +261,33 @@ def estimate(
 def _measure(sums: pd.DataFrame) -> _Sample:
     """Measure each sample by itself; what fewer than two rows do not tell is NaN."""
     of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
-    total, n, w, ww = (of[name] for name in ("population", "labelled", "w", "ww"))
+    total, n, w, ww = (of[name] for name in ("population", "clusters", "w", "ww"))
     size = np.where(n > 0, w**2 / ww, 0)
-    left = np.maximum(1 - size / total, 0)
+    num_rows = np.where(n > 0, w**2 / of["square"], 0)
+    left = np.maximum(1 - num_rows / total, 0)
     y, p, mean = of["wy"] / w, of["wp"] / w, of["p"] / total
     covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
     spread = ((of["pp"] / total - mean**2) * total / (total - 1)).sum(axis=1, keepdims=True)
     tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
-    squares_y = of["wwy"] - 2 * y * of["wwy"] + y**2 * ww
-    products = of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww
-    squares_p = of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww
-    squares = np.maximum(squares_y - 2 * tuning * products + tuning**2 * squares_p, 0)
-    residual = squares / ww * n / np.maximum(n - 2, 1)
+    squares = [
+        of["wwyy"] - 2 * y * of["wwy"] + y**2 * ww,
+        of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww,
+        of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww,
+    ]
+    moments = np.stack(squares, axis=-1) * (n / np.maximum(n - 2, 1) / ww)[..., None]
     share = y + tuning * (mean - p)
-    variance = left * (residual + tuning * _PSEUDO_ERRORS / size) / size
-    return _Sample(share, variance, y, p, residual, tuning, size)
+    return _Sample(share, y, p, moments, tuning, size, num_rows, left)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _guard(own: _Sample, whole: _Sample, population: np.ndarray) -> np.ndarray:
+def _guard(own: _Sample, whole: _Sample) -> np.ndarray:
     """Bound the variance of groups' shares for tests, ``(G, C)``.
 
     A group that lacks a rare class by chance has a low share, and a low variance too, so that it
     would seem to differ: it has two errors more, and no smaller variance than its pool.
     """
-    residual = np.fmax(own.residual + _PSEUDO_ERRORS / own.size, whole.residual)
-    return np.asarray(np.maximum(1 - own.size / population, 0) * residual / own.size)
+    alone = own.residual(own.tuning) + own.more
+    return np.asarray(own.left * np.fmax(alone, whole.residual(own.tuning)) / own.size)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -247,7 +299,7 @@ def _pool(
     probability_mean = sums["p"].to_numpy() / population
     share = whole.label_mean + whole.tuning * (probability_mean - whole.probability_mean)
     rare = (whole.size + 1) / (whole.size + 2) ** 2  # of a class that no label has
-    within = np.maximum(whole.residual, rare) * (1 / whole.size + 1 / population)
+    within = np.maximum(whole.residual(whole.tuning), rare) * (1 / whole.size + 1 / population)
     variance = within + between
     uncertain = within**2 / np.maximum(whole.size - 2, 1) + between**2 / np.maximum(freedom, 1)
     reach = _quantile(variance**2 / uncertain) * np.sqrt(variance)
@@ -269,6 +321,7 @@ def _measure_pools(
     num_pools = int(pool.max()) + 1
     pools = _measure(pd.concat([sums.groupby(pool).sum(), sums.groupby(every).sum()]))
     chosen = np.where(pools.size[pool, 0] >= min_labelled, pool, num_pools)
+    residual = pools.residual(pools.tuning)
     between, groups = np.zeros_like(own.share), np.zeros((len(pool), 1))
     for one in np.unique(chosen):
         inside = chosen == one
@@ -278,7 +331,7 @@ def _measure_pools(
         sizes, num_rows = own.size[members], own.size[members].sum()
         freedom = (sizes > 0).sum() - 1
         squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
-        within = (pools.residual[one] * num_rows - squares) / (num_rows - freedom - 1)
+        within = (residual[one] * num_rows - squares) / (num_rows - freedom - 1)
         usual = (num_rows - (sizes**2).sum() / num_rows) / freedom
         found = np.maximum(squares / _lowest(freedom) - np.maximum(within, 0), 0) / usual
         between[inside] = np.nan_to_num(found, posinf=0)
@@ -310,7 +363,9 @@ def _bound(sample: _Sample) -> tuple[np.ndarray, np.ndarray]:
     """Bound the shares among the populations by Wilson's interval."""
     size, y = sample.size, sample.label_mean
     share, spread = np.clip(sample.share, 0, 1), y * (1 - y) * size / (size - 1)
-    labels = np.where(spread > 0, spread / sample.variance, size)
+    # Of a rare class the weights of few rows decide: with usual ones it would have fewer labels.
+    usual = sample.num_rows * sample.residual(np.zeros(1)) / size / sample.variance
+    labels = np.where(spread > 0, np.fmin(spread / sample.variance, usual), size)
     square = _quantile(size - 2) ** 2 / labels
     middle = (share + square / 2) / (1 + square)
     reach = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)

@@ -1,6 +1,6 @@
 """Profiles of two corpora under one model -> drift between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -36,6 +36,8 @@ class Profile:
     more; the bins have equal width."""
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class by a model of other classes; else empty."""
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Labelled rows by label, then by prediction; without pairs that do not occur."""
 
     @classmethod
     def of(
@@ -46,6 +48,8 @@ class Profile:
         probabilities: np.ndarray,
         prediction: np.ndarray,
         classes: tuple[str, ...] = BINARY,
+        label: np.ndarray | None = None,
+        names: Sequence[str] = (),
     ) -> "Profile":
         """Count scored rows.
 
@@ -55,6 +59,8 @@ class Profile:
             probabilities: (N, C) probabilities.
             prediction: N positions in ``classes``.
             classes: Names of the C classes.
+            label: N positions in ``names``; others stand for no label.
+            names: Names of the labels, first those of the C classes.
         """
         probability = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
         predicted = np.bincount(prediction, minlength=len(classes)).tolist()
@@ -69,6 +75,7 @@ class Profile:
             lengths=_count(by_length, len(LENGTH_EDGES)),
             probabilities=_count(by_tenth.astype(np.int64), NUM_PROBABILITY_BINS),
             predicted={} if is_binary else dict(zip(classes, predicted, strict=True)),
+            confusion={} if label is None else _cross(label, prediction, names),
         )
 
     @classmethod
@@ -171,6 +178,19 @@ def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
         if abs(here - there) > LARGE_DIFFERENCE + spread:
             lines.append(f"{what}: {here:.1%} here, {there:.1%} in training")
     return lines
+
+
+def _cross(
+    label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    is_labelled = (label >= 0) & (label < len(names))
+    pairs, counts = np.unique(
+        np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
+    )
+    found: dict[str, dict[str, int]] = {}
+    for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        found.setdefault(names[one], {})[names[other]] = count
+    return found
 
 
 def _count(bins: np.ndarray, num_bins: int) -> tuple[int, ...]:

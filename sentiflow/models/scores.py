@@ -68,15 +68,16 @@ class Scores:
         """Whether the probabilities of each text are numbers, (N,) bool."""
         return np.isfinite(self.probabilities).all(axis=1)
 
-    @property
-    def profile(self) -> Profile:
-        """Summarize the texts as the model sees them."""
+    def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
+        """Summarize the texts as the model sees them, and their labels, see :meth:`Profile.of`."""
         return Profile.of(
             lengths=self.lengths,
             num_unknown=self.num_unknown,
             probabilities=self.probabilities,
             prediction=self.prediction,
             classes=self.classes,
+            label=label,
+            names=names,
         )
 
     @classmethod

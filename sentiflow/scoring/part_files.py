@@ -8,10 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.cluster.label import Label
 from sentiflow.data import parts, schema
+from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, Scored
 from sentiflow.storage import parquet
@@ -59,11 +61,25 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
         predicted=scores.predicted,
-        profile=scores.profile,
+        profile=_describe_unseen(scored, scores, job),
         peak_memory_bytes=memory.peak_bytes(),
         files=[item for items in files for item in items],
     )
     return asdict(result)
+
+
+def _describe_unseen(scored: pa.Table, scores: Scores, job: Job) -> Profile:
+    """Describe rows outside of the train and validation splits.
+
+    A model is surer of what it has learned, and was chosen by validation rows.
+    """
+    is_seen = pc.is_in(scored["split"], pa.array(schema.SPLITS[:2])).combine_chunks()
+    if pc.any(is_seen).as_py():
+        scored = scored.filter(pc.invert(is_seen))
+        scores = Scores.from_table(scored)
+    names = scores.classes if scores.classes == schema.BINARY else job.classes
+    label = pa.array(job.labels, pa.int8()).take(scored["label"])
+    return scores.profile(pc.fill_null(label, -1).to_numpy(), names)
 
 
 def _kept(job: Job) -> list[str]:

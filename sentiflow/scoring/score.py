@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError
+from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files, rules
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
@@ -114,10 +116,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     new = Scored.sum(parts)
     total = Scored.sum([previous.scored, new])
     _check(output, source, new, total, settings)
+    corpus, model = previous.join_files(source), output.spec.inputs["model"]
+    if learned := sources.find_learned_files(corpus, model):
+        say(STAGE, f"drift is not measured: the model was trained on rows of {learned[0]}")
+        total = replace(total, profile=drift.Profile())
     num_scored = sum(parts[number].accepted for number in maps.fresh)
     found = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
-    _report(new, total, found, num_scored, seconds, output.spec.uri, recorder)
+    shares = compare_unseen(total.profile.confusion, model)
+    _report(new, total, found, shares, num_scored, seconds, output.spec.uri, recorder)
     more = {"drift": found, "seconds": seconds, "run": recorder.describe()}
     return _publish(output, source, previous, new, total, job, **more)
 
@@ -284,6 +291,7 @@ def _report(
     new: Scored,
     total: Scored,
     found: drift.Drift,
+    shares: list[tuple[str, str]],
     num_scored: int,
     seconds: float,
     uri: str,
@@ -294,7 +302,8 @@ def _report(
     Args:
         new: The rows of this run, also those of an earlier process.
         total: All rows of the corpus, previous runs included.
-        found: Differences from the data that the model was trained on.
+        found: Differences from the validation texts of the model.
+        shares: Classes that are predicted too often or too seldom.
         num_scored: Rows that this process has scored.
         seconds: How long it took.
         uri: The output.
@@ -320,12 +329,14 @@ def _report(
         say(STAGE, f"{line}: {listed}" if listed else line)
     for line in found.get("warnings", []):
         say(STAGE, f"drift from the training data: {line}")
-    shares = total.fractions
+    for share, meaning in shares:
+        say(STAGE, f"{share} {meaning}")
+    fractions = total.fractions
     metrics: dict[str, float | None] = {
         **total.counts,
         "rows_per_second": rate,
-        **{f"predicted_{name}": share for name, share in shares.items()},
-        "positive_fraction": shares.get(schema.BINARY[schema.POSITIVE]),
+        **{f"predicted_{name}": share for name, share in fractions.items()},
+        "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
     }
     del metrics["predicted"]
     if found:

@@ -72,6 +72,24 @@ def read_reference(spec: OutputSpec) -> Profile | None:
         return None
 
 
+def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
+    """Name files of the corpus whose rows the model was trained on, where these are not marked.
+
+    Prepared data mark them by their splits, but all are learned by a refit.
+    """
+    refit = model.get("refit")
+    if refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]:
+        return [as_typed(corpus["uri"])]
+    learned = set()
+    for member in model.get("members") or [model]:
+        training = manifest.read_input(member, "training")
+        prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+        files = prepared["inputs"]["csv"]["files"] if prepared else ()
+        learned |= {manifest.identify_file(item) for item in files}
+    found = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
+    return [as_typed(item["uri"]) for item in found]
+
+
 def describe_corpus(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 

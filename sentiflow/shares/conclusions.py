@@ -7,7 +7,7 @@ import pandas as pd
 
 from sentiflow.config.classes import BINARY
 from sentiflow.metrics.paired import SURE, adjust, write_p
-from sentiflow.metrics.shares import COUNTED, UNCORRECTED, compare_with
+from sentiflow.metrics.shares import COUNTED, UNCORRECTED, UNLABELLED, compare_with
 from sentiflow.shares.table import Trends
 
 Conclusion = tuple[str, str, str]
@@ -36,7 +36,7 @@ def draw_conclusions(trends: Trends) -> list[Conclusion]:
     focus = choose_class(trends)
     order = [focus, *(name for name in trends.classes if name != focus)]
     found = [_describe_share(line) for _, line in trends.whole.loc[order].iterrows()]
-    if trends.method == UNCORRECTED:
+    if trends.method == UNCORRECTED or not trends.is_random:
         return found
     for item in trends.breakdowns[1:]:
         line = item.of(focus)
@@ -62,6 +62,8 @@ def _describe_highest(line: pd.DataFrame, by: str) -> Conclusion:
     name, top = line["class"][0], int(line["share"].argmax())
     p_values = compare_with(line["share"].to_numpy(), line["error"].to_numpy(), top)
     share, where = f"{line['share'][top]:.1%}", f"{by} {line['group'][top]}"
+    if line["method"][top] == UNLABELLED:
+        return share, f"is the share of {name} for {where}, which has no label: no claim", "groups"
     if (p_value := float(np.nanmax(p_values))) < SURE:
         return share, f"is the highest share of {name}: {where} ({write_p(p_value)})", "groups"
     others = int((p_values >= SURE).sum())
@@ -75,6 +77,8 @@ def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
     name, share, last = line["class"][0], line["share"].to_numpy(), len(line) - 1
     p_values = compare_with(share, line["error"].to_numpy(), last)[:last]
     is_sure = np.array(adjust(p_values.tolist())) < SURE
+    has_label = (line["method"] != UNLABELLED).to_numpy()
+    is_sure &= has_label[:last] & has_label[last]
     periods = [write_period(period, unit) for period in line["period"]]
     if not is_sure.any():
         text = f"of the texts of {periods[last]} are {name}: no change beyond chance"

@@ -1,9 +1,12 @@
 """Rows to label by hand: drawn, written; read again, with their weights."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import label_files, manifest
@@ -12,28 +15,46 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
-from sentiflow.metrics.sampling import choose_weights, rank_rows
+from sentiflow.metrics.sampling import rank_rows
 from sentiflow.shares import rows
-from sentiflow.shares.rows import Batch
 from sentiflow.storage.uris import as_typed
 
-STAGE, SEED = "trends", 0
-_STEPS = 100
-"""Steps of what a label would teach."""
-_CELL = ["group", "step"]
+STAGE = "trends"
+_SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
+"""What the column ``sample`` has: all that the draw depends on beside the corpus."""
+_MAX_FOREIGN = 0.1
+"""Part of the rows of a sample that may not be drawn from a corpus again."""
 
 
-def read(uris: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
-    """Read the files of ``trends.labels``.
+@dataclass(frozen=True)
+class Labels:
+    """Rows of ``trends.labels``."""
 
-    Returns:
-        By ``row_id``: ``label``, a position among the classes, and ``weight``, the inverse of the
-        probability with which the row was drawn, or 1 if all rows have the same; and the number of
-        rows without a label.
+    table: pd.DataFrame
+    """By ``row_id``: ``label``, a position among the classes, and ``weight``, the inverse of the
+    probability with which the row was drawn, or 1 if all rows have the same; 0 if it was not drawn:
+    then the label is only counted."""
+    is_drawn: bool
+    """Whether they are of a sample of ours, or were chosen in another way."""
+    notes: list[str]
+
+
+def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
+    """Read the files of ``trends.labels``, and find the weights of their rows.
+
+    The weights are not in the files, where a spreadsheet may change them: the sample is drawn again
+    from the rows that had no label.
+
+    Args:
+        settings: Names the files.
+        scored: Manifest of the predictions.
+        uri: Their directory.
 
     Raises:
-        UserError: A file has not the columns, a label that is no class, a row twice, or no label.
+        UserError: A file has not the columns, a label that is no class, a row twice, or no label;
+            or its sample cannot be drawn again.
     """
+    uris, classes = settings.labels, manifest.find_classes(scored)
     tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
     found = pd.concat(tables, ignore_index=True)
     twice = found["row_id"].duplicated()
@@ -44,7 +65,26 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, int
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
-    return found.set_index("row_id")[["label", "weight"]], sum(missing)
+    other = found["sample"] != found["sample"].iloc[0]
+    label_files.refuse(found, other, "sample", f"is not {found['sample'].iloc[0]!r}")
+    notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
+    table, drawn_as = found.set_index("row_id"), _SAMPLE.fullmatch(found["sample"].iloc[0])
+    if not drawn_as:
+        return Labels(table[["label"]].assign(weight=1.0), False, notes)
+    grouping = settings.model_copy(update={"by": tuple(filter(None, [drawn_as["by"]]))})
+    rows.check_columns(grouping, scored, setting=f"{as_typed(uris[0])}: column sample")
+    drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
+    weight = drawn.set_index("row_id")["weight"].reindex(table.index)
+    if num_foreign := int(weight.isna().sum()):
+        line = (
+            f"{num_foreign:,} of {len(table):,} rows of trends.labels are not in the sample of "
+            f"{drawn_as[0]} of these predictions"
+        )
+        if num_foreign > _MAX_FOREIGN * len(table):
+            hint = "the corpus has changed since, or they were not drawn by --sample: draw again"
+            raise UserError(line, hint=hint)
+        notes.append(f"{line}: their labels are counted, and say nothing of the model's errors")
+    return Labels(table[["label"]].assign(weight=weight.fillna(0)), True, notes)
 
 
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
@@ -53,29 +93,23 @@ def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", hint=hint)
     label_files.require(table, ("row_id",), name, hint=hint)
+    if "sample" not in table and "weight" in table:
+        raise UserError(f"{name} has weights, which are not read", hint=f"draw rows again: {hint}")
     is_filled = table["label"] != ""
     num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
-    table = table[is_filled]
+    table = table.assign(sample=table.get("sample", ""))[is_filled]
     label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
-    weight = pd.Series(1.0, table.index)
-    if "weight" in table:
-        weight = pd.to_numeric(table["weight"], errors="coerce").astype("float64")
-        wrong = ~((weight >= 1) & np.isfinite(weight))
-        label_files.refuse(table, wrong, "weight", "is no weight of at least 1")
-    columns = {"row_id": row_id, "label": label, "weight": weight, "place": table["place"]}
-    return pd.DataFrame(columns), num_missing
+    wrong = (table["sample"] != "") & ~table["sample"].str.fullmatch(_SAMPLE.pattern)
+    label_files.refuse(table, wrong, "sample", "is no sample, such as '300 rows'")
+    return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 
 def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Draw unlabelled rows to label by hand, in random order; the same each time.
 
-    A row's chance is proportional to what its label would teach, see ``choose_weights``, and to
-    1 / sqrt(rows of its group), the group by the first of ``trends.by``: small groups get more than
-    their part (M. D. Bankier, "Power allocations", American Statistician 42, 1988).
-
     Returns:
-        ``row_id``, ``weight`` (the inverse of the chance), ``text``, ``label`` (empty); and the
-        classes.
+        ``row_id``, ``sample`` (from which :func:`read` draws the same rows), the values of
+        ``trends.by``, ``text``, ``label`` (empty); and the classes.
 
     Raises:
         UserError: There are no complete predictions, every row has a label, or the texts were not
@@ -84,58 +118,84 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
     uri = settings.scored_uri
     scored = manifest.require(uri, stage="score", setting="trends.scored_uri")
     rows.check_columns(settings, scored)
-    grouping = settings.model_copy(update={"by": settings.by[:1]})
-    text, counts = _check_texts(scored), pd.DataFrame(columns=[*_CELL, "rows"])
-    for batch in rows.read(grouping, scored, uri, label=STAGE):
-        found = _grade(batch)[batch.label < 0].value_counts(dropna=False).reset_index(name="rows")
-        counts = pd.concat([counts, found]).groupby(_CELL, dropna=False, as_index=False).sum()
-        rows.check_number(counts.drop_duplicates("group"), grouping)
+    text = _check_texts(scored)
+    table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=True)
+    if text is None:
+        table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
+    sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
+    by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
+    table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
+    return table, manifest.find_classes(scored)
+
+
+def _draw(
+    settings: TrendsSettings,
+    scored: Manifest,
+    uri: str,
+    size: int,
+    labelled: np.ndarray,
+    *,
+    with_text: bool = False,
+) -> pd.DataFrame:
+    """Draw rows by their numbers and groups alone, so that another model leads to the same rows.
+
+    A row's chance is proportional to 1 / sqrt(rows of its group), the group by the first of
+    ``trends.by``: small groups get more than their part (M. D. Bankier, "Power allocations",
+    American Statistician 42, 1988).
+
+    Args:
+        settings: What to group by.
+        scored: Manifest of the predictions.
+        uri: Their directory.
+        size: Rows to draw.
+        labelled: Row numbers that count as unlabelled, as they have their label from the sample.
+        with_text: Read the texts, too.
+
+    Returns:
+        ``row_id``, ``weight`` (the inverse of the chance), the values of ``trends.by``, ``text``; a
+        row for each that was drawn, in random order.
+
+    Raises:
+        UserError: Every row has a label.
+    """
+    group, counts = settings.by[0] if settings.by else rows.EVERY, pd.Series(dtype=np.int64)
+    for batch in rows.read(settings, scored, uri, label=STAGE):
+        is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
+        found = batch.keys[group][is_open].value_counts(dropna=False)
+        counts = pd.concat([counts, found]).groupby(level=0, dropna=False).sum()
+        rows.check_number(counts, settings)
     if not len(counts):
         raise UserError(
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
-    chances = _choose_chances(counts, size)
-    rng, drawn = np.random.default_rng(SEED), None
-    for batch in rows.read(grouping, scored, uri, label=STAGE, with_text=True):
-        uniform, is_open = rng.random(len(batch.row_id)), batch.label < 0
-        chance = _grade(batch)[is_open].merge(chances, how="left")["chance"].to_numpy()
-        texts = batch.text.to_pandas() if batch.text else pd.Series("", range(len(is_open)))
-        new = pd.DataFrame(
-            {
-                "row_id": batch.row_id[is_open],
-                "weight": (1 / chance).round(4),
-                "text": texts[is_open].to_numpy(),
-                "rank": rank_rows(chance, uniform[is_open]),
-            }
+    chances, drawn = _choose_chances(counts, size), None
+    for batch in rows.read(settings, scored, uri, label=STAGE, with_text=with_text):
+        is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
+        row_id, keys = batch.row_id[is_open], batch.keys[is_open]
+        chance = chances.reindex(keys[group]).to_numpy()
+        new = keys.assign(
+            row_id=row_id,
+            weight=1 / chance,
+            text=batch.text.filter(pa.array(is_open)).to_pandas().to_numpy() if batch.text else "",
+            rank=rank_rows(chance, row_id),
         )
         drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
     assert drawn is not None, "there are unlabelled rows"
-    table = drawn.drop(columns="rank").iloc[rng.permutation(len(drawn))].reset_index(drop=True)
-    if text is None:
-        table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
-    return table.assign(label=""), manifest.find_classes(scored)
+    return drawn.sample(frac=1, random_state=0, ignore_index=True)
 
 
-def _grade(batch: Batch) -> pd.DataFrame:
-    """Find the group of each row, and what its label would teach, rounded to a step."""
-    taught = choose_weights(batch.probabilities)
-    step = np.rint(taught * _STEPS).astype(np.int64)
-    return pd.DataFrame({"group": batch.keys.iloc[:, -1], "step": step})
-
-
-def _choose_chances(counts: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Choose the chance of a row by group and step, so that ``size`` rows are drawn in all."""
+def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
+    """Choose the chance of a row of each group, so that ``size`` rows are drawn in all."""
     from scipy.optimize import brentq
 
-    num_rows = counts["rows"].to_numpy(float)
+    num_rows = counts.to_numpy(float)
     if size >= num_rows.sum():
-        return counts.assign(chance=1.0)
-    of_group = counts.groupby("group", dropna=False)["rows"].transform("sum").to_numpy(float)
-    taught = counts["step"].to_numpy(float) / _STEPS / np.sqrt(of_group)
+        return counts * 0 + 1.0
+    taught = 1 / np.sqrt(num_rows)
     rate = brentq(
         lambda rate: (num_rows * np.minimum(taught * rate, 1)).sum() - size, 0, 1 / taught.min()
     )
-    return counts.assign(chance=np.minimum(taught * rate, 1))
+    return pd.Series(np.minimum(taught * rate, 1), counts.index)
 
 
 def _check_texts(scored: Manifest) -> str | None:

@@ -36,6 +36,9 @@ class Batch:
     """``(N, C)``; 0 for classes that the model does not have."""
     keys: pd.DataFrame
     """For each of ``trends.by`` the values, or the beginnings of the periods; and ``EVERY``."""
+    author: np.ndarray | None
+    """Hashes of the names of N authors, where predictions have a column of users; a text without
+    one is the only one of its author."""
     text: pa.Array | None
     """The texts, where predictions have them and they were asked for."""
 
@@ -46,8 +49,15 @@ def find_text_column(scored: Manifest) -> str | None:
     return next((name for name in named if name in scored["settings"]["keep_columns"]), None)
 
 
-def check_columns(settings: TrendsSettings, scored: Manifest) -> None:
+def check_columns(
+    settings: TrendsSettings, scored: Manifest, *, setting: str = "trends.by"
+) -> None:
     """Check that predictions have the columns of ``trends.by``, and times where these are cut.
+
+    Args:
+        settings: Has ``by``.
+        scored: Manifest of the predictions.
+        setting: What names the columns, for messages.
 
     Raises:
         UserError: They have not.
@@ -56,7 +66,7 @@ def check_columns(settings: TrendsSettings, scored: Manifest) -> None:
     there = [*kept, "split", "predicted_label"]
     if missing := [column for column, _ in settings.keys if column not in there]:
         raise UserError(
-            f"trends.by: the predictions have no column {', '.join(missing)}; "
+            f"{setting}: the predictions have no column {', '.join(missing)}; "
             f"there are {', '.join(there)}",
             hint="name the column in score.keep_columns, and score again",
         )
@@ -64,7 +74,7 @@ def check_columns(settings: TrendsSettings, scored: Manifest) -> None:
     for column, unit in settings.keys:
         if not unit and types.get(column, "").startswith(("timestamp", "date")):
             raise UserError(
-                f"trends.by: {column} is a time", hint=f"name a unit, such as {column}:week"
+                f"{setting}: {column} is a time", hint=f"name a unit, such as {column}:week"
             )
 
 
@@ -86,10 +96,14 @@ def read(
     classes, known = manifest.find_classes(scored), lineage.classes_of_model(scored)
     probabilities = [PROBABILITY + name for name in known]
     text = find_text_column(scored) if with_text else None
-    columns = ["row_id", "label", "prediction", *probabilities, *([text] if text else [])]
+    form = FormatSettings.model_validate(
+        (lineage.corpus_of(scored) or scored)["settings"].get("format") or {}
+    )
+    users = ("user", form.columns.user if form.columns else "")
+    user = next((str(name) for name in users if name in scored["settings"]["keep_columns"]), "")
+    columns = ["row_id", "label", "prediction", *probabilities]
+    columns += [name for name in (text, user) if name]
     columns += [column for column, _ in settings.keys]
-    form = (lineage.corpus_of(scored) or scored)["settings"].get("format") or {}
-    time_format = FormatSettings.model_validate(form).time_format
     hint = "score again with sentiflow score CONFIG --overwrite"
     tables = lineage.read_tables(
         uri, scored, ("predictions/",), columns=list(dict.fromkeys(columns)), hint=hint
@@ -105,10 +119,18 @@ def read(
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
                 probabilities=found,
-                keys=_read_keys(rows, settings, time_format),
+                keys=_read_keys(rows, settings, form.time_format),
+                author=_hash_authors(rows, user) if user else None,
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,
             )
             progress.advance(len(rows))
+
+
+def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
+    names = rows[column].cast(pa.string()).to_pandas()
+    hashes = pd.util.hash_array(names.fillna("").to_numpy(object))
+    alone = pd.util.hash_array(rows["row_id"].to_numpy())
+    return np.where(names.fillna("") == "", alone, hashes)
 
 
 def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:

@@ -9,15 +9,18 @@ import pyarrow as pa
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
-from sentiflow.metrics import shares
-from sentiflow.shares import labels, rows
-from sentiflow.shares.rows import EVERY, Batch
+from sentiflow.metrics import sampling, shares
+from sentiflow.shares import rows
+from sentiflow.shares.rows import EVERY
+from sentiflow.shares.sample import LabelFinder, describe_choice
 
 ALL = "all"
 """Name of the table of all rows."""
+AUTHOR = "\0author"
+"""The key of labelled rows by their author."""
+_MAX_PARTS = 16
+"""Batches whose sums are held at once: there may be as many as authors."""
 
 COLUMNS = pa.schema(
     [
@@ -72,6 +75,8 @@ class Trends:
     """Labelled rows that tell the errors of the model."""
     num_counted: int
     """Other labelled rows."""
+    is_random: bool
+    """Whether the sample may be random; if not, no group or period is claimed to differ."""
 
     @property
     def whole(self) -> pd.DataFrame:
@@ -92,20 +97,23 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             there are too many groups.
     """
     classes = manifest.find_classes(scored)
-    finder, sums = _LabelFinder(scored, settings, classes), list[pd.DataFrame]()
+    finder, sums = LabelFinder(scored, settings, uri), list[pd.DataFrame]()
+    cells = np.zeros((2, len(classes), sampling.NUM_STEPS))
     for batch in rows.read(settings, scored, uri, label="trends", with_text=True):
         label, weight = finder.find(batch)
-        part = shares.add_up(
-            batch.keys,
-            prediction=batch.prediction,
-            probabilities=batch.probabilities,
-            label=label,
-            weight=weight,
-        )
-        sums = [shares.merge([*sums, part])]
-        rows.check_number(sums[0], settings)
+        predicted = {"prediction": batch.prediction, "probabilities": batch.probabilities}
+        in_sample, keys = weight * (label >= 0), batch.keys
+        for number, each in enumerate(((label < 0) | (weight > 0), in_sample)):
+            cells[number] += sampling.count_cells(**predicted, weight=each)
+        if batch.author is not None and not finder.is_drawn:
+            keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
+        part = shares.add_up(keys, **predicted, label=label, weight=weight)
+        sums.append(part)
+        if len(sums) == _MAX_PARTS:
+            sums = [_merge(sums, settings)]
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
+    sums = [_merge(sums, settings)]
     totals = sums[0].sum().groupby(level=0).sum()
     if missing := finder.by_hand is not None and len(finder.by_hand) - finder.num_found:
         raise UserError(
@@ -118,72 +126,37 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             f"{finder.num_seen:,} rows of trends.labels are among those that the model was trained "
             "on or chosen by: their labels are counted, and say nothing of its errors"
         )
-    breakdowns = _break_down(settings, sums[0], classes)
+    w, ww = _group(sums[0], [EVERY])[["w", "ww"]].to_numpy()[0]
+    differs = describe_choice(cells, w**2 / ww, classes) if w else []
+    breakdowns = _break_down(settings, sums[0], classes, can_compare=not differs)
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
-    notes = [*finder.notes, *_note_gaps(settings, breakdowns)]
-    counts = totals[["rows", "labelled", "counted"]].astype(int).tolist()
-    return Trends(classes, breakdowns, notes, *counts)
+    notes = [*differs, *finder.notes, *_note_gaps(settings, breakdowns)]
+    num_rows, num_sample, num_counted = map(int, totals[["rows", "labelled", "counted"]])
+    return Trends(classes, breakdowns, notes, num_rows, num_sample, num_counted, not differs)
 
 
-class _LabelFinder:
-    """Finds the label of each row, and its weight in the sample."""
+def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
+    """Add up the sums of some batches.
 
-    def __init__(
-        self, scored: Manifest, settings: TrendsSettings, classes: tuple[str, ...]
-    ) -> None:
-        self.by_hand: pd.DataFrame | None = None
-        self.notes: list[str] = []
-        self.is_known = True
-        self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        self.num_found = self.num_seen = 0
-        """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
-        self._find_seen(scored)
-        if not settings.labels:
-            return
-        self.by_hand, num_missing = labels.read(settings.labels, classes)
-        if num_missing:
-            self.notes.append(f"{num_missing:,} rows of trends.labels have no label yet")
+    Raises:
+        UserError: There are too many groups.
+    """
+    merged = shares.merge(sums)
+    keys = [name for name in merged.index.names if name != AUTHOR]
+    rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
+    return merged
 
-    def _find_seen(self, scored: Manifest) -> None:
-        """Find the rows and texts that the model was trained on."""
-        if has_text := bool(rows.find_text_column(scored)):
-            self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
-        try:
-            seen = lineage.find_training_rows(scored, name="the model")
-        except UserError as error:
-            if not has_text:
-                self.notes.append(f"the correction may be too small: {error}")
-            return
-        self.seen_rows, self.is_known = seen.row_ids, seen.is_known
 
-    def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
-        label = batch.label.astype(np.int64)
-        weight = np.ones(len(label))
-        if self.by_hand is not None:
-            found = self.by_hand.reindex(batch.row_id)
-            is_found = found["label"].notna().to_numpy()
-            label[is_found] = found["label"][is_found]
-            weight = found["weight"].fillna(0).to_numpy()
-        is_new = self._find_new(batch, (label >= 0) & (weight > 0))
-        if self.by_hand is not None:
-            self.num_found += int(is_found.sum())
-            self.num_seen += int((is_found & ~is_new).sum())
-        return label, np.where(is_new, weight, 0.0)
-
-    def _find_new(self, batch: Batch, is_new: np.ndarray) -> np.ndarray:
-        """Find which of some rows the model has not seen."""
-        is_new &= ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
-        if batch.text is not None and len(self.seen_texts):
-            place = np.flatnonzero(is_new)
-            hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-            is_new[place] = ~np.isin(hashes, self.seen_texts)
-        return is_new
+def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Add up by some keys, without rows that have no time; an author is one observation."""
+    if AUTHOR not in sums.index.names:
+        return sums.groupby(level=keys).sum()
+    return shares.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
 
 
 def _break_down(
-    settings: TrendsSettings, sums: pd.DataFrame, classes: tuple[str, ...]
+    settings: TrendsSettings, sums: pd.DataFrame, classes: tuple[str, ...], *, can_compare: bool
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, and by both."""
     choices = [[EVERY], *([name] for name in settings.by)]
@@ -192,10 +165,12 @@ def _break_down(
     found = []
     for chosen in choices:
         time = next((name for name in chosen if name in units), None)
-        of_groups = sums.groupby(level=chosen).sum()  # without rows that have no time
+        of_groups = _group(sums, chosen)
         if len(of_groups):
             columns = [name for name in chosen if name not in (EVERY, time)]
             table = _estimate(of_groups, classes, columns, time, settings.min_labelled)
+            if not can_compare:
+                table["p_adjusted"] = np.nan
             by = ", ".join(chosen) if chosen != [EVERY] else ALL
             found.append(Breakdown(by, units[time] if time else "", bool(columns), table))
     return found
@@ -216,6 +191,7 @@ def _estimate(
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = shares.compare_with_others(found)
+        p_adjusted[found.method == shares.UNLABELLED] = np.nan
     every = {
         "group": groups,
         "period": keys[time] if time else pd.NaT,

@@ -11,6 +11,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.evaluation import lineage
+from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import charts, page, rows, table
@@ -23,7 +24,7 @@ STAGE = "trends"
 TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 
-TRENDS_VERSION = 2
+TRENDS_VERSION = 3
 """Changes whenever the same predictions would give other shares or another page."""
 
 TO_LABEL = "to draw rows to label: sentiflow trends CONFIG --sample 300 --output to_label.csv"
@@ -64,8 +65,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     output.begin()
     if trends.method == UNCORRECTED:
         has_labels = trends.num_sample or trends.num_counted
-        few = "fewer than 10 labelled texts that the model has not seen"
+        few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of such"
         trends.notes.insert(0, f"{few if has_labels else 'no labels'}, no correction; {TO_LABEL}")
+        confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
+        gaps = compare_unseen(confusion, scored["inputs"]["model"])
+        trends.notes.extend(f"{number} {meaning}" for number, meaning in gaps)
     conclusions = draw_conclusions(trends)
     plots = charts.render(trends)
     content = page.render(

@@ -94,7 +94,11 @@ def save(
         known |= {"validation/accuracy": metrics.accuracy}
         known |= {"validation/f1_macro": metrics.f1_macro} if metrics.f1_macro is not None else {}
     return _apply(package, effect).save(
-        uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=effect or None
+        uri,
+        lineage=lineage,
+        metrics=known,
+        reference=scores.profile(label, classes.names),
+        calibration=effect or None,
     )
 
 

@@ -87,7 +87,7 @@ def test_a_temperature_draws_probabilities_to_the_middle_and_changes_no_label(pa
 
 
 def test_the_manifest_describes_the_package(package, tmp_path):
-    reference = package.score(pa.array(TEXTS)).profile
+    reference = package.score(pa.array(TEXTS)).profile()
     record = package.save(
         str(tmp_path / "model"),
         lineage={"training": {"uri": "/t", "fingerprint": "f00d"}},
@@ -124,7 +124,7 @@ def test_a_package_of_several_classes_answers_with_each(tmp_path):
     np.testing.assert_allclose(scores.probabilities.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(scores.probabilities[1], [0.25] * 4)
     assert scores.prediction.tolist() == scores.probabilities.argmax(axis=1).tolist()
-    assert sum(scores.profile.predicted.values()) == scores.profile.rows == len(TEXTS)
+    assert sum(scores.profile().predicted.values()) == scores.profile().rows == len(TEXTS)
 
 
 def test_scores_survive_a_table(package):

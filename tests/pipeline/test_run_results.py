@@ -11,6 +11,7 @@ import pytest
 import sentiflow
 from sentiflow.errors import UserError
 from sentiflow.pipeline.results import Report, Table
+from sentiflow.scoring.sources import find_learned_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -63,6 +64,23 @@ def test_the_training_data_have_no_drift(finished_run):
     assert found["warnings"] == []
     assert 0 <= found["probability_psi"] < 0.1
     assert 0 <= found["length_psi"] < 0.1
+
+
+def test_drift_and_shares_are_those_of_unseen_texts(finished_run):
+    record = json.loads((finished_run / "run/scored/manifest.json").read_text())
+    package = json.loads((finished_run / "run/trained/model/manifest.json").read_text())
+    prepared = json.loads((finished_run / "run/prepared/manifest.json").read_text())
+    csv, model = prepared["inputs"]["csv"], record["inputs"]["model"]
+    test = [
+        item["rows"] for item in prepared["files"] if item["path"].startswith("tweets/split=test")
+    ]
+    assert record["profile"]["rows"] == sum(test)
+    for found in (record["profile"], package["reference"]):
+        labelled = [sum(row.values()) for row in found["confusion"].values()]
+        assert 0 < sum(labelled) <= found["rows"]
+    assert find_learned_files(record["inputs"]["corpus"], model) == []
+    assert find_learned_files(csv, model) == [item["uri"] for item in csv["files"]]
+    assert find_learned_files({"files": [csv["files"][0] | {"tree_sha256": "0"}]}, model) == []
 
 
 @pytest.mark.parametrize(

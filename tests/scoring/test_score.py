@@ -330,11 +330,26 @@ def test_drift_from_the_training_data_is_reported(tmp_path, model, resources, sa
     known = tuple(WORDS.split())
     package = new_package(words=known)
     texts = pa.array([" ".join(known[n % 50 :][:6]) for n in range(3000)])
-    package.save(str(tmp_path / "model"), lineage={}, reference=package.score(texts).profile)
+    package.save(str(tmp_path / "model"), lineage={}, reference=package.score(texts).profile())
     score(configure(tmp_path, str(tmp_path / "model"), tmp_path / "german.parquet"))
     assert "drift from the training data: unknown words: 100.0% here" in said.text
     assert "drift from the training data: length of the texts" in said.text
     assert len(record(tmp_path)["drift"]["warnings"]) >= 2
+
+
+def test_rows_that_the_model_has_learned_tell_no_drift(tmp_path, model, resources, said):
+    words = pa.array([" ".join(WORDS.split()[number % 40 :][:4]) for number in range(3000)])
+    package = new_package(words=tuple(WORDS.split()))
+    package.save(str(tmp_path / "model"), lineage={}, reference=package.score(words).profile())
+    pq.write_table(pa.table({"text": words}), tmp_path / "a.parquet")
+    config = configure(tmp_path, str(tmp_path / "model"), tmp_path / "a.parquet")
+    learned = "sentiflow.scoring.sources.find_learned_files"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(learned, lambda corpus, model: ["a.parquet"])
+        score(config)
+    assert "drift is not measured: the model was trained on rows of a.parquet" in said.text
+    assert record(tmp_path)["profile"]["rows"] == 0
+    assert record(tmp_path)["drift"] == {}
 
 
 def test_predictions_can_be_queried_with_duckdb(first_day):

@@ -49,7 +49,7 @@ def draw(num_rows, *, seed=3, num_days=10):
     return pa.table(columns), truth
 
 
-def score(folder, table, label=None, *, rows_per_file=4000, **inputs):
+def score(folder, table, label=None, *, rows_per_file=4000, keep=(), **inputs):
     """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory."""
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
@@ -57,7 +57,7 @@ def score(folder, table, label=None, *, rows_per_file=4000, **inputs):
     for number, start in enumerate(range(0, len(table), rows_per_file)):
         path = f"predictions/part-{number:05d}.parquet"
         files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
-    kept = [name for name in ("airline", "created", "text") if name in table.column_names]
+    kept = [name for name in ("airline", "created", "text", *keep) if name in table.column_names]
     model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
     item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
     corpus = {"fingerprint": "c5f0", "files": [item]}

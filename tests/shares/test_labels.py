@@ -9,7 +9,7 @@ import pytest
 from corpora import CLASSES, draw, load, score
 from stages import run_stage
 
-from sentiflow.data import label_files
+from sentiflow.data import label_files, manifest
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
@@ -32,6 +32,11 @@ def drawn(corpus):
     return labels.draw(load(corpus[0], by="airline").trends, SIZE)[0]
 
 
+def read(folder, path):
+    config = load(folder, labels=path).trends
+    return labels.read(config, manifest.read(config.scored_uri), config.scored_uri)
+
+
 def write(folder, text, name="labels.csv"):
     (folder / name).write_text(text)
     return str(folder / name)
@@ -47,24 +52,72 @@ def test_a_sample_has_as_many_unlabelled_rows_as_asked_for_and_their_texts(corpu
     pd.testing.assert_frame_equal(drawn, again)
 
 
-def test_weights_stand_for_the_unlabelled_rows(corpus, drawn):
-    assert drawn["weight"].min() >= 1
-    assert drawn["weight"].sum() == pytest.approx(NUM_ROWS - 2000, rel=0.1)
+def redraw(folder, filled, tmp_path):
+    """Read a filled-in file of labels, which draws its rows again."""
+    path = tmp_path / "filled.csv"
+    path.write_bytes(label_files.to_csv(filled))
+    return read(folder, str(path))
+
+
+def test_weights_stand_for_the_unlabelled_rows(corpus, drawn, tmp_path):
+    found = redraw(corpus[0], drawn.assign(label="negative"), tmp_path)
+    weight = found.table["weight"]
+    assert (len(weight), weight.min() >= 1, found.is_drawn) == (SIZE, True, True)
+    assert weight.sum() == pytest.approx(NUM_ROWS - 2000, rel=0.1)
     airline = corpus[1].set_index("row_id")["airline"]
     counts = airline.loc[drawn["row_id"]].value_counts()
     assert counts["Virgin"] > 1.3 * SIZE * (airline == "Virgin").mean()
+    of_virgin = weight[(airline.loc[weight.index] == "Virgin").to_numpy()]
+    num_virgin = (airline.loc[2000:] == "Virgin").sum()
+    assert of_virgin.nunique() == 1
+    assert of_virgin.sum() == pytest.approx(num_virgin, rel=0.3)
 
 
-def test_uncertain_rows_are_drawn_more_often(corpus, drawn):
+def test_no_spreadsheet_and_no_other_model_changes_a_weight(corpus, drawn, tmp_path):
+    folder, rows = corpus
+    expected = redraw(folder, drawn.assign(label="negative"), tmp_path).table["weight"]
+    mangled = drawn.assign(label="negative", weight="29.075", airline="#REF!").sample(frac=0.5)
+    found = redraw(folder, mangled, tmp_path).table["weight"]
+    pd.testing.assert_series_equal(found, expected[found.index])
+    # Scored again by another model, in another order, after the labels came into the corpus.
+    columns = {f"probability_{name}": np.full(NUM_ROWS, 1 / 3, np.float32) for name in CLASSES}
+    label = np.where(np.arange(NUM_ROWS) < 2000, rows["truth"], -1)
+    label[drawn["row_id"]] = 0
+    table = draw(NUM_ROWS)[0].to_pandas().assign(label=label, **columns).sample(frac=1)
+    label = table.pop("label").to_numpy()
+    score(tmp_path, pa.Table.from_pandas(table, preserve_index=False), label)
+    again = redraw(tmp_path, drawn.assign(label="negative"), tmp_path).table["weight"]
+    pd.testing.assert_series_equal(again.sort_index(), expected.sort_index())
+
+
+def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
+    own = drawn.assign(label="negative")
+    own.loc[:8, "row_id"] = np.arange(9)
+    found = redraw(corpus[0], own, tmp_path)
+    assert (found.table["weight"] == 0).sum() == 9
+    assert found.notes[0].startswith("9 of 400 rows of trends.labels are not in the sample of 400")
+    own.loc[:99, "row_id"] = np.arange(100)
+    with pytest.raises(UserError, match=r"\d+ of 400 rows of trends.labels are not in the sample"):
+        redraw(corpus[0], own, tmp_path)
+    with pytest.raises(UserError, match=r"filled.csv: column sample: .* have no column brand"):
+        redraw(corpus[0], drawn.assign(label="negative", sample="400 rows by brand"), tmp_path)
+
+
+def test_the_file_has_the_columns_that_shares_are_told_by(corpus, drawn):
+    assert list(drawn) == ["row_id", "sample", "airline", "text", "label"]
     rows = corpus[1].set_index("row_id")
-    certainty = rows[[f"probability_{name}" for name in CLASSES]].max(axis=1)
-    assert certainty.loc[drawn["row_id"]].mean() < certainty.mean() - 0.01
+    assert drawn["airline"].tolist() == rows.loc[drawn["row_id"], "airline"].tolist()
+    by = ["created:day", "airline"]
+    found = labels.draw(load(corpus[0], by=by).trends, SIZE)[0]
+    assert list(found) == ["row_id", "sample", "created:day", "airline", "text", "label"]
+    assert set(found["sample"]) == {"400 rows by created:day"}
 
 
-def test_a_sample_of_more_rows_than_there_are_takes_all_with_weight_one(corpus):
+def test_a_sample_of_more_rows_than_there_are_takes_all_with_weight_one(corpus, tmp_path):
     drawn, _ = labels.draw(load(corpus[0]).trends, 100_000)
     assert sorted(drawn["row_id"]) == list(range(2000, NUM_ROWS))
-    assert (drawn["weight"] == 1).all()
+    found = redraw(corpus[0], drawn.assign(label="neutral"), tmp_path)
+    assert (found.table["weight"] == 1).all()
 
 
 def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
@@ -120,15 +173,18 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     assert "Times are those of Europe/Berlin" in page
 
 
-def test_spreadsheets_are_read_with_their_delimiters(tmp_path):
+def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
     expected = [(3, 1), (7, 0)]
     for delimiter in ",;\t":
-        lines = ["row_id,weight,text,label", "7,2.0,hm,negative", "3,1.0,x, Positive ", "9,1,y,"]
+        lines = ["row_id,text,label", "7,hm,negative", "3,x, Positive ", "9,y,"]
         text = "\ufeff" + "\n".join(lines).replace(",", delimiter)
-        found, num_missing = labels.read([write(tmp_path, text)], CLASSES)
-        found = found.sort_index()
-        assert list(found["label"].items()) == expected
-        assert (found["weight"].tolist(), num_missing) == ([1, 2], 1)
+        found = read(corpus[0], write(tmp_path, text))
+        assert list(found.table["label"].sort_index().items()) == expected
+        assert found.table["weight"].tolist() == [1, 1]
+        assert (found.is_drawn, found.notes) == (
+            False,
+            ["1 rows of trends.labels have no label yet"],
+        )
 
 
 @pytest.mark.parametrize(
@@ -137,15 +193,17 @@ def test_spreadsheets_are_read_with_their_delimiters(tmp_path):
         ("row_id,label\n1,good\n2,bad\n", "line 2: label 'good' is none of negative, positive"),
         ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is no row number"),
         ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id 1 was named before"),
-        ("row_id,label,weight\n1,negative,0.5\n", "line 2: weight '0.5' is no weight of at least"),
+        ("row_id,label,weight\n1,negative,29075\n", "labels.csv has weights, which are not read"),
+        ("row_id,label,sample\n1,negative,x\n", "line 2: sample 'x' is no sample, such as '300"),
+        ("row_id,label,sample\n1,negative,\n2,negative,9 rows\n", "line 3: sample '9 rows' is not"),
         ("row_id,label\n1,\n", "has no label: write negative, positive or neutral in column label"),
         ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
         ("", "cannot be read as a table"),
     ],
 )
-def test_a_wrong_file_is_a_line_that_says_where(tmp_path, text, message):
+def test_a_wrong_file_is_a_line_that_says_where(corpus, tmp_path, text, message):
     with pytest.raises(UserError) as error:
-        labels.read([write(tmp_path, text)], CLASSES)
+        read(corpus[0], write(tmp_path, text))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -171,5 +229,6 @@ def test_without_texts_there_is_nothing_to_label(tmp_path):
 
 def test_a_text_is_no_formula_of_a_spreadsheet():
     table = pd.DataFrame({"row_id": [1, 2], "text": ["=cmd()", 'a, "b"\nc'], "label": ""})
-    back = pd.read_csv(io.BytesIO(label_files.to_csv(table)))
+    back = pd.read_csv(io.BytesIO(label_files.to_csv(table.assign(brand=["x", "=1"]))))
     assert back["text"].tolist() == ["'=cmd()", 'a, "b"\nc']
+    assert back["brand"].tolist() == ["x", "'=1"]

@@ -233,3 +233,60 @@ def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted
     )
     found, _ = measure(tmp_path / "new")
     assert (found.num_sample, found.num_counted) == (299, 1)  # text 8 is one of its test rows
+
+
+def test_labels_that_were_chosen_by_certainty_are_told_and_nothing_is_claimed(tmp_path):
+    table, truth = draw(NUM_ROWS)
+    of_classes = [table[name].to_numpy() for name in table.column_names if "probability_" in name]
+    is_sure = np.max(of_classes, axis=0) > 0.9
+    chosen = is_sure & (np.arange(NUM_ROWS) % 5 == 0)
+    score(tmp_path, table, np.where(chosen, truth, -1))
+    record, found = run(tmp_path, by=["airline", "created:day"])
+    assert re.match(
+        r"the labelled texts are no random sample: 100.0% of them have a probability of 0\.\d+ or "
+        r"more, of all \d\d\.\d% \(p < 0.001\); .* no group or period is claimed to differ",
+        record["notes"][0],
+    )
+    assert (
+        "The labelled texts are no random sample" in (tmp_path / "trends/trends.html").read_text()
+    )
+    assert found["p_adjusted"].isna().all()
+    assert len(record["conclusions"]) == 3  # the shares alone
+
+
+def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
+    table, truth = draw(NUM_ROWS)
+    is_united = (table["airline"].to_pandas() == "United").to_numpy()
+    rng = np.random.default_rng(0)
+    kept = np.flatnonzero(~is_united | (rng.random(NUM_ROWS) < 0.05))  # too few to be noticed
+    table, truth, is_united = table.take(kept), truth[kept], is_united[kept]
+    label = np.where((rng.random(len(kept)) < 0.1) & ~is_united, truth, -1)
+    score(tmp_path, table, label)
+    record, found = run(tmp_path, by="airline")
+    united = found[found["group"] == "United"]
+    assert set(united["method"]) == {"unlabelled"}
+    assert united["p_adjusted"].isna().all()
+    assert united["low"].notna().all()
+    assert "has no label: no claim" in record["conclusions"][3][1]
+    assert "no label in this group" in (tmp_path / "trends/trends.html").read_text()
+
+
+def test_texts_of_an_author_are_one_observation_unless_they_were_drawn(tmp_path):
+    table, truth = draw(NUM_ROWS)
+    author = np.arange(NUM_ROWS) // 20
+    names = [f"user {number}" for number in author]
+    label = np.where(author % 10 == 0, truth, -1)
+    score(tmp_path / "rows", table, label)
+    score(tmp_path / "authors", table.append_column("user", [names]), label, keep=["user"])
+    (by_row, rows), (by_author, authors) = measure(tmp_path / "rows"), measure(tmp_path / "authors")
+    assert by_row.num_sample == by_author.num_sample == 1000
+    np.testing.assert_allclose(rows["corrected_share"], authors["corrected_share"])
+    wider = (authors["high"] - authors["low"]) / (rows["high"] - rows["low"])
+    assert wider.between(0.9, 2).all()  # authors of this corpus are alike
+    # All texts of an author have one class: there are 50 observations.
+    same = np.where(label >= 0, truth[author * 20], -1)
+    score(tmp_path / "rows", table, same)
+    score(tmp_path / "authors", table.append_column("user", [names]), same, keep=["user"])
+    rows, authors = (measure(tmp_path / name)[1] for name in ("rows", "authors"))
+    wider = (authors["high"] - authors["low"]) / (rows["high"] - rows["low"])
+    assert (wider > 2.5).all()
