@@ -2,6 +2,7 @@
 
 import csv
 import random
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from conftest import make_store
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
+from sentiflow.evaluation import comparison
 from sentiflow.pipeline import stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -73,6 +75,35 @@ def test_the_report_is_about_the_rows_of_the_file(config):
     trained = manifest.read(config().train.output_uri)
     labels = prepared["counts"]["labels"]
     assert trained["counts"]["rows"] == sum(labels["train"].values())
+
+
+@pytest.fixture(scope="module")
+def started(config):
+    """Run a part of the corpus, from a model of other data that has 30 of the test texts."""
+    folder = config().output_uri.removesuffix("run")
+    test = make_rows(120, seed=2)
+    other = write(Path(folder) / "other.csv", make_rows(400, seed=3) + 3 * test[:30])
+    part = write(Path(folder) / "part.csv", make_rows(500, seed=1)[:400])
+    first = config(f"prepare.csv={other}", "prepare.test=[]", f"output_uri={folder}first")
+    stages.run(first, ["prepare", "train"])
+    second = config(
+        f"prepare.csv={part}", f"output_uri={folder}second", f"train.init_from={folder}first"
+    )
+    stages.run(second, ["prepare", "train", "score", "evaluate"])
+    return second
+
+
+def test_rows_whose_text_an_earlier_model_learned_are_left_out(started):
+    record = manifest.read(started.evaluate.output_uri)
+    num_rows = figures(record)["test"]
+    assert 90 <= num_rows < 105  # of the thirty, some were test rows of the earlier model
+    (note,) = (note for note in record["notes"] if "left out" in note)
+    assert note == f"{120 - num_rows} rows are left out: an earlier model learned their texts"
+
+
+def test_models_of_other_rows_are_compared_by_the_same_test_file(config, started):
+    found = comparison.compare(config().output_uri, started.output_uri)
+    assert (found.split, found.num_rows) == ("test", 120)
 
 
 def test_the_test_file_may_be_scored_by_itself_and_the_others_not(config):

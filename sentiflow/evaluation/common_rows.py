@@ -192,12 +192,15 @@ def _check_numbers(pair: Pair) -> None:
     corpora = [scored.record["inputs"]["corpus"] for scored in pair]
     if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
         first, second = (lineage.input_files_of(scored.record) for scored in pair)
-        if not first or not second or first["fingerprint"] != second["fingerprint"]:
+        tests = [lineage.given_test_files_of(scored.record) for scored in pair]
+        are_given = tests[0] and tests[0] == tests[1]  # they are numbered first
+        is_same = first and second and first["fingerprint"] == second["fingerprint"]
+        if not is_same and not are_given:
             one, other = (lineage.name_corpus(scored.record) for scored in pair)
             raise UserError(
                 f"{names} have scored different files, or prepared data that are gone or were "
                 f"redone: {one}; {other}",
-                hint="score the same corpus with both models",
+                hint="score the same corpus with both models, or give both the same prepare.test",
             )
     if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
         raise UserError(

@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import input_files, manifest
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     baselines,
@@ -234,6 +236,11 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
+    if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
+        known_texts, rows = lineage.find_earlier_texts(scored), unseen
+        unseen = rows.filter(~np.isin(hash_texts(one_array(rows["text"])), known_texts))
+        if count := len(rows) - len(unseen):
+            notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
     return unseen, seen.is_known, notes
 
 

@@ -173,6 +173,21 @@ def _hash_texts(uri: str, prepared: Manifest, folders: tuple[str, ...]) -> np.nd
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
+def find_earlier_texts(scored: Manifest) -> np.ndarray:
+    """Hash the texts of other data that led to a model: those of first models and of teachers.
+
+    Raises:
+        UserError: Prepared rows are damaged.
+    """
+    own, found = scored["inputs"]["corpus"]["fingerprint"], [np.empty(0, np.uint64)]
+    for training in _trainings_of(scored["inputs"]["model"]):
+        prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+        if training and prepared and prepared["fingerprint"] != own:
+            uri = training["inputs"]["prepared"]["uri"]
+            found.append(_hash_texts(uri, prepared, folders_of(training)))
+    return np.unique(np.concatenate(found))
+
+
 def input_files_of(scored: Manifest) -> Input | None:
     """Find the input files whose rows a scored corpus numbers; None if they are not known."""
     corpus: Input = scored["inputs"]["corpus"]
@@ -180,6 +195,16 @@ def input_files_of(scored: Manifest) -> Input | None:
         return corpus
     prepared = corpus_of(scored)
     return prepared["inputs"]["csv"] if prepared else None
+
+
+def given_test_files_of(scored: Manifest) -> list[str]:
+    """Identify the files of given test rows of a scored corpus, in their order, by content."""
+    prepared = corpus_of(scored)
+    if not prepared:
+        return []
+    given = prepared["settings"].get("fixed_files", [])
+    files = zip(prepared["inputs"]["csv"]["files"], given, strict=False)
+    return [manifest.identify_file(item) for item, split in files if split == SPLITS[2]]
 
 
 def name_corpus(scored: Manifest) -> str:
