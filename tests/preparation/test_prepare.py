@@ -339,7 +339,7 @@ WORDS_REPORT = yaml.safe_load("""
 def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
     tmp_path, resources, monkeypatch
 ):
-    monkeypatch.setattr(results, "MIN_ROWS", 1)
+    monkeypatch.setattr(results, "MIN_CLASS_ROWS", 1)
     path = write_rows(tmp_path / "tweets.csv", WORDS)
     form = PLAIN | {"labels": {"negative": "n", "positive": "p", "unlabelled": ["u", ""]}}
     record = prepare(tmp_path, path, form, split=TUTORIAL, vocabulary={"min_count": 2})

@@ -70,7 +70,7 @@ def repeats_csv(tmp_path):
 def test_repeats_are_reported_and_left_out_as_the_settings_say(
     tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
 ):
-    monkeypatch.setattr(results, "MIN_ROWS", 1)
+    monkeypatch.setattr(results, "MIN_CLASS_ROWS", 1)
     chosen = {
         "classes": ["negative", "positive"],
         "split": TUTORIAL,
