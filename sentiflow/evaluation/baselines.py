@@ -35,7 +35,7 @@ _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5
 """Words and pairs of words; 2 to 5 characters of a word and the blanks around it."""
 _MIN_TEXTS = 2
 """Train texts in which an n-gram occurs at least."""
-_C = (1.0, 3.0, 9.0)
+_C = (1.0, 2.0, 4.0)
 """Inverse strengths of the regularization to choose from."""
 _NUM_FOLDS, _MAX_CHOICE_ROWS = 3, 20_000
 """Folds of the cross-validation that chooses, and train rows in it at most."""
@@ -173,19 +173,33 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
     if len(np.unique(label)) < 2:
         raise UserError("the texts of the train split have one label")
     began, chosen = time.monotonic(), spread(len(label), MAX_TRAIN_ROWS)
-    features, features_of_rows = _weigh(text.take(pa.array(chosen)), rows["text"].combine_chunks())
-    model, label_of_chosen = _make_model(), label[chosen]
-    model.set_params(C=_choose_c(features, label_of_chosen)).fit(features, label_of_chosen)
+    further = rows["text"].combine_chunks()
+    prediction, c = predict(text.take(pa.array(chosen)), label[chosen], further)
     return Baseline.of(
         predicted_of(rows),
-        model.predict(features_of_rows),
+        prediction,
         name=TFIDF,
         num_train_rows=len(chosen),
         num_train_rows_in_all=len(label),
         max_train_rows=MAX_TRAIN_ROWS,
-        c=model.C,
+        c=c,
         seconds=time.monotonic() - began,
     )
+
+
+def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
+    """Train on labelled texts, and predict the labels of further texts.
+
+    Returns:
+        The predictions, and ``C``.
+
+    Raises:
+        UserError: No n-gram is in two of the texts.
+    """
+    features, features_of_further = _weigh(text, further)
+    c = _choose_c(features, label)
+    model = _make_model().set_params(C=c).fit(features, label)
+    return model.predict(features_of_further), c
 
 
 def _make_model() -> "LogisticRegression":
