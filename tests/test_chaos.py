@@ -39,7 +39,7 @@ FOLDERS = {"prepare": "prepared", "train": "trained", "score": "scored"}
 TABLES = {
     "prepare": ("tweets", "encoded", "rejected", "vocabulary.parquet"),
     "train": ("model/vocabulary.parquet",),
-    "score": ("predictions", "rejected", "failed"),
+    "score": ("predictions", "rejected"),
 }
 SETTING = {
     "prepare": "prepare.max_length=7",

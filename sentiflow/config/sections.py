@@ -218,9 +218,6 @@ class ScoreSettings(Settings):
     max_rejected_fraction: Fraction = 1.0
     """Maximum share of rejected rows in the files to score. If there are more, the job ends and
     publishes nothing. Default: any share but all rows."""
-    max_failed_fraction: Fraction = 0.01
-    """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
-    are more, the job fails."""
 
     @property
     def model_uris(self) -> tuple[str, ...]:

@@ -95,16 +95,6 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
     )
 
 
-FAILED = pa.schema(
-    [
-        pa.field("row_id", pa.int64(), nullable=False),
-        pa.field("tweet_id", pa.string()),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-    ]
-)
-"""Accepted rows for which the model failed, with the error."""
-
 VOCABULARY = pa.schema(
     [
         pa.field("id", pa.int32(), nullable=False),

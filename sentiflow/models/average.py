@@ -94,16 +94,28 @@ Model: TypeAlias = ModelPackage | Average
 """What scores texts."""
 
 
-def score_finite(model: Model, text: pa.Array) -> Scores:
+def score_finite(
+    model: Model, text: pa.Array, *, row_ids: Sequence[int] | np.ndarray = (), **how: Any
+) -> Scores:
     """Score texts, and make sure that all probabilities are numbers.
 
+    Args:
+        model: The model.
+        text: N strings, without nulls.
+        row_ids: N numbers, for messages.
+        how: As :meth:`ModelPackage.score` takes it.
+
     Raises:
-        JobError: One is not.
+        JobError: A probability is not a number; the message names the first rows.
     """
-    scores = model.score(text)
+    scores = model.score(text, **how)
     if not scores.is_finite.all():
-        row = int(np.flatnonzero(~scores.is_finite)[0])
-        raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
+        rows = np.flatnonzero(~scores.is_finite)
+        named = ", ".join(f"row {row_ids[row]:,}" for row in rows[:3] if len(row_ids))
+        raise JobError(
+            f"the model gives no finite probability for {len(rows):,} texts, such as "
+            f"{text[rows[0]].as_py()[:60]!r}{named and f' ({named})'}"
+        )
     return scores
 
 

@@ -176,11 +176,6 @@ class Scored(_OfCorpus):
         """The predictions; join them with other tables on ``row_id``."""
         return self._table("predictions")
 
-    @property
-    def failed(self) -> Table:
-        """The rows for which the model failed, with the ``error``."""
-        return self._table("failed")
-
     def _summary(self) -> str:
         return f"{self.counts['accepted']:,} rows scored"
 

@@ -38,8 +38,6 @@ class Job:
     """Fingerprint that the package must still have."""
     first_part: int
     """Number of the first part in file names."""
-    max_failed: int
-    """Rows for which the model may fail in the whole corpus."""
     root: str
     """Directory to write to."""
 
@@ -53,8 +51,6 @@ class Scored:
     """Rows with a prediction."""
     rejected: int = 0
     """Rows without a readable text."""
-    failed: int = 0
-    """Rows for which the model failed."""
     prior_only: int = 0
     """Rows without a known word; their prediction is the class prior."""
     unknown_labels: int = 0
@@ -109,10 +105,7 @@ class Scored:
         return {name: number / self.accepted for name, number in self.predicted.items()}
 
 
-_COUNTS = (
-    *("rows_read", "accepted", "rejected", "failed", "prior_only"),
-    *("unknown_labels", "predicted"),
-)
+_COUNTS = (*("rows_read", "accepted", "rejected", "prior_only", "unknown_labels", "predicted"),)
 
 
 @dataclass(frozen=True)

@@ -32,30 +32,26 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
 
 
 def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
-    """Write the predictions, rejected rows and failed rows of a part.
+    """Write the predictions and the rejected rows of a part.
 
     Returns:
         A ``Scored`` as JSON.
     """
     accepted = parts.accepted(table)
-    failed = accepted.filter(accepted["error"].is_valid())
-    scored = accepted.filter(accepted["error"].is_null()) if len(failed) else accepted
-    scores = Scores.from_table(scored)
+    scores = Scores.from_table(accepted)
     rejected = parts.take_rejected(table)
-    tweets = parts.take_accepted(scored, keep=_kept(job))
+    tweets = parts.take_accepted(accepted, keep=_kept(job))
     tables = {
         "predictions": tabulate(tweets, scores, job),
         "rejected": rejected,
-        "failed": failed.select(schema.FAILED.names).cast(schema.FAILED),
     }
     name = part.name_file(first=job.first_part)
     files = [parquet.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()]
     unknown = accepted["unknown_label"].drop_null().to_pylist()
     result = Scored(
         rows_read=len(table),
-        accepted=len(scored),
+        accepted=len(accepted),
         rejected=len(rejected),
-        failed=len(failed),
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
         unknown_labels=len(unknown),
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),

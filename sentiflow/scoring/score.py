@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", "failed", MODEL)
+OWNS = ("predictions", "rejected", MODEL)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("batch_size", "num_workers", "gpus_per_worker"),
-    *("max_rejected_fraction", "max_failed_fraction"),
+    *("batch_size", "num_workers", "gpus_per_worker", "max_rejected_fraction"),
 }
 
 
@@ -74,7 +73,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 
     Raises:
         UserError: Corpus or model cannot be used, or the directory belongs to other settings.
-        JobError: A part failed, or too many rows did; finished parts are kept for the next run.
+        JobError: A part failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
     settings = config.score
@@ -166,7 +165,6 @@ def _make_job(
     on_gpu: bool,
 ) -> Job:
     """Collect the arguments of the tasks."""
-    num_rows = previous.scored.rows_read + source.num_rows
     model, described = output.spec.inputs["model"], output.spec.inputs["corpus"]
     learned = package_files.classes_of(model)
     labels = sources.name_labels(config.score, described, learned)
@@ -180,7 +178,6 @@ def _make_job(
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
         first_part=previous.num_parts,
-        max_failed=int(config.score.max_failed_fraction * num_rows),
         root=output.parts_uri,
     )
 
@@ -254,13 +251,12 @@ def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
 def _check(
     output: Output, source: Corpus, new: Scored, total: Scored, settings: ScoreSettings
 ) -> None:
-    """Refuse a corpus if too many rows are rejected, or the model fails for too many.
+    """Refuse a corpus if too many rows are rejected.
 
     Raises:
         UserError: More rows are rejected than the settings allow, or all of them: then the output
             is removed.
-        JobError: The model fails for more rows than the settings allow, or the parts do not add up
-            to the rows of the corpus.
+        JobError: The parts do not add up to the rows of the corpus.
     """
     if source.num_rows != new.rows_read:
         raise JobError(
@@ -278,12 +274,6 @@ def _check(
         raise UserError(
             f"too many rows were rejected: {new.rejected:,} of {source.num_rows:,} ({reasons})",
             hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
-        )
-    attempted = total.accepted + total.failed
-    if total.failed > settings.max_failed_fraction * attempted:
-        raise JobError(
-            f"the model failed for {total.failed:,} of {attempted:,} rows, listed in failed/ of "
-            f"{as_typed(output.parts_uri)}; raise score.max_failed_fraction to leave them out"
         )
 
 
@@ -310,12 +300,11 @@ def _report(
         recorder: Takes the metrics.
     """
     rate = num_scored / seconds
-    failed = f"{total.failed:,} failed, " if total.failed else ""
     before = total.accepted - num_scored
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {also}{total.brief}{failed}"
+        f"{num_scored:,} rows scored, {also}{total.brief}"
         f"{total.prior_only:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if new.rejected:

@@ -59,8 +59,6 @@ class Job:
     """Directory and fingerprint of each teacher that is a model package."""
     tables: tuple[str, ...]
     """Files of :meth:`Answers.save`, of each other teacher."""
-    max_failed: int
-    """Rows for which a model may fail in one part."""
     on_gpu: bool
     """Whether tasks have a share of a GPU."""
 
@@ -205,14 +203,12 @@ def _make_job(
         elif name.startswith(TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))
-    num_rows = sum(part.num_rows for part in parts)
     return Job(
         root=output.parts_uri,
         classes=learned.names,
         positions=learned.positions,
         models=tuple(models),
         tables=tuple(tables),
-        max_failed=int(config.score.max_failed_fraction * num_rows),
         on_gpu=on_gpu,
     )
 
@@ -257,7 +253,7 @@ def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
 def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Score N texts by each model.
 
-    A model does not answer a text without a word that it knows, or on which it fails.
+    A model does not answer a text without a word that it knows.
 
     Yields:
         Whether it answers each text, N bool; (N, C) float64, 0 where it does not.
@@ -265,17 +261,15 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
     if not job.models:
         return
     from sentiflow.cluster import kept_models  # imports torch
+    from sentiflow.models.average import score_finite
 
     for package in kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING):
         known = package.settings.classes
-        scores, failed = kept_models.predict(
-            text, package.score, classes=known, max_failed=job.max_failed
-        )
+        scores = score_finite(package, text)
         columns = [known.index(name) for name in job.classes]
         chosen = scores.probabilities[:, columns].astype(np.float64)
         total = chosen.sum(axis=1)
         is_known = (scores.num_tokens > 0) & (total > 0)
-        is_known[list(failed)] = False
         share = chosen / np.where(is_known, total, 1)[:, None]
         yield is_known, np.where(is_known[:, None], share, 0)
 

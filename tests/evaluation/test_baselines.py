@@ -47,7 +47,7 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_ROWS", 100)
     label = np.random.default_rng(2).integers(0, 3, 900)
     train = (texts_of(label, noise=0.1), label)
-    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored, classes: train)
+    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored: train)
     (found,), _ = baselines.measure(evaluated(noise=0), {})
     assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
     assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")

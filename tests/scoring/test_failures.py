@@ -1,23 +1,16 @@
-"""What fails while a corpus is scored is named, and the rest is scored and kept."""
+"""What fails while a corpus is scored is named, and what was scored is kept."""
 # ruff: noqa: F811 -- fixtures are imported
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from test_score import (  # noqa: F401
-    NUM_ROWS,
     configure,
     corpora,
     markers,
     model,
-    record,
     score,
-    scored,
-    table,
-    times,
-    undisturbed,
 )
 
 from sentiflow.errors import JobError, UserError
@@ -37,35 +30,13 @@ def spoilt(tmp_path, model):
     return str(tmp_path / "spoilt")
 
 
-def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
-    tmp_path, corpora, model, spoilt, undisturbed, resources
-):
-    config = configure(tmp_path, model, corpora / "all.csv", keep_columns=["text"])
-    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
-    found, failed = table(tmp_path), table(tmp_path, "failed")
-    assert set(failed["error"]) == {"the probability is not a number"}
-    assert failed["text"].str.contains("happy", case=False).all()
-    assert not found["text"].str.contains(r"\bhappy\b", case=False).any()
-    both = np.concatenate([found["row_id"], failed["row_id"]])
-    assert sorted(both) == list(range(NUM_ROWS))
-    counts = record(tmp_path)["counts"]
-    assert (counts["accepted"], counts["failed"]) == (len(found), len(failed))
-    expected = undisturbed.set_index("row_id").loc[found["row_id"]]
-    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
-
-
-def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
+def test_a_probability_that_is_not_a_number_ends_the_job_and_names_rows(
     tmp_path, corpora, model, spoilt, resources
 ):
     config = configure(tmp_path, model, corpora / "all.csv")
-    with pytest.raises(JobError, match="the model fails for"):
-        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
+    with pytest.raises(JobError, match=r"no finite probability for .*happy.* \(row [0-9,]+, row "):
+        score(config, f"score.model_uri={spoilt}")
     assert not (tmp_path / "run/scored/manifest.json").exists()
-    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 9,000 rows"):
-        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
-    before = times(tmp_path)
-    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
-    assert times(tmp_path) == before
 
 
 def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(

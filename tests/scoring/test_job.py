@@ -17,8 +17,8 @@ def counts(*rows, names=("negative", "positive", "neutral")):
 
 
 def test_counts_of_parts_add_up():
-    parts = [counts(1, 2, 3), replace(counts(4, 0, 1), failed=2, peak_memory_bytes=9)]
-    assert Scored.sum(parts) == replace(counts(5, 2, 4), failed=2, peak_memory_bytes=9)
+    parts = [counts(1, 2, 3), replace(counts(4, 0, 1), peak_memory_bytes=9)]
+    assert Scored.sum(parts) == replace(counts(5, 2, 4), peak_memory_bytes=9)
     assert Scored.sum([]) == Scored()
 
 

@@ -65,7 +65,7 @@ class TestSteps:
             named = tuple((uri, manifest.read(uri)["fingerprint"]) for uri in models)
             return distillation.Job(
                 root=str(tmp_path / "taught"), classes=classes, positions=np.array(positions),
-                models=named, tables=tables, max_failed=0, on_gpu=False,
+                models=named, tables=tables, on_gpu=False,
             )  # fmt: skip
 
         return make
