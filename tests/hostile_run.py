@@ -115,6 +115,7 @@ def make_run(run: Path, *, seed: int) -> None:
     put("duplicates", duplicates, "prepared")(None, run)
     classes = ["negative", "positive", "neutral"]
     put("classes", classes, "prepared")(None, run)
+    put("fixed_splits", [], "prepared")(None, run)
     inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
     spec = OutputSpec("train", trained, {}, inputs)
     made_by = {"uri": trained, "fingerprint": spec.fingerprint}

@@ -16,7 +16,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import model_card, promotion
 from sentiflow.pipeline import stages
-from sentiflow.tracking import finished_stages, rebuild, refits
+from sentiflow.tracking import rebuild, refits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -154,7 +154,7 @@ def test_the_card_says_that_no_figure_belongs_to_it_and_shows_those_of_the_run(r
 def test_mlflow_has_the_figures_of_the_run_by_another_name(run, tmp_path):
     record = manifest.read(f"{run}/run/refit/trained")
     stores = [f"sqlite:///{run}/mlflow.db", make_store(tmp_path)]
-    found = finished_stages.require(f"{run}/run/refit/trained")
+    found = rebuild.find(f"{run}/run/refit/trained")
     rebuild.send(found, tracking_uri=stores[1])
     client = MlflowClient(stores[1])
     (version,) = client.search_model_versions("name = 'test'")

@@ -249,7 +249,7 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
 def happened(monkeypatch):
     """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
     from sentiflow.cluster import connection
-    from sentiflow.tracking import recording
+    from sentiflow.tracking import recording, sending
 
     notes = []
 
@@ -268,7 +268,9 @@ def happened(monkeypatch):
     )
     monkeypatch.setattr(connection, "starting", starting)
     monkeypatch.setattr(connection, "warm", lambda modules: notes.append("workers import"))
-    monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store()))
+    monkeypatch.setattr(
+        recording, "open_store", note("the store opens", recording.Store(sending.Sender(""), ""))
+    )
     monkeypatch.setattr(stages, "_stage", lambda verb: stage)
     return notes
 

@@ -6,7 +6,6 @@ Commands import heavy modules themselves, so that help and error messages appear
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +54,6 @@ Mirror = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Another address of the same archive."),
 ]
-KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive.")]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace files that have these names.")]
 
 
@@ -163,16 +161,15 @@ def import_outputs(
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
         from sentiflow.cli import summary
-        from sentiflow.tracking import finished_stages, pages, rebuild, store_address
+        from sentiflow.tracking import rebuild, store_address
 
         store = store_address.default_uri(tracking_uri)
-        where = ["--tracking-uri", store] if tracking_uri else []
-        stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
-        for run in rebuild.send(stages, tracking_uri=store):
-            say("tracking", f"{run.outcome:<8}  {run.name}")
+        stages = [stage for uri in output_uris for stage in rebuild.find(absolute_uri(uri))]
+        for stage, outcome in zip(stages, rebuild.send(stages, tracking_uri=store), strict=True):
+            say("tracking", f"{outcome:<8}  {stage.run['name']}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
-        for name in dict.fromkeys(stage.run.experiment for stage in stages):
-            say("tracking", summary.open_runs(store, pages.find_page(store, name), *where))
+        where = ["--tracking-uri", store] if tracking_uri else []
+        say("tracking", summary.command("ui", *where))
 
 
 @config_app.command()
@@ -220,47 +217,15 @@ def describe() -> None:
 def sentiment140(
     to: To = Path("data"),
     url: Mirror = None,
-    keep_archive: KeepArchive = False,
     overwrite: Replace = False,
     as_json: AsJson = False,
 ) -> None:
     """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
     from sentiflow.data import archives, download
 
-    paths = download.download(
-        archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
-    )
-    _print_files(paths, as_json)
-
-
-@download_app.command()
-@reporting()
-def glove(
-    name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
-    dim: Annotated[
-        int | None, typer.Option(help="Unpack only the vectors of this dimension.")
-    ] = None,
-    to: To = Path(".vector_cache"),
-    url: Mirror = None,
-    keep_archive: KeepArchive = False,
-    overwrite: Replace = False,
-    as_json: AsJson = False,
-) -> None:
-    """Download GloVe's word vectors (862 MB for 6B)."""
-    from sentiflow.data import archives, download
-
-    archive, names = archives.choose_glove(name, dim)
-    paths = download.download(
-        archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
-    )
-    _print_files(paths, as_json)
-
-
-def _print_files(paths: Sequence[Path], as_json: bool) -> None:
-    """Print the paths of files."""
+    paths = download.download(archives.SENTIMENT140, to, url=url, overwrite=overwrite)
     if as_json:
-        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
-        print_json({"files": files})
+        print_json({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]})
     else:
         typer.echo("\n".join(map(str, paths)))
 

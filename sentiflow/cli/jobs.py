@@ -110,7 +110,7 @@ def run(
     elif outcomes:
         from sentiflow.cli import summary
 
-        if text := summary.render(verb, outcomes, resolved, config):
+        if text := summary.render(verb, outcomes, config):
             typer.echo(text)
     return outcomes
 

@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentiflow.cli.terminal import fill
-from sentiflow.config.sections import Config
-from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import as_typed
 
 if TYPE_CHECKING:
     from sentiflow.pipeline.stages import Outcome
 
 
-def render(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path) -> str:
+def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
     """Write the results of a job, and after a whole run what to type next.
 
     Args:
         verb: The job: a stage, or ``run``.
         outcomes: What its stages have made; of a refit there is no evaluation.
-        config: The settings.
-        path: Their file.
+        path: The file of the settings.
 
     Returns:
         Lines; nothing for a job that has said all in its log.
@@ -39,46 +36,20 @@ def render(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path)
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split
-    from sentiflow.tracking import pages, store_address
 
-    store = store_address.default_uri(config.tracking.uri)
     return fill(
         "run.txt.j2",
         records=records,
         uris=uris,
         split=headline_split(list(records["evaluate"]["figures"])) if "evaluate" in uris else "",
         any_ran=any(outcome.ran for outcome in outcomes),
-        is_registered=_is_registered(
-            config.name, records["score"]["inputs"]["model"]["fingerprint"], store
-        ),
-        runs=open_runs(store, pages.find_page(store, config.name), str(path)),
-        command=_command,
+        is_registered=any(record.get("registered") for record in records.values()),
+        command=command,
         config=str(path),
     )
 
 
-def _is_registered(name: str, model: str, store: str) -> bool:
-    """Say whether MLflow has the model under this name; no, where there is no store to ask."""
-    from sentiflow.tracking import registry
-
-    try:
-        return registry.find(name, model, tracking_uri=store) is not None
-    except (JobError, UserError):
-        return False
-
-
-def open_runs(store: str, page: str, *arguments: str) -> str:
-    """Say how to see the runs of an experiment in a browser.
-
-    Args:
-        store: URI of the MLflow store.
-        page: The page of its runs.
-        arguments: What ``sentiflow ui`` needs to find the store.
-    """
-    return f"{store}{page}" if store.startswith("http") else _command("ui", *arguments)
-
-
-def _command(*words: str) -> str:
+def command(*words: str) -> str:
     """Write a command as the user can type it: by its path if it is not on PATH."""
     beside = str(Path(sys.executable).parent / "sentiflow")
     program = "sentiflow" if shutil.which("sentiflow") == beside else as_typed(beside)

@@ -1,7 +1,6 @@
-"""``sentiflow ui``: a store -> MLflow's web interface, open on the training runs."""
+"""``sentiflow ui``: a store -> MLflow's web interface, open on the runs of an experiment."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -11,7 +10,6 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import Overrides, Verbose
 from sentiflow.config import settings
-from sentiflow.errors import UserError
 from sentiflow.progress import say
 
 _HOST = "127.0.0.1"
@@ -40,29 +38,18 @@ def ui(
     """
     with reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
-        from sentiflow.tracking import pages, store_address
+        from sentiflow.tracking import recording, store_address
 
         uri = tracking_uri or (resolved.tracking.uri if resolved else None)
         store = store_address.default_uri(uri)
-        page = pages.require_page(store, resolved.name if resolved else "")
+        page = recording.find_page(store, resolved.name if resolved else None)
         if store.startswith("http"):
             typer.echo(f"{store}{page}")
             return
-        _check_free(port)
         say("ui", f"MLflow shows {store}; Ctrl-C ends it")
         typer.echo(f"http://{_HOST}:{port}{page}")
         sys.stdout.flush()
         _become_server(store_address.with_password(store), port, verbose=verbose)
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind((_HOST, port))
-        except OSError as error:
-            reason = error.strerror.lower() if error.strerror else "it cannot be used"
-            raise UserError(f"port {port}: {reason}", hint="name another with --port") from error
 
 
 def _become_server(store: str, port: int, *, verbose: bool) -> NoReturn:

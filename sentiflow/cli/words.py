@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SOURCES = """\b
 SOURCE of the vectors:
   package:glove.6B.50d   400,000 words, installed with sentiflow; the default
-  torchtext:6B.100d      GloVe vectors; torchtext downloads them once to .vector_cache
+  torchtext:6B.100d      GloVe vectors, downloaded once to .vector_cache
   vectors.txt            a file in GloVe's or word2vec's text format; also .txt.gz or
                          .zip, and a file in an archive: glove.zip::glove.300d.txt
   runs/x/trained/model   a model package of sentiflow: the vectors that it learned;
@@ -232,15 +232,18 @@ def draw_map(
     """
     words = list(dict.fromkeys(words))
     _check_number(words, 2)
-    _check_png(to)
+    absolute_uri(to, setting="--to")
+    if not to.lower().endswith(".png") or Path(to).is_dir():
+        raise UserError(f"--to {to}", hint="name a file that ends in .png")
     vectors = _load(source, max_words)
+    from sentiflow.storage import filesystem
     from sentiflow.words import charts, geometry
 
     rows = geometry.look_up(vectors, words)
     projection = geometry.project(vectors.vectors[rows])
+    filesystem.write_bytes(absolute_uri(to), charts.draw_map(words, projection))
     share = projection.explained.sum()
-    said = f"{len(words)} words; the map shows {share:.0%} of their variance"
-    _write_image(to, charts.draw_map(words, projection), said)
+    say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
     if as_json:
         points = zip(words, projection.points.tolist(), strict=True)
         results = [{"word": word, "point": point} for word, point in points]
@@ -260,7 +263,6 @@ def bias(
             "--word", metavar="WORD", help="A word to measure, instead of the professions."
         ),
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also draw a chart.")] = None,
     source: Source = _DEFAULT,
     max_words: MaxWords = None,
     as_json: AsJson = False,
@@ -273,16 +275,14 @@ def bias(
     measured along it. The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). --pair and
     --word, which may be repeated, choose other pairs and words; then there are no tests.
 
-    Example: sentiflow words bias --to bias.png
+    Example: sentiflow words bias
 
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
     chosen = [_read_pair(pair) for pair in pairs or ()]
-    if to is not None:
-        _check_png(to)
     vectors = _load(source, max_words)
     from sentiflow.cli import bias_text
-    from sentiflow.words import charts, geometry, word_bias
+    from sentiflow.words import geometry, word_bias
 
     typed = [word for pair in chosen for word in pair] + (words or [])
     geometry.look_up(vectors, typed)
@@ -292,8 +292,6 @@ def bias(
         words=words or word_bias.PROFESSIONS,
         tests=() if chosen or words else word_bias.TESTS,
     )
-    if to is not None:
-        _write_image(to, charts.draw_bias(found), "chart")
     if as_json:
         asked = words or list(word_bias.PROFESSIONS)
         _echo_json(vectors, asked, **asdict(found))
@@ -306,19 +304,6 @@ def _read_pair(text: str) -> tuple[str, str]:
     if not first or not second:
         raise UserError(f"--pair {text}", hint="write two words like he:she")
     return first, second
-
-
-def _check_png(to: str) -> None:
-    absolute_uri(to, setting="--to")
-    if not to.lower().endswith(".png") or Path(to).is_dir():
-        raise UserError(f"--to {to}", hint="name a file that ends in .png")
-
-
-def _write_image(to: str, image: bytes, said: str) -> None:
-    from sentiflow.storage import filesystem
-
-    filesystem.write_bytes(absolute_uri(to), image)
-    say("words", f"{said}: {to}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":

@@ -86,11 +86,11 @@ class VocabularySettings(Settings):
     max_size: int | None = Field(default=50_000, ge=1)
     """Maximum number of words. null: no limit."""
     vectors: Location = "package:glove.6B.50d"
-    """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which torchtext
-    downloads once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
+    """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which is
+    downloaded once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
     directory of a model package or of a run, whose learned vectors are used."""
     vectors_cache: str = ".vector_cache"
-    """Cache directory of torchtext, on a local disk."""
+    """Directory of downloaded vectors, on a local disk."""
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":

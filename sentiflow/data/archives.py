@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sentiflow.errors import UserError
-
 
 @dataclass(frozen=True)
 class Archive:
@@ -70,22 +68,3 @@ GLOVE = {
     ),
 }
 """By NAME of ``torchtext:NAME.DIMd``. The checksums are those of torchtext 0.8."""
-
-
-def choose_glove(name: str, dim: int | None) -> tuple[Archive, list[str]]:
-    """Find the archive of GloVe vectors, and in it the file of dimension ``dim``, or all files.
-
-    Raises:
-        UserError: No such vectors are published.
-
-    Example:
-        >>> choose_glove("6B", 50)[1]
-        ['glove.6B.50d.txt']
-    """
-    if name not in GLOVE:
-        raise UserError(f"no GloVe vectors are called {name!r}", hint=f"use {', '.join(GLOVE)}")
-    archive = GLOVE[name]
-    names = [n for n in archive.members if dim is None or n.endswith(f".{dim}d.txt")]
-    if not names:
-        raise UserError(f"--dim {dim}", hint=f"{archive.name} has {', '.join(archive.members)}")
-    return archive, names

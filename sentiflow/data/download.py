@@ -47,7 +47,6 @@ def download(
     names: Sequence[str] = (),
     url: str | None = None,
     overwrite: bool = False,
-    keep_archive: bool = False,
 ) -> list[Path]:
     """Download and unpack files of an archive, unless the folder has them already.
 
@@ -60,7 +59,6 @@ def download(
         names: Names of the files; all by default.
         url: Another address of the same archive.
         overwrite: Replace files that have these names.
-        keep_archive: Keep the downloaded archive.
 
     Returns:
         The paths of the files.
@@ -79,7 +77,7 @@ def download(
     if not overwrite and not _find_missing(archive, folder, names) and not part.exists():
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
         return paths  # without a lock, as the folder may be read-only
-    with locked(folder, archive.name):
+    with _locked(folder, archive.name):
         # another process may have written some meanwhile
         missing = names if overwrite else _find_missing(archive, folder, names)
         if not missing:
@@ -87,15 +85,13 @@ def download(
             return paths
         is_there = whole.exists()
         packed = whole if is_there else part
-        check_space(archive, folder, missing, present=_size(packed))
+        _check_space(archive, folder, missing, present=_size(packed))
         if not is_there:
             _fetch(archive, url or archive.url, part)
-        elif fault := find_fault(whole, archive):
+        elif fault := _find_fault(whole, archive):
             hint = "delete it, and the same command downloads it"
             raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
         _unpack(packed, missing)
-        if keep_archive:
-            packed.replace(whole)
         part.unlink(missing_ok=True)
     return paths
 
@@ -115,7 +111,7 @@ def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def _locked(folder: Path, name: str) -> Iterator[None]:
     """Create a folder and hold a lock in it; explain errors of the disk in one line.
 
     The empty lock file stays, because another process may wait for it.
@@ -138,7 +134,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def find_fault(path: Path, archive: Archive) -> str:
+def _find_fault(path: Path, archive: Archive) -> str:
     """Say why a file is not the archive; empty if it is."""
     if (size := _size(path)) != archive.size:
         return f"it has {size:,} bytes, not {archive.size:,}"
@@ -147,7 +143,7 @@ def find_fault(path: Path, archive: Archive) -> str:
     return ""
 
 
-def check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
+def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
     """Check that the disk has room for the rest of the archive and for the files in it."""
     needed = archive.size - present + sum(archive.members[name] for name in names)
     free = shutil.disk_usage(folder).free
@@ -195,9 +191,9 @@ def _fetch(archive: Archive, url: str, part: Path) -> None:
     except UnavailableError as error:
         hint = "run the same command again to resume"
         raise JobError(f"cannot download {shown}: {error}: {hint}") from error
-    if fault := find_fault(part, archive):
+    if fault := _find_fault(part, archive):
         part.unlink()
-        hint = "it was deleted; try once more, or name another address with --url"
+        hint = "it was deleted; try once more"
         raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
 
 

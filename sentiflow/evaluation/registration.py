@@ -10,7 +10,7 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.results import Measurements
 from sentiflow.progress import say
 from sentiflow.storage.uris import join, names_model
-from sentiflow.tracking import pages
+from sentiflow.tracking import runs
 from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def register(
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
         if version:
-            text = pages.add_report(text, recorder.experiment_id, recorder.run_id)
+            text = runs.add_report(text, recorder.experiment_id, recorder.run_id)
             registry.describe(version, text=text, tags=tags, tracking_uri=uri, card=card)
     except UnavailableError as error:
         recorder.note_unavailable(error)

@@ -21,14 +21,13 @@ from sentiflow.data import manifest, output_status, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec, State
 from sentiflow.data.outputs import Output
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import UnavailableError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
-    from sentiflow.tracking.finished_stages import FinishedStage
     from sentiflow.tracking.recording import Recorder, Store
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,6 @@ def run(
                 with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     recorder.log_result(record)
-                session.lacks_runs |= not recorder.is_complete
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
@@ -234,8 +232,6 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
-        self.lacks_runs = False
-        """Whether the store lacks something of the runs of finished stages."""
         self._is_checked = False
 
     def check(self, verbs: Sequence[Verb]) -> None:
@@ -278,10 +274,16 @@ class _Session(contextlib.ExitStack):
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording
 
-        required = self.config.tracking.required
+        config = self.config
+        uris = [getattr(config, verb).output_uri for verb in _MODULES]
+        elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
+        places = " ".join(map(as_typed, [config.output_uri, *elsewhere]))
         try:
             return recording.open_store(
-                self.store_uri, experiment=self.config.name, required=required
+                self.store_uri,
+                experiment=config.name,
+                required=config.tracking.required,
+                repair=f"sentiflow tracking import {places}",
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"
@@ -294,7 +296,6 @@ class _Session(contextlib.ExitStack):
 
         if self._store is None:
             self._store = self._open_store()
-            self.callback(self._complete_runs)
         known = {name: value for name, value in spec.inputs.items() if "files" not in value}
         name = provenance.name_run(verb, self.config)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
@@ -321,29 +322,3 @@ class _Session(contextlib.ExitStack):
             return verb == "evaluate" and is_whole_run
         is_average = len(self.config.score.model_uris) > 1
         return setting and verb == ("evaluate" if is_average else "train")
-
-    def _complete_runs(self) -> None:
-        """Add what the MLflow runs of finished stages lack, or say which command does."""
-        if not self.lacks_runs:
-            return
-        from sentiflow.tracking import finished_stages, rebuild
-
-        assert self._store is not None, "recorder comes first"
-        store = self._store.tracking_uri
-        stages: list[FinishedStage] = []
-        try:
-            for verb in (*VERBS, "trends", "sweep"):
-                uri = getattr(self.config, verb).output_uri
-                stages += finished_stages.find(uri, folders=())
-            rebuild.send(stages, tracking_uri=store)
-        except (JobError, UserError, OSError) as error:
-            below = self.config.output_uri
-            own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
-            log.warning(
-                "%s; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
-                "sentiflow tracking import %s",
-                error,
-                " ".join(map(as_typed, [below, *own])),
-            )
-        else:
-            log.info("the MLflow store %s has all runs, without their metrics by step", store)

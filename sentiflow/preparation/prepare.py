@@ -89,7 +89,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant["format"] = config.format.model_dump()
     if config.format.kind == "csv":  # the order of the classes decides the labels
         relevant["classes"] = config.format.classes
-    installed = word_vectors.hash_package(settings.vocabulary.vectors)
+    installed = word_vectors.find_version(settings.vocabulary.vectors)
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}

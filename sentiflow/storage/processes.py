@@ -26,26 +26,22 @@ class ProcessName:
 
     def is_gone(self) -> bool:
         """Say whether it has certainly ended; False for a process of another host or container."""
-        is_here = (self.host, self.boot_id) == (socket.gethostname(), _boot_id())
-        return is_here and is_gone(self.pid, self.started)
+        if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+            is_same = abs(find_start(self.pid) - self.started) < _SAME_SECONDS
+            return not is_same or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, OverflowError):
+            return True
+        except (PermissionError, ValueError, psutil.Error):  # another user's; no id; ends now
+            return False
 
 
 def name_process() -> ProcessName:
     """Name this process."""
     pid = os.getpid()
     return ProcessName(socket.gethostname(), _boot_id(), pid, round(find_start(pid), 2))
-
-
-def is_gone(pid: int, started: float) -> bool:
-    """Say whether a process of this host has certainly ended."""
-    try:
-        os.kill(pid, 0)
-        is_same = abs(find_start(pid) - started) < _SAME_SECONDS
-        return not is_same or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except (ProcessLookupError, OverflowError):
-        return True
-    except (PermissionError, ValueError, psutil.Error):  # another user's; no process id; ends now
-        return False
 
 
 def find_start(pid: int) -> float:

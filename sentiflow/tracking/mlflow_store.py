@@ -8,14 +8,14 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# No job waits long for a server: what it misses is added from the manifests, see ``rebuild``.
+# No job waits long for a server: ``rebuild`` adds later what it has missed.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -33,14 +33,12 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_LOCKED_TRIES = 6
-"""How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
-wait for each other, SQLite fails at once, and the call is made again."""
 _AT_ONCE_SECONDS = 2.0
-"""A call is made again only until this time has passed."""
+"""A call that fails sooner is made again: another process has locked the SQLite file or has just
+made the same experiment, or a connection broke."""
 _REFUSALS = {
-    "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
-    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
+    "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
+    "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
@@ -169,80 +167,52 @@ def failures() -> tuple[type[Exception], ...]:
 
 def is_refusal(error: BaseException) -> bool:
     """Check whether a store refuses a call for good; otherwise a later try may succeed."""
-    if isinstance(error, JobError | UserError | ImportError):
-        return not isinstance(error, UnavailableError)
     if isinstance(error, MlflowException):
-        return error.error_code in _REFUSALS and not _is_contended(error)
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    return 400 <= status < 500 and status not in (401, 403, 408, 429)
+        return error.error_code in _REFUSALS
+    is_ours = isinstance(error, JobError | UserError | ImportError)
+    return is_ours and not isinstance(error, UnavailableError)
 
 
 def ask(call: Callable[[], Result]) -> Result:
-    """Call a store, and call it again at once if its file was locked or the connection broke.
+    """Call a store, and call it again if it fails at once.
 
     Raises:
         Exception: One of :func:`failures`.
     """
     began = time.monotonic()
-    for attempt in range(1, _LOCKED_TRIES):
+    while True:
         try:
             return call()
         except failures() as error:
-            is_last = attempt > 1 and not _is_contended(error)
-            if is_refusal(error) or is_last or time.monotonic() - began > _AT_ONCE_SECONDS:
+            if is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
                 raise
-        time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311
-    return call()
-
-
-def _is_contended(error: BaseException) -> bool:
-    """Check whether another process has locked a file, or has just made the same thing."""
-    exists = getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
-    return exists or "database is locked" in str(error) or "IntegrityError" in str(error)
+        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
 
 
 def make(uri: str) -> None:
     """Make an SQLite store that is not there yet; connect to a database.
 
-    It gets its name when it is whole: an interruption of MLflow's migrations would leave a file
-    that no later migration accepts. Of jobs that make it at the same time, the first one wins.
+    The file gets its name when it is whole: MLflow cannot use one whose tables it was interrupted
+    in making, and of processes that make them in one file all but one fail.
     """
     path = store_address.find_file(uri)
-    if path is None:
-        _connect_once(uri)
-        return
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-        with suppress(OSError):  # it is there, or the file system has no links
-            os.link(unfinished, path)
-        if not path.exists():
-            unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _connect_once(uri: str) -> None:
-    """Connect to a database that can be away, for which MLflow itself would wait for minutes."""
-    if uri.startswith(("postgresql", "mysql")):
+    if path and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+        try:
+            make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            if not path.exists():
+                unfinished.rename(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    elif uri.startswith(("postgresql", "mysql")):  # MLflow would wait for minutes
         limit = {"connect_timeout": 20}
         engine = create_engine(store_address.with_password(uri), connect_args=limit)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
+        engine.connect().close()
+        engine.dispose()
 
 
 def quiet() -> None:
     """Silence the hundred lines that MLflow logs for a new SQLite file, and its tracebacks."""
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def artifact_location(uri: str, name: str) -> str | None:
-    """Put the artifacts of an SQLite store beside its file, not into the working directory."""
-    path = store_address.find_file(uri)
-    return str(path.parent / "mlruns" / name) if path else None

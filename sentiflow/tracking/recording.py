@@ -12,7 +12,8 @@ from typing import Any
 
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
-from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store, provenance, runs, store_address
 from sentiflow.tracking.mlflow_store import first_line
 from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, STAGE_TAG, Status
 from sentiflow.tracking.sending import Sender
@@ -22,17 +23,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-log = logging.getLogger(__name__)
-
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
-
-
-def _empty_part() -> RunPart:
-    return {"metrics": {}, "tags": {}}
 
 
 @dataclass
@@ -51,7 +46,7 @@ class Recorder:
     """For the run of a stage: what its manifest will say of it."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags that the run began with."""
-    kept: RunPart = field(default_factory=_empty_part, repr=False)
+    kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
     """What was logged, for the manifest."""
 
     @property
@@ -64,21 +59,22 @@ class Recorder:
         """Whether the model is to be registered by the stage."""
         return self.about is not None and self.about["registers_model"]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run has everything that was logged so far, but for step metrics."""
-        return bool(self.run_id) and self.sender is not None and self.sender.is_available
-
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
-        values = runs.to_metrics(metrics)
         if step == 0:
+            values = runs.to_metrics(metrics)
             self.kept["metrics"] |= {k: v for k, v in values.items() if math.isfinite(v)}
-        self._log([(step, values)], is_optional=False)
+        self.log_series([(step, metrics)])
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
-        """Log metrics of many steps at once; they are lost if the store is unavailable."""
-        self._log([(step, runs.to_metrics(metrics)) for step, metrics in series], is_optional=True)
+        """Log metrics of many steps at once; the manifest does not keep them."""
+        now = runs.now_ms()
+        points = [
+            Metric(name, value, now, step)
+            for step, metrics in series
+            for name, value in runs.to_metrics(metrics).items()
+        ]
+        self._put(runs.log, metrics=points)
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
@@ -132,7 +128,7 @@ class Recorder:
         """
         self.kept["tags"] |= runs.to_tags({runs.NOTE_TAG: text})
         if report_of and report_of.run_id:
-            text = pages.add_report(text, report_of.experiment_id, report_of.run_id)
+            text = runs.add_report(text, report_of.experiment_id, report_of.run_id)
         self._put(runs.log, tags=runs.to_tags({runs.NOTE_TAG: text}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
@@ -152,7 +148,7 @@ class Recorder:
         Args:
             run_id: Empty if it is not known; the training's manifest then leads to the run later.
         """
-        part = _empty_part()
+        part = RunPart(metrics={}, tags={})
         if self.about is not None:
             self.about["training"] = part
         return Recorder(run_id, self.sender, kept=part)
@@ -163,9 +159,8 @@ class Recorder:
             return Recorder()
         shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
         tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
-        make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=tags)
-        run = self.sender.ask(make)
-        return Recorder(run.info.run_id if run else "", self.sender)
+        run_id = self.sender.make_run(self.experiment_id, name, tags)
+        return Recorder(run_id, self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
@@ -192,23 +187,17 @@ class Recorder:
         run["end"], run["mlflow_run_id"] = _now(), self.run_id
         return run
 
-    def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
-        now = runs.now_ms()
-        metrics = [Metric(k, v, now, step) for step, values in series for k, v in values.items()]
-        self._put(runs.log, metrics=metrics, is_optional=is_optional)
-
-    def _put(self, call: Callable[..., object], *, is_optional: bool = False, **parts: Any) -> None:
+    def _put(self, call: Callable[..., object], **parts: Any) -> None:
         if self.sender and self.run_id:
-            call = partial(call, run_id=self.run_id, **parts)
-            self.sender.put(call, is_optional=is_optional)
+            self.sender.put(partial(call, run_id=self.run_id, **parts))
 
 
 @dataclass(frozen=True)
 class Store:
     """An MLflow tracking store with the experiment that runs go to; or none."""
 
-    tracking_uri: str = field(default="", repr=False)
-    experiment: str = ""
+    sender: Sender = field(repr=False)
+    experiment: str
     experiment_id: str = ""
     """Empty if the store could not be reached and the job may run without it."""
 
@@ -238,12 +227,9 @@ class Store:
         if not self.experiment_id:
             yield Recorder(about=about, kept=about)
             return
-        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **runs.describe_process(), **tags}
-        sender = Sender(self.tracking_uri)
-        make = partial(runs.make, experiment_id=self.experiment_id, name=name, tags=all_tags)
-        made = sender.ask(make)
-        run_id = made.info.run_id if made else ""
-        recorder = Recorder(run_id, sender, self.experiment_id, about, all_tags, kept=about)
+        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **tags}
+        run_id = self.sender.make_run(self.experiment_id, name, all_tags)
+        recorder = Recorder(run_id, self.sender, self.experiment_id, about, all_tags, kept=about)
         try:
             yield recorder
         except BaseException as error:
@@ -253,39 +239,35 @@ class Store:
         else:
             recorder.end("FINISHED")
         finally:
-            sender.close()
+            self.sender.flush()
 
 
-def open_store(uri: str, *, experiment: str, required: bool) -> Store:
+def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -> Store:
     """Connect to a store, made where it is a new SQLite file, and find or make the experiment.
-
-    Runs that a killed process of this host has left open are ended.
 
     Args:
         uri: The store, with user and password if it needs them and they are in no variable.
         experiment: Its name.
         required: Whether the job fails if the store cannot be reached.
+        repair: The command that adds later what the store misses.
 
     Raises:
         UnavailableError: It cannot be reached, and tracking is required.
     """
     mlflow_store.quiet()
+    sender = Sender(uri, repair=repair)
     try:
         mlflow_store.make(uri)
         client = mlflow_store.make_client(uri)
-        experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
+        return Store(
+            sender, experiment, mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
+        )
     except mlflow_store.failures() as error:
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error
-        log.warning("%s; the job runs without it", problem)
-        return Store(uri, experiment)
-    try:
-        for run_id in runs.end_orphaned(client, experiment_id):
-            log.info("the MLflow run %s is ended as killed: %s", run_id, runs.REASON)
-    except mlflow_store.failures() as error:
-        log.warning("cannot look for open MLflow runs: %s", first_line(error))
-    return Store(uri, experiment, experiment_id)
+        sender.fail(problem)
+        return Store(sender, experiment)
 
 
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
@@ -303,11 +285,36 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         return dict(client.get_run(run_id).data.tags)
 
 
+def find_page(tracking_uri: str, experiment: str | None = None) -> str:
+    """Find the page of an experiment's runs, below the address of MLflow's web interface.
+
+    MLflow itself opens on a page for prompts and traces.
+
+    Args:
+        tracking_uri: The store.
+        experiment: Its name; by default that of the latest run.
+
+    Raises:
+        UserError: There is no such store, or it has no such run.
+        UnavailableError: It does not answer.
+    """
+    with mlflow_store.asking(tracking_uri, "look for runs") as client:
+        named = None if experiment is None else f"name = '{experiment}'"
+        ids = [each.experiment_id for each in client.search_experiments(filter_string=named)]
+        latest = client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+    if not latest:
+        what = "no run" if experiment is None else f"no run of {experiment}"
+        store = without_credentials(tracking_uri)
+        raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
+    return f"/#/experiments/{latest[0].info.experiment_id}/runs?workflowType=machine_learning"
+
+
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        location = mlflow_store.artifact_location(uri, name)
-        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING | pages.VIEW_TAGS))
+        path = store_address.find_file(uri)  # artifacts go beside it, wherever the job works
+        location = str(path.parent / "mlruns" / name) if path else None
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)

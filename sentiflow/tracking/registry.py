@@ -4,6 +4,7 @@ import json
 import re
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 from sentiflow.data import manifest
@@ -13,19 +14,28 @@ from sentiflow.errors import UserError
 from sentiflow.models import average, average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import mlflow_model
+from sentiflow.tracking import store_address
 from sentiflow.tracking.mlflow_store import asking
 from sentiflow.tracking.provenance import FINGERPRINT_TAG
 
 # isort: split
-from mlflow import MlflowClient
+from mlflow import MlflowClient, pyfunc
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
+REQUIREMENTS = (
+    *("mlflow", "numpy", "pyarrow", "pydantic", "safetensors", "torch", "typing_extensions"),
+)
+"""What ``served_model`` and the modules that it imports need."""
+
 _MODEL = "model"
 """Name of the logged model in its run."""
+_PACKAGE = "package"
+"""Name of the artifact with the package, which ``served_model`` reads."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 """The tag from which the UI shows the versions of a logged model."""
 _OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
@@ -97,17 +107,16 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     """
     with asking(tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError) as client:
         source, version = _find_source(client, uri)
-        if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
+        package = _locate(source)
+        known = store_address.with_password(tracking_uri)
+        if MANIFEST not in [Path(f.path).name for f in list_artifacts(package, tracking_uri=known)]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
-            record = manifest.parse(path.read_bytes(), f"{MANIFEST} of {uri}")
-    if record["stage"] != "model" or set(mlflow_model.name_files(record)) != {
-        *average_files.list_names(record),
-        MANIFEST,
-    }:
+        content = _read(source, MANIFEST, tracking_uri)
+        record = manifest.parse(content, f"{MANIFEST} of {uri}")
+    listed = {item["path"] for item in record["files"]}
+    if record["stage"] != "model" or listed != {*average_files.list_names(record)}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return ResolvedModel(uri, tracking_uri, source, version, record)
 
@@ -118,11 +127,10 @@ def download(model: ResolvedModel, *, to: str) -> None:
     Raises:
         JobError: A file cannot be read.
     """
-    uri, what = model.tracking_uri, f"download {model.uri}"
-    with asking(uri, what), tempfile.TemporaryDirectory() as folder:
-        for name in mlflow_model.name_files(model.record):
-            path = mlflow_model.download(model.source, name, Path(folder), tracking_uri=uri)
-            filesystem.write_bytes(join(to, name), path.read_bytes())
+    with asking(model.tracking_uri, f"download {model.uri}"):
+        for name in _name_files(model.record):
+            content = _read(model.source, name, model.tracking_uri)
+            filesystem.write_bytes(join(to, name), content)
 
 
 def load(model: ResolvedModel) -> average.Model:
@@ -214,8 +222,8 @@ def _create(
         run.info.experiment_id, name=_MODEL, source_run_id=run_id, tags=tags, params=run.data.params
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = mlflow_model.write(package_uri, record, Path(folder), model=model)
-        client.log_model_artifacts(model.model_id, str(path))
+        _write(package_uri, record, Path(folder), model=model)
+        client.log_model_artifacts(model.model_id, str(Path(folder, _MODEL)))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     try:
@@ -230,6 +238,50 @@ def _create(
     shown = json.dumps([{"name": name, "version": str(made.version)}])
     client.set_logged_model_tags(model.model_id, {_VERSIONS_TAG: shown})
     return Version(name, int(made.version))
+
+
+def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> None:
+    """Write an MLflow model to ``model`` in an empty folder, with code and requirements.
+
+    MLflow loads the package and scores the input example, which gives the signature.
+    """
+    for name in _name_files(record):
+        content = filesystem.read_bytes(join(package_uri, name))
+        filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
+    # The local part of a version (``+cpu``) names a build for this machine.
+    pins = [f"{name}=={version_of(name).partition('+')[0]}" for name in REQUIREMENTS]
+    pyfunc.save_model(
+        folder / _MODEL,
+        python_model=str(Path(__file__).with_name("served_model.py")),
+        model_config={"classes": list(record["settings"]["classes"])},
+        artifacts={_PACKAGE: str(folder / _PACKAGE)},
+        code_paths=[str(Path(__file__).parents[1])],
+        pip_requirements=pins,
+        input_example=["I love this so much", "this is not good at all"],
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            run_id=model.source_run_id,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+        ),
+    )
+
+
+def _name_files(record: Manifest) -> list[str]:
+    """Name the files of a package, which its manifest lists; the manifest comes last."""
+    return [*(item["path"] for item in record["files"]), MANIFEST]
+
+
+def _locate(source: str, name: str = "") -> str:
+    """Locate a file of the package in the MLflow model whose files are at ``source``."""
+    return join(source, "artifacts", _PACKAGE, name).rstrip("/")
+
+
+def _read(source: str, name: str, tracking_uri: str) -> bytes:
+    known = store_address.with_password(tracking_uri)
+    with tempfile.TemporaryDirectory() as folder:
+        path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=known)
+        return Path(path).read_bytes()
 
 
 def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:

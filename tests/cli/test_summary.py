@@ -4,12 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import make_store
 
 from sentiflow.cli import summary, terminal
-from sentiflow.config import settings
 from sentiflow.pipeline.stages import Outcome
-from sentiflow.tracking import registry
 
 SPLITS = ("train", "validation", "test")
 
@@ -37,13 +34,14 @@ def manifest_of_preparation(**counts):
             "words_with_vector": 60,
             "tokens": {"test": {"unknown_fraction": 0.0456}},
         },
+        "fixed_splits": [],
     }
 
 
 def render(verb, record, uri):
     """Summarize a stage as after its command."""
     outcome = Outcome(verb, uri, record, ran=True)
-    return summary.render(verb, [outcome], None, Path("a.yaml"))
+    return summary.render(verb, [outcome], Path("a.yaml"))
 
 
 def lines_of(text):
@@ -168,19 +166,17 @@ def run(monkeypatch, tmp_path):
         "score": {"counts": counts, "seconds": 0.1, "inputs": {"model": {"fingerprint": "mine"}}},
         "evaluate": evaluated | {"seconds": 0.1},
     }
-    config = settings.load({"name": "mine", "output_uri": "run"})
 
     def summarize(*without, ran=True, is_registered=True, **more):
-        record = records | {"evaluate": records["evaluate"] | {"figures": {"test": figures | more}}}
+        registered = {"name": "mine", "version": 1} if is_registered else None
+        changed = {"figures": {"test": figures | more}, "registered": registered}
+        record = records | {"evaluate": records["evaluate"] | changed}
         outcomes = [
             Outcome(verb, f"my run/{verb}", one, ran=ran)
             for verb, one in record.items()
             if verb not in without
         ]
-        with monkeypatch.context() as patch:
-            if is_registered:
-                patch.setattr(registry, "find", lambda name, of, **_: of if name == of else None)
-            return summary.render("run", outcomes, config, Path("a.yaml"))
+        return summary.render("run", outcomes, Path("a.yaml"))
 
     return summarize
 
@@ -225,10 +221,7 @@ def test_a_refit_is_summed_up_without_an_evaluation_and_an_average_without_a_tra
     assert any("predict 'my run/score/model'" in line for line in average)
 
 
-@pytest.mark.parametrize("has_store", [True, False])
-def test_a_model_that_is_not_registered_cannot_be_promoted(run, has_store, tmp_path):
-    if has_store:
-        make_store(tmp_path)
+def test_a_model_that_is_not_registered_cannot_be_promoted(run):
     lines = lines_of(run(is_registered=False))
     (line,) = (line for line in lines if line.startswith("make it champion"))
     assert line.startswith("make it champion not registered")
@@ -236,8 +229,3 @@ def test_a_model_that_is_not_registered_cannot_be_promoted(run, has_store, tmp_p
 
 def test_a_run_that_was_complete_says_so(run):
     assert "\n\nEverything was complete already; nothing was repeated.\n\nNext:\n" in run(ran=False)
-
-
-def test_the_runs_of_a_server_are_at_its_page():
-    assert summary.open_runs("http://mlflow:5000", "/#/x", "a.yaml") == "http://mlflow:5000/#/x"
-    assert summary.open_runs("sqlite:///x.db", "", "a.yaml").endswith("sentiflow ui a.yaml")

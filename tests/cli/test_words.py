@@ -201,13 +201,11 @@ def test_a_map_is_not_drawn_over_a_directory(tmp_path):
 # What a user sees before anything is asked
 
 
-def test_bias_shows_a_direction_and_the_published_tests_and_draws_both(tmp_path):
-    path = tmp_path / "bias.png"
-    text, notes = words("bias", "--to", path)
+def test_bias_shows_a_direction_and_the_published_tests():
+    text, notes = words("bias")
     assert "Direction from she to he" in text
     assert "WEAT 10" in text
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert notes == f"words     chart: {path}\n"
+    assert notes == ""
 
 
 def test_bias_of_other_pairs_and_words_has_no_tests():
@@ -232,10 +230,7 @@ def test_each_help_has_an_example_that_works_and_lists_the_sources(command, tmp_
         assert source in text
     lines = " ".join(text.split()).replace('"', "").split("Example: sentiflow ")[1:]
     example = lines[0].split(" Arguments:")[0].split()
-    if command == "bias":  # the test above runs it
-        assert example == ["words", "bias", "--to", "bias.png"]
-    else:
-        assert invoke(*example).exit_code == 0
+    assert invoke(*example).exit_code == 0
 
 
 def test_every_command_is_listed():

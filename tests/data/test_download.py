@@ -54,7 +54,7 @@ def test_a_download_leaves_only_the_members(get, server, folder, tmp_path):
 
 def test_complete_files_are_not_downloaded_again(get, server, folder, said, monkeypatch):
     get()
-    monkeypatch.delattr(downloading, "locked")  # the folder may be read-only
+    monkeypatch.delattr(downloading, "_locked")  # the folder may be read-only
     get()
     assert len(server.requests) == 1
     assert f"nothing to do: {folder / 'tweets.csv'}" in said.text
@@ -65,15 +65,6 @@ def test_one_file_can_be_downloaded_and_another_later(get, folder):
     assert not (folder / "tweets.csv").exists()
     get(names=["tweets.csv"])
     check_complete(folder)
-
-
-def test_a_kept_archive_replaces_lost_files(get, server, folder):
-    get(keep_archive=True)
-    check_complete(folder, "tweets.zip")
-    (folder / "few.csv").unlink()
-    get()
-    check_complete(folder, "tweets.zip")
-    assert len(server.requests) == 1
 
 
 def test_another_file_is_replaced_only_on_request(get, fails, server, folder):
@@ -238,7 +229,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_of_two_downloads_one_waits_for_the_other(get, server, folder, said):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with downloading.locked(folder, "tweets.zip"):
+        with downloading._locked(folder, "tweets.zip"):
             second = pool.submit(get)
             wait_for(lambda: "another process writes" in said.text)
             assert not server.requests
@@ -253,7 +244,7 @@ def test_a_download_that_another_one_has_finished_meanwhile_asks_for_nothing(
     content = (folder / "few.csv").read_bytes()
     (folder / "few.csv").unlink()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with downloading.locked(folder, "tweets.zip"):
+        with downloading._locked(folder, "tweets.zip"):
             second = pool.submit(get)
             wait_for(lambda: "another process writes" in said.text)
             (folder / "few.csv").write_bytes(content)
@@ -297,24 +288,10 @@ def test_the_command_prints_where_the_files_are(archive, folder, monkeypatch):
 )
 def test_the_command_fails_in_one_line(server, tmp_path, answer, code):
     server.answers = [answer]
-    result = invoke("glove", "--dim", 50, "--to", tmp_path / "cache", "--url", server.url)
+    result = invoke("sentiment140", "--to", tmp_path / "cache", "--url", server.url)
     assert (result.exit_code, result.stdout) == (code, "")
     assert f"sentiflow: cannot download {server.url}: " in result.stderr.splitlines()[-1]
-    assert str(tmp_path / "cache" / "glove.6B.zip") in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--name", "7B"], "no GloVe vectors are called '7B': use 6B, twitter.27B, 42B, 840B"),
-        (["--dim", 25], "--dim 25: glove.6B.zip has glove.6B.50d.txt, glove.6B.100d.txt"),
-        (["--name", "42B", "--dim", 50], "--dim 50: glove.42B.300d.zip has glove.42B.300d.txt"),
-    ],
-)
-def test_unknown_vectors_are_not_downloaded(arguments, expected):
-    result = invoke("glove", *arguments)
-    assert result.exit_code == 2
-    assert expected in result.stderr
+    assert str(tmp_path / "cache" / "trainingandtestdata.zip") in result.stderr
 
 
 def test_files_go_where_the_settings_look_for_them():

@@ -24,16 +24,11 @@ HOSTILE = [
     ("run.experiment", "../../elsewhere"),
     ("run.experiment", "x' or '1' = '1"),
     ("run.group", "' or '1' = '1"),
-    ("run.mlflow_run_id", "../../x"),
     ("run.start", "soon"),
-    ("run.params", {"a" * 300: "b"}),
-    ("run.params", {f"a{n}": "b" for n in range(20_000)}),
+    ("run.params", {"a": 1}),
     ("run.metrics", {"a": "not a number"}),
-    ("stage", "model"),
-    ("fingerprint", "' or '1' = '1"),
-    ("inputs", {"../x": {"fingerprint": "aa"}}),
     ("history", [{"epoch": "first"}]),
-    ("trials", [{"name": "../../0001", "status": "finished"}]),
+    ("history", [{"epoch": 1, "ended": "soon"}]),
 ]
 """Changes to a manifest, each by its dotted key."""
 
@@ -64,7 +59,7 @@ def test_a_link_out_of_the_output_is_not_followed(output, uri, tmp_path):
     (tmp_path / "secret.txt").write_text("a secret")
     Path(output, "report/report.html").unlink()
     Path(output, "report/report.html").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(UserError, match=r"report.html is missing or damaged"):
+    with pytest.raises(UserError, match=r"report.html is not the file that was saved"):
         send(output, uri)
 
 

@@ -5,18 +5,24 @@ import errno
 import io
 import logging
 import os
+import re
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    MlflowException,
+)
 from other_process import calling
 
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import mlflow_store, recording, sending
 
 NUM_JOBS, NUM_STEPS = 2, 20
 
@@ -59,55 +65,33 @@ def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["a.txt"]
 
 
-def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
-    tried = []
-
-    def locked(times: int):
-        tried.append(times)
-        if len(tried) <= times:
-            raise MlflowException("(sqlite3.OperationalError) database is locked")
-        return "done"
-
-    assert mlflow_store.ask(lambda: locked(2)) == "done"
-    tried.clear()
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (MlflowException("(sqlite3.OperationalError) database is locked"), 3),
+        (MlflowException("(sqlite3.IntegrityError) UNIQUE", error_code=BAD_REQUEST), 3),
+        (MlflowException("twice", error_code=RESOURCE_ALREADY_EXISTS), 3),
+        (OSError("reset"), 3),
+        (MlflowException("no", error_code=INVALID_PARAMETER_VALUE), 1),
+    ],
+)
+def test_what_fails_at_once_is_tried_again_for_a_moment_and_a_refusal_is_final(
+    monkeypatch, error, tries
+):
+    clock = iter((0, 1, 1.9, 2.1))
+    monkeypatch.setattr(mlflow_store.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(mlflow_store.time, "sleep", lambda seconds: None)
-    with pytest.raises(MlflowException, match="locked") as error:
-        mlflow_store.ask(lambda: locked(99))
-    assert not mlflow_store.is_refusal(error.value)
-    assert len(tried) == mlflow_store._LOCKED_TRIES
-
-
-def test_a_conflict_with_another_job_is_not_a_refusal():
     asked = []
 
-    def answer() -> str:
-        asked.append(1)
-        if len(asked) == 1:
-            raise MlflowException("(sqlite3.IntegrityError) UNIQUE", error_code=BAD_REQUEST)
+    def answer(number: int) -> str:
+        asked.append(number)
+        if len(asked) < number:
+            raise error
         return "done"
 
-    assert mlflow_store.ask(answer) == "done"
-
-
-def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
-    asked = []
-
-    def answer(*errors: Exception) -> str:
-        asked.append(errors)
-        if len(asked) <= len(errors):
-            raise errors[len(asked) - 1]
-        return "done"
-
-    broken, refused = OSError("reset"), MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
-    assert mlflow_store.ask(lambda: answer(broken)) == "done"
-    asked.clear()
-    with pytest.raises(OSError, match="reset"):
-        mlflow_store.ask(lambda: answer(broken, broken, broken))
-    assert len(asked) == 2
-    asked.clear()
-    with pytest.raises(MlflowException, match="no"):
-        mlflow_store.ask(lambda: answer(refused))
-    assert len(asked) == 1
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        mlflow_store.ask(lambda: answer(99))
+    assert len(asked) == tries
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ECONNREFUSED, errno.ENETUNREACH])
@@ -125,7 +109,7 @@ def test_a_database_that_is_away_is_said_soon_and_no_error_shows_a_password():
         recording.open_store(away, experiment="laws", required=True)
     assert time.monotonic() - began < 30
     assert "secret" not in str(error.value)
-    assert "secret" not in repr(recording.Store(away, "1"))
+    assert "secret" not in repr(recording.Store(sending.Sender(away), "1"))
 
 
 def test_settings_refuse_a_key_even_if_it_is_not_encoded():

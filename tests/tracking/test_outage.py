@@ -61,8 +61,22 @@ def hanging(server: Server) -> Iterator[None]:
         server.signal(signal.SIGCONT)
 
 
-def test_a_server_that_hangs_makes_only_the_end_wait_for_one_timeout(server, store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+@pytest.fixture
+def requests_made(monkeypatch) -> list[str]:
+    """Note each try of a request that logs something."""
+    made = []
+    log_batch = MlflowClient.log_batch
+
+    def note(client, run_id, **parts):
+        made.append(run_id)
+        return log_batch(client, run_id, **parts)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", note)
+    return made
+
+
+def test_a_server_that_hangs_is_asked_once(server, store, monkeypatch, requests_made):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     with (
         open_run(store, "hang") as recorder,
@@ -72,47 +86,16 @@ def test_a_server_that_hangs_makes_only_the_end_wait_for_one_timeout(server, sto
         time.sleep(2)
         recorder.flush()
         stack.enter_context(hanging(server))
-        began = time.monotonic()
+        del requests_made[:]
         for step in range(1, 2000):
             recorder.log_series([(step, {"loss": float(step)})])
-        assert time.monotonic() - began < 0.5
-        began = time.monotonic()
         assert not recorder.flush()
-        assert time.monotonic() - began < 4
+        assert requests_made.count(recorder.run_id) == 1
     (run,) = runs(server, "hang")
     assert run.info.status == "RUNNING"
     load = history(server, run.info.run_id, "system/cpu_utilization_percentage")
     assert [step for step, _ in load] == [*range(len(load))]
     assert len(load) > 1
-
-
-def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeypatch):
-    monkeypatch.setattr(sending, "MAX_QUEUED", 50)
-    with open_run(store, "full") as recorder:
-        recorder.flush()
-        with hanging(server):
-            for step in range(1, 200):
-                recorder.log_series([(step, {"loss": float(step)})])
-        recorder.flush()
-        assert recorder.is_complete
-        recorder.log_metrics({"rows": 3.0})
-    (run,) = runs(server, "full")
-    assert (run.info.status, run.data.metrics["rows"]) == ("FINISHED", 3.0)
-    assert 50 <= len(history(server, run.info.run_id)) < 60
-
-
-def test_a_failed_stage_whose_server_was_away_leaves_its_run_to_the_next_command(
-    server, store, monkeypatch
-):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with contextlib.suppress(ValueError), open_run(store, "failed") as recorder:
-        with hanging(server):
-            recorder.log_metrics({"loss": 1.0})
-            assert not recorder.flush()
-        raise ValueError("no luck")
-    (run,) = runs(server, "failed")
-    assert run.info.status == "RUNNING"
-    assert run.data.tags.keys() >= {"sentiflow.host", "sentiflow.pid", "sentiflow.started"}
 
 
 def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
@@ -121,26 +104,6 @@ def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
     (run,) = runs(server, "secret")
     assert run.info.status == "FAILED"
     assert run.data.tags["sentiflow.reason"] == "no luck with s3://bucket/x"
-
-
-def test_a_run_that_the_server_made_but_could_not_answer_is_not_made_twice(
-    server, store, monkeypatch
-):
-    made = []
-    create = MlflowClient.create_run
-
-    def create_and_break(client, *arguments, **options):
-        made.append(create(client, *arguments, **options))
-        if len(made) == 1:
-            raise OSError("connection reset")
-        return made[-1]
-
-    monkeypatch.setattr(MlflowClient, "create_run", create_and_break)
-    with open_run(store, "once") as recorder:
-        recorder.log_metrics({"loss": 1.0}, step=1)
-    (run,) = runs(server, "once")
-    assert (run.info.run_id, len(made)) == (recorder.run_id, 1)
-    assert history(server, run.info.run_id) == [(1, 1.0)]
 
 
 def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, caplog):
@@ -167,8 +130,9 @@ def test_a_locked_database_behind_the_server_loses_no_epoch(server, store):
     assert history(server, run.info.run_id) == [(1, 1.0)]
 
 
-def test_a_killed_server_slows_nothing_and_costs_one_line(server, store, caplog):
-    longest = 0.0
+def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, requests_made):
+    options = {"experiment": "laws", "repair": "sentiflow tracking import x"}
+    store = recording.open_store(server.uri, required=True, **options)
     with open_run(store, "killed") as recorder:
         assert recording.read_tags(server.uri, recorder.run_id)["sentiflow.stage"] == "killed"
         with pytest.raises(UserError, match="cannot read the run 0000"):
@@ -177,22 +141,22 @@ def test_a_killed_server_slows_nothing_and_costs_one_line(server, store, caplog)
             if step == 20:
                 recorder.flush()
                 server.kill()
-            began = time.monotonic()
+                del requests_made[:]
             recorder.log_metrics({"loss": float(step)}, step=step)
             recorder.log_series([(step, {"step/loss": 1.0})])
-            longest = max(longest, time.monotonic() - began)
-            time.sleep(0.01)
         recorder.log_files({"a.txt": b"late"})
         nested = recorder.begin_nested("0001-late", stage="train", tags={})
         nested.log_metrics({"loss": 0.5})
         nested.end("KILLED", reason="stopped")
-        ended = time.monotonic()
-    assert time.monotonic() - ended < 3
-    assert longest < 0.1
-    assert not recorder.is_complete
+    with open_run(store, "next") as following:
+        following.log_metrics({"loss": 1.0})
+        assert not following.run_id
+    assert len(requests_made) <= 22  # tries of one call within 2 s
     (line,) = caplog.messages
     assert line.startswith(f"cannot reach the MLflow store {server.uri}: ")
-    assert line.endswith("; the job continues without it")
+    assert line.endswith(
+        "; the job continues without it; to add its runs later: sentiflow tracking import x"
+    )
     behind = MlflowClient(f"sqlite:///{server.folder}/server.db")
     points = behind.get_metric_history(recorder.run_id, "loss")
     assert sorted((p.step, p.value) for p in points) == [(s, float(s)) for s in range(1, 20)]
@@ -200,5 +164,15 @@ def test_a_killed_server_slows_nothing_and_costs_one_line(server, store, caplog)
         recording.read_tags(server.uri, recorder.run_id)
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
         recording.open_store(server.uri, experiment="laws", required=True)
-    without = recording.open_store(server.uri, experiment="laws", required=False)
-    assert not without.experiment_id
+
+
+def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
+    monkeypatch.setattr(sending, "MAX_WAIT_SECONDS", 0.5)
+    with open_run(store, "slow") as recorder:
+        recorder.flush()
+        with hanging(server):
+            recorder.log_metrics({"loss": 1.0})
+            assert not recorder.flush()
+            assert not recorder.flush()
+    (line,) = caplog.messages
+    assert line.startswith(f"the MLflow store {server.uri} is too slow; the job continues")

@@ -31,7 +31,7 @@ JOB = """
     with store.run("train", group=sys.argv[1], tags={}) as recorder:
         for step in range(50):
             recorder.log_metrics({"loss": step}, step=step)
-    sys.exit(not recorder.is_complete)
+    sys.exit(not recorder.flush())
 """
 
 

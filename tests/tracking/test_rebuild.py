@@ -18,7 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
-from sentiflow.tracking import finished_stages, rebuild, recording
+from sentiflow.tracking import rebuild, recording
 
 GROUP = "0123abcd"
 EPOCHS = [
@@ -91,8 +91,7 @@ def publish_run(
 
 
 def send(output: str, uri: str) -> list[str]:
-    sent = rebuild.send(finished_stages.require(output), tracking_uri=uri)
-    return [run.outcome for run in sent]
+    return rebuild.send(rebuild.find(output), tracking_uri=uri)
 
 
 def runs(uri: str) -> dict[str, object]:
@@ -169,7 +168,6 @@ def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
     assert send(output, uri) == ["added", "complete", "added", "added"]
     found = runs(uri)["train"]
     assert (found.info.run_id, found.info.status) == (run.run_id, "FINISHED")
-    assert "sentiflow.reason" not in found.data.tags
     assert found.data.tags["mlflow.user"] == "bob"
     points = MlflowClient(uri).get_metric_history(run.run_id, "train/loss")
     assert sorted((p.step, p.value) for p in points) == [(1, 0.9), (2, 0.5)]
@@ -194,58 +192,7 @@ def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(o
     assert send(output, uri) == ["added", "complete", "added", "added"]
     found = runs(uri)["train"]
     assert (found.info.run_id, found.info.status) == (run.info.run_id, "FINISHED")
-    assert "sentiflow.reason" not in found.data.tags
     assert send(output, uri) == ["complete"] * 4
-
-
-def test_epochs_without_a_time_get_that_of_the_end(output, uri):
-    history = [{k: v for k, v in epoch.items() if k != "ended"} for epoch in EPOCHS]
-    publish(output, "train", {}, describe("train"), history=history)
-    send(output, uri)
-    run = runs(uri)["train"]
-    points = MlflowClient(uri).get_metric_history(run.info.run_id, "train/loss")
-    times = [point.timestamp - run.info.start_time for point in points]
-    assert times == [10_000, 10_000]
-
-
-def test_the_trials_of_a_sweep_are_rebuilt_as_far_as_the_manifests_know_them(output, uri):
-    trial = {
-        "validation_accuracy": 0.5, "validation_loss": 0.6, "chosen_epoch": 2, "reason": "",
-        "mlflow_run_id": "", "epochs": 2,
-    }  # fmt: skip
-    trials = [
-        trial | {"name": "0001-0123abcd", "status": "finished", "values": {"train.seed": 4}},
-        trial | {"name": "0002-0123abcd", "status": "stopped", "values": {"train.seed": 5}},
-        trial | {"name": "0003-0123abcd", "status": "failed", "values": {"train.seed": 6},
-                 "reason": "no luck"},
-    ]  # fmt: skip
-    publish(f"{output}/trials/0001-0123abcd", "train", {}, None, history=EPOCHS)
-    run = describe("sweep", params={"sweep.a": "1", "train.seed": "3", "train.output_uri": "/x"})
-    publish(output, "sweep", {"prepared": {"fingerprint": "c5"}}, run, trials=trials)
-    assert send(output, uri) == ["added"]
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("laws").experiment_id
-    found = {run.info.run_name: run for run in client.search_runs([experiment])}
-    parent = found["sweep abcd"]
-    assert len(found) == 4
-    statuses = {"0001": "FINISHED", "0002": "KILLED", "0003": "FAILED"}
-    for name, status in statuses.items():
-        nested = found[f"{name}-0123abcd"]
-        assert nested.info.status == status
-        assert nested.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert nested.data.tags["sentiflow.trial"] == f"{name}-0123abcd"
-        assert nested.data.tags["sentiflow.input.prepared"] == "c5"
-        assert nested.data.params == {
-            "train.seed": str(int(name) + 3),
-            "train.output_uri": f"{output}/trials/{name}-0123abcd",
-        }
-    assert found["0003-0123abcd"].data.tags["sentiflow.reason"] == "no luck"
-    whole = client.get_metric_history(found["0001-0123abcd"].info.run_id, "train/loss")
-    assert [p.step for p in whole] == [1, 2]
-    last = client.get_metric_history(found["0002-0123abcd"].info.run_id, "validation/accuracy")
-    assert [(p.step, p.value) for p in last] == [(2, 0.5)]
-    assert send(output, uri) == ["complete"]
-    assert len(client.search_runs([experiment])) == 4
 
 
 def test_a_model_that_was_not_registered_is_registered_once(output, uri, make_package):
@@ -318,4 +265,4 @@ def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, pr
 def test_a_stage_that_does_not_describe_its_run_cannot_be_imported(output):
     publish(output, "train", {}, None, history=EPOCHS)
     with pytest.raises(UserError, match="no finished stage that describes its run"):
-        finished_stages.require(output)
+        rebuild.find(output)

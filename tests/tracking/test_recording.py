@@ -1,5 +1,4 @@
 import json
-import os
 import pickle
 import sqlite3
 import sys
@@ -12,7 +11,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, runs
+from sentiflow.tracking import recording, runs, sending
 
 
 @pytest.fixture
@@ -121,7 +120,7 @@ def test_a_run_that_the_store_does_not_have_costs_one_line_and_no_job(store, uri
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
-    for opened in (store, recording.Store("", "laws")):
+    for opened in (store, recording.Store(sending.Sender(""), "laws")):
         tags = {"sentiflow.version": "1", "sentiflow.output_uri": "/x"}
         with opened.run("evaluate", group="0123abcd", tags=tags) as recorder:
             recorder.log_settings({"evaluate": {"seed": 3}})
@@ -152,8 +151,8 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     assert not without.experiment_id
     with without.run("train", group="0123abcd", tags={}) as recorder:
         recorder.log_metrics({"loss": 1.0})
-    assert not recorder.is_complete
-    assert "the job runs without it" in caplog.text
+    assert not recorder.flush()
+    assert "the job continues without it" in caplog.text
 
 
 def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
@@ -215,7 +214,7 @@ def test_runs_have_names_that_tell_them_apart(store, uri):
     assert names == {"airline: gru(128)", "0001-c5f0", "prepare 3f2a"}
 
 
-def test_a_nested_run_shares_group_lineage_and_process_of_its_parent(store, uri):
+def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):
     tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
     with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
         nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
@@ -225,7 +224,6 @@ def test_a_nested_run_shares_group_lineage_and_process_of_its_parent(store, uri)
     assert found["sentiflow.stage"] == "train"
     assert found["sentiflow.run"] == "0b1c3f2a"
     assert found["sentiflow.input.prepared"] == "c5f0"
-    assert found["sentiflow.pid"] == str(os.getpid())
     assert "sentiflow.output_uri" not in found
 
 

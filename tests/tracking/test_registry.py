@@ -20,10 +20,9 @@ from sentiflow.data.output_status import OutputSpec, State, Status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, recording, registry
-from sentiflow.tracking.mlflow_model import REQUIREMENTS
+from sentiflow.tracking import mlflow_store, recording, registry, sending
 from sentiflow.tracking.recording import Recorder
-from sentiflow.tracking.registry import CANDIDATE, Version
+from sentiflow.tracking.registry import CANDIDATE, REQUIREMENTS, Version
 from sentiflow.training import train
 
 
@@ -267,7 +266,9 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
 def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqlite):
     config = Config(name="laws", output_uri="x")
     output = Output(OutputSpec("train", "x", {}, {}), Status(State.NEW))
-    with recording.Store().run("train", group="0123abcd", tags={}, registers_model=True) as without:
+    with recording.Store(sending.Sender(""), "").run(
+        "train", group="0123abcd", tags={}, registers_model=True
+    ) as without:
         assert train._register(config, output, without, "") is None
     with open_run(sqlite) as recorder:
         assert train._register(config, output, recorder, "") is None

@@ -28,7 +28,7 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.tracking import finished_stages, rebuild
+from sentiflow.tracking import rebuild
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import sweep, sweep_trials
 
@@ -150,29 +150,15 @@ class TestSweep:
                 points = client.get_metric_history(child.info.run_id, name)
                 assert [p.step for p in points] == list(range(1, trial["epochs"] + 1))
 
-    def test_its_runs_are_complete_and_can_be_rebuilt_elsewhere(self, swept, tmp_path):
-        folder, record = swept
-        stages = finished_stages.require(str(folder / "run"))
-        (sent,) = rebuild.send(stages, tracking_uri=f"sqlite:///{folder}/mlflow.db")
-        assert sent.outcome == "complete"
+    def test_its_run_is_complete_and_can_be_rebuilt_elsewhere(self, swept, tmp_path):
+        folder, _ = swept
+        stages = rebuild.find(str(folder / "run"))
+        assert rebuild.send(stages, tracking_uri=f"sqlite:///{folder}/mlflow.db") == ["complete"]
         rebuild.send(stages, tracking_uri=make_store(tmp_path))
-        healthy, rebuilt = (
-            {run.info.run_name: (client, run) for run in runs}
-            for client, runs in (runs_of(folder), runs_of(tmp_path))
-        )
-        assert healthy.keys() == rebuilt.keys()
-        for trial in record["trials"]:
-            (client, run), (other, copy) = healthy[trial["name"]], rebuilt[trial["name"]]
-            assert copy.info.status == run.info.status
-            assert copy.data.params.items() <= run.data.params.items()
-            assert {*trial["values"], "train.output_uri"} <= copy.data.params.keys()
-            if trial["status"] == "finished":
-                for name in ("train/loss", "validation/accuracy"):
-                    points = client.get_metric_history(run.info.run_id, name)
-                    copies = other.get_metric_history(copy.info.run_id, name)
-                    assert [(p.step, p.value) for p in points] == [
-                        (p.step, p.value) for p in copies
-                    ]
+        client, (copy,) = runs_of(tmp_path)
+        (own,) = (run for run in runs_of(folder)[1] if run.info.run_name == copy.info.run_name)
+        assert (copy.data.params, copy.data.metrics) == (own.data.params, own.data.metrics)
+        assert [f.path for f in client.list_artifacts(copy.info.run_id)] == ["trials.csv"]
 
     def test_the_same_command_does_nothing_more(self, swept, prepared, capsys):  # noqa: F811
         folder, record = swept
@@ -245,14 +231,9 @@ def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resou
     assert second.split()[:2] == ["3", "1e-06"]
     (_, row, _) = csv.reader(io.StringIO((tmp_path / "run/sweep/seeds.csv").read_text()))
     assert f"{best['test_accuracy_std']}" in row
-    other = tmp_path / "other"
-    stages_there = finished_stages.require(str(tmp_path / "run"))
-    other.mkdir()
-    rebuild.send(stages_there, tracking_uri=make_store(other))
-    for _, copy in (runs_of(tmp_path), runs_of(other)):
-        known = {r.data.tags.get("sentiflow.trial"): r.data.metrics for r in copy}
-        for trial in record["trials"]:
-            assert known[trial["name"]]["test/accuracy"] == trial["test_accuracy"]
+    known = {r.data.tags.get("sentiflow.trial"): r.data.metrics for r in runs_of(tmp_path)[1]}
+    for trial in record["trials"]:
+        assert known[trial["name"]]["test/accuracy"] == trial["test_accuracy"]
 
 
 def plan(config):

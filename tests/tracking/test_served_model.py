@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from sentiflow.tracking import mlflow_model
+from sentiflow.tracking import registry
 
 PACKAGE = PROJECT / "sentiflow"
 MODEL_PACKAGE = PACKAGE / "models/package.py"
@@ -78,5 +78,5 @@ def test_a_served_model_requires_what_its_modules_import():
              for name in _imports(path)}  # fmt: skip
     packages = names - sys.stdlib_module_names - {"sentiflow"}
     assert sorted({"yaml": "pyyaml"}.get(name, name) for name in packages) == [
-        *mlflow_model.REQUIREMENTS
+        *registry.REQUIREMENTS
     ]
