@@ -69,13 +69,17 @@ stages.run(settings.load({str(config)!r}, ()), ["prepare"])
 
 @pytest.mark.parametrize("verb", stages.VERBS)
 def test_what_is_loaded_while_ray_starts_is_there(verb):
-    names = (*stages._DRIVER_MODULES[verb], *stages._WORKER_MODULES.get(verb, ()))
-    assert all(importlib.import_module(name) for name in names)
+    assert all(importlib.import_module(name) for name in stages._DRIVER_MODULES[verb])
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
-    script = "".join(f"import {name}\n" for name in stages._WORKER_MODULES["prepare"])
-    assert not loaded(script) & {"torch", "matplotlib", "sklearn", "mlflow"}
+    names = ("sentiflow.cluster.map_stages", "sentiflow.preparation.part_files")
+    assert not loaded("".join(f"import {name}\n" for name in names)) & {
+        "torch",
+        "matplotlib",
+        "sklearn",
+        "mlflow",
+    }
 
 
 def start(*arguments):
@@ -267,7 +271,6 @@ def happened(monkeypatch):
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
-    monkeypatch.setattr(connection, "warm", lambda modules: notes.append("workers import"))
     monkeypatch.setattr(
         recording, "open_store", note("the store opens", recording.Store(sending.Sender(""), ""))
     )
@@ -317,9 +320,7 @@ def test_an_evaluation_does_without_ray(tmp_path, sample_csv, happened):
     assert happened == ["the store opens", "the stage runs"]
 
 
-def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
-    tmp_path, sample_csv, happened
-):
+def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):
     config = settings.load(write_config(tmp_path, sample_csv), ())
     stage = stages._stage("prepare")
     stage.describe_output = lambda _: OutputSpec("prepare", f"{tmp_path}/{len(happened)}", {}, {})
@@ -327,16 +328,7 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
     waits, runs = "Ray is waited for", "the stage runs"
     assert happened == [
         "Ray starts", "the store opens", waits, runs,
-        waits, waits, "workers import", runs,
+        waits, runs,
         waits, runs,
         runs, "Ray is stopped",
     ]  # fmt: skip
-
-
-def test_a_training_alone_readies_no_workers_for_scoring(tmp_path, sample_csv, happened):
-    (tmp_path / "earlier").mkdir()
-    prepared = finish_preparation(tmp_path / "earlier", sample_csv)
-    config = write_config(tmp_path, sample_csv)
-    stages.run(settings.load(config, [f"train.prepared_uri={prepared}"]), ["train"])
-    assert "the stage runs" in happened
-    assert "workers import" not in happened

@@ -28,9 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(
-    no_args_is_help=True, help="Show and check the settings, or a cluster file."
-)
+config_app = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
 tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from their output.")
 download_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
@@ -189,18 +187,6 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     verbs = config_checks.choose_stages(resolved)
     config_checks.require(resolved, verbs, needs_input=False)
     typer.echo(f"{config} is valid")
-
-
-@config_app.command()
-@reporting()
-def cluster(
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
-) -> None:
-    """Check a cluster file without starting anything; print a line for each error."""
-    from sentiflow.cluster import cluster_file
-
-    cluster_file.check(file)
-    typer.echo(f"{file} is valid")
 
 
 @config_app.command()

@@ -1,5 +1,7 @@
 """`doctor` command -> results of checks of a machine or cluster, as text or JSON."""
 
+import dataclasses
+import faulthandler
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,9 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.progress import clean
+
+_LIMIT_SECONDS = 180
+"""After so long a hanging check ends the command, with a traceback that shows where it hangs."""
 
 
 def doctor(
@@ -29,21 +34,21 @@ def doctor(
         from sentiflow.config import settings
 
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import check
+        from sentiflow.cluster.doctor import check, local_checks
 
+        faulthandler.dump_traceback_later(_LIMIT_SECONDS, exit=True, file=2)
         if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
-            from sentiflow.cluster.doctor import local_checks
-
             results = local_checks.examine(resolved)
         else:
             from sentiflow.cluster.doctor import cluster_checks
 
             results = cluster_checks.examine(resolved, verbose=verbose)
+        faulthandler.cancel_dump_traceback_later()
         if as_json:
-            print_json([found.to_json() for found in results])
+            print_json([dataclasses.asdict(found) for found in results])
         else:
             typer.echo(clean(check.to_text(results)))
-    if check.has_errors(results):
+    if any(found.level == "error" for found in results):
         raise typer.Exit(1)
 
 

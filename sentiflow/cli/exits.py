@@ -4,14 +4,12 @@ import io
 import logging
 import os
 import signal
-import stat
 import subprocess
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, NoReturn
 
 import typer
 
@@ -24,29 +22,15 @@ log = logging.getLogger(__name__)
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command line, whatever its standard streams are.
-
-    A closed stream takes everything. A character that the encoding of standard output lacks is
-    written as an escape.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # the device gets its number, the lowest that is free
-            device = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(device, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
-        encoding=sys.stdout.encoding,
-        errors="backslashreplace",
-        line_buffering=sys.stdout.isatty(),
-    )
+    """Run a command line; characters that the encoding of standard output lacks are escaped."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  it is closed
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
-    except OutputError as error:  # a text of help; commands report it themselves
-        _print(f"sentiflow: {error}")
-        sys.exit(1)
     except SystemExit as ended:
         if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
-            with suppress(OSError, OutputError):
+            with suppress(OSError):
                 sys.stdout.flush()
             os._exit(ended.code)  # Ray, still at work in a thread, would crash or keep the process
         raise
@@ -57,23 +41,6 @@ def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> No
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=meaning)(command)
     run(app)
-
-
-class OutputError(JobError):
-    """Standard output cannot be written."""
-
-
-class _Output(io.FileIO):
-    """Standard output; what follows an error is discarded, so that there is one error only."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _discard(self.fileno())
-            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -125,16 +92,16 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             _say_interrupted()
         raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
     except BrokenPipeError:
-        _discard(sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written
         raise typer.Exit(1) from None
     except Exception as error:
         known = errors.explain(error) or error
-        if isinstance(known, UserError):
-            _fail(str(known), code=2)
-        if not isinstance(known, JobError):
+        message = str(known)
+        if not isinstance(known, UserError | JobError):
             _print(traceback.format_exc().rstrip())
-            _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
-        _fail(str(known), code=1)
+            message = f"the job failed: {type(error).__name__}: {error}"
+        _print(f"sentiflow: {message}")
+        raise typer.Exit(2 if isinstance(known, UserError) else 1) from None
 
 
 @contextmanager
@@ -147,10 +114,6 @@ def _ending(number: int, received: list[int]) -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
         received.append(number)
-        for stream in (1, 2):
-            is_device = stat.S_ISCHR(os.fstat(stream).st_mode)
-            if number == signal.SIGHUP and is_device:  # the terminal, which is gone
-                _discard(stream)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
         signals.end(number, frame)
 
@@ -163,16 +126,6 @@ def _say_interrupted() -> None:
     log.error("sentiflow: interrupted; run the same command again to resume")
 
 
-def _discard(stream: int) -> None:
-    """Let what is written to a file descriptor vanish."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-
-
 def _print(message: str) -> None:
     with suppress(OSError):  # the exit code says it, too
         typer.echo(clean(message), err=True)
-
-
-def _fail(message: str, *, code: int) -> NoReturn:
-    _print(f"sentiflow: {message}")
-    raise typer.Exit(code)

@@ -105,15 +105,15 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     Raises:
         UserError: They are not, or too many rows would be rejected.
     """
-    from sentiflow.cluster.doctor import first_look, row_checks
+    from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
     from sentiflow.data.inspection import findings, new_config
 
     form = FormatSettings.model_validate(findings.to_format(found))
-    seen, problems = first_look.look_at_all("--test", files, form, required=("label",))
+    seen, problems = previews.read("--test", files, form, required=("label",))
     if not problems:
-        problems = row_checks.judge_rows(seen, new_config.MAX_REJECTED)
-        problems += row_checks.judge_labels(seen, new_config.MAX_REJECTED)
+        problems = previews.check_rows(seen, new_config.MAX_REJECTED)
+        problems += previews.check_labels(seen, new_config.MAX_REJECTED)
     for problem in problems:
         if problem.level == "error":
             raise UserError(problem.what)

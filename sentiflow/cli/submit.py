@@ -1,9 +1,7 @@
 """`submit` command -> a job on a cluster, followed to its end."""
 
-import json
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,62 +9,62 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
-from sentiflow.cli.terminal import fill, print_json
+from sentiflow.cli.terminal import print_json
 from sentiflow.cluster import submission
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
+from sentiflow.pipeline import signals
 from sentiflow.progress import say
 
 if TYPE_CHECKING:
-    from sentiflow.cluster.job_client import JobClient, JobState
-
-
-Verb = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="VERB", help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor."
-    ),
-]
-ConfigOrNone = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-        "http://127.0.0.1:8265.",
-    ),
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
-Attach = Annotated[
-    str | None,
-    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
-]
-Variables = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env", metavar="NAME", help="Pass this variable on; all users of the cluster can read it."
-    ),
-]
-Install = Annotated[
-    bool,
-    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
-]
+    from ray.job_submission import JobSubmissionClient
 
 
 def submit(
-    verb: Verb = None,
-    config: ConfigOrNone = None,
+    verb: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VERB",
+            help="Name of a job: run, prepare, train, score, evaluate, trends, sweep, doctor.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")
+    ] = None,
     overrides: Overrides = None,
-    address: Address = None,
-    no_wait: NoWait = False,
-    attach: Attach = None,
-    variables: Variables = None,
-    install: Install = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            "http://127.0.0.1:8265.",
+        ),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")
+    ] = False,
+    attach: Annotated[
+        str | None,
+        typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            metavar="NAME",
+            help="Pass this variable on; all users of the cluster can read it.",
+        ),
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Install constraints.txt for this job on nodes that lack it."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -80,17 +78,13 @@ def submit(
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
     with reporting(verbose):
-        if attach is not None:
-            if verb or dry_run or no_wait:
-                raise UserError(
-                    "--attach follows a job that was submitted before",
-                    hint="leave out VERB, --dry-run and --no-wait",
-                )
-            code = _follow(_connect(address, verbose), attach, as_json)
-        else:
-            if verb is None or config is None:
-                hint = "such as: sentiflow submit run configs/my.yaml"
-                raise UserError("VERB and CONFIG are missing", hint=hint)
+        if (attach is None) != (verb is not None and config is not None):
+            raise UserError(
+                "give VERB and CONFIG, or a job to --attach",
+                hint="such as: sentiflow submit run configs/my.yaml",
+            )
+        job = None
+        if verb and config:
             flags = {"--overwrite": overwrite, "--verbose": verbose}
             job = submission.prepare(
                 verb,
@@ -104,42 +98,40 @@ def submit(
             if dry_run:
                 _show(job, as_json)
                 return
-            client = _connect(address, verbose)
-            _submit(client, job)
-            if no_wait:
-                _print_id(client, job, as_json)
-                return
-            code = _follow(client, job.submission_id, as_json)
+        from sentiflow.cluster import job_client
+
+        url = job_client.choose_address(address)
+        client = job_client.connect(url, verbose=verbose)
+        if job:
+            job_client.submit(client, job)
+            say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
+            if job.named:
+                say("submit", f"all users of the cluster can read {', '.join(job.named)} of it")
+        name = job.submission_id if job else str(attach)
+        follow_it = f"follow it: sentiflow submit --attach {name} --address {url}"
+        if no_wait:
+            say("submit", follow_it)
+            if as_json:
+                print_json({"job": name, "address": url})
+            else:
+                typer.echo(name)
+            return
+        signal.signal(signal.SIGTERM, signals.end)  # it detaches as Ctrl-C does
+        try:
+            code = _follow(client, name, as_json)
+        except KeyboardInterrupt as interruption:
+            say(
+                "submit",
+                f"detached; the job continues; {follow_it}; or end it: ray job stop {name}",
+            )
+            code = 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
     if code:
         raise typer.Exit(code)
 
 
-def _connect(address: str | None, verbose: bool) -> "JobClient":
+def _follow(client: "JobSubmissionClient", job: str, as_json: bool) -> int:
+    """Follow a job to its end, and say how it has ended; give its exit code."""
     from sentiflow.cluster import job_client
-
-    return job_client.connect(job_client.choose_address(address), verbose=verbose)
-
-
-def _submit(client: "JobClient", job: Submission) -> None:
-    client.submit(job)
-    size = submission.to_text(sum(job.sizes.values()))
-    say("submit", f"{job.submission_id} at {client.address}: {len(job.files)} files, {size}")
-    if job.named:
-        say("submit", f"all users of the cluster can read {', '.join(job.named)} of this job")
-
-
-def _print_id(client: "JobClient", submitted: Submission, as_json: bool) -> None:
-    job = submitted.submission_id
-    say("submit", f"follow it: {_attach_command(client, job)}")
-    if as_json:
-        print_json({"job": job, "address": client.address})
-    else:
-        typer.echo(job)
-
-
-def _follow(client: "JobClient", job: str, as_json: bool) -> int:
-    """Follow a job to its end; give its exit code."""
-    from sentiflow.cluster import log_streaming
 
     stream = sys.stderr if as_json else sys.stdout
 
@@ -147,39 +139,19 @@ def _follow(client: "JobClient", job: str, as_json: bool) -> int:
         stream.write(text)
         stream.flush()
 
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    signal.signal(signal.SIGTERM, interrupt)  # it detaches as Ctrl-C does
-    began = time.monotonic()
-    try:
-        state = log_streaming.follow(client, job, write)
-    except KeyboardInterrupt as interruption:
-        say("submit", f"detached; the job continues. Follow it: {_attach_command(client, job)}")
-        mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
-        say("submit", f"stop it: {mode}ray job stop {job} --address {client.address}")
-        return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
-    return _report_end(state, job, as_json, seconds=time.monotonic() - began)
-
-
-def _report_end(state: "JobState", job: str, as_json: bool, *, seconds: float) -> int:
-    """Say how a job has ended, and where its results are; return its exit code."""
-    code, reason = state.explain_end()
-    uris = json.loads(state.metadata.get(submission.RESULTS_KEY, "{}"))
+    details = job_client.follow(client, job, write)
+    code, reason = job_client.explain_end(details)
+    uri = (details.metadata or {}).get(submission.OUTPUT_KEY, "")
     if as_json:
-        record = {"job": job, "status": state.status, "exit_code": code, "reason": reason}
-        print_json(record | {"results": {} if code else uris})
-    if code:
-        say("submit", f"{job} failed: {reason}")
-        return code
-    say("submit", f"{job} is done ({seconds:,.0f} s)")
-    for name, uri in uris.items():
-        say("", f"{name:<11} {uri}")
-    return 0
+        status = details.status.value
+        record = {"job": job, "status": status, "exit_code": code, "reason": reason}
+        print_json(record | {"output_uri": uri})
+    say("submit", f"{job} failed: {reason}" if code else f"{job} is done: {uri}")
+    return code
 
 
-def _attach_command(client: "JobClient", job: str) -> str:
-    return f"sentiflow submit --attach {job} --address {client.address}"
+def _describe_upload(job: Submission) -> str:
+    return f"{len(job.files)} files, {sum(job.sizes.values()) / 1e6:,.1f} MB"
 
 
 def _show(job: Submission, as_json: bool) -> None:
@@ -190,9 +162,11 @@ def _show(job: Submission, as_json: bool) -> None:
             "entrypoint": job.entrypoint,
             "env": job.shown_variables,
             "upload": {"bytes": sum(job.sizes.values()), "files": job.sizes},
-            "results": dict(job.results),
+            "output_uri": job.output_uri,
         }
         print_json(record)
         return
-    size = submission.to_text(sum(job.sizes.values()))
-    typer.echo(fill("submission.txt.j2", job=job, size=size))
+    typer.echo(f"entrypoint  {job.entrypoint}")
+    for name, value in job.shown_variables.items():
+        typer.echo(f"env         {name}={value}")
+    typer.echo(f"upload      {_describe_upload(job)}")

@@ -14,21 +14,19 @@ from sentiflow.progress import say
 
 _HOST = "127.0.0.1"
 
-ConfigPath = Annotated[
-    Path | None,
-    typer.Argument(metavar="CONFIG", help="A settings file (YAML): its store and its runs."),
-]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="The port of the web interface.")]
-TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", metavar="URI", help="Another MLflow store.")
-]
-
 
 def ui(
-    config: ConfigPath = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A settings file (YAML): its store and its runs."),
+    ] = None,
     overrides: Overrides = None,
-    port: Port = 5000,
-    tracking_uri: TrackingUri = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port of the web interface.")
+    ] = 5000,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", metavar="URI", help="Another MLflow store.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Show the runs in MLflow's web interface, on this machine only, until Ctrl-C.

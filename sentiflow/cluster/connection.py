@@ -21,7 +21,6 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # Ray Train counts on a lost node for a while; this is how long it waits for workers there.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "10")  # Ray's default: for ever
-os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of the tasks of `warm`
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 if "ray" not in sys.modules and (
@@ -52,9 +51,7 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 
 @contextmanager
-def starting(
-    *, verbose: bool, modules: Sequence[str] = (), meanwhile: Sequence[str] = ()
-) -> Iterator[Callable[[], Resources]]:
+def starting(*, verbose: bool, meanwhile: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
     """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
@@ -63,7 +60,6 @@ def starting(
 
     Args:
         verbose: Show Ray's own messages.
-        modules: Modules for :func:`warm`, once Ray has started.
         meanwhile: Modules that this process needs later. While the caller waits for Ray, a thread
             imports them: an exception of a signal is lost if it is raised within an import.
 
@@ -80,15 +76,10 @@ def starting(
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
     connection = ExitStack()
-
-    def connect() -> None:
-        connection.enter_context(_connected(verbose))
-        warm(modules)
-
     thread, patience, is_over = ThreadPoolExecutor(1, "ray"), None, threading.Event()
     threading.Thread(target=local_ray.end_if_stuck, args=(is_over,), daemon=True).start()
     with ThreadPoolExecutor(1, "import") as importer:
-        connected = thread.submit(connect)
+        connected = thread.submit(connection.enter_context, _connected(verbose))
 
         def wait_and_count() -> Resources:
             imports = [importer.submit(importlib.import_module, name) for name in meanwhile]
@@ -184,23 +175,6 @@ def name_address() -> str:
     if "://" in address:
         hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
     raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
-
-
-def warm(modules: Sequence[str]) -> None:
-    """Import modules in a worker on each core, before the first parts of a stage need them.
-
-    Nothing waits for it. A missing module is skipped; the part that needs it will fail.
-    """
-    if modules:
-        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_import)
-        for _ in range(count_resources().num_cpus):
-            load.remote(tuple(modules))
-
-
-def _import(modules: Sequence[str]) -> None:
-    for name in modules:
-        with suppress(ImportError):
-            importlib.import_module(name)
 
 
 def count_resources() -> Resources:

@@ -15,13 +15,18 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from sentiflow.cluster import dataset
-from sentiflow.cluster.dataset import Read, Step, Write
+from sentiflow.cluster.dataset import Work
 from sentiflow.cluster.label import Label
 from sentiflow.data.output_status import MARKERS
 from sentiflow.data.outputs import Output
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
+
+Read = Callable[[Any], pa.Table]
+Step = Callable[[pa.Table], pa.Table]
+Write = Callable[[pa.Table, Label], Any]
+"""Takes the last table of a part and its label, and returns what JSON can hold."""
 
 
 class Marker(TypedDict):
@@ -86,11 +91,53 @@ class MapStages:
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
                 count.
-            num_gpus: Share of a GPU for the last step.
+            num_gpus: Share of a GPU for each part.
 
         Returns:
             The results by part.
         """
+
+        def compute(part: Any) -> pa.Table:
+            table = read(part)
+            for step in steps:
+                table = step(table)
+            return table
+
+        return self._do(
+            name, parts, compute, write, sizes=sizes, unit=unit, keys=keys, num_gpus=num_gpus
+        )
+
+    def map(
+        self, name: str, work: Callable[[Any], Any], parts: Sequence[Any], *, key: str
+    ) -> list[Any]:
+        """Do the work on each part that has no completion marker yet, and return the results.
+
+        Args:
+            name: Name of the map stage.
+            work: Takes a part, and returns what JSON can hold.
+            parts: Files, for the user.
+            key: Hash of settings and input that all parts have in common.
+        """
+
+        def keep(result: Any, label: Label) -> Any:
+            return result
+
+        sizes, keys = [1] * len(parts), [key] * len(parts)
+        return self._do(name, parts, work, keep, sizes=sizes, unit="files", keys=keys)
+
+    def _do(
+        self,
+        name: str,
+        parts: Sequence[Any],
+        compute: Callable[[Any], Any],
+        finish: Callable[[Any, Label], Any],
+        *,
+        sizes: Sequence[int],
+        unit: str,
+        keys: Sequence[str],
+        num_gpus: float = 0,
+    ) -> list[Any]:
+        """Do the work of :meth:`run` or :meth:`map`: ``finish`` gets what ``compute`` returns."""
         results: dict[int, Any] = {}
         markers = read_markers(self.root, self.work, name) if self.resumes else {}
         for part, marker in markers.items():
@@ -106,9 +153,8 @@ class MapStages:
             )
         done = dataset.process(
             {Label(part, keys[part]): parts[part] for part in todo},
-            read,
-            steps,
-            self._guard(write, name=name),
+            self._mark(compute, finish, name),
+            name=name,
             max_wait_seconds=self.max_wait_seconds,
             concurrency=self.concurrency,
             num_gpus=num_gpus,
@@ -119,31 +165,19 @@ class MapStages:
                 progress.advance(sizes[part])
         return [results[part] for part in range(len(parts))]
 
-    def map(
-        self, name: str, work: Callable[[Any], Any], parts: Sequence[Any], *, key: str
-    ) -> list[Any]:
-        """Do the work on each part that has no completion marker yet, and return the results.
-
-        Args:
-            name: Name of the map stage.
-            work: Takes a part, and returns what JSON can hold.
-            parts: Files, for the user.
-            key: Hash of settings and input that all parts have in common.
-        """
-        sizes, keys, read = [1] * len(parts), [key] * len(parts), _as_read(work)
-        return self.run(name, parts, read, write=_take_result, sizes=sizes, unit="files", keys=keys)
-
-    def _guard(self, write: Write, *, name: str) -> Write:
-        """Add the completion marker to a function that writes, and the check that it still may.
+    def _mark(
+        self, compute: Callable[[Any], Any], finish: Callable[[Any, Label], Any], name: str
+    ) -> Work:
+        """Add the completion marker to the work on a part, and the check that it still may write.
 
         The job may have been killed, and another one have started since.
         """
         root, work, check = self.root, self.work, functools.partial(lease.check, self.claim)
 
-        @functools.wraps(getattr(write, "func", write))
-        def apply(table: pa.Table, label: Label) -> Any:
+        def apply(part: Any, label: Label) -> Any:
+            computed = compute(part)
             with filesystem.recording(check) as sizes:
-                result = write(table, label)
+                result = finish(computed, label)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
                 marker: Marker = {"key": label.key, "files": files, "result": result}
                 check()
@@ -191,17 +225,3 @@ def _parse(content: bytes) -> Marker | None:
         return _MARKER.validate_python(json.loads(content), strict=True)
     except ValueError:
         return None
-
-
-def _as_read(work: Callable[[Any], Any]) -> Read:
-    """Make a function that reads a part as a table of one row, the result of the work."""
-
-    @functools.wraps(getattr(work, "func", work))
-    def apply(part: Any) -> pa.Table:
-        return pa.table({"result": [json.dumps(work(part))]})
-
-    return apply
-
-
-def _take_result(table: pa.Table, part: Label) -> Any:
-    return json.loads(table["result"][0].as_py())

@@ -128,20 +128,3 @@ def connect_to_jobs(address: str, headers: dict[str, str], timeout: tuple[float,
             return super()._do_request(*arguments, timeout=timeout, **options)
 
     return Client(address, headers=headers)
-
-
-def validate_cluster_file(config: dict[str, Any]) -> None:
-    """Check a cluster file as ``ray up`` does, which has no option that only checks.
-
-    Why: a mistake is found before a machine costs money.
-    Without: nothing is checked, and a warning says so.
-
-    Raises:
-        Exception: Of any kind, if the file is wrong: Ray takes much of it for granted.
-    """
-    util = "ray.autoscaler._private.util"
-    prepare, validate = _find(f"{util}.prepare_config"), _find(f"{util}.validate_config")
-    if prepare and validate:
-        validate(prepare(config))
-    else:
-        log.warning("this version of Ray cannot check a cluster file before it starts machines")

@@ -51,12 +51,10 @@ def logs() -> Path:
 def find_problem(folder: Path) -> str:
     """Say why Ray should not use a folder that exists; empty if other users cannot enter it."""
     target = folder.resolve()
-    if folder.lstat().st_uid != os.getuid():
-        return "belongs to another user"
     if not target.is_dir():
         return "is not a directory"
-    if target.stat().st_uid != os.getuid():
-        return f"is a link to {target}, which belongs to another user"
+    if {folder.lstat().st_uid, target.stat().st_uid} != {os.getuid()}:  # of a link and its target
+        return "belongs to another user"
     if (mode := target.stat().st_mode & 0o777) & 0o077:
         return f"can be entered by other users (mode {mode:04o})"
     for parent in target.parents:

@@ -45,15 +45,7 @@ _MODULES: dict[Verb, str] = {
     "trends": "sentiflow.shares.trends",
     "sweep": "sentiflow.training.sweep",
 }
-_FOR_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
-"""Modules that the work on any part imports."""
-_WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", *_FOR_EVERY_PART, "sentiflow.preparation.part_files"),
-    "train": (),
-    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scorer"),
-    "sweep": (),
-}
-"""The stages that need Ray, and the modules that their workers import before the first part."""
+_NEED_RAY = ("prepare", "train", "score", "sweep")
 _DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
     "prepare": ("ray.data",),
     "train": ("sentiflow.training.task", "sentiflow.training.workers"),
@@ -207,15 +199,13 @@ def _run_stage(
     also = "train" if verb == "sweep" else "format"
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
-    if verb in _WORKER_MODULES:
+    if verb in _NEED_RAY:
         resources = options["resources"] = session.resources()
         uri = getattr(config, verb).output_uri
-        if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
+        if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import shared_storage
 
-            shared_storage.check_shared(f"{verb}.output_uri", uri)
-        if left[:2] == ("train", "score"):
-            session.warm_while_training()
+            shared_storage.check(f"{verb}.output_uri", uri)
     record: Manifest = _stage(verb).run(config, output, recorder, **options)
     return record
 
@@ -246,13 +236,12 @@ class _Session(contextlib.ExitStack):
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
-        if verbs[0] in _WORKER_MODULES and self._resources is None:
+        if verbs[0] in _NEED_RAY and self._resources is None:
             from sentiflow.cluster import connection, local_ray
 
             self._resources = self.enter_context(
                 connection.starting(
                     verbose=self.verbose,
-                    modules=_WORKER_MODULES[verbs[0]],
                     meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
                 )
             )
@@ -262,14 +251,6 @@ class _Session(contextlib.ExitStack):
         """Wait for Ray."""
         assert self._resources is not None, "start_ray comes first"
         return self._resources()
-
-    def warm_while_training(self) -> None:
-        """Let Ray's workers import what scoring needs, if the training leaves them idle."""
-        from sentiflow.cluster import connection, resources
-
-        has = self.resources()
-        if has.runs_in_process(resources.count_train_workers(self.config.train, has)):
-            connection.warm(_WORKER_MODULES["score"])
 
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording

@@ -57,7 +57,7 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
         predicted=scores.predicted,
-        profile=_describe_unseen(scored, scores, job),
+        profile=_describe_unseen(accepted, scores, job),
         peak_memory_bytes=memory.peak_bytes(),
         files=[item for items in files for item in items],
     )

@@ -32,20 +32,15 @@ def shell(command, **variables):
 
 
 @FULL
-@pytest.mark.parametrize("arguments", ["config show configs/quickstart.yaml", "--help"])
-def test_a_full_standard_output_is_one_line(arguments):
-    done = shell(f"sentiflow {arguments} > /dev/full")
+def test_a_full_standard_output_is_one_line():
+    done = shell("sentiflow config show configs/quickstart.yaml > /dev/full")
     assert done.returncode == 1
-    assert done.stderr == "sentiflow: standard output cannot be written: No space left on device\n"
+    assert done.stderr.startswith("sentiflow: No space left on device: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_closed_standard_output_is_no_error():
     done = shell("sentiflow config show configs/quickstart.yaml >&-")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_predictions_for_a_closed_standard_output_are_no_error(make_package):
-    done = shell(f"sentiflow predict {make_package()} good >&-")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -111,7 +106,6 @@ def get(number):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_ends_a_command_with_one_line(monkeypatch, capsys, number):
-    monkeypatch.setattr(os, "dup2", lambda *_: None)  # the terminal of the tests stays
     monkeypatch.setenv("ENDED", "no")
     before = signal.signal(number, signal.SIG_DFL)
     with pytest.raises(typer.Exit) as ended:

@@ -18,7 +18,6 @@ class FakeRay:
         monkeypatch.setattr(connection.ray, "init", self._init)
         monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
         monkeypatch.setattr(connection, "count_resources", lambda: "what there is")
-        monkeypatch.setattr(connection, "warm", lambda modules: self._note(f"warm {modules}"))
 
     def _note(self, what):
         self.calls.append((what, threading.current_thread()))

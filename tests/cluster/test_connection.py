@@ -69,14 +69,13 @@ print(time.monotonic() - began)
 def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
     meanwhile = threading.Event()
     ray.init = lambda: meanwhile.wait(20)
-    with connection.starting(verbose=False, modules=("wave",)) as resources:
+    with connection.starting(verbose=False) as resources:
         assert ray.came.wait(20)
         assert ray.done == ["init"]
         meanwhile.set()
         assert resources() == "what there is"
         assert resources() == "what there is"
-        assert ray.done == ["init", "warm ('wave',)"]
-    assert ray.done == ["init", "warm ('wave',)", "shutdown"]
+    assert ray.done == ["init", "shutdown"]
 
 
 def test_modules_are_imported_in_a_thread_while_somebody_waits_for_ray(ray, monkeypatch):
@@ -153,37 +152,7 @@ def test_a_ray_that_was_running_before_is_not_stopped(ray, monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
     with connection.started(verbose=False) as resources:
         assert resources == "what there is"
-    assert ray.done == ["warm ()"]
-
-
-def test_a_worker_on_each_core_imports_the_modules(monkeypatch):
-    options, calls = [], []
-    task = types.SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(connection.ray, "remote", lambda **o: options.append(o) or (lambda f: task))
-    monkeypatch.setattr(connection, "count_resources", lambda: types.SimpleNamespace(num_cpus=3))
-    connection.warm(["wave", "queue"])
-    assert calls == [(("wave", "queue"),)] * 3
-    assert options[0]["num_cpus"] == 1
-    connection.warm([])
-    assert len(calls) == 3
-
-
-def test_a_missing_module_does_not_prevent_others_from_being_loaded(monkeypatch):
-    monkeypatch.delitem(sys.modules, "wave", raising=False)
-    connection._import(["no_such_module", "wave"])
-    assert "wave" in sys.modules
-
-
-@pytest.mark.ray
-def test_a_worker_that_was_warmed_has_the_modules(resources):
-    import ray as real
-
-    has_loaded = real.remote(lambda: "sndhdr" in sys.modules)
-    assert not real.get(has_loaded.remote())
-    connection.warm(["sndhdr"])
-    deadline = time.monotonic() + 60
-    while not any(real.get([has_loaded.remote() for _ in range(resources.num_cpus)])):
-        assert time.monotonic() < deadline
+    assert ray.done == []
 
 
 @pytest.fixture

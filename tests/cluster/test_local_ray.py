@@ -79,7 +79,7 @@ def test_whatever_fails_when_ray_has_ended_that_is_the_reason(ray, kill_raylet, 
     assert "shutdown" not in ray.done, "Ray would end this process"
     with connection.starting(verbose=False) as resources:
         resources()
-        assert ray.done[-3:-1] == ["shutdown", "init"]
+        assert ray.done[-2:] == ["shutdown", "init"]
 
 
 def test_the_end_of_ray_ends_work_that_waits_for_nothing_of_it(kill_raylet):

@@ -20,10 +20,10 @@ RUN = "_work/0a1b2c3d"
 SIZES = [10] * 4
 
 
-def run_here(parts, read, steps, write, **options):
+def run_here(parts, work, **options):
     """Stand for Ray: results travel as JSON."""
     for label, part in parts.items():
-        yield label.number, json.loads(json.dumps(write(read(part), label)))
+        yield label.number, json.loads(json.dumps(work(part, label)))
 
 
 @pytest.fixture(autouse=True)

@@ -43,14 +43,10 @@ CALLS = {
     "speed_up_data": lambda: ray_internals.speed_up_data(),
     "retries_of_data": lambda: ray_internals.retries_of_data(3),
     "callbacks_of_data": lambda: ray_internals.callbacks_of_data(print),
-    "validate_cluster_file": lambda: ray_internals.validate_cluster_file(
-        {"provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": []},
-         "cluster_name": "x", "auth": {"ssh_user": "ada"}}
-    ),
     "loopback_only": lambda: ray_internals.loopback_only().__enter__(),
     "max_resources": lambda: ray_internals.max_resources(),
     "groups_of_dead_actors": lambda: ray_internals.groups_of_dead_actors("01000000"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -59,7 +55,7 @@ def test_nothing_fails_where_an_interface_is_gone(monkeypatch, name):
     CALLS[name]()
 
 
-@pytest.mark.parametrize("name", ["speed_up_data", "callbacks_of_data", "validate_cluster_file"])
+@pytest.mark.parametrize("name", ["speed_up_data", "callbacks_of_data"])
 def test_this_version_of_ray_has_them_all(monkeypatch, name):
     find, missing = ray_internals._find, []
 

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import ray
 
-from sentiflow.cluster import nodes, session_folder
+from sentiflow.cluster import session_folder
 from sentiflow.errors import UserError
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -56,10 +57,10 @@ def tamper(session, user):
 @needs_root
 @pytest.mark.ray
 def test_another_user_can_do_nothing_with_the_session_of_a_local_run(resources):
-    (node,) = nodes.living()
+    session = str(Path(ray.nodes()[0]["ObjectStoreSocketName"]).parents[1])
     done = ["list done", "connect done", "write done", "rename done", "rename back done"]
-    assert tamper(node.session_dir, os.getuid()) == done, "each attempt can succeed"
-    assert tamper(node.session_dir, NOBODY) == []
+    assert tamper(session, os.getuid()) == done, "each attempt can succeed"
+    assert tamper(session, NOBODY) == []
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_link_to_the_folder_of_another_user_is_refused(shared, monkeypatch):
     os.chown(shared / "theirs", NOBODY, NOBODY)
     (shared / "link").symlink_to(shared / "theirs")
     monkeypatch.setenv("RAY_TMPDIR", str(shared / "link"))
-    with pytest.raises(UserError, match=r"is a link to .*/theirs, which belongs to another user"):
+    with pytest.raises(UserError, match="belongs to another user"):
         session_folder.prepare()
 
 

@@ -44,10 +44,11 @@ def test_each_submission_has_an_id_of_its_own():
 
 
 def test_addresses_are_passed_on_and_secrets_are_not(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://me:secret@minio:9000")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     job = prepare(overrides=PLACES[:2])
     commit = job.variables.get("SENTIFLOW_COMMIT", "")
@@ -61,7 +62,6 @@ def test_addresses_are_passed_on_and_secrets_are_not(monkeypatch):
     } | ({"SENTIFLOW_COMMIT": commit} if commit else {})
     assert "secret" not in repr(job)
     assert job.runtime_env(Path("/x"))["env_vars"] == job.variables
-    assert job.results["runs"] == "https://tracking"
 
 
 def test_a_named_variable_is_passed_on_and_shown_by_ray_alone(monkeypatch):
@@ -72,20 +72,13 @@ def test_a_named_variable_is_passed_on_and_shown_by_ray_alone(monkeypatch):
     variables = job.runtime_env(Path("/x"))["env_vars"]
     assert [variables[name] for name in names] == ["hidden", "hidden"]
     assert [job.shown_variables[name] for name in names] == ["***", "***"]
-    assert "hidden" not in f"{job} {job.metadata()} {job.entrypoint}"
+    assert "hidden" not in f"{job} {job.entrypoint}"
 
 
-@pytest.mark.parametrize(
-    ("variable", "problem"),
-    [
-        ("DBPASS=abc", "--env DBPASS=... has a value, .*: export DBPASS first, and write --env DB"),
-        ("COOKIE=", "--env COOKIE=... has a value"),
-        ("NOT_SET_HERE", "--env NOT_SET_HERE: it is not set here: export it first"),
-    ],
-)
-def test_a_variable_is_named_without_its_value(monkeypatch, variable, problem):
+@pytest.mark.parametrize("variable", ["DBPASS=abc", "COOKIE=", "NOT_SET_HERE"])
+def test_a_variable_is_named_without_its_value(monkeypatch, variable):
     monkeypatch.setenv("DBPASS", "abc")
-    with pytest.raises(UserError, match=problem) as error:
+    with pytest.raises(UserError, match=f"--env {variable.partition('=')[0]}: .*export") as error:
         prepare(variables=[variable])
     assert "abc" not in str(error.value)
 
@@ -108,9 +101,7 @@ def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):
 
 def test_a_password_of_a_database_is_not_passed_on(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
-    with pytest.raises(
-        UserError, match="contains a password, which the dashboard would show: set one"
-    ) as error:
+    with pytest.raises(UserError, match=r"tracking.uri is null, and MLFLOW_TR.* password") as error:
         prepare(overrides=PLACES[:2])
     assert "secret" not in str(error.value)
     job = prepare(overrides=(*PLACES[:2], "tracking.uri=postgresql://host/db"))
@@ -154,25 +145,16 @@ def test_settings_may_lie_anywhere(tmp_path):
     assert (tmp_path / "copy/configs/mine.yaml").read_bytes() == Path(QUICKSTART).read_bytes()
 
 
-def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"no jobs/trian\.py .*: jobs here: doctor, evaluate"):
+def test_a_job_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match=r"no jobs/trian\.py .*: .* doctor, evaluate"):
         prepare("trian")
     with pytest.raises(UserError, match="there is no jobs/"):
         prepare("../../x")
 
 
-@pytest.mark.parametrize(
-    ("verb", "names"),
-    [
-        ("run", ["prepared", "model", "predictions", "report"]),
-        ("train", ["model"]),
-        ("sweep", ["sweep"]),
-    ],
-)
-def test_a_job_says_where_its_results_will_be(verb, names):
-    results = prepare(verb).results
-    assert list(results) == [*names, "runs", "experiment"]
-    assert all(results[name].startswith("s3://bucket/run/") for name in names)
+@pytest.mark.parametrize(("verb", "uri"), [("run", "run"), ("train", "run/trained")])
+def test_a_job_says_where_its_results_will_be(verb, uri):
+    assert prepare(verb).output_uri == f"s3://bucket/{uri}"
 
 
 def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from tcp_proxy import Proxy
 
-from sentiflow.cluster.doctor import first_look
+from sentiflow.cluster.doctor import previews
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.storage import filesystem, globs
@@ -77,12 +77,11 @@ def test_csv_files_are_opened_twice_and_many_at_a_time(bucket, requests, tmp_pat
 def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):
     content = b"text\n" + b"so good\n" * 200_000
     uris = write(bucket, requests, "csv", [content] * NUM_FILES)
-    seen, problems = first_look.look_at_all("score.corpus", uris, FORM, text_column="text")
-    assert [look.uri for look in seen.files] == first_look.choose(uris)
+    seen, problems = previews.read("score.corpus", uris, FORM, text_column="text")
     assert not problems
-    assert requests.count("GET") == len(seen.files) == first_look.MAX_FILES
+    assert requests.count("GET") == len(seen.files) == previews.MAX_FILES
     assert requests.most >= 3
-    assert not any(look.is_whole for look in seen.files)
+    assert not any(file.first.is_whole for file in seen.files)
 
 
 def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):

@@ -9,10 +9,11 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sentiflow.cluster.doctor import first_look, row_checks
+from sentiflow.cluster.doctor import previews
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import Config
 from sentiflow.data import (
     answers,
     corrections,
@@ -99,8 +100,8 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
         "sweep": _check_training,
         "score": _check_scoring,
     }
-    chosen = [functools.partial(checks[verb], config, verbs) for verb in verbs if verb in checks]
-    findings = [found for check in chosen for found in check()]
+    chosen = [checks[verb] for verb in verbs if verb in checks]
+    findings = [found for check in chosen for found in check(config, verbs)]
     return [*findings, *check_outputs(config, verbs)]
 
 
@@ -116,37 +117,45 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
             "labels", check_learned, config.train.classes, config.format.learnable
         )
     yield from _check_corrections(config)
-    yield from _check_unlabelled(settings)
+    more = settings.unlabelled
+    if more.files:
+        yield from _check_texts(
+            config, "prepare.unlabelled.files", more.files, more.resolved_format
+        )
+    required = ("label", *({settings.split.kind} & {"user", "time"}))
     named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
     for setting, files in named.items():
         if files or setting == "csv":
-            yield from _check_labelled(config, f"prepare.{setting}", files)
+            yield from _check_texts(config, f"prepare.{setting}", files, config.format, required)
 
 
-def _check_labelled(config: Config, setting: str, files: Sequence[str]) -> Iterator[CheckResult]:
-    """Check the files of labelled rows that one setting names."""
-    settings, kind = config.prepare, config.prepare.split.kind
-    seen, problems = first_look.look_at_all(
-        setting,
-        files,
-        config.format,
-        required=("label", *({kind} & {"user", "time"})),
-        keep_columns=settings.read_columns,
-    )
+def _check_texts(
+    config: Config,
+    setting: str,
+    files: Sequence[str],
+    form: FormatSettings,
+    required: Sequence[str] = (),
+) -> Iterator[CheckResult]:
+    """Check the files of one setting; without required columns they are unlabelled."""
+    settings = config.prepare
+    keep = settings.read_columns if required else ()
+    seen, problems = previews.read(setting, files, form, required=required, keep_columns=keep)
     yield from problems
-    for look in seen.files:
-        if look.plan is None:  # it is blank
+    for file in seen.files:
+        if not required or file.plan is None:  # it is blank
             continue
-        check = functools.partial(required_columns.check_preparation, source=as_typed(look.uri))
-        faults = find_problem("columns", check, look.plan, settings)
+        source = as_typed(file.first.uri)
+        check = functools.partial(required_columns.check_preparation, source=source)
+        faults = find_problem("columns", check, file.plan, settings)
         yield from faults
         if faults:  # other files lack the same
             return
-    yield from row_checks.judge_encoding(seen)
+    yield from previews.check_encoding(seen)
     if problems:
         return
-    yield from row_checks.judge_rows(seen, settings.max_rejected_fraction)
-    for found in row_checks.judge_labels(seen, settings.max_rejected_fraction):
+    yield from previews.check_rows(seen, settings.max_rejected_fraction)
+    labels = previews.check_labels(seen, settings.max_rejected_fraction) if required else []
+    for found in labels:
         # corrections may fix the labels
         yield replace(found, level="warning") if settings.corrections else found
 
@@ -161,19 +170,6 @@ def _check_corrections(config: Config) -> Iterator[CheckResult]:
     yield from missing
     if uris:
         yield from find_problem("labels", corrections.read, uris, config.format)
-
-
-def _check_unlabelled(settings: PrepareSettings) -> Iterator[CheckResult]:
-    """Check the files of ``prepare.unlabelled``, if there are any."""
-    found = settings.unlabelled
-    if not found.files:
-        return
-    name = "prepare.unlabelled.files"
-    seen, problems = first_look.look_at_all(name, found.files, found.resolved_format)
-    yield from problems
-    if not problems:
-        yield from row_checks.judge_encoding(seen)
-        yield from row_checks.judge_rows(seen, settings.max_rejected_fraction)
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -224,18 +220,18 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
     form = settings.format or config.format
-    seen, problems = first_look.look_at_all(
+    seen, problems = previews.read(
         "score.corpus", settings.corpus, form, text_column=settings.text_column
     )
     yield from problems
-    for look in seen.files:
-        columns = look.plan.columns if look.plan else None
+    for file in seen.files:
+        columns = file.plan.columns if file.plan else None
         yield from find_problem(
             "columns", required_columns.check_columns, columns, settings.keep_columns
         )
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
-        yield from row_checks.judge_encoding(seen)
-        yield from row_checks.judge_scored_labels(seen)
+        yield from previews.check_encoding(seen)
+        yield from previews.check_scored_labels(seen)
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import PROJECT, make_store
 
-from sentiflow.cluster.doctor import config_checks, first_look
+from sentiflow.cluster.doctor import config_checks
 from sentiflow.config import settings
 from sentiflow.errors import UserError
 
@@ -298,7 +298,12 @@ def test_a_few_of_many_files_are_looked_at(find, tmp_path):
     (tmp_path / "other/19.csv").write_text(to_csv(header="mood,text,brand"))
     ((check, _, line),) = find("prepare.csv={folder}/other/*.csv", "prepare.keep_columns=[brand]")
     assert (check, "19.csv has no column 'message'" in line) == ("columns", True)
-    assert len(first_look.choose([str(i) for i in range(20)])) == first_look.MAX_FILES
+    for number in range(5):  # of twenty files five are read: 0, 5, 10, 14 and 19
+        (tmp_path / f"other/{number:02d}.csv").write_text(to_csv(header="mood,text,brand"))
+    lines = [line for _, _, line in find("prepare.csv={folder}/other/*.csv")]
+    assert [
+        name for name in ("00", "01", "04", "19") if any(f"{name}.csv" in x for x in lines)
+    ] == ["00", "19"]
 
 
 def test_a_file_without_rows_has_one_fault(find):

@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -18,7 +16,7 @@ from conftest import PROJECT, write_config
 from test_cli import invoke, one_line
 
 import sentiflow
-from sentiflow.cluster.doctor import cluster_checks, config_checks, local_checks
+from sentiflow.cluster.doctor import config_checks, local_checks
 from sentiflow.cluster.doctor.local_checks import examine_config
 from sentiflow.config import settings
 from sentiflow.errors import UserError
@@ -29,10 +27,6 @@ FORMAT = {
     "columns": {"text": "message", "label": "mood"},
     "labels": {"negative": "bad", "positive": "good"},
 }
-NAMES = [
-    *("versions", "input", "columns", "labels", "rows", "encoding"),
-    *("output", "disk", "session", "tracking"),
-]
 ROWS = "ticket,mood,message,brand\n1,good,hello there,acme\n2,bad,oh no,acme\n"
 
 
@@ -55,31 +49,35 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     result = invoke("doctor", str(config), "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [r["check"] for r in found] == NAMES
+    assert [r["check"] for r in found] == ["versions", "config", "disk", "tracking"]
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_this_machine_is_checked_without_ray(tmp_path):
-    script = "import sys; from sentiflow.cluster.doctor import local_checks as checks\n"
-    script += "for check in (checks.VERSIONS, checks.SESSION, checks.TRACKING):\n"
-    script += "    check.attempt(None)\n"
-    script += "print('ray' in sys.modules)"
+    script = "import sys; from sentiflow.cluster.doctor import local_checks\n"
+    script += "print([found.level for found in local_checks.examine(None)], 'ray' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert (done.stdout, done.stderr) == ("['ok', 'ok'] False\n", "")
 
 
-def test_without_settings_their_files_are_unchecked(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    found = local_checks.examine(None)
-    levels = {result.check: result.level for result in found}
-    assert levels == {
-        "versions": "ok", "session": "ok", "input": "unchecked", "output": "unchecked",
-        "tracking": "ok",
-    }  # fmt: skip
+def test_a_check_that_hangs_ends_the_command(tmp_path):
+    script = (
+        "import sys, time\nfrom sentiflow.cli import app, doctor\n"
+        "from sentiflow.cluster.doctor import local_checks\n"
+        "doctor._LIMIT_SECONDS = 1\n"
+        "local_checks.examine = lambda config: time.sleep(200)\n"
+        "sys.argv = ['sentiflow', 'doctor']\napp.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
 
 
 def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
@@ -93,23 +91,6 @@ def test_a_name_does_not_act_on_the_terminal(tmp_path, sample_csv):
     config = str(write_config(tmp_path, sample_csv))
     result = invoke("doctor", config, r'prepare.csv="/no/\e]0;such.csv"')
     assert r"no such file: /no/\x1b]0;such.csv" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (["prepare.csv=/no/such.csv"], "prepare.csv: no such file: /no/such.csv"),
-        (["score.corpus=/no/*.csv"], "score.corpus: no file matches /no/*.csv"),
-        (["train.prepared_uri=/no"], "train.prepared_uri: /no has no manifest.json"),
-        (["score.prepared_uri=/no"], "score.prepared_uri: /no has no manifest.json"),
-    ],
-)
-def test_missing_input_is_found(load, changes, expected):
-    (result,) = (r for r in examine_config(load(*changes)) if r.check == "input")
-    assert (result.level, expected in result.what) == ("error", True)
-    assert "credentials" in result.do
-    with pytest.raises(UserError, match=re.escape(expected)):
-        cluster_checks.check_input(load(*changes))
 
 
 @pytest.mark.parametrize(
@@ -131,11 +112,9 @@ def test_missing_input_is_found(load, changes, expected):
 def test_a_mistake_in_the_columns_is_found(load, tmp_path, changes, expected):
     parquet.write(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
     names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
-    results = examine_config(load(*(c.format(**names) for c in changes)))
-    (result,) = (found for found in results if found.level != "ok")
-    assert (results[0].level, result.check, result.level) == ("ok", "columns", "error")
+    (result,) = examine_config(load(*(c.format(**names) for c in changes)))
+    assert (result.check, result.level) == ("columns", "error")
     assert expected in result.what
-    assert result.why
 
 
 def problems(config):
@@ -144,9 +123,7 @@ def problems(config):
 
 
 def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
-    found = examine_config(config := load("score.keep_columns=[text]"))
-    assert {result.level for result in found} == {"ok"}
-    assert cluster_checks.check_input(config) == "1 file found"
+    assert not problems(load("score.keep_columns=[text]"))
     assert not problems(load(f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"))
 
 
@@ -159,13 +136,6 @@ def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
     assert "has no column brnd" in line
     (line,) = problems(load("prepare={}", *alone, "score.model_uri=/no/model"))
     assert "score.model_uri: /no/model has no manifest.json" in line
-
-
-def test_the_columns_of_missing_input_are_not_checked(load):
-    found = examine_config(load("prepare.csv=/no/such.csv"))
-    assert {result.check: result.level for result in found} == {
-        "input": "error", "output": "ok"
-    }  # fmt: skip
 
 
 def bad_output(config):
@@ -184,10 +154,12 @@ def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
 
 def test_output_in_an_object_store_is_tried(load, bucket):
     elsewhere = load(f"output_uri={bucket}/run")
-    assert local_checks.OUTPUT.attempt(elsewhere)[0].what == f"{bucket}/run can be written"
+    found = [r.what for r in local_checks.examine(elsewhere) if r.check == "output"]
+    assert found == [f"{bucket}/run can be written"]
     assert filesystem.listing(f"{bucket}/run") == []
-    (result,) = local_checks.OUTPUT.attempt(load("score.output_uri=s3://absent/scored"))
-    assert "there is no bucket absent" in result.what
+    elsewhere = load("score.output_uri=s3://absent/scored")
+    (line,) = [r.what for r in local_checks.examine(elsewhere) if r.check == "output"]
+    assert "there is no bucket absent" in line
 
 
 def test_each_output_location_is_checked_once(load, tmp_path):
@@ -195,25 +167,15 @@ def test_each_output_location_is_checked_once(load, tmp_path):
     assert found == [str(tmp_path / "run"), "s3://bucket/scored"]
 
 
-@pytest.mark.parametrize(
-    ("free", "what"), [(4, "where Ray keeps its own files"), (6, "results need 0.5 GB or more")]
-)
-def test_a_disk_that_is_too_full_is_found(load, monkeypatch, free, what):
+@pytest.mark.parametrize(("free", "place"), [(4, "ray"), (6, "run")])
+def test_a_disk_that_is_too_full_is_found(load, tmp_path, monkeypatch, free, place):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    for name in ("ray", "run"):
+        (tmp_path / name).mkdir()
     usage = SimpleNamespace(total=100, free=free)
     monkeypatch.setattr(local_checks.shutil, "disk_usage", lambda path: usage)
-    (result,) = local_checks.DISK.attempt(load())
-    assert result.level == "error"
-    assert what in result.what
-
-
-def test_a_folder_of_ray_that_others_can_enter_is_found(load, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
-    assert local_checks.SESSION.attempt(load())[0].level == "ok"
-    tmp_path.chmod(0o755)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    (result,) = local_checks.SESSION.attempt(load())
-    assert (result.level, "RAY_TMPDIR" in result.do) == ("error", True)
-    assert result.what == f"Ray's folder {tmp_path} can be entered by other users (mode 0755)"
+    with pytest.raises(UserError, match=f"GB are free at {tmp_path}/{place}, .*output_uri or RAY"):
+        local_checks.check_disk(load())
 
 
 def test_versions_are_those_that_are_imported():
@@ -229,14 +191,13 @@ def test_versions_are_those_that_are_imported():
     [
         ("pandas", "1.5.3", "pandas 1.5.3, but sentiflow requires <4,>=2.2"),
         ("torch", "missing", "torch missing, but sentiflow requires >=2.6"),
-        ("python", "3.9.1", "python 3.9.1, but sentiflow requires >=3.11"),
     ],
 )
 def test_a_version_that_sentiflow_does_not_support_is_found(monkeypatch, name, version, expected):
     found = local_checks.find_versions() | {name: version}
     monkeypatch.setattr(local_checks, "find_versions", lambda: found)
-    (result,) = local_checks.VERSIONS.attempt(None)
-    assert (result.level, result.what) == ("error", expected)
+    with pytest.raises(UserError, match=re.escape(expected)):
+        local_checks.check_versions()
 
 
 class Store(BaseHTTPRequestHandler):
@@ -285,16 +246,15 @@ def test_a_tracking_server_must_let_this_machine_in(
 ):
     store.health, store.search, store.text = health, search, text
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
-    (result,) = local_checks.TRACKING.attempt(load(f"tracking.uri={store.uri}"))
+    (result,) = local_checks.examine_tracking(load(f"tracking.uri={store.uri}"))
     assert result.level == ("ok" if search == health == 200 else "error")
     assert expected in result.what
-    assert "--allowed-hosts" in result.do or result.level == "ok"
     assert store.asked in ([], ["Bearer abc"])
 
 
 def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypatch):
     def find(uri):
-        return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}"))[0].what
+        return local_checks.examine_tracking(load(f"tracking.uri={uri}"))[0].what
 
     assert "Connection refused" in find("http://127.0.0.1:9")
     assert "is not the address of an MLflow store" in find("mlruns")
@@ -302,31 +262,15 @@ def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     assert "is a file, not a directory" in find(f"sqlite:///{tmp_path}/file/mlflow.db")
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "file"))
-    assert find(f"sqlite:///{tmp_path}/file") == f"{tmp_path}/file cannot be written"
+    assert f"{tmp_path}/file cannot be written" in find(f"sqlite:///{tmp_path}/file")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert "would be lost with the machine" in find(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_store_that_a_job_can_do_without_is_a_warning(load):
     config = load("tracking.uri=http://127.0.0.1:9", "tracking.required=false")
-    (result,) = local_checks.run_in_time({}, config, seconds=60)
+    (result,) = local_checks.examine_tracking(config)
     assert (result.check, result.level) == ("tracking", "warning")
-
-
-def test_a_store_that_never_answers_is_named_and_the_other_checks_are_kept(load, monkeypatch):
-    began = time.monotonic()
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
-        monkeypatch.setattr(local_checks, "_LIMIT_SECONDS", 8)
-        found = local_checks.examine(load("score.corpus=s3://bucket/*.csv"))
-    assert time.monotonic() - began < 40
-    results = {result.check: (result.level, result.what) for result in found}
-    assert results["input"] == ("error", "no answer within 8 s")
-    assert results["disk"][0] == "ok"
 
 
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):

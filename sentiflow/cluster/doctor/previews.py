@@ -1,0 +1,270 @@
+"""Input files + format -> their first rows, checked as a stage would; what does not fit settings.
+
+Of each input a few files are read: a wrong column, label or delimiter is found in a moment.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
+from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
+from sentiflow.data.csv_format import CsvFormat
+from sentiflow.data.first_rows import FirstRows
+from sentiflow.data.manifest_types import InputFile
+from sentiflow.data.table_files import TableFormat
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed
+
+MAX_FILES = 5
+"""Files of an input that are read: the first, the last, and some between them."""
+_MAX_SHOWN = 10
+_USUAL_DAMAGE = 0.01
+"""Share of texts with some invalid bytes that is not worth a warning before a run."""
+_NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(0, pa.string())))
+
+
+@dataclass(frozen=True)
+class FilePreview:
+    """The first rows of one file."""
+
+    first: FirstRows
+    plan: corpus.Plan | None
+    """Its columns; None if it is blank."""
+    rows: pa.Table
+    """The rows, by ``tweets.check``."""
+
+    @property
+    def unknown(self) -> pa.ChunkedArray:
+        """The unknown labels."""
+        return self.rows["unknown_label"].drop_null()
+
+    @property
+    def num_damaged(self) -> int:
+        """Texts that hold U+FFFD for invalid bytes."""
+        if not self.first.is_damaged or len(self.first.schema):
+            return 0
+        return pc.sum(pc.match_substring(self.rows["text"], tweets.REPLACEMENT)).as_py() or 0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of the files of a setting."""
+
+    setting: str
+    format: FormatSettings
+    files: Sequence[FilePreview]
+    """Those that could be read, of a few that were chosen."""
+    is_whole: bool
+    """Whether these are all rows of all files."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all these files."""
+        return sum(file.rows.num_rows for file in self.files)
+
+    @property
+    def unknown(self) -> Counter[str]:
+        """Rows with each value of an unknown label."""
+        counts = (tweets.count_values(file.unknown) for file in self.files)
+        return sum(map(Counter, counts), Counter[str]())
+
+
+def read(
+    setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
+) -> tuple[Preview, list[CheckResult]]:
+    """Read the first rows of some files of a setting, all at the same time; see :func:`_read`.
+
+    Returns:
+        What was read, and why other files could not be read.
+    """
+    uris: list[str] = []
+    files: list[FilePreview] = []
+
+    def expand() -> None:
+        uris.extend(input_files.expand(patterns, setting=setting))
+        corpus.are_tables(uris, setting=setting)
+
+    def read_file(uri: str) -> list[CheckResult]:
+        return find_problem("columns", lambda: files.append(_read(uri, form, **how)))
+
+    problems = find_problem("input", expand)
+    if not problems:
+        places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
+        found = filesystem.map_files(read_file, [uris[place] for place in dict.fromkeys(places)])
+        problems = list(dict.fromkeys(itertools.chain.from_iterable(found)))
+    files.sort(key=lambda file: uris.index(file.first.uri))
+    is_whole = len(files) == len(uris) and all(file.first.is_whole for file in files)
+    return Preview(setting, form, files, is_whole), problems
+
+
+def _read(
+    uri: str,
+    settings: FormatSettings,
+    *,
+    required: Iterable[str] = (),
+    keep_columns: Sequence[str] = (),
+    text_column: str | None = None,
+) -> FilePreview:
+    """Check the first rows of a file as a stage would.
+
+    Args:
+        uri: The file.
+        settings: The format.
+        required: As for ``tweets.check``.
+        keep_columns: Columns that a preparation keeps.
+        text_column: The column of the text in Parquet that is scored; None: it is prepared. Of what
+            is scored only the text is needed.
+
+    Raises:
+        UserError: The file cannot be read, or lacks a column of the format.
+    """
+    first = first_rows.read(uri, settings)
+    is_table = bool(len(first.schema))
+    if not is_table and csv_format.is_blank(first.head):
+        return FilePreview(first, None, _NO_ROWS)
+    form, plan = _plan(first, settings, keep_columns, text_column)
+    if not first.num_rows:
+        return FilePreview(first, plan, _NO_ROWS)
+    places = first.names if is_table else range(first.rows.num_columns)
+    columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
+    wanted = {"text"} if is_table and text_column else {"text", "label", *required}
+    table = {name: column for name, column in columns.items() if name in wanted}
+    rows = tweets.check(
+        pa.table(table | {"reason": first.faults}),
+        labels=form.labels,
+        time_format=form.time_format,
+        max_text_length=settings.max_text_length,
+        required=[name for name in required if name in columns],
+    )
+    return FilePreview(first, plan, rows)
+
+
+def _plan(
+    first: FirstRows,
+    settings: FormatSettings,
+    keep_columns: Sequence[str],
+    text_column: str | None,
+) -> tuple[CsvFormat | TableFormat, corpus.Plan]:
+    """Find the columns of a file, and how a stage would read it."""
+    file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
+    if not len(first.schema):
+        needs_all = text_column is None
+        found, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
+        return found, corpus.CsvPlan((corpus.PlannedFile(file, found),))
+    if text_column is None:
+        plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
+    else:
+        plan = table_plans.plan_scoring([file], text_column=text_column, keep_columns=())
+    return plan.table_format, plan
+
+
+def check_encoding(seen: Preview) -> list[CheckResult]:
+    """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
+    bad = [
+        file
+        for file in seen.files
+        if file.first.fitting_encoding or file.num_damaged > _USUAL_DAMAGE * file.rows.num_rows
+    ]
+    if not bad:
+        return []
+    worst, encoding = max(bad, key=lambda file: file.num_damaged), seen.format.encoding
+    uri, fitting = as_typed(worst.first.uri), worst.first.fitting_encoding
+    treated = "are dropped from" if seen.format.errors == "ignore" else "become U+FFFD in"
+    what = (
+        f"bytes that are not {encoding} {treated} {worst.num_damaged:,} of the first "
+        f"{worst.rows.num_rows:,} texts of {uri}"
+    )
+    if not worst.num_damaged:
+        what = f"{uri} is {fitting}, and not {encoding}: its characters would be wrong"
+    way_out = f"; {fitting} fits: write {seen.format.section}.encoding: {fitting}"
+    line = f"{seen.setting}: {what}{way_out if fitting else ''}"
+    return [CheckResult("encoding", "warning", line)]
+
+
+def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+    """Check whether a preparation would reject too many rows, other than for their labels."""
+    if seen.is_whole and not seen.num_rows:
+        what = f"{as_typed(seen.files[0].first.uri)} holds no record: it has at most a header"
+        return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
+    rejected = {
+        file.first.uri: {
+            row: reason
+            for row, reason in enumerate(file.rows["reason"].to_pylist())
+            if reason not in (None, tweets.UNKNOWN_LABEL)
+        }
+        for file in seen.files
+    }
+    reasons = Counter(itertools.chain.from_iterable(found.values() for found in rejected.values()))
+    if reasons.total() <= max_rejected_fraction * seen.num_rows:
+        return []
+    uri = max(rejected, key=lambda uri: len(rejected[uri]))
+    section = seen.format.section
+    way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
+    if seen.format.kind == "sentiment140":
+        way_out += (
+            f"; without kind: csv in the section {section} the six columns of Sentiment140 are "
+            "expected"
+        )
+    line = (
+        f"{seen.setting}: {reasons.total():,} of the first {seen.num_rows:,} rows would be "
+        f"rejected, in {as_typed(uri)} ({tweets.list_reasons(reasons)}; the first is row "
+        f"{min(rejected[uri]):,}): {way_out}"
+    )
+    return [CheckResult("rows", "error", line)]
+
+
+def check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+    """Check whether a preparation would reject too many rows for their labels."""
+    unknown = seen.unknown
+    if seen.format.labels == "auto" and seen.num_rows:
+        if not seen.is_whole and len(unknown) <= MAX_CLASSES:
+            return []
+        return find_problem("labels", lambda: tweets.choose_classes(unknown))
+    if not unknown:
+        return []
+    is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
+    return [CheckResult("labels", "error" if is_bad else "warning", explain_labels(seen))]
+
+
+def check_scored_labels(seen: Preview) -> list[CheckResult]:
+    """Warn of labels of a corpus to score that become null."""
+    if not seen.unknown or seen.format.labels in (None, "auto"):
+        return []
+    line = f"{explain_labels(seen)}; they are scored, but not evaluated"
+    return [CheckResult("labels", "warning", line)]
+
+
+def explain_labels(seen: Preview) -> str:
+    """Say which values no class names, and which setting names them."""
+    unknown, settings = seen.unknown, seen.format
+    num_unknown, num_rows = unknown.total(), seen.num_rows
+    where = as_typed(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
+    has = "has" if num_unknown == 1 else "have"
+    listed = tweets.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
+    if len(unknown) > _MAX_SHOWN:
+        listed += f", ... ({len(unknown):,} values)"
+    what = (
+        f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows {has} a label that "
+        f"format.labels does not name, in {where}: {listed}"
+    )
+    if settings.kind == "sentiment140":
+        return (
+            f"{what}: describe the file by the section format, with kind: csv; without it the "
+            "labels of Sentiment140 are expected"
+        )
+    first_labels = [file.rows["unknown_label"][:1] for file in seen.files]
+    is_header = num_unknown == sum(len(label.drop_null()) for label in first_labels)
+    if is_header and not settings.has_header:
+        return f"{what}: if that is the header, write format.header: true"
+    if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
+        label = settings.columns.label if settings.columns else None
+        return f"{what}: is format.columns.label={label} the right column?"
+    return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
