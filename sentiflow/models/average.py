@@ -113,8 +113,8 @@ def score_finite(
         rows = np.flatnonzero(~scores.is_finite)
         named = ", ".join(f"row {row_ids[row]:,}" for row in rows[:3] if len(row_ids))
         raise JobError(
-            f"the model gives no finite probability for {len(rows):,} texts, such as "
-            f"{text[rows[0]].as_py()[:60]!r}{named and f' ({named})'}"
+            f"the model gives no finite probability for {text[rows[0]].as_py()[:60]!r}"
+            f"{named and f' ({named})'}; such texts: {len(rows):,}"
         )
     return scores
 
