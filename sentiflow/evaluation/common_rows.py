@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -95,21 +96,21 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
     tables, notes = _count_others(pair, tables, split)
     tables, classes = _number_alike(tables)
-    common = _join(*tables)
-    _check_labels(pair, common, classes)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [table["row_id"].to_numpy() for table in tables]
     seen_by_any = np.concatenate([known.row_ids for known in seen])
     unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
-    common = common.filter(np.isin(common["row_id"].to_numpy(), np.intersect1d(*unseen)))
+    common = _join(tables[0], tables[1], np.intersect1d(*unseen))
+    del tables  # those of many classes are large
     if not len(common):
         raise UserError(
             f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
             "was trained on",
             hint="score the same prepared data with both models",
         )
+    _check_labels(pair, common, classes)
     return ComparedRows(
-        common.combine_chunks(),
+        common,
         split,
         num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
         num_seen_by=(
@@ -235,12 +236,20 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     return found[0]
 
 
-def _join(first: pa.Table, second: pa.Table) -> pa.Table:
-    """Join rows by number; texts and times are the first's, where it has them."""
+def _join(first: pa.Table, second: pa.Table, row_ids: np.ndarray) -> pa.Table:
+    """Join some rows by number; texts and times are the first's, where it has them."""
     repeated = {n for n in first.column_names if n in (TEXT, TIME) or n.startswith(OWN)}
     second = second.select([name for name in second.column_names if name not in repeated])
-    joined = first.join(second, "row_id", join_type="inner", left_suffix="_0", right_suffix="_1")
-    return joined.sort_by("row_id")
+    shared = {*first.column_names} & {*second.column_names} - {"row_id"}
+    columns: dict[str, pa.Array] = {"row_id": pa.array(row_ids)}
+    for end, table in (("_0", first), ("_1", second)):
+        own = table["row_id"].to_numpy()
+        order = np.argsort(own)
+        places = pa.array(order[np.searchsorted(own, row_ids, sorter=order)])
+        for name in table.drop_columns(["row_id"]).column_names:
+            column = one_array(table[name].take(places))
+            columns[f"{name}{end}" if name in shared else name] = column
+    return pa.table(columns)
 
 
 def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
