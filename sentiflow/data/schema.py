@@ -67,8 +67,7 @@ REJECTED = pa.schema(
 """Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
 PREDICTIONS_VERSION = 2
-"""Version of the columns of predictions; 1 had neither ``predicted_label`` nor a probability of
-each class."""
+"""Changes whenever the same corpus and model would give other predictions or other columns."""
 
 
 def predictions(classes: Sequence[str]) -> pa.Schema:

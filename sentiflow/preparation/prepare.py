@@ -39,7 +39,8 @@ from sentiflow.data.manifest_types import (
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
-from sentiflow.preparation import fitting, results, rules, sources
+from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.preparation import fitting, results, sources
 from sentiflow.preparation.duplicates import HELD_OUT
 from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
+RULES_VERSION = 1
+"""Changes whenever the same files would give other rows, splits or words."""
 
 
 def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
@@ -90,7 +93,8 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     if config.format.kind == "csv":  # the order of the classes decides the labels
         relevant["classes"] = config.format.classes
     installed = word_vectors.find_version(settings.vocabulary.vectors)
-    relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
+    version, _ = TOKENIZERS[settings.tokenizer]
+    relevant["rules"] = {"preparation": RULES_VERSION, "tokenizer": version} | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     labelled = sources.labelled(config)

@@ -29,8 +29,7 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
-from sentiflow.models import drift, package_files, rules
-from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, sources
 from sentiflow.scoring.job import Job, PreviousRun, Scored, kept_types
@@ -60,8 +59,6 @@ def describe_output(config: Config) -> OutputSpec:
     inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
     decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
     decisive["predictions_version"] = schema.PREDICTIONS_VERSION
-    tokenizer = (model["settings"] or {}).get("tokenizer")
-    decisive["rules"] = rules.hash_rules(tokenizer) if tokenizer in TOKENIZERS else None
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
