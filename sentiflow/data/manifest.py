@@ -229,7 +229,8 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
     """
     if (content := _read_listed(uri, record, path)) is None:
         raise UserError(
-            f"{join(uri, path)} is not the file that was saved (its checksum differs)",
+            f"{join(uri, shorten(printable(path), 200))} is not the file that was saved (its "
+            "checksum differs)",
             hint="copy the whole directory again, or make it again with --overwrite",
         )
     return content
