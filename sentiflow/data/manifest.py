@@ -26,7 +26,7 @@ from sentiflow.data.manifest_types import (
     Settings,
 )
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError, shorten
+from sentiflow.errors import UserError, printable, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_inside, join, join_member, split_member
 
