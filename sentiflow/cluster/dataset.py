@@ -114,12 +114,10 @@ def _plan(
         return _attempt(work, part, label)
 
     do.__name__ = name
-    compute, step, retries = (
-        TaskPoolStrategy(concurrency),
-        do,
-        ray_internals.retries_of_data(_MAX_RETRIES),
-    )
-    if num_gpus:
+    compute, step = TaskPoolStrategy(concurrency), do
+    retries = ray_internals.retries_of_data(_MAX_RETRIES)
+    if num_gpus:  # actors are restarted, and have no such option
+        retries = {}
         most = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
         compute = ActorPoolStrategy(min_size=1, max_size=most)
         step = type(name, (), {"__call__": lambda self, block: do(block)})

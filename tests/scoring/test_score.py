@@ -370,6 +370,5 @@ def test_on_gpus_actors_score_and_the_predictions_are_the_same(
     environment = {**os.environ, "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2, "GPU": 1})}
     done = sentiflow("score", config, "--verbose", env=environment)
     assert done.returncode == 0, done.stderr
-    assert "MapBatches(score_texts)" in done.stderr
-    assert "ReadTexts->MapBatches(score_texts)" not in done.stderr
+    assert "ActorPoolMapOperator[MapBatches(score)]" in done.stderr
     assert_same(table(tmp_path), undisturbed)
