@@ -219,7 +219,7 @@ def add_probabilities(
                 if not isinstance(ends, str):
                     held[metric.title].append(ends[0] <= getattr(whole, metric.name) <= ends[1])
             if metric.difference and metric.name != "f1_macro":
-                found = metric.difference(first, second, 2)
+                found = metric.difference(first, second)
                 if found:
                     held[f"difference: {metric.title}"].append(found.low <= 0 <= found.high)
     for metric_name, values in held.items():

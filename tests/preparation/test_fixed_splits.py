@@ -183,7 +183,8 @@ def test_settings_that_contradict_each_other_are_refused(prepare_section, proble
 
 def test_a_test_file_needs_no_test_fraction():
     section = {"test": "t.csv", "split": {"test_fraction": 0}}
-    settings.validate({"name": "a", "output_uri": "b", "prepare": section}, source="test")
+    found = settings.validate({"name": "a", "output_uri": "b", "prepare": section}, source="test")
+    assert found.prepare.split.test_fraction == 0
 
 
 @st.composite
