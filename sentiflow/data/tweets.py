@@ -107,10 +107,8 @@ def check(
         if name in required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
     if splits and "split" in columns:
-        written_split = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(columns["split"], "")))
-        place = pc.index_in(written_split, value_set=pa.array(list(splits), pa.string()))
-        columns["split"] = pa.array(list(splits.values()), pa.string()).take(place)
-        reason = _add(reason, UNKNOWN_SPLIT, place.is_null())
+        columns["split"], is_unknown = _read_splits(columns["split"], splits)
+        reason = _add(reason, UNKNOWN_SPLIT, is_unknown)
     columns["unknown_label"] = pc.if_else(
         unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())
     )
@@ -168,6 +166,13 @@ def _read_labels(
     found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
     found = found.take(coded.indices)
     return meaning.take(found), found.is_null()
+
+
+def _read_splits(column: pa.Array, splits: Mapping[str, str | None]) -> tuple[pa.Array, pa.Array]:
+    """Convert written values to names of splits; also returns which are unknown."""
+    written = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
+    place = pc.index_in(written, value_set=pa.array(list(splits), pa.string()))
+    return pa.array(list(splits.values()), pa.string()).take(place), place.is_null()
 
 
 def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:

@@ -140,14 +140,6 @@ def compare(
     one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
     is_file = any(scored.file for scored in pair)
     settings, notes = (None, []) if is_file else compare_settings(pair[0].record, pair[1].record)
-    labels_alone = any(scored.file and not scored.file.has_probabilities for scored in pair)
-    differences = {
-        metric.name: None
-        if labels_alone and metric.of_probabilities
-        else metric.difference(*predicted)
-        for metric in METRICS
-        if metric.difference
-    }
     measured = _measure_slices(
         rows.table,
         *right,
@@ -164,12 +156,13 @@ def compare(
     verdict = _judge(accuracy, counts, num_rows, *names)
     if (predicted[0].prediction == predicted[1].prediction).all():
         verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
+    labels_alone = any(scored.file and not scored.file.has_probabilities for scored in pair)
     compared = Comparison(
         one,
         other,
         rows.split,
         num_rows,
-        differences,
+        _compare_metrics(*predicted, labels_alone=labels_alone),
         counts,
         measured,
         settings,
@@ -178,16 +171,25 @@ def compare(
     )
     if margin is None:
         return compared
-    if is_file:
-        checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
-        return replace(
-            compared, regression=find_regression(checks, margin=margin, not_asked=not_asked)
-        )
-    taken, not_asked = probing.judge_behavior(
-        [scored.record for scored in pair], rows.table, tracking=tracking_uri
-    )
-    checks = _list_checks(compared) + (check_behavior(*taken) if taken else [])
+    checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
+    if not is_file:
+        records = [scored.record for scored in pair]
+        taken, not_asked = probing.judge_behavior(records, rows.table, tracking=tracking_uri)
+        checks += check_behavior(*taken) if taken else []
     return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
+
+
+def _compare_metrics(
+    first: Predicted, second: Predicted, *, labels_alone: bool
+) -> dict[str, paired.Difference | None]:
+    """Compare all metrics; those of probabilities are None where a file has labels alone."""
+    return {
+        metric.name: None
+        if labels_alone and metric.of_probabilities
+        else metric.difference(first, second)
+        for metric in METRICS
+        if metric.difference
+    }
 
 
 def _list_checks(compared: Comparison) -> list[Check]:

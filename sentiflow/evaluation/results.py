@@ -213,6 +213,7 @@ def measure(
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
     margin = margin if "probability" in rows.column_names else None
+    knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
     )
@@ -238,9 +239,7 @@ def measure(
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
         },
-        three_class={}
-        if margin is None or not {*of_headline.classes} <= {*LABEL_NAMES}
-        else _measure_three(rows, margin),
+        three_class={} if margin is None or knows_others else _measure_three(rows, margin),
         calibration=fitted
         and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
         coverage=confidence.accuracy_by_coverage(

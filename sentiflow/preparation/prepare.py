@@ -163,22 +163,8 @@ def _prepare(
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
     read = flow.ingest()
-    results.check_rejected(read, max_rejected_fraction=settings.max_rejected_fraction)
-    if read.unknown_labels:
-        unknown = tweets.list_unknown(read.unknown_labels)
-        say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
-    named = config.train.classes
-    learned = named or flow.job.format.learnable
-    is_given = "test" in flow.fixed
-    notes = results.check_classes(
-        read, learned=learned, are_named=named is not None, has_fixed_test=is_given
-    )
-    if is_given:
-        notes += results.check_test(read, max_rejected_fraction=settings.max_rejected_fraction)
-    for note in notes:
+    for note in _check_rows(config, flow, read):
         say(STAGE, note)
-    if held_out := read.left_out.get(HELD_OUT):
-        say(STAGE, f"{held_out:,} rows are left out: {flow.fixed[-1]} rows have their text")
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     table = words.to_table()
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
@@ -220,6 +206,32 @@ def _prepare(
         duplicates=flow.repeats,
         vocabulary=report,
     )
+
+
+def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[str]:
+    """Check what has become of the labelled rows; return notes for the user.
+
+    Raises:
+        UserError: Too many are rejected, or their classes cannot be learned.
+    """
+    most, named = config.prepare.max_rejected_fraction, config.train.classes
+    results.check_rejected(read, max_rejected_fraction=most)
+    notes = []
+    if read.unknown_labels:
+        unknown = tweets.list_unknown(read.unknown_labels)
+        notes.append(f"rows are rejected for labels that format.labels does not name: {unknown}")
+    is_given = "test" in flow.fixed
+    notes += results.check_classes(
+        read,
+        learned=named or flow.job.format.learnable,
+        are_named=named is not None,
+        has_fixed_test=is_given,
+    )
+    if is_given:
+        notes += results.check_test(read, max_rejected_fraction=most)
+    if held_out := read.left_out.get(HELD_OUT):
+        notes.append(f"{held_out:,} rows are left out: {flow.fixed[-1]} rows have their text")
+    return notes
 
 
 def _cut(config: Config, output: Output, maps: MapStages) -> dict[str, Corpus]:

@@ -10,7 +10,7 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import sampling, share_sums, shares
 from sentiflow.shares import rows
 from sentiflow.shares.rows import EVERY
 from sentiflow.shares.sample import LabelFinder, describe_choice
@@ -107,7 +107,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             cells[number] += sampling.count_cells(**predicted, weight=each)
         if batch.author is not None and not finder.is_drawn:
             keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
-        part = shares.add_up(keys, **predicted, label=label, weight=weight)
+        part = share_sums.add_up(keys, **predicted, label=label, weight=weight)
         sums.append(part)
         if len(sums) == _MAX_PARTS:
             sums = [_merge(sums, settings)]
@@ -142,7 +142,7 @@ def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
     Raises:
         UserError: There are too many groups.
     """
-    merged = shares.merge(sums)
+    merged = share_sums.merge(sums)
     keys = [name for name in merged.index.names if name != AUTHOR]
     rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
     return merged
@@ -152,7 +152,7 @@ def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add up by some keys, without rows that have no time; an author is one observation."""
     if AUTHOR not in sums.index.names:
         return sums.groupby(level=keys).sum()
-    return shares.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
+    return share_sums.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
 
 
 def _break_down(

@@ -5,10 +5,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
@@ -18,14 +15,13 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UnavailableError
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources, refits, teacher_sources
-from sentiflow.training import classes, worker_count
+from sentiflow.training import classes, publishing, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import (
     CHECKPOINTS,
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
     from sentiflow.training.task import TrainJob
 
 STAGE = "train"
-CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
@@ -146,7 +141,7 @@ def run(
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
-        checkpoints_uri=_locate_checkpoints(output),
+        checkpoints_uri=publishing.locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
         claim=output.claim,
         prepared=record,
@@ -166,9 +161,10 @@ def run(
         answers += _train_folds(config, output, job, learned, resources)
     more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
     more |= {"refit": repeated.record} if repeated else {}
-    more |= {"num_workers": num_workers, "registered": _register(config, output, recorder, note)}
+    registered = publishing.register(config, output, recorder, note)
+    more |= {"num_workers": num_workers, "registered": registered}
     seconds = time.monotonic() - began
-    return _publish(
+    return publishing.publish(
         output, report, recorder, num_rows=num_rows, seconds=seconds, answers=answers, **more
     )
 
@@ -284,121 +280,7 @@ def _train_folds(
 def _has_checkpoint(output: Output) -> bool:
     from sentiflow.training import checkpoints
 
-    return bool(checkpoints.list_steps(_locate_checkpoints(output)))
-
-
-def _locate_checkpoints(output: Output) -> str:
-    """Name the directory of the checkpoints of this training, which no other training shares."""
-    return join(output.spec.uri, CHECKPOINTS, output.spec.fingerprint)
-
-
-def _register(
-    config: Config, output: Output, recorder: "Recorder", note: str
-) -> dict[str, Any] | None:
-    """Register the package as candidate, if there is a run to register it from.
-
-    Where the store is unavailable, that is done later from the manifest.
-
-    Args:
-        config: Its ``name`` is that of the registered model.
-        output: The output of the training.
-        recorder: Its run.
-        note: Description of a model that no evaluation will describe.
-    """
-    if note:
-        recorder.set_note(note)
-    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
-        return None
-    from sentiflow.tracking import registry
-
-    try:
-        version = registry.register(
-            join(output.uri, MODEL),
-            name=config.name,
-            tracking_uri=recorder.tracking_uri,
-            run_id=recorder.run_id,
-        )
-        if note:
-            registry.describe(
-                version,
-                text=note,
-                tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
-                tracking_uri=recorder.tracking_uri,
-            )
-    except UnavailableError as error:
-        recorder.note_unavailable(error)
-        return None
-    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
-    return {"name": version.name, "version": version.number}
-
-
-def _publish(
-    output: Output,
-    report: TrainReport,
-    recorder: "Recorder",
-    *,
-    num_rows: int,
-    seconds: float,
-    answers: Sequence[FileEntry],
-    **more: Any,
-) -> Manifest:
-    """Record the metrics of the whole training, draw its curve, and write the manifest.
-
-    Args:
-        output: The output.
-        report: The outcome of the training.
-        recorder: Its run in MLflow.
-        num_rows: Rows of an epoch.
-        seconds: Duration of the stage.
-        answers: Files with the answers of the teachers, in the output.
-        more: Further keys of the manifest.
-    """
-    from sentiflow import plotting  # a second to import: not before the training has succeeded
-    from sentiflow.training import checkpoints
-
-    package = report.package
-    history = [asdict(epoch) for epoch in report.history]
-    rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
-    metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
-    if calibration := package["calibration"]:
-        metrics["train/temperature"] = calibration["temperature"]
-        if bias := calibration["bias"].values():
-            say(
-                STAGE,
-                f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
-                f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
-                "each class, which the model's predictions include",
-            )
-    if refit := more.get("refit"):
-        metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
-    recorder.log_metrics(metrics)
-    curve = plotting.render_training_curve(history)
-    recorder.log_files({CURVE: curve})
-    made = _locate_checkpoints(output)
-    return output.publish(
-        counts={
-            "rows": num_rows,
-            "rows_without_token": report.rows_without_token,
-            "epochs": len(history),
-            "parameters": package["counts"]["parameters"],
-        },
-        files=[
-            output.write(CURVE, curve),
-            *list_result(join(output.uri, MODEL), package, path=MODEL),
-            *checkpoints.list_files(made, path=made.removeprefix(f"{output.spec.uri}/")),
-            *answers,
-        ],
-        seconds=seconds,
-        run=recorder.describe(),
-        pretraining=[asdict(epoch) for epoch in report.pretraining],
-        history=history,
-        chosen_epoch=report.chosen_epoch,
-        model_fingerprint=package["fingerprint"],
-        mlflow_run_id=recorder.run_id,
-        device=report.device,
-        precision=report.precision,
-        **more,
-    )  # fmt: skip
+    return bool(checkpoints.list_steps(publishing.locate_checkpoints(output)))
 
 
 def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:

@@ -18,8 +18,7 @@ from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import StorageError, WorkerError
-from sentiflow.training import checkpoints, sweep, sweep_trials
-from sentiflow.training import train as training
+from sentiflow.training import checkpoints, publishing, sweep, sweep_trials
 
 
 def plan(config):
@@ -35,7 +34,7 @@ def record_of(trial):
 
 def checkpoints_of(trial):
     """Name the directory of the checkpoints of a trial."""
-    return training._locate_checkpoints(trial.open_output())
+    return publishing.locate_checkpoints(trial.open_output())
 
 
 def is_training(process):

@@ -22,7 +22,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem, parquet
-from sentiflow.training import checkpoints
+from sentiflow.training import checkpoints, publishing
 from sentiflow.training import train as training
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -71,7 +71,7 @@ def configure(folder, prepared, **train):
 def checkpoints_of(folder):
     """Name the directory of the checkpoints of the training that the settings describe."""
     spec = training.describe_output(settings.load(folder / "config.yaml"))
-    return training._locate_checkpoints(look(spec, overwrite=True))
+    return publishing.locate_checkpoints(look(spec, overwrite=True))
 
 
 def weights_of(folder):
