@@ -37,13 +37,15 @@ def doctor(
         from sentiflow.cluster.doctor import check, local_checks
 
         faulthandler.dump_traceback_later(_LIMIT_SECONDS, exit=True, file=2)
-        if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
-            results = local_checks.examine(resolved)
-        else:
-            from sentiflow.cluster.doctor import cluster_checks
+        try:
+            if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+                results = local_checks.examine(resolved)
+            else:
+                from sentiflow.cluster.doctor import cluster_checks
 
-            results = cluster_checks.examine(resolved, verbose=verbose)
-        faulthandler.cancel_dump_traceback_later()
+                results = cluster_checks.examine(resolved, verbose=verbose)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         if as_json:
             print_json([dataclasses.asdict(found) for found in results])
         else:

@@ -123,9 +123,9 @@ class PrepareSettings(Settings):
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
     ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
     test: Locations = ()
-    """Files of test rows, in the format of ``csv``: all of them are the test split, whatever
-    ``split`` says, and no model is trained or chosen on them. Rows of ``csv`` with the text of one
-    are left out. They are numbered before the rows of ``csv``. Default: none."""
+    """Files of test rows, in the format of ``csv``: all of them are the test split, and no model is
+    trained or chosen on them. Rows of ``csv`` with the text of one are left out. They are numbered
+    before the rows of ``csv``. Only with ``split.kind: hash``. Default: none."""
     validation: Locations = ()
     """Files of validation rows, likewise. Default: none."""
     output_uri: Location = ""
@@ -253,8 +253,8 @@ class EvaluateSettings(Settings):
     """Directory of the predictions. Default: ``score.output_uri``."""
     predictions: Location = ""
     """File of another program's predictions for the same rows, Parquet or CSV: ``row_id`` or
-    ``text``, and ``prediction`` or ``probability_<class>``. The report is about them, in place of
-    the model's. Default: none."""
+    ``text``; and ``predicted_label``, ``prediction``, ``label`` or ``probability_<class>``. The
+    report is about them, in place of the model's. Default: none."""
     output_uri: Location = ""
     """Directory of the report. Default: ``<output_uri>/report``."""
     slices: SliceSettings = SliceSettings()

@@ -6,6 +6,7 @@ is checked here, whoever reads it. Nothing is written here.
 
 import functools
 import hashlib
+import itertools
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,6 +250,13 @@ def _read_listed(uri: str, record: Manifest, path: str) -> bytes | None:
 def identify_file(item: InputFile) -> str:
     """Identify the content of an input file: its hash, and the member of an archive."""
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
+
+
+def identify_learned_files(prepared: Manifest) -> set[str]:
+    """Identify the input files of prepared data, by content, but those of given test rows."""
+    given = prepared["settings"].get("fixed_files", [])
+    files = itertools.zip_longest(prepared["inputs"]["csv"]["files"], given)
+    return {identify_file(item) for item, split in files if split != "test"}
 
 
 def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:

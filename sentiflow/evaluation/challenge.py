@@ -68,7 +68,7 @@ class ChampionTest:
 def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     """Score the test rows of prepared data with a candidate and, if there is one, a champion.
 
-    A refit has seen the test rows. The run that it repeats is judged in its place.
+    In place of a refit that has seen the test rows the run that it repeats is judged.
 
     Raises:
         UserError: There is no labelled test row that neither was trained on, the models have fewer
@@ -83,11 +83,11 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
         {n: package.settings.classes for n, package in zip(names, packages, strict=False)}
     )
     seen, is_known = lineage.find_training_texts([known for _, known in judged])
-    not_asked = set().union(*(lineage.left_out_of(known) for _, known in judged))
-    of_data = [name for name in manifest.find_classes(prepared) if name not in not_asked]
+    excluded = set().union(*(lineage.left_out_of(known) for _, known in judged))
+    of_data = [name for name in manifest.find_classes(prepared) if name not in excluded]
     every = tuple(dict.fromkeys([*common, *others, *of_data]))
     label, predictions, left_out, num_seen = _predict_test_rows(
-        uri, prepared, packages, every, not_asked, seen
+        uri, prepared, packages, every, excluded, seen
     )
     present = [every[code] for code in np.unique(label)]
     right = [prediction == label for prediction in predictions]
@@ -115,7 +115,7 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
             second=predictions[0],
             num_classes=len(every),
         ),
-        other_classes=tuple(name for name in others if name not in not_asked),
+        other_classes=tuple(name for name in others if name not in excluded),
         difference=difference,
     )
 
@@ -130,7 +130,7 @@ def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
         UserError: The run that it repeats is gone.
     """
     record = model.record
-    if "refit" not in record:
+    if not lineage.has_seen_test(record):
         return registry.load(model), package_files.to_input(model.uri, record)
     of, tracking = record["refit"]["of"], model.tracking_uri
     assert model.version is not None, "it was found by alias or number"
@@ -150,7 +150,7 @@ def _predict_test_rows(
     prepared: Manifest,
     packages: Sequence[Model],
     classes: Sequence[str],
-    not_asked: Collection[str],
+    excluded: Collection[str],
     seen: np.ndarray,
 ) -> tuple[np.ndarray, list[np.ndarray], dict[str, int], int]:
     """Read the labels of the unseen test rows and predict them.
@@ -163,7 +163,7 @@ def _predict_test_rows(
         UserError: No unseen test row is labelled with a class that is asked.
     """
     names, left_out = manifest.find_classes(prepared), Counter[str]()
-    codes = np.array([-1 if n in not_asked else classes.index(n) for n in names], np.int8)
+    codes = np.array([-1 if n in excluded else classes.index(n) for n in names], np.int8)
     positions = [
         np.array([classes.index(name) for name in package.settings.classes], np.int8)
         for package in packages

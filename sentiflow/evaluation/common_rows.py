@@ -144,7 +144,7 @@ def _count_others(
         rows, noted = evaluated_rows.count_others(table, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
-            rows, noted = prediction_files.put(rows, scored.file, scored.record), []
+            rows, noted = prediction_files.put(rows, scored.file), []
         counted.append(rows)
         notes |= dict.fromkeys(f"{name}: {note}" for note in noted)
     return counted, [*notes]
@@ -215,7 +215,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     """Find the split to compare by: ``test``, or ``all`` where there are no splits.
 
     Raises:
-        UserError: Only one has splits, or a test split has no row labelled negative or positive.
+        UserError: Only one has splits, or a test split has no labelled row.
     """
     found = [
         next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
@@ -223,7 +223,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     ]
     if "" in found:
         raise UserError(
-            f"{pair[found.index('')].name} has no test row labelled negative or positive",
+            f"{pair[found.index('')].name} has no labelled test row",
             hint="prepare with a test_fraction above 0",
         )
     if found[0] != found[1]:

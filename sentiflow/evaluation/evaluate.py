@@ -174,7 +174,7 @@ def _measure(
     notes += others
     if file:
         split = evaluated_rows.headline_split(pc.unique(rows["split"]).to_pylist())
-        rows = prediction_files.put(evaluated_rows.of_split(rows, split), file, scored)
+        rows = prediction_files.put(evaluated_rows.of_split(rows, split), file)
         if not file.has_probabilities:
             notes.append(
                 "the file has labels alone: each counts as certain, with a probability of 1"

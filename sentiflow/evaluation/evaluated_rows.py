@@ -209,7 +209,7 @@ def count_others(
     Raises:
         UserError: Too many labels of the corpus are unknown.
     """
-    notes = _check_unknown(scored, len(rows))
+    notes = _check_unknown(scored)
     names, model = manifest.find_classes(scored), lineage.classes_of_model(scored)
     left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
     counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
@@ -241,12 +241,12 @@ def count_others(
     return rows.filter(pc.field("label") >= 0), notes
 
 
-def _check_unknown(scored: Manifest, num_labelled: int) -> list[str]:
+def _check_unknown(scored: Manifest) -> list[str]:
     """Refuse a corpus of which too many labels are unknown; say how many are.
 
     Scoring makes them null, so that their rows are in no figure.
     """
-    number = scored["counts"].get("unknown_labels", 0)
+    number, num_labelled = (scored["counts"].get(n, 0) for n in ("unknown_labels", "labelled"))
     if not number:
         return []
     listed = tweets.list_unknown(scored.get("unknown_values", {}))

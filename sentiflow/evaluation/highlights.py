@@ -75,7 +75,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             "certainty",
         )
     for number, meaning in compare_shares(metrics.confusion, name_texts(measured.split))[:1]:
-        yield Highlight(number, meaning, "classes")
+        yield Highlight(number, meaning, "confusion")
     yield _summarize_calibration(measured.calibration_error[measured.split])
     neutral = measured.neutral
     if neutral and neutral.accuracy is not None:

@@ -1,6 +1,5 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,10 +108,10 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 def folders_of(training: Manifest) -> tuple[str, ...]:
     """List the folders of prepared rows that a training has learned from, or was chosen by."""
-    return _TWEETS if _has_seen_test(training) else _DECISIVE
+    return _TWEETS if has_seen_test(training) else _DECISIVE
 
 
-def _has_seen_test(record: Mapping[str, Any]) -> bool:
+def has_seen_test(record: Mapping[str, Any]) -> bool:
     """Say whether a model or its training is that of a refit that has learned the test rows."""
     return "refit" in record and refits.has_seen_test(record["refit"])
 
@@ -128,7 +127,7 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
         UserError: The model is a refit, which was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
-    known = model.get("refit") if _has_seen_test(model) else None
+    known = model.get("refit") if has_seen_test(model) else None
     if known and known["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
         raise UserError(
             f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
@@ -247,7 +246,7 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
     found = [np.empty(0, np.int64)]
     for training in _trainings_of(scored["inputs"]["model"]):
         is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
-        is_split = is_own and training and not _has_seen_test(training)
+        is_split = is_own and training and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
     return TrainingRows(np.unique(np.concatenate(found)), is_known)
@@ -263,7 +262,7 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     if named["fingerprint"] == corpus["fingerprint"]:
         if prepared:
             return _read_row_ids(prepared, uri, folders)
-        return None if _has_seen_test(training) else []  # predictions know the splits
+        return None if has_seen_test(training) else []  # predictions know the splits
     files = input_files_of(scored)
     if files is None or not prepared:
         return None
@@ -271,12 +270,7 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     if files["fingerprint"] == csv["fingerprint"]:
         same_numbers = has_header(scored) == has_header(prepared)
         return _read_row_ids(prepared, uri, folders) if same_numbers else None
-    given = prepared["settings"].get("fixed_files", [])
-    trained_on = {
-        manifest.identify_file(item)
-        for item, split in itertools.zip_longest(csv["files"], given)
-        if split != SPLITS[2]
-    }
+    trained_on = manifest.identify_learned_files(prepared)
     inside = tuple(join(uri, path) for path in folders)
     for item in files["files"]:
         if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):

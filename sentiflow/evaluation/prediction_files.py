@@ -22,7 +22,8 @@ from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import as_typed
 
 _LABELS = ("predicted_label", "prediction", "label")
-"""Names of the column of predicted labels; the first that is there is taken."""
+"""Names of the column of predicted labels; the first that is there is taken. Beside probabilities a
+column ``label`` is not: it may be that of the truth."""
 NO_MODEL = "a file of predictions has no model to ask"
 _SUFFIXES = (".parquet", ".csv", ".tsv")
 
@@ -71,7 +72,8 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     table, known = _read_table(uri), manifest.find_classes(scored)
     names = table.column_names
     columns = [name for name in names if name.startswith(PROBABILITY)]
-    labels = next((name for name in _LABELS if name in names), None)
+    allowed = _LABELS[:2] if columns else _LABELS
+    labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         wanted = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
         raise _fault(uri, f"has no column {wanted}", f"it has {', '.join(names)}")
@@ -115,22 +117,18 @@ def stand_in(scored: Manifest, file: PredictionFile, described: Input) -> Manife
         file: The predictions.
         described: The file as an input.
     """
-    model = {
-        **scored["inputs"]["model"],
-        "uri": file.uri,
-        "fingerprint": described["fingerprint"],
-        "calibration": None,
-    }
+    settings = scored["inputs"]["model"]["settings"]
+    own = {"uri": file.uri, "fingerprint": described["fingerprint"]}
+    model = {**own, "settings": settings, "training": None, "calibration": None}
     return {**scored, "inputs": {**scored["inputs"], "model": model}}
 
 
-def put(rows: pa.Table, file: PredictionFile, scored: Manifest) -> pa.Table:
+def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     """Replace the predictions for N evaluated rows by those of a file.
 
     Args:
         rows: As ``evaluated_rows.count_others`` returns them.
         file: The predictions.
-        scored: Manifest of the predictions that are replaced.
 
     Raises:
         UserError: A row has no prediction in the file, or another text.
@@ -155,9 +153,9 @@ def put(rows: pa.Table, file: PredictionFile, scored: Manifest) -> pa.Table:
         wrong = row_ids[file.texts[place] != hashes].min()
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
         raise _fault(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
-    own, known = classes_of(rows), manifest.find_classes(scored)
+    own = classes_of(rows)
     labels = one_array(rows["label"]).to_numpy()
-    classes = tuple(name for name in known if name in (*own, *file.classes))
+    classes = (*own, *(name for name in file.classes if name not in own))
     kept = [n for n in rows.column_names if not n.startswith(("probability", "prediction"))]
     code = np.array([classes.index(name) for name in own], np.int8)
     of_file = np.array([classes.index(name) for name in file.classes], np.int8)

@@ -8,7 +8,7 @@ from sentiflow.config.sections import Config, PromoteSettings
 from sentiflow.data import manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import challenge
+from sentiflow.evaluation import challenge, lineage
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.metrics import paired
 from sentiflow.tracking import registry, store_address
@@ -50,8 +50,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
     trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies are
-    tagged on the versions. A refit is judged by the run that it repeats; if this is the champion,
-    it has passed already.
+    tagged on the versions. A refit that has learned the test rows is judged by the run that it
+    repeats; if this is the champion, it has passed already.
 
     Args:
         config: Names the registered model, the store and the prepared data, and has the rules.
@@ -86,14 +86,17 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         aliases[CHAMPION] = number
     return Promotion(
         config.name, number, present, test, is_promoted, aliases=aliases, objection=objection,
-        refits=tuple(m.version.number for m in models if m.version and "refit" in m.record),
+        refits=tuple(
+            m.version.number for m in models if m.version and lineage.has_seen_test(m.record)
+        ),
     )  # fmt: skip
 
 
 def _repeats(candidate: ResolvedModel, champion: ResolvedModel) -> bool:
-    """Say whether the candidate is a refit of the champion."""
-    known = candidate.record.get("refit")
-    return known is not None and known["of"]["fingerprint"] == champion.record["fingerprint"]
+    """Say whether the candidate is a refit of the champion that has learned the test rows."""
+    if not lineage.has_seen_test(candidate.record):
+        return False
+    return bool(candidate.record["refit"]["of"]["fingerprint"] == champion.record["fingerprint"])
 
 
 def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
@@ -139,7 +142,7 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     for model, accuracy in zip(models, accuracies, strict=False):
         assert model.version is not None, "it was found by alias or number"
         tags = {_TEST_DATA: data}
-        if "refit" not in model.record:
+        if not lineage.has_seen_test(model.record):
             tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
             tags["sentiflow.test_rows"] = str(test.num_rows)
         registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)

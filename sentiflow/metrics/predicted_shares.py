@@ -31,7 +31,7 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
         missed = sum(confusion.get(name, {}).values()) - right
         wrong = predicted[name] - right
         gaps[name] = accuracy_difference(only_first=missed, only_second=wrong, num_rows=num_rows)
-    adjusted = adjust([gap.p_value or 0.0 for gap in gaps.values()])
+    adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
     sure = [
         name
         for name, p_value in zip(names, adjusted, strict=True)

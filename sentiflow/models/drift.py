@@ -176,7 +176,7 @@ def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
             continue
         here, there = found["corpus"][name], found["reference"][name]
         if abs(here - there) > LARGE_DIFFERENCE + spread:
-            lines.append(f"{what}: {here:.1%} here, {there:.1%} in training")
+            lines.append(f"{what}: {here:.1%} here, {there:.1%} in validation")
     return lines
 
 

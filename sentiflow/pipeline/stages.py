@@ -294,11 +294,11 @@ class _Session(contextlib.ExitStack):
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
         """Say whether a stage registers the model: each training, or a whole run's evaluation.
 
-        An average has no training of its own, and a refit will not be evaluated.
+        An average has no training of its own, and a refit may have no evaluation.
         """
         setting = self.config.tracking.register_model
         if setting == "auto" and self.config.train.refit:
-            return verb == "train"  # it will not be evaluated
+            return verb == "train"
         if setting == "auto":
             return verb == "evaluate" and is_whole_run
         is_average = len(self.config.score.model_uris) > 1

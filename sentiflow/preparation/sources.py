@@ -56,7 +56,7 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
     """Find the split of each file that is of one, by URI."""
     return {
         item["uri"]: split
-        for split in (TEST, VALIDATION)
+        for split in (VALIDATION, TEST)  # a file of both is one of test rows
         for pattern in source.files.get(f"prepare.{split}", ())
         for item in files
         if globs.matches(item["uri"], pattern)

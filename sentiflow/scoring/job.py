@@ -53,6 +53,8 @@ class Scored:
     """Rows without a readable text."""
     prior_only: int = 0
     """Rows without a known word; their prediction is the class prior."""
+    labelled: int = 0
+    """Rows with a label that is known."""
     unknown_labels: int = 0
     """Rows with an unknown label, which becomes null."""
     predicted: dict[str, int] = field(default_factory=dict)
@@ -105,7 +107,15 @@ class Scored:
         return {name: number / self.accepted for name, number in self.predicted.items()}
 
 
-_COUNTS = (*("rows_read", "accepted", "rejected", "prior_only", "unknown_labels", "predicted"),)
+_COUNTS = (
+    "rows_read",
+    "accepted",
+    "rejected",
+    "prior_only",
+    "labelled",
+    "unknown_labels",
+    "predicted",
+)
 
 
 @dataclass(frozen=True)

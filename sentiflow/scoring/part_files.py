@@ -53,6 +53,7 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
         accepted=len(accepted),
         rejected=len(rejected),
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
+        labelled=len(accepted) - accepted["label"].null_count,
         unknown_labels=len(unknown),
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),

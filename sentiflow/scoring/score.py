@@ -314,7 +314,7 @@ def _report(
         listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
         say(STAGE, f"{line}: {listed}" if listed else line)
     for line in found.get("warnings", []):
-        say(STAGE, f"drift from the training data: {line}")
+        say(STAGE, f"drift from the validation texts: {line}")
     for share, meaning in shares:
         say(STAGE, f"{share} {meaning}")
     fractions = total.fractions

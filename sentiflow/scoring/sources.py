@@ -16,7 +16,7 @@ from sentiflow.data.parts import Part
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources
+from sentiflow.tracking import model_sources, refits
 
 PREPARED = "prepared"
 
@@ -75,17 +75,17 @@ def read_reference(spec: OutputSpec) -> Profile | None:
 def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     """Name files of the corpus whose rows the model was trained on, where these are not marked.
 
-    Prepared data mark them by their splits, but all are learned by a refit.
+    Prepared data mark them by their splits, but a refit may have learned all.
     """
     refit = model.get("refit")
-    if refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]:
+    is_own = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
+    if refit and is_own and refits.has_seen_test(refit):
         return [as_typed(corpus["uri"])]
     learned = set()
     for member in model.get("members") or [model]:
         training = manifest.read_input(member, "training")
         prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-        files = prepared["inputs"]["csv"]["files"] if prepared else ()
-        learned |= {manifest.identify_file(item) for item in files}
+        learned |= manifest.identify_learned_files(prepared) if prepared else set()
     found = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
     return [as_typed(item["uri"]) for item in found]
 

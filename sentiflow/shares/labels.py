@@ -191,11 +191,11 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
     num_rows = counts.to_numpy(float)
     if size >= num_rows.sum():
         return counts * 0 + 1.0
-    taught = 1 / np.sqrt(num_rows)
+    relative = 1 / np.sqrt(num_rows)
     rate = brentq(
-        lambda rate: (num_rows * np.minimum(taught * rate, 1)).sum() - size, 0, 1 / taught.min()
+        lambda rate: (num_rows * np.minimum(relative * rate, 1)).sum() - size, 0, 1 / relative.min()
     )
-    return pd.Series(np.minimum(taught * rate, 1), counts.index)
+    return pd.Series(np.minimum(relative * rate, 1), counts.index)
 
 
 def _check_texts(scored: Manifest) -> str | None:

@@ -28,7 +28,13 @@ from mlflow.models import Model
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 REQUIREMENTS = (
-    *("mlflow", "numpy", "pyarrow", "pydantic", "safetensors", "torch", "typing_extensions"),
+    "mlflow",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "torch",
+    "typing_extensions",
 )
 """What ``served_model`` and the modules that it imports need."""
 

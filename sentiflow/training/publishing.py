@@ -73,7 +73,7 @@ def publish(
     *,
     num_rows: int,
     seconds: float,
-    answers: Sequence[FileEntry],
+    further_files: Sequence[FileEntry],
     **more: Any,
 ) -> Manifest:
     """Record the metrics of the whole training, draw its curve, and write the manifest.
@@ -84,7 +84,7 @@ def publish(
         recorder: Its run in MLflow.
         num_rows: Rows of an epoch.
         seconds: Duration of the stage.
-        answers: Files with the answers of the teachers, in the output.
+        further_files: The answers of teachers and of folds, in the output.
         more: Further keys of the manifest.
     """
     from sentiflow import plotting  # a second to import: not before the training has succeeded
@@ -120,7 +120,7 @@ def publish(
             output.write(CURVE, curve),
             *list_result(join(output.uri, MODEL), package, path=MODEL),
             *checkpoints.list_files(made, path=made.removeprefix(f"{output.spec.uri}/")),
-            *answers,
+            *further_files,
         ],
         seconds=seconds,
         run=recorder.describe(),

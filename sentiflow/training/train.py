@@ -165,7 +165,7 @@ def run(
     more |= {"num_workers": num_workers, "registered": registered}
     seconds = time.monotonic() - began
     return publishing.publish(
-        output, report, recorder, num_rows=num_rows, seconds=seconds, answers=answers, **more
+        output, report, recorder, num_rows=num_rows, seconds=seconds, further_files=answers, **more
     )
 
 

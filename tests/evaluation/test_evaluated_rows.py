@@ -218,12 +218,20 @@ def test_neutral_rows_stay_for_the_band_of_a_model_that_leaves_them_out(tmp_path
 
 def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
     runs, label = Runs(tmp_path), [1 if i % 10 == 9 else None for i in ROW_IDS.tolist()]
-    few = {"label": LABEL, "unknown_values": {"postive": 1}, "counts": {"unknown_labels": 1}}
+    few = {
+        "label": LABEL,
+        "unknown_values": {"postive": 1},
+        "counts": {"unknown_labels": 1, "labelled": 300},
+    }
     _, notes = count_others(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
     assert notes == [
         "rows with an unknown label are in no figure: 1 of 301 labels are unknown: 'postive' (1)"
     ]
-    many = {"label": label, "unknown_values": {"postive": 4}, "counts": {"unknown_labels": 4}}
+    many = {
+        "label": label,
+        "unknown_values": {"postive": 4},
+        "counts": {"unknown_labels": 4, "labelled": 30},
+    }
     with pytest.raises(UserError) as error:
         count_others(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
     assert str(error.value).startswith(

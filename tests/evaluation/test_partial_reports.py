@@ -88,7 +88,7 @@ def test_the_only_split_takes_the_place_of_test():
     text = Outline(write(data)).text
     assert "of the validation texts correctly" in text
     assert "not trained on" not in text
-    assert "The epoch, the temperature and the neutral band were chosen on these texts" in text
+    assert "The epoch, the calibration and the neutral band were chosen on these texts" in text
 
 
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):

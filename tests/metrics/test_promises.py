@@ -311,7 +311,7 @@ def compare(drawn: Draw, add: Callable[[str, paired.Difference | None], None]) -
     first, second = (Predicted.of_positive(**rows_of(drawn, model)) for model in "01")
     for metric in registry.METRICS:
         if metric.difference:
-            add(metric.name, metric.difference(first, second, 2))
+            add(metric.name, metric.difference(first, second))
 
 
 def measure_groups(rng: np.random.Generator) -> list[group_bias.GroupBias]:

@@ -132,4 +132,4 @@ def test_predictions_of_other_classes_are_counted_by_name():
     assert Profile.from_json(json.loads(json.dumps(asdict(found)))) == found
     other = of([[1, 0, 0]] * 400)
     warned = drift.compare(other, of(rows * 100))["warnings"]
-    assert "predicted bad: 100.0% here, 25.0% in training" in warned
+    assert "predicted bad: 100.0% here, 25.0% in validation" in warned

@@ -323,7 +323,7 @@ def test_bf16_predictions_are_close_to_those_of_fp32(
     assert 0 < difference.max() < 0.1
 
 
-def test_drift_from_the_training_data_is_reported(tmp_path, model, resources, said):
+def test_drift_from_the_validation_texts_is_reported(tmp_path, model, resources, said):
     words = ["guten", "Tag", "allerseits", "heute", "scheint", "die", "Sonne"] * 8
     rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
     pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
@@ -332,8 +332,8 @@ def test_drift_from_the_training_data_is_reported(tmp_path, model, resources, sa
     texts = pa.array([" ".join(known[n % 50 :][:6]) for n in range(3000)])
     package.save(str(tmp_path / "model"), lineage={}, reference=package.score(texts).profile())
     score(configure(tmp_path, str(tmp_path / "model"), tmp_path / "german.parquet"))
-    assert "drift from the training data: unknown words: 100.0% here" in said.text
-    assert "drift from the training data: length of the texts" in said.text
+    assert "drift from the validation texts: unknown words: 100.0% here" in said.text
+    assert "drift from the validation texts: length of the texts" in said.text
     assert len(record(tmp_path)["drift"]["warnings"]) >= 2
 
 

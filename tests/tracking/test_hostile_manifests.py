@@ -94,12 +94,12 @@ def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, mo
             path = Path(output, folder, "manifest.json")
             record = json.loads(path.read_text().replace(f"{output}/", f"{host}/"))
             record["tracking_uri"] = record["run"]["tracking_uri"] = host
-            record["run"]["tags"] |= {"mlflow.parentRunId": "0" * 32, "sentiflow.pid": "1"}
+            record["run"]["tags"] |= {"mlflow.parentRunId": "0" * 32, "sentiflow.invented": "1"}
             path.write_text(json.dumps(record))
         assert send(output, uri) == ["added"] * len(records)
         with pytest.raises(BlockingIOError):
             listener.accept()
     for run in runs(uri).values():
-        assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.pid"}
+        assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.invented"}
     assert store_address.default_uri(None) != host
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"

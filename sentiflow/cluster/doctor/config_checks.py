@@ -139,7 +139,10 @@ def _check_texts(
     """Check the files of one setting; without required columns they are unlabelled."""
     settings = config.prepare
     keep = settings.read_columns if required else ()
-    seen, problems = previews.read(setting, files, form, required=required, keep_columns=keep)
+    split = settings.split if required else None
+    seen, problems = previews.read(
+        setting, files, form, required=required, keep_columns=keep, split=split
+    )
     yield from problems
     for file in seen.files:
         if not required or file.plan is None:  # it is blank

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import SplitSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
@@ -112,6 +113,7 @@ def _read(
     required: Iterable[str] = (),
     keep_columns: Sequence[str] = (),
     text_column: str | None = None,
+    split: SplitSettings | None = None,
 ) -> FilePreview:
     """Check the first rows of a file as a stage would.
 
@@ -122,6 +124,7 @@ def _read(
         keep_columns: Columns that a preparation keeps.
         text_column: The column of the text in Parquet that is scored; None: it is prepared. Of what
             is scored only the text is needed.
+        split: How a preparation assigns rows to splits.
 
     Raises:
         UserError: The file cannot be read, or lacks a column of the format.
@@ -137,12 +140,23 @@ def _read(
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
     wanted = {"text"} if is_table and text_column else {"text", "label", *required}
     table = {name: column for name, column in columns.items() if name in wanted}
+    names = split.names.splits if split and split.column else {}
+    if split and names:
+        at = form.position(split.column) if isinstance(form, CsvFormat) else split.column
+        table |= (
+            {"split": first.column(at)} if at is not None and plan.has_column(split.column) else {}
+        )
     rows = tweets.check(
         pa.table(table | {"reason": first.faults}),
         labels=form.labels,
         time_format=form.time_format,
         max_text_length=settings.max_text_length,
-        required=[name for name in required if name in columns],
+        required=[
+            name
+            for name in required
+            if name in columns and (name, settings.labels) != ("label", "auto")
+        ],
+        splits=names,
     )
     return FilePreview(first, plan, rows)
 
@@ -208,6 +222,8 @@ def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]
     uri = max(rejected, key=lambda uri: len(rejected[uri]))
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
+    if tweets.UNKNOWN_SPLIT in reasons:
+        way_out = f"name the values of the column in prepare.split.names, {way_out}"
     if seen.format.kind == "sentiment140":
         way_out += (
             f"; without kind: csv in the section {section} the six columns of Sentiment140 are "
@@ -238,7 +254,10 @@ def check_scored_labels(seen: Preview) -> list[CheckResult]:
     """Warn of labels of a corpus to score that become null."""
     if not seen.unknown or seen.format.labels in (None, "auto"):
         return []
-    line = f"{explain_labels(seen)}; they are scored, but not evaluated"
+    line = (
+        f"{explain_labels(seen)}; they are scored, and in no figure; an evaluation stops if more "
+        "than 1 % of the labels are unknown"
+    )
     return [CheckResult("labels", "warning", line)]
 
 
