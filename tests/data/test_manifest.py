@@ -151,3 +151,11 @@ def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
     with pytest.raises(UserError) as error:
         manifest.require(str(folder), stage="model", setting="score.model_uri")
     assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
+
+
+def test_a_file_of_given_test_rows_alone_is_not_learned():
+    files = [{"uri": f"/{name}.csv", "tree_sha256": name} for name in "abc"]
+    prepared = {"inputs": {"csv": {"files": files}}, "settings": {}}
+    assert manifest.identify_learned_files(prepared) == set("abc")
+    prepared["settings"]["fixed_files"] = [None, "validation", "test"]
+    assert manifest.identify_learned_files(prepared) == set("ab")

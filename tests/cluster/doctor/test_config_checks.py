@@ -82,6 +82,10 @@ WRONG = {
         ("columns", "score.keep_columns: the corpus has no column brnd: did you mean 'brand'?"),
     ),
     "a split": (["prepare.split.kind=time"], ("columns", "add format.columns.time")),
+    "values of a split": (
+        ["prepare.split.kind=column", "prepare.split.column=brand"],
+        ("rows", "in prepare.split.names, correct the file"),
+    ),
     "a class": (["train.classes=[joy,anger]"], ("labels", "the classes are negative, positive")),
     "input": (["prepare.csv={folder}/none.csv"], ("input", "prepare.csv: no such file: ")),
     "a directory": (["prepare.csv={folder}"], ("input", "is a directory: name a file")),
