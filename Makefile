@@ -10,14 +10,17 @@ ALL_TESTS := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --duratio
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
+unexport PYTHONDONTWRITEBYTECODE # or every process would compile the package and the tests again
 
-.PHONY: demo test check lint collect docs bench soak audit clean
+.PHONY: demo test tests check lint docs bench soak audit clean
 
 demo: $(READY)
 	$(BIN)/sentiflow demo
 
 test: $(READY)
-	$(MAKE) --no-print-directory -j 2 lint collect
+	$(MAKE) --no-print-directory -j 2 lint tests
+
+tests: $(READY)
 	$(ALL_TESTS) --hypothesis-profile same_examples
 
 check: $(READY)
@@ -30,11 +33,6 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-# imports all tests, which are then compiled once for all processes
-collect: $(READY)
-	@mkdir -p build
-	$(BIN)/pytest -q --collect-only >build/collected.txt || { tail -20 build/collected.txt; exit 1; }
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site

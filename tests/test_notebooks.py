@@ -51,7 +51,7 @@ def test_a_notebook_runs_and_shows_what_it_was_saved_with(path, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_in_a_cell_shows_its_lines_and_then_its_result(finished_run, tmp_path):
     code = [
         f"import sentiflow; run = sentiflow.run({str(finished_run / 'config.yaml')!r}); run",

@@ -48,7 +48,7 @@ def metadata(wheel) -> Message:
         return message_from_bytes(archive.read(name))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_packages_are_sound_and_hold_the_demo(built, wheel):
     files = sorted(built.iterdir())
     check = [sys.executable, "-m", "twine", "check", "--strict", *files]
@@ -68,7 +68,7 @@ def test_the_packages_are_sound_and_hold_the_demo(built, wheel):
     assert not [name for name in inner if name.startswith(("runs", "data", ".env", ".venv"))]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_metadata_say_where_what_and_for_whom(metadata):
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     urls = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
@@ -87,7 +87,7 @@ def test_the_metadata_say_where_what_and_for_whom(metadata):
         assert (PROJECT / link.removeprefix(urls["Homepage"] + "/").split("#")[0]).exists(), link
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_image_gets_what_it_needs_and_nothing_else(clone, tmp_path):
     rules = (PROJECT / ".dockerignore").read_text().splitlines()
     assert rules[1] == "*"

@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.ray
 def test_the_function_returns_what_was_made(place, finished_run):
     from sentiflow_job import run
@@ -51,7 +51,7 @@ def test_the_function_returns_what_was_made(place, finished_run):
     assert found["score"]["counts"]["accepted"] > 5000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.ray
 def test_the_function_tells_a_mistake_from_a_failure(place, finished_run):
     from sentiflow_job import Mistake, run
@@ -125,7 +125,7 @@ def test_the_python_of_the_page_compiles(name):
     assert name in {"sentiflow_job.py", "weekly_dag.py", "weekly_assets.py"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_airflow_reads_the_dag_and_does_not_retry_a_mistake(place):
     pytest.importorskip("airflow.sdk", reason="Airflow is not installed")
     from airflow.sdk.exceptions import AirflowFailException
@@ -137,7 +137,7 @@ def test_airflow_reads_the_dag_and_does_not_retry_a_mistake(place):
         task.python_callable()  # there is no such settings file here
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_dagster_reads_the_asset_and_does_not_retry_a_mistake(place):
     dagster = pytest.importorskip("dagster", reason="Dagster is not installed")
     from weekly_assets import defs, predictions

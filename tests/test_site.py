@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import typer
 from conftest import PROJECT
 
@@ -17,6 +18,7 @@ def commands_of(group, name: str) -> list[str]:
     return [line for key, child in children.items() for line in commands_of(child, f"{name} {key}")]
 
 
+@pytest.mark.soak
 def test_the_site_has_no_broken_link_or_missing_picture(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", "."]
     done = subprocess.run([*command, tmp_path], cwd=PROJECT, capture_output=True, text=True)
