@@ -58,10 +58,8 @@ def read(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
     """
     tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
     rows = pd.concat(tables, ignore_index=True)
-    for _, of_file in rows[rows["row_id"] != NO_ROW].groupby("file"):
-        refuse_conflict(of_file, of_file["row_id"])
-    by_text = rows[rows["row_id"] == NO_ROW]
-    refuse_conflict(by_text, by_text["text"])
+    for key, some in (("text", rows[rows["has_text"]]), ("row_id", rows[~rows["has_text"]])):
+        refuse_conflict(some, some[key])
     return rows
 
 
