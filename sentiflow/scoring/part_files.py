@@ -1,6 +1,6 @@
-"""Part of a corpus -> its table, and the scored table -> its files: two steps of scoring.
+"""Part of a corpus -> its table -> the same with predictions -> its files: the steps of scoring.
 
-Ray and torch are not imported.
+Ray is not imported, and torch only by the step that needs it.
 """
 
 from collections import Counter
@@ -29,6 +29,37 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
         UserError: The part cannot be read.
     """
     return parts.read(part, keep=_kept(job), keep_raw=job.settings.keep_raw)
+
+
+def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
+    """Score the texts of a table; a worker process keeps the model for its next part.
+
+    Args:
+        table: That of :func:`read_texts`; rows with a reason are not scored.
+        job: Arguments of all tasks of the scoring.
+
+    Columns:
+        added: those of ``models.package.Scores``.
+
+    Raises:
+        JobError: A probability is not a number, or the model was replaced since the job began.
+    """
+    from sentiflow.cluster import kept_models
+    from sentiflow.models.average import score_finite
+
+    batch_size = job.settings.batch_size
+    (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
+    scores = score_finite(
+        package,
+        parts.accepted_texts(table),
+        row_ids=table["row_id"].to_numpy(),
+        batch_size=None if batch_size == "auto" else int(batch_size),
+        bf16=job.precision == "bf16",
+    )
+    columns = scores.to_table()
+    for field in columns.schema:
+        table = table.append_column(field, columns[field.name])
+    return table
 
 
 def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Corpus + model package -> predictions Parquet.
 
 Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
-on a GPU (:mod:`part_files` and :mod:`scorer` have the steps). A finished part leaves a completion
-marker that names the model, the settings and the rows. So a killed scoring resumes with the parts
-that have no marker; and if files were added to the corpus, only these are scored. Ray Data's own
-checkpoints would not do: they know neither model nor settings, so that a rerun could keep
-predictions of another model.
+on a GPU (:mod:`part_files` has the steps). A finished part leaves a completion marker that names
+the model, the settings and the rows. So a killed scoring resumes with the parts that have no
+marker; and if files were added to the corpus, only these are scored. Ray Data's own checkpoints
+would not do: they know neither model nor settings, so that a rerun could keep predictions of
+another model.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
@@ -97,12 +95,13 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     source, model_uri = _open(config, output, plan, previous, maps)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
-    run_key = _key_of(output, precision)
+    decisive = [spec.settings, spec.inputs["model"]["fingerprint"], precision]
+    run_key = manifest.fingerprint(decisive)
     results = maps.run(
         STAGE,
         source.parts,
         functools.partial(part_files.read_texts, job=job),
-        functools.partial(score_texts, job=job),
+        functools.partial(part_files.score_texts, job=job),
         write=functools.partial(part_files.write_predictions, job=job),
         sizes=[part.num_rows for part in source.parts],
         keys=[sources.name_part(part, run_key) for part in source.parts],
@@ -216,12 +215,6 @@ def _publish(
     )
 
 
-def _key_of(output: Output, precision: str) -> str:
-    """Hash the settings, the model and the precision: they decide the predictions of a part."""
-    spec = output.spec
-    return manifest.fingerprint([spec.settings, spec.inputs["model"]["fingerprint"], precision])
-
-
 def _choose_precision(
     output: Output, previous: PreviousRun, settings: ScoreSettings, resources: Resources
 ) -> str:
@@ -236,13 +229,6 @@ def _choose_precision(
     if "precision" in output.status.details:
         return str(output.status.details["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
-
-
-def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
-    """Score the texts of a table, see ``scorer.score``; torch is imported here, on the worker."""
-    from sentiflow.scoring import scorer
-
-    return scorer.score(table, job=job)
 
 
 def _check(
