@@ -71,16 +71,16 @@ class Flow:
         read, write = corrected.read_rows, corrected.write_candidates
         self._run("find_corrected", self.parts, read, write=write)
         corpus = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
-        found = corrected.resolve(rows, corpus, uris)
-        table = pa.Table.from_pandas(found, preserve_index=False)
+        rows_by_id = corrected.resolve(rows, corpus, uris)
+        table = pa.Table.from_pandas(rows_by_id, preserve_index=False)
         filesystem.write_arrow(self.job.corrected_file, table)
-        self.corrected = Counter(name for name in found["label"] if name)
+        self.corrected = Counter(name for name in rows_by_id["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
         read = functools.partial(part_files.read_labels, job=self.job)
-        found = self._run("find_classes", self.parts, read, write=part_files.write_labels)
-        classes = results.choose_classes(found, corrected=self.corrected)
+        labels = self._run("find_classes", self.parts, read, write=part_files.write_labels)
+        classes = results.choose_classes(labels, corrected=self.corrected)
         named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
         self.parts = [with_labels(part, meanings(named)) for part in self.parts]
@@ -158,10 +158,10 @@ class Flow:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
-        found = self._run(
+        counts = self._run(
             name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
-        return PartCounts.of(found)
+        return PartCounts.of(counts)
 
     def _find_fixed_splits(self) -> tuple[str, ...]:
         """Find out which splits ``prepare.split.column`` names."""
@@ -201,9 +201,9 @@ class Flow:
             job=self.job,
         )
         name = f"{self.job.prefix}count_duplicates"
-        found = self.maps.map(name, find, range(num_groups), key=self.job.key)
-        self.repeats = add_up([counts for counts, _ in found])
-        return [uri for _, uri in found]
+        groups = self.maps.map(name, find, range(num_groups), key=self.job.key)
+        self.repeats = add_up([counts for counts, _ in groups])
+        return [uri for _, uri in groups]
 
     def _run(
         self,

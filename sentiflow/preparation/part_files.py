@@ -181,9 +181,9 @@ def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
     corrections = load_corrections(job)
     if corrections is None:
         return {}
-    found, place = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
-    changed = corrections.is_changed[place[found]].sum()
-    return {"corrected": int(found.sum()), "relabelled": int(changed)}
+    is_corrected, place = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
+    changed = corrections.is_changed[place[is_corrected]].sum()
+    return {"corrected": int(is_corrected.sum()), "relabelled": int(changed)}
 
 
 def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
@@ -235,10 +235,10 @@ def find_duplicates(
         return keys.filter(pa.array(groups == group))
 
     keys = pa.concat_tables(filesystem.map_files(read, uris))
-    found = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
+    repeats = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
     uri = job.work_file("dropped", group)
-    filesystem.write_arrow(uri, found.dropped)
-    return found.counts, uri
+    filesystem.write_arrow(uri, repeats.dropped)
+    return repeats.counts, uri
 
 
 def read_tokens(part: int, *, job: Job) -> pa.Table:

@@ -98,18 +98,18 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     labelled = sources.labelled(config)
-    found = {"csv": sources.describe(labelled, known=inputs.get("csv"))}
-    if files_of_split := sources.find_splits(labelled, found["csv"]["files"]):
+    described = {"csv": sources.describe(labelled, known=inputs.get("csv"))}
+    if files_of_split := sources.find_splits(labelled, described["csv"]["files"]):
         relevant["fixed_files"] = list(files_of_split.values())
     if (further := sources.unlabelled(settings)).patterns:
         relevant["unlabelled"] = {"format": further.format.model_dump()}
-        found[further.name] = sources.describe(further, known=inputs.get(further.name))
+        described[further.name] = sources.describe(further, known=inputs.get(further.name))
     if settings.corrections:
-        found["corrections"] = sources.describe_corrections(
+        described["corrections"] = sources.describe_corrections(
             settings, known=inputs.get("corrections")
         )
     vectors = _describe_vectors(settings, known=inputs.get("vectors"), fetch=fetch)
-    return OutputSpec(STAGE, settings.output_uri, relevant, found | vectors, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, relevant, described | vectors, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -236,11 +236,11 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
 
 def _cut(config: Config, output: Output, maps: MapStages) -> dict[str, Corpus]:
     """Cut the files of each input into parts; unlabelled texts may be one of them."""
-    found = {}
+    corpora = {}
     for source in (sources.labelled(config), sources.unlabelled(config.prepare)):
         if described := output.spec.inputs.get(source.name):
-            found[source.name] = sources.cut(source, described, config.prepare, maps, output.uri)
-    return found
+            corpora[source.name] = sources.cut(source, described, config.prepare, maps, output.uri)
+    return corpora
 
 
 def _correct(flow: Flow, output: Output) -> int:
@@ -266,15 +266,15 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
         UserError: Too many are rejected.
     """
     job = replace(labelled.job, prefix="unlabelled_")
-    found = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)
+    texts = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)
     results.check_rejected(
-        found,
+        texts,
         max_rejected_fraction=job.settings.max_rejected_fraction,
         section=sources.unlabelled(job.settings).format.section,
     )
-    return found, results.count_rows(found, corpus.num_rows) | {
-        "without_token": found.without_token,
-        "tokens": results.describe_tokens(found)["train"],
+    return texts, results.count_rows(texts, corpus.num_rows) | {
+        "without_token": texts.without_token,
+        "tokens": results.describe_tokens(texts)["train"],
     }
 
 

@@ -81,12 +81,12 @@ class PartCounts:
 
 
 def check_rejected(
-    found: PartCounts, *, max_rejected_fraction: float, section: str = "format"
+    counts: PartCounts, *, max_rejected_fraction: float, section: str = "format"
 ) -> None:
     """Refuse a corpus if too many rows were rejected, or too many labels are unknown.
 
     Args:
-        found: The counts of all parts.
+        counts: The counts of all parts.
         max_rejected_fraction: Share of the rows that may be rejected, and of the labels that may
             be unknown.
         section: The section with the format of its files.
@@ -94,33 +94,33 @@ def check_rejected(
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    judged, unknown_labels = found.accepted + found.rejected, found.reasons.get(UNKNOWN_LABEL, 0)
-    share = unknown_labels / max(1, found.labelled + unknown_labels)
-    are_few = found.accepted and found.rejected / judged <= max_rejected_fraction
+    judged, unknown_labels = counts.accepted + counts.rejected, counts.reasons.get(UNKNOWN_LABEL, 0)
+    share = unknown_labels / max(1, counts.labelled + unknown_labels)
+    are_few = counts.accepted and counts.rejected / judged <= max_rejected_fraction
     if are_few and share <= max_rejected_fraction:
         return
     problem, also, name = "too many rows were rejected", "", ""
     if are_few:
         also = f", {share:.1%} of the labels"
-    if not found.accepted:
-        left_out = sum(found.left_out.values())
+    if not counts.accepted:
+        left_out = sum(counts.left_out.values())
         problem, also = "no row was accepted", f", {left_out:,} left out" if left_out else ""
-    if found.unknown_labels:
-        unknown = tweets.list_unknown(found.unknown_labels)
+    if counts.unknown_labels:
+        unknown = tweets.list_unknown(counts.unknown_labels)
         also += f"; labels that format.labels does not name: {unknown}"
         name = "name them there, as a class or as unlabelled, "
-    if tweets.UNKNOWN_SPLIT in found.reasons:
+    if tweets.UNKNOWN_SPLIT in counts.reasons:
         name += "name the values of the column in prepare.split.names, "
-    examples = "".join(f"\n  {example}" for example in found.examples[:NUM_EXAMPLES])
+    examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
     raise UserError(
-        f"{problem}: {found.rejected:,} of {judged:,} rejected "
-        f"({tweets.list_reasons(found.reasons) or 'no rows'}){also}",
+        f"{problem}: {counts.rejected:,} of {judged:,} rejected "
+        f"({tweets.list_reasons(counts.reasons) or 'no rows'}){also}",
         hint=f"{name}correct the CSV or the section {section}, or raise "
         f"prepare.max_rejected_fraction{examples}",
     )
 
 
-def check_test(found: PartCounts, *, max_rejected_fraction: float) -> list[str]:
+def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]:
     """Refuse given test rows if too many of them were rejected.
 
     Returns:
@@ -129,29 +129,29 @@ def check_test(found: PartCounts, *, max_rejected_fraction: float) -> list[str]:
     Raises:
         UserError: Too many are rejected, or none is accepted.
     """
-    rejected, accepted = found.rejected_test, sum(found.labels["test"].values())
+    rejected, accepted = counts.rejected_test, sum(counts.labels["test"].values())
     if rejected > max_rejected_fraction * (rejected + accepted) or not accepted:
         raise UserError(
             f"too many test rows were rejected: {rejected:,} of {rejected + accepted:,} "
-            f"(of all rows: {tweets.list_reasons(found.reasons) or 'none'})",
+            f"(of all rows: {tweets.list_reasons(counts.reasons) or 'none'})",
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
     return [f"{rejected:,} test rows are rejected, and are in no figure"] if rejected else []
 
 
 def choose_classes(
-    found: Sequence[Mapping[str, int]], *, corrected: Mapping[str, int] | None = None
+    labels: Sequence[Mapping[str, int]], *, corrected: Mapping[str, int] | None = None
 ) -> tuple[str, ...]:
     """Take the written labels of all parts as the names of the classes, for ``labels: auto``.
 
     Args:
-        found: The rows of each part by label.
+        labels: The rows of each part by label.
         corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
         UserError: There are too few or too many, or one is no name.
     """
-    counts = Counter(add_up(found))
+    counts = Counter(add_up(labels))
     written = {name.casefold(): name for name in counts}
     for name, number in (corrected or {}).items():
         counts[written.setdefault(name.casefold(), name)] += number
@@ -159,7 +159,7 @@ def choose_classes(
 
 
 def check_classes(
-    found: PartCounts,
+    counts: PartCounts,
     *,
     learned: Sequence[str],
     are_named: bool = False,
@@ -168,7 +168,7 @@ def check_classes(
     """Refuse a corpus that cannot be trained on.
 
     Args:
-        found: The counts of all parts.
+        counts: The counts of all parts.
         learned: Classes that a model is to learn; one without any row to learn is none of them.
         are_named: Whether the settings name them. Otherwise a class of fewer than
             ``MIN_CLASS_ROWS`` rows is left out.
@@ -182,11 +182,11 @@ def check_classes(
             train split has none of a class.
     """
     splits = SPLITS[:2] if has_fixed_test else SPLITS
-    rows = {name: [found.labels[split].get(name, 0) for split in splits] for name in learned}
+    rows = {name: [counts.labels[split].get(name, 0) for split in splits] for name in learned}
     present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
     if len(present) < 2:
         raise UserError(
-            f"none of the {found.accepted:,} accepted rows is {' or '.join(missing)}",
+            f"none of the {counts.accepted:,} accepted rows is {' or '.join(missing)}",
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
     rare = [name for name in present if sum(rows[name]) < MIN_CLASS_ROWS]
@@ -223,18 +223,18 @@ def check_classes(
     return notes
 
 
-def count_rows(found: PartCounts, num_rows: int) -> Counts:
+def count_rows(counts: PartCounts, num_rows: int) -> Counts:
     """Count accepted, rejected and left-out rows for the manifest.
 
     Args:
-        found: The counts of all parts.
+        counts: The counts of all parts.
         num_rows: Rows of the input.
 
     Raises:
         JobError: The parts do not add up to the rows of the input.
     """
-    left_out = sum(found.left_out.values())
-    total = found.accepted + found.rejected + left_out
+    left_out = sum(counts.left_out.values())
+    total = counts.accepted + counts.rejected + left_out
     if num_rows != total:
         raise JobError(
             f"the input has {num_rows:,} rows, but the parts have {total:,}: run again with "
@@ -242,12 +242,12 @@ def count_rows(found: PartCounts, num_rows: int) -> Counts:
         )
     return {
         "rows_read": num_rows,
-        "accepted": found.accepted,
-        "damaged": found.damaged,
-        "rejected": found.rejected,
+        "accepted": counts.accepted,
+        "damaged": counts.damaged,
+        "rejected": counts.rejected,
         "left_out": left_out,
-        "left_out_by_reason": found.left_out,
-        "rejected_by_reason": found.reasons,
+        "left_out_by_reason": counts.left_out,
+        "rejected_by_reason": counts.reasons,
     }
 
 
@@ -261,13 +261,13 @@ def describe_unlabelled(counts: Counts) -> str:
     )
 
 
-def describe_tokens(found: PartCounts) -> dict[str, SplitTokens]:
+def describe_tokens(counts: PartCounts) -> dict[str, SplitTokens]:
     """Count the tokens, and the unknown tokens, of each split."""
     return {
         split: {
-            "tokens": counts["tokens"],
-            "unknown": counts["unknown"],
-            "unknown_fraction": round(counts["unknown"] / max(1, counts["tokens"]), 5),
+            "tokens": tokens["tokens"],
+            "unknown": tokens["unknown"],
+            "unknown_fraction": round(tokens["unknown"] / max(1, tokens["tokens"]), 5),
         }
-        for split, counts in found.tokens.items()
+        for split, tokens in counts.tokens.items()
     }

@@ -48,8 +48,10 @@ def labelled(config: Config) -> Source:
 
 def unlabelled(settings: PrepareSettings) -> Source:
     """Name the files of unlabelled texts, of which there may be none."""
-    found = settings.unlabelled
-    return Source("unlabelled", {"prepare.unlabelled.files": found.files}, found.resolved_format)
+    section = settings.unlabelled
+    return Source(
+        "unlabelled", {"prepare.unlabelled.files": section.files}, section.resolved_format
+    )
 
 
 def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
@@ -90,20 +92,20 @@ def describe(source: Source, *, known: Input | None) -> Input:
         found_here = input_files.expand(patterns, setting=setting)
         uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
     corpus.are_tables(uris, setting=" and ".join(filter(source.files.get, source.files)))
-    found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
-    if not any(item["bytes"] for item in found["files"]):
+    described = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    if not any(item["bytes"] for item in described["files"]):
         raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
-    return found
+    return described
 
 
 def cut(
-    source: Source, found: Input, settings: PrepareSettings, maps: MapStages, root: str
+    source: Source, described: Input, settings: PrepareSettings, maps: MapStages, root: str
 ) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns.
 
     Args:
         source: The files.
-        found: Their description.
+        described: Their description.
         settings: The section ``prepare``.
         maps: Reads the files, unless they are small.
         root: Has a folder for the content of compressed files.
@@ -111,9 +113,9 @@ def cut(
     Raises:
         UserError: A column is missing, or there is no record.
     """
-    files, is_labelled = found["files"], source.name == "csv"
+    files, is_labelled = described["files"], source.name == "csv"
     name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
-    map_files = functools.partial(maps.map, name, key=input_files.identify_state(found))
+    map_files = functools.partial(maps.map, name, key=input_files.identify_state(described))
     if files[0]["uri"].lower().endswith(".parquet"):
         keep = settings.read_columns if is_labelled else ()
         plan: corpus.Plan = table_plans.plan_preparation(

@@ -33,8 +33,8 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
     """
     reason, row_id = one_array(table["reason"]), one_array(table["row_id"])
     if repeated is not None and len(repeated):
-        found = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
-        reason = pc.coalesce(reason, one_array(repeated["reason"]).take(found))
+        place = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
+        reason = pc.coalesce(reason, one_array(repeated["reason"]).take(place))
     if every_nth > 1:
         others = pa.array(row_id.to_numpy() % every_nth != 0)
         reason = pc.if_else(others, EVERY_NTH, reason)
@@ -92,8 +92,8 @@ def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarr
     hashes, reason = table["normalized"].to_numpy(), one_array(table["reason"])
     place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
     names = np.where(is_held_out[place], duplicates.HELD_OUT, duplicates.REPEATED)
-    found = pa.array(names, mask=known[place] != hashes)
-    return set_column(table, "reason", pc.coalesce(reason, found))
+    why = pa.array(names, mask=known[place] != hashes)
+    return set_column(table, "reason", pc.coalesce(reason, why))
 
 
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:

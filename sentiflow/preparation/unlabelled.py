@@ -51,8 +51,8 @@ def write_known(uris: Sequence[str], *, job: Job) -> None:
         hashes, is_train = keys["normalized"].to_numpy(), keys["split"].to_numpy() == _TRAIN
         return hashes[~is_train], hashes[is_train & drops]
 
-    found = filesystem.map_files(read, uris)
-    held_out, train = (np.concatenate(some) for some in zip(*found, strict=True))
+    hashes = filesystem.map_files(read, uris)
+    held_out, train = (np.concatenate(some) for some in zip(*hashes, strict=True))
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
     table = pa.table({"normalized": known, "is_held_out": first < len(held_out)})
     filesystem.write_arrow(job.work_file(_KNOWN, 0), table)

@@ -116,11 +116,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned[0]}")
         total = replace(total, profile=drift.Profile())
     num_scored = sum(parts[number].accepted for number in maps.fresh)
-    found = drift.compare(total.profile, reference) if reference else {}
+    differences = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
     shares = compare_unseen(total.profile.confusion, model)
-    _report(new, total, found, shares, num_scored, seconds, output.spec.uri, recorder)
-    more = {"drift": found, "seconds": seconds, "run": recorder.describe()}
+    _report(new, total, differences, shares, num_scored, seconds, output.spec.uri, recorder)
+    more = {"drift": differences, "seconds": seconds, "run": recorder.describe()}
     return _publish(output, source, previous, new, total, job, **more)
 
 
@@ -263,7 +263,7 @@ def _check(
 def _report(
     new: Scored,
     total: Scored,
-    found: drift.Drift,
+    differences: drift.Drift,
     shares: list[tuple[str, str]],
     num_scored: int,
     seconds: float,
@@ -275,7 +275,7 @@ def _report(
     Args:
         new: The rows of this run, also those of an earlier process.
         total: All rows of the corpus, previous runs included.
-        found: Differences from the validation texts of the model.
+        differences: Differences from the validation texts of the model.
         shares: Classes that are predicted too often or too seldom.
         num_scored: Rows that this process has scored.
         seconds: How long it took.
@@ -299,7 +299,7 @@ def _report(
         line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
         say(STAGE, f"{line}: {listed}" if listed else line)
-    for line in found.get("warnings", []):
+    for line in differences.get("warnings", []):
         say(STAGE, f"drift from the validation texts: {line}")
     for share, meaning in shares:
         say(STAGE, f"{share} {meaning}")
@@ -311,7 +311,12 @@ def _report(
         "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
     }
     del metrics["predicted"]
-    if found:
-        indexes = {"length_psi": found["length_psi"], "probability_psi": found["probability_psi"]}
-        metrics |= {f"drift/{name}": value for name, value in (indexes | found["corpus"]).items()}
+    if differences:
+        indexes = {
+            "length_psi": differences["length_psi"],
+            "probability_psi": differences["probability_psi"],
+        }
+        metrics |= {
+            f"drift/{name}": value for name, value in (indexes | differences["corpus"]).items()
+        }
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})

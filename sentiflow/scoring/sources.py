@@ -86,8 +86,8 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
         training = manifest.read_input(member, "training")
         prepared = manifest.read_input(training["inputs"], "prepared") if training else None
         learned |= manifest.identify_learned_files(prepared) if prepared else set()
-    found = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
-    return [as_typed(item["uri"]) for item in found]
+    files = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
+    return [as_typed(item["uri"]) for item in files]
 
 
 def describe_corpus(settings: ScoreSettings) -> Input:
@@ -220,9 +220,11 @@ def cut(
         return plan
     state = input_files.identify_state(input_files.join(plan.files))
     map_files = functools.partial(maps.map, "read_files", key=state)
-    found = corpus.cut(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
+    cut_corpus = corpus.cut(
+        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
+    )
     absent = _note_absent(plan) if isinstance(plan, corpus.CsvPlan) else ()
-    return replace(found, notes=(*found.notes, *absent))
+    return replace(cut_corpus, notes=(*cut_corpus.notes, *absent))
 
 
 def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
