@@ -87,10 +87,9 @@ class VocabularySettings(Settings):
     """Maximum number of words. null: no limit."""
     vectors: Location = "package:glove.6B.50d"
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which is
-    downloaded once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
-    directory of a model package or of a run, whose learned vectors are used."""
-    vectors_cache: str = ".vector_cache"
-    """Directory of downloaded vectors, on a local disk."""
+    downloaded once, to ``.vector_cache``; a file in the text format of GloVe or word2vec (.txt,
+    .txt.gz, .zip); or the directory of a model package or of a run, whose learned vectors are
+    used."""
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":

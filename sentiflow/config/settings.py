@@ -195,11 +195,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     prepared = config.prepare.output_uri or join(root, "prepared")
     trained = config.train.output_uri or join(below, "trained")
     scored = config.score.output_uri or join(below, "scored")
-    words = config.prepare.vocabulary
-    key = "prepare.vocabulary.vectors_cache"
-    cache = {"vectors_cache": absolute_uri(words.vectors_cache, base=base, setting=key)}
     sections: dict[str, dict[str, Any]] = {
-        "prepare": {"output_uri": prepared, "vocabulary": words.model_copy(update=cache)},
+        "prepare": {"output_uri": prepared},
         "train": {
             "prepared_uri": config.train.prepared_uri or prepared,
             "output_uri": trained,

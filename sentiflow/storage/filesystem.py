@@ -103,15 +103,6 @@ def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
         return list(pool.map(work, files))
 
 
-def locate_cache(*parts: str) -> str:
-    """Name a file below the user's cache: ``$XDG_CACHE_HOME/sentiflow`` or ``~/.cache/sentiflow``.
-
-    The name is relative if the user has no home directory; then nothing can be kept.
-    """
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return join(root, "sentiflow", *parts)
-
-
 def exists(uri: str) -> bool:
     """Say whether there is a file or directory at ``uri``."""
     return bool(file_info(uri).type != fs.FileType.NotFound)
