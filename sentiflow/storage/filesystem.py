@@ -71,8 +71,6 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
     store, key = split_key(uri)
-    if "//" in f"/{key}":
-        raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
@@ -128,9 +126,9 @@ def find_existing(uri: str) -> str:
     return path
 
 
-def listing(uri: str, *, recursive: bool = True) -> list[str]:
+def listing(uri: str) -> list[str]:
     """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
-    return sorted(_list(uri, recursive=recursive))
+    return sorted(_list(uri))
 
 
 def sizes(uri: str) -> dict[str, int]:
@@ -139,14 +137,14 @@ def sizes(uri: str) -> dict[str, int]:
     What a link leads to is not below it. The directory itself may be reached through links.
     """
     if not is_local(uri):
-        return _list(uri, recursive=True)
-    found, root = {}, locate(uri)[1]
+        return _list(uri)
+    sizes, root = {}, locate(uri)[1]
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
             info = os.lstat(path)
             if stat.S_ISREG(info.st_mode):
-                found[os.path.relpath(path, root)] = info.st_size
-    return found
+                sizes[os.path.relpath(path, root)] = info.st_size
+    return sizes
 
 
 def find_link(uri: str) -> str:
@@ -160,9 +158,9 @@ def _walk(uri: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in (*folders, *files))
 
 
-def _list(uri: str, *, recursive: bool) -> dict[str, int]:
+def _list(uri: str) -> dict[str, int]:
     file_system, path = locate(uri)
-    selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
     infos = file_system.get_file_info(selector)
     return {posixpath.relpath(i.path, path): i.size for i in infos if i.type == fs.FileType.File}
 
@@ -232,9 +230,8 @@ def publish(uri: str) -> Iterator[Any]:
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
             file_system.delete_file(target)
-        if (
-            isinstance(error, OSError) and error.errno and not error.filename
-        ):  # Arrow does not name the file
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
 
