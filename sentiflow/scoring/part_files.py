@@ -28,7 +28,7 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
     Raises:
         UserError: The part cannot be read.
     """
-    return parts.read(part, keep=_kept(job), keep_raw=job.settings.keep_raw)
+    return parts.read(part, keep=_kept(job), keep_raw=job.keep_raw)
 
 
 def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:

@@ -24,13 +24,11 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
-    settings = job.settings
     (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
     scores = score_finite(
         package,
         parts.accepted_texts(table),
         row_ids=table["row_id"].to_numpy(),
-        batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
         bf16=job.precision == "bf16",
     )
     columns = scores.to_table()

@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.config.sections import TrendsSettings
+from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import TEXT, name_any
+from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics.sampling import rank_rows
 from sentiflow.shares import rows
 from sentiflow.storage.uris import as_typed
@@ -56,21 +54,22 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     """
     uris, classes = settings.labels, manifest.find_classes(scored)
     tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
-    found = pd.concat(tables, ignore_index=True)
-    twice = found["row_id"].duplicated()
-    if twice.any():
-        at = found[twice].iloc[0]
-        raise UserError(f"{at['place']}: row_id {at['row_id']} was named before")
-    if not len(found):
+    labels = pd.concat(tables, ignore_index=True)
+    twice = labels["row_id"].duplicated()
+    label_files.refuse(labels.astype({"row_id": str}), twice, "row_id", "was named before")
+    if not len(labels):
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
-    other = found["sample"] != found["sample"].iloc[0]
-    label_files.refuse(found, other, "sample", f"is not {found['sample'].iloc[0]!r}")
+    sample = labels["sample"].iloc[0]
+    label_files.refuse(labels, labels["sample"] != sample, "sample", f"is not {sample!r}")
     notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
-    table, drawn_as = found.set_index("row_id"), _SAMPLE.fullmatch(found["sample"].iloc[0])
+    table = labels.set_index("row_id")[["label"]]
+    if not sample:
+        return Labels(table.assign(weight=1.0), False, notes)
+    drawn_as = _SAMPLE.fullmatch(sample)
     if not drawn_as:
-        return Labels(table[["label"]].assign(weight=1.0), False, notes)
+        raise UserError(f"{labels['place'][0]}: {sample!r} is no sample, such as '300 rows'")
     grouping = settings.model_copy(update={"by": tuple(filter(None, [drawn_as["by"]]))})
     rows.check_columns(grouping, scored, setting=f"{as_typed(uris[0])}: column sample")
     drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
@@ -78,33 +77,28 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     if num_foreign := int(weight.isna().sum()):
         line = (
             f"{num_foreign:,} of {len(table):,} rows of trends.labels are not in the sample of "
-            f"{drawn_as[0]} of these predictions"
+            f"{sample} of these predictions"
         )
         if num_foreign > _MAX_FOREIGN * len(table):
             hint = "the corpus has changed since, or they were not drawn by --sample: draw again"
             raise UserError(line, hint=hint)
         notes.append(f"{line}: their labels are counted, and say nothing of the model's errors")
-    return Labels(table[["label"]].assign(weight=weight.fillna(0)), True, notes)
+    return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 
 
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """Read the rows with a label; count those without."""
-    name = as_typed(uri)
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", hint=hint)
-    label_files.require(table, ("row_id",), name, hint=hint)
-    if "sample" not in table and "weight" in table:
-        raise UserError(f"{name} has weights, which are not read", hint=f"draw rows again: {hint}")
+    label_files.require(table, ("row_id",), as_typed(uri), hint=hint)
     is_filled = table["label"] != ""
     num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
     label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
-    wrong = (table["sample"] != "") & ~table["sample"].str.fullmatch(_SAMPLE.pattern)
-    label_files.refuse(table, wrong, "sample", "is no sample, such as '300 rows'")
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 
-def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Draw unlabelled rows to label by hand, in random order; the same each time.
 
     Returns:
@@ -115,13 +109,15 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
         UserError: There are no complete predictions, every row has a label, or the texts were not
             kept.
     """
-    uri = settings.scored_uri
-    scored = manifest.require(uri, stage="score", setting="trends.scored_uri")
+    settings, uri = config.trends, config.score.output_uri
+    scored = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, scored)
-    text = _check_texts(scored)
+    if not rows.find_text_column(scored):
+        raise UserError(
+            "the predictions have no text to label",
+            hint="name text in score.keep_columns, and score again",
+        )
     table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=True)
-    if text is None:
-        table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
     sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
     by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
     table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
@@ -161,8 +157,8 @@ def _draw(
     group, counts = settings.by[0] if settings.by else rows.EVERY, pd.Series(dtype=np.int64)
     for batch in rows.read(settings, scored, uri, label=STAGE):
         is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
-        found = batch.keys[group][is_open].value_counts(dropna=False)
-        counts = pd.concat([counts, found]).groupby(level=0, dropna=False).sum()
+        of_batch = batch.keys[group][is_open].value_counts(dropna=False)
+        counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
         rows.check_number(counts, settings)
     if not len(counts):
         raise UserError(
@@ -196,30 +192,3 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
         lambda rate: (num_rows * np.minimum(relative * rate, 1)).sum() - size, 0, 1 / relative.min()
     )
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
-
-
-def _check_texts(scored: Manifest) -> str | None:
-    """Name the column of predictions with the texts; None if they are in the prepared data.
-
-    Raises:
-        UserError: They are in neither.
-    """
-    column = rows.find_text_column(scored)
-    if column is None and not lineage.corpus_of(scored):
-        raise UserError(
-            "the predictions have no text to label",
-            hint="name text in score.keep_columns, and score again",
-        )
-    return column
-
-
-def _find_texts(row_id: np.ndarray, scored: Manifest) -> list[str]:
-    prepared = lineage.corpus_of(scored)
-    assert prepared is not None, "_check_texts comes first"
-    texts: dict[int, str] = {}
-    folders = tuple(f"tweets/split={split}/" for split in SPLITS)
-    place, hint = scored["inputs"]["corpus"]["uri"], "prepare again"
-    for table in lineage.read_tables(place, prepared, folders, columns=["row_id", TEXT], hint=hint):
-        found = table.filter(np.isin(table["row_id"].to_numpy(), row_id))
-        texts |= dict(zip(found["row_id"].to_pylist(), found[TEXT].to_pylist(), strict=True))
-    return [texts[number] for number in row_id.tolist()]

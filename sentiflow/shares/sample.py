@@ -1,7 +1,6 @@
 """Labelled rows -> those that tell the errors of a model, and whether they are a random sample."""
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
@@ -22,58 +21,47 @@ class LabelFinder:
     """Finds the label of each row, and its weight in the sample."""
 
     def __init__(self, scored: Manifest, settings: TrendsSettings, uri: str) -> None:
-        """Read the labels by hand, and find what the model was trained on.
+        """Read the manual labels, and find what the model was trained on.
 
         Raises:
             UserError: A file of labels is wrong.
         """
-        self.by_hand: pd.DataFrame | None = None
+        self.labels = labels.read(settings, scored, uri) if settings.labels else None
         self.notes: list[str] = []
-        self.is_known, self.is_drawn = True, False
+        self.is_known = True
+        """Whether all rows and texts that the model was trained on are known."""
         self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-        self.num_found = self.num_seen = 0
+        self.num_matched = self.num_seen = 0
         """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
-        self._find_seen(scored)
-        if settings.labels:
-            found = labels.read(settings, scored, uri)
-            self.by_hand, self.is_drawn = found.table, found.is_drawn
-            self.notes += found.notes
-
-    def _find_seen(self, scored: Manifest) -> None:
-        """Find the rows and texts that the model was trained on."""
         if has_text := bool(rows.find_text_column(scored)):
             self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
         try:
             seen = lineage.find_training_rows(scored, name="the model")
+            self.seen_rows, self.is_known = seen.row_ids, seen.is_known
         except UserError as error:
             if not has_text:
                 self.notes.append(f"the correction may be too small: {error}")
-            return
-        self.seen_rows, self.is_known = seen.row_ids, seen.is_known
+        if self.labels is not None:
+            self.notes += self.labels.notes
 
     def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
-        label = batch.label.astype(np.int64)
-        weight = np.ones(len(label))
-        if self.by_hand is not None:
-            found = self.by_hand.reindex(batch.row_id)
-            is_found = found["label"].notna().to_numpy()
-            label[is_found] = found["label"][is_found]
-            weight = found["weight"].fillna(0).to_numpy()
-        is_new = self._find_new(batch, (label >= 0) & (weight > 0))
-        if self.by_hand is not None:
-            self.num_found += int(is_found.sum())
-            self.num_seen += int(((weight > 0) & ~is_new).sum())
-        return label, np.where(is_new, weight, 0.0)
-
-    def _find_new(self, batch: Batch, is_new: np.ndarray) -> np.ndarray:
-        """Find which of some rows the model has not seen."""
+        label, weight = batch.label.astype(np.int64), np.ones(len(batch.label))
+        if self.labels is not None:
+            manual = self.labels.table.reindex(batch.row_id)
+            is_manual = manual["label"].notna().to_numpy()
+            label[is_manual] = manual["label"][is_manual]
+            weight = manual["weight"].fillna(0).to_numpy()
+            self.num_matched += int(is_manual.sum())
+        is_new = (label >= 0) & (weight > 0)
         is_new &= ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
         if batch.text is not None and len(self.seen_texts):
             place = np.flatnonzero(is_new)
             hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
             is_new[place] = ~np.isin(hashes, self.seen_texts)
-        return is_new
+        if self.labels is not None:
+            self.num_seen += int(((weight > 0) & ~is_new).sum())
+        return label, np.where(is_new, weight, 0.0)
 
 
 def describe_choice(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:

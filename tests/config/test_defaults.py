@@ -31,11 +31,6 @@ def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
     assert found["delimiter"] == expected.get("delimiter", ";")
 
 
-def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load):
-    fault = "command line: unknown setting format.kinds: did you mean format.kind?"
-    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [fault]
-
-
 @pytest.mark.parametrize("name", ["fast", "balanced", "best"])
 def test_a_preset_is_a_whole_set_of_settings_and_every_one_can_be_changed(load, name):
     plain, preset = load(), load(f"train.preset={name}")

@@ -179,7 +179,6 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, 
     replace_column(scored_csv, "label", draw)
     found = evaluate(
         f"evaluate.scored_uri={scored_csv}",
-        "evaluate.neutral_margin=0.2",
         "evaluate.behavior=false",
     )
     assert list(found["figures"]) == ["all"]

@@ -15,7 +15,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import table as shares_table
 from sentiflow.shares import trends
-from sentiflow.shares.conclusions import draw_conclusions
+from sentiflow.shares.page import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
