@@ -199,19 +199,13 @@ TIME_UNITS = ("hour", "day", "week", "month")
 
 
 class SliceSettings(Settings):
-    """Slices of the user's own; a plain mapping of names to patterns is read as ``patterns``."""
+    """Slices of the user's own."""
 
     columns: Strings = ()
     """Columns of the predictions (``score.keep_columns``): a slice for each value. Values with few
     rows are one slice, ``other``."""
     patterns: Patterns = Field(default={})
     """A regular expression (RE2) for each name, such as ``{weather: "(?i)rain|sun"}``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_plain(cls, value: object) -> object:
-        is_plain = isinstance(value, dict) and not set(value) <= {"columns", "patterns"}
-        return {"patterns": value} if is_plain else value
 
 
 class EvaluateSettings(Settings):

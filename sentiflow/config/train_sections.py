@@ -55,12 +55,6 @@ class DistillSettings(Settings):
     """Weight of the label of a train row in what the network learns; the teachers have the rest.
     1: the label alone."""
 
-    @model_validator(mode="after")
-    def _check_teachers(self) -> "DistillSettings":
-        if "teachers" not in self.model_fields_set and "hard_weight" in self.model_fields_set:
-            raise ValueError("hard_weight is beside teachers: name them in distill.teachers")
-        return self
-
 
 class RefitSettings(Settings):
     """A finished training that is repeated on all labelled rows."""
@@ -187,29 +181,22 @@ class TrainSettings(Settings):
         return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
 
     @model_validator(mode="after")
-    def _check_folds(self) -> "TrainSettings":
+    def _check(self) -> "TrainSettings":
+        workers, shards = self.num_workers, self.batching.num_shards
         if self.folds == 1:
             raise ValueError("folds=1 leaves no row to train on: set 5, or 0 for none")
-        return self
-
-    @model_validator(mode="after")
-    def _check_shards(self) -> "TrainSettings":
-        wanted, most = self.num_workers, self.batching.num_shards
-        if wanted != "auto" and int(wanted) > most:
+        if workers != "auto" and int(workers) > shards:
             raise ValueError(
-                f"num_workers={wanted}, but the rows are divided into {most} shards: set "
-                f"train.batching.num_shards={wanted}"
+                f"num_workers={workers}, but the rows are divided into {shards} shards: set "
+                f"train.batching.num_shards={workers}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_network(self) -> "TrainSettings":
-        if self.preset and not isinstance(self.model, RnnSettings):
+        is_recurrent = isinstance(self.model, RnnSettings)
+        if self.preset and not is_recurrent:
             raise ValueError(
                 f"preset={self.preset} is a recurrent network, model.kind={self.model.kind} is "
                 "not: leave one of them out"
             )
-        if self.pretrain.num_epochs and not isinstance(self.model, RnnSettings):
+        if self.pretrain.num_epochs and not is_recurrent:
             raise ValueError(
                 f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "
                 "pretrain.num_epochs=0"

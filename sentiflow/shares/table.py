@@ -12,8 +12,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling, share_sums, shares
 from sentiflow.shares import rows
+from sentiflow.shares.labels import LabelFinder, describe_choice
 from sentiflow.shares.rows import EVERY
-from sentiflow.shares.sample import LabelFinder, describe_choice
 
 ALL = "all"
 """Name of the table of all rows."""

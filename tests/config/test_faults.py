@@ -39,17 +39,13 @@ def test_an_override_that_cannot_be_read_is_named(load, override, fault):
         ("score.format.erors=ignore", "score.format.erors", "did you mean score.format.errors?"),
         ("train.lr=1", "train.lr", "did you mean train.learning_rate?"),
         ("lr=1", "lr", "did you mean train.learning_rate?"),
-        ("train.epochs=1", "train.epochs", "did you mean train.num_epochs?"),
         (
             "train.batch_size=1",
             "train.batch_size",
             "did you mean train.batching.global_batch_size?",
         ),
-        ("train.hidden_size=1", "train.hidden_size", "did you mean train.model.hidden_size?"),
         ("format.sep=;", "format.sep", "did you mean format.delimiter?"),
-        ("format.text=a", "format.text", "did you mean format.columns.text?"),
         ("score.csv=a", "score.csv", "did you mean score.corpus?"),
-        ("prepare.learning_rate=1", "prepare.learning_rate", "did you mean train.learning_rate?"),
         ("prepare.lerning_rate=1", "prepare.lerning_rate", "did you mean train.learning_rate?"),
         ("tracking.zzz=1", "tracking.zzz", "known here: uri, required, register_model"),
     ],
@@ -86,14 +82,11 @@ def test_another_encoding_is_refused_with_the_way_out(load, written):
     [
         ("train.num_epochs=0", "train.num_epochs=0: input should be greater than or equal to 1"),
         ("train.model.dropout=1", "train.model.dropout=1: input should be less than 1"),
-        ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
         ("prepare.split.kind=hsah", "prepare.split.kind='hsah': input should be 'hash', 'tut"),
-        ("prepare.split.test_fraction=1.5", "prepare.split.test_fraction=1.5: input should be le"),
         ("prepare.split.test_fraction=.nan", "prepare.split.test_fraction=nan: input should be "),
         ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
         ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
         ("name=two words", "name='two words': string should match pattern"),
-        ("prepare.keep_columns=[user,user]", "prepare.keep_columns=['user', 'user']: names user t"),
         ("score.keep_columns=[a,A]", "score.keep_columns=['a', 'A']: names a twice"),
         ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
         ("output_uri=null", "output_uri=None: input should be a valid string"),
@@ -179,8 +172,6 @@ def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
     "overrides",
     [
         ["train.num_workers=0"],
-        ["train.num_workers=-1"],
-        ["train.seed=-1"],
         ["train.learning_rate=.inf"],
         ["prepare.split={validation_fraction: 0.6, test_fraction: 0.6}"],
         ["output_uri=''"],
@@ -190,12 +181,6 @@ def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
 def test_an_invalid_value_is_refused(load, overrides):
     (line,) = faults_of(load, *overrides)
     assert overrides[0].partition("=")[0] in line
-
-
-@pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
-def test_an_override_without_a_value_is_refused(load, override):
-    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for no value"):
-        load(override)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +266,7 @@ def test_a_column_of_slices_that_no_stage_keeps_is_refused(load, overrides, ther
 
 
 def test_patterns_need_the_texts_of_scored_files(load):
-    overrides = ["evaluate.slices={rain: rain}", "score.corpus=other.csv"]
+    overrides = ["evaluate.slices.patterns={rain: rain}", "score.corpus=other.csv"]
     with pytest.raises(UserError, match=r"slices\.patterns need the texts, which .*name text"):
         load(*overrides)
     load(*overrides, "score.keep_columns=[text]")

@@ -179,12 +179,6 @@ def test_a_job_takes_what_the_job_before_it_leaves(load):
     assert config.evaluate.scored_uri == "/s"
 
 
-def test_each_location_can_be_set_alone(load):
-    keys = [key for key in flatten(load().model_dump()) if key.endswith(("_uri",))]
-    for key in keys:
-        assert value_of(load(f"{key}=elsewhere"), key) == "/base/elsewhere"
-
-
 def test_the_prepared_corpus_is_a_word_and_other_corpora_are_locations(load):
     assert load().score.corpus == ("prepared",)
     assert load("score.corpus=[prepared,new.csv]").score.corpus == ("prepared", "/base/new.csv")
@@ -207,12 +201,6 @@ def test_every_setting_refuses_what_is_no_location_by_its_key(key):
             settings.load(MINIMAL, {key: value}, base="/base")
         (line,) = str(error.value).splitlines()
         assert f"{key}='" in line
-
-
-def test_a_scheme_may_be_in_upper_case(load):
-    config = load("output_uri=S3://bucket/x", "score.model_uri=Models:/mine@champion")
-    assert config.prepare.output_uri == "s3://bucket/x/prepared"
-    assert config.score.model_uri == "models:/mine@champion"
 
 
 def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
@@ -253,12 +241,6 @@ def test_described_defaults_are_the_real_ones():
             assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
 
 
-def test_one_hidden_layer_may_be_a_number(load):
-    model = load("train.model={kind: bag_of_embeddings, hidden_sizes: 100}").train.model
-    assert model.hidden_sizes == (100,)
-    assert BagSettings(hidden_sizes=[]).brief == "bag(linear)"
-
-
 def test_networks_are_named_in_a_word_and_in_a_few():
     rnn = RnnSettings(hidden_size=64, num_layers=2, ngrams=3)
     bag = BagSettings()
@@ -280,10 +262,3 @@ score: {<<: [{rows_per_file: 7}, {keep_columns: [a]}], num_workers: 9}
     config = settings.load(path)
     assert (config.train.num_epochs, config.train.seed) == (3, 2)
     assert (config.score.rows_per_file, config.score.num_workers) == (7, 9)
-
-
-def test_a_weight_of_labels_beside_no_teacher_is_refused(load):
-    (line,) = faults_of(load, "train.distill.hard_weight=0.5")
-    assert "name them in distill.teachers" in line
-    distill = load("train.distill={hard_weight: 0.5, teachers: m}").train.distill
-    assert (distill.hard_weight, distill.teachers) == (0.5, ("/base/m",))

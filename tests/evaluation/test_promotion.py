@@ -228,7 +228,7 @@ def test_texts_of_either_training_are_left_out_by_their_text(
     )
     register(train("all", bad, TEXTS))
     with pytest.raises(UserError, match=r"all 8 labelled texts in the test split of .* were seen"):
-        promotion.promote(settings.load(config, ["promote.min_gain=0.1"]))
+        promotion.promote(settings.load(config))
 
 
 def test_versions_that_one_test_split_has_judged_are_counted_and_said(

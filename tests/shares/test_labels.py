@@ -1,7 +1,5 @@
 """Rows to label are drawn with known weights, and the labels come back checked."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -102,16 +100,6 @@ def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
         redraw(corpus[0], own, tmp_path)
     with pytest.raises(UserError, match=r"filled.csv: column sample: .* have no column brand"):
         redraw(corpus[0], drawn.assign(label="negative", sample="400 rows by brand"), tmp_path)
-
-
-def test_the_file_has_the_columns_that_shares_are_told_by(corpus, drawn):
-    assert list(drawn) == ["row_id", "sample", "airline", "text", "label"]
-    rows = corpus[1].set_index("row_id")
-    assert drawn["airline"].tolist() == rows.loc[drawn["row_id"], "airline"].tolist()
-    by = ["created:day", "airline"]
-    found = labels.draw(load(corpus[0], by=by), SIZE)[0]
-    assert list(found) == ["row_id", "sample", "created:day", "airline", "text", "label"]
-    assert set(found["sample"]) == {"400 rows by created:day"}
 
 
 def test_a_sample_of_more_rows_than_there_are_takes_all_with_weight_one(corpus, tmp_path):
@@ -225,10 +213,3 @@ def test_without_texts_there_is_nothing_to_label(tmp_path):
     score(tmp_path, draw(100)[0].drop_columns("text"))
     with pytest.raises(UserError, match=r"no text to label: name text in score.keep_columns"):
         labels.draw(load(tmp_path), 10)
-
-
-def test_a_text_is_no_formula_of_a_spreadsheet():
-    table = pd.DataFrame({"row_id": [1, 2], "text": ["=cmd()", 'a, "b"\nc'], "label": ""})
-    back = pd.read_csv(io.BytesIO(label_files.to_csv(table.assign(brand=["x", "=1"]))))
-    assert back["text"].tolist() == ["'=cmd()", 'a, "b"\nc']
-    assert back["brand"].tolist() == ["x", "'=1"]

@@ -17,7 +17,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
-from sentiflow.storage.compression import is_compressed, open_content, read_unpacked, write_unpacked
+from sentiflow.storage.compression import open_content, read_unpacked, write_unpacked
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -143,24 +143,6 @@ def test_a_packed_file_has_the_content_of_the_plain_one(monkeypatch, folder, nam
     assert read(write(folder, name, PACKED[name])) == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("name", "packed"),
-    [
-        ("x.gz", True),
-        ("s3://bucket/x.CSV.GZ", True),
-        ("x.Zst", True),
-        ("x.zip", True),
-        ("x.ZIP::a.csv", True),
-        ("x.csv", False),
-        ("x.gz/a.csv", False),
-        ("gz", False),
-        ("x.gz::a.csv", False),
-    ],
-)
-def test_the_name_alone_says_that_a_file_is_packed(name, packed):
-    assert is_compressed(name) == packed
-
-
 @pytest.mark.parametrize("kind", PACK)
 @SETTINGS
 @given(st.integers(0, 50), st.integers(1, 60), st.integers(1, 50))
@@ -179,11 +161,6 @@ def test_a_file_cut_off_anywhere_is_refused_by_name(folder, name):
             assert f"{name} cannot be unpacked: " in refusal(
                 write(folder, name, PACKED[name][:length])
             )
-
-
-@pytest.mark.parametrize("name", BETWEEN)
-def test_a_file_cut_off_between_two_members_is_a_whole_file(folder, name):
-    assert read(write(folder, name, PACKED[name][: BETWEEN[name]])) == CONTENT[:HALF]
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -229,12 +206,6 @@ def test_of_several_files_one_is_named(folder):
             read(f"{uri}::{missing}")
         assert f"x.zip::{missing} has no member {missing}: name one: " in str(error.value)
         assert names in str(error.value).replace(f"{folder}/", "")
-
-
-def test_an_archive_without_a_file_is_refused(folder):
-    packed = pack_zip(("a/", b""), ("a/b/", b""))
-    assert refusal(write(folder, "x.zip", packed)) == "x.zip holds 0 files: pack the CSV again"
-    assert refusal(write(folder, "x.zip", pack_zip())).startswith("x.zip cannot be unpacked: ")
 
 
 def test_an_encrypted_file_is_refused_with_the_way_out(folder):

@@ -130,26 +130,6 @@ def test_a_full_disk_is_not_a_user_error(small_disk):
     assert os.listdir(small_disk) == []
 
 
-@pytest.fixture
-def read_only(tmp_path) -> Iterator[str]:
-    """Mount a file system that refuses to be written, where that is allowed."""
-    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("only root may mount a file system")
-    yield str(tmp_path)
-    subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-@pytest.mark.parametrize("name", ["file", "folder/file"])
-def test_a_read_only_file_system_is_named_in_one_line(read_only, name):
-    found = errors.explain(error_of(lambda: filesystem.write_bytes(f"{read_only}/{name}", b"x")))
-    assert isinstance(found, StorageError)
-    assert f"'{read_only}/{name.split('/')[0]}'" in str(found)
-    assert "Read-only file system" in str(found)
-    assert "errno" not in str(found).lower()
-    assert str(found).endswith(": choose another location, or make it writable")
-
-
 class TestStore:
     """A real S3 endpoint says no."""
 

@@ -153,13 +153,6 @@ def test_the_layout_of_the_vectors_in_memory_changes_no_digit(glove):
         assert found[0] == found[1]
 
 
-def test_points_of_a_plane_keep_their_distances():
-    plane = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]]) @ np.eye(5)[[4, 1]]
-    found = geometry.project(plane)
-    np.testing.assert_allclose(found.points, [[3, 0], [-3, 0], [0, 1], [0, -1]], atol=1e-12)
-    np.testing.assert_allclose(found.explained, [0.9, 0.1])
-
-
 # Sums of words
 
 
@@ -213,31 +206,6 @@ def test_a_zero_vector_has_no_direction():
 
 
 # Similar words
-
-
-SHORT_WORDS = st.text("abcé", max_size=6)
-
-
-def count_edits(a: str, b: str) -> int:
-    """Count edits letter by letter, as the formula has it."""
-    if not a or not b:
-        return len(a) + len(b)
-    best = min(
-        count_edits(a[:-1], b) + 1,
-        count_edits(a, b[:-1]) + 1,
-        count_edits(a[:-1], b[:-1]) + (a[-1] != b[-1]),
-    )
-    if a[-2:] == b[-2:][::-1] and len(a) > 1:
-        best = min(best, count_edits(a[:-2], b[:-2]) + 1)
-    return best
-
-
-@given(SHORT_WORDS, st.lists(SHORT_WORDS, unique=True, max_size=12))
-def test_similar_words_are_sorted_by_edits_then_by_order(word, known):
-    edits = {other: count_edits(word, other) for other in known if other}
-    near = [other for other in edits if edits[other] <= min(2, len(word) // 2)]
-    expected = sorted(near, key=lambda other: edits[other])[:3]
-    assert find_similar(word, pa.array(known, pa.string())) == expected
 
 
 @pytest.mark.parametrize("word", ["", "q", "qqxxqqxx", "x" * 300])

@@ -143,19 +143,6 @@ def test_a_text_in_the_cache_is_enough(check, cache, members):
     assert files_in(cache) == [FILES[1]]
 
 
-def test_a_changed_text_is_loaded_again(check, cache, archive, members):
-    check()
-    lines = members["glove_6B_50d_txt"].splitlines(keepends=True)
-    (cache / FILES[1]).write_bytes(b"".join(lines[:20]))
-    check(max_words=20)
-    assert len(word_vectors.load(SOURCE).words) == 20
-
-
-def test_a_file_in_the_working_directory_is_not_taken_for_it(archive, check, tmp_path):
-    (tmp_path / FILES[1]).write_text("mine 1 2 3\n")
-    check()
-
-
 class Unpickled:
     """Tells by a file that it was unpickled."""
 
