@@ -25,16 +25,16 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     base, section = raw.get("format"), raw.get("score")
     if not isinstance(base, dict) or not isinstance(section, dict):
         return raw
-    own = section.get("format")
-    if not isinstance(own, dict):
+    scored = section.get("format")
+    if not isinstance(scored, dict):
         return raw
     inherited = dict(base)
-    if own.get("kind", base.get("kind")) != base.get("kind"):
+    if scored.get("kind", base.get("kind")) != base.get("kind"):
         inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
-    columns = own.get("columns")
+    columns = scored.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
-    return raw | {"score": section | {"format": inherited | own}}
+    return raw | {"score": section | {"format": inherited | scored}}
 
 
 @functools.cache
@@ -55,10 +55,10 @@ def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
 
 
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Merge nested settings; where both name one, the second counts."""
-    merged = base | own
-    for name in base.keys() & own.keys():
-        if isinstance(base[name], dict) and isinstance(own[name], dict):
-            merged[name] = _merge(base[name], own[name])
+    merged = base | changes
+    for name in base.keys() & changes.keys():
+        if isinstance(base[name], dict) and isinstance(changes[name], dict):
+            merged[name] = _merge(base[name], changes[name])
     return merged

@@ -74,8 +74,8 @@ class Source:
         typed = [tuple(key.split(".")) for key in self.overrides]
         if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
             return self.place_of_overrides
-        known = (path[:size] for size in range(len(path), 0, -1))
-        line = next((self.lines[part] for part in known if part in self.lines), None)
+        sections = (path[:size] for size in range(len(path), 0, -1))
+        line = next((self.lines[part] for part in sections if part in self.lines), None)
         return f"{self.name}, line {line}" if line else self.name
 
 

@@ -326,5 +326,5 @@ class Config(Settings):
     @property
     def trains(self) -> bool:
         """Whether a whole run trains: an average of other models needs no training."""
-        own, uris = f"{self.train.output_uri}/", self.score.model_uris
-        return len(uris) < 2 or any(f"{uri}/".startswith(own) for uri in uris)
+        trained, uris = f"{self.train.output_uri}/", self.score.model_uris
+        return len(uris) < 2 or any(f"{uri}/".startswith(trained) for uri in uris)

@@ -315,14 +315,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _locate(given: ConfigLike, overrides: Overrides) -> Source:
+def _locate(config: ConfigLike, overrides: Overrides) -> Source:
     """Note where each setting was typed: the line of a file that was read, or an override."""
-    if isinstance(given, Mapping):
+    if isinstance(config, Mapping):
         return Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
-    lines = yaml_text.find_lines(Path(given).read_text(encoding="utf-8"))
+    lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return Source(str(given), lines, keys, place)
+    return Source(str(config), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

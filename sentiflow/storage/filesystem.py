@@ -252,7 +252,7 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
             before, and after an error of the storage; may raise to prevent the one, or to explain
             the other.
     """
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     checked = -math.inf
 
     def record(uri: str, size: int) -> None:
@@ -260,11 +260,11 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
         if (now := time.clock_gettime(CLOCK)) > checked + CHECK_SECONDS:
             check()
             checked = now
-        found[uri] = size
+        sizes[uri] = size
 
     token = _record.set(record)
     try:
-        yield found
+        yield sizes
     except OSError:
         check()
         raise

@@ -218,11 +218,11 @@ def _look_up(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray
 def _direct(
     units: dict[str, np.ndarray], pairs: Sequence[tuple[str, str]], words: Sequence[str]
 ) -> Direction:
-    known = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
-    if 2 * len(known) < len(pairs):
-        problem = f"only {len(known)} of {len(pairs)} pairs of words are known to the vectors"
+    usable = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
+    if 2 * len(usable) < len(pairs):
+        problem = f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors"
         raise UserError(problem, hint="a direction needs half of them")
-    differences = np.array([units[first] - units[second] for first, second in known])
+    differences = np.array([units[first] - units[second] for first, second in usable])
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
     if not sizes[0]:
         raise UserError("the words of each pair have the same vector", hint="give other pairs")
@@ -230,10 +230,10 @@ def _direct(
     distinct = dict.fromkeys(words)
     placed = [Projection(word, float(units[word] @ axis)) for word in distinct if word in units]
     return Direction(
-        positive=known[0][0],
-        negative=known[0][1],
-        pairs=known,
-        unknown_pairs=tuple(pair for pair in pairs if pair not in known),
+        positive=usable[0][0],
+        negative=usable[0][1],
+        pairs=usable,
+        unknown_pairs=tuple(pair for pair in pairs if pair not in usable),
         variance_fraction=float(sizes[0] ** 2 / (sizes**2).sum()),
         projections=tuple(sorted(placed, key=lambda each: each.cosine)),
         unknown=tuple(word for word in distinct if word not in units),
