@@ -12,12 +12,8 @@ def fill_in(raw: dict[str, Any]) -> dict[str, Any]:
     return _fill_preset(_inherit_format(raw))
 
 
-_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
-"""Settings of a format that mean the same for every kind."""
-
-
 def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill ``score.format`` in from ``format``.
+    """Fill ``score.format`` in from ``format``, if both are of one kind.
 
     Columns of one file say nothing about those of another, so they are given as a whole, and labels
     are inherited only for a column of labels.
@@ -28,10 +24,9 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     scored = section.get("format")
     if not isinstance(scored, dict):
         return raw
-    inherited = dict(base)
     if scored.get("kind", base.get("kind")) != base.get("kind"):
-        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
-    columns = scored.get("columns")
+        return raw
+    inherited, columns = dict(base), scored.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
     return raw | {"score": section | {"format": inherited | scored}}

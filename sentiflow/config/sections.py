@@ -171,7 +171,7 @@ class ScoreSettings(Settings):
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
     """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
-    in ``format``; ``columns`` and ``labels`` are given as a whole."""
+    in ``format``, if that is of the same kind; ``columns`` and ``labels`` are given as a whole."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()

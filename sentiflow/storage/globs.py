@@ -80,15 +80,12 @@ def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
 
 
 def _check_distinct(uris: Sequence[str]) -> None:
-    """Check that all files differ, whatever the names and links by which they are reached."""
-    seen: dict[object, str] = {}
+    """Check that all files differ, whatever the names and symbolic links that lead to them."""
+    seen: dict[str, str] = {}
     for uri in uris:
         archive, member = split_member(uri)
-        identity: object = uri
-        if is_local(archive):
-            file = os.stat(filesystem.locate(archive)[1])
-            identity = (file.st_dev, file.st_ino, member)
-        if identity in seen:
-            again = "is named twice" if seen[identity] == uri else f"is also {seen[identity]}"
+        file = os.path.realpath(archive) if is_local(archive) else archive
+        first = seen.setdefault(join_member(file, member), uri)
+        if first is not uri:
+            again = "is named twice" if first == uri else f"is also {first}"
             raise UserError(f"{uri} {again}", hint="name each file once")
-        seen[identity] = uri

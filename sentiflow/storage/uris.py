@@ -1,6 +1,5 @@
 """Location as typed -> absolute URI, and paths below it."""
 
-import ipaddress
 import os
 import posixpath
 import re
@@ -24,6 +23,7 @@ _SECRET = re.compile(
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _MODELS = ("models", "runs")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
 _MAX_PATH, _MAX_SHOWN = 4095, 80
 """Characters of a path in a manifest, and of one that a message shows."""
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
@@ -99,13 +99,9 @@ def names_this_machine(uri: str) -> bool:
         (True, False)
     """
     try:
-        host = urlsplit(uri).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a name, or not an address
+        return urlsplit(uri).hostname in _THIS_MACHINE
+    except ValueError:  # no address
         return False
-    return address.is_loopback or address.is_unspecified
 
 
 def names_model(uri: str) -> bool:
