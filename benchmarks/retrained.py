@@ -67,7 +67,7 @@ def repeat(corpus: Path, seed: int, num_labelled: int, size: int, folder: Path) 
     from sentiflow.shares import labels
 
     first = run(folder / "first", path, seed)
-    drawn, _ = labels.draw(settings.load(first, command="trends").trends, size)
+    drawn, _ = labels.draw(settings.load(first, command="trends"), size)
     label = truth[drawn["row_id"]].to_numpy()
     to_label.write_bytes(label_files.to_csv(drawn.assign(label=label)))
     found = [count_hits(first, truth, labels=str(to_label))]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sentiflow.cluster.texts import read_texts
-    from sentiflow.config.settings import Given
+    from sentiflow.config.settings import ConfigLike
     from sentiflow.evaluation.promotion import Promotion
     from sentiflow.models.model import Model
     from sentiflow.pipeline.results import (
@@ -107,7 +107,7 @@ def load_model(
 
 
 def run(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -141,7 +141,7 @@ def run(
 
 
 def prepare(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -159,7 +159,7 @@ def prepare(
 
 
 def train(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -178,7 +178,7 @@ def train(
 
 
 def score(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -196,7 +196,7 @@ def score(
 
 
 def evaluate(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -215,7 +215,7 @@ def evaluate(
 
 
 def trends(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -234,7 +234,7 @@ def trends(
 
 
 def promote(
-    config: "Given",
+    config: "ConfigLike",
     settings: Mapping[str, Any] | None = None,
     *,
     version: int | None = None,

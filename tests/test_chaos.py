@@ -156,7 +156,7 @@ class Place:
                 "prepared_uri": str(self.folder / "prepared"),
                 "model": {"cell": "gru", "hidden_size": 16},
                 "num_epochs": 4,
-                "checkpoints": {"every_steps": 5},
+                "checkpoints": {"every_minutes": 0.001},
             },
             score=score,
         )

@@ -58,7 +58,7 @@ def test_the_function_tells_a_mistake_from_a_failure(place, finished_run):
 
     config = str(finished_run / "config.yaml")
     with pytest.raises(Mistake, match="see the last line of its log"):
-        run("score", config, "score.batch_size=none")
+        run("score", config, "score.num_workers=none")
     with pytest.raises(subprocess.CalledProcessError) as error:
         run("evaluate", config, *AWAY)
     assert error.value.returncode == 1

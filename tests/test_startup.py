@@ -181,7 +181,7 @@ def configure(folder, csv, run):
             "prepared_uri": f"{run}/prepared",
             "model": SMALL_MODEL,
             "num_epochs": 20,
-            "checkpoints": {"every_steps": 5},
+            "checkpoints": {"every_minutes": 0.001},
         },
         score={"corpus": str(csv), "rows_per_file": 50, "model_uri": f"{run}/trained/model"},
         sweep={"space": {"train.learning_rate": [0.01, 0.02]}},

@@ -154,7 +154,7 @@ def trends(
         from sentiflow.shares import labels
         from sentiflow.storage import filesystem
 
-        table, classes = labels.draw(resolved.trends, sample)
+        table, classes = labels.draw(resolved, sample)
         filesystem.write_bytes(uri, label_files.to_csv(table))
         said = {"path": str(output), "rows": len(table), "classes": list(classes)}
         if as_json:

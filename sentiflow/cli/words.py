@@ -6,22 +6,23 @@ query; and ``results``, a list of ``{"word": ..., "value": ...}``, or other keys
 
 import inspect
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import fill, print_json
 from sentiflow.errors import UserError, printable
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.words.geometry import Neighbor
+    from sentiflow.words.word_bias import Association, Direction, WordBias
     from sentiflow.words.word_vectors import WordVectors
 
 _SOURCES = """\b
@@ -64,6 +65,8 @@ ExcludeQuery = Annotated[
 
 _DEFAULT = "package:glove.6B.50d"
 _NUMBERS_A_LINE = 10
+_FEW_WORDS = 10
+"""Fewer words along a direction are listed in one column instead of two."""
 
 
 @app.command(epilog=_SOURCES)
@@ -82,14 +85,11 @@ def vector(
     from sentiflow.words import geometry
 
     (row,) = geometry.look_up(vectors, [word]).tolist()
-    numbers = vectors.vectors[row]
-    if as_json:
-        _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
-        return
-    typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
-    for first in range(0, len(numbers), _NUMBERS_A_LINE):
-        line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
-        typer.echo("".join(line))
+    numbers = vectors.vectors[row].tolist()
+    starts = range(0, len(numbers), _NUMBERS_A_LINE)
+    lines = ["".join(f"{x:9.4f}" for x in numbers[at : at + _NUMBERS_A_LINE]) for at in starts]
+    lines.insert(0, f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+    _print(lines, vectors, [word], as_json, rank=row + 1, vector=numbers)
 
 
 _MEASURES = {
@@ -121,61 +121,47 @@ def _add_measure(name: str, meaning: str) -> None:
         vectors = _load(source, max_words)
         from sentiflow.words import geometry
 
-        first, *others = words
-        values = getattr(geometry, name)(vectors, first, others).tolist()
-        found = list(map(geometry.Neighbor, others, values))
-        if as_json:
-            _echo_json(vectors, words, results=_to_json(found))
-        elif len(found) == 1:
-            typer.echo(f"{values[0]:.4f}")
-        else:
-            _echo_values(found)
+        values = getattr(geometry, name)(vectors, words[0], words[1:]).tolist()
+        results = list(map(geometry.Neighbor, words[1:], values))
+        lines = _align(results) if len(results) > 1 else [f"{values[0]:.4f}"]
+        _print(lines, vectors, words, as_json, results=_to_json(results))
 
 
 for _name, _meaning in _MEASURES.items():
     _add_measure(_name, _meaning)
 
 
-class _Query(NamedTuple):
-    """A command that lists the words nearest to a point."""
-
-    argument: str
-    """What the user writes, for the help."""
-    least: int
-    most: int | None
-    """Least and greatest number of words."""
-    help: str
-
-
 _QUERIES = {
-    "nearest": _Query("One word.", 1, 1, """List the words nearest to a word.
+    "nearest": ("One word.", 1, 1, """List the words nearest to a word.
 
     Example: sentiflow words nearest cat
 
     Example: sentiflow words nearest cat -n 5 --by cosine"""),
-    "midpoint": _Query("Two or more words.", 2, None,
+    "midpoint": ("Two or more words.", 2, None,
     """List the words nearest to the midpoint of words.
 
     Example: sentiflow words midpoint happy sad"""),
-    "analogy": _Query("Three words: A, B and C.", 3, 3, """List the words nearest to A - B + C.
+    "analogy": ("Three words: A, B and C.", 3, 3, """List the words nearest to A - B + C.
 
     They are to C as A is to B. For example, king man woman: who is to woman as king is to man?
 
     Example: sentiflow words analogy king man woman"""),
-    "near": _Query("Words and signs, separated by spaces; quotes are not needed.", 1, None,
+    "near": ("Words and signs, separated by spaces; quotes are not needed.", 1, None,
     """List the words nearest to a signed sum of words.
 
     Put spaces around the signs, + and -.
 
     Example: sentiflow words near "good - bad + programmer\""""),
 }  # fmt: skip
+"""Commands that list the words nearest to a point: what the user writes, the least and the greatest
+number of words, and the help."""
 
 
-def _add_query(name: str, query: _Query) -> None:
-    @app.command(name, help=inspect.cleandoc(query.help), epilog=_SOURCES)
+def _add_query(name: str, argument: str, least: int, most: int | None, meaning: str) -> None:
+    @app.command(name, help=inspect.cleandoc(meaning), epilog=_SOURCES)
     @reporting()
     def command(
-        words: Annotated[list[str], typer.Argument(metavar="WORD", help=query.argument)],
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=argument)],
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
@@ -183,13 +169,13 @@ def _add_query(name: str, query: _Query) -> None:
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        _check_number(words, query.least, query.most)
+        _check_number(words, least, most)
         vectors = _load(source, max_words)
         from sentiflow.words import geometry
 
         if name == "near":
             terms = geometry.parse(" ".join(words))
-            words = [term.word for term in terms]
+            words = [word for _, word in terms]
             point = geometry.combine(vectors, terms)
         elif name == "analogy":
             point = geometry.analogy(vectors, *words)
@@ -197,19 +183,16 @@ def _add_query(name: str, query: _Query) -> None:
             point = geometry.midpoint(vectors, words)
         exclude = words if exclude_query else None
         neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-        dropped = [neighbors.left_out] if neighbors.left_out else []
-        if as_json:
-            results, left_out = _to_json(neighbors.found), _to_json(dropped)
-            _echo_json(vectors, words, by=by, results=results, left_out=left_out)
-            return
-        _echo_values(neighbors.found)
-        for word, value in dropped:
-            if word not in words:
+        results, left_out = _to_json(neighbors.words), _to_json(neighbors.left_out)
+        lines = _align(neighbors.words)
+        _print(lines, vectors, words, as_json, by=by, results=results, left_out=left_out)
+        for word, value in neighbors.left_out:
+            if word not in words and not as_json:
                 typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
 
 for _name, _query in _QUERIES.items():
-    _add_query(_name, _query)
+    _add_query(_name, *_query)
 
 
 @app.command("map", epilog=_SOURCES)
@@ -232,22 +215,20 @@ def draw_map(
     """
     words = list(dict.fromkeys(words))
     _check_number(words, 2)
-    absolute_uri(to, setting="--to")
-    if not to.lower().endswith(".png") or Path(to).is_dir():
+    uri = absolute_uri(to, setting="--to")
+    if not to.lower().endswith(".png"):
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
     vectors = _load(source, max_words)
     from sentiflow.storage import filesystem
     from sentiflow.words import charts, geometry
 
-    rows = geometry.look_up(vectors, words)
-    projection = geometry.project(vectors.vectors[rows])
-    filesystem.write_bytes(absolute_uri(to), charts.draw_map(words, projection))
+    projection = geometry.project(vectors.vectors[geometry.look_up(vectors, words)])
+    filesystem.write_bytes(uri, charts.draw_map(words, projection))
     share = projection.explained.sum()
     say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
-    if as_json:
-        points = zip(words, projection.points.tolist(), strict=True)
-        results = [{"word": word, "point": point} for word, point in points]
-        _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
+    points = zip(words, projection.points.tolist(), strict=True)
+    results = [{"word": word, "point": point} for word, point in points]
+    _print([], vectors, words, as_json, explained=projection.explained.tolist(), results=results)
 
 
 @app.command(epilog=_SOURCES)
@@ -279,31 +260,56 @@ def bias(
 
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
-    chosen = [_read_pair(pair) for pair in pairs or ()]
+    chosen = [(first, second) for first, _, second in (pair.partition(":") for pair in pairs or ())]
+    if not all(first and second for first, second in chosen):
+        raise UserError(f"--pair {' '.join(pairs or ())}", hint="write two words like he:she")
     vectors = _load(source, max_words)
-    from sentiflow.cli import bias_text
     from sentiflow.words import geometry, word_bias
 
-    typed = [word for pair in chosen for word in pair] + (words or [])
-    geometry.look_up(vectors, typed)
-    found = word_bias.measure_word_bias(
+    geometry.look_up(vectors, [word for pair in chosen for word in pair] + (words or []))
+    words_measured = words or list(word_bias.PROFESSIONS)
+    measured = word_bias.measure_word_bias(
         vectors,
         pairs=chosen or word_bias.GENDER_PAIRS,
-        words=words or word_bias.PROFESSIONS,
+        words=words_measured,
         tests=() if chosen or words else word_bias.TESTS,
     )
-    if as_json:
-        asked = words or list(word_bias.PROFESSIONS)
-        _echo_json(vectors, asked, **asdict(found))
-    else:
-        typer.echo(bias_text.to_text(found))
+    _print([_describe_bias(measured)], vectors, words_measured, as_json, **asdict(measured))
 
 
-def _read_pair(text: str) -> tuple[str, str]:
-    first, _, second = text.partition(":")
-    if not first or not second:
-        raise UserError(f"--pair {text}", hint="write two words like he:she")
-    return first, second
+def _describe_bias(bias: "WordBias") -> str:
+    """Write the measures as tables, with their meaning."""
+    from sentiflow.words.word_bias import MAX_PARTITIONS
+
+    titles = ("", "targets", "attributes", "known", "d", "p", "")
+    return fill(
+        "word_bias.txt.j2",
+        direction=bias.direction,
+        placed=_list_words(bias.direction) if bias.direction else [],
+        associations=bias.associations,
+        tests=[titles, *map(_describe_association, bias.associations)],
+        max_partitions=MAX_PARTITIONS,
+    )
+
+
+def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
+    """List the words in two columns, the lowest and the highest first; few words in one column."""
+    cells = [(each.word, f"{each.cosine:+.3f}") for each in direction.projections]
+    half = len(cells) if len(cells) < _FEW_WORDS else (len(cells) + 1) // 2
+    sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
+    titles = ("lowest first", "", "highest first" if half < len(cells) else "", "")
+    return [titles, *(left + right for left, right in sides)]
+
+
+def _describe_association(test: "Association") -> tuple[str, ...]:
+    names = [f"{first.name} / {second.name}" for first, second in (test.targets, test.attributes)]
+    cells = (test.name, *names, f"{test.num_known}/{test.num_words}")
+    if test.effect_size is None or test.p_value is None:
+        return (*cells, "-", "-", "")
+    p_value = "<0.0001" if test.p_value < 1e-4 else f"{test.p_value:.4f}"
+    mark = "*" if test.p_value < 0.05 else " "
+    partitions = "all" if test.is_exact else "random"
+    return (*cells, f"{test.effect_size:+.2f}", p_value, f"{mark} {partitions}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":
@@ -322,22 +328,30 @@ def _load(source: str, max_words: int | None) -> "WordVectors":
 
 def _check_number(words: Sequence[str], least: int, most: int | None = None) -> None:
     if len(words) < least or (most and len(words) > most):
-        wanted = f"{least} or more words" if most is None else f"exactly {least}"
-        raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {wanted}")
+        number = f"{least} or more words" if most is None else f"exactly {least}"
+        raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {number}")
 
 
-def _echo_values(values: Iterable[tuple[str, float]]) -> None:
-    """Print words and values in two columns."""
-    rows = [(printable(word), value) for word, value in values]
-    width = max((len(word) for word, _ in rows), default=0)
-    for word, value in rows:
-        typer.echo(f"{word:<{width}} {value:.4f}")
+def _align(values: Sequence[tuple[str, float]]) -> list[str]:
+    """Write words and values in two columns."""
+    words = [printable(word) for word, _ in values]
+    width = max(map(len, words), default=0)
+    return [f"{word:<{width}} {value:.4f}" for word, (_, value) in zip(words, values, strict=True)]
 
 
-def _to_json(neighbors: Iterable["Neighbor"]) -> list[dict[str, Any]]:
+def _to_json(neighbors: Sequence["Neighbor"]) -> list[dict[str, Any]]:
     return [neighbor._asdict() for neighbor in neighbors]
 
 
-def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
-    record = {"vectors": vectors.source, "words": list(words)} | found
-    print_json(record, allow_nan=False)
+def _print(
+    lines: Sequence[str],
+    vectors: "WordVectors",
+    words: Sequence[str],
+    as_json: bool,
+    **results: Any,
+) -> None:
+    """Print the lines, or with ``--json`` the results."""
+    if as_json:
+        print_json({"vectors": vectors.source, "words": words} | results, allow_nan=False)
+    elif lines:
+        typer.echo("\n".join(lines))

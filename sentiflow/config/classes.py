@@ -30,11 +30,11 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
         >>> order_classes(["spam", "neutral", "positive"])
         ('spam', 'neutral', 'positive')
     """
-    given = tuple(names)
-    if not set(BINARY) <= set(given):
-        return given
-    first = tuple(name for name in SENTIMENT140 if name in given)
-    return (*first, *(name for name in given if name not in first))
+    ordered = tuple(names)
+    if not set(BINARY) <= set(ordered):
+        return ordered
+    first = tuple(name for name in SENTIMENT140 if name in ordered)
+    return (*first, *(name for name in ordered if name not in first))
 
 
 def check_names(names: Sequence[str]) -> None:

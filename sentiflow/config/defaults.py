@@ -12,12 +12,8 @@ def fill_in(raw: dict[str, Any]) -> dict[str, Any]:
     return _fill_preset(_inherit_format(raw))
 
 
-_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
-"""Settings of a format that mean the same for every kind."""
-
-
 def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill ``score.format`` in from ``format``.
+    """Fill ``score.format`` in from ``format``, if both are of one kind.
 
     Columns of one file say nothing about those of another, so they are given as a whole, and labels
     are inherited only for a column of labels.
@@ -25,16 +21,15 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     base, section = raw.get("format"), raw.get("score")
     if not isinstance(base, dict) or not isinstance(section, dict):
         return raw
-    own = section.get("format")
-    if not isinstance(own, dict):
+    scored = section.get("format")
+    if not isinstance(scored, dict):
         return raw
-    inherited = dict(base)
-    if own.get("kind", base.get("kind")) != base.get("kind"):
-        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
-    columns = own.get("columns")
+    if scored.get("kind", base.get("kind")) != base.get("kind"):
+        return raw
+    inherited, columns = dict(base), scored.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
-    return raw | {"score": section | {"format": inherited | own}}
+    return raw | {"score": section | {"format": inherited | scored}}
 
 
 @functools.cache
@@ -55,10 +50,10 @@ def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
 
 
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Merge nested settings; where both name one, the second counts."""
-    merged = base | own
-    for name in base.keys() & own.keys():
-        if isinstance(base[name], dict) and isinstance(own[name], dict):
-            merged[name] = _merge(base[name], own[name])
+    merged = base | changes
+    for name in base.keys() & changes.keys():
+        if isinstance(base[name], dict) and isinstance(changes[name], dict):
+            merged[name] = _merge(base[name], changes[name])
     return merged

@@ -1,8 +1,7 @@
-"""Faults in settings, as pydantic finds them -> a line for each: where, what, and the way out."""
+"""Faults in settings, and what a command lacks -> a line for each: where, what, and the way out."""
 
 import difflib
 import functools
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -12,13 +11,11 @@ from pydantic.fields import FieldInfo
 from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
+from sentiflow.errors import UserError, shorten
 from sentiflow.storage.uris import without_credentials
 
 _MAX_VALUE = 200
 """Characters of a wrong value that are shown."""
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 2
-_BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
 
 _SYNONYMS = {
     "batch_size": "global_batch_size",
@@ -39,6 +36,12 @@ _SYNONYMS = {
     "workers": "num_workers",
 }
 """Names that others give to a setting."""
+
+PREDICTED = (
+    *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
+    *("probability", "num_tokens"),
+)
+"""Columns of all predictions; those of a class begin with ``probability_``."""
 
 Location = tuple[int | str, ...]
 """Of a setting, as pydantic gives it: names, positions in a list, and kinds of a section."""
@@ -71,8 +74,8 @@ class Source:
         typed = [tuple(key.split(".")) for key in self.overrides]
         if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
             return self.place_of_overrides
-        known = (path[:size] for size in range(len(path), 0, -1))
-        line = next((self.lines[part] for part in known if part in self.lines), None)
+        sections = (path[:size] for size in range(len(path), 0, -1))
+        line = next((self.lines[part] for part in sections if part in self.lines), None)
         return f"{self.name}, line {line}" if line else self.name
 
 
@@ -92,12 +95,11 @@ def explain(fault: Any, source: Source) -> str:
     if fault["type"] == "missing":
         return f"{source.name}: the setting {key} is missing: add it, or give {key}=VALUE"
     message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "string_unicode":
-        message = "must be a text in UTF-8"
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
         return f"{place}: {key}: {message}"
-    return f"{place}: {key}={shorten(fault['input'])}: {message}"
+    value = shorten(without_credentials(repr(fault["input"])), _MAX_VALUE)
+    return f"{place}: {key}={value}: {message}"
 
 
 def _suggest(location: Location) -> str:
@@ -114,12 +116,6 @@ def _suggest(location: Location) -> str:
         for close in difflib.get_close_matches(name.lower(), names, n=1, cutoff=cutoff):
             return f"did you mean {'.'.join(among[names.index(close)])}?"
     return f"known here: {', '.join(key[-1] for key in below if len(key) == len(path) + 1)}"
-
-
-def shorten(value: Any) -> str:
-    """Write a value of any size: a few aliases of YAML can make one of millions of items."""
-    text = without_credentials(_BRIEF.repr(value))
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 
 @functools.cache
@@ -140,3 +136,56 @@ def sections_in(info: FieldInfo) -> list[type[Settings]]:
     """List the section of a field, or the kinds of section that it accepts."""
     kinds = [get_args(kind) or (kind,) for kind in (info.annotation, *get_args(info.annotation))]
     return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]
+
+
+def check_given(config: Config, command: str, *, source: str) -> None:
+    """Check that the settings without which a command cannot run are given.
+
+    Raises:
+        UserError: Some are missing.
+    """
+    missing = []
+    if command in ("prepare", "run") and not config.prepare.csv:
+        missing = ["prepare.csv"]
+    if command == "score" and not config.prepare.csv:
+        names_prepared = config.score.prepared_uri or config.prepare.output_uri
+        if config.score.corpus == ("prepared",) and not names_prepared:
+            missing.append("score.corpus")
+        if not config.score.model_uri and "train" not in config.model_fields_set:
+            missing.append("score.model_uri")
+    if missing:
+        raise UserError(
+            f"{source}: sentiflow {command} needs {' and '.join(missing)}",
+            hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
+        )
+
+
+def check_slices(config: Config, *, source: str) -> None:
+    """Check that predictions will have what ``evaluate.slices`` needs.
+
+    Raises:
+        UserError: These settings make the predictions, and keep another choice of columns.
+    """
+    prepare, score, evaluate = config.prepare, config.score, config.evaluate
+    columns = [*score.keep_columns, *PREDICTED]
+    is_known = evaluate.scored_uri == score.output_uri
+    if from_prepared := score.corpus == ("prepared",):
+        columns[:0] = prepare.keep_columns
+        is_known &= bool(prepare.csv) and score.prepared_uri == prepare.output_uri
+    missing = [
+        name
+        for name in evaluate.slices.columns
+        if name not in columns and not name.startswith("probability_")
+    ]
+    if missing and is_known:
+        raise UserError(
+            f"{source}: evaluate.slices.columns: predictions will have no column "
+            f"{', '.join(missing)}; their columns are {', '.join(dict.fromkeys(columns))}",
+            hint=f"name the column in {'prepare' if from_prepared else 'score'}.keep_columns, too",
+        )
+    has_texts = {"text", score.text_column} & {*score.keep_columns}
+    if evaluate.slices.patterns and is_known and not (from_prepared or has_texts):
+        raise UserError(
+            f"{source}: evaluate.slices.patterns need the texts, which predictions will not have",
+            hint="name text in score.keep_columns, too",
+        )

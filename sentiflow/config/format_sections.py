@@ -95,11 +95,11 @@ class FormatSettings(Settings):
 
     @model_validator(mode="after")
     def _check_kind(self) -> "FormatSettings":
-        own = ("columns", "labels", "header", "time_format")
-        given = [name for name in own if getattr(self, name) is not None]
+        of_csv = ("columns", "labels", "header", "time_format")
+        set_names = [name for name in of_csv if getattr(self, name) is not None]
         if self.kind == "sentiment140":
-            if given or self.delimiter != ",":
-                raise ValueError(f"{(*given, 'delimiter')[0]} needs kind: csv")
+            if set_names or self.delimiter != ",":
+                raise ValueError(f"{(*set_names, 'delimiter')[0]} needs kind: csv")
             return self
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")

@@ -20,31 +20,8 @@ from sentiflow.config.types import (
     Space,
     Strings,
     TimeZone,
-    check_distinct,
 )
 from sentiflow.storage.uris import names_model
-
-
-class SplitNames(Settings):
-    """Values of ``prepare.split.column``; case does not count."""
-
-    train: Strings = ("train", "training")
-    """Values of train rows."""
-    validation: Strings = ("validation", "valid", "val", "dev", "development")
-    """Values of validation rows."""
-    test: Strings = ("test", "testing", "eval", "evaluation", "holdout", "heldout")
-    """Values of test rows."""
-
-    @model_validator(mode="after")
-    def _check_distinct(self) -> "SplitNames":
-        check_distinct((*self.train, *self.validation, *self.test))
-        return self
-
-    @property
-    def splits(self) -> dict[str, str | None]:
-        """The split of each value in lower case; None for train, of which others may be drawn."""
-        each = {None: self.train, "validation": self.validation, "test": self.test}
-        return {name.lower(): split for split, names in each.items() for name in names}
 
 
 class SplitSettings(Settings):
@@ -56,9 +33,9 @@ class SplitSettings(Settings):
     validation). ``user``: by the author, so that no author is in two splits. ``time``: train before
     validation before test. ``column``: as ``column`` says."""
     column: str = ""
-    """``column``: the column that names the split of each row, by the values in ``names``. If it
+    """``column``: the column that names the split of each row: train, training; validation, valid,
+    val, dev, development; test, testing, eval, evaluation, holdout, heldout, in any case. If it
     names no validation or no test row, these are drawn from the train rows, as by ``hash``."""
-    names: SplitNames = SplitNames()
     validation_fraction: Fraction = 0.1
     """Share of the texts, users or rows in the validation split. ``tutorial`` ignores it, and so
     does a corpus with validation rows of its own."""
@@ -87,10 +64,9 @@ class VocabularySettings(Settings):
     """Maximum number of words. null: no limit."""
     vectors: Location = "package:glove.6B.50d"
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which is
-    downloaded once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
-    directory of a model package or of a run, whose learned vectors are used."""
-    vectors_cache: str = ".vector_cache"
-    """Directory of downloaded vectors, on a local disk."""
+    downloaded once, to ``.vector_cache``; a file in the text format of GloVe or word2vec (.txt,
+    .txt.gz, .zip); or the directory of a model package or of a run, whose learned vectors are
+    used."""
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":
@@ -136,7 +112,7 @@ class PrepareSettings(Settings):
     """Maximum share of rejected rows, and of unknown labels among all labels. If there are more,
     the job ends and publishes nothing."""
     keep_raw: bool = True
-    """Keep the bytes of rejected rows, which may contain personal data."""
+    """Keep the bytes of rejected rows, which may contain personal data, here and in ``score``."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
@@ -195,18 +171,13 @@ class ScoreSettings(Settings):
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
     """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
-    in ``format``; ``columns`` and ``labels`` are given as a whole."""
+    in ``format``, if that is of the same kind; ``columns`` and ``labels`` are given as a whole."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
     """Columns of the corpus to copy to the predictions, such as ``text``."""
-    keep_raw: bool = True
-    """Keep the bytes of rejected rows, which may contain personal data."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Rows in a part, the unit of work and of resumption; approximate for CSV files."""
-    batch_size: CountOrAuto = "auto"
-    """Rows in one padded batch. It affects the speed; predictions change only by rounding errors.
-    ``auto``: depends on the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
     are always fp32 with TF32 products."""
@@ -215,9 +186,6 @@ class ScoreSettings(Settings):
     cores, or up to four for each GPU."""
     gpus_per_worker: ShareOrAuto = "auto"
     """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
-    max_rejected_fraction: Fraction = 1.0
-    """Maximum share of rejected rows in the files to score. If there are more, the job ends and
-    publishes nothing. Default: any share but all rows."""
 
     @property
     def model_uris(self) -> tuple[str, ...]:
@@ -231,19 +199,13 @@ TIME_UNITS = ("hour", "day", "week", "month")
 
 
 class SliceSettings(Settings):
-    """Slices of the user's own; a plain mapping of names to patterns is read as ``patterns``."""
+    """Slices of the user's own."""
 
     columns: Strings = ()
     """Columns of the predictions (``score.keep_columns``): a slice for each value. Values with few
     rows are one slice, ``other``."""
     patterns: Patterns = Field(default={})
     """A regular expression (RE2) for each name, such as ``{weather: "(?i)rain|sun"}``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_plain(cls, value: object) -> object:
-        is_plain = isinstance(value, dict) and not set(value) <= {"columns", "patterns"}
-        return {"patterns": value} if is_plain else value
 
 
 class EvaluateSettings(Settings):
@@ -259,9 +221,6 @@ class EvaluateSettings(Settings):
     """Directory of the report. Default: ``<output_uri>/report``."""
     slices: SliceSettings = SliceSettings()
     """Additional slices, by column or by pattern; see ``SliceSettings``."""
-    neutral_margin: float | None = Field(default=None, ge=0, lt=0.5)
-    """Predictions whose probability differs from one half by less than this count as neutral.
-    Default: the margin chosen on the validation rows during training."""
     num_examples: int = Field(default=15, ge=0)
     """Mistakes of each kind shown in the report. 0: the report shows no text, no words are searched
     for slices, and no table of mistakes is written."""
@@ -273,8 +232,6 @@ class EvaluateSettings(Settings):
 class TrendsSettings(Settings):
     """Predictions -> shares of the classes, with intervals, by column or time."""
 
-    scored_uri: Location = ""
-    """Directory of the predictions. Default: ``score.output_uri``."""
     output_uri: Location = ""
     """Directory of the shares. Default: ``<output_uri>/trends``."""
     by: Annotated[Strings, Distinct, Field(max_length=2)] = ()
@@ -288,9 +245,6 @@ class TrendsSettings(Settings):
     """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
     sample drawn with ``sentiflow trends --sample``, ``sample``. Default: the labels of the corpus
     on rows that the model was not trained on."""
-    min_labelled: int = Field(default=30, ge=10)
-    """Minimum number of labelled rows in a group. The share of a group with fewer is corrected by
-    the mean error of all groups."""
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
@@ -316,33 +270,17 @@ class SweepSettings(Settings):
     space: Space = Field(default={})
     """Search space: for each setting, such as ``train.model.hidden_size``, a list of values or a
     range, ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
-    search: Literal["grid", "random"] = "grid"
-    """Search method. ``grid``: every combination of the lists. ``random``: ``num_trials`` random
-    combinations."""
-    num_trials: int = Field(default=8, ge=1)
-    """``random``: number of combinations, all different."""
-    seed: int = Field(default=0, ge=0)
-    """``random``: seed of the combinations."""
+    num_trials: int | None = Field(default=None, ge=1)
+    """Number of combinations, all different, that are drawn at random. Default: a grid, which is
+    every combination of the lists."""
     grace_epochs: int = Field(default=1, ge=1)
-    """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
-    trial is stopped, nor if trials differ only in ``train.seed``, nor if they have different
-    numbers of epochs, unless ``train.schedule`` is ``constant``."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """Early stopping (ASHA, Li et al. 2020). With 3, about a third of the trials continues after
-    ``grace_epochs``, a third of these after three times as many epochs, and so on."""
+    """Epochs of each trial before it may be stopped early (ASHA, Li et al. 2020): about a third of
+    the trials continues, a third of these after three times as many epochs, and so on. With
+    ``train.num_epochs`` or more no trial is stopped, nor if trials differ only in ``train.seed``,
+    nor if they have different numbers of epochs, unless ``train.schedule`` is ``constant``."""
     max_concurrent: CountOrAuto = "auto"
     """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
     each core, or as many as fit if trials have several workers."""
-
-
-class PromoteSettings(Settings):
-    """When a candidate replaces the champion of a registered model."""
-
-    min_gain: float = Field(default=0.0, ge=0, lt=1)
-    """Smallest gain in test accuracy. 0.01: one percentage point. A gain of 0 is never enough."""
-    max_p_value: float = Field(default=0.05, gt=0, le=1)
-    """Largest p-value of McNemar's test that both are right equally often. With 0.05 a candidate
-    that is no better is promoted in at most 1 of 40 cases. 1: any gain is enough."""
 
 
 class TrackingSettings(Settings):
@@ -382,12 +320,11 @@ class Config(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     trends: TrendsSettings = TrendsSettings()
     sweep: SweepSettings = SweepSettings()
-    promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property
     def trains(self) -> bool:
         """Whether a whole run trains: an average of other models needs no training."""
-        own, uris = f"{self.train.output_uri}/", self.score.model_uris
-        return len(uris) < 2 or any(f"{uri}/".startswith(own) for uri in uris)
+        trained, uris = f"{self.train.output_uri}/", self.score.model_uris
+        return len(uris) < 2 or any(f"{uri}/".startswith(trained) for uri in uris)

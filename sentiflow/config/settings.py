@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
+from sentiflow.config import defaults, faults, ray_job, yaml_text
 from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
 from sentiflow.config.types import LOCATION, Settings, check_models
@@ -23,18 +23,14 @@ from sentiflow.storage.uris import (
 
 REFIT = "refit"
 """Folder of a refit in the directory of the config's run: a run of its own, on the same data."""
-_MAX_FAULTS = 20
-"""Errors that are named; the others are counted."""
-
-
-Given = str | os.PathLike[str] | Mapping[str, Any]
+ConfigLike = str | os.PathLike[str] | Mapping[str, Any]
 """A settings file, or the settings as nested dictionaries."""
 Overrides = Sequence[str] | Mapping[str, Any]
 """Changed settings, as ``section.key=value`` or as values by ``section.key``."""
 
 
 def load(
-    path: Given,
+    path: ConfigLike,
     overrides: Overrides = (),
     *,
     command: str = "",
@@ -57,14 +53,14 @@ def load(
     raw = read(path, overrides)
     source = _locate(path, overrides)
     config = validate(raw, source=source)
-    requirements.check_given(config, command, source=source.name)
+    faults.check_given(config, command, source=source.name)
     resolved = resolve(config, base=base, submitted=submitted)
     if command != "evaluate":  # it has the predictions, which may be earlier ones
-        requirements.check_slices(resolved, source=source.name)
+        faults.check_slices(resolved, source=source.name)
     return resolved
 
 
-def read(path: Given, overrides: Overrides = ()) -> dict[str, Any]:
+def read(path: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]:
     """Read a settings file and apply the overrides, without validation.
 
     Raises:
@@ -147,11 +143,7 @@ def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
     try:
         config = Config.model_validate(defaults.fill_in(raw))
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        places = {fault["loc"] for fault in found}
-        lines = [faults.explain(f, source) for f in found if not _is_inherited(f["loc"], places)]
-        if len(lines) > _MAX_FAULTS:
-            lines[_MAX_FAULTS:] = [f"{source.name}: and {len(lines) - _MAX_FAULTS} more errors"]
+        lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
@@ -163,17 +155,12 @@ def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
     return config
 
 
-def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
-    """Say whether a fault of ``score.format`` is also one of ``format``, which is named."""
-    return place[:2] == ("score", "format") and place[1:] in places
-
-
 def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
     """Make every location absolute, and fill in default locations.
 
     Raises:
-        UserError: Two stages would write to the same directory; a location has an option of a
-            store, or is relative in a job that was submitted to a cluster.
+        UserError: Two stages would write to the same directory; or a location is relative in a job
+            that was submitted to a cluster.
     """
     is_submitted = ray_job.is_here() if submitted is None else submitted
 
@@ -182,11 +169,6 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             return uri
         if is_submitted:
             ray_job.refuse_relative(key, uri)
-        if _OPTION.search(uri):
-            raise UserError(
-                f"{key}={uri!r} has an option of a store",
-                hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
-            )
         return absolute_uri(uri, base=base, setting=key)
 
     config = _change_locations(config, place)
@@ -195,11 +177,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     prepared = config.prepare.output_uri or join(root, "prepared")
     trained = config.train.output_uri or join(below, "trained")
     scored = config.score.output_uri or join(below, "scored")
-    words = config.prepare.vocabulary
-    key = "prepare.vocabulary.vectors_cache"
-    cache = {"vectors_cache": absolute_uri(words.vectors_cache, base=base, setting=key)}
     sections: dict[str, dict[str, Any]] = {
-        "prepare": {"output_uri": prepared, "vocabulary": words.model_copy(update=cache)},
+        "prepare": {"output_uri": prepared},
         "train": {
             "prepared_uri": config.train.prepared_uri or prepared,
             "output_uri": trained,
@@ -216,7 +195,6 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "output_uri": config.evaluate.output_uri or join(below, "report"),
         },
         "trends": {
-            "scored_uri": config.trends.scored_uri or scored,
             "output_uri": config.trends.output_uri or join(root, "trends"),
         },
         "sweep": {"output_uri": config.sweep.output_uri or join(root, "sweep")},
@@ -229,9 +207,6 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     _check_outputs(resolved)
     return resolved
 
-
-_OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
-"""An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
 
 Section = TypeVar("Section", bound=Settings)
 
@@ -340,14 +315,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _locate(given: Given, overrides: Overrides) -> Source:
+def _locate(config: ConfigLike, overrides: Overrides) -> Source:
     """Note where each setting was typed: the line of a file that was read, or an override."""
-    if isinstance(given, Mapping):
+    if isinstance(config, Mapping):
         return Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
-    lines = yaml_text.find_lines(Path(given).read_text(encoding="utf-8"))
+    lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return Source(str(given), lines, keys, place)
+    return Source(str(config), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

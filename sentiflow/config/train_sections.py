@@ -41,13 +41,6 @@ class PretrainSettings(Settings):
     num_epochs: int = Field(default=0, ge=0)
     """Pretrain the encoder by next-word prediction, in both directions, for this number of epochs.
     0: no pretraining."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
-    num_negatives: int = Field(default=500, ge=1)
-    """Negative samples of the sampled softmax."""
-    patience: int | None = Field(default=None, ge=1)
-    """Stop pretraining after this number of epochs without a lower validation loss, and keep the
-    weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
 
 
 class DistillSettings(Settings):
@@ -61,12 +54,6 @@ class DistillSettings(Settings):
     hard_weight: Fraction = 0.0
     """Weight of the label of a train row in what the network learns; the teachers have the rest.
     1: the label alone."""
-
-    @model_validator(mode="after")
-    def _check_teachers(self) -> "DistillSettings":
-        if "teachers" not in self.model_fields_set and "hard_weight" in self.model_fields_set:
-            raise ValueError("hard_weight is beside teachers: name them in distill.teachers")
-        return self
 
 
 class RefitSettings(Settings):
@@ -82,12 +69,8 @@ class RefitSettings(Settings):
 class CheckpointSettings(Settings):
     """When checkpoints of a training are written, beside those at the end of each epoch."""
 
-    every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between checkpoints. Default: off."""
     every_minutes: float | None = Field(default=5.0, gt=0)
     """Minutes between checkpoints. null: off."""
-    keep_last: int = Field(default=2, ge=1)
-    """Number of latest checkpoints to keep. The checkpoint of the best epoch is always kept."""
 
 
 class SelectionSettings(Settings):
@@ -128,7 +111,7 @@ class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
 
     NOT_DECISIVE: ClassVar = (
-        *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
+        *("prepared_uri", "output_uri", "checkpoints", "preset"),
         *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
         *("init_from", "refit"),
     )
@@ -157,21 +140,13 @@ class TrainSettings(Settings):
     """Number of passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Learning rate of Adam; with ``one_cycle`` the maximum."""
-    ngram_learning_rate: float = Field(default=0.1, gt=0)
-    """Learning rate of the n-gram weights, on the same schedule. Their gradients are not
-    clipped."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     """Learning rate schedule: ``one_cycle`` (Smith 2018), ``cosine`` decay, or ``constant``."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay (AdamW). 0 is plain Adam."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU. Recurrent layers
     on a GPU are always fp32 with TF32 products."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    """Number of pieces in which a worker computes its share of a global batch, one after the other,
-    before the one optimizer step. More pieces need less memory; the model stays the same."""
     num_workers: CountOrAuto = "auto"
     """Number of data-parallel workers. ``auto``: at most one for each GPU, or without GPUs one for
     each node; fewer where more would be slower, by an estimate that the job logs."""
@@ -189,8 +164,6 @@ class TrainSettings(Settings):
     checkpoint."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of the initial weights, the order of the rows and the dropout masks."""
-    frozen_epochs: int = Field(default=0, ge=0)
-    """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
     init_from: Annotated[str | None, LOCATION] = None
     """Model with the same network, from which training starts: a package, the directory of a run,
     or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
@@ -208,29 +181,22 @@ class TrainSettings(Settings):
         return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
 
     @model_validator(mode="after")
-    def _check_folds(self) -> "TrainSettings":
+    def _check(self) -> "TrainSettings":
+        workers, shards = self.num_workers, self.batching.num_shards
         if self.folds == 1:
             raise ValueError("folds=1 leaves no row to train on: set 5, or 0 for none")
-        return self
-
-    @model_validator(mode="after")
-    def _check_shards(self) -> "TrainSettings":
-        wanted, most = self.num_workers, self.batching.num_shards
-        if wanted != "auto" and int(wanted) > most:
+        if workers != "auto" and int(workers) > shards:
             raise ValueError(
-                f"num_workers={wanted}, but the rows are divided into {most} shards: set "
-                f"train.batching.num_shards={wanted}"
+                f"num_workers={workers}, but the rows are divided into {shards} shards: set "
+                f"train.batching.num_shards={workers}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_network(self) -> "TrainSettings":
-        if self.preset and not isinstance(self.model, RnnSettings):
+        is_recurrent = isinstance(self.model, RnnSettings)
+        if self.preset and not is_recurrent:
             raise ValueError(
                 f"preset={self.preset} is a recurrent network, model.kind={self.model.kind} is "
                 "not: leave one of them out"
             )
-        if self.pretrain.num_epochs and not isinstance(self.model, RnnSettings):
+        if self.pretrain.num_epochs and not is_recurrent:
             raise ValueError(
                 f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "
                 "pretrain.num_epochs=0"

@@ -10,6 +10,13 @@ NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
 LABEL_NAMES = ("negative", "positive", "neutral")
 
 SPLITS = ("train", "validation", "test")
+SPLIT_VALUES: dict[str, str | None] = {
+    **dict.fromkeys(("train", "training")),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "heldout"), "test"),
+}
+"""The split that a value of ``prepare.split.column`` names, in lower case; None for train, of which
+others may be drawn."""
 
 TWEETS = pa.schema(
     [

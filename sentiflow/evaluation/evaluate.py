@@ -182,7 +182,6 @@ def _measure(
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
-        margin=settings.neutral_margin,
         patterns=own.patterns,
         columns=own.columns,
         searched=searched,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import jinja2
 
-from sentiflow.config.sections import Config, PromoteSettings
+from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
@@ -16,6 +16,11 @@ from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
+
+
+MAX_P_VALUE = 0.05
+"""Of McNemar's test that both are right equally often: a candidate that is no better is promoted in
+at most 1 of 40 cases."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     repeats; if this is the champion, it has passed already.
 
     Args:
-        config: Names the registered model, the store and the prepared data, and has the rules.
+        config: Names the registered model, the store and the prepared data.
         version: The version to promote. Default: the candidate.
         force: Promote it even if it is not better.
 
@@ -80,7 +85,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     if present is not None:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
     test = None if _repeats(candidate, models[-1]) else _judge(config, models)
-    objection = find_objection(test, config.promote) if test else ""
+    objection = find_objection(test) if test else ""
     if is_promoted := force or not objection:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
         aliases[CHAMPION] = number
@@ -99,23 +104,20 @@ def _repeats(candidate: ResolvedModel, champion: ResolvedModel) -> bool:
     return bool(candidate.record["refit"]["of"]["fingerprint"] == champion.record["fingerprint"])
 
 
-def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
+def find_objection(test: ChampionTest) -> str:
     """Say why a candidate does not replace the champion; empty if it does.
 
-    Its accuracy is to be higher, by at least ``min_gain``, and beyond chance. At a tie the champion
-    stays.
+    Its accuracy is to be higher, and beyond chance. At a tie the champion stays.
     """
     if test.difference is None:
         return ""
     gain, p_value = test.difference.value, test.p_value or 0.0
     if gain <= 0:
         return "its accuracy is no higher"
-    if gain < rules.min_gain:
-        return f"its gain of {gain:.4f} is below promote.min_gain ({rules.min_gain})"
-    if p_value > rules.max_p_value:
+    if p_value > MAX_P_VALUE:
         return (
             f"its gain of {gain:.4f} may be chance: {paired.write_p(p_value)} is above "
-            f"promote.max_p_value ({rules.max_p_value})"
+            f"{MAX_P_VALUE}"
         )
     return ""
 

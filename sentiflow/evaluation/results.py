@@ -187,7 +187,6 @@ def measure(
     rows: pa.Table,
     *,
     model: Settings,
-    margin: float | None,
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
@@ -198,8 +197,6 @@ def measure(
     Args:
         rows: As ``evaluated_rows.count_others`` returns them; at least one has a class.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
-        margin: A probability nearer to one half counts as no answer. None: the margin that was
-            chosen on the validation rows of the model.
         patterns: The user's own slices: a regular expression by name.
         columns: The user's own slices: a column with a slice for each value.
         searched: Other columns whose values are searched for slices.
@@ -211,8 +208,7 @@ def measure(
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
-    margin = known.get("neutral_margin") if margin is None else margin
-    margin = margin if "probability" in rows.column_names else None
+    margin = known.get("neutral_margin") if "probability" in rows.column_names else None
     knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns

@@ -91,11 +91,6 @@ class Batch:
         """Copy the tensors to a device, see :func:`copy_to`."""
         return Batch(*(copy_to(tensor, device) for tensor in self._tensors))
 
-    def split(self, size: int) -> list["Batch"]:
-        """Cut into batches of ``size`` tweets, the last one with the rest."""
-        parts = (tensor.split(size) for tensor in self._tensors)
-        return [Batch(*part) for part in zip(*parts, strict=True)]
-
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
     """Group all rows with a token into batches of nearly equal length, for scoring.

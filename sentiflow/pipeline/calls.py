@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: settings.Given,
+    config: settings.ConfigLike,
     changes: Mapping[str, Any] | None,
     verbs: Sequence[stages.Verb] = (),
     *,
@@ -49,7 +49,7 @@ def run(
 
 
 def promote(
-    config: settings.Given,
+    config: settings.ConfigLike,
     changes: Mapping[str, Any] | None,
     *,
     version: int | None,

@@ -135,7 +135,7 @@ def _read(
         keep=tuple(dict.fromkeys((*keep, *needed))),
         keep_raw=keep_raw,
         corrections=load_corrections(job),
-        splits=(rule.column, rule.names.splits) if rule.column else None,
+        splits=(rule.column, schema.SPLIT_VALUES) if rule.column else None,
     )
 
 

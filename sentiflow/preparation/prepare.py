@@ -84,7 +84,6 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
             "output_uri": True,
             "num_workers": True,
             "max_rejected_fraction": True,
-            "vocabulary": {"vectors_cache"},
         }
     )
     if not names_vectors(settings.vocabulary.vectors):
@@ -92,9 +91,8 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     relevant["format"] = config.format.model_dump()
     if config.format.kind == "csv":  # the order of the classes decides the labels
         relevant["classes"] = config.format.classes
-    installed = word_vectors.find_version(settings.vocabulary.vectors)
     version, _ = TOKENIZERS[settings.tokenizer]
-    relevant["rules"] = {"preparation": RULES_VERSION, "tokenizer": version} | installed
+    relevant["rules"] = {"preparation": RULES_VERSION, "tokenizer": version}
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     labelled = sources.labelled(config)
@@ -282,8 +280,7 @@ def _describe_vectors(
     settings: PrepareSettings, *, known: Input | None, fetch: bool
 ) -> dict[str, Input]:
     """Describe the vectors as an input, unless they belong to an installed package."""
-    wanted = settings.vocabulary
-    uri = word_vectors.locate(wanted.vectors, cache=wanted.vectors_cache)
+    uri = word_vectors.locate(settings.vocabulary.vectors)
     if uri is None:
         return {}
     if not filesystem.exists(uri):
@@ -301,7 +298,7 @@ def _describe_vectors(
 def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
     wanted = settings.vocabulary
     max_words = wanted.max_size if wanted.kind == "pretrained" else None
-    return word_vectors.load(wanted.vectors, max_words=max_words, cache=wanted.vectors_cache)
+    return word_vectors.load(wanted.vectors, max_words=max_words)
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

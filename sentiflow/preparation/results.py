@@ -8,7 +8,7 @@ from typing import Any
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.data.sums import add_up
 from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import JobError, UserError
@@ -110,7 +110,7 @@ def check_rejected(
         also += f"; labels that format.labels does not name: {unknown}"
         name = "name them there, as a class or as unlabelled, "
     if tweets.UNKNOWN_SPLIT in counts.reasons:
-        name += "name the values of the column in prepare.split.names, "
+        name += f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, "
     examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
     raise UserError(
         f"{problem}: {counts.rejected:,} of {judged:,} rejected "

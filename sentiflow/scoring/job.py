@@ -24,6 +24,8 @@ class Job:
     """Arguments of every task of one scoring."""
 
     settings: ScoreSettings
+    keep_raw: bool
+    """Whether the bytes of rejected rows are kept."""
     classes: tuple[str, ...]
     """Classes of the predictions: those of the model, then those that only the corpus has."""
     labels: tuple[int, ...]

@@ -28,7 +28,7 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
     Raises:
         UserError: The part cannot be read.
     """
-    return parts.read(part, keep=_kept(job), keep_raw=job.settings.keep_raw)
+    return parts.read(part, keep=_kept(job), keep_raw=job.keep_raw)
 
 
 def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
@@ -47,13 +47,11 @@ def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
     from sentiflow.cluster import kept_models
     from sentiflow.models.average import score_finite
 
-    batch_size = job.settings.batch_size
     (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
     scores = score_finite(
         package,
         parts.accepted_texts(table),
         row_ids=table["row_id"].to_numpy(),
-        batch_size=None if batch_size == "auto" else int(batch_size),
         bf16=job.precision == "bf16",
     )
     columns = scores.to_table()

@@ -41,7 +41,7 @@ OWNS = ("predictions", "rejected", MODEL)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("batch_size", "num_workers", "gpus_per_worker", "max_rejected_fraction"),
+    *("num_workers", "gpus_per_worker"),
 }
 
 
@@ -55,6 +55,7 @@ def describe_output(config: Config) -> OutputSpec:
     decisive = settings.model_dump(exclude=_NOT_DECISIVE)
     model = sources.describe_model(config)
     inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
+    decisive["keep_raw"] = config.prepare.keep_raw
     decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
     decisive["predictions_version"] = schema.PREDICTIONS_VERSION
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
@@ -110,7 +111,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     parts = [Scored.from_json(result) for result in results]
     new = Scored.sum(parts)
     total = Scored.sum([previous.scored, new])
-    _check(output, source, new, total, settings)
+    _check(output, source, new, total)
     corpus, model = previous.join_files(source), output.spec.inputs["model"]
     if learned := sources.find_learned_files(corpus, model):
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned[0]}")
@@ -167,6 +168,7 @@ def _make_job(
     classes = tuple(dict.fromkeys([*learned, *labels]))
     return Job(
         settings=config.score,
+        keep_raw=config.prepare.keep_raw,
         classes=classes,
         labels=tuple(map(classes.index, labels)),
         precision=precision,
@@ -231,14 +233,11 @@ def _choose_precision(
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
-def _check(
-    output: Output, source: Corpus, new: Scored, total: Scored, settings: ScoreSettings
-) -> None:
+def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
     """Refuse a corpus if too many rows are rejected.
 
     Raises:
-        UserError: More rows are rejected than the settings allow, or all of them: then the output
-            is removed.
+        UserError: All rows are rejected; the output is removed.
         JobError: The parts do not add up to the rows of the corpus.
     """
     if source.num_rows != new.rows_read:
@@ -252,11 +251,6 @@ def _check(
             f"no row was accepted: {total.rejected:,} rejected ({reasons})",
             hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
             "score.format='{kind: csv, columns: {text: NAME}}'",
-        )
-    if new.rejected > settings.max_rejected_fraction * source.num_rows:
-        raise UserError(
-            f"too many rows were rejected: {new.rejected:,} of {source.num_rows:,} ({reasons})",
-            hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
         )
 
 

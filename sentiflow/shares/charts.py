@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sentiflow.metrics.shares import CORRECTED, COUNTED
 from sentiflow.plotting import BLUE, GRAY, INK, ORANGE, PLOT_STYLE, percent, to_png
-from sentiflow.shares.conclusions import choose_class, write_period
+from sentiflow.shares.page import choose_class, write_period
 from sentiflow.shares.table import Breakdown, Trends
 
 MAX_BARS, MAX_PANELS = 30, 12

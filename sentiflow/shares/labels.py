@@ -1,4 +1,4 @@
-"""Rows to label by hand: drawn, written; read again, with their weights."""
+"""Manual labels: rows are drawn to be labelled, read again, and found in a corpus with weights."""
 
 import re
 from collections.abc import Sequence
@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.config.sections import TrendsSettings
+from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import TEXT, name_any
-from sentiflow.metrics.sampling import rank_rows
+from sentiflow.evaluation.evaluated_rows import name_any
+from sentiflow.metrics import sampling
+from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
+from sentiflow.shares.rows import Batch
 from sentiflow.storage.uris import as_typed
 
 STAGE = "trends"
@@ -24,6 +26,8 @@ _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
 """What the column ``sample`` has: all that the draw depends on beside the corpus."""
 _MAX_FOREIGN = 0.1
 """Part of the rows of a sample that may not be drawn from a corpus again."""
+_IMPROBABLE = 0.01
+"""Labelled rows that differ so improbably from all rows are no random sample."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +60,22 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     """
     uris, classes = settings.labels, manifest.find_classes(scored)
     tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
-    found = pd.concat(tables, ignore_index=True)
-    twice = found["row_id"].duplicated()
-    if twice.any():
-        at = found[twice].iloc[0]
-        raise UserError(f"{at['place']}: row_id {at['row_id']} was named before")
-    if not len(found):
+    labels = pd.concat(tables, ignore_index=True)
+    twice = labels["row_id"].duplicated()
+    label_files.refuse(labels.astype({"row_id": str}), twice, "row_id", "was named before")
+    if not len(labels):
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
-    other = found["sample"] != found["sample"].iloc[0]
-    label_files.refuse(found, other, "sample", f"is not {found['sample'].iloc[0]!r}")
+    sample = labels["sample"].iloc[0]
+    label_files.refuse(labels, labels["sample"] != sample, "sample", f"is not {sample!r}")
     notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
-    table, drawn_as = found.set_index("row_id"), _SAMPLE.fullmatch(found["sample"].iloc[0])
+    table = labels.set_index("row_id")[["label"]]
+    if not sample:
+        return Labels(table.assign(weight=1.0), False, notes)
+    drawn_as = _SAMPLE.fullmatch(sample)
     if not drawn_as:
-        return Labels(table[["label"]].assign(weight=1.0), False, notes)
+        raise UserError(f"{labels['place'][0]}: {sample!r} is no sample, such as '300 rows'")
     grouping = settings.model_copy(update={"by": tuple(filter(None, [drawn_as["by"]]))})
     rows.check_columns(grouping, scored, setting=f"{as_typed(uris[0])}: column sample")
     drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
@@ -78,33 +83,28 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     if num_foreign := int(weight.isna().sum()):
         line = (
             f"{num_foreign:,} of {len(table):,} rows of trends.labels are not in the sample of "
-            f"{drawn_as[0]} of these predictions"
+            f"{sample} of these predictions"
         )
         if num_foreign > _MAX_FOREIGN * len(table):
             hint = "the corpus has changed since, or they were not drawn by --sample: draw again"
             raise UserError(line, hint=hint)
         notes.append(f"{line}: their labels are counted, and say nothing of the model's errors")
-    return Labels(table[["label"]].assign(weight=weight.fillna(0)), True, notes)
+    return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 
 
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """Read the rows with a label; count those without."""
-    name = as_typed(uri)
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", hint=hint)
-    label_files.require(table, ("row_id",), name, hint=hint)
-    if "sample" not in table and "weight" in table:
-        raise UserError(f"{name} has weights, which are not read", hint=f"draw rows again: {hint}")
+    label_files.require(table, ("row_id",), as_typed(uri), hint=hint)
     is_filled = table["label"] != ""
     num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
     label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
-    wrong = (table["sample"] != "") & ~table["sample"].str.fullmatch(_SAMPLE.pattern)
-    label_files.refuse(table, wrong, "sample", "is no sample, such as '300 rows'")
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 
-def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Draw unlabelled rows to label by hand, in random order; the same each time.
 
     Returns:
@@ -115,13 +115,15 @@ def draw(settings: TrendsSettings, size: int) -> tuple[pd.DataFrame, tuple[str, 
         UserError: There are no complete predictions, every row has a label, or the texts were not
             kept.
     """
-    uri = settings.scored_uri
-    scored = manifest.require(uri, stage="score", setting="trends.scored_uri")
+    settings, uri = config.trends, config.score.output_uri
+    scored = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, scored)
-    text = _check_texts(scored)
+    if not rows.find_text_column(scored):
+        raise UserError(
+            "the predictions have no text to label",
+            hint="name text in score.keep_columns, and score again",
+        )
     table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=True)
-    if text is None:
-        table["text"] = _find_texts(table["row_id"].to_numpy(), scored)
     sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
     by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
     table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
@@ -161,8 +163,8 @@ def _draw(
     group, counts = settings.by[0] if settings.by else rows.EVERY, pd.Series(dtype=np.int64)
     for batch in rows.read(settings, scored, uri, label=STAGE):
         is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
-        found = batch.keys[group][is_open].value_counts(dropna=False)
-        counts = pd.concat([counts, found]).groupby(level=0, dropna=False).sum()
+        of_batch = batch.keys[group][is_open].value_counts(dropna=False)
+        counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
         rows.check_number(counts, settings)
     if not len(counts):
         raise UserError(
@@ -177,7 +179,7 @@ def _draw(
             row_id=row_id,
             weight=1 / chance,
             text=batch.text.filter(pa.array(is_open)).to_pandas().to_numpy() if batch.text else "",
-            rank=rank_rows(chance, row_id),
+            rank=sampling.rank_rows(chance, row_id),
         )
         drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
     assert drawn is not None, "there are unlabelled rows"
@@ -198,28 +200,75 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
 
 
-def _check_texts(scored: Manifest) -> str | None:
-    """Name the column of predictions with the texts; None if they are in the prepared data.
+class LabelFinder:
+    """Finds the label of each row, and its weight in the sample."""
 
-    Raises:
-        UserError: They are in neither.
+    def __init__(self, scored: Manifest, settings: TrendsSettings, uri: str) -> None:
+        """Read the manual labels, and find what the model was trained on.
+
+        Raises:
+            UserError: A file of labels is wrong.
+        """
+        self.labels = read(settings, scored, uri) if settings.labels else None
+        self.notes: list[str] = []
+        self.is_known = True
+        """Whether all rows and texts that the model was trained on are known."""
+        self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        self.num_matched = self.num_seen = 0
+        """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
+        if has_text := bool(rows.find_text_column(scored)):
+            self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
+        try:
+            seen = lineage.find_training_rows(scored, name="the model")
+            self.seen_rows, self.is_known = seen.row_ids, seen.is_known
+        except UserError as error:
+            if not has_text:
+                self.notes.append(f"the correction may be too small: {error}")
+        if self.labels is not None:
+            self.notes += self.labels.notes
+
+    def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
+        label, weight = batch.label.astype(np.int64), np.ones(len(batch.label))
+        if self.labels is not None:
+            manual = self.labels.table.reindex(batch.row_id)
+            is_manual = manual["label"].notna().to_numpy()
+            label[is_manual] = manual["label"][is_manual]
+            weight = manual["weight"].fillna(0).to_numpy()
+            self.num_matched += int(is_manual.sum())
+        is_new = (label >= 0) & (weight > 0)
+        is_new &= ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
+        if batch.text is not None and len(self.seen_texts):
+            place = np.flatnonzero(is_new)
+            hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
+            is_new[place] = ~np.isin(hashes, self.seen_texts)
+        if self.labels is not None:
+            self.num_seen += int(((weight > 0) & ~is_new).sum())
+        return label, np.where(is_new, weight, 0.0)
+
+
+def describe_choice(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:
+    """Say how the labelled rows differ from all, if that is improbable in a random sample.
+
+    Args:
+        cells: Those of ``sampling.count_cells``, of all rows and of the sample.
+        size: The effective size of the sample.
+        classes: The classes.
     """
-    column = rows.find_text_column(scored)
-    if column is None and not lineage.corpus_of(scored):
-        raise UserError(
-            "the predictions have no text to label",
-            hint="name text in score.keep_columns, and score again",
-        )
-    return column
-
-
-def _find_texts(row_id: np.ndarray, scored: Manifest) -> list[str]:
-    prepared = lineage.corpus_of(scored)
-    assert prepared is not None, "_check_texts comes first"
-    texts: dict[int, str] = {}
-    folders = tuple(f"tweets/split={split}/" for split in SPLITS)
-    place, hint = scored["inputs"]["corpus"]["uri"], "prepare again"
-    for table in lineage.read_tables(place, prepared, folders, columns=["row_id", TEXT], hint=hint):
-        found = table.filter(np.isin(table["row_id"].to_numpy(), row_id))
-        texts |= dict(zip(found["row_id"].to_pylist(), found[TEXT].to_pylist(), strict=True))
-    return [texts[number] for number in row_id.tolist()]
+    p_values = sampling.check_randomness(cells[0], cells[1], size)
+    if p_values.min() >= _IMPROBABLE:
+        return []
+    of_classes, of_steps = (
+        cells.sum(axis=axis) / cells.sum(axis=(1, 2))[:, None] for axis in (2, 1)
+    )
+    at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
+    what, (every, sample) = f"are predicted {classes[at]}", of_classes[:, at]
+    if p_values[1] < p_values[0]:
+        at = int(np.abs(np.diff(of_steps, axis=0).cumsum()).argmax()) + 1
+        what = f"have a probability of {at / sampling.NUM_STEPS:.2f} or more"
+        every, sample = of_steps[:, at:].sum(axis=1)
+    return [
+        f"the labelled texts are no random sample: {sample:.1%} of them {what}, of all "
+        f"{every:.1%} ({write_p(p_values.min())}); the intervals hold only for texts like them, "
+        "and no group or period is claimed to differ"
+    ]

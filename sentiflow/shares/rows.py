@@ -63,11 +63,11 @@ def check_columns(
         UserError: They have not.
     """
     kept = scored["settings"]["keep_columns"]
-    there = [*kept, "split", "predicted_label"]
-    if missing := [column for column, _ in settings.keys if column not in there]:
+    available = [*kept, "split", "predicted_label"]
+    if missing := [column for column, _ in settings.keys if column not in available]:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
-            f"there are {', '.join(there)}",
+            f"there are {', '.join(available)}",
             hint="name the column in score.keep_columns, and score again",
         )
     types = scored.get("kept_types", {})
@@ -93,8 +93,8 @@ def read(
     Raises:
         UserError: A file is gone or damaged, or a column to cut by time has no time.
     """
-    classes, known = manifest.find_classes(scored), lineage.classes_of_model(scored)
-    probabilities = [PROBABILITY + name for name in known]
+    classes, of_model = manifest.find_classes(scored), lineage.classes_of_model(scored)
+    probabilities = [PROBABILITY + name for name in of_model]
     text = find_text_column(scored) if with_text else None
     form = FormatSettings.model_validate(
         (lineage.corpus_of(scored) or scored)["settings"].get("format") or {}
@@ -111,14 +111,14 @@ def read(
     with Progress(label, total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
             rows = table.combine_chunks()
-            found = np.zeros((len(rows), len(classes)))
+            matrix = np.zeros((len(rows), len(classes)))
             for number, name in enumerate(probabilities):
-                found[:, number] = rows[name].to_numpy()
+                matrix[:, number] = rows[name].to_numpy()
             yield Batch(
                 row_id=rows["row_id"].to_numpy(),
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
-                probabilities=found,
+                probabilities=matrix,
                 keys=_read_keys(rows, settings, form.time_format),
                 author=_hash_authors(rows, user) if user else None,
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,

@@ -12,8 +12,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling, share_sums, shares
 from sentiflow.shares import rows
+from sentiflow.shares.labels import LabelFinder, describe_choice
 from sentiflow.shares.rows import EVERY
-from sentiflow.shares.sample import LabelFinder, describe_choice
 
 ALL = "all"
 """Name of the table of all rows."""
@@ -98,6 +98,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     """
     classes = manifest.find_classes(scored)
     finder, sums = LabelFinder(scored, settings, uri), list[pd.DataFrame]()
+    is_drawn = finder.labels is not None and finder.labels.is_drawn
     cells = np.zeros((2, len(classes), sampling.NUM_STEPS))
     for batch in rows.read(settings, scored, uri, label="trends", with_text=True):
         label, weight = finder.find(batch)
@@ -105,19 +106,19 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
         in_sample, keys = weight * (label >= 0), batch.keys
         for number, each in enumerate(((label < 0) | (weight > 0), in_sample)):
             cells[number] += sampling.count_cells(**predicted, weight=each)
-        if batch.author is not None and not finder.is_drawn:
+        if batch.author is not None and not is_drawn:
             keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
-        part = share_sums.add_up(keys, **predicted, label=label, weight=weight)
-        sums.append(part)
+        sums.append(share_sums.add_up(keys, **predicted, label=label, weight=weight))
         if len(sums) == _MAX_PARTS:
             sums = [_merge(sums, settings)]
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    sums = [_merge(sums, settings)]
-    totals = sums[0].sum().groupby(level=0).sum()
-    if missing := finder.by_hand is not None and len(finder.by_hand) - finder.num_found:
+    merged = _merge(sums, settings)
+    totals = merged.sum().groupby(level=0).sum()
+    num_missing = len(finder.labels.table) - finder.num_matched if finder.labels else 0
+    if num_missing:
         raise UserError(
-            f"trends.labels: {missing:,} row_id of {', '.join(settings.labels)} are not in the "
+            f"trends.labels: {num_missing:,} row_id of {', '.join(settings.labels)} are not in the "
             "predictions",
             hint="the labels belong to another corpus, or the file was damaged",
         )
@@ -126,9 +127,9 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             f"{finder.num_seen:,} rows of trends.labels are among those that the model was trained "
             "on or chosen by: their labels are counted, and say nothing of its errors"
         )
-    w, ww = _group(sums[0], [EVERY])[["w", "ww"]].to_numpy()[0]
+    w, ww = _group(merged, [EVERY])[["w", "ww"]].to_numpy()[0]
     differs = describe_choice(cells, w**2 / ww, classes) if w else []
-    breakdowns = _break_down(settings, sums[0], classes, can_compare=not differs)
+    breakdowns = _break_down(settings, merged, classes, can_compare=not differs)
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*differs, *finder.notes, *_note_gaps(settings, breakdowns)]
@@ -162,18 +163,18 @@ def _break_down(
     choices = [[EVERY], *([name] for name in settings.by)]
     choices += [[*settings.by]] if len(settings.by) > 1 else []
     units = {name: unit for name, (_, unit) in zip(settings.by, settings.keys, strict=True) if unit}
-    found = []
+    breakdowns = []
     for chosen in choices:
         time = next((name for name in chosen if name in units), None)
         of_groups = _group(sums, chosen)
         if len(of_groups):
             columns = [name for name in chosen if name not in (EVERY, time)]
-            table = _estimate(of_groups, classes, columns, time, settings.min_labelled)
+            table = _estimate(of_groups, classes, columns, time)
             if not can_compare:
                 table["p_adjusted"] = np.nan
             by = ", ".join(chosen) if chosen != [EVERY] else ALL
-            found.append(Breakdown(by, units[time] if time else "", bool(columns), table))
-    return found
+            breakdowns.append(Breakdown(by, units[time] if time else "", bool(columns), table))
+    return breakdowns
 
 
 def _estimate(
@@ -181,34 +182,33 @@ def _estimate(
     classes: tuple[str, ...],
     columns: list[str],
     time: str | None,
-    min_labelled: int,
 ) -> pd.DataFrame:
     """Estimate the shares in groups: a ``Breakdown.table``."""
     keys = sums.index.to_frame(index=False)
     groups = keys[columns].agg(", ".join, axis=1) if columns else None
     pool = pd.Index(groups) if time and groups is not None else None
-    found = shares.estimate(sums, min_labelled=min_labelled, pool=pool)
-    p_adjusted = np.full(found.share.shape, np.nan)
+    of_groups = shares.estimate(sums, pool=pool)
+    p_adjusted = np.full(of_groups.share.shape, np.nan)
     if columns and not time:
-        p_adjusted = shares.compare_with_others(found)
-        p_adjusted[found.method == shares.UNLABELLED] = np.nan
+        p_adjusted = shares.compare_with_others(of_groups)
+        p_adjusted[of_groups.method == shares.UNLABELLED] = np.nan
     every = {
         "group": groups,
         "period": keys[time] if time else pd.NaT,
-        "rows": found.rows.astype(np.int64),
-        "labelled": found.labelled.astype(np.int64),
-        "method": found.method,
+        "rows": of_groups.rows.astype(np.int64),
+        "labelled": of_groups.labelled.astype(np.int64),
+        "method": of_groups.method,
     }
     of_classes = [
         pd.DataFrame(
             every
             | {
                 "class": name,
-                "predicted_share": found.predicted[:, number],
-                "corrected_share": found.share[:, number],
-                "low": found.low[:, number],
-                "high": found.high[:, number],
-                "error": found.error[:, number],
+                "predicted_share": of_groups.predicted[:, number],
+                "corrected_share": of_groups.share[:, number],
+                "low": of_groups.low[:, number],
+                "high": of_groups.high[:, number],
+                "error": of_groups.error[:, number],
                 "p_adjusted": p_adjusted[:, number],
             }
         )
@@ -230,5 +230,5 @@ def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[st
 
 def tabulate(trends: Trends) -> pa.Table:
     """Make the table ``trends.parquet``, with the columns of ``COLUMNS``."""
-    found = pd.concat(item.table.assign(by=item.by) for item in trends.breakdowns)
-    return pa.Table.from_pandas(found, schema=COLUMNS, preserve_index=False)
+    table = pd.concat(item.table.assign(by=item.by) for item in trends.breakdowns)
+    return pa.Table.from_pandas(table, schema=COLUMNS, preserve_index=False)

@@ -15,7 +15,6 @@ from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import charts, page, rows, table
-from sentiflow.shares.conclusions import draw_conclusions
 from sentiflow.shares.table import Trends
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
@@ -38,11 +37,12 @@ def describe_output(config: Config) -> OutputSpec:
             of ``trends.labels`` is missing.
     """
     settings = config.trends
-    record = manifest.require(settings.scored_uri, stage="score", setting="trends.scored_uri")
+    uri = config.score.output_uri
+    record = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, record)
-    decisive: dict[str, Any] = settings.model_dump(exclude={"scored_uri", "output_uri", "labels"})
+    decisive: dict[str, Any] = settings.model_dump(exclude={"output_uri", "labels"})
     decisive["trends_version"] = TRENDS_VERSION
-    inputs: dict[str, Any] = {"scored": manifest.reference(settings.scored_uri, record)}
+    inputs: dict[str, Any] = {"scored": manifest.reference(uri, record)}
     if settings.labels:
         uris = input_files.expand(settings.labels, setting="trends.labels")
         inputs["labels"] = input_files.describe(uris)
@@ -70,7 +70,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
         gaps = compare_unseen(confusion, scored["inputs"]["model"])
         trends.notes.extend(f"{number} {meaning}" for number, meaning in gaps)
-    conclusions = draw_conclusions(trends)
+    conclusions = page.draw_conclusions(trends)
     plots = charts.render(trends)
     content = page.render(
         trends,
@@ -114,12 +114,12 @@ def _track(
     recorder: Recorder,
 ) -> None:
     """Log the shares in all rows, the page and the plots."""
-    for name, found in trends.whole.iterrows():
+    for name, line in trends.whole.iterrows():
         logged = {
-            f"trends/share_{name}": found["corrected_share"],
-            f"trends/share_{name}_low": found["low"],
-            f"trends/share_{name}_high": found["high"],
-            f"trends/predicted_share_{name}": found["predicted_share"],
+            f"trends/share_{name}": line["corrected_share"],
+            f"trends/share_{name}_low": line["low"],
+            f"trends/share_{name}_high": line["high"],
+            f"trends/predicted_share_{name}": line["predicted_share"],
         }
         recorder.log_metrics({key: None if isnan(v) else float(v) for key, v in logged.items()})
     recorder.log_files(files)

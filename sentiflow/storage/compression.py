@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -44,19 +45,15 @@ def is_compressed(uri: str) -> bool:
     return split_member(uri)[0].lower().endswith(SUFFIXES)
 
 
+@dataclass
 class Content:
     """The bytes of an open file."""
 
-    def __init__(self, uri: str, stream: Any, *, packed_size: int = 0) -> None:
-        """Describe a stream.
-
-        Args:
-            uri: The file.
-            stream: Its content.
-            packed_size: Size of the compressed file; 0 for a plain one.
-        """
-        self.uri, self.stream, self.packed_size = uri, stream, packed_size
-        self.num_read = 0
+    uri: str
+    stream: Any
+    packed_size: int = 0
+    """Size of the compressed file; 0 for a plain one."""
+    num_read: int = 0
 
     def read_block(self, number: int, size: int) -> bytes:
         """Read a block of ``size`` bytes; fewer at the end of the file.
@@ -133,36 +130,29 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
     if file.size() == 0:
         raise EOFError("it is empty")
-    kind = split_member(uri)[0].lower().rpartition(".")[2]
-    if kind == "gz":
+    archive = split_member(uri)[0]
+    if archive.lower().endswith(".gz"):
         return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # it asks for 8 KiB at a time
-    if kind == "zst":
+    if archive.lower().endswith(".zst"):
         return pa.CompressedInputStream(pa.BufferedInputStream(file, _READ_BYTES), "zstd")
-    return _open_member(uri, zipfile.ZipFile(file), member)
-
-
-def _open_member(uri: str, archive: zipfile.ZipFile, member: str) -> Any:
-    """Open the named member of an archive, or its only one."""
-    names = [item.filename for item in archive.infolist() if item.filename[-1:] not in ("/", "")]
+    packed = zipfile.ZipFile(file)
+    names = [item.filename for item in packed.infolist() if item.filename[-1:] not in ("/", "")]
     chosen = member or (names[0] if len(names) == 1 else "")
-    if not names:
-        raise UserError(f"{uri} holds no file", hint="pack the CSV again")
     if chosen not in names:
         problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
-        plain = split_member(uri)[0]
-        raise UserError(problem, hint="name one: " + ", ".join(f"{plain}::{n}" for n in names[:9]))
-    if archive.getinfo(chosen).flag_bits & 1:
+        hint = "name one: " + ", ".join(f"{archive}::{name}" for name in names[:9])
+        raise UserError(problem, hint=hint if names else "pack the CSV again")
+    if packed.getinfo(chosen).flag_bits & 1:
         raise UserError(f"{uri} is encrypted", hint="unpack it first")
-    return archive.open(chosen)
+    return packed.open(chosen)
 
 
 def _damage(uri: str, error: Exception) -> UserError | JobError:
-    if known := errors.explain(error, uri=uri):
-        return known
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
     verb = "unpacked" if is_compressed(uri) else "read"
-    return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
+    problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
+    return errors.explain(error, uri=uri) or problem
 
 
 def write_unpacked(uri: str, content: bytes) -> None:

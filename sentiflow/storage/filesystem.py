@@ -71,8 +71,6 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
     store, key = split_key(uri)
-    if "//" in f"/{key}":
-        raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
@@ -103,15 +101,6 @@ def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
         return list(pool.map(work, files))
 
 
-def locate_cache(*parts: str) -> str:
-    """Name a file below the user's cache: ``$XDG_CACHE_HOME/sentiflow`` or ``~/.cache/sentiflow``.
-
-    The name is relative if the user has no home directory; then nothing can be kept.
-    """
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return join(root, "sentiflow", *parts)
-
-
 def exists(uri: str) -> bool:
     """Say whether there is a file or directory at ``uri``."""
     return bool(file_info(uri).type != fs.FileType.NotFound)
@@ -137,9 +126,9 @@ def find_existing(uri: str) -> str:
     return path
 
 
-def listing(uri: str, *, recursive: bool = True) -> list[str]:
+def listing(uri: str) -> list[str]:
     """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
-    return sorted(_list(uri, recursive=recursive))
+    return sorted(_list(uri))
 
 
 def sizes(uri: str) -> dict[str, int]:
@@ -148,14 +137,14 @@ def sizes(uri: str) -> dict[str, int]:
     What a link leads to is not below it. The directory itself may be reached through links.
     """
     if not is_local(uri):
-        return _list(uri, recursive=True)
-    found, root = {}, locate(uri)[1]
+        return _list(uri)
+    sizes, root = {}, locate(uri)[1]
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
             info = os.lstat(path)
             if stat.S_ISREG(info.st_mode):
-                found[os.path.relpath(path, root)] = info.st_size
-    return found
+                sizes[os.path.relpath(path, root)] = info.st_size
+    return sizes
 
 
 def find_link(uri: str) -> str:
@@ -169,9 +158,9 @@ def _walk(uri: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in (*folders, *files))
 
 
-def _list(uri: str, *, recursive: bool) -> dict[str, int]:
+def _list(uri: str) -> dict[str, int]:
     file_system, path = locate(uri)
-    selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
     infos = file_system.get_file_info(selector)
     return {posixpath.relpath(i.path, path): i.size for i in infos if i.type == fs.FileType.File}
 
@@ -241,9 +230,8 @@ def publish(uri: str) -> Iterator[Any]:
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
             file_system.delete_file(target)
-        if (
-            isinstance(error, OSError) and error.errno and not error.filename
-        ):  # Arrow does not name the file
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
 
@@ -264,7 +252,7 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
             before, and after an error of the storage; may raise to prevent the one, or to explain
             the other.
     """
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     checked = -math.inf
 
     def record(uri: str, size: int) -> None:
@@ -272,11 +260,11 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
         if (now := time.clock_gettime(CLOCK)) > checked + CHECK_SECONDS:
             check()
             checked = now
-        found[uri] = size
+        sizes[uri] = size
 
     token = _record.set(record)
     try:
-        yield found
+        yield sizes
     except OSError:
         check()
         raise

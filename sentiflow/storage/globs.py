@@ -43,10 +43,16 @@ def _expand_one(pattern: str) -> list[str]:
         return [pattern]
     if not any(mark in pattern for mark in "*?["):
         raise UserError(f"no such file: {pattern}", hint="check the path")
-    found = _glob_here(pattern) if is_local(pattern) else _glob_store(pattern)
-    if not found:
+    if is_local(pattern):
+        names = glob.glob(absolute_uri(pattern), recursive=True)
+        uris = sorted({name for name in names if os.path.isfile(name)})
+    else:
+        root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+        uris = [join(root, name) for name in filesystem.listing(root)]
+        uris = [uri for uri in uris if matches(uri, pattern)]
+    if not uris:
         raise UserError(f"no file matches {pattern}", hint="check the path")
-    return found
+    return uris
 
 
 def matches(uri: str, pattern: str) -> bool:
@@ -59,45 +65,27 @@ def matches(uri: str, pattern: str) -> bool:
     return uri == pattern or _matches(uri.split("/"), pattern.split("/"))
 
 
-def _glob_here(pattern: str) -> list[str]:
-    names = glob.glob(absolute_uri(pattern), recursive=True)
-    found = sorted({name for name in names if os.path.isfile(name)})
-    for name in found:
-        if os.fsencode(name) != name.encode(errors="replace"):
-            raise UserError(f"the name {name!a} is not UTF-8", hint="rename the file")
-    return found
-
-
-def _glob_store(pattern: str) -> list[str]:
-    root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    wanted = pattern.removeprefix(f"{root}/").split("/")
-    recursive = len(wanted) > 1 or wanted == ["**"]
-    names = filesystem.listing(root, recursive=recursive)
-    return [join(root, name) for name in names if _matches(name.split("/"), wanted)]
-
-
-def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Match the segments of a key as Python's ``glob`` matches those of a path."""
-    if not parts or not wanted:
-        return not parts and not wanted
+def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
+    """Match the segments of a path or key as Python's ``glob`` does."""
+    if not parts or not segments:
+        return not parts and not segments
     is_hidden = parts[0].startswith(".")
-    if wanted[0] != "**":
-        fits = fnmatch.fnmatchcase(parts[0], wanted[0])
-        visible = not is_hidden or wanted[0].startswith(".")
-        return fits and visible and _matches(parts[1:], wanted[1:])
-    if len(wanted) == 1:
+    if segments[0] != "**":
+        fits = fnmatch.fnmatchcase(parts[0], segments[0])
+        is_visible = not is_hidden or segments[0].startswith(".")
+        return fits and is_visible and _matches(parts[1:], segments[1:])
+    if len(segments) == 1:
         return not any(part.startswith(".") for part in parts)
-    return _matches(parts, wanted[1:]) or (not is_hidden and _matches(parts[1:], wanted))
+    return _matches(parts, segments[1:]) or (not is_hidden and _matches(parts[1:], segments))
 
 
 def _check_distinct(uris: Sequence[str]) -> None:
-    """Check that all files differ, whatever the names and links by which they are reached."""
-    seen: dict[object, str] = {}
+    """Check that all files differ, whatever the names and symbolic links that lead to them."""
+    seen: dict[str, str] = {}
     for uri in uris:
         archive, member = split_member(uri)
-        found = os.stat(filesystem.locate(archive)[1]) if is_local(archive) else None
-        identity = (found.st_dev, found.st_ino, member) if found else uri
-        if identity in seen:
-            again = "is named twice" if seen[identity] == uri else f"is also {seen[identity]}"
+        file = os.path.realpath(archive) if is_local(archive) else archive
+        first = seen.setdefault(join_member(file, member), uri)
+        if first is not uri:
+            again = "is named twice" if first == uri else f"is also {first}"
             raise UserError(f"{uri} {again}", hint="name each file once")
-        seen[identity] = uri

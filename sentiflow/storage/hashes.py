@@ -40,10 +40,10 @@ def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> d
     pieces = [(uri, at) for uri, size in files.items() for at in range(0, size, _PIECE_BYTES)]
     leaves = dict.fromkeys(files, b"")
     with concurrent.futures.ThreadPoolExecutor(filesystem.FILES_AT_ONCE) as pool:
-        for (uri, at), found in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
-            leaves[uri] += found
+        for (uri, at), digests in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
+            leaves[uri] += digests
             advance(min(_PIECE_BYTES, files[uri] - at))
-    return {uri: join_leaves(found) for uri, found in leaves.items()}
+    return {uri: join_leaves(digests) for uri, digests in leaves.items()}
 
 
 def _hash_piece(piece: tuple[str, int]) -> bytes:

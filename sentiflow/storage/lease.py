@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import socket
 import threading
 import time
 import uuid
@@ -18,12 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 from pyarrow import fs
 
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
-from sentiflow.storage.processes import ProcessName, name_process
 from sentiflow.storage.uris import as_typed, is_local, join
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,56 @@ DEAD_SECONDS = 600.0
 """A job on another host that has given no sign of life for so long is taken for dead."""
 
 _NUM_TRIES = 3
+_SAME_SECONDS = 2.0
+"""Two starts of a process that differ by less are the same: setting the clock changes them."""
+
+
+@dataclass(frozen=True)
+class ProcessName:
+    """What tells one process from all others, on any host and after any restart."""
+
+    host: str
+    """The host's name, for people: two hosts may have the same."""
+    boot_id: str
+    """Of the host's last start, and of its container, which has process ids of its own."""
+    pid: int
+    started: float
+    """Seconds between the start of the host and that of the process: clocks may be set."""
+
+    def is_gone(self) -> bool:
+        """Say whether it has certainly ended; False for a process of another host or container."""
+        if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+            is_same = abs(find_start(self.pid) - self.started) < _SAME_SECONDS
+            return not is_same or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, OverflowError):
+            return True
+        except (PermissionError, ValueError, psutil.Error):  # another user's; no id; ends now
+            return False
+
+
+def name_process() -> ProcessName:
+    """Name this process."""
+    pid = os.getpid()
+    return ProcessName(socket.gethostname(), _boot_id(), pid, round(find_start(pid), 2))
+
+
+def find_start(pid: int) -> float:
+    """Return the seconds between the start of this host and that of a process of it.
+
+    Raises:
+        psutil.Error: It has ended.
+    """
+    return float(psutil.Process(pid).create_time() - psutil.boot_time())
+
+
+def _boot_id() -> str:
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if not boot.is_file():  # not Linux
+        return f"{uuid.getnode():x}"
+    return f"{boot.read_text().strip()} {namespace.readlink()}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +187,11 @@ class Held:
 
     def _find_others(self) -> dict[str, Holder]:
         """Find the living holders of other claims; delete the claims of dead ones."""
-        times, others = _list(self.uri), {}
+        file_system, path = filesystem.locate(join(self.uri, FOLDER))
+        infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        files = [info for info in infos if info.type == fs.FileType.File]
+        times = {join(self.uri, FOLDER, info.base_name): info.mtime_ns / 1e9 for info in files}
+        others = {}
         self._now = now = times.pop(self.claim, 0.0)
         for claim, renewed in times.items():
             holder = _read(claim, renewed)
@@ -208,19 +264,11 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
             log.warning("cannot renew the lease on %s yet: %s", as_typed(held.uri), error)
 
 
-def _list(uri: str) -> dict[str, float]:
-    """List all claims on a directory, with the time of each."""
-    file_system, path = filesystem.locate(join(uri, FOLDER))
-    infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    files = [info for info in infos if info.type == fs.FileType.File]
-    return {join(uri, FOLDER, info.base_name): info.mtime_ns / 1e9 for info in files}
-
-
 def _read(claim: str, renewed: float) -> Holder:
     try:
-        said = dict(json.loads(filesystem.read_bytes(claim)))
-        job, since = said.pop("job"), said.pop("since")
-        return Holder(ProcessName(**said), job, since, renewed)
+        process = dict(json.loads(filesystem.read_bytes(claim)))
+        job, since = process.pop("job"), process.pop("since")
+        return Holder(ProcessName(**process), job, since, renewed)
     except (OSError, ValueError, KeyError, TypeError):
         return replace(_UNREADABLE, renewed=renewed)
 

@@ -1,6 +1,5 @@
 """Location as typed -> absolute URI, and paths below it."""
 
-import ipaddress
 import os
 import posixpath
 import re
@@ -24,10 +23,9 @@ _SECRET = re.compile(
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _MODELS = ("models", "runs")
-_IN_NO_NAME = re.compile(r"[\0\ud800-\udfff]")
-"""A surrogate stands for a byte that is not UTF-8."""
-_MAX_PATH, _MAX_NAME, _MAX_SHOWN = 4095, 255, 80
-"""Bytes of a path and of a name in it, as Linux allows them; characters that a message shows."""
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
+_MAX_PATH, _MAX_SHOWN = 4095, 80
+"""Characters of a path in a manifest, and of one that a message shows."""
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
 
@@ -59,7 +57,6 @@ def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str
 
 def _resolve(uri: str, base: str) -> str:
     """Make a location absolute, or raise a ValueError that says why not, and what to write."""
-    _check_characters(uri)
     place, member = split_member(uri)
     scheme, slashes, path = _split_scheme(place)
     if scheme == "file":
@@ -74,32 +71,19 @@ def _resolve(uri: str, base: str) -> str:
     path = os.path.expanduser(path)
     if path.startswith("~"):
         raise ValueError("this user has no home directory: write its path, or ./~… for a file")
-    path = os.path.normpath(os.path.join(base, path))
-    _check_characters(path)
-    name = max(path.split("/"), key=lambda part: len(part.encode()))
-    if len(path.encode()) > _MAX_PATH or len(name.encode()) > _MAX_NAME:
-        raise ValueError(
-            f"choose a shorter path: it may have {_MAX_PATH:,} bytes, each name in it {_MAX_NAME}"
-        )
-    return join_member(path, member)
-
-
-def _check_characters(path: str) -> None:
-    """Refuse what Arrow cannot write as UTF-8, or the system not as the name of a file."""
-    if found := _IN_NO_NAME.search(path):
-        raise ValueError(f"{found[0]!r} cannot be in a path: name the file in UTF-8, without NUL")
+    return join_member(os.path.normpath(os.path.join(base, path)), member)
 
 
 def _split_scheme(uri: str) -> tuple[str, str, str]:
-    """Split a URI into scheme, slashes and the rest; a path has neither scheme nor slashes.
+    """Split a URI into scheme, slashes and path; a path alone has neither scheme nor slashes.
 
     ``gs:x`` is a mistyped URI, ``a:b`` is the name of a file.
     """
-    found = _SCHEME.match(uri)
-    scheme = found[1].lower() if found else ""
-    if not found or not (found[2] or scheme in ("file", *_STORES, *_MODELS)):
+    match = _SCHEME.match(uri)
+    scheme = match[1].lower() if match else ""
+    if not match or not (match[2] or scheme in ("file", *_STORES, *_MODELS)):
         return "", "", uri
-    return scheme, found[2], uri[found.end() :]
+    return scheme, match[2], uri[match.end() :]
 
 
 def is_local(uri: str) -> bool:
@@ -115,13 +99,9 @@ def names_this_machine(uri: str) -> bool:
         (True, False)
     """
     try:
-        host = urlsplit(uri).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a name, or not an address
+        return urlsplit(uri).hostname in _THIS_MACHINE
+    except ValueError:  # no address
         return False
-    return address.is_loopback or address.is_unspecified
 
 
 def names_model(uri: str) -> bool:
@@ -179,8 +159,8 @@ def split_member(uri: str) -> tuple[str, str]:
         >>> split_member("data/tweets.csv")
         ('data/tweets.csv', '')
     """
-    found = _IN_ARCHIVE.fullmatch(uri)
-    return (found[1], found[2]) if found else (uri, "")
+    match = _IN_ARCHIVE.fullmatch(uri)
+    return (match[1], match[2]) if match else (uri, "")
 
 
 def split_key(uri: str) -> tuple[str, str]:
@@ -190,8 +170,8 @@ def split_key(uri: str) -> tuple[str, str]:
         >>> split_key("s3://bucket/run #1/50%.csv")
         ('s3://bucket/', 'run #1/50%.csv')
     """
-    scheme, mark, rest = uri.partition("://")
-    host, _, key = rest.partition("/")
+    scheme, mark, path = uri.partition("://")
+    host, _, key = path.partition("/")
     return f"{scheme}{mark}{host}/" if mark else uri, key.rstrip("/")
 
 

@@ -130,7 +130,7 @@ def find(config: Config) -> Refit | None:
         settings=known.model_copy(update=own),
         first=first,
         num_epochs=training["chosen_epoch"],
-        num_pretraining_epochs=_count_pretraining(training, known),
+        num_pretraining_epochs=len(training.get("pretraining", [])),
         metrics=package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
         splits=SPLITS[:2] if TEST in prepared.get("fixed_splits", ()) else SPLITS,
     )
@@ -217,13 +217,6 @@ def _find_prepared(training: Manifest, config: Config) -> tuple[str, Manifest]:
             hint=f"name those with the fingerprint {named['fingerprint']}",
         )
     return uri, found
-
-
-def _count_pretraining(training: Manifest, settings: TrainSettings) -> int:
-    """Count the epochs of pretraining up to the one whose weights were kept."""
-    epochs = training.get("pretraining", [])
-    known = [(e["validation_loss"], e["epoch"]) for e in epochs if e["validation_loss"] is not None]
-    return min(known)[1] if settings.pretrain.patience and known else len(epochs)
 
 
 def describe(record: RefitRecord) -> str:

@@ -131,17 +131,15 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
 
 
 def check_patience(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
-    """Check that there are validation rows, if ``patience`` is to stop a phase by them.
+    """Check that there are validation rows, if ``patience`` is to stop the training by them.
 
     Raises:
         UserError: There are none.
     """
-    patience = {"pretrain": settings.pretrain.patience, "selection": settings.selection.patience}
-    named = [f"train.{name}.patience" for name, epochs in patience.items() if epochs]
-    if named and not count_rows(prepared, "validation", learned.names):
+    if settings.selection.patience and not count_rows(prepared, "validation", learned.names):
         raise UserError(
-            f"{' and '.join(named)}: {as_typed(settings.prepared_uri)} has no validation rows to "
-            "stop by",
+            f"train.selection.patience: {as_typed(settings.prepared_uri)} has no validation rows "
+            "to stop by",
             hint="set prepare.split.validation_fraction, or leave patience out (null)",
         )
 

@@ -59,7 +59,6 @@ def train(
     root: str,
     folder: str,
     run: Callable[[TrainJob], object],
-    cache: str,
 ) -> list[FileEntry]:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
 
@@ -69,7 +68,6 @@ def train(
         root: Directory of the output.
         folder: The folder of the folds of this training in it.
         run: Runs the training of a fold.
-        cache: ``prepare.vocabulary.vectors_cache``.
 
     Returns:
         The files of the answers, see :func:`_answer`.
@@ -80,7 +78,7 @@ def train(
         if filesystem.exists(join(root, path)):
             content = filesystem.read_bytes(join(root, path))
         else:
-            rows = rows or _read(job, cache)
+            rows = rows or _read(job)
             own = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
             run(own)
             content = parquet.to_bytes(_answer(own, rows, number, learned))
@@ -102,7 +100,7 @@ def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
     return np.asarray((share * num_folds).clip(max=np.nextafter(num_folds, 0)))
 
 
-def _read(job: TrainJob, cache: str) -> _Rows:
+def _read(job: TrainJob) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
     Unlabelled texts that are also those of labelled rows are left out.
@@ -124,7 +122,7 @@ def _read(job: TrainJob, cache: str) -> _Rows:
     source = known.get("vectors") or (given.get("files") or [given])[0]["uri"]
     wanted = VocabularySettings.model_validate(known | {"vectors": source})
     max_words = wanted.max_size if wanted.kind == "pretrained" else None
-    vectors = word_vectors.load(source, max_words=max_words, cache=cache)
+    vectors = word_vectors.load(source, max_words=max_words)
     return _Rows(table, position, tokens, wanted, vectors)
 
 

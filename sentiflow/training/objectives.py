@@ -49,7 +49,8 @@ class ClassificationObjective(nn.Module):
     prediction counts as correct if it is the class with the most weight in the target.
     """
 
-    rate_setting = "train.learning_rate"
+    has_rate = True
+    """Whether ``train.learning_rate`` is its own."""
     trained_parameters = ("",)
     """With what the names of the parameters begin that get a gradient."""
 
@@ -142,7 +143,7 @@ class LanguageModeling(nn.Module):
     They are drawn by their count to the power 0.75 (Mikolov et al. 2013).
     """
 
-    rate_setting = "train.pretrain.learning_rate"
+    has_rate = False
     trained_parameters = (
         *(VECTORS, "network.forward_layers.0.", "network.backward_layers.0."),
         *("heads.", "bias"),

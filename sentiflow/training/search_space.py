@@ -8,14 +8,14 @@ import numpy as np
 from ray import tune
 
 from sentiflow.config import settings
-from sentiflow.config.sections import Config, SweepSettings
+from sentiflow.config.sections import Config
 from sentiflow.config.types import Choices, RangeSettings
 from sentiflow.errors import UserError
 
 _SOURCE = "sweep.space"
 _NOT_SWEPT = ("train.prepared_uri", "train.output_uri", "train.num_workers", "train.max_failures",
               "train.checkpoints", "train.selection.metric",
-              "train.gradient_accumulation_steps", "train.refit")  # fmt: skip
+              "train.refit")  # fmt: skip
 """Settings that do not change the model, or leave trials without a common metric."""
 _SAMPLES_PER_TRIAL = 100
 """How often the space is sampled for each new combination, before it counts as exhausted."""
@@ -41,11 +41,11 @@ def expand(config: Config) -> list[tuple[Values, Config]]:
             hint="name settings and values, such as {train.model.hidden_size: [50, 100]}",
         )
     space = _check(config)
-    if sweep.search == "grid":
+    if sweep.num_trials is None:
         products = itertools.product(*space.values())
         combinations = [dict(zip(space, values, strict=True)) for values in products]
     else:
-        combinations = _sample(space, sweep)
+        combinations = _sample(space, sweep.num_trials)
     return [(values, _apply(config, values)) for values in combinations]
 
 
@@ -108,9 +108,9 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
             "name the settings in it",
         ),
         (
-            is_range and config.sweep.search == "grid",
+            is_range and config.sweep.num_trials is None,
             "is a range",
-            "a grid needs lists; or give sweep.search: random",
+            "a grid needs lists; or give sweep.num_trials",
         ),
     ):
         if is_wrong:
@@ -124,19 +124,19 @@ def _apply(config: Config, values: Values) -> Config:
     return settings.resolve(settings.validate(raw, source=_SOURCE))
 
 
-def _sample(space: dict[str, Choices], sweep: SweepSettings) -> list[Values]:
+def _sample(space: dict[str, Choices], num_trials: int) -> list[Values]:
     """Sample distinct combinations; fewer than wanted if the space has no more."""
-    random = np.random.default_rng(sweep.seed)
+    random = np.random.default_rng(0)
     domains = {key: _to_domain(choices) for key, choices in space.items()}
     sampled: list[Values] = []
-    for _ in range(_SAMPLES_PER_TRIAL * sweep.num_trials):
+    for _ in range(_SAMPLES_PER_TRIAL * num_trials):
         values = {
             key: _round(domain.sample(random_state=random), space[key])
             for key, domain in domains.items()
         }
         if values not in sampled:
             sampled.append(values)
-        if len(sampled) == sweep.num_trials:
+        if len(sampled) == num_trials:
             break
     return sampled
 

@@ -334,7 +334,7 @@ def _tune(
                 mode="min" if metric == "loss" else "max",
                 max_t=max_epochs,
                 grace_period=min(grace_epochs, max_epochs),
-                reduction_factor=config.sweep.reduction_factor,
+                reduction_factor=3,
             ),
         ),
         run_config=ray.tune.RunConfig(

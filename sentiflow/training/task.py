@@ -39,6 +39,12 @@ from sentiflow.training.results import (
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
+PRETRAIN_LEARNING_RATE = 3e-3
+"""The highest, of one cycle."""
+_NUM_NEGATIVES = 500
+"""Negative words of the sampled softmax in pretraining."""
+_NUM_CHECKPOINTS = 2
+"""The last ones are kept, beside that of the best epoch."""
 _REPORT_EVERY_SECONDS = 1.0
 
 Report = Callable[[Event], None]
@@ -166,9 +172,7 @@ class _Worker:
         validation = self._plan(job.list_files("encoded", job.validation_splits))
         self.validation = OwnRows(validation, own=self.own)
         self.history = History(self.settings.selection)
-        patience = self.settings.pretrain.patience
-        selection = SelectionSettings(metric="loss", keep="best" if patience else "last")
-        self.pretraining = History(selection.model_copy(update={"patience": patience}))
+        self.pretraining = History(SelectionSettings(metric="loss", keep="last"))
         self._resume()
         self.saved_at = self.reported_at = time.monotonic()
 
@@ -219,7 +223,7 @@ class _Worker:
     def _pretrains(self) -> bool:
         """Whether an epoch of pretraining remains."""
         num_epochs = self.job.num_epochs[PRETRAIN]
-        return len(self.pretraining.epochs) < num_epochs and not self.pretraining.should_stop
+        return len(self.pretraining.epochs) < num_epochs
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights."""
@@ -236,7 +240,7 @@ class _Worker:
             objective = LanguageModeling(
                 self.network,
                 counts=self.words.estimate_counts(),
-                num_negatives=settings.pretrain.num_negatives,
+                num_negatives=_NUM_NEGATIVES,
                 seed=settings.seed,
             )
         elif self.pretraining.epochs:
@@ -268,8 +272,6 @@ class _Worker:
         if self.phase == PRETRAIN:
             while self._pretrains:
                 self._train_epoch(self.pretraining.epochs)
-            if self.pretraining.chosen is not self.pretraining.epochs[-1]:
-                self._load_network(self.pretraining.chosen)
             self._begin_phase(TRAIN)
         while self.trainer.epoch < self.job.num_epochs[TRAIN] and not self.history.should_stop:
             self._train_epoch(self.history.epochs)
@@ -283,10 +285,9 @@ class _Worker:
     def _after_step(self) -> None:
         if self.rank:
             return
-        now, when, step = time.monotonic(), self.settings.checkpoints, self.trainer.step
+        now, when = time.monotonic(), self.settings.checkpoints
         by_time = when.every_minutes is not None and now - self.saved_at >= 60 * when.every_minutes
-        by_step = when.every_steps is not None and step % when.every_steps == 0
-        if by_time or by_step:
+        if by_time:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
@@ -305,9 +306,7 @@ class _Worker:
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
         best = self.history.best or self.pretraining.best
-        checkpoints.keep(
-            self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
-        )
+        checkpoints.keep(self.root, last=_NUM_CHECKPOINTS, best=best.step if best else None)
         self.saved_at = time.monotonic()
 
     def _event(self, *, is_start: bool = False, metrics: dict[str, float] | None = None) -> Event:
@@ -359,9 +358,8 @@ def _of_pretraining(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(
         update={
             "num_epochs": settings.pretrain.num_epochs,
-            "learning_rate": settings.pretrain.learning_rate,
+            "learning_rate": PRETRAIN_LEARNING_RATE,
             "schedule": "one_cycle",
-            "frozen_epochs": 0,
         }
     )
 

@@ -273,7 +273,6 @@ def _train_folds(
         root=output.spec.uri,
         folder=f"{FOLDS}/{output.spec.fingerprint}",
         run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
-        cache=config.prepare.vocabulary.vectors_cache,
     )
 
 

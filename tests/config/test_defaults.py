@@ -20,7 +20,6 @@ FORMAT = """{kind: csv, columns: {text: body, label: mood}, delimiter: ;, errors
         ("{encoding: cp1252}", {"columns.text": "body", "labels.positive": ("good",)}),
         ("{columns: {text: message}}", {"columns.text": "message", "labels": None}),
         ("{columns: {text: a, label: b}}", {"columns.id": None, "labels.negative": ("bad",)}),
-        ("{kind: sentiment140}", {"columns": None, "delimiter": ","}),
     ],
 )
 def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
@@ -28,12 +27,7 @@ def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
     found = flatten(config.model_dump())
     assert expected.items() <= found.items()
     assert found["errors"] == "ignore"
-    assert found["delimiter"] == expected.get("delimiter", ";")
-
-
-def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load):
-    fault = "command line: unknown setting format.kinds: did you mean format.kind?"
-    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [fault]
+    assert found["delimiter"] == ";"
 
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "best"])

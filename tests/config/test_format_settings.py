@@ -37,16 +37,6 @@ FAULTS = {
         "format.labels",
         "'x' is listed for negative and for positive",
     ),
-    "two meanings of nothing": (
-        f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
-        "format.labels",
-        "'' is listed for neutral and for unlabelled",
-    ),
-    "two meanings but for a blank": (
-        f"{{{LABELLED}, labels: {{negative: '0', positive: '0 '}}}}",
-        "format.labels",
-        "'0' is listed for negative and for positive",
-    ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
         "format.labels",
@@ -57,19 +47,12 @@ FAULTS = {
         "format.labels",
         "positive=4.0: write each value as it is in the CSV, in quotes",
     ),
-    "a value twice": (
-        f"{{{LABELLED}, labels: {{joy: [j, J, j], anger: a}}}}",
-        "format.labels",
-        "'j' is listed for joy and for joy",
-    ),
     "a class twice": (
         f"{{{LABELLED}, labels: {{joy: j, Joy: J, anger: a}}}}",
         "format.labels",
         "'joy' and 'Joy' name one class: case does not count",
     ),
     "one class": (f"{{{LABELLED}, labels: {{joy: j}}}}", "format.labels", "needs two classes or m"),
-    "one long class": (f"{{{LABELLED}, labels: {{{'x' * 999}: j}}}}", "format.labels", "xxx...'"),
-    "no class": (f"{{{LABELLED}, labels: {{}}}}", "format.labels", "needs two classes or more"),
     "without values": (
         f"{{{LABELLED}, labels: {{joy: j, anger: []}}}}",
         "format.labels",

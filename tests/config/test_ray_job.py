@@ -13,31 +13,13 @@ def test_a_relative_location_is_refused_by_its_key(uri):
         ray_job.refuse_relative("score.corpus", uri)
 
 
-def test_other_locations_are_not():
-    for uri in (
-        "/x",
-        "~/x",
-        "file:///x",
-        "file:/x",
-        "S3://b/x",
-        "s3://b/x",
-        "gs://b/x",
-        "models:/x@champion",
-    ):
-        assert ray_job.refuse_relative("key", uri) is None
-
-
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////shared/mlflow.db"])
 def test_a_store_that_is_a_file_is_refused(uri):
     with pytest.raises(
         UserError, match=r"^tracking\.uri: .* set tracking.uri or MLFLOW_TRACKING_URI"
     ):
         ray_job.refuse_store(uri)
-
-
-def test_a_store_that_is_a_server_is_not():
-    for uri in ("http://tracking:5000", "postgresql://tracking/db"):
-        assert ray_job.refuse_store(uri) is None
+    assert ray_job.refuse_store("postgresql://tracking/db") is None
 
 
 def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):

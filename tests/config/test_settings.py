@@ -1,11 +1,8 @@
 """Settings are valid as a whole, or refused with a line for each fault, with key and way out."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 from conftest import PROJECT
-from pydantic import ValidationError
 
 from sentiflow.config import faults, settings
 from sentiflow.config.model_sections import BagSettings, RnnSettings
@@ -53,11 +50,6 @@ def test_shipped_settings_load(shipped):
     assert settings.validate(config.model_dump(), source="itself") == config
 
 
-def test_six_configs_are_shipped():
-    names = ["airline", "fast", "quickstart", "sentiment140", "tutorial_ann", "tutorial_rnn"]
-    assert [path.stem for path in SHIPPED] == names
-
-
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -80,6 +72,7 @@ def test_six_configs_are_shipped():
         ("train.distill.teachers=a.parquet", ("/base/a.parquet",)),
         ("train.distill.teachers=[runs/a, models:/b/3]", ("/base/runs/a", "models:/b/3")),
         ("output_uri=/a=b", "/a=b"),
+        ("name=2024-01-31", "2024-01-31"),
     ],
 )
 def test_an_override_changes_its_setting(load, override, expected):
@@ -92,10 +85,6 @@ def test_an_override_may_give_a_whole_section_and_leaves_the_rest_alone(load):
     changed = {"prepare.split.kind", "train.model.cell"}
     before, after = flatten(load().model_dump()), flatten(config.model_dump())
     assert {key for key in before if before[key] != after[key]} == changed
-
-
-def test_a_later_override_wins(load):
-    assert load("train.seed=1", "train.seed=2").train.seed == 2
 
 
 @pytest.mark.parametrize(
@@ -148,8 +137,8 @@ def test_stages_do_not_write_into_each_other(load, override):
         load("output_uri=/runs/x", override)
 
 
-@pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
-def test_locations_hold_neither_secrets_nor_options_of_a_store(load, uri):
+@pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x"])
+def test_locations_hold_no_secrets(load, uri):
     with pytest.raises(UserError) as error:
         load(f"output_uri={uri}")
     assert "abc" not in str(error.value)
@@ -175,7 +164,6 @@ def test_relative_locations_become_absolute_and_defaults_follow_the_output(load)
         "score.prepared_uri": "/base/runs/trial/prepared",
         "score.model_uri": "/base/runs/trial/trained/model",
         "score.output_uri": "/base/runs/trial/scored",
-        "trends.scored_uri": "/base/runs/trial/scored",
         "trends.output_uri": "/base/runs/trial/trends",
         "evaluate.scored_uri": "/base/runs/trial/scored",
         "evaluate.output_uri": "/base/runs/trial/report",
@@ -191,19 +179,12 @@ def test_a_job_takes_what_the_job_before_it_leaves(load):
     assert config.evaluate.scored_uri == "/s"
 
 
-def test_each_location_can_be_set_alone(load):
-    keys = [key for key in flatten(load().model_dump()) if key.endswith(("_uri",))]
-    for key in keys:
-        assert value_of(load(f"{key}=elsewhere"), key) == "/base/elsewhere"
-
-
 def test_the_prepared_corpus_is_a_word_and_other_corpora_are_locations(load):
     assert load().score.corpus == ("prepared",)
     assert load("score.corpus=[prepared,new.csv]").score.corpus == ("prepared", "/base/new.csv")
 
 
 def test_the_vectors_become_absolute_unless_they_are_a_name(load):
-    assert load().prepare.vocabulary.vectors_cache == "/base/.vector_cache"
     for name in ("package:glove.6B.50d", "torchtext:6B.300d", "/v/x.zip::y.txt", "s3://b/v.txt"):
         assert load(f"prepare.vocabulary.vectors={name}").prepare.vocabulary.vectors == name
     found = load("prepare.vocabulary.vectors=v.zip::y.txt").prepare.vocabulary.vectors
@@ -213,19 +194,13 @@ def test_the_vectors_become_absolute_unless_they_are_a_name(load):
 LOCATIONS = [".".join(path) for path, field in faults.walk() if LOCATION in field.metadata]
 
 
-@pytest.mark.parametrize("key", [*LOCATIONS, "prepare.vocabulary.vectors_cache"])
+@pytest.mark.parametrize("key", LOCATIONS)
 def test_every_setting_refuses_what_is_no_location_by_its_key(key):
-    for value in ("gs:x", "~no-such-user/x", "file://host/x", "x" * 256, "a\0b", "\ud800"):
+    for value in ("gs:x", "~no-such-user/x", "file://host/x"):
         with pytest.raises(UserError) as error:
             settings.load(MINIMAL, {key: value}, base="/base")
         (line,) = str(error.value).splitlines()
         assert f"{key}='" in line
-
-
-def test_a_scheme_may_be_in_upper_case(load):
-    config = load("output_uri=S3://bucket/x", "score.model_uri=Models:/mine@champion")
-    assert config.prepare.output_uri == "s3://bucket/x/prepared"
-    assert config.score.model_uri == "models:/mine@champion"
 
 
 def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
@@ -236,18 +211,6 @@ def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
 
 def test_resolving_twice_changes_nothing(load):
     assert settings.resolve(load(), base="/other") == load()
-
-
-def test_without_a_base_locations_are_relative_to_the_working_directory(path):
-    assert settings.load(path).output_uri == str(Path.cwd() / "runs/trial")
-
-
-@pytest.mark.parametrize("key", ["name", "train.num_epochs", "train.model.cell", "train.new"])
-def test_settings_are_frozen(load, key):
-    *sections, last = key.split(".")
-    section = value_of(load(), ".".join(sections)) if sections else load()
-    with pytest.raises(ValidationError):
-        setattr(section, last, 3)
 
 
 def every_setting(**model):
@@ -278,31 +241,12 @@ def test_described_defaults_are_the_real_ones():
             assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
 
 
-def test_one_hidden_layer_may_be_a_number(load):
-    model = load("train.model={kind: bag_of_embeddings, hidden_sizes: 100}").train.model
-    assert model.hidden_sizes == (100,)
-    assert BagSettings(hidden_sizes=[]).brief == "bag(linear)"
-
-
 def test_networks_are_named_in_a_word_and_in_a_few():
     rnn = RnnSettings(hidden_size=64, num_layers=2, ngrams=3)
     bag = BagSettings()
     assert (rnn.brief, bag.brief) == ("gru(64)", "bag(30-10)")
     assert rnn.summary == "gru(64), 2 layers, bidirectional, attention, n-grams up to 3"
     assert bag.summary == "bag(30-10), sum of the word vectors"
-
-
-@pytest.mark.parametrize(
-    ("override", "seed"),
-    [("010", 10), ("0o10", 8), ("0x10", 16), ("0b10", 2), ("1_000", 1000), ("+7", 7), ("'5'", 5)],
-)
-def test_a_number_is_decimal_unless_it_says_otherwise(load, override, seed):
-    assert load(f"train.seed={override}").train.seed == seed
-
-
-@pytest.mark.parametrize("name", ["2024-13-01", "2024-01-31", "0x_", "0_1_"])
-def test_what_looks_like_a_date_or_a_number_may_be_a_name(load, name):
-    assert load(f"name={name}").name == name
 
 
 def test_sections_may_share_settings_by_merge_keys(path):
@@ -313,15 +257,8 @@ prepare: {csv: a.csv}
 train: &base
   <<: {num_epochs: 3, seed: 1}
   seed: 2
-score: {<<: [{rows_per_file: 7}, {keep_raw: false}], batch_size: 9}
+score: {<<: [{rows_per_file: 7}, {keep_columns: [a]}], num_workers: 9}
 """)
     config = settings.load(path)
     assert (config.train.num_epochs, config.train.seed) == (3, 2)
-    assert (config.score.rows_per_file, config.score.batch_size) == (7, 9)
-
-
-def test_a_weight_of_labels_beside_no_teacher_is_refused(load):
-    (line,) = faults_of(load, "train.distill.hard_weight=0.5")
-    assert "name them in distill.teachers" in line
-    distill = load("train.distill={hard_weight: 0.5, teachers: m}").train.distill
-    assert (distill.hard_weight, distill.teachers) == (0.5, ("/base/m",))
+    assert (config.score.rows_per_file, config.score.num_workers) == (7, 9)

@@ -179,7 +179,6 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, 
     replace_column(scored_csv, "label", draw)
     found = evaluate(
         f"evaluate.scored_uri={scored_csv}",
-        "evaluate.neutral_margin=0.2",
         "evaluate.behavior=false",
     )
     assert list(found["figures"]) == ["all"]
@@ -309,7 +308,7 @@ def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
         UserError,
         match=r"^no text is in the slice nothing \(zzzz\): \d+ evaluated texts were searched: ",
     ):
-        evaluate("evaluate.slices={nothing: zzzz, good: good}", "evaluate.behavior=false")
+        evaluate("evaluate.slices.patterns={nothing: zzzz, good: good}", "evaluate.behavior=false")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")} == before
     found = evaluate(
         "evaluate.slices={columns: [predicted_label], patterns: {morning: '(?i)morning'}}",
@@ -334,7 +333,7 @@ def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evalu
 
 def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
     with pytest.raises(UserError, match=r"evaluate.slices.*is not a regular expression"):
-        settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])
+        settings.load(finished_run / "config.yaml", ["evaluate.slices.patterns={a: '(x'}"])
 
 
 def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finished_run, tmp_path):
@@ -343,15 +342,3 @@ def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finish
     with pytest.raises(UserError, match=r"evaluate.slices.columns: .* no column brand"):
         run_stage(evaluation, config, Recorder(), overwrite=True)
     assert not (tmp_path / "report").exists()
-
-
-def test_a_plain_mapping_is_one_of_patterns(finished_run):
-    def load(*overrides):
-        path = finished_run / "config.yaml"
-        return settings.load(path, overrides, command="evaluate").evaluate.slices
-
-    plain = load("evaluate.slices={weather: rain}")
-    assert plain == load("evaluate.slices={patterns: {weather: rain}}")
-    assert plain == load("evaluate.slices.patterns.weather=rain")
-    both = load("evaluate.slices={columns: [airline], patterns: {weather: rain}}")
-    assert (both.columns, both.patterns) == (("airline",), {"weather": "rain"})

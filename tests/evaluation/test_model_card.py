@@ -72,7 +72,7 @@ def model_of(
         "dropped": {},
     }
     prepared = publish(spec, counts=counts, duplicates=repeats, fixed_splits=[])
-    settings = {"num_epochs": 5, "seed": 3, "class_weights": weights, "weight_decay": 0.0}
+    settings = {"num_epochs": 5, "seed": 3, "class_weights": weights}
     settings["pretrain"] = {"num_epochs": num_pretraining}
     inputs = {"prepared": manifest.reference(f"{folder}/prepared", prepared)}
     run = {

@@ -87,7 +87,7 @@ def word_vectors(*, unknown=("homemaker", *TESTS[3].targets[1].words)):
 
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
-    measured = results.measure(rows, model=model, margin=None, patterns={"weather": "rain"})
+    measured = results.measure(rows, model=model, patterns={"weather": "rain"})
     probed = ProbeResult(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")

@@ -45,8 +45,8 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
     return pa.table(columns)
 
 
-def measure(rows, *, model=MODEL, margin=None, patterns=None):
-    found = results.measure(rows, model=model, margin=margin, patterns=patterns or {})
+def measure(rows, *, model=MODEL, patterns=None):
+    found = results.measure(rows, model=model, patterns=patterns or {})
     figures = {split: metrics.to_json() for split, metrics in found.figures.items()}
     return json.loads(json.dumps(asdict(found) | {"figures": figures}, allow_nan=False))
 
@@ -97,12 +97,11 @@ def test_neutral_labels_are_measured_beside_the_two():
     assert sum(three["confusion"]["neutral"].values()) == 400 - found["figures"]["all"]["num_rows"]
 
 
-def test_a_margin_in_the_settings_replaces_that_of_the_model():
-    found = measure(rows_of(), margin=0.4)
-    answered = np.abs(rows_of()["probability"].to_numpy() - 0.5) >= 0.4
-    assert found["neutral"]["margin"] == 0.4
-    assert found["neutral"]["coverage"] == pytest.approx(answered.mean())
-    assert measure(rows_of())["neutral"]["margin"] == 0.2
+def test_texts_beyond_the_margin_of_the_model_are_answered():
+    neutral = measure(rows_of())["neutral"]
+    answered = np.abs(rows_of()["probability"].to_numpy() - 0.5) >= 0.2
+    assert neutral["margin"] == 0.2
+    assert neutral["coverage"] == pytest.approx(answered.mean())
 
 
 def test_what_needs_the_calibration_of_a_model_without_one_is_left_out():
@@ -122,7 +121,8 @@ def test_texts_give_slices_and_without_them_there_are_none():
 
 
 def test_with_a_margin_above_all_probabilities_nothing_is_answered():
-    neutral = measure(rows_of(), margin=0.5)["neutral"]
+    calibration = MODEL["calibration"] | {"neutral_margin": 0.5}
+    neutral = measure(rows_of(), model=MODEL | {"calibration": calibration})["neutral"]
     assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)
 
 

@@ -40,7 +40,7 @@ def corpus(num_rows=4000, *, seed=0, **worse):
 
 
 def measure(rows, **settings):
-    return results.measure(rows, model=MODEL, margin=None, patterns={}, **settings)
+    return results.measure(rows, model=MODEL, patterns={}, **settings)
 
 
 def found_in(rows, **settings):

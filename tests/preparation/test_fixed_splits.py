@@ -106,12 +106,12 @@ def test_the_numbers_of_test_rows_stay_when_the_corpus_grows(tmp_path, resources
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("has_validation", [True, False])
 def test_a_column_names_the_split_of_each_row(tmp_path, resources, suffix, has_validation):
-    parts = {0: "Train", 1: " DEV" if has_validation else "train", 2: "final"}
+    parts = {0: "Train", 1: " DEV" if has_validation else "train", 2: "evaluation"}
     rows = [r | {"set": parts[n % 3 if n < 90 else 0]} for n, r in enumerate(CSV)]
     rows += [row(7, "bad") | {"set": "other"}, row(8, "bad") | {"set": ""}]
     rows += [row(2) | {"set": "train"}]
     csv = write(tmp_path / f"a{suffix}", rows, ("label", "text", "set"))
-    rule = {"kind": "column", "column": "set", "names": {"test": "final"}}
+    rule = {"kind": "column", "column": "set"}
     record = prepare(tmp_path, csv, NAMES, split=rule, max_rejected_fraction=0.1)
     found = by_split(tmp_path)
     assert found["test"] == [r["text"] for r in CSV[2:90:3]]
@@ -172,7 +172,6 @@ def test_few_rejected_test_rows_are_told_and_many_stop(tmp_path, resources, capl
         ({"split": {"kind": "column"}}, "kind: column and column: NAME belong together"),
         ({"split": {"column": "set"}}, "kind: column and column: NAME belong together"),
         ({"split": {"test_fraction": 0}}, "name a file of test rows in prepare.test"),
-        ({"split": {"names": {"test": ["Train"]}}}, "names train twice"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(prepare_section, problem):

@@ -186,12 +186,6 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     score(config)
     assert f"2 rows rejected (2 empty text): see {tmp_path}/run/scored/rejected" in said.text
     assert "1 unknown label becomes null: 1 '4'" in said.text
-    strict = f"score.output_uri={tmp_path}/strict"
-    with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
-        score(config, "score.max_rejected_fraction=0.4", strict)
-    said.clear()
-    score(config, "score.max_rejected_fraction=0.5", strict)
-    assert "0 rows scored, 2 before" in said.text
     (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")

@@ -1,7 +1,5 @@
 """Rows to label are drawn with known weights, and the labels come back checked."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -29,12 +27,13 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(corpus):
-    return labels.draw(load(corpus[0], by="airline").trends, SIZE)[0]
+    return labels.draw(load(corpus[0], by="airline"), SIZE)[0]
 
 
 def read(folder, path):
-    config = load(folder, labels=path).trends
-    return labels.read(config, manifest.read(config.scored_uri), config.scored_uri)
+    config = load(folder, labels=path)
+    uri = config.score.output_uri
+    return labels.read(config.trends, manifest.read(uri), uri)
 
 
 def write(folder, text, name="labels.csv"):
@@ -48,7 +47,7 @@ def test_a_sample_has_as_many_unlabelled_rows_as_asked_for_and_their_texts(corpu
     assert drawn["row_id"].min() >= 2000
     assert drawn["text"].tolist() == rows.loc[drawn["row_id"], "text"].tolist()
     assert not drawn["row_id"].is_monotonic_increasing
-    again = labels.draw(load(corpus[0], by="airline").trends, SIZE)[0]
+    again = labels.draw(load(corpus[0], by="airline"), SIZE)[0]
     pd.testing.assert_frame_equal(drawn, again)
 
 
@@ -103,18 +102,8 @@ def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
         redraw(corpus[0], drawn.assign(label="negative", sample="400 rows by brand"), tmp_path)
 
 
-def test_the_file_has_the_columns_that_shares_are_told_by(corpus, drawn):
-    assert list(drawn) == ["row_id", "sample", "airline", "text", "label"]
-    rows = corpus[1].set_index("row_id")
-    assert drawn["airline"].tolist() == rows.loc[drawn["row_id"], "airline"].tolist()
-    by = ["created:day", "airline"]
-    found = labels.draw(load(corpus[0], by=by).trends, SIZE)[0]
-    assert list(found) == ["row_id", "sample", "created:day", "airline", "text", "label"]
-    assert set(found["sample"]) == {"400 rows by created:day"}
-
-
 def test_a_sample_of_more_rows_than_there_are_takes_all_with_weight_one(corpus, tmp_path):
-    drawn, _ = labels.draw(load(corpus[0]).trends, 100_000)
+    drawn, _ = labels.draw(load(corpus[0]), 100_000)
     assert sorted(drawn["row_id"]) == list(range(2000, NUM_ROWS))
     found = redraw(corpus[0], drawn.assign(label="neutral"), tmp_path)
     assert (found.table["weight"] == 1).all()
@@ -192,9 +181,8 @@ def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
     [
         ("row_id,label\n1,good\n2,bad\n", "line 2: label 'good' is none of negative, positive"),
         ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is no row number"),
-        ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id 1 was named before"),
-        ("row_id,label,weight\n1,negative,29075\n", "labels.csv has weights, which are not read"),
-        ("row_id,label,sample\n1,negative,x\n", "line 2: sample 'x' is no sample, such as '300"),
+        ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id '1' was named before"),
+        ("row_id,label,sample\n1,negative,x\n", "line 2: 'x' is no sample, such as '300"),
         ("row_id,label,sample\n1,negative,\n2,negative,9 rows\n", "line 3: sample '9 rows' is not"),
         ("row_id,label\n1,\n", "has no label: write negative, positive or neutral in column label"),
         ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
@@ -218,17 +206,10 @@ def test_a_labelled_corpus_has_nothing_to_draw(tmp_path):
     table, truth = draw(100)
     score(tmp_path, table, truth)
     with pytest.raises(UserError, match="every row of the predictions has a label"):
-        labels.draw(load(tmp_path).trends, 10)
+        labels.draw(load(tmp_path), 10)
 
 
 def test_without_texts_there_is_nothing_to_label(tmp_path):
     score(tmp_path, draw(100)[0].drop_columns("text"))
     with pytest.raises(UserError, match=r"no text to label: name text in score.keep_columns"):
-        labels.draw(load(tmp_path).trends, 10)
-
-
-def test_a_text_is_no_formula_of_a_spreadsheet():
-    table = pd.DataFrame({"row_id": [1, 2], "text": ["=cmd()", 'a, "b"\nc'], "label": ""})
-    back = pd.read_csv(io.BytesIO(label_files.to_csv(table.assign(brand=["x", "=1"]))))
-    assert back["text"].tolist() == ["'=cmd()", 'a, "b"\nc']
-    assert back["brand"].tolist() == ["x", "'=1"]
+        labels.draw(load(tmp_path), 10)

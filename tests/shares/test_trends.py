@@ -15,7 +15,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import table as shares_table
 from sentiflow.shares import trends
-from sentiflow.shares.conclusions import draw_conclusions
+from sentiflow.shares.page import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
@@ -80,16 +80,6 @@ def test_intervals_hold_the_truth_where_shares_of_predictions_are_far_off(corpus
         assert ((found["predicted_share"] < found["low"]).mean()) > 0.5, by
 
 
-def test_every_row_has_an_interval_around_its_share_and_shares_add_up(outcome):
-    table = outcome[1]
-    assert (
-        (table["low"] <= table["corrected_share"]) & (table["corrected_share"] <= table["high"])
-    ).all()
-    sums = table.fillna({"group": ""}).groupby(["by", "group", "period"], dropna=False)
-    assert sums["corrected_share"].sum().between(0.98, 1.02).all()
-    np.testing.assert_allclose(sums["predicted_share"].sum(), 1)
-
-
 def test_the_headline_says_the_share_the_worst_airline_and_no_change(outcome):
     numbers = [" ".join(line[:2]) for line in outcome[0]["conclusions"]]
     assert re.match(r"5\d\.\d% of the texts are negative \(95% interval 5\d\.\d% to", numbers[0])
@@ -117,27 +107,6 @@ def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path)
     page = (tmp_path / "trends/trends.html").read_text()
     assert "predicted negative" in page
     assert "It is not corrected" in page
-
-
-def test_a_labelled_corpus_is_counted(tmp_path):
-    table, truth = draw(2000)
-    score(tmp_path, table, truth)
-    found = measure(tmp_path, by="airline")[1].query("`class` == 'negative' and by == 'airline'")
-    airline = table["airline"].to_pandas()
-    expected = pd.Series(truth == 0).groupby(airline).mean()
-    assert set(found["method"]) == {"counted"}
-    for name in ("corrected_share", "low", "high"):
-        np.testing.assert_allclose(found[name], expected)
-
-
-def test_memory_and_order_do_not_depend_on_files(corpus, tmp_path):
-    folder, _ = corpus
-    table, truth = draw(NUM_ROWS)
-    label = np.where(np.arange(NUM_ROWS) % 10 == 0, truth, -1)
-    order = np.random.default_rng(0).permutation(NUM_ROWS)
-    score(tmp_path, table.take(order), label[order], rows_per_file=777)
-    by = ["airline", "created:week"]
-    pd.testing.assert_frame_equal(measure(tmp_path, by=by)[1], measure(folder, by=by)[1])
 
 
 @pytest.fixture(scope="module")

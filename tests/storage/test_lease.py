@@ -13,7 +13,7 @@ import pytest
 from tcp_proxy import Proxy
 
 from sentiflow.errors import JobError
-from sentiflow.storage import filesystem, lease, processes
+from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import is_local
 
 RACE = """
@@ -164,7 +164,7 @@ def test_a_killed_holder_is_replaced_at_once(folder, said):
 
 
 def test_a_restarted_process_with_the_same_number_is_another_one(folder):
-    me = processes.name_process()
+    me = lease.name_process()
     write_claim(folder, host=me.host, boot_id=me.boot_id, pid=me.pid, started=me.started - 100)
     with lease.hold(folder, job="prepare"):
         assert len(claims(folder)) == 1

@@ -50,7 +50,6 @@ PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("
         ("Models:/Mine/3", "models:/Mine/3"),
         ("./gs:x", "/base/gs:x"),
         ("./~nobody/x", "/base/~nobody/x"),
-        ("x" * 255, "/base/" + "x" * 255),
     ],
 )
 def test_a_typed_location_becomes_absolute(typed, absolute):
@@ -66,11 +65,6 @@ NO_LOCATIONS = {
     "file://host/x.csv": "file:///PATH",
     "file:x.csv": "file:///PATH",
     "~no-such-user/x": "write its path, or ./~…",
-    "x" * 256: "choose a shorter path",
-    "x/" * 2100: "choose a shorter path",
-    "a\0b": r"'\x00' cannot be in a path: name",
-    "s3://bucket/\udcff": r"'\udcff' cannot be in a path: name",
-    "~\ud800": r"'\ud800' cannot be in a path: name",
 }
 
 
@@ -82,17 +76,6 @@ def test_what_is_no_location_is_refused_with_what_to_write(typed):
     assert line.startswith("output_uri='")
     assert NO_LOCATIONS[typed] in line
     assert len(line.encode()) < 250
-
-
-def test_a_working_directory_whose_name_is_not_utf8_is_refused_where_it_counts():
-    assert absolute_uri("/x", base="/\udcff") == "/x"
-    with pytest.raises(UserError, match="name the file in UTF-8"):
-        absolute_uri("x", base="/\udcff")
-
-
-def test_a_relative_location_is_below_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert absolute_uri("run") == str(tmp_path / "run")
 
 
 def test_a_tilde_is_the_home_directory(monkeypatch):

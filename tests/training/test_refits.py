@@ -100,22 +100,13 @@ def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
 def test_both_phases_end_where_those_of_the_run_did(make_refit):
     job = make_refit("refit", num_pretraining_epochs=3)
     assert job.num_epochs == {PRETRAIN: 3, TRAIN: 2}
-    losses = [
-        {"epoch": n, "validation_loss": loss}
-        for n, loss in enumerate((0.5, 0.2, 0.3, 0.4), start=1)
-    ]
-    for patience, kept in ((2, 2), (None, 4)):
-        pretrain = job.settings.pretrain.model_copy(update={"patience": patience})
-        own = job.settings.model_copy(update={"pretrain": pretrain})
-        assert refits._count_pretraining({"pretraining": losses}, own) == kept
 
 
-@pytest.mark.parametrize("section", ["pretrain", "selection"])
-def test_patience_without_validation_rows_is_refused(section, tmp_path):
+def test_patience_without_validation_rows_is_refused(tmp_path):
     binary = {"format": {"kind": "sentiment140"}}
     spec = OutputSpec("prepare", f"{tmp_path}/prepared", binary, {})
     counts = {"labels": {"train": {"negative": 3, "positive": 4}}}
     publish(spec, counts=counts, classes=["negative", "positive"])
-    raw = {"name": "a", "output_uri": str(tmp_path), "train": {section: {"patience": 2}}}
-    with pytest.raises(UserError, match=rf"train\.{section}\.patience: .* has no validation rows"):
+    raw = {"name": "a", "output_uri": str(tmp_path), "train": {"selection": {"patience": 2}}}
+    with pytest.raises(UserError, match=r"train\.selection\.patience: .* has no validation rows"):
         training.describe_output(settings.load(raw))

@@ -48,17 +48,16 @@ def test_each_trial_has_the_settings_with_its_values_and_all_others_as_they_are(
 
 
 def test_the_order_in_which_settings_are_named_does_not_matter():
-    for search in ("grid", "random"):
-        one = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, search=search)
-        other = values({"train.num_epochs": [3, 4], "train.seed": [1, 2]}, search=search)
+    for num_trials in ({}, {"num_trials": 8}):
+        one = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, **num_trials)
+        other = values({"train.num_epochs": [3, 4], "train.seed": [1, 2]}, **num_trials)
         assert one == other
 
 
-def test_samples_follow_from_the_seed_and_are_within_their_ranges():
-    found = values(RANGES, search="random", num_trials=200, seed=3)
-    assert found == values(RANGES, search="random", num_trials=200, seed=3)
-    assert found != values(RANGES, search="random", num_trials=200, seed=4)
-    assert found[:5] == values(RANGES, search="random", num_trials=5, seed=3)
+def test_samples_are_the_same_each_time_and_within_their_ranges():
+    found = values(RANGES, num_trials=200)
+    assert found == values(RANGES, num_trials=200)
+    assert found[:5] == values(RANGES, num_trials=5)
     rates = [v["train.learning_rate"] for v in found]
     assert 1e-4 <= min(rates) < 2e-4
     assert 5e-3 < max(rates) <= 1e-2
@@ -70,7 +69,7 @@ def test_samples_follow_from_the_seed_and_are_within_their_ranges():
 
 
 def test_samples_are_distinct_and_a_small_space_is_exhausted():
-    found = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, search="random")
+    found = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, num_trials=8)
     assert len(found) == 4
     assert all(found.count(one) == 1 for one in found)
 
@@ -84,7 +83,7 @@ def test_a_value_is_parsed_as_in_the_settings():
 
 def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
     nested = {"train": {"model": {"hidden_size": [50]}, "learning_rate": {"low": 1, "high": 2}}}
-    found = trials(nested, "sweep.space.train.model.cell=[rnn]", search="random", num_trials=1)
+    found = trials(nested, "sweep.space.train.model.cell=[rnn]", num_trials=1)
     assert found[0][0].keys() == {
         "train.model.hidden_size", "train.model.cell", "train.learning_rate"
     }  # fmt: skip
@@ -108,7 +107,7 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({"train.output_uri": ["x"]}, "train.output_uri cannot be swept"),
         ({"train.distill.teachers": [["a"]]}, "all trials learn the answers of the same teachers"),
         ({"train.preset": ["fast"]}, "train.preset cannot be swept: name the settings that it"),
-        ({"train.checkpoints.keep_last": [1]}, "train.checkpoints.keep_last cannot be swept"),
+        ({"train.checkpoints.every_minutes": [1]}, "train.checkpoints.every_minutes cannot"),
         ({"train.seed": [1, 1]}, "train.seed has 1 twice"),
         ({"train.learning_rate": [0.001, "1e-3"]}, "train.learning_rate has 0.001 twice"),
         ({"train.seed": {"low": 1, "high": 3}}, "train.seed is a range: a grid needs lists"),
@@ -130,7 +129,7 @@ def test_a_wrong_space_gives_one_clear_line(space, expected):
 def test_both_ends_of_a_range_must_be_values_of_the_setting():
     space = {"train.model.dropout": {"low": -1.0, "high": 2.0}}
     with pytest.raises(UserError) as error:
-        trials(space, search="random")
+        trials(space, num_trials=8)
     lines = str(error.value).splitlines()
     assert ["train.model.dropout=-1.0" in lines[0], "train.model.dropout=2.0" in lines[1]] == [
         True, True

@@ -40,7 +40,7 @@ TRAIN = {
     "clip_norm": None,
 }
 GOOD_AND_BAD = {"train.learning_rate": [0.02, 1e-6], "train.model.hidden_size": [4, 16]}
-ONE_BY_ONE = {"max_concurrent": 1, "reduction_factor": 2}
+ONE_BY_ONE = {"max_concurrent": 1}
 """So that it is known beforehand which trials are stopped."""
 SHORT = {"num_epochs": 2}
 

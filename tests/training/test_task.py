@@ -118,41 +118,6 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, vectors):
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
 
 
-def test_an_early_stopped_pretraining_passes_on_its_best_epoch_and_can_be_resumed(make_job):
-    def pretrained(name):
-        job = make_job(name, kind="rnn", cell="rnn", hidden_size=4, bidirectional=False)
-        pretrain = {"num_epochs": 9, "learning_rate": 3.0, "num_negatives": 50, "patience": 2}
-        settings = job.settings.model_dump() | {"pretrain": pretrain, "learning_rate": 1e-9}
-        return replace(job, settings=TrainSettings.model_validate(settings))
-
-    def stop(event):
-        if len(event.pretraining) == num_epochs:
-            raise StoppedError
-
-    whole, stopped = pretrained("whole"), pretrained("stopped")
-    events, weights = [], {}
-
-    def watch(event):
-        events.append(event)
-        if event.phase == "pretrain" and event.pretraining:
-            found = checkpoints.load_last(whole.checkpoints_uri)
-            weights[event.epoch] = found.tensors["weights/network.forward_layers.0.weight_hh_l0"]
-
-    report = task.run(whole, watch)
-    losses = [epoch.validation_loss for epoch in report.pretraining]
-    best, num_epochs = 1 + losses.index(min(losses)), len(losses)
-    assert best == num_epochs - 2 < 7
-    used = weights_of(whole)["forward_layers.0.weight_hh_l0"]
-    torch.testing.assert_close(used, weights[best], rtol=0, atol=1e-6)
-    assert not torch.allclose(used, weights[num_epochs], atol=1e-3)
-    assert report.history[0].step > report.pretraining[-1].step
-    with pytest.raises(StoppedError):
-        task.run(stopped, stop)
-    assert task.run(stopped, lambda event: None).history[-1].step == report.history[-1].step
-    for name, tensor in weights_of(stopped).items():
-        torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
-
-
 def test_a_training_stops_early_without_a_better_epoch(make_job):
     job = make_job("idle")
     selection = job.settings.selection.model_copy(update={"patience": 2})
@@ -169,13 +134,13 @@ NUM_UNLABELLED = 200
 def make_pretraining(make_job):
     """Describe a training that begins with a pretraining, on unlabelled texts or without them."""
 
-    def make(name, *, unlabelled=True, learning_rate=0.01):
+    def make(name, *, unlabelled=True):
         job = make_job(name, kind="rnn", cell="rnn", hidden_size=4, bidirectional=False)
         root = Path(job.settings.prepared_uri)
         lengths = np.random.default_rng(3).integers(0, 9, NUM_UNLABELLED)
         path = write_unlabelled(root / "unlabelled", lengths, num_words=NUM_ROWS)
         path = str(Path(path).relative_to(root))
-        pretrain = {"num_epochs": 2, "learning_rate": learning_rate, "num_negatives": 50}
+        pretrain = {"num_epochs": 2}
         settings = job.settings.model_dump() | {"pretrain": pretrain}
         prepared = job.prepared
         if unlabelled:
@@ -210,9 +175,10 @@ def test_pretraining_goes_over_unlabelled_texts_and_training_does_not(make_pretr
     assert learned == 2 * (NUM_ROWS + num_rows) + 3 * NUM_ROWS
 
 
-def test_unlabelled_texts_leave_the_validation_loss_as_it_is(make_pretraining):
+def test_unlabelled_texts_leave_the_validation_loss_as_it_is(make_pretraining, monkeypatch):
     """The rows and the negative words are the same, so the losses can be compared."""
-    jobs = [make_pretraining(str(n), unlabelled=n, learning_rate=1e-12) for n in (True, False)]
+    monkeypatch.setattr(task, "PRETRAIN_LEARNING_RATE", 1e-12)
+    jobs = [make_pretraining(str(n), unlabelled=n) for n in (True, False)]
     losses = [task.run(job, lambda event: None).pretraining[0].validation_loss for job in jobs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 

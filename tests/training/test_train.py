@@ -30,9 +30,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TRAIN = {
     "model": {"cell": "gru", "hidden_size": 16, "pooling": "mean_max", "dropout": 0.3},
     "batching": {"global_batch_size": 32},
-    "pretrain": {"num_epochs": 1, "num_negatives": 50},
+    "pretrain": {"num_epochs": 1},
     "num_epochs": 3,
-    "checkpoints": {"every_steps": 10},
+    "checkpoints": {"every_minutes": 0.001},
 }
 """Some 600 steps."""
 

@@ -294,38 +294,7 @@ def run_workers(uris, variants, world_size, store):
     }
 
 
-IN_THREE = {"gradient_accumulation_steps": 3}
 PRETRAINING = WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [WITH_NGRAMS | {"classes": ["a", "b", "c"], "class_weights": "sqrt"}, PRETRAINING, TAUGHT],
-    ids=["classes", "pretraining", "taught"],
-)
-def test_pieces_of_a_batch_make_the_step_of_the_whole_batch(uris, changes):
-    whole, *others = (
-        make_trainer(uris, make_settings(**changes, gradient_accumulation_steps=number))
-        for number in (1, 3, 99)
-    )
-    expected = metrics([whole.train_epoch()])
-    for trainer in others:
-        (ours,), (theirs,) = metrics([trainer.train_epoch()]), expected
-        assert ours == pytest.approx(theirs, rel=1e-4)
-        torch.testing.assert_close(flat_weights(trainer), flat_weights(whole), rtol=1e-4, atol=1e-5)
-
-
-def test_a_piece_holds_its_share_of_the_rows(uris):
-    trainer, sizes = make_trainer(uris, make_settings(**IN_THREE)), []
-
-    def note(objective, args):
-        if objective.training:
-            sizes.append(len(args[0].lengths))
-
-    trainer.objective.register_forward_pre_hook(note)
-    trainer.train_epoch()
-    assert max(sizes) == 6
-    assert sum(sizes) == trainer.train.num_rows
 
 
 def test_pretraining_is_validated_with_the_same_negatives_after_each_epoch(uris):
@@ -347,8 +316,6 @@ BY_THREE = {
     "classes": OF_CLASSES.model_copy(update=ONE_EPOCH),
     "pretraining": make_settings(**PRETRAINING, **ONE_EPOCH),
     "taught": make_settings(**TAUGHT, **ONE_EPOCH),
-    "pieces": make_settings(**WITH_NGRAMS, **IN_THREE, **ONE_EPOCH),
-    "frozen at first": make_settings(**WITH_DROPOUT, frozen_epochs=1),
     "12 shards": make_settings(**WITH_DROPOUT, batching=TWELVE, **ONE_EPOCH),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }
@@ -380,17 +347,6 @@ def test_workers_name_the_whole_batch_of_a_bad_loss(uris, by_workers):
     with pytest.raises(JobError) as raised:
         train_all(make_trainer(uris, BY_THREE["a bad loss"]))
     assert texts == {str(raised.value)}
-
-
-def test_vectors_learn_unless_they_are_frozen(uris):
-    for frozen_epochs, moved in ((0, [True, True]), (1, [False, True]), (2, [False, False])):
-        trainer = make_trainer(uris, make_settings(frozen_epochs=frozen_epochs))
-        found = []
-        for _ in range(2):
-            before = trainer.objective.network.embedding.weight.detach().clone()
-            trainer.train_epoch()
-            found.append(not torch.equal(before, trainer.objective.network.embedding.weight))
-        assert found == moved
 
 
 def test_a_bag_learns_from_rows_without_a_token(uris):

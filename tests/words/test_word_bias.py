@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from dataclasses import asdict
 from itertools import combinations
 from operator import mul
@@ -14,10 +13,8 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.words import word_bias, word_vectors
+from sentiflow.words import word_bias
 from sentiflow.words.word_bias import (
-    GENDER_PAIRS,
-    PROFESSIONS,
     TESTS,
     AssociationTest,
     WordSet,
@@ -69,12 +66,6 @@ def reckon(vectors, test):
 
 
 @pytest.fixture(scope="module")
-def glove():
-    """All vectors of the package."""
-    return word_vectors.load("package:glove.6B.50d")
-
-
-@pytest.fixture(scope="module")
 def of_glove(glove):
     """What is measured of them."""
     return measure_word_bias(glove)
@@ -117,16 +108,6 @@ def test_random_partitions_agree_with_all(monkeypatch):
     assert drawn.p_value * 12_870 == pytest.approx(round(drawn.p_value * 12_870))
 
 
-def test_swapped_targets_or_attributes_have_d_with_the_other_sign():
-    vectors = random_vectors(2)
-    (plain,) = associate(vectors, make_test("ijklm", "nopqrs"))
-    (targets,) = associate(vectors, make_test("nopqrs", "ijklm"))
-    (attributes,) = associate(vectors, make_test("ijklm", "nopqrs", "efgh", "abcd"))
-    for swapped in (targets, attributes):
-        assert swapped.effect_size == pytest.approx(-plain.effect_size)
-        assert swapped.p_value == pytest.approx(1 - plain.p_value + 1 / plain.num_partitions)
-
-
 def test_lengths_of_vectors_and_the_order_of_words_change_nothing(glove, of_glove):
     rng = np.random.default_rng(0)
     order = rng.permutation(len(glove.words))
@@ -142,36 +123,12 @@ def test_lengths_of_vectors_and_the_order_of_words_change_nothing(glove, of_glov
     assert figures[0] == pytest.approx(figures[1], abs=1e-5)
 
 
-def test_p_without_an_association_is_uniform():
-    p_values = [
-        associate(random_vectors(seed), make_test("ijklmn", "opqrst"))[0].p_value
-        for seed in range(200)
-    ]
-    assert np.mean(np.array(p_values) < 0.25) == pytest.approx(0.25, abs=0.1)
-    assert np.mean(p_values) == pytest.approx(0.5, abs=0.07)
-
-
 def test_a_set_with_too_few_known_words_skips_its_test():
     test = make_test("ijkl12", "mno123", "abcd", "ef345")
     (found,) = associate(random_vectors(), test)
     assert found.not_made == "only 3 of 6 mno123, 2 of 5 ef345 are known"
     assert (found.effect_size, found.p_value, found.num_partitions) == (None, None, 0)
     assert (found.num_known, found.num_words) == (4 + 3 + 4 + 2, 21)
-
-
-def test_unknown_words_do_not_count():
-    (whole,) = associate(random_vectors(), make_test("ijkl", "mnopq"))
-    (found,) = associate(random_vectors(), make_test("ij1kl", "2mnopq", "abcd3"))
-    assert found.effect_size == pytest.approx(whole.effect_size)
-    assert [each.num_known for each in found.targets] == [4, 5]
-    assert [each.num_words for each in found.targets] == [5, 6]
-
-
-def test_targets_with_the_same_association_have_no_d():
-    alike = make_vectors(dict.fromkeys("abcdefghijklmnop", (1, 2)))
-    (found,) = associate(alike, make_test("ijkl", "mnop"))
-    assert found.not_made == "all targets have the same association"
-    assert found.effect_size is None
 
 
 def test_words_are_looked_up_as_written_then_in_lower_case():
@@ -215,25 +172,6 @@ def test_parallel_pairs_give_their_difference_from_the_second_words_to_the_first
     assert [each.word for each in swapped.projections] == ["up", "aside", "down"]
 
 
-def test_the_direction_is_the_first_component_of_pairs_taken_from_their_middle(glove):
-    from sklearn.decomposition import PCA
-
-    pairs = [("he", "she"), ("man", "woman"), ("boy", "girl"), ("father", "mother")]
-    unit = {
-        word: glove.vectors[glove.find(pa.array([word]))[0]].astype(float)
-        for word in [*(w for pair in pairs for w in pair), "nurse"]
-    }
-    unit = {word: vector / np.linalg.norm(vector) for word, vector in unit.items()}
-    centered = [
-        sign * (unit[first] - unit[second]) / 2 for first, second in pairs for sign in (1, -1)
-    ]
-    pca = PCA(n_components=1).fit(centered)
-    found = measure_word_bias(glove, pairs=pairs, words=["nurse"], tests=()).direction
-    assert found.variance_fraction == pytest.approx(pca.explained_variance_ratio_[0])
-    (nurse,) = found.projections
-    assert abs(nurse.cosine) == pytest.approx(abs(unit["nurse"] @ pca.components_[0]))
-
-
 def test_fewer_than_half_of_the_pairs_are_too_few():
     vectors = random_vectors()
     pairs = [("a", "b"), ("c", "1"), ("2", "d"), ("e", "f")]
@@ -244,16 +182,6 @@ def test_fewer_than_half_of_the_pairs_are_too_few():
         measure_word_bias(vectors, pairs=pairs[:3])
     with pytest.raises(UserError, match="have the same vector"):
         measure_word_bias(vectors, pairs=[("a", "a")])
-
-
-def test_without_pairs_there_is_no_direction_and_without_tests_no_association():
-    found = measure_word_bias(random_vectors(), pairs=(), tests=())
-    assert (found.direction, found.associations) == (None, ())
-
-
-def test_empty_vectors_know_no_word():
-    nothing = WordVectors(pa.array([], pa.string()), np.empty((0, 5), np.float32))
-    assert all(found.num_known == 0 for found in associate(nothing, *TESTS))
 
 
 @pytest.mark.parametrize("name", ["WEAT 1", "WEAT 2"])
@@ -275,17 +203,6 @@ def test_glove_has_the_d_and_p_of_plain_python(glove, of_glove, test):
     assert (found.num_partitions, found.is_exact) == (num_partitions, True)
 
 
-def test_glove_places_professions_as_the_papers_found(of_glove):
-    direction = of_glove.direction
-    placed = {each.word: each.cosine for each in direction.projections}
-    assert set(placed) == set(PROFESSIONS)
-    assert list(placed.values()) == sorted(placed.values())
-    women, men = ("homemaker", "nurse", "receptionist"), ("engineer", "coach", "architect")
-    assert max(placed[word] for word in women) < -0.2 < 0.2 < min(placed[word] for word in men)
-    assert (direction.negative, direction.positive) == ("she", "he")
-    assert 0.3 < direction.variance_fraction < 0.8
-
-
 def test_results_are_json_and_depend_on_the_seed_alone(glove, of_glove):
     def write(bias):
         return json.dumps(asdict(bias), allow_nan=False)
@@ -294,51 +211,17 @@ def test_results_are_json_and_depend_on_the_seed_alone(glove, of_glove):
     assert write(measure_word_bias(glove, seed=1)) != write(of_glove)
 
 
-def test_of_400_000_words_all_is_measured_in_a_second(glove):
-    began = time.process_time()
-    measure_word_bias(glove)
-    assert time.process_time() - began < 1
-
-
 # The published sets
 
 
 SIZES = {
-    "WEAT 1": (25, 25, 25, 25),
-    "WEAT 2": (25, 25, 25, 25),
-    "WEAT 3": (32, 32, 25, 25),
-    "WEAT 4": (16, 16, 25, 25),
-    "WEAT 5": (16, 16, 8, 8),
-    "WEAT 6": (8, 8, 8, 8),
-    "WEAT 7": (8, 8, 8, 8),
-    "WEAT 8": (8, 8, 8, 8),
-    "WEAT 9": (6, 6, 7, 7),
+    "WEAT 1": (25, 25, 25, 25), "WEAT 2": (25, 25, 25, 25), "WEAT 3": (32, 32, 25, 25),
+    "WEAT 4": (16, 16, 25, 25), "WEAT 5": (16, 16, 8, 8), "WEAT 6": (8, 8, 8, 8),
+    "WEAT 7": (8, 8, 8, 8), "WEAT 8": (8, 8, 8, 8), "WEAT 9": (6, 6, 7, 7),
     "WEAT 10": (8, 8, 8, 8),
-}
+}  # fmt: skip
 """Of targets and attributes, in table 1 of the paper and its supplement."""
 
 
 def test_each_set_has_the_size_published():
     assert {test.name: tuple(len(each.words) for each in test.sets) for test in TESTS} == SIZES
-
-
-@pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
-def test_no_word_is_repeated_in_a_set_or_in_its_counterpart(test):
-    for first, second in (test.targets, test.attributes):
-        words = [word.lower() for word in first.words + second.words]
-        assert len(set(words)) == len(words)
-        assert first.name != second.name
-
-
-def test_ten_pairs_define_gender_the_male_word_first():
-    assert len(GENDER_PAIRS) == 10
-    assert len({word for pair in GENDER_PAIRS for word in pair}) == 20
-    male, female = map(set, zip(*GENDER_PAIRS, strict=True))
-    assert "he" in male
-    assert "she" in female
-
-
-def test_professions_are_distinct_single_words_in_order():
-    assert list(PROFESSIONS) == sorted(set(PROFESSIONS))
-    assert all(word.isalpha() and word.islower() for word in PROFESSIONS)
-    assert len(PROFESSIONS) >= 40

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ import pytest
 from conftest import PROJECT, new_package
 
 from sentiflow.errors import UserError
-from sentiflow.models import package_files
 from sentiflow.words import vector_text, word_vectors
 
 PACKAGE = "package:glove.6B.50d"
@@ -36,24 +34,10 @@ def parsed(monkeypatch):
     return noted
 
 
-def vector_of(vectors, word):
-    """Look one word up."""
-    return vectors.vectors[vectors.find(pa.array([word]))[0]]
-
-
 def test_the_package_holds_400_000_words_of_50_dimensions(glove):
     assert glove.vectors.shape == (400_000, 50)
     assert (len(glove.words), glove.vectors.dtype) == (400_000, np.float32)
     assert glove.words[:3].to_pylist() == ["the", ",", "."]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "distance"),
-    [("cat", "dog", 1.8846), ("good", "bad", 3.3189), ("good", "bravo", 6.2940)],
-)
-def test_distances_are_those_that_the_tutorial_prints(glove, one, other, distance):
-    found = np.linalg.norm(vector_of(glove, one) - vector_of(glove, other))
-    assert found == pytest.approx(distance, abs=5e-5)
 
 
 def test_words_are_found_in_any_order_and_unknown_ones_are_minus_one(glove):
@@ -80,13 +64,6 @@ def test_an_unknown_source_names_the_known_ones(source):
     assert "torchtext:6B.50d" in str(error.value)
 
 
-def test_a_package_that_is_not_installed_names_the_command(monkeypatch):
-    packages = {PACKAGE: ("no_such_vectors", "words", "vectors")}
-    monkeypatch.setattr(word_vectors, "_PACKAGES", packages)
-    with pytest.raises(UserError, match="is not installed: pip install no-such-vectors"):
-        word_vectors.load(PACKAGE)
-
-
 # Files
 
 
@@ -105,15 +82,6 @@ def test_a_file_that_has_changed_is_parsed_again(text, parsed):
     text.write_text("cat 7 2\ndog 3 4\nbird 5 6\n")  # of the same size
     os.utime(text, ns=(0, 1))
     assert word_vectors.load(str(text)).vectors[0].tolist() == [7, 2]
-    assert len(parsed) == 2
-
-
-def test_a_damaged_copy_is_replaced(text, parsed, tmp_path):
-    word_vectors.load(str(text))
-    (copy,) = (tmp_path / "cache_home/sentiflow/vectors").iterdir()
-    copy.write_bytes(copy.read_bytes()[:-20])
-    for _ in range(2):
-        assert word_vectors.load(str(text)).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
     assert len(parsed) == 2
 
 
@@ -156,14 +124,6 @@ def test_a_directory_that_is_not_a_package_is_refused(tmp_path):
         word_vectors.load(str(tmp_path))
 
 
-def test_a_damaged_package_is_refused(make_package):
-    uri = make_package()
-    path = Path(uri, package_files.WEIGHTS)
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(UserError, match="is not the file that was saved"):
-        word_vectors.load(uri)
-
-
 # What is loaded along
 
 
@@ -181,120 +141,19 @@ def loads_torch(*sources, **options):
     return ran.stdout.strip() == "True"
 
 
-# Cached copies
-
-
-WORDS, VECTORS = pa.array(["the", "of", "ü"]), np.arange(6, dtype=np.float32).reshape(3, 2)
-
-
-@pytest.fixture
-def source(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = tmp_path / "vectors.txt"
-    path.write_text("the 0 1\n")
-    return path
-
-
-@pytest.fixture
-def copy(source):
-    path = word_vectors.locate_copy(str(source))
-    word_vectors.write_copy(path, WORDS, VECTORS)
-    return path
-
-
-def test_a_copy_is_mapped_from_the_file(copy):
-    words, vectors = word_vectors.read_copy(copy)
-    assert words.equals(WORDS)
-    np.testing.assert_array_equal(vectors, VECTORS)
-    assert vectors.dtype == np.float32
-    assert not vectors.flags.writeable
-    assert not vectors.flags.owndata
-
-
-@pytest.mark.parametrize("vectors", [VECTORS[:0], np.asfortranarray(VECTORS), VECTORS[::-1]])
-def test_any_vectors_are_read_back(copy, vectors):
-    word_vectors.write_copy(copy, WORDS[: len(vectors)], vectors)
-    np.testing.assert_array_equal(word_vectors.read_copy(copy)[1], vectors)
-
-
-def test_the_name_follows_path_size_time_and_number_of_words(source, copy, tmp_path):
-    assert copy.parent == tmp_path / "cache/sentiflow/vectors"
-    assert word_vectors.locate_copy(str(source)) == copy
-    assert word_vectors.locate_copy(str(source), max_words=5) != copy
-    os.utime(source, ns=(0, 1))
-    later = word_vectors.locate_copy(str(source))
-    assert later != copy
-    source.write_text("the 0 1\nof 2 3\n")
-    os.utime(source, ns=(0, 1))
-    assert word_vectors.locate_copy(str(source)) != later
-
-
-def test_a_new_copy_replaces_those_of_earlier_states(source, copy):
-    few = word_vectors.locate_copy(str(source), max_words=1)
-    word_vectors.write_copy(few, WORDS[:1], VECTORS[:1])
-    other_file = copy.with_name(f"{'0' * 20}-{'0' * 20}-all.arrow")
-    word_vectors.write_copy(other_file, WORDS, VECTORS)
-    assert set(copy.parent.iterdir()) == {copy, few, other_file}
-    os.utime(source, ns=(0, 1))
-    later = word_vectors.locate_copy(str(source))
-    word_vectors.write_copy(later, WORDS, VECTORS)
-    assert set(copy.parent.iterdir()) == {later, other_file}
-
-
-def test_a_relative_path_names_the_same_copy(source, copy, monkeypatch):
-    monkeypatch.chdir(source.parent)
-    assert word_vectors.locate_copy(source.name) == copy
-
-
-def test_the_default_cache_is_below_the_home_directory(source, monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/ada")
-    folder = word_vectors.locate_copy(str(source)).parent
-    assert str(folder) == "/home/ada/.cache/sentiflow/vectors"
-
-
-def test_a_missing_copy_is_none(source):
-    assert word_vectors.read_copy(word_vectors.locate_copy(str(source))) is None
-
-
-@pytest.mark.parametrize("damage", ["empty", "cut", "other", "footer", "offsets"])
-def test_a_damaged_copy_is_none(copy, damage):
-    content = bytearray(copy.read_bytes())
-    if damage == "offsets":
-        place = content.index(np.array([0, 3, 5, 7], np.int32).tobytes())
-        content[place + 4 : place + 8] = b"\xff\xff\xff\x7f"
-    damaged = {
-        "empty": b"", "cut": content[: len(content) // 2], "other": b"the 0 1\n" * 99,
-        "footer": content[:-9] + b"\x00" * 9, "offsets": content,
-    }  # fmt: skip
-    copy.write_bytes(damaged[damage])
-    assert word_vectors.read_copy(copy) is None
-
-
-def test_another_table_is_none(copy):
-    with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, pa.schema({"word": "string"})):
-        pass
-    assert word_vectors.read_copy(copy) is None
-
-
-def test_without_a_home_directory_nothing_is_cached(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    word_vectors.write_copy(tmp_path / "file/below.arrow", WORDS, VECTORS)
+def test_without_a_home_directory_nothing_is_cached(text, parsed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a home
-    place = word_vectors.locate_copy("file")
-    word_vectors.write_copy(place, WORDS, VECTORS)
-    assert word_vectors.read_copy(place) is None
-    assert os.listdir(tmp_path) == ["file"]
+    for _ in range(2):
+        assert len(word_vectors.load("vectors.txt").words) == 3
+    assert (len(parsed), os.listdir(tmp_path)) == (2, ["vectors.txt"])
 
 
-def test_an_incomplete_copy_is_deleted(copy, monkeypatch):
+def test_an_incomplete_copy_is_deleted(text, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    before = copy.read_bytes()
     monkeypatch.setattr(pa.ipc, "new_file", fail)
-    word_vectors.write_copy(copy, WORDS[:1], VECTORS[:1])
-    assert copy.read_bytes() == before
-    assert os.listdir(copy.parent) == [copy.name]
+    assert len(word_vectors.load(str(text)).words) == 3
+    assert os.listdir(tmp_path / "cache_home/sentiflow/vectors") == []

@@ -108,9 +108,8 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check all files that a preparation reads, and the word vectors."""
     settings = config.prepare
-    words, name = settings.vocabulary, "prepare.vocabulary.vectors"
-    find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache)
-    yield from find_problem("input", find_vectors, words.vectors, setting=name)
+    name = "prepare.vocabulary.vectors"
+    yield from find_problem("input", word_vectors.locate, settings.vocabulary.vectors, setting=name)
     yield from find_problem("columns", required_columns.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(

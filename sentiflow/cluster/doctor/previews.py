@@ -20,6 +20,7 @@ from sentiflow.data import corpus, csv_format, first_rows, input_files, table_pl
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
+from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed
@@ -140,7 +141,7 @@ def _read(
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
     wanted = {"text"} if is_table and text_column else {"text", "label", *required}
     table = {name: column for name, column in columns.items() if name in wanted}
-    names = split.names.splits if split and split.column else {}
+    names = SPLIT_VALUES if split and split.column else {}
     if split and names:
         at = form.position(split.column) if isinstance(form, CsvFormat) else split.column
         table |= (
@@ -223,7 +224,8 @@ def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if tweets.UNKNOWN_SPLIT in reasons:
-        way_out = f"name the values of the column in prepare.split.names, {way_out}"
+        values = ", ".join(SPLIT_VALUES)
+        way_out = f"write one of {values} in the column of splits, {way_out}"
     if seen.format.kind == "sentiment140":
         way_out += (
             f"; without kind: csv in the section {section} the six columns of Sentiment140 are "

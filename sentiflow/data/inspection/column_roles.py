@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES
-from sentiflow.config.sections import SplitNames
 from sentiflow.data import schema, tweets
 from sentiflow.data.inspection.column_names import rate
 from sentiflow.data.inspection.columns import Column, brief, main_values
@@ -209,9 +208,9 @@ def _reads(values: pa.Array, time_format: str | None) -> bool:
 
 def _is_split(column: Column) -> bool:
     """Say whether the values of a column name splits, train among them."""
-    known, splits = SplitNames().splits, dict[str | None, int]()
+    splits = dict[str | None, int]()
     for value, rows in column.counts.items():
-        split = known.get(value.lower(), "")
+        split = schema.SPLIT_VALUES.get(value.lower(), "")
         splits[split] = splits.get(split, 0) + rows
     num_unknown = splits.pop("", 0)
     is_named = isinstance(column.name, str) and num_unknown <= 0.01 * column.num_filled

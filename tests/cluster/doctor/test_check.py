@@ -32,7 +32,7 @@ def test_the_last_line_counts_what_is_not_well():
         (UserError("a: is wrong"), "a: is wrong", True),
         (JobError("https://me:secret@host is away"), "a: https://host is away", False),
         (PermissionError(13, "Permission denied", "/data"), "Permission denied: '/data'", True),
-        (OSError(REFUSAL), "s3://b/a: the object store refuses access (ACCESS_DENIED)", True),
+        (OSError(REFUSAL), "s3://b/a: the object store refuses (ACCESS_DENIED)", True),
     ],
 )
 def test_what_a_check_raises_is_its_result(error, what, is_mistake):

@@ -84,7 +84,7 @@ WRONG = {
     "a split": (["prepare.split.kind=time"], ("columns", "add format.columns.time")),
     "values of a split": (
         ["prepare.split.kind=column", "prepare.split.column=brand"],
-        ("rows", "in prepare.split.names, correct the file"),
+        ("rows", "in the column of splits, correct the file"),
     ),
     "a class": (["train.classes=[joy,anger]"], ("labels", "the classes are negative, positive")),
     "input": (["prepare.csv={folder}/none.csv"], ("input", "prepare.csv: no such file: ")),
