@@ -106,9 +106,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if file is None:
         probed = probing.probe(config, scored, chosen)
     found_baselines, no_baseline = baselines.measure(chosen, by_model)
-    teacher, no_teacher = teachers.compare(
-        chosen, scored, split=measured.split, tracking=config.tracking.uri
-    )
+    teacher, no_teacher = teachers.compare(chosen, scored, split=measured.split)
     trained = lineage.training_of(scored)
     own = trained if trained and _is_own(trained, scored) else None
     folds = cross_validation.measure(own, scored) if own and "members" not in model else None
