@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest, tweets
+from sentiflow.data.answers import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError
@@ -22,7 +23,6 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
-PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 TEXT, TIME = "text", "time"
@@ -40,10 +40,9 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
-        others), ``prediction``, ``num_tokens``; ``probability`` (of positive) if the classes are
-        negative and positive, otherwise ``probability_<class>`` for each; ``text`` and ``time``
-        where they were kept by scoring, or are in the prepared data and these are not gone;
-        ``columns``, their names after ``OWN``.
+        others), ``prediction``, ``num_tokens``, ``probability_<class>`` for each class; ``text`` and
+        ``time`` where they were kept by scoring, or are in the prepared data and these are not
+        gone; ``columns``, their names after ``OWN``.
 
     Raises:
         UserError: No row is labelled with a class of the model, or a file is damaged.
@@ -53,7 +52,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     settings, classes = scored["settings"], lineage.classes_of_model(scored)
     roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
-    measured = ["probability"] if classes == BINARY else [PROBABILITY + c for c in classes]
+    measured = [PROBABILITY + name for name in classes]
     own = [name for name in columns if name in _list_columns_of_predictions(scored)]
     tables = lineage.read_tables(
         uri,
@@ -145,7 +144,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
     classes = classes_of(rows)
     label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
     if classes == BINARY:
-        positive = rows["probability"].to_numpy()
+        positive = rows[PROBABILITY + BINARY[1]].to_numpy()
         return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
     columns = [rows[PROBABILITY + name].to_numpy() for name in classes]
     return Predicted(classes, label, prediction, np.stack(columns, axis=1))
@@ -154,8 +153,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
     """Name the classes of the model behind rows; then those that :func:`count_others` adds."""
     names = rows.column_names
-    found = tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
-    return found or BINARY
+    return tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
 
 
 def find_common_classes(
@@ -232,10 +230,6 @@ def count_others(
     code[[n in left_out and n in model for n in names]] = -1
     place = rows.column_names.index("label")
     rows = rows.set_column(place, "label", pa.array(code[rows["label"].to_numpy()]))
-    if others and model == BINARY:
-        positive = rows["probability"].to_numpy()
-        for name, column in zip(BINARY, (1 - positive, positive), strict=True):
-            rows = rows.append_column(PROBABILITY + name, pa.array(column))
     for name in others:
         rows = rows.append_column(PROBABILITY + name, pa.array(np.zeros(len(rows), np.float32)))
     return rows.filter(pc.field("label") >= 0), notes

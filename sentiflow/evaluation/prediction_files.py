@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 
-from sentiflow.config.classes import BINARY
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, manifest
 from sentiflow.data.answers import PROBABILITY, find_faults, row_keys
@@ -154,22 +153,16 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
         raise _fault(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
     own = classes_of(rows)
-    labels = one_array(rows["label"]).to_numpy()
     classes = (*own, *(name for name in file.classes if name not in own))
-    kept = [n for n in rows.column_names if not n.startswith(("probability", "prediction"))]
-    code = np.array([classes.index(name) for name in own], np.int8)
-    of_file = np.array([classes.index(name) for name in file.classes], np.int8)
+    code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
-    probabilities[:, of_file] = file.probabilities[place]
-    found = rows.select([name for name in kept if name != "label"])
-    found = found.append_column("label", pa.array(code[labels]))
-    found = found.append_column("prediction", pa.array(of_file[file.prediction[place]]))
-    if file.classes == BINARY:
-        found = found.append_column("probability", pa.array(probabilities[:, 1]))
-    if classes != BINARY:
-        for name, column in zip(classes, probabilities.T, strict=True):
-            found = found.append_column(PROBABILITY + name, pa.array(column))
-    return found
+    probabilities[:, code] = file.probabilities[place]
+    kept = [n for n in rows.column_names if not n.startswith(("prediction", PROBABILITY))]
+    replaced = rows.select(kept)
+    replaced = replaced.append_column("prediction", pa.array(code[file.prediction[place]]))
+    for name, column in zip(classes, probabilities.T, strict=True):
+        replaced = replaced.append_column(PROBABILITY + name, pa.array(column))
+    return replaced
 
 
 def _read_table(uri: str) -> pa.Table:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
+from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation import mistakes, slice_search, slices
 from sentiflow.evaluation.baselines import Baseline
@@ -212,7 +213,8 @@ def measure(
     headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
-    margin = margin if "probability" in rows.column_names else None
+    if of_headline.classes[:2] != BINARY or of_headline.probabilities[:, 2:].any():
+        margin = None  # another class is predicted, too
     knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
@@ -285,7 +287,7 @@ def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeC
     found = {}
     for split in EVALUATED:
         part = rows.filter(pa.compute.equal(rows["split"], split))
-        label, probability = (part[name].to_numpy() for name in ("label", "probability"))
+        label, probability = (part[n].to_numpy() for n in ("label", PROBABILITY + BINARY[POSITIVE]))
         if (label == NEUTRAL).any():
             found[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin

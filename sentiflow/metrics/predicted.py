@@ -30,6 +30,15 @@ class Predicted:
         positive = np.asarray(probability, np.float64)
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
+    def among(self, classes: tuple[str, ...]) -> "Predicted":
+        """Number the classes as in ``classes``; those that are not the model's get probability 0."""
+        if classes == self.classes:
+            return self
+        code = np.array([classes.index(name) for name in self.classes], np.int8)
+        probabilities = np.zeros((len(self.label), len(classes)), np.float32)
+        probabilities[:, code] = self.probabilities
+        return Predicted(classes, code[self.label], code[self.prediction], probabilities)
+
     @property
     def confusion(self) -> np.ndarray:
         """Count rows by label and prediction: ``(C, C)``."""

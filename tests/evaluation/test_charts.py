@@ -56,7 +56,7 @@ def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction, monkeypatch)
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     rows = rows_of("test", 60, seed=3)
     probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
-    rows = rows.set_column(4, "probability", pa.array(probability))
+    rows = rows.set_column(5, "probability_positive", pa.array(probability))
     rows = rows.set_column(3, "prediction", pa.array((probability >= 0.5).astype(np.int8)))
     assert set(draw(report_data(rows, asked=False))) == ALL_PLOTS
 

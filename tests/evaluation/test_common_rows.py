@@ -43,9 +43,9 @@ def test_predictions_are_joined_by_row_number_in_any_order(runs):
     b = runs.score("bb", runs.prepare("a"), f"{a}/trained", split=by_tens(), wrong=[28])
     found = read(a, b)
     assert (row_ids(found), found.split) == (tens(8, 9), "test")
-    wrong = [found.table[f"prediction_{i}"].to_numpy() != found.table["label_0"] for i in (0, 1)]
-    assert [np.array(row_ids(found))[w].tolist() for w in wrong] == [[8, 19], [28]]
-    assert found.table["label_0"].to_pylist() == LABEL[tens(8, 9)].tolist()
+    wrong = [np.array(row_ids(found))[~each.right].tolist() for each in found.predicted]
+    assert wrong == [[8, 19], [28]]
+    assert found.predicted[0].label.tolist() == LABEL[tens(8, 9)].tolist()
     assert (found.num_only_in, found.num_seen_by, found.notes) == ((0, 0), (0, 0), [])
 
 

@@ -32,7 +32,8 @@ def find(rows):
         "row_id": np.arange(100, 100 + len(rows)),
         "text": text,
         "label": np.array(label, np.int8),
-        "probability": probability,
+        "probability_negative": 1 - probability,
+        "probability_positive": probability,
         "prediction": (probability >= 0.5).astype(np.int8),
     }
     table = mistakes.find(pa.table(columns))

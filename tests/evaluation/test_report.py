@@ -57,7 +57,8 @@ def rows_of(split, num_rows, *, seed=0, positive_fraction=0.5):
             "split": pa.array([split] * num_rows, pa.string()),
             "label": label,
             "prediction": (probability >= 0.5).astype(np.int8),
-            "probability": probability.astype(np.float32),
+            "probability_negative": (1 - probability).astype(np.float32),
+            "probability_positive": probability.astype(np.float32),
             "num_tokens": rng.integers(0, 9, num_rows).astype(np.int32),
             "text": pa.array(texts, pa.string()),
         }

@@ -22,7 +22,7 @@ from sentiflow.evaluation.behavior import Failure
 
 def test_long_texts_are_cut(rows):
     texts = pa.array(["long " * 500 + str(k) for k in range(len(rows))])
-    page = write(report_data(rows.set_column(6, "text", texts)))
+    page = write(report_data(rows.set_column(7, "text", texts)))
     assert "long " * 150 in page
     assert "long " * 250 not in page
 
@@ -59,7 +59,7 @@ def test_the_page_forbids_scripts_and_the_network(page):
 
 def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
     hostile = report_data(
-        rows.set_column(6, "text", pa.array([SCRIPT] * len(rows))),
+        rows.set_column(7, "text", pa.array([SCRIPT] * len(rows))),
         counts={SCRIPT: 1},
         settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
         lineage=[(SCRIPT, SCRIPT, SCRIPT)],

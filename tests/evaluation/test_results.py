@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import highlights, results
+from sentiflow.evaluation import evaluated_rows, highlights, results
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.mistakes import LabelErrors
@@ -37,7 +37,8 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
         "split": pa.array([split] * num_rows),
         "label": label,
         "prediction": (probability >= 0.5).astype(np.int8),
-        "probability": probability,
+        "probability_negative": 1 - probability,
+        "probability_positive": probability,
         "num_tokens": rng.integers(0, 9, num_rows).astype(np.int32),
     }
     if texts:
@@ -57,9 +58,7 @@ def test_each_split_has_metrics_and_test_is_the_headline():
     assert found["split"] == "test"
     assert list(found["figures"]) == ["validation", "test"]
     test = rows_of()
-    names = ("label", "probability", "prediction")
-    columns = {name: test[name].to_numpy() for name in names}
-    expected = classification.measure(Predicted.of_positive(**columns)).scalars
+    expected = classification.measure(evaluated_rows.predicted_of(test)).scalars
     assert found["figures"]["test"] == pytest.approx(expected)
     assert found["intervals"]["test"]["roc_auc"][0] < expected["roc_auc"]
     assert found["coverage"][0]["num_rows"] == found["figures"]["test"]["num_rows"]
@@ -68,7 +67,7 @@ def test_each_split_has_metrics_and_test_is_the_headline():
 def test_the_calibration_is_taken_back_where_it_was_applied():
     rows = rows_of()
     known = rows["num_tokens"].to_numpy() > 0
-    after = rows["probability"].to_numpy()
+    after = rows["probability_positive"].to_numpy()
     before = results.before_calibration(rows, Calibration(2.0)).probabilities
     np.testing.assert_array_equal(before[~known, 1], after[~known])
     again = confidence.calibrate(before[known], Calibration(2.0))
@@ -99,7 +98,7 @@ def test_neutral_labels_are_measured_beside_the_two():
 
 def test_a_margin_in_the_settings_replaces_that_of_the_model():
     found = measure(rows_of(), margin=0.4)
-    answered = np.abs(rows_of()["probability"].to_numpy() - 0.5) >= 0.4
+    answered = np.abs(rows_of()["probability_positive"].to_numpy() - 0.5) >= 0.4
     assert found["neutral"]["margin"] == 0.4
     assert found["neutral"]["coverage"] == pytest.approx(answered.mean())
     assert measure(rows_of())["neutral"]["margin"] == 0.2
@@ -256,7 +255,7 @@ def test_the_calibration_error_is_tested_for_any_number_of_classes(num_classes):
         rng = np.random.default_rng(1)
         probabilities = rng.dirichlet([0.5] * 3, 2000).astype(np.float32)
         label = (rng.random(2000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
-        rows = rows.drop_columns(["probability", "label", "prediction"])
+        rows = rows.select(["row_id", "split", "num_tokens", "text"])
         rows = rows.append_column("label", pa.array(label.astype(np.int8)))
         best = probabilities.argmax(axis=1).astype(np.int8)
         rows = rows.append_column("prediction", pa.array(best))

@@ -35,7 +35,9 @@ def corpus(num_rows=4000, *, seed=0, **worse):
         is_worse |= np.array([choose(*each) for each in zip(rows.to_pylist(), words, strict=True)])
     right = rng.random(num_rows) < np.where(is_worse, 0.4, 0.8)
     prediction = np.where(right, rows["label"], 1 - rows["label"].to_numpy()).astype(np.int8)
-    columns = {"prediction": prediction, "probability": np.where(prediction, 0.7, 0.3)}
+    positive = np.where(prediction, 0.7, 0.3)
+    columns = {"prediction": prediction}
+    columns |= {"probability_negative": 1 - positive, "probability_positive": positive}
     return pa.table({name: rows[name] for name in rows.column_names} | columns)
 
 
@@ -128,7 +130,8 @@ def test_p_values_are_one_sided_and_adjusted_for_all_candidates():
 def test_named_slices_are_tested_as_without_a_search():
     rows = corpus(planted=has("word7"))
     named, _ = slices.find(rows, settings=MODEL["settings"], patterns={})
-    columns = {name: rows[name].to_numpy() for name in ("label", "probability", "prediction")}
+    columns = {name: rows[name].to_numpy() for name in ("label", "prediction")}
+    columns["probability"] = rows["probability_positive"].to_numpy()
     alone = slices.measure(named, **columns)
     assert [item for item in measure(rows).slices if not item.is_found] == alone
 
