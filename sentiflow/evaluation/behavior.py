@@ -34,6 +34,9 @@ change of a text moves the probability one way, or not the other. Programs read 
 TOLERANCE = 0.1
 """A change of a probability up to this counts as none, as in CheckList."""
 
+TestKey = tuple[str, str]
+"""Kind and name of a test."""
+
 Case = tuple[str, str | None]
 """A text, and what it is changed to; None in a minimum functionality test."""
 
@@ -124,9 +127,7 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     return [_measure(*taken) for taken in _take_tests(score, texts, seed)]
 
 
-def judge_cases(
-    score: Score, *, texts: Sequence[str], seed: int = 0
-) -> dict[tuple[str, str], np.ndarray]:
+def judge_cases(score: Score, *, texts: Sequence[str], seed: int = 0) -> dict[TestKey, np.ndarray]:
     """Say which cases of each test pass, by its kind and name; as :func:`check_behavior`."""
     return {
         (test.kind, test.name): test.judge(before, after)[0]

@@ -1,12 +1,14 @@
-"""Two scored directories -> the labelled rows that both have and neither model was trained on."""
+"""Two runs, named by the user -> the labelled rows of both that neither model was trained on."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -23,8 +25,11 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.tracking import provenance, store_address
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Scored:
     """Manifest of the directory."""
     file: PredictionFile | None = None
     """Predictions that stand in place of those of the directory."""
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the MLflow run, if the user gave one."""
+        return self.name if _RUN_ID.fullmatch(self.name) else None
 
 
 Pair = tuple[Scored, Scored]
@@ -59,6 +69,68 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about them."""
+
+
+def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
+    """Find two runs, or a run and a file of predictions for its test rows.
+
+    Raises:
+        UserError: One has no predictions.
+        UnavailableError: MLflow cannot be reached.
+    """
+    files = [name for name in (first, second) if prediction_files.names_file(name)]
+    runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
+    if not runs:
+        raise UserError(
+            f"{first} and {second} are files of predictions",
+            hint="one of the two must be a run, which has the labels of the test rows",
+        )
+    for name in files:
+        run = next(iter(runs.values()))
+        file = prediction_files.read(absolute_uri(name), run.record)
+        runs[name] = replace(run, name=name, file=file)
+    return runs[first], runs[second]
+
+
+def _find(name: str, tracking_uri: str | None) -> Scored:
+    """Find the predictions of a run."""
+    if _RUN_ID.fullmatch(name):
+        return _find_run(name, tracking_uri)
+    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
+    if names_model(name):
+        raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
+    uri = absolute_uri(name)
+    for location in (uri, join(uri, "scored")):
+        try:
+            record = manifest.read(location)
+        except NotADirectoryError:  # a file was named
+            break
+        if record is not None and record["stage"] == "score":
+            record = manifest.require(location, stage="score", setting=name)
+            return Scored(name, location, record)
+    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
+
+
+def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
+    from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
+
+    tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
+    stage = tags.get(runs.STAGE_TAG, "unknown")
+    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
+    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    uri, fingerprint = (tags.get(name) for name in names)
+    if uri is None:
+        raise UserError(
+            f"the MLflow run {run_id} ({stage}) does not name its predictions",
+            hint="evaluate its model, or name the scored directory",
+        )
+    record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
+    if fingerprint not in (None, record["fingerprint"]):
+        raise UserError(
+            f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
+            hint="compare runs whose directories were not replaced",
+        )
+    return Scored(run_id, uri, record)
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:

@@ -40,7 +40,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
-        others), ``prediction``, ``num_tokens``, ``probability_<class>`` for each class; ``text`` and
+        others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``text`` and
         ``time`` where they were kept by scoring, or are in the prepared data and these are not
         gone; ``columns``, their names after ``OWN``.
 

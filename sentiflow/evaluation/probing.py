@@ -65,7 +65,7 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
 
 def judge_behavior(
     records: Sequence[Manifest], rows: pa.Table, *, tracking: str | None
-) -> tuple[list[dict[tuple[str, str], np.ndarray]], str]:
+) -> tuple[list[dict[behavior.TestKey, np.ndarray]], str]:
     """Let several models take the same behavior tests.
 
     Args:

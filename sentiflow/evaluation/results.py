@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.manifest_types import Settings
 from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation import mistakes, slice_search, slices

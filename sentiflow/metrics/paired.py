@@ -19,7 +19,8 @@ NUM_RESAMPLES = 10_000
 
 _MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 24, 1000
 """Numbers of draws that are held at once, and in all; but the fewest draws."""
-_Z = NormalDist().inv_cdf(0.975)
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95 % interval, in standard errors."""
 _ROUNDING = 1e-12
 
 
@@ -77,7 +78,7 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
     """
     total = num_rows + 2
     p, q = (only_second + 1) / total, (only_first + 1) / total
-    reach = _Z * math.sqrt((p + q - (p - q) ** 2) / total)
+    reach = Z * math.sqrt((p + q - (p - q) ** 2) / total)
     low, high = max(-1.0, p - q - reach), min(1.0, p - q + reach)
     value = (only_second - only_first) / num_rows
     return Difference(value, low, high, mcnemar(only_first, only_second))
@@ -179,7 +180,7 @@ def f1_macro_difference(
         middle += sign * float(found.corrected)
         effects += sign * found.effects(triples[0], triples[1 if sign < 0 else 2])
         steps.append(float(found.step))
-    reach = _Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
+    reach = Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
     rng = np.random.default_rng(seed)
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
     size = max(1, _MAX_NUMBERS // len(counts))
@@ -223,7 +224,7 @@ def write_p(p_value: float) -> str:
 def _normal(value: float, error: float) -> Difference:
     """Bound and test a difference, given its standard error."""
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
-    return Difference(value, value - _Z * error, value + _Z * error, p_value)
+    return Difference(value, value - Z * error, value + Z * error, p_value)
 
 
 class _Cells:

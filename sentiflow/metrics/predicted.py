@@ -31,7 +31,7 @@ class Predicted:
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
-        """Number the classes as in ``classes``; those that are not the model's get probability 0."""
+        """Number the classes as in ``classes``; others than the model's get a probability of 0."""
         if classes == self.classes:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)

@@ -148,7 +148,7 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
     assert (changed.key, changed.first, changed.second) == (
         "train.init_from",
         f"{began}/model",
-        None,
+        "(absent)",
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import probing
-from sentiflow.evaluation.regression import Check, check_behavior, find_regression
+from sentiflow.evaluation.comparison import Check, check_behavior, find_regression
 from sentiflow.metrics import paired
 from sentiflow.tracking import model_sources
 

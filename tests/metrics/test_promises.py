@@ -17,8 +17,7 @@ import pytest
 
 from sentiflow.config.sections import PromoteSettings
 from sentiflow.evaluation import group_bias, promotion, slice_search, slices
-from sentiflow.evaluation.challenge import ChampionTest
-from sentiflow.evaluation.regression import Check, find_regression
+from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.evaluation.slices import Slice
 from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
@@ -195,7 +194,7 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
                 f"{name}, any of 22 checks", bool(find_regression(checks, margin=margin).worse)
             )
         accuracy = found["accuracy"]
-        test = ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
+        test = promotion.ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
         shares.add(
             "promote: a champion is replaced (at most 2.5 %)",
             not promotion.find_objection(test, PromoteSettings()),
