@@ -15,8 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import macro_f1
-from sentiflow.metrics.predicted import Predicted, count_confusion
+from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -17,7 +17,8 @@ from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_calibration
 from sentiflow.evaluation.slices import LengthCount
-from sentiflow.metrics.classification import Metrics, reliability_bins
+from sentiflow.metrics.calibration import reliability_bins
+from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import Calibration, CoveragePoint
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
@@ -122,7 +123,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         axes.plot(false_rate, true_rate, color=BLUE)
         (tn, fp), (fn, tp) = (counts.values() for counts in metrics.confusion.values())
         axes.plot(fp / (fp + tn), tp / (tp + fn), "o", color=INK)
-        axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
+        axes.text(0.97, 0.06, f"AUC {metrics.values['roc_auc']:.4f}", ha="right")
         return figure
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(predicted.classes)))
     for code, (name, found) in enumerate(metrics.by_class.items()):
@@ -148,7 +149,7 @@ def _draw_precision_recall(label: np.ndarray, probability: np.ndarray, metrics: 
     found = metrics.by_class[BINARY[POSITIVE]]
     if found.precision is not None and found.recall is not None:
         axes.plot(found.recall, found.precision, "o", color=INK)
-    axes.text(0.03, 0.06, f"Average precision {metrics.average_precision:.4f}")
+    axes.text(0.03, 0.06, f"Average precision {metrics.values['average_precision']:.4f}")
     return figure
 
 

@@ -58,7 +58,7 @@ REPORT_VERSION = 6
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
-    *(metric.name for metric in METRICS if metric.is_headline),
+    *(metric.name for metric in METRICS if not metric.of_two),
     "accuracy_low",
     "accuracy_high",
     "expected_calibration_error",
@@ -345,7 +345,7 @@ def _track_training(
     """
     training_run = recorder.of_run(run_id)
     training_run.log_metrics(
-        {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
+        {f"{measured.split}/{name}": measured.metrics.scalars[name] for name in _HEADLINES}
     )
     training_run.set_tags(_tag_predictions(spec))
     training_run.set_note(note, report_of=recorder)

@@ -278,12 +278,11 @@ def _to_id(name: str) -> str:
 def _list_metrics(result: EvaluationResult) -> list[_Figure]:
     """List the metrics of the headline split that are defined."""
     measured = result.measured
-    known = vars(measured.metrics)
     intervals = measured.intervals[measured.split]
     missing = measured.no_intervals[measured.split]
     figures = list[_Figure]()
     for metric in METRICS:
-        if (value := known[metric.name]) is not None:
+        if (value := measured.metrics.values.get(metric.name)) is not None:
             low, high = intervals.get(metric.name, (None, None))
             figures.append(_Figure(metric, value, low, high, missing.get(metric.name, "")))
     return figures

@@ -19,8 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import macro_f1
-from sentiflow.metrics.predicted import count_confusion
+from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress

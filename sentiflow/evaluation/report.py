@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -202,8 +202,8 @@ def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
 
 def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
-    fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
+    fields = values if isinstance(values, Mapping) else {n: getattr(values, n) for n in names}
     return "—" if any(fields[name] is None for name in names) else form.format(**fields)
 
 

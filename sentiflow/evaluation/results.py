@@ -26,7 +26,7 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import LengthCount, SliceMetrics
 from sentiflow.evaluation.teachers import TeacherComparison
-from sentiflow.metrics import classification, confidence, registry
+from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import Calibration
@@ -61,7 +61,7 @@ class Measurements:
     figures: dict[str, Metrics]
     """Metrics of the labelled rows, by split."""
     intervals: dict[str, dict[str, Interval]]
-    """Intervals by split and metric, see ``registry.find_intervals``."""
+    """Intervals by split and metric, see ``classification.find_intervals``."""
     no_intervals: dict[str, dict[str, str]]
     """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
@@ -230,7 +230,8 @@ def measure(
     )
     figures = {split: classification.measure(part) for split, part in predicted.items()}
     bounded = {
-        split: registry.find_intervals(part, figures[split]) for split, part in predicted.items()
+        split: classification.find_intervals(part, figures[split])
+        for split, part in predicted.items()
     }
     return Measurements(
         split=headline,

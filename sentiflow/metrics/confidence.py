@@ -6,20 +6,15 @@ uncertain texts unanswered, or call them neutral.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
-from sentiflow.metrics.classification import (
-    LabelMetrics,
-    macro_f1,
-    measure_labels,
-    measure_probabilities,
-)
+from sentiflow.metrics.classification import LabelMetrics, measure_labels, measure_probabilities
 from sentiflow.metrics.intervals import share_interval
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion, macro_f1
 
 LOWEST, HIGHEST = 0.25, 10.0
 """Of a temperature."""
@@ -69,7 +64,7 @@ class CalibrationEffect(TypedDict):
     """By class; empty if there is none."""
     num_rows: int
     before: dict[str, float]
-    """A ``ProbabilityMetrics`` without temperature and bias."""
+    """Log loss, Brier score and calibration error without temperature and bias."""
     after: dict[str, float]
     """The same of the model with both."""
 
@@ -223,8 +218,8 @@ def describe(calibration: Calibration, before: Predicted, after: Predicted) -> C
         "temperature": calibration.temperature,
         "bias": dict(zip(after.classes, calibration.bias, strict=False)),
         "num_rows": len(after.label),
-        "before": asdict(measure_probabilities(before)),
-        "after": asdict(measure_probabilities(after)),
+        "before": measure_probabilities(before),
+        "after": measure_probabilities(after),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
 
 MAX_RARE_FRACTION = 0.25
 """The macro F1 has no interval if more of the classes have fewer than ``FEWEST`` labelled rows."""
@@ -155,7 +155,7 @@ def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
 def correlate(counts: np.ndarray) -> np.ndarray:
     """Correlate labels with predictions, given rows by label and prediction, ``(..., 4)``."""
     tn, fp, fn, tp = np.moveaxis(counts, -1, 0)
-    root = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
+    root = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
     return np.asarray((tp * tn - fp * fn) / root)
 
 
@@ -173,17 +173,6 @@ def area_interval(predicted: Predicted) -> Interval | str:
     found = area_parts(predicted.positive, positive)
     variance = sum(part.var(ddof=1) / len(part) for part in found)
     return metric_interval(float(found[0].mean()), variance=variance, step=0.5 / rarer)
-
-
-def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each positive row, the share of negative rows below it, and the reverse."""
-    from scipy.stats import rankdata
-
-    rank = rankdata(probability)
-    above, below = rank[positive], rank[~positive]
-    of_positive = (above - rankdata(probability[positive])) / len(below)
-    of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
-    return of_positive, of_negative
 
 
 def average_precision_interval(predicted: Predicted) -> Interval | str:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
-from sentiflow.metrics.intervals import MacroF1, area_parts
-from sentiflow.metrics.predicted import count_confusion
+from sentiflow.metrics.intervals import MacroF1
+from sentiflow.metrics.predicted import area_parts, count_confusion
 
 SURE = 0.05
 """A difference with a p-value below it counts as one."""

@@ -202,8 +202,8 @@ def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_ou
     assert found.f1_macro == pytest.approx(expected)
     names = [f"probability_{name}" for name in found.confusion]
     right = frame[names].to_numpy()[np.arange(len(frame)), frame["label"]].clip(1e-7, 1 - 1e-7)
-    assert found.log_loss == pytest.approx(-np.log(right).mean())
-    assert found.log_loss > 0.5
+    assert found.values["log_loss"] == pytest.approx(-np.log(right).mean())
+    assert found.values["log_loss"] > 0.5
 
 
 def test_neutral_rows_stay_for_the_band_of_a_model_that_leaves_them_out(tmp_path):

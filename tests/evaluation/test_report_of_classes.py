@@ -91,7 +91,7 @@ def test_the_temperature_of_classes_is_undone(data, rows):
     undone = confidence.undo(after[asked], Calibration(1.4))
     np.testing.assert_allclose(before.probabilities[asked], undone)
     np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
-    assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss
+    assert found["after"]["log_loss"] == data.result.measured.metrics.values["log_loss"]
     assert found["before"]["log_loss"] != found["after"]["log_loss"]
 
 

@@ -21,7 +21,7 @@ from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.evaluation.slices import Slice
 from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
-from sentiflow.metrics.classification import measure
+from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.tokenizer import Tokens
@@ -72,7 +72,7 @@ def draw_classes(rng: np.random.Generator, num_rows: int) -> Draw:
 
 
 def find(predicted: Predicted) -> dict[str, tuple[float, float]]:
-    return registry.find_intervals(predicted, measure(predicted))[0]
+    return find_intervals(predicted, measure(predicted))[0]
 
 
 def samples(number: int = NUM_SAMPLES) -> Iterator[np.random.Generator]:
@@ -156,7 +156,7 @@ def test_the_intervals_of_compare_and_promote_hold_the_truth():
     whole = draw_binary(rng, POPULATION, 1.0, 1.8)
     both = [Predicted.of_positive(**rows_of(whole, model)) for model in "01"]
     truth = {
-        name: differences_of(*(vars(measure(predicted)) for predicted in both), name)
+        name: differences_of(*(measure(predicted).values for predicted in both), name)
         for name in (metric.name for metric in registry.METRICS if metric.difference)
     }
     is_sliced = whole["0"] > 0.9
