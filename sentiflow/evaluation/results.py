@@ -24,7 +24,7 @@ from sentiflow.evaluation.evaluated_rows import (
     predicted_of,
 )
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.slices import LengthCount, SliceMetrics
+from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.evaluation.teachers import TeacherComparison
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
@@ -78,8 +78,6 @@ class Measurements:
     slices: Sequence[SliceMetrics]
     """The user's own, those found by a search, then others, each the least accurate first; without
     texts those by column."""
-    lengths: Sequence[LengthCount]
-    """Empty without texts."""
 
     @property
     def metrics(self) -> Metrics:
@@ -256,7 +254,6 @@ def measure(
             probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
         ),
-        lengths=slices.by_length(np.diff(tokens.offsets), of_headline.right) if tokens else [],
     )
 
 

@@ -128,15 +128,6 @@ class SliceMetrics:
         return sure and self.difference is not None and self.difference < 0
 
 
-@dataclass(frozen=True)
-class LengthCount:
-    """Texts of one length."""
-
-    tokens: int
-    num_rows: int
-    num_right: int
-
-
 def find(
     rows: pa.Table,
     *,
@@ -275,16 +266,6 @@ def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) 
 
     table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
     return float(fisher_exact(table, kind).pvalue)
-
-
-def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
-    """Count texts, and those that are right, for each length that occurs, in rising order."""
-    num_rows = np.bincount(lengths)
-    num_right = np.bincount(lengths, right)
-    return [
-        LengthCount(k, int(num_rows[k]), int(num_right[k]))
-        for k in np.flatnonzero(num_rows).tolist()
-    ]
 
 
 def _measure(

@@ -80,7 +80,7 @@ class Metrics:
         return name, counts[name] / self.num_rows
 
     @property
-    def scalars(self) -> dict[str, float | None]:
+    def scalars(self) -> dict[str, Any]:
         """The metrics that are one number; those of a class end with its name."""
         names = ("num_rows", "accuracy_low", "accuracy_high", "expected_calibration_error")
         scalars = {name: getattr(self, name) for name in names} | self.values

@@ -4,7 +4,6 @@ import dataclasses
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
@@ -59,11 +58,3 @@ def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction, monkeypatch)
     rows = rows.set_column(5, "probability_positive", pa.array(probability))
     rows = rows.set_column(3, "prediction", pa.array((probability >= 0.5).astype(np.int8)))
     assert set(draw(report_data(rows, asked=False))) == ALL_PLOTS
-
-
-def test_neighboring_lengths_share_a_bin_and_keep_their_texts():
-    points = pd.DataFrame({"tokens": range(40), "num_rows": 25, "num_right": 20})
-    binned = charts._bin_lengths(points)
-    assert len(binned) == 12
-    assert binned["num_rows"].sum() == 1000
-    assert binned["tokens"].is_monotonic_increasing

@@ -60,7 +60,7 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     found = metrics
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
-    for name in ("coverage", "slices", "lengths", "behavior", "word_bias"):
+    for name in ("coverage", "slices", "behavior", "word_bias"):
         assert found[name], name
     groups = [bias["category"] for bias in found["group_bias"]] + found["unmeasured_groups"]
     assert sorted(groups) == ["age", "gender", "nationality", "religion"]

@@ -46,7 +46,7 @@ def test_the_page_says_why_a_model_was_not_tested(data):
 def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes a second
     data = report_data(rows.drop_columns("text"))
-    assert set(draw(data)) == ALL_PLOTS - {"lengths.png"}
+    assert set(draw(data)) == ALL_PLOTS
     text = Outline(render_page(data, {})).text
     assert "score.keep_columns: [text]" in text
     assert "Mistakes worth reading" not in text

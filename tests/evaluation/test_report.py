@@ -32,7 +32,6 @@ ALL_PLOTS = {
     "reliability.png",
     "probabilities.png",
     "coverage.png",
-    "lengths.png",
 }
 
 SCRIPT = "<script>document.title = 'ran'</script>"

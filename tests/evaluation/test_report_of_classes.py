@@ -140,7 +140,6 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
     assert links == {f"#{name}" for name in ids}
     assert set(plots) == {
         "training_curve.png", "confusion.png", "roc.png", "reliability.png", "coverage.png",
-        "lengths.png",
     }  # fmt: skip
     alts = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
     assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)

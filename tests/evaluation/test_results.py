@@ -163,7 +163,6 @@ MEASURED = Measurements(
     neutral=AnsweredMetrics(0.1, 0.8, 987, 0.87, 0.8, 0.9),
     label_errors=LabelErrors(1234, 62, 0.05),
     slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
-    lengths=[],
 )
 PROBED = ProbeResult(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],

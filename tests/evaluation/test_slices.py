@@ -201,11 +201,6 @@ def test_a_model_without_a_worst_slice_has_one_in_few_reports():
     assert alarms <= 9  # 4 at most are expected
 
 
-def test_texts_are_counted_by_length():
-    found = slices.by_length(np.array([2, 5, 2]), np.array([True, False, False]))
-    assert found == [slices.LengthCount(2, 2, 1), slices.LengthCount(5, 1, 0)]
-
-
 def test_slices_by_unknown_tokens_can_be_left_out():
     names = slices_of(["good morning", "xyz"], by_unknown=False)
     assert set(names) == {"0 to 4 tokens"}
