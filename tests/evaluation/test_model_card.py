@@ -190,42 +190,11 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
         ]  # fmt: skip
 
 
-def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result):
-    (weather,) = [item for item in result.measured.slices if item.name == "weather"]
-    ends = f"{weather.low:.1%} to {weather.high:.1%}"
-    shown = table_of(card, "slice")["weather"]
-    assert shown[:3] == [f"{weather.num_rows:,}", f"{weather.accuracy:.1%}", ends]
-    lowest = min(result.probed.behavior, key=lambda test: test.pass_rate)
-    passed = table_of(card, "test")[lowest.name]
-    assert passed == [lowest.expectation, f"{lowest.num_passed} of {lowest.num_cases}"]
-    groups = table_of(card, "category")
-    for bias in result.probed.group_bias:
-        assert groups[bias.category][:3] == [
-            bias.terms[0].term, bias.terms[-1].term, f"{100 * bias.spread:.1f}"
-        ]  # fmt: skip
+def test_what_the_evaluation_has_found_is_in_the_card(card, result):
     text = Outline(html_of(card)).text
     for number, meaning, _ in result.highlights:
         assert f"{number} {meaning.replace('95 %', '95%')}." in text
     assert "9 rows are left out." in text
-
-
-def test_own_slices_and_those_that_are_worse_are_there_the_worst_first(result, tmp_path):
-    base = dataclasses.replace(result.measured.slices[0], num_rows=100, p_adjusted=0.5)
-    worse = {"p_adjusted": 0.001, "difference": -0.2}
-    slices = [
-        dataclasses.replace(base, name="own", accuracy=0.9, is_own=True),
-        dataclasses.replace(base, name="own and low", accuracy=0.5, is_own=True),
-        dataclasses.replace(base, name="own and small", accuracy=0.1, is_own=True, num_rows=5),
-        dataclasses.replace(base, name="usual", accuracy=0.2, is_own=False),
-        dataclasses.replace(base, name="worse", accuracy=0.4, is_own=False, is_found=True, **worse),
-    ]
-    measured = dataclasses.replace(result.measured, slices=slices)
-    changed = dataclasses.replace(result, measured=measured)
-    card = model_card.render(model_of(tmp_path), changed, corpus="t.csv")
-    found = table_of(card, "slice")
-    assert "Found: a search in one half" in card
-    assert list(found)[1:] == ["worse (found)", "own and low", "own", "own and small"]
-    assert [row[-1] for row in found.values()][1:3] == ["yes (p = 0.001)", "not shown"]
 
 
 def test_data_and_training_are_those_of_the_manifests(card):
@@ -257,7 +226,7 @@ def test_a_model_of_three_classes_has_a_card(result_of_three, tmp_path):
     assert list(table_of(card, "class"))[1:] == THREE
     text = Outline(html_of(card)).text
     assert "labels short texts as negative, positive or neutral" in text
-    assert "The model was not tested: the model is gone." in text
+    assert "Behavior and the treatment of groups were not tested: the model is gone." in text
 
 
 def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
@@ -300,7 +269,7 @@ def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
     text = Outline(html_of(card)).text
     assert "It was trained on rows of a.csv." in text
     assert "b.csv is gone." in text
-    assert "The model was not tested: model has no manifest.json: and/or 1/2 of it." in text
+    assert "groups were not tested: model has no manifest.json: and/or 1/2 of it." in text
     assert "secret" not in card
 
 

@@ -213,6 +213,7 @@ def test_a_missing_interval_says_why(rows):
     assert f"(no interval: {why})" in text.partition("Summary")[0]
     assert f"no interval: {why}" in text.partition("Macro F1")[2][:120]
     assert any(why in line.meaning for line in data.result.highlights)
-    shown = {each.metric.name: each.interval for each in model_card._list_metrics(data.result)}
+    listed = model_card._list_metrics(data.result.measured)
+    shown = {metric.name: interval for metric, _, interval in listed}
     assert shown["f1_macro"] == f"no interval: {why}"
     assert " to " in shown["log_loss"]
