@@ -4,8 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.baselines import Baseline
-from sentiflow.evaluation.cross_validation import CrossValidated
-from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
+from sentiflow.evaluation.results import (
+    CrossValidated,
+    Highlight,
+    Measurements,
+    ProbeResult,
+    name_texts,
+)
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired

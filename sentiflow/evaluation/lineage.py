@@ -85,6 +85,12 @@ def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
     return training if is_same else None
 
 
+def is_own_corpus(scored: Manifest) -> bool:
+    """Say whether the scored corpus is the one that the model was trained on, as far as known."""
+    trained, corpus = training_of(scored), scored["inputs"]["corpus"]["fingerprint"]
+    return trained is not None and trained["inputs"]["prepared"]["fingerprint"] == corpus
+
+
 def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """List the models whose probabilities a model averages: itself, if it is no average."""
     return model.get("members") or [model]

@@ -16,7 +16,7 @@ from test_evaluated_rows import Runs, by_tens, tens
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import charts, evaluated_rows, probing
+from sentiflow.evaluation import charts, evaluated_rows, lineage, probing
 from sentiflow.evaluation import evaluate as evaluation
 from sentiflow.metrics import confidence
 from sentiflow.metrics.confidence import Calibration
@@ -322,11 +322,10 @@ def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
 def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
-    trained = json.loads((finished_run / "run/trained/manifest.json").read_text())
     scored = json.loads((finished_run / "run/scored/manifest.json").read_text())
-    assert evaluation._is_own(trained, scored)
+    assert lineage.is_own_corpus(scored)
     scored["inputs"]["corpus"]["fingerprint"] = "another"
-    assert not evaluation._is_own(trained, scored)
+    assert not lineage.is_own_corpus(scored)
     before = client.get_run(run_id).data
     assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
     assert before.metrics["test/accuracy"] > 0.5
