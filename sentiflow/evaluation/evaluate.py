@@ -203,9 +203,11 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if not seen.is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
-        known_texts, rows = lineage.find_earlier_texts(scored), unseen
-        unseen = rows.filter(~np.isin(hash_texts(one_array(rows["text"])), known_texts))
-        if count := len(rows) - len(unseen):
+        model, own = scored["inputs"]["model"], scored["inputs"]["corpus"]["fingerprint"]
+        learned, _ = lineage.find_training_texts([model], other_than=own)
+        is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
+        unseen = unseen.filter(~is_learned)
+        if count := int(is_learned.sum()):
             notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
     return unseen, seen.is_known, notes
 

@@ -142,13 +142,16 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
         )
 
 
-def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:
+def find_training_texts(
+    models: Sequence[Mapping[str, Any]], *, other_than: str = ""
+) -> tuple[np.ndarray, list[bool]]:
     """Hash the texts that models were trained on, or chosen by.
 
     By text, and not by row: a corpus that has grown, or a copy of a file, numbers its rows anew.
 
     Args:
         models: Each as an input of a stage.
+        other_than: Fingerprint of prepared data whose texts do not count.
 
     Returns:
         Hashes of the normalized texts of all models; for each model, whether all of its trainings
@@ -157,40 +160,20 @@ def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray
     Raises:
         UserError: Prepared rows are damaged.
     """
-    found: dict[tuple[str, tuple[str, ...]], np.ndarray] = {}
-    is_known = [True] * len(models)
+    hashes: dict[tuple[str, tuple[str, ...]], list[np.ndarray]] = {}
+    is_known, hint = [True] * len(models), "without it the training texts are unknown"
     for number, model in enumerate(models):
         for training in _trainings_of(model):
             prepared = manifest.read_input(training["inputs"], "prepared") if training else None
             if not training or not prepared:
                 is_known[number] = False
-            else:
-                uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
-                if (uri, folders) not in found:
-                    found[uri, folders] = _hash_texts(uri, prepared, folders)
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *found.values()])), is_known
-
-
-def _hash_texts(uri: str, prepared: Manifest, folders: tuple[str, ...]) -> np.ndarray:
-    hint = "without it the training texts are unknown"
-    tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
-    hashes = [hash_texts(table["text"].combine_chunks()) for table in tables]
-    return np.concatenate([np.empty(0, np.uint64), *hashes])
-
-
-def find_earlier_texts(scored: Manifest) -> np.ndarray:
-    """Hash the texts of other data that led to a model: those of first models and of teachers.
-
-    Raises:
-        UserError: Prepared rows are damaged.
-    """
-    own, found = scored["inputs"]["corpus"]["fingerprint"], [np.empty(0, np.uint64)]
-    for training in _trainings_of(scored["inputs"]["model"]):
-        prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-        if training and prepared and prepared["fingerprint"] != own:
-            uri = training["inputs"]["prepared"]["uri"]
-            found.append(_hash_texts(uri, prepared, folders_of(training)))
-    return np.unique(np.concatenate(found))
+                continue
+            uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
+            if prepared["fingerprint"] != other_than and (uri, folders) not in hashes:
+                tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
+                hashes[uri, folders] = [hash_texts(t["text"].combine_chunks()) for t in tables]
+    parts = [part for of_one in hashes.values() for part in of_one]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *parts])), is_known
 
 
 def input_files_of(scored: Manifest) -> Input | None:
