@@ -1,14 +1,11 @@
 """Plots show what there is to show, the same each time."""
 
-import dataclasses
-
 import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
-from sentiflow import plotting
 from sentiflow.evaluation import charts
 
 
@@ -33,21 +30,6 @@ def test_drawing_gives_the_same_bytes_and_leaves_matplotlib_as_it_was(data, plot
         before = dict(mpl.rcParams)
         assert draw(data) == plots
         assert dict(mpl.rcParams) == before
-
-
-def test_what_was_before_the_temperature_is_drawn_too(data, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: len(figure.axes[0].lines))
-    untouched = dataclasses.replace(data.result.measured, calibration=None)
-    plain = charts.render(untouched, data.rows, data.curve)
-    lines = draw(data)
-    assert {name for name in plain if lines[name] != plain[name]} == {"reliability.png"}
-    assert lines["reliability.png"] > plain["reliability.png"]
-
-
-def test_a_training_curve_of_nan_is_drawn():
-    history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
-                "validation_accuracy": 0.5, "ended": "12:00"} for k in (1, 2)]  # fmt: skip
-    assert plotting.render_training_curve(history).startswith(PNG_SIGNATURE)
 
 
 @pytest.mark.parametrize("prediction", [0, 1])

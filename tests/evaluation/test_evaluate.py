@@ -17,8 +17,6 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import charts, evaluated_rows, lineage, probing
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.metrics import confidence
-from sentiflow.metrics.confidence import Calibration
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
 from sentiflow.words.word_bias import TESTS
@@ -95,24 +93,6 @@ def test_associations_are_measured_without_a_direction_too():
     assert found.direction is None
     assert reason.startswith("only 0 of 10 pairs of words are known")
     assert found.associations[0].effect_size is not None
-
-
-def test_the_calibration_was_fitted_on_validation_and_is_in_the_package(finished_run, metrics):
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
-    known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
-    assert package.settings.temperature == known["temperature"] != 1
-    assert metrics["calibration"]["temperature"] == known["temperature"]
-    files = (finished_run / "run/prepared/tweets/split=validation").glob("*.parquet")
-    rows = pa.concat_tables([pq.read_table(file) for file in files])
-    label = rows["label"].to_numpy()
-    scores = package.score(rows["text"].combine_chunks())
-    applied = Calibration.read(known, package.settings.classes)
-    raw = confidence.undo(scores.probabilities, applied)
-    asked = scores.num_tokens > 0
-    fitted = confidence.fit_calibration(label=label[asked], probabilities=raw[asked])
-    assert fitted.temperature == pytest.approx(known["temperature"], abs=2e-3)
-    assert fitted.bias == pytest.approx(applied.bias, abs=2e-3)
-    assert known["after"]["log_loss"] <= known["before"]["log_loss"]
 
 
 def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
@@ -275,23 +255,6 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     assert "it is unknown whether" in notes[0]
 
 
-def test_without_a_test_split_it_is_said_that_the_model_was_chosen_by_the_rows(
-    finished_run, evaluate, tmp_path
-):
-    scored = tmp_path / "scored"
-    shutil.copytree(finished_run / "run/scored", scored)
-    for path in (scored / "predictions").glob("*.parquet"):
-        table = pq.read_table(path)
-        pq.write_table(table.filter(pa.compute.not_equal(table["split"], "test")), path)
-    refresh_sizes(scored)
-    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
-    assert (found["split"], found["is_unseen"]) == ("validation", False)
-    assert found["notes"][0].startswith("there is no test split: the model was chosen by")
-    page = (tmp_path / "report/report.html").read_text()
-    assert "not trained on them" not in page
-    assert "There is no test split" in page
-
-
 def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
     finished_run, evaluate, tmp_path
 ):
@@ -321,11 +284,6 @@ def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evalu
     before = client.get_run(run_id).data
     assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
     assert before.metrics["test/accuracy"] > 0.5
-
-
-def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
-    with pytest.raises(UserError, match=r"evaluate.slices.*is not a regular expression"):
-        settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])
 
 
 def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finished_run, tmp_path):

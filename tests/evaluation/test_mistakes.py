@@ -56,10 +56,6 @@ def test_confident_mistakes_come_surest_first_and_each_text_once():
     assert (found[0]["row_id"], found[0]["label"], found[0]["prediction"]) == (101, 0, 1)
 
 
-def test_near_misses_come_nearest_to_one_half_first():
-    assert texts(find(ROWS)["near miss"])[:2] == ["meh", "Going home"]
-
-
 def test_contradicting_texts_come_first_on_the_row_of_the_rarer_label():
     first = find(ROWS)["label"][0]
     assert (first["row_id"], first["label"]) == (107, 0)
@@ -87,10 +83,6 @@ def test_no_kind_has_more_than_its_share():
     assert found["label"] == []
 
 
-def test_a_perfect_model_makes_no_mistakes():
-    assert sum(map(len, find([("a", 1, 0.9), ("b", 0, 0.1)]).values())) == 0
-
-
 def count_label_errors(label, probability):
     """Estimate those of a model of negative and positive."""
     probabilities = np.stack([1 - probability, probability], axis=1)
@@ -116,8 +108,3 @@ def test_label_errors_equal_hand_counted_ones():
     probability = np.array([0.9, 0.7, 0.85, 0.15])
     found = count_label_errors(label, probability)
     assert found == mistakes.LabelErrors(num_rows=4, num_doubtful=1, fraction=0.25)
-
-
-def test_of_one_label_alone_nothing_is_estimated():
-    found = count_label_errors(np.ones(9, int), np.full(9, 0.1))
-    assert found.fraction is None

@@ -7,14 +7,12 @@ import shutil
 import pyarrow as pa
 import pytest
 import yaml
-from conftest import new_package
 from markdown_it import MarkdownIt
 from stages import publish
 from test_report import Outline, report_data, rows_of
 from test_report_of_classes import rows_of_classes
 from typer.testing import CliRunner
 
-import sentiflow
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
@@ -138,12 +136,6 @@ def card(result, tmp_path_factory):
     return model_card.render(model, result, corpus="tweets.csv")
 
 
-@pytest.fixture(scope="module")
-def result_of_three():
-    rows = pa.concat_tables([rows_of_classes(400, split="validation", seed=1), rows_of_classes()])
-    return report_data(rows, asked=False).result
-
-
 def test_the_metadata_has_what_the_hub_reads(card, result):
     found, metrics = metadata_of(card), result.measured.metrics
     assert found["library_name"] == "sentiflow"
@@ -211,22 +203,6 @@ def test_data_and_training_are_those_of_the_manifests(card):
     settings = table_of(card, "setting")
     assert list(settings)[1:] == ["train.num_epochs", "train.seed", "train.class_weights"]
     assert settings["train.class_weights"] == ["sqrt"]
-
-
-def test_a_model_of_three_classes_has_a_card(result_of_three, tmp_path):
-    model = model_of(tmp_path, classes=THREE)
-    card = model_card.render(model, result_of_three, corpus="tweets.csv")
-    (metrics,) = [r["metrics"] for r in metadata_of(card)["model-index"][0]["results"]]
-    figures = result_of_three.measured.metrics
-    assert [(item["type"], item["value"]) for item in metrics] == [
-        ("accuracy", figures.accuracy),
-        ("f1", figures.f1_macro),
-        ("roc_auc", figures.values["roc_auc"]),
-    ]
-    assert list(table_of(card, "class"))[1:] == THREE
-    text = Outline(html_of(card)).text
-    assert "labels short texts as negative, positive or neutral" in text
-    assert "Behavior and the treatment of groups were not tested: the model is gone." in text
 
 
 def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
@@ -318,13 +294,6 @@ def test_the_evaluation_of_another_model_is_not_taken(tmp_path, make_package):
     publish_report(f"{run}/report", "another")
     assert "The model was not evaluated" in model_card.find(str(run))
     assert model_card.find(str(run / "report")) == "card"
-
-
-def test_a_package_below_its_card_can_be_loaded(tmp_path):
-    """As the page on the registry says for the Hub: ``README.md``, and the package as ``model``."""
-    new_package().save(str(tmp_path / "model"), lineage={})
-    (tmp_path / "README.md").write_text("card")
-    assert sentiflow.load_model(tmp_path).predict(["good day"])["predicted_label"].notna().all()
 
 
 def card_of(*arguments):

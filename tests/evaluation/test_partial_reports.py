@@ -18,7 +18,7 @@ from test_report import (  # noqa: F401
     write,
 )
 
-from sentiflow.evaluation import charts, mistakes
+from sentiflow.evaluation import charts
 from sentiflow.evaluation.report import render_page
 from sentiflow.evaluation.results import ProbeResult
 from sentiflow.words.word_bias import PROFESSIONS, measure_word_bias
@@ -52,12 +52,6 @@ def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
     assert "Mistakes worth reading" not in text
 
 
-def test_no_text_is_shown_where_none_is_wanted(data):
-    none = mistakes.COLUMNS.empty_table()
-    data = dataclasses.replace(data, num_examples=0, mistakes=none)
-    assert "The setting evaluate.num_examples: 0 hides all texts" in Outline(write(data)).text
-
-
 def test_three_labels_are_shown_where_some_are_neutral(rows):
     label = rows["label"].to_numpy().copy()
     label[::5] = 2
@@ -76,21 +70,6 @@ def test_a_corpus_without_splits_is_called_no_split():
     assert "Groups of texts with something in common" in text
 
 
-def test_the_page_makes_no_claim_about_possible_training_rows(data):
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
-
-
-def test_the_only_split_takes_the_place_of_test():
-    data = report_data(rows_of("validation", 300))
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert data.result.measured.split == "validation"
-    text = Outline(write(data)).text
-    assert "of the validation texts correctly" in text
-    assert "not trained on" not in text
-    assert "The epoch, the calibration and the neutral band were chosen on these texts" in text
-
-
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     positive = rows.filter(pa.compute.equal(rows["label"], 1))
@@ -105,13 +84,6 @@ def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
 def test_a_report_without_a_curve_has_no_training_section(data):
     data = dataclasses.replace(data, curve=data.curve.iloc[:0])
     assert 'id="training"' not in write(data)
-
-
-def test_a_training_that_diverged_is_reported(data):
-    curve = data.curve.copy()
-    curve.loc[1:, ["train_loss", "validation_loss"]] = np.nan
-    page = write(dataclasses.replace(data, curve=curve))
-    assert "3 — — 79.6%" in Outline(page).text
 
 
 def test_a_training_without_validation_rows_is_reported(data):

@@ -116,15 +116,6 @@ def test_a_class_that_only_the_file_predicts_counts_against_it(runs, write):
     assert found.second.figures["f1_macro"] == pytest.approx(expected)
 
 
-def test_the_order_of_the_columns_is_that_of_no_class(runs, write):
-    table, run = rival(), runs.run("a", left_out=["neutral"])
-    columns = ["probability_positive", "probability_neutral", "row_id", "probability_negative"]
-    file = write(table.assign(probability_neutral=0.0)[columns])
-    found, plain = comparison.compare(run, file), comparison.compare(run, write(table, "b.csv"))
-    assert found.second.figures["accuracy"] == plain.second.figures["accuracy"]
-    assert found.first.figures["accuracy"] == plain.first.figures["accuracy"]
-
-
 def change(**values):
     """Set values of the row with number 28, which is a test row."""
 

@@ -222,12 +222,6 @@ def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
     assert "not trained on" in headline
 
 
-def test_the_baseline_is_the_more_frequent_label():
-    data = report_data(rows_of("test", 400, positive_fraction=0.1))
-    share = 1 - data.result.measured.metrics.scalars["positive_fraction"]
-    assert f"“negative” for every text, {share:.1%}" in Outline(write(data)).text
-
-
 def test_every_metric_of_every_split_is_on_the_page(data, page):
     text = Outline(page).text
     for metrics in (found.scalars for found in data.result.measured.figures.values()):
@@ -248,10 +242,6 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
         shares = name.startswith(("accuracy", "precision", "recall"))
         form = "{:.1%}" if shares else "{:.4f}"
         assert " \u2013 ".join(map(form.format, (low, high))) in text, name
-
-
-def test_test_stands_before_validation(page):
-    assert re.search(r"Metric\s+test\s+validation", Outline(page).text)
 
 
 def test_calibration_and_coverage_are_on_the_page(data, page):

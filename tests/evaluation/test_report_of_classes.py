@@ -19,10 +19,8 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, evaluated_rows, mistakes, model_card, results
+from sentiflow.evaluation import charts, mistakes, model_card
 from sentiflow.evaluation.report import render_page
-from sentiflow.metrics import confidence
-from sentiflow.metrics.confidence import Calibration
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -80,19 +78,6 @@ def test_metrics_json_has_each_class_and_the_names(data, rows):
     assert found["three_class"] == {}
     assert found["neutral"] is None
     assert all(item["positive_fraction"] is None for item in found["slices"])
-
-
-def test_the_temperature_of_classes_is_undone(data, rows):
-    found = data.result.measured.calibration
-    test = evaluated_rows.of_split(rows, "test")
-    before = results.before_calibration(test, Calibration(1.4))
-    asked = test["num_tokens"].to_numpy() > 0
-    after = evaluated_rows.predicted_of(test).probabilities
-    undone = confidence.undo(after[asked], Calibration(1.4))
-    np.testing.assert_allclose(before.probabilities[asked], undone)
-    np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
-    assert found["after"]["log_loss"] == data.result.measured.metrics.values["log_loss"]
-    assert found["before"]["log_loss"] != found["after"]["log_loss"]
 
 
 def test_the_headline_has_accuracy_and_macro_f1_with_intervals(data, page):
@@ -157,16 +142,6 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     assert "<b>{class}" not in page
 
 
-def test_a_class_without_rows_and_predictions_is_reported(monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes longest
-    rows = rows_of_classes(300)
-    rows = rows.filter(pc.field("label") < 2)
-    rows = rows.filter(pc.field("prediction") < 2)
-    data = report_data(rows, model=MODEL, asked=False)
-    page = Outline(render_page(data, draw(data))).text
-    assert "neutral 0 0.0% 0 0.0% — — —" in page
-
-
 def test_texts_with_several_labels_are_doubtful_on_the_rarer():
     rows = rows_of_classes(5)
     rows = rows.set_column(rows.column_names.index("text"), "text", pa.array(["same"] * 5))
@@ -177,17 +152,6 @@ def test_texts_with_several_labels_are_doubtful_on_the_rarer():
     assert doubtful["why"] == (
         "this text has several labels in these rows: neutral once, positive once, negative 3 times"
     )
-
-
-def test_label_errors_of_classes_are_found():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 6000)
-    probabilities = rng.dirichlet(np.ones(3), 6000) * 0.3
-    probabilities[np.arange(6000), truth] += 0.7
-    wrong = rng.random(6000) < 0.05
-    label = np.where(wrong, (truth + 1) % 3, truth)
-    predicted = evaluated_rows.Predicted(CLASSES, label, truth, probabilities)
-    assert mistakes.count_label_errors(predicted).fraction == pytest.approx(0.05, abs=0.02)
 
 
 @pytest.mark.browser

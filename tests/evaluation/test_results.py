@@ -112,19 +112,6 @@ def test_what_needs_the_calibration_of_a_model_without_one_is_left_out():
     assert found["figures"]["test"]["num_rows"] > 0
 
 
-def test_texts_give_slices_and_without_them_there_are_none():
-    names = [
-        item["name"] for item in measure(rows_of(), patterns={"even": "word.?[02468]"})["slices"]
-    ]
-    assert {"negation", "question", "even"} <= set(names)
-    assert measure(rows_of(texts=False))["slices"] == []
-
-
-def test_with_a_margin_above_all_probabilities_nothing_is_answered():
-    neutral = measure(rows_of(), margin=0.5)["neutral"]
-    assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)
-
-
 # Highlights
 
 LABEL = np.repeat([1, 1, 0, 0], [40, 10, 10, 40])
@@ -201,21 +188,6 @@ def test_a_gap_within_chance_is_no_highlight():
     assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
 
 
-def test_a_model_that_is_often_wrong_questions_no_labels():
-    def of_accuracy(accuracy):
-        values = METRICS.values | {"accuracy": accuracy}
-        return {MEASURED.split: replace(METRICS, values=values)}
-
-    assert "mistakes" not in sections(figures=of_accuracy(0.69))
-    assert "mistakes" in sections(figures=of_accuracy(0.71))
-
-
-def test_what_was_not_measured_gives_no_line():
-    assert sections(ProbeResult(), neutral=None, slices=[]) == ["figures", "probabilities"]
-    nothing = AnsweredMetrics(0.5, 0.0, 0, None, None, None)
-    assert "certainty" not in sections(neutral=nothing)
-
-
 def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
     found = [
         slice_of("“flight” and “delayed”", 214, 0.61, 0.0004, is_found=True),
@@ -231,44 +203,6 @@ def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
     )
     (alone,) = [line for line in summarize(slices=found[1:]) if line.section == "slices"]
     assert alone.meaning.endswith("below the rest (300 texts; p = 0.02)")
-
-
-def test_slices_of_few_texts_are_no_highlight():
-    assert "slices" not in sections(slices=MEASURED.slices[1:])
-
-
-def test_what_may_be_chance_is_no_highlight():
-    assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.06)])
-    no_better = replace(METRICS, num_rows=100, accuracy_low=0.49)
-    assert "mistakes" not in sections(figures={"test": no_better})
-    calibrated = {"test": CalibrationError(0.008, 0.0123, 0.3)}
-    assert summarize(calibration_error=calibrated)[1][:2] == (
-        "No gap",
-        "between probability and outcome is shown: the average gap of 0.8 points is within the 1.2 "
-        "that chance alone reaches",
-    )
-
-
-@pytest.mark.parametrize("num_classes", [2, 3])
-def test_the_calibration_error_is_tested_for_any_number_of_classes(num_classes):
-    """For three classes: that of the predicted class, as in the metrics."""
-    rows = rows_of(num_rows=2000, seed=5)
-    if num_classes == 3:
-        rng = np.random.default_rng(1)
-        probabilities = rng.dirichlet([0.5] * 3, 2000).astype(np.float32)
-        label = (rng.random(2000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
-        rows = rows.select(["row_id", "split", "num_tokens", "text"])
-        rows = rows.append_column("label", pa.array(label.astype(np.int8)))
-        best = probabilities.argmax(axis=1).astype(np.int8)
-        rows = rows.append_column("prediction", pa.array(best))
-        for name, values in zip(("a", "b", "c"), probabilities.T, strict=True):
-            rows = rows.append_column(f"probability_{name}", pa.array(values))
-    found = measure(rows)
-    error = found["calibration_error"]["test"]
-    expected = found["figures"]["test"]["expected_calibration_error"]
-    assert error["value"] == pytest.approx(expected)
-    assert error["p_value"] > 0.01
-    assert error["value"] < 1.3 * error["chance"]
 
 
 def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the_rows():

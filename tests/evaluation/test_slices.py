@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.stats
-import sklearn.metrics
 
 from sentiflow.errors import UserError
 from sentiflow.evaluation import slices
@@ -100,17 +99,8 @@ def test_hours_of_the_day_are_slices_where_the_time_is_known():
     assert "afternoon" not in found
 
 
-def test_a_users_pattern_is_a_slice():
-    found = slices_of(["Rain again", "dry", "it rains"], patterns={"weather": "(?i)rain"})
-    assert found["weather"] == [0, 2]
-
-
 def test_a_users_slice_takes_the_place_of_one_of_its_name():
     assert slices_of(["why?", "so"], patterns={"question": "so"})["question"] == [1]
-
-
-def test_an_empty_slice_is_not_listed():
-    assert "sad emoticon" not in slices_of(["a"])
 
 
 def test_the_metrics_of_a_slice_equal_hand_counted_ones():
@@ -127,16 +117,6 @@ def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     assert found.positive_fraction == pytest.approx(2 / 3)
     assert found.mean_probability == pytest.approx(1.4 / 3)
     assert found.low < found.accuracy < found.high
-
-
-def test_the_accuracy_of_a_slice_is_sklearns():
-    rng = np.random.default_rng(0)
-    label, prediction = rng.integers(0, 2, 500), rng.integers(0, 2, 500)
-    rows = rng.random(500) < 0.3
-    whole = {"label": label, "probability": prediction * 0.8, "prediction": prediction}
-    (found,) = slices.measure([Slice("some", "", rows)], **whole)
-    expected = sklearn.metrics.accuracy_score(label[rows], prediction[rows])
-    assert found.accuracy == pytest.approx(expected)
 
 
 def test_the_worst_slice_stands_first_and_tiny_ones_last():
@@ -189,23 +169,6 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
     assert measured[0].p_adjusted == pytest.approx(2 * expected)
 
 
-def test_a_model_without_a_worst_slice_has_one_in_few_reports():
-    """One in four had one when each slice was judged for itself."""
-    rng, alarms = np.random.default_rng(0), 0
-    members = [Slice(f"{k}", "", rng.random(1000) < rng.uniform(0.04, 0.5)) for k in range(10)]
-    label = np.ones(1000, int)
-    for _ in range(80):
-        right = (rng.random(1000) < 0.8).astype(int)
-        found = slices.measure(members, label=label, probability=None, prediction=right)
-        alarms += any(item.is_worse for item in found)
-    assert alarms <= 9  # 4 at most are expected
-
-
-def test_slices_by_unknown_tokens_can_be_left_out():
-    names = slices_of(["good morning", "xyz"], by_unknown=False)
-    assert set(names) == {"0 to 4 tokens"}
-
-
 def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
     rows = pa.table({slices.OWN + "airline": airline})
@@ -219,13 +182,6 @@ def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     }
     assert found[-1].about == "2 values of fewer rows"
     assert tokens is None
-
-
-def test_columns_of_many_values_and_of_numbers_are_pooled():
-    rows = pa.table({slices.OWN + "stars": np.repeat(np.arange(25), 40)})
-    found, _ = slices.find(rows, settings={}, patterns={}, columns=["stars"])
-    assert len(found) == slices.MAX_VALUES + 1
-    assert int(found[-1].rows.sum()) == 5 * 40
 
 
 def test_slices_of_the_users_own_stand_first():
