@@ -233,31 +233,23 @@ def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]"
     Raises:
         UserError: No n-gram is in two of the texts.
     """
-    from scipy.sparse import hstack
-
-    of_kinds = [found for kind in _NGRAMS if (found := _weigh_kind(text, further, kind))]
-    if not of_kinds:
-        raise UserError("the texts of the train split have no word or characters in common")
-    first, second = (hstack(each, format="csr") for each in zip(*of_kinds, strict=True))
-    return first, second
-
-
-def _weigh_kind(
-    text: pa.Array, further: pa.Array, kind: Mapping[str, Any]
-) -> "tuple[csr_matrix, csr_matrix] | None":
-    """Weigh n-grams of one kind; None if none is in two of the texts."""
-    from scipy.sparse import vstack
+    from scipy.sparse import hstack, vstack
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    blocks = list(_count(text, kind))
-    common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= _MIN_TEXTS)
-    if not len(common):
-        return None
-    blocks = [block[:, common] for block in blocks]
-    counts = vstack(blocks, format="csr")
-    tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
-    of_further = [tfidf.transform(block[:, common]) for block in _count(further, kind)]
-    return tfidf.transform(counts, copy=False), vstack(of_further)
+    weighed, weighed_further = [], []
+    for kind in _NGRAMS:
+        blocks = list(_count(text, kind))
+        common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= _MIN_TEXTS)
+        if not len(common):
+            continue
+        counts = vstack([block[:, common] for block in blocks], format="csr")
+        tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
+        weighed.append(tfidf.transform(counts, copy=False))
+        of_further = [tfidf.transform(block[:, common]) for block in _count(further, kind)]
+        weighed_further.append(vstack(of_further))
+    if not weighed:
+        raise UserError("the texts of the train split have no word or characters in common")
+    return hstack(weighed, format="csr"), hstack(weighed_further, format="csr")
 
 
 def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":

@@ -71,7 +71,7 @@ class Measurements:
     three_class: dict[str, confidence.ThreeClassMetrics]
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
     classes of the model are not negative and positive, or the labels have others beside neutral."""
-    calibration: confidence.CalibrationEffect | None
+    calibration: dict[str, Any] | None
     """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
     neutral: AnsweredMetrics | None

@@ -7,7 +7,7 @@ uncertain texts unanswered, or call them neutral.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,22 +51,8 @@ class Calibration(NamedTuple):
         """Read what a manifest says of a model of these classes; None if that is nothing."""
         if "temperature" not in known:
             return None
-        bias = known.get("bias", {})
-        found = tuple(bias.get(name, 0.0) for name in classes) if bias else ()
-        return cls(known["temperature"], found)
-
-
-class CalibrationEffect(TypedDict):
-    """What a calibration changes, as manifests and ``metrics.json`` hold it."""
-
-    temperature: float
-    bias: dict[str, float]
-    """By class; empty if there is none."""
-    num_rows: int
-    before: dict[str, float]
-    """Log loss, Brier score and calibration error without temperature and bias."""
-    after: dict[str, float]
-    """The same of the model with both."""
+        bias = known.get("bias") or {}
+        return cls(known["temperature"], tuple(bias.get(n, 0.0) for n in classes if bias))
 
 
 @dataclass(frozen=True)
@@ -212,8 +198,8 @@ def _fit(logits: np.ndarray, label: np.ndarray, has_bias: bool) -> Calibration:
     )
 
 
-def describe(calibration: Calibration, before: Predicted, after: Predicted) -> CalibrationEffect:
-    """Measure what a calibration changes."""
+def describe(calibration: Calibration, before: Predicted, after: Predicted) -> dict[str, Any]:
+    """Measure what a calibration changes, as ``manifest_types.Calibration`` says it."""
     return {
         "temperature": calibration.temperature,
         "bias": dict(zip(after.classes, calibration.bias, strict=False)),
@@ -236,17 +222,14 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     Returns:
         A point for each of ``COVERAGES``, whose coverage is at least that.
     """
-    order = np.argsort(-confidence, kind="stable")
-    num_right = right[order].cumsum()
-    points = []
+    falling, points = np.sort(confidence)[::-1], []
     for aim in COVERAGES:
-        last = float(confidence[order[math.ceil(round(aim * len(right), 6)) - 1]])
-        answered = int((confidence >= last).sum())
-        found = int(num_right[answered - 1])
-        interval = share_interval(found, answered)
-        points.append(
-            CoveragePoint(answered / len(right), last, answered, found / answered, *interval)
-        )
+        last = float(falling[math.ceil(round(aim * len(right), 6)) - 1])
+        answered = right[confidence >= last]
+        num_rows, num_right = len(answered), int(answered.sum())
+        interval = share_interval(num_right, num_rows)
+        accuracy = num_right / num_rows
+        points.append(CoveragePoint(num_rows / len(right), last, num_rows, accuracy, *interval))
     return points
 
 
