@@ -20,19 +20,18 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
-    baselines,
     charts,
     evaluated_rows,
     lineage,
     mistakes,
     model_card,
+    other_models,
     prediction_files,
     probing,
     registration,
     report,
     results,
     slices,
-    teachers,
 )
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements, ProbeResult
@@ -90,8 +89,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     probed = ProbeResult(not_asked=prediction_files.NO_MODEL)
     if file is None:
         probed = probing.probe(config, scored, chosen)
-    found_baselines, no_baseline = baselines.measure(chosen, by_model)
-    teacher, no_teacher = teachers.compare(chosen, scored, split=measured.split)
+    found_baselines, no_baseline = other_models.measure(chosen, by_model)
+    teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
     trained = None if "members" in model else lineage.training_of(scored)
     is_own = lineage.is_own_corpus(scored)
     folds = results.measure_folds(trained, scored) if trained and is_own else None
@@ -283,7 +282,7 @@ def _report(result: EvaluationResult, seconds: float) -> None:
         accuracy = f"has an accuracy of {each.accuracy:.4f}"
         lines.append(f"{each.name}, {each.training}, {accuracy}: {each.verdict}")
     if teacher := result.teacher:
-        meaning = f"{teachers.AGREES}{teacher.name}: {teacher.verdict}"
+        meaning = f"{other_models.AGREES}{teacher.name}: {teacher.verdict}"
         lines.append(f"{teacher.agreement:.1%} {meaning}")
     for line in lines:
         say(STAGE, line.replace("95% interval", "95 % interval"))

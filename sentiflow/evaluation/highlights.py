@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
-from sentiflow.evaluation.baselines import Baseline
+from sentiflow.evaluation.other_models import AGREES, Baseline, TeacherComparison
 from sentiflow.evaluation.results import (
     CrossValidated,
     Highlight,
@@ -12,7 +12,6 @@ from sentiflow.evaluation.results import (
     name_texts,
 )
 from sentiflow.evaluation.slices import SliceMetrics
-from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.predicted_shares import compare_shares

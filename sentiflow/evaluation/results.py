@@ -14,7 +14,6 @@ from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, mistakes, slice_search, slices
-from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
@@ -25,8 +24,8 @@ from sentiflow.evaluation.evaluated_rows import (
     predicted_of,
 )
 from sentiflow.evaluation.group_bias import GroupBias
+from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.slices import SliceMetrics
-from sentiflow.evaluation.teachers import TeacherComparison
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import Metrics

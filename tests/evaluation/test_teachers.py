@@ -13,7 +13,7 @@ from test_report import report_data, rows_of
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.evaluation import evaluated_rows, highlights, teachers
+from sentiflow.evaluation import evaluated_rows, highlights, other_models
 from sentiflow.evaluation.report import render_page
 from sentiflow.storage import parquet
 
@@ -54,7 +54,7 @@ def compare(uri):
     record = manifest.read(f"{uri}/scored")
     rows = evaluated_rows.read(f"{uri}/scored", record)
     chosen = evaluated_rows.of_split(rows, "test")
-    return teachers.compare(chosen, record, split="test")
+    return other_models.compare_teachers(chosen, record, split="test")
 
 
 def test_student_and_teachers_are_measured_on_the_rows_that_these_answered(run):
@@ -81,7 +81,7 @@ def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, t
     elsewhere = runs.score("elsewhere", other, f"{uri}/trained", split=None)
     record = manifest.read(f"{elsewhere}/scored")
     rows = evaluated_rows.of_split(evaluated_rows.read(f"{elsewhere}/scored", record), "all")
-    found, reason = teachers.compare(rows, record, split="all")
+    found, reason = other_models.compare_teachers(rows, record, split="all")
     assert found is None
     assert reason == "the teachers have answered the rows of the model's own prepared data alone"
     shutil.rmtree(tmp_path / "taught")
@@ -96,7 +96,7 @@ def test_page_and_highlights_name_agreement_and_difference(run):
     comparison = dataclasses.replace(compare(run[0])[0], num_teachers=2)
     data = report_data(rows_of("test", 300))
     lines = highlights.summarize(data.result.measured, data.result.probed, (), comparison)
-    (line,) = [line for line in lines if line.meaning.startswith(teachers.AGREES)]
+    (line,) = [line for line in lines if line.meaning.startswith(other_models.AGREES)]
     assert line.number == f"{comparison.agreement:.1%}"
     assert "the mean of 2 teachers: accuracy " in line.meaning
     page = render_page(
