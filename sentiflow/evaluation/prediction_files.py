@@ -1,6 +1,6 @@
 """A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,21 +80,16 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
         hint = f"the classes of the corpus are {', '.join(known)}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(uri, table)
-    code = probabilities = None
-    if columns:
-        probabilities = _read_probabilities(uri, table, columns)
-        of_columns = np.array([known.index(n.removeprefix(PROBABILITY)) for n in columns])
-        code = of_columns[probabilities.argmax(axis=1)]
-    if labels is not None:
-        code = _read_labels(uri, table[labels], labels, known, _list_values(scored))
-    assert code is not None, "the file has one of both"
-    present = {*np.unique(code).tolist(), *(of_columns.tolist() if columns else ())}
-    order = sorted(present)
+    of_columns = [known.index(name.removeprefix(PROBABILITY)) for name in columns]
     whole = np.zeros((len(keys), len(known)), np.float32)
-    if probabilities is None:
+    if columns:
+        whole[:, of_columns] = _read_probabilities(uri, table, columns)
+    code = whole.argmax(axis=1)
+    if labels is not None:
+        code = _read_labels(uri, table[labels], labels, scored)
+    if not columns:
         whole[np.arange(len(keys)), code] = 1
-    else:
-        whole[:, of_columns] = probabilities
+    order = sorted({*np.unique(code).tolist(), *of_columns})
     first = _find_first(uri, keys, code, whole, by_text="row_id" not in names)
     return PredictionFile(
         uri,
@@ -223,40 +218,26 @@ def _read_probabilities(uri: str, table: pa.Table, columns: Sequence[str]) -> np
     return found / found.sum(axis=1, keepdims=True)
 
 
-def _read_labels(
-    uri: str,
-    column: pa.ChunkedArray,
-    name: str,
-    classes: Sequence[str],
-    values: Mapping[str, int],
-) -> np.ndarray:
+def _read_labels(uri: str, column: pa.ChunkedArray, name: str, scored: Manifest) -> np.ndarray:
     """Convert predicted labels to positions in the classes: their names, or values of the CSV."""
     coded = one_array(column.cast(pa.string())).dictionary_encode()
     _refuse(uri, coded.is_null().to_numpy(zero_copy_only=False), f"has no {name}", "give it")
-    folded = {n.casefold(): code for code, n in enumerate(classes)}
+    classes, prepared = manifest.find_classes(scored), lineage.corpus_of(scored)
+    values = {each.casefold(): code for code, each in enumerate(classes)}
+    if prepared:  # the CSV may write the classes in another way
+        settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
+        names = [each if each in classes else None for each in settings.classes or ()]
+        for value, code in csv_format.meanings(settings):
+            if code is not None and (of_value := names[code]) is not None:
+                values[value] = classes.index(of_value)
     written = [value.strip() for value in coded.dictionary.to_pylist()]
-    code = np.array([values.get(w, folded.get(w.casefold(), -1)) for w in written], np.int64)
-    found = code[coded.indices.to_numpy()]
-    if (found < 0).any():
-        row = int(np.flatnonzero(found < 0)[0])
+    codes = np.array([values.get(w, values.get(w.casefold(), -1)) for w in written], np.int64)
+    codes = codes[coded.indices.to_numpy()]
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
         problem = f"has the {name} {column[row].as_py()!r} in row {row:,}, which is no class"
         raise _fault(uri, problem, f"the classes of the corpus are {', '.join(classes)}")
-    return found
-
-
-def _list_values(scored: Manifest) -> dict[str, int]:
-    """List the written values of the classes, where the corpus was prepared with such a format."""
-    prepared = lineage.corpus_of(scored)
-    if prepared is None:
-        return {}
-    settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
-    known = manifest.find_classes(scored)
-    classes = settings.classes or ()
-    return {
-        value: known.index(classes[code])
-        for value, code in csv_format.meanings(settings)
-        if code is not None and classes[code] in known
-    }
+    return codes
 
 
 def _find_first(
