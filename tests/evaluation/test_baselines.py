@@ -52,30 +52,6 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
 
 
-def test_characters_tell_the_label_where_no_word_occurs_twice():
-    rng = np.random.default_rng(3)
-    label = rng.integers(0, 3, 300)
-
-    def write(label, rng):
-        noise = (chr(0x4E00 + k) for k in rng.integers(0, 20_000, len(label)))
-        return pa.array(
-            [f"{one}{('很差', '很好', '一般')[k]}" for k, one in zip(label, noise, strict=True)]
-        )
-
-    rows = rows_of_classes(600, seed=1)
-    texts = write(rows["label"].to_numpy(), rng)
-    rows = rows.set_column(rows.column_names.index("text"), "text", texts)
-    assert other_models._train(write(label, rng), label, rows).accuracy == 1
-
-
-def test_rare_classes_are_learned_but_do_not_choose():
-    label = np.array([0, 1] * 40 + [2])
-    features, _ = other_models._weigh(texts_of(label, noise=0), texts_of(label, noise=0))
-    assert other_models._choose_c(features, label) in other_models._C
-    rare = np.array([0] * 60 + [1, 1, 2])
-    assert other_models._choose_c(features[: len(rare)], rare) == other_models._C[1]
-
-
 def test_train_texts_are_those_of_the_models_training(tmp_path):
     runs = Runs(tmp_path)
     run = runs.run("a")

@@ -121,17 +121,6 @@ def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
     assert "prepared data that are gone or were redone: tweets.csv; prepared" in refusal(a, b)
 
 
-def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
-    a = runs.run("a")
-    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
-    other = runs.train("c", runs.prepare("c", by_tens(test=(9, 0))))
-    c = runs.score("c", f"{a}/prepared", other, split=by_tens())
-    shutil.rmtree(f"{a}/prepared")
-    found = read(a, b)
-    assert (row_ids(found), found.notes) == (tens(8, 9), [])
-    assert "unknown which rows the model of c" in read(a, c).notes[0]
-
-
 def test_a_corpus_without_splits_is_compared_without_training_rows(runs):
     elsewhere = runs.prepare("x", csv=csv_input("e15e"))
     stranger = runs.train("x", elsewhere)

@@ -313,14 +313,6 @@ def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_pa
     assert json.loads(invoke(good, bad, "--json").stdout)["regression"] is None
 
 
-def test_a_slice_of_the_users_own_that_got_worse_is_found(runs):
-    good, bad = runs.run("good"), runs.run("bad", wrong=WITH_NOT)
-    options = ("--slice", "not=(?i)not", "--slice", "other=x", "--fail-if-worse")
-    result = invoke(good, bad, *options[:2], options[-1])
-    assert result.exit_code == 3
-    assert re.search(r"slice not\s+15\s+1\.0000\s+0\.0000", result.stdout)
-
-
 def test_a_column_has_a_slice_for_each_value(runs):
     airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
     wrong = [i for i in TEST.tolist() if i % 2]

@@ -141,57 +141,6 @@ def replace_column(scored, name, values):
     refresh_sizes(scored)
 
 
-def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, evaluate):
-    rng, drawn = np.random.default_rng(0), []
-
-    def draw(table):
-        drawn.append(rng.integers(0, 3, len(table)).astype(np.int8))
-        return pa.array(drawn[-1])
-
-    replace_column(scored_csv, "label", draw)
-    found = evaluate(
-        f"evaluate.scored_uri={scored_csv}",
-        "evaluate.neutral_margin=0.2",
-        "evaluate.behavior=false",
-    )
-    assert list(found["figures"]) == ["all"]
-    three = found["three_class"]["all"]
-    assert set(three["confusion"]) == {"negative", "positive", "neutral"}
-    assert three["num_rows"] > found["figures"]["all"]["num_rows"]
-    assert found["slices"] == []  # there are no texts
-
-
-def test_rows_of_a_new_class_are_mistakes_in_all_that_is_written(scored_csv, evaluate, tmp_path):
-    record = json.loads((scored_csv / "manifest.json").read_text())
-    record["classes"].append("mixed")
-    (scored_csv / "manifest.json").write_text(json.dumps(record))
-    places = []
-
-    def relabel(table):
-        label = table["label"].to_numpy(zero_copy_only=False).copy()
-        places.append((~np.isnan(label)).nonzero()[0][::9])
-        label[places[-1]] = 3
-        return pa.array(label, pa.int8(), from_pandas=True)
-
-    before = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
-    replace_column(scored_csv, "label", relabel)
-    shutil.rmtree(tmp_path / "report")  # it is complete by its fingerprint
-    found = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
-    was, now = before["figures"]["all"], found["figures"]["all"]
-    number = now["by_class"]["mixed"]["num_rows"]
-    assert 0 < number <= sum(map(len, places))
-    assert now["num_rows"] == was["num_rows"]
-    assert was["accuracy"] - number / was["num_rows"] <= now["accuracy"] < was["accuracy"]
-    assert found["classes"] == ["negative", "positive", "mixed"]
-    assert now["by_class"]["mixed"]["f1"] == 0
-    assert now["f1_macro"] < was["f1_macro"]
-    assert found["notes"][-1] == (
-        f"the model does not know these labels, and their rows count as mistakes: mixed {number:,}"
-    )
-    card = (tmp_path / "report/model_card.md").read_text()
-    assert f"{now['accuracy']:.1%}" in card
-
-
 def test_a_file_of_predictions_has_a_report_of_its_own(finished_run, evaluate, tmp_path):
     tables = pq.read_table(finished_run / "run/scored/predictions").to_pandas()
     columns = ["row_id", "probability_negative", "probability_positive"]

@@ -126,14 +126,6 @@ def test_a_corpus_of_few_rows_has_nothing_to_find(num_rows, text):
     assert found_in(rows) == {}
 
 
-def test_columns_without_categories_are_left_out():
-    rows = corpus(planted=has("word7"))
-    size = len(rows)
-    for values in ([[1]] * size, [b"\xff"] * size, pa.array(range(size), pa.timestamp("s"))):
-        more = rows.append_column(slices.OWN + "other", pa.array(values))
-        assert found_in(more, searched=["other"]) == found_in(rows) != {}
-
-
 def test_words_that_are_not_printable_are_left_out():
     rows = corpus(planted=has("word7"))
     text = pa.array([text.as_py().replace("word7", "\x1b2J") for text in rows["text"]])

@@ -184,23 +184,6 @@ def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     assert tokens is None
 
 
-def test_slices_of_the_users_own_stand_first():
-    label = np.zeros(200, np.int8)
-    prediction = (np.arange(200) >= 150).astype(np.int8)
-    early = np.arange(200) < 100
-    found = slices.measure(
-        [Slice("late", "", ~early), Slice("mine", "", early, is_own=True)],
-        label=label,
-        probability=None,
-        prediction=prediction,
-    )
-    assert [(item.name, item.is_own, item.accuracy) for item in found] == [
-        ("mine", True, 1.0),
-        ("late", False, 0.5),
-    ]
-    assert found[0].positive_fraction is None
-
-
 def test_own_slices_need_a_text():
     rows = pa.table({"text": ["Rain", "dry"]})
     slices.check_patterns(rows, {"weather": "(?i)rain"})
