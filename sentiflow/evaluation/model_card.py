@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import yaml
 
 from sentiflow.config.settings import flatten
@@ -21,7 +20,7 @@ from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.report import fill
+from sentiflow.evaluation.report import open_template
 from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
@@ -74,18 +73,18 @@ def render(
     measured = result.measured if result else None
     run = trained.get("run") if trained else None
     name = result.name if result else run["experiment"] if run else "sentiment model"
-    environment = jinja2.Environment(  # noqa: S701  the page is not HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+    template = open_template(
+        "model_card.md.j2",
+        {
+            "as_it_is": _Markdown,
+            "choose_settings": _choose_settings,
+            "teachers": lambda inputs: [name for name in inputs if name.startswith(TEACHER)],
+        },
         finalize=_escape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
         keep_trailing_newline=True,
         lstrip_blocks=True,
     )
-    filters = {"fill": fill, "as_it_is": _Markdown, "choose_settings": _choose_settings}
-    environment.filters |= filters
-    environment.tests["teacher"] = lambda name: name.startswith(TEACHER)
-    return environment.get_template("model_card.md.j2").render(
+    return template.render(
         front_matter=_Markdown(_write_metadata(name, uris, result, corpus)),
         name=name,
         model=model,

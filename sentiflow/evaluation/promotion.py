@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes
+from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
@@ -173,13 +173,7 @@ def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
 
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
-    environment = jinja2.Environment(  # noqa: S701  the text is not HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["p"] = paired.write_p
-    template = environment.get_template("promotion.txt.j2")
+    template = open_template("promotion.txt.j2")
     lines = template.render(found=promotion, binary=BINARY).splitlines()
     return ("; " if promotion.refused else "\n  ").join(lines)
 

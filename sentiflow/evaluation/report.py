@@ -2,12 +2,12 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from string import Formatter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -92,21 +92,14 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     A content security policy in it forbids scripts and any use of the network. ``plots`` are
     those of ``charts.render``; the page does without those that are absent.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p}
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
     predicted = predicted_of(data.rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
-    return environment.get_template("report.html.j2").render(
+    template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
+    return template.render(
         data=data,
         result=data.result,
         measured=measured,
@@ -151,6 +144,22 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
     )
+
+
+def open_template(
+    name: str,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+    **options: Any,
+) -> jinja2.Template:
+    """Open a template of this package, with filters that write figures."""
+    environment = jinja2.Environment(  # noqa: S701  not all are HTML
+        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        **options,
+    )
+    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, **(filters or {})}
+    return environment.get_template(name)
 
 
 def _list_pairs(metrics: Metrics) -> list[tuple[int, str, str]]:

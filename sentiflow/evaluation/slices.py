@@ -291,8 +291,23 @@ def _measure(
 
 
 def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
-    """Find the rows of each value of columns, which stand under ``OWN`` and their names."""
-    return [item for name in columns for item in _by_value(rows[OWN + name], name)]
+    """Find the rows of each value of columns, which stand under ``OWN`` and their names.
+
+    The most frequent value comes first; rare values are one slice.
+    """
+    slices = []
+    for name in columns:
+        written = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
+        counts = written.value_counts()
+        frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
+        for value in frequent:
+            has_value = (written == value).to_numpy()
+            slices.append(Slice(f"{name}: {value}", "", has_value, is_own=True))
+        if num_values := len(counts) - len(frequent):
+            about = f"{num_values:,} values of fewer rows"
+            is_rare = ~written.isin(frequent).to_numpy()
+            slices.append(Slice(f"{name}: other", about, is_rare, is_own=True))
+    return slices
 
 
 def has_categories(kind: pa.DataType) -> bool:
@@ -301,23 +316,6 @@ def has_categories(kind: pa.DataType) -> bool:
         kind = kind.value_type
     is_text = kind in (pa.string(), pa.large_string(), pa.string_view())
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
-
-
-def _by_value(values: pa.ChunkedArray, name: str) -> list[Slice]:
-    """Find the rows of each value of a column, the most frequent first; rare values are one."""
-    texts = pc.fill_null(values.cast(pa.string()), "(empty)")
-    written = texts.to_pandas()
-    counts = written.value_counts()
-    frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
-    found = [
-        Slice(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
-        for value in frequent
-    ]
-    rest = ~written.isin(frequent).to_numpy()
-    if num_values := len(counts) - len(frequent):
-        about = f"{num_values:,} values of fewer rows"
-        found.append(Slice(f"{name}: other", about, rest, is_own=True))
-    return found
 
 
 def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:
