@@ -1,4 +1,4 @@
-"""Model + texts -> behavior tests, group bias, and biases of its word vectors."""
+"""Model + texts -> behavior tests and group bias."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,8 +17,6 @@ from sentiflow.evaluation.evaluated_rows import spread
 from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
-from sentiflow.words import word_bias
-from sentiflow.words.word_vectors import WordVectors
 
 if TYPE_CHECKING:
     from sentiflow.models.average import Model
@@ -62,10 +60,7 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
         return ProbeResult(not_asked=str(error))
     if not config.evaluate.num_examples:
         tests = [dataclasses.replace(test, failures=()) for test in tests]
-    first = package.vocabulary.num_special  # padding and unknown words have no place among words
-    vectors = package.network.embedding.weight.detach().numpy()[first:]
-    words, no_direction = measure_words(WordVectors(package.vocabulary.words[first:], vectors))
-    return ProbeResult(tests, biases, words, no_direction, unmeasured_groups=unmeasured)
+    return ProbeResult(tests, biases, unmeasured_groups=unmeasured)
 
 
 def judge_behavior(
@@ -127,14 +122,6 @@ def _choose_positive(scores: "Scores") -> np.ndarray:
     if scores.classes == BINARY:
         return positive
     return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
-
-
-def measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:
-    """Measure word bias; without a direction, and with the reason, if too few words are known."""
-    try:
-        return word_bias.measure_word_bias(vectors), ""
-    except UserError as error:
-        return word_bias.measure_word_bias(vectors, pairs=()), str(error)
 
 
 def _choose_texts(rows: pa.Table) -> list[str]:

@@ -30,9 +30,6 @@ from sentiflow.metrics.registry import METRICS
 MAX_SHOWN = 1000
 """Characters of a text."""
 
-_EACH_END = 7
-"""Words shown at each end of a direction."""
-
 
 @dataclass(frozen=True)
 class ReportData:
@@ -93,8 +90,6 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     those of ``charts.render``; the page does without those that are absent.
     """
     measured, probed = data.result.measured, data.result.probed
-    direction = probed.word_bias.direction if probed.word_bias else None
-    projections = direction.ends(_EACH_END) if direction else ()
     predicted = predicted_of(data.rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
@@ -127,8 +122,6 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
             (kind, list(tests)) for kind, tests in groupby(probed.behavior, lambda test: test.kind)
         ],
         group_axis=_group_axis(probed.group_bias),
-        projections=projections,
-        word_axis=_symmetric_axis([each.cosine for each in projections], step=0.1),
         caveat=CAVEAT,
         classes=measured.classes,
         binary=measured.is_binary,
@@ -199,13 +192,9 @@ def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:
 
 
 def _group_axis(group_bias: Sequence[GroupBias]) -> Axis:
-    terms = [term for bias in group_bias for term in bias.terms]
-    return _symmetric_axis([end for term in terms for end in (term.low, term.high)], step=0.05)
-
-
-def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
-    """Choose an axis around 0 that holds all values; it ends at a multiple of ``step``."""
-    reach = max(step, step * np.ceil(max(map(abs, values), default=0) / step))
+    """Choose an axis around 0 that holds every group; it ends at a multiple of 0.05."""
+    ends = [abs(end) for bias in group_bias for term in bias.terms for end in (term.low, term.high)]
+    reach = 0.05 * max(1, np.ceil(max(ends, default=0) / 0.05))
     return Axis(-reach, reach)
 
 

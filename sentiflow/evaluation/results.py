@@ -33,7 +33,6 @@ from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
-from sentiflow.words.word_bias import WordBias
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,6 @@ class ProbeResult:
 
     behavior: Sequence[BehaviorResult] = ()
     group_bias: Sequence[GroupBias] = ()
-    word_bias: WordBias | None = None
-    """Bias of the model's word vectors; None if the model was not probed."""
-    no_direction: str = ""
-    """Why ``word_bias`` has no direction; empty if it has one."""
     not_asked: str = ""
     """Why the model was not probed; empty if it was."""
     unmeasured_groups: Sequence[str] = ()
@@ -182,10 +177,6 @@ class EvaluationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
-        probed = asdict(self.probed)
-        reason = probed.pop("no_direction")
-        if probed["word_bias"]:
-            probed["word_bias"]["no_direction"] = reason
         return {
             "name": self.name,
             "classes": self.measured.classes,
@@ -193,7 +184,7 @@ class EvaluationResult:
             "figures": {split: found.to_json() for split, found in self.measured.figures.items()},
             "is_unseen": self.is_unseen,
             "notes": self.notes,
-            **probed,
+            **asdict(self.probed),
             "most_frequent": self.measured.metrics.most_frequent,
             "baselines": [asdict(each) for each in self.baselines],
             "no_baseline": self.no_baseline,

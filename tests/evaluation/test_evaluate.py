@@ -1,10 +1,8 @@
 """From predictions to the report's directory: what is measured, what is said, what is refused."""
 
-import dataclasses
 import json
 import shutil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,12 +13,9 @@ from test_evaluated_rows import Runs, by_tens, tens
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import charts, evaluated_rows, lineage, probing
+from sentiflow.evaluation import charts, evaluated_rows, lineage
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
-from sentiflow.words.word_bias import TESTS
-from sentiflow.words.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -57,7 +52,7 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     found = metrics
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
-    for name in ("coverage", "slices", "behavior", "word_bias"):
+    for name in ("coverage", "slices", "behavior"):
         assert found[name], name
     groups = [bias["category"] for bias in found["group_bias"]] + found["unmeasured_groups"]
     assert sorted(groups) == ["age", "gender", "nationality", "religion"]
@@ -70,31 +65,6 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     assert "Slices" in (finished_run / "run/report/report.html").read_text()
 
 
-def test_word_bias_is_that_of_the_package(finished_run, metrics):
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
-    words = set(package.vocabulary.words.to_pylist())
-    found = metrics["word_bias"]
-    own = package.network.embedding.weight.detach().numpy()[package.vocabulary.num_special :]
-    vectors = WordVectors(pa.array(sorted(words)), own[np.argsort(package.vocabulary.words)])
-    measured, reason = probing.measure_words(vectors)
-    expected = dataclasses.asdict(measured) | {"no_direction": reason}
-    assert json.loads(json.dumps(expected)) == found
-    for test, each in zip(TESTS, found["associations"], strict=True):
-        counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
-        assert counted == [
-            sum(bool(words & {word, word.lower()}) for word in part.words) for part in test.sets
-        ]
-
-
-def test_associations_are_measured_without_a_direction_too():
-    words = [word for each in TESTS[0].sets for word in each.words]
-    vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
-    found, reason = probing.measure_words(WordVectors(pa.array(words), vectors))
-    assert found.direction is None
-    assert reason.startswith("only 0 of 10 pairs of words are known")
-    assert found.associations[0].effect_size is not None
-
-
 def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)
@@ -103,7 +73,6 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
     found = evaluate(f"evaluate.scored_uri={scored}")
     assert found["behavior"] == found["group_bias"] == []
-    assert found["word_bias"] is None
     assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
     assert "behavior tests are skipped" in said.text
     assert found["slices"]

@@ -14,27 +14,12 @@ from test_report import (  # noqa: F401
     report_data,
     rows,
     rows_of,
-    word_vectors,
     write,
 )
 
 from sentiflow.evaluation import charts
 from sentiflow.evaluation.report import render_page
 from sentiflow.evaluation.results import ProbeResult
-from sentiflow.words.word_bias import PROFESSIONS, measure_word_bias
-
-
-def test_a_small_vocabulary_gives_reasons_in_place_of_word_biases(data):
-    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
-    few = measure_word_bias(vectors, pairs=())
-    reason = "only 0 of 10 pairs of words are known"
-    data = probed_anew(data, word_bias=few, no_direction=reason)
-    text = Outline(write(data)).text
-    assert f"The gender direction cannot be computed: {reason}." in text
-    assert "The model knows too few words for each of the ten published tests (WEAT)" in text
-    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
-    data = probed_anew(data, word_bias=lone, no_direction="")
-    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
 
 
 def test_the_page_says_why_a_model_was_not_tested(data):

@@ -17,8 +17,6 @@ from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.report import ReportData, render_page
 from sentiflow.evaluation.results import EvaluationResult, ProbeResult
-from sentiflow.words.word_bias import GENDER_PAIRS, PROFESSIONS, TESTS, measure_word_bias
-from sentiflow.words.word_vectors import WordVectors
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -74,15 +72,6 @@ def answer(texts):
     )
 
 
-def word_vectors(*, unknown=("homemaker", *TESTS[3].targets[1].words)):
-    """Random vectors of the words of all sets, in lower case, but those unknown."""
-    words = {w for test in TESTS for each in test.sets for w in each.words} | set(PROFESSIONS)
-    words |= {w for pair in GENDER_PAIRS for w in pair}
-    known = sorted({w.lower() for w in words} - {w.lower() for w in unknown})
-    vectors = np.random.default_rng(0).normal(size=(len(known), 8))
-    return WordVectors(pa.array(known, pa.string()), vectors.astype(np.float32))
-
-
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
     measured = results.measure(rows, model=model, margin=None, patterns={"weather": "rain"})
@@ -90,7 +79,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
         texts = ["a good day", "bad rain"]
-        probed = ProbeResult(check_behavior(answer, texts=texts), groups, WORD_BIAS)
+        probed = ProbeResult(check_behavior(answer, texts=texts), groups)
     lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
         "quickstart",
@@ -128,10 +117,6 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         corpus="tweets.csv",
     )
     return dataclasses.replace(data, **changes)
-
-
-WORD_BIAS = measure_word_bias(word_vectors())
-"""Of a model; three tests of it are not made."""
 
 
 def probed_anew(data, **changes):
@@ -304,33 +289,6 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
         assert f"differ by {100 * bias.spread:.1f} points of probability" in text
     assert "made-up sentences" in text
     assert "Not measured: the model does not know all words for Sikh (1 of " in text
-
-
-def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page):
-    text = " ".join(Outline(page).text.partition("Group bias")[2].split())
-    assert (
-        "These are biases of the input of the model, those above are biases of its output" in text
-    )
-    placed = WORD_BIAS.direction.projections
-    for word in (*placed[:7], *placed[-7:]):
-        assert f"{word.word} {word.cosine:+.2f}".replace("-", "\u2212") in text
-    assert f"{placed[20].word} " not in text
-    assert f"Both ends of {len(placed)} professions" in text
-    assert "Unknown to the model: homemaker." in text
-    skipped = [test.not_made for test in WORD_BIAS.associations if test.not_made]
-    assert f"{len(skipped)} of 10 tests are skipped; metrics.json says why" in text
-    for test in WORD_BIAS.associations:
-        (first, second), (one, other) = test.targets, test.attributes
-        row = f"{first.name} with {one.name}, {second.name} with {other.name}"
-        row += f" {test.name}; {test.num_known} of {test.num_words} words known; "
-        if test.not_made:
-            assert row not in text
-            continue
-        num = f"{test.num_partitions:,}"
-        row += f"all {num} ways" if test.is_exact else f"{num} random ways"
-        row += f" {test.effect_size:+.2f} {test.p_value:.4f}".replace("-", "\u2212")
-        assert row in text
-    assert {bool(test.not_made) for test in WORD_BIAS.associations} == {True, False}
 
 
 def test_settings_lineage_counts_and_versions_are_on_the_page(page):
