@@ -293,8 +293,8 @@ def _measure_slices(
         rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
     )
     chosen = [item for item in chosen if item.is_own or not item.rows.all()]
-    found = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
-    adjusted = paired.adjust([counts.p_value for _, counts in found])
+    compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
+    adjusted = paired.adjust([counts.p_value for _, counts in compared])
     measured = [
         SliceDifference(
             item.name,
@@ -307,7 +307,7 @@ def _measure_slices(
             p < paired.SURE,
             item.is_own,
         )
-        for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
+        for item, (difference, _), p in zip(chosen, compared, adjusted, strict=True)
     ]
     return sorted(
         measured,

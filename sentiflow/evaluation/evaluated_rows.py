@@ -61,15 +61,15 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own))),
         hint="score again with sentiflow score CONFIG --overwrite",
     )
-    found = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
-    rows = found.select([*_COLUMNS, *measured])
+    kept_rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    rows = kept_rows.select([*_COLUMNS, *measured])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     for name in own:
-        rows = rows.append_column(OWN + name, found[name])
+        rows = rows.append_column(OWN + name, kept_rows[name])
     for name, role in kept.items():
-        column = _read_role(found[name], role)
+        column = _read_role(kept_rows[name], role)
         if column is not None and role not in rows.column_names:
             rows = rows.append_column(role, column)
     missing = [name for name in columns if name not in own]
@@ -285,11 +285,11 @@ def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Tab
         columns=["row_id", TEXT, TIME, *own],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
-    found = pa.concat_tables(tweets)
-    position = pc.index_in(rows["row_id"], value_set=found["row_id"])
+    source = pa.concat_tables(tweets)
+    position = pc.index_in(rows["row_id"], value_set=source["row_id"])
     for name in (TEXT, TIME):
-        if name in found.column_names and name not in rows.column_names:
-            rows = rows.append_column(name, found[name].take(position))
+        if name in source.column_names and name not in rows.column_names:
+            rows = rows.append_column(name, source[name].take(position))
     for name in own:
-        rows = rows.append_column(OWN + name, found[name].take(position))
+        rows = rows.append_column(OWN + name, source[name].take(position))
     return rows.combine_chunks()

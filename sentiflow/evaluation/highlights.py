@@ -25,7 +25,7 @@ def summarize(
     cross_validated: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    found = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
+    lines = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
     compared = [
         Highlight(
             f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
@@ -35,21 +35,21 @@ def summarize(
     if teacher:
         meaning = f"{AGREES}{teacher.name}: {teacher.verdict}"
         compared.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
-    num_own = sum(line.section == "figures" for line in found)
-    found[num_own:num_own] = compared
-    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *found]
+    num_own = sum(line.section == "figures" for line in lines)
+    lines[num_own:num_own] = compared
+    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *lines]
 
 
-def _summarize_folds(found: CrossValidated) -> Iterator[Highlight]:
-    metrics = found.metrics
+def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
+    metrics = folds.metrics
     yield Highlight(
         f"{metrics.accuracy:.1%}",
-        f"of the labelled texts get the right label, {found.origin} "
+        f"of the labelled texts get the right label, {folds.origin} "
         f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
     if not metrics.is_binary:
-        low, high = min(found.f1_of_folds), max(found.f1_of_folds)
+        low, high = min(folds.f1_of_folds), max(folds.f1_of_folds)
         meaning = f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)"
         yield Highlight(f"{metrics.f1_macro:.3f}", meaning, "figures")
 

@@ -197,8 +197,8 @@ def given_test_files_of(scored: Manifest) -> list[str]:
 
 def name_corpus(scored: Manifest) -> str:
     """Name the input files of a scored corpus, or its place where they are not known."""
-    found = input_files_of(scored)
-    uris = [item["uri"] for item in found["files"]] if found else []
+    files = input_files_of(scored)
+    uris = [item["uri"] for item in files["files"]] if files else []
     return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
 
 
@@ -232,13 +232,13 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
     """
     refuse_refit(scored, name=name)
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], True
-    found = [np.empty(0, np.int64)]
+    row_ids = [np.empty(0, np.int64)]
     for training in _trainings_of(scored["inputs"]["model"]):
         is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
         is_split = is_own and training and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
-        found, is_known = [*found, *(rows or ())], is_known and rows is not None
-    return TrainingRows(np.unique(np.concatenate(found)), is_known)
+        row_ids, is_known = [*row_ids, *(rows or ())], is_known and rows is not None
+    return TrainingRows(np.unique(np.concatenate(row_ids)), is_known)
 
 
 def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:

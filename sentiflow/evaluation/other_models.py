@@ -341,7 +341,7 @@ def compare_teachers(
     predicted = predicted_of(rows)
     num_alike = int((prediction == predicted.prediction).sum())
     low, high = share_interval(num_alike, len(rows))
-    found = TeacherComparison.of(
+    comparison = TeacherComparison.of(
         predicted,
         prediction,
         num_teachers=sum(name.startswith(TEACHER) for name in training["inputs"]),
@@ -349,7 +349,7 @@ def compare_teachers(
         agreement_low=low,
         agreement_high=high,
     )
-    return found, ""
+    return comparison, ""
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:

@@ -212,10 +212,12 @@ def _read_probabilities(uri: str, table: pa.Table, columns: Sequence[str]) -> np
         kind = table[name].type
         if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
             raise _fault(uri, f"has {name} of type {kind}", "give numbers with a decimal point")
-    found = np.stack([table[name].to_numpy().astype(np.float64) for name in columns], axis=1)
-    for is_faulty, problem, hint in find_faults(found):
+    probabilities = np.stack(
+        [table[name].to_numpy().astype(np.float64) for name in columns], axis=1
+    )
+    for is_faulty, problem, hint in find_faults(probabilities):
         _refuse(uri, is_faulty, problem, hint)
-    return found / found.sum(axis=1, keepdims=True)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def _read_labels(uri: str, column: pa.ChunkedArray, name: str, scored: Manifest) -> np.ndarray:

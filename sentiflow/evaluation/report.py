@@ -157,13 +157,13 @@ def open_template(
 
 def _list_pairs(metrics: Metrics) -> list[tuple[int, str, str]]:
     """List how many texts of a class are predicted to be of another, the most frequent first."""
-    found = [
+    pairs = [
         (count, label, prediction)
         for label, counts in metrics.confusion.items()
         for prediction, count in counts.items()
         if count and label != prediction
     ]
-    return sorted(found, key=lambda pair: -pair[0])
+    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 def _group_slices(slices: Sequence[SliceMetrics]) -> list[tuple[str, list[SliceMetrics]]]:

@@ -181,7 +181,9 @@ class EvaluationResult:
             "name": self.name,
             "classes": self.measured.classes,
             **asdict(self.measured),
-            "figures": {split: found.to_json() for split, found in self.measured.figures.items()},
+            "figures": {
+                split: metrics.to_json() for split, metrics in self.measured.figures.items()
+            },
             "is_unseen": self.is_unseen,
             "notes": self.notes,
             **asdict(self.probed),
@@ -230,7 +232,7 @@ def measure(
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
     )
-    found = slice_search.search(
+    candidates = slice_search.search(
         named,
         slices.by_columns(
             chosen, [n for n in searched if slices.has_categories(chosen[slices.OWN + n].type)]
@@ -262,7 +264,7 @@ def measure(
         neutral=None if margin is None else _measure_answered(of_headline, margin),
         label_errors=mistakes.count_label_errors(of_headline),
         slices=slices.measure(
-            [*named, *found],
+            [*named, *candidates],
             label=of_headline.label,
             probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
@@ -298,7 +300,7 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     fold = rows["fold"].to_numpy()
     each = [classification.measure(predicted_of(rows.filter(fold == k))) for k in np.unique(fold)]
     whole = classification.measure(predicted_of(rows))
-    return CrossValidated(whole, [found.f1_macro or 0.0 for found in each])
+    return CrossValidated(whole, [of_fold.f1_macro or 0.0 for of_fold in each])
 
 
 def _draw_halves(rows: pa.Table) -> np.ndarray:
@@ -326,15 +328,15 @@ def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
 
 def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
     """Measure three labels in each split that has rows labelled neutral."""
-    found = {}
+    by_split = {}
     for split in EVALUATED:
         part = rows.filter(pa.compute.equal(rows["split"], split))
         label, probability = (part[n].to_numpy() for n in ("label", PROBABILITY + BINARY[POSITIVE]))
         if (label == NEUTRAL).any():
-            found[split] = confidence.three_class_metrics(
+            by_split[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin
             )
-    return found
+    return by_split
 
 
 def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:

@@ -158,20 +158,20 @@ def find(
     tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
-    found = of_columns + _by_range(lengths, _LENGTHS)
-    found += [
+    listed = of_columns + _by_range(lengths, _LENGTHS)
+    listed += [
         Slice(name, about, matches(text, regex), name in own)
         for name, (about, regex) in (PATTERNS | own).items()
     ]
     if by_unknown:
         known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
-        found += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
-        found.append(Slice("no known token", "the prediction is the class prior", known == 0))
+        listed += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
+        listed.append(Slice("no known token", "the prediction is the class prior", known == 0))
     repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
-    found.append(Slice("repeated", "the same text is on more than one row", repeated))
+    listed.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
-        found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
-    return [item for item in found if item.rows.any()], tokens
+        listed += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
+    return [item for item in listed if item.rows.any()], tokens
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
@@ -193,9 +193,9 @@ def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
         )
     text = rows["text"].combine_chunks()
     if empty := [name for name, regex in patterns.items() if not matches(text, regex).any()]:
-        found = ", ".join(f"{name} ({patterns[name]})" for name in empty)
+        unmatched = ", ".join(f"{name} ({patterns[name]})" for name in empty)
         raise UserError(
-            f"no text is in the slice {found}: {len(text):,} evaluated texts were searched",
+            f"no text is in the slice {unmatched}: {len(text):,} evaluated texts were searched",
             hint="correct the pattern or leave it out",
         )
 
@@ -235,10 +235,10 @@ def _test(
     rows: their test is one-sided.
     """
     p_values: dict[bool, dict[int, float]] = {True: {}, False: {}}
-    for number, (item, found) in enumerate(zip(slices, measured, strict=True)):
-        if found.num_rows >= MIN_ROWS and found.difference is not None:
-            kind = "less" if found.is_found else "two-sided"
-            p_values[found.is_found][number] = _fisher(right, item.rows, item.others, kind)
+    for number, (item, metrics) in enumerate(zip(slices, measured, strict=True)):
+        if metrics.num_rows >= MIN_ROWS and metrics.difference is not None:
+            kind = "less" if metrics.is_found else "two-sided"
+            p_values[metrics.is_found][number] = _fisher(right, item.rows, item.others, kind)
     adjusted: dict[int, float] = {}
     for family in p_values.values():
         adjusted |= zip(family, paired.adjust([*family.values()]), strict=True)
@@ -250,13 +250,13 @@ def _drop_echoes(
 ) -> list[SliceMetrics]:
     """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
     kept, told = [], np.zeros(len(right), bool)
-    for item, found in zip(slices, measured, strict=True):
-        if found.is_found:
+    for item, metrics in zip(slices, measured, strict=True):
+        if metrics.is_found:
             rows, others = item.rows & ~told, item.others & ~told
-            if not found.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
+            if not metrics.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
                 continue
             told |= item.rows
-        kept.append(found)
+        kept.append(metrics)
     return kept
 
 

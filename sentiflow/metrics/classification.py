@@ -75,7 +75,7 @@ class Metrics:
     @property
     def most_frequent(self) -> tuple[str, float]:
         """Name the most frequent label and its share: the accuracy of always predicting it."""
-        counts = {name: found.num_rows for name, found in reversed(self.by_class.items())}
+        counts = {name: of_class.num_rows for name, of_class in reversed(self.by_class.items())}
         name = max(counts, key=lambda name: counts[name])
         return name, counts[name] / self.num_rows
 
@@ -157,13 +157,13 @@ def find_intervals(
         Intervals by name of the metric, those of a class as ``precision_<class>`` and so on; and by
         name why there is none.
     """
-    found, missing = dict[str, Interval](), dict[str, str]()
+    bounds, missing = dict[str, Interval](), dict[str, str]()
 
     def add(name: str, ends: Interval | str, value: float) -> None:
         if isinstance(ends, str):
             missing[name] = ends
         else:
-            found[name] = float(min(ends[0], value)), float(max(ends[1], value))
+            bounds[name] = float(min(ends[0], value)), float(max(ends[1], value))
 
     for label, of_class in metrics.by_class.items():
         right = metrics.confusion[label][label]
@@ -177,4 +177,4 @@ def find_intervals(
     for metric in METRICS:
         if (value := metrics.values.get(metric.name)) is not None:
             add(metric.name, metric.interval(predicted), value)
-    return found, missing
+    return bounds, missing

@@ -188,13 +188,13 @@ def _fit(logits: np.ndarray, label: np.ndarray, has_bias: bool) -> Calibration:
 
     prior = np.square([_PRIOR_LOG_TEMPERATURE, *[_PRIOR_BIAS] * (num_classes * has_bias)])
     bounds = [(math.log(LOWEST), math.log(HIGHEST)), *[(-MAX_BIAS, MAX_BIAS)] * (len(prior) - 1)]
-    found = optimize.minimize(
+    solution = optimize.minimize(
         loss, np.zeros(len(prior)), jac=True, bounds=bounds, method="L-BFGS-B",
         options={"ftol": 1e-12, "gtol": 1e-6},
     ).x  # fmt: skip
-    bias = (found[1:] - found[1:].mean()).round(_DIGITS) if has_bias else found[1:]
+    bias = (solution[1:] - solution[1:].mean()).round(_DIGITS) if has_bias else solution[1:]
     return Calibration(
-        round(math.exp(found[0]), _DIGITS), tuple(bias.tolist()) if bias.any() else ()
+        round(math.exp(solution[0]), _DIGITS), tuple(bias.tolist()) if bias.any() else ()
     )
 
 
@@ -252,8 +252,8 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
     tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
-    found = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
-    return float(tried[int(np.argmax(found))])
+    scores = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
+    return float(tried[int(np.argmax(scores))])
 
 
 def three_class_metrics(

@@ -124,11 +124,11 @@ def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     Returns:
         Both bounds; and the number of classes with too few rows, see ``MAX_RARE_FRACTION``.
     """
-    size, found = confusion.shape[-1], MacroF1.of(confusion)
-    effects = found.effects(*np.indices((size, size)))
+    size, parts = confusion.shape[-1], MacroF1.of(confusion)
+    effects = parts.effects(*np.indices((size, size)))
     variance = (confusion * effects**2).sum(axis=(-2, -1))
-    low, high = metric_interval(found.corrected, variance=variance, step=found.step)
-    known = 1 - found.num_absent / size
+    low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
+    known = 1 - parts.num_absent / size
     num_rare = (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
     return low * known, 1 - (1 - high) * known, num_rare
 
@@ -170,9 +170,9 @@ def area_interval(predicted: Predicted) -> Interval | str:
     rarer = min(positive.sum(), (~positive).sum())
     if rarer < 2:
         return "1 text has one of the labels"
-    found = area_parts(predicted.positive, positive)
-    variance = sum(part.var(ddof=1) / len(part) for part in found)
-    return metric_interval(float(found[0].mean()), variance=variance, step=0.5 / rarer)
+    parts = area_parts(predicted.positive, positive)
+    variance = sum(part.var(ddof=1) / len(part) for part in parts)
+    return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
 
 
 def average_precision_interval(predicted: Predicted) -> Interval | str:

@@ -87,8 +87,10 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
     """Compare two models, given for each which of N rows it gets right; N is at least 1."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    found = accuracy_difference(only_first=only_first, only_second=only_second, num_rows=len(first))
-    return found, McNemar(only_first, only_second, mcnemar(only_first, only_second))
+    difference = accuracy_difference(
+        only_first=only_first, only_second=only_second, num_rows=len(first)
+    )
+    return difference, McNemar(only_first, only_second, mcnemar(only_first, only_second))
 
 
 def roc_auc_difference(
@@ -120,8 +122,10 @@ def roc_auc_difference(
     of_positive, of_negative = (b - a for a, b in zip(of_first, of_second, strict=True))
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
     step = 0.5 / min(num_positive, num_negative)
-    found = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
-    return Difference(found.value, max(-1.0, found.low), min(1.0, found.high), found.p_value)
+    bounded = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
+    return Difference(
+        bounded.value, max(-1.0, bounded.low), min(1.0, bounded.high), bounded.p_value
+    )
 
 
 def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
@@ -176,10 +180,10 @@ def f1_macro_difference(
     middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
     for sign, prediction in ((-1, first), (1, second)):
         confusion = count_confusion(label, prediction, num_labels=num_classes)
-        found = MacroF1.of(confusion)
-        middle += sign * float(found.corrected)
-        effects += sign * found.effects(triples[0], triples[1 if sign < 0 else 2])
-        steps.append(float(found.step))
+        of_model = MacroF1.of(confusion)
+        middle += sign * float(of_model.corrected)
+        effects += sign * of_model.effects(triples[0], triples[1 if sign < 0 else 2])
+        steps.append(float(of_model.step))
     reach = Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
     rng = np.random.default_rng(seed)
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
