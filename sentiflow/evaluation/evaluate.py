@@ -195,8 +195,8 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         return rows, False, [f"the metrics are too optimistic: {error}"]
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
     count, notes = len(rows) - len(unseen), list[str]()
-    if known := scored["inputs"]["model"].get("refit"):
-        notes.append(refits.describe(known))
+    if refit := scored["inputs"]["model"].get("refit"):
+        notes.append(refits.describe(refit))
     if count:
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:

@@ -101,11 +101,11 @@ def check_columns(
     """
     prepared = lineage.corpus_of(scored)
     kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
-    there = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
-    if missing := [name for name in columns if name not in there]:
+    existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
+    if missing := [name for name in columns if name not in existing]:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
-            f"their columns are {', '.join(there)}",
+            f"their columns are {', '.join(existing)}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )
 

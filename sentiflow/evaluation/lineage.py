@@ -133,11 +133,11 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
         UserError: The model is a refit, which was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
-    known = model.get("refit") if has_seen_test(model) else None
-    if known and known["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
+    refit = model.get("refit") if has_seen_test(model) else None
+    if refit and refit["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
         raise UserError(
             f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
-            f"{refits.describe_figures(known)}",
+            f"{refits.describe_figures(refit)}",
             hint="score another labelled corpus with it",
         )
 

@@ -201,8 +201,8 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     )
     classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
-    known = [n for n, name in enumerate(names) if name in classes]
-    chosen = (table.filter(pc.field("label").isin(known)) for table in tables)
+    learned = [n for n, name in enumerate(names) if name in classes]
+    chosen = (table.filter(pc.field("label").isin(learned)) for table in tables)
     rows = pa.concat_tables(chosen).combine_chunks()
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
 

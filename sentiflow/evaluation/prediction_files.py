@@ -68,20 +68,20 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     Raises:
         UserError: A column is missing, or a value is wrong. The message names the first such row.
     """
-    table, known = _read_table(uri), manifest.find_classes(scored)
+    table, classes = _read_table(uri), manifest.find_classes(scored)
     names = table.column_names
     columns = [name for name in names if name.startswith(PROBABILITY)]
     allowed = _LABELS[:2] if columns else _LABELS
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
-        wanted = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
-        raise _fault(uri, f"has no column {wanted}", f"it has {', '.join(names)}")
-    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in known]:
-        hint = f"the classes of the corpus are {', '.join(known)}"
+        labels_allowed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
+        raise _fault(uri, f"has no column {labels_allowed}", f"it has {', '.join(names)}")
+    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
+        hint = f"the classes of the corpus are {', '.join(classes)}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(uri, table)
-    of_columns = [known.index(name.removeprefix(PROBABILITY)) for name in columns]
-    whole = np.zeros((len(keys), len(known)), np.float32)
+    of_columns = [classes.index(name.removeprefix(PROBABILITY)) for name in columns]
+    whole = np.zeros((len(keys), len(classes)), np.float32)
     if columns:
         whole[:, of_columns] = _read_probabilities(uri, table, columns)
     code = whole.argmax(axis=1)
@@ -96,7 +96,7 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
         "row_id" not in names,
         keys[first],
         None if texts is None else texts[first],
-        tuple(known[number] for number in order),
+        tuple(classes[number] for number in order),
         np.searchsorted(order, code[first]).astype(np.int8),
         whole[first][:, order],
         bool(columns),

@@ -121,8 +121,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             f"{config.name} has no candidate",
             hint="sentiflow run registers one, on its own test rows; or --version N",
         )
-    wanted = f"@{CANDIDATE}" if version is None else f"/{version}"
-    candidate = registry.resolve(f"models:/{config.name}{wanted}", tracking_uri=uri)
+    suffix = f"@{CANDIDATE}" if version is None else f"/{version}"
+    candidate = registry.resolve(f"models:/{config.name}{suffix}", tracking_uri=uri)
     assert candidate.version is not None, "an alias and a number name versions"
     number, present = candidate.version.number, aliases.get(CHAMPION)
     if present == number:
@@ -300,8 +300,8 @@ def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
     of, tracking = record["refit"]["of"], model.tracking_uri
     assert model.version is not None, "it was found by alias or number"
     name, what = model.version.name, f"the run that {model.uri} repeats"
-    known = registry.find_tagged(name, FINGERPRINT_TAG, of["fingerprint"], tracking_uri=tracking)
-    uri = f"models:/{name}/{max(known)}" if known else of["uri"]
+    versions = registry.find_tagged(name, FINGERPRINT_TAG, of["fingerprint"], tracking_uri=tracking)
+    uri = f"models:/{name}/{max(versions)}" if versions else of["uri"]
     uri, record = model_sources.find(uri, tracking=tracking, setting=what)
     if record["fingerprint"] != of["fingerprint"]:
         raise UserError(

@@ -219,13 +219,13 @@ def measure(
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    known = model.get("calibration") or {}
-    fitted = Calibration.read(known, classes_of(rows))
+    calibration = model.get("calibration") or {}
+    fitted = Calibration.read(calibration, classes_of(rows))
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
-    margin = known.get("neutral_margin") if margin is None else margin
+    margin = calibration.get("neutral_margin") if margin is None else margin
     if of_headline.classes[:2] != BINARY or of_headline.probabilities[:, 2:].any():
         margin = None  # another class is predicted, too
     knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}

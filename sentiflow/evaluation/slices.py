@@ -164,9 +164,11 @@ def find(
         for name, (about, regex) in (PATTERNS | own).items()
     ]
     if by_unknown:
-        known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
-        listed += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
-        listed.append(Slice("no known token", "the prediction is the class prior", known == 0))
+        known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
+        listed += _by_range(np.where(known_fraction > 0, 1 - known_fraction, np.nan), _UNKNOWN)
+        listed.append(
+            Slice("no known token", "the prediction is the class prior", known_fraction == 0)
+        )
     repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
     listed.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:

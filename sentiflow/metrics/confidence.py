@@ -47,12 +47,12 @@ class Calibration(NamedTuple):
     """C numbers whose mean is 0; empty if all are 0."""
 
     @classmethod
-    def read(cls, known: Mapping[str, Any], classes: Sequence[str]) -> "Calibration | None":
+    def read(cls, record: Mapping[str, Any], classes: Sequence[str]) -> "Calibration | None":
         """Read what a manifest says of a model of these classes; None if that is nothing."""
-        if "temperature" not in known:
+        if "temperature" not in record:
             return None
-        bias = known.get("bias") or {}
-        return cls(known["temperature"], tuple(bias.get(n, 0.0) for n in classes if bias))
+        bias = record.get("bias") or {}
+        return cls(record["temperature"], tuple(bias.get(n, 0.0) for n in classes if bias))
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,9 @@ def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     effects = parts.effects(*np.indices((size, size)))
     variance = (confusion * effects**2).sum(axis=(-2, -1))
     low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
-    known = 1 - parts.num_absent / size
+    present = 1 - parts.num_absent / size
     num_rare = (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
-    return low * known, 1 - (1 - high) * known, num_rare
+    return low * present, 1 - (1 - high) * present, num_rare
 
 
 def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
