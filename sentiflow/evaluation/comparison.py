@@ -289,9 +289,7 @@ def _measure_slices(
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
     slices.check_patterns(rows, patterns)
-    chosen, _ = slices.find(
-        rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
-    )
+    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
     chosen = [item for item in chosen if item.is_own or not item.rows.all()]
     compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in compared])

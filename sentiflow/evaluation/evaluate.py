@@ -151,7 +151,12 @@ def _measure(
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
-    evaluated_rows.require_labelled(rows, scored_uri)
+    classes = evaluated_rows.classes_of(rows)
+    if not len(rows.filter(evaluated_rows.is_of(classes))):
+        raise UserError(
+            f"{scored_uri} has no labelled row that the model was not trained on",
+            hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
+        )
     rows, others = evaluated_rows.count_others(rows, scored)
     notes += others
     if file:

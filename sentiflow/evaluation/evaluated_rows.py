@@ -45,7 +45,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         gone; ``columns``, their names after ``OWN``.
 
     Raises:
-        UserError: No row is labelled with a class of the model, or a file is damaged.
+        UserError: There is no prediction, or a file is damaged.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
@@ -63,7 +63,6 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     )
     kept_rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     rows = kept_rows.select([*_COLUMNS, *measured])
-    require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     for name in own:
@@ -124,19 +123,6 @@ def list_searched(scored: Manifest) -> list[str]:
 def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     own = predictions(lineage.classes_of_model(scored)).names
     return [*scored["settings"]["keep_columns"], *own]
-
-
-def require_labelled(rows: pa.Table, uri: str) -> None:
-    """Make sure that there are labels to compare predictions with.
-
-    Raises:
-        UserError: No row is labelled with a class of the model.
-    """
-    if not len(rows.filter(_is_of(classes := classes_of(rows)))):
-        raise UserError(
-            f"{uri} has no labelled row that the model was not trained on",
-            hint=f"evaluation needs rows labelled {name_any(classes)}",
-        )
 
 
 def predicted_of(rows: pa.Table) -> Predicted:
@@ -258,7 +244,7 @@ def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _is_of(classes: Sequence[str]) -> pc.Expression:
+def is_of(classes: Sequence[str]) -> pc.Expression:
     """Find rows that are labelled with one of these classes, which have the first codes."""
     return pc.field("label") < len(classes)
 
@@ -270,7 +256,7 @@ def headline_split(names: Sequence[str]) -> str:
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled with one of the classes."""
-    return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
+    return rows.filter((pc.field("split") == name) & is_of(classes_of(rows)))
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:

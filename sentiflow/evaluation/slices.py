@@ -134,19 +134,17 @@ def find(
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
-    by_unknown: bool = True,
 ) -> tuple[list[Slice], Tokens | None]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
-            where they are known. Without texts there are slices by column alone.
+        rows: At least one, with ``num_tokens`` (known to the model), ``text`` and ``time`` where
+            they are known. Without texts there are slices by column alone.
         settings: Settings of the model package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
         columns: Columns of the user's own, in ``rows`` under ``OWN`` and their names: a slice for
             each value. Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one.
-        by_unknown: Whether there are slices by unknown tokens.
 
     Returns:
         The slices; the tokens of each text that the model reads, None without texts.
@@ -163,7 +161,7 @@ def find(
         Slice(name, about, matches(text, regex), name in own)
         for name, (about, regex) in (PATTERNS | own).items()
     ]
-    if by_unknown:
+    if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
         listed += _by_range(np.where(known_fraction > 0, 1 - known_fraction, np.nan), _UNKNOWN)
         listed.append(

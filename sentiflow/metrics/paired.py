@@ -173,8 +173,7 @@ def f1_macro_difference(
         None where F1 is undefined for the rows.
     """
     triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
-    cells = _Cells(triples, num_classes)
-    value = float(cells.measure(counts[None])[0])
+    value = float(_subtract_f1(triples, counts[None], num_classes)[0])
     if math.isnan(value):
         return None
     middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
@@ -185,12 +184,16 @@ def f1_macro_difference(
         effects += sign * of_model.effects(triples[0], triples[1 if sign < 0 else 2])
         steps.append(float(of_model.step))
     reach = Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
-    rng = np.random.default_rng(seed)
+    rng, exchanged = np.random.default_rng(seed), []
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
     size = max(1, _MAX_NUMBERS // len(counts))
-    sizes = [min(size, num_resamples - start) for start in range(0, num_resamples, size)]
-    exchanged = np.concatenate([cells.exchange(counts, each, rng) for each in sizes])
-    num_reached = int((~(np.abs(exchanged) < abs(value) - _ROUNDING)).sum())
+    both_ways = np.concatenate([triples, triples[[0, 2, 1]]], axis=1)
+    for start in range(0, num_resamples, size):
+        shape = (min(size, num_resamples - start), len(counts))
+        kept = rng.binomial(counts, 0.5, size=shape)
+        draws = np.concatenate([kept, counts - kept], axis=1)
+        exchanged.append(_subtract_f1(both_ways, draws, num_classes))
+    num_reached = int((~(np.abs(np.concatenate(exchanged)) < abs(value) - _ROUNDING)).sum())
     low, high = min(middle - reach, value), max(middle + reach, value)
     p_value = (num_reached + 1) / (num_resamples + 1)
     return Difference(value, max(-1.0, low), min(1.0, high), p_value)
@@ -231,44 +234,20 @@ def _normal(value: float, error: float) -> Difference:
     return Difference(value, value - Z * error, value + Z * error, p_value)
 
 
-class _Cells:
-    """K cells, each a label and two predictions: the difference in macro F1 of draws of them.
+def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> np.ndarray:
+    """Subtract the macro F1 of the first model from that of the second; NaN where it is undefined.
 
-    Shape: (K cells, R draws, C classes)
-        - triples: ``(3, K)``: the label and the predictions of each cell.
+    Shape: (K cells, R draws)
+        - triples: ``(3, K)``: the label and the two predictions of each cell.
+        - counts: ``(R, K)``, the rows in each cell.
+        - returns: ``(R,)``.
     """
-
-    def __init__(self, triples: np.ndarray, num_classes: int) -> None:
-        self.triples, self.num_classes = triples, num_classes
-
-    def measure(self, counts: np.ndarray) -> np.ndarray:
-        """Measure each draw, given the rows in each cell; NaN where it is undefined.
-
-        Shape:
-            - counts: ``(R, K)``; returns ``(R,)``.
-        """
-        labelled, predicted = self._sum(counts, 0), [self._sum(counts, i) for i in (1, 2)]
-        right = [self._sum(counts * (self.triples[0] == self.triples[i]), 0) for i in (1, 2)]
-        with np.errstate(invalid="ignore"):
-            first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
-        return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))
-
-    def exchange(self, counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Exchange the two predictions of each row or not, and measure, ``size`` times."""
-        kept = rng.binomial(counts, 0.5, size=(size, len(counts)))
-        turned = _Cells(
-            np.concatenate([self.triples, self.triples[[0, 2, 1]]], axis=1),
-            self.num_classes,
-        )
-        return turned.measure(np.concatenate([kept, counts - kept], axis=1))
-
-    def _sum(self, counts: np.ndarray, axis: int) -> np.ndarray:
-        """Sum the rows of the cells by label, or by a prediction: ``(R, K)`` to ``(R, C)``."""
-        is_of = sparse.csr_array(
-            (
-                np.ones(self.triples.shape[1]),
-                (np.arange(self.triples.shape[1]), self.triples[axis]),
-            ),
-            (self.triples.shape[1], self.num_classes),
-        )
-        return np.asarray(counts @ is_of)
+    ones, cells = np.ones(triples.shape[1]), np.arange(triples.shape[1])
+    of_class = [
+        sparse.csr_array((ones, (cells, codes)), (len(cells), num_classes)) for codes in triples
+    ]
+    labelled, *predicted = (np.asarray(counts @ each) for each in of_class)
+    right = [np.asarray((counts * (triples[0] == codes)) @ of_class[0]) for codes in triples[1:]]
+    with np.errstate(invalid="ignore"):
+        first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
+    return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))

@@ -17,14 +17,13 @@ def names_of(text, **more):
     return {item for item in slices_of([text], **more) if "token" not in item}
 
 
-def slices_of(texts, num_tokens=None, *, time=None, patterns=None, by_unknown=True):
+def slices_of(texts, num_tokens=None, *, time=None, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
     rows |= {} if time is None else {"time": time}
     found, _ = slices.find(
         pa.table(rows),
         settings={"tokenizer": "tweet", "max_length": 64},
         patterns=patterns or {},
-        by_unknown=by_unknown,
     )
     return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
 
