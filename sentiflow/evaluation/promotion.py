@@ -11,6 +11,7 @@ import torch
 
 from sentiflow.config.sections import Config, PromoteSettings
 from sentiflow.data import manifest
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.data.text_hash import hash_texts
@@ -191,7 +192,7 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     excluded = set[str]().union(*(lineage.left_out_of(described) for _, described in loaded))
     rows, left_out = _read_test_rows(uri, prepared, excluded)
     seen, is_known = lineage.find_training_texts([described for _, described in loaded])
-    is_seen = np.isin(hash_texts(rows["text"].combine_chunks()), seen)
+    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
     if is_seen.all():
         raise UserError(
             f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
