@@ -76,13 +76,6 @@ def test_an_emoticon_counts_only_where_the_model_agrees():
     assert "warm :(" not in texts(found)
 
 
-def test_no_kind_has_more_than_its_share():
-    rows = [(f"text {k}", 0, 0.9) for k in range(mistakes.NUM_KEPT + 5)]
-    found = find(rows)
-    assert len(found["confident"]) == len(found["near miss"]) == mistakes.NUM_KEPT
-    assert found["label"] == []
-
-
 def count_label_errors(label, probability):
     """Estimate those of a model of negative and positive."""
     probabilities = np.stack([1 - probability, probability], axis=1)

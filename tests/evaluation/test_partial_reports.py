@@ -66,11 +66,6 @@ def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     assert "ranks above the others —" in text
 
 
-def test_a_report_without_a_curve_has_no_training_section(data):
-    data = dataclasses.replace(data, curve=data.curve.iloc[:0])
-    assert 'id="training"' not in write(data)
-
-
 def test_a_training_without_validation_rows_is_reported(data):
     curve = data.curve.copy()
     curve[["validation_loss", "validation_accuracy"]] = np.nan

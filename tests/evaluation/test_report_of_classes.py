@@ -60,15 +60,6 @@ def plots(data):
     return draw(data)
 
 
-def test_the_headline_has_accuracy_and_macro_f1_with_intervals(data, page):
-    metrics = data.result.measured.metrics
-    low, high = data.result.measured.intervals["test"]["f1_macro"]
-    headline = Outline(page).text.partition("Summary")[0]
-    assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
-    assert f"is {metrics.f1_macro:.3f} (95% interval {low:.3f} to {high:.3f})" in headline
-    assert "neutral band" not in Outline(page).text
-
-
 def test_each_class_is_on_the_page_with_both_shares(data, page):
     text = Outline(page).text
     metrics = data.result.measured.metrics
@@ -120,18 +111,6 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     page = render_page(data, draw(data))
     assert "{class} % 1" in Outline(page).text
     assert "<b>{class}" not in page
-
-
-def test_texts_with_several_labels_are_doubtful_on_the_rarer():
-    rows = rows_of_classes(5)
-    rows = rows.set_column(rows.column_names.index("text"), "text", pa.array(["same"] * 5))
-    rows = rows.set_column(2, "label", pa.array([0, 0, 2, 1, 0], pa.int8()))
-    found = mistakes.find(rows).to_pylist()
-    (doubtful,) = [row for row in found if row["kind"] == "label"]
-    assert doubtful["label"] in (1, 2)
-    assert doubtful["why"] == (
-        "this text has several labels in these rows: neutral once, positive once, negative 3 times"
-    )
 
 
 @pytest.mark.browser

@@ -106,18 +106,6 @@ def test_the_order_of_the_rows_does_not_matter():
     assert found_in(rows) == found_in(rows) == found_in(shuffled) != {}
 
 
-def test_copies_of_a_text_count_once():
-    """Copies are right or wrong together: each of them would confirm the others."""
-    rows = corpus(planted=has("word7"), other=is_delta)
-    assert found_in(pa.concat_tables([rows, rows, rows])) == found_in(rows) != {}
-
-
-def test_without_texts_columns_alone_are_searched():
-    rows = corpus(planted=is_delta).drop_columns("text")
-    assert list(found_in(rows)) == ["airline: Delta"]
-    assert found_in(corpus(planted=has("word7")).drop_columns("text"), searched=[]) == {}
-
-
 @pytest.mark.parametrize("text", [None, "", "a b c"])
 @pytest.mark.parametrize("num_rows", [1, 30, 59])
 def test_a_corpus_of_few_rows_has_nothing_to_find(num_rows, text):
