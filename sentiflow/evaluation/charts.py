@@ -77,16 +77,19 @@ def _draw_confusion(metrics: Metrics) -> Figure:
 
     names = [textwrap.shorten(name, 14, placeholder="…") for name in metrics.confusion]
     counts = np.array([list(row.values()) for row in metrics.confusion.values()])
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = _axes()
     ConfusionMatrixDisplay(shares, display_labels=names).plot(
         cmap=_BLUES,
         ax=axes,
         colorbar=False,
-        values_format=".1f" if len(names) <= 5 else ".0f",
+        values_format=".1%" if len(names) <= 5 else ".0%",
         xticks_rotation="horizontal" if len(names) <= 3 else "vertical",
-        text_kw={"color": INK, "fontsize": {2: 15, 3: 12}.get(len(names), 8)},
-        im_kw={"vmin": 0, "vmax": 100, "aspect": "auto"},
+        text_kw={
+            "color": INK,
+            "fontsize": {2: 15, 3: 12}.get(len(names), 8 if len(names) <= 5 else 7),
+        },
+        im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
     )
     axes.set(xlabel="Prediction", ylabel="Label")
     axes.tick_params(length=0)
@@ -185,7 +188,7 @@ def _draw_probabilities(predicted: Predicted) -> Figure:
         axes.hist(
             of_label, bins=40, range=(0, 1), weights=np.ones(len(of_label)) / len(of_label),
             histtype="stepfilled", label=LABEL_NAMES[value], facecolor=to_rgba(color, 0.15),
-            edgecolor=color, linestyle=style, linewidth=1.8,
+            edgecolor=color, linestyle=style, linewidth=1,
         )  # fmt: skip
     axes.yaxis.set_major_formatter(percent)
     axes.legend(loc="upper center")
