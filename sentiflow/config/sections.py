@@ -225,8 +225,8 @@ class EvaluateSettings(Settings):
     """Mistakes of each kind shown in the report. 0: the report shows no text, no words are searched
     for slices, and no table of mistakes is written."""
     behavior: bool = True
-    """Test the model with generated texts (negation, robustness to typos, equal treatment of
-    groups), and test its word vectors for bias."""
+    """Test the model with generated texts: negation, robustness to typos, equal treatment of
+    groups."""
 
 
 class TrendsSettings(Settings):

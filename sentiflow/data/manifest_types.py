@@ -153,7 +153,7 @@ class Calibration(TypedDict, total=False):
     none. The bias of the network's output layer includes it."""
     num_rows: Count
     before: dict[str, Number | None]
-    """A ``ProbabilityMetrics`` without temperature and bias."""
+    """Log loss, Brier score and calibration error without temperature and bias."""
     after: dict[str, Number | None]
     """The same of the model with both."""
     neutral_margin: Number | None

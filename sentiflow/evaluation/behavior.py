@@ -34,6 +34,9 @@ change of a text moves the probability one way, or not the other. Programs read 
 TOLERANCE = 0.1
 """A change of a probability up to this counts as none, as in CheckList."""
 
+TestKey = tuple[str, str]
+"""Kind and name of a test."""
+
 Case = tuple[str, str | None]
 """A text, and what it is changed to; None in a minimum functionality test."""
 
@@ -121,12 +124,28 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     Returns:
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    return [_measure(*taken) for taken in _take_tests(score, texts, seed)]
+    results = []
+    for test, before, after in _take_tests(score, texts, seed):
+        passed, badness = test.judge(before, after)
+        num_cases, num_passed = len(test.cases), int(passed.sum())
+        failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
+        failures = []
+        for case in failed[:MAX_FAILURES]:
+            text, changed = test.cases[case]
+            probabilities = float(before[case]), float(after[case]) if changed else None
+            failures.append(Failure(text, probabilities[0], changed, probabilities[1]))
+        results.append(
+            BehaviorResult(
+                *(test.kind, test.name, test.expectation),
+                *(num_cases, num_passed, num_passed / num_cases),
+                *share_interval(num_passed, num_cases),
+                tuple(failures),
+            )
+        )
+    return results
 
 
-def judge_cases(
-    score: Score, *, texts: Sequence[str], seed: int = 0
-) -> dict[tuple[str, str], np.ndarray]:
+def judge_cases(score: Score, *, texts: Sequence[str], seed: int = 0) -> dict[TestKey, np.ndarray]:
     """Say which cases of each test pass, by its kind and name; as :func:`check_behavior`."""
     return {
         (test.kind, test.name): test.judge(before, after)[0]
@@ -151,27 +170,6 @@ def _take_tests(
         yield test, before, after
 
 
-def _measure(test: BehaviorTest, before: np.ndarray, after: np.ndarray) -> BehaviorResult:
-    passed, badness = test.judge(before, after)
-    num_cases, num_passed = len(test.cases), int(passed.sum())
-    low, high = share_interval(num_passed, num_cases)
-    worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]
-    return BehaviorResult(
-        kind=test.kind,
-        name=test.name,
-        expectation=test.expectation,
-        num_cases=num_cases,
-        num_passed=num_passed,
-        pass_rate=num_passed / num_cases,
-        low=low,
-        high=high,
-        failures=tuple(
-            Failure(text, float(before[case]), changed, float(after[case]) if changed else None)
-            for case, (text, changed) in ((case, test.cases[case]) for case in worst)
-        ),
-    )
-
-
 def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
     """Make all tests: minimum functionality, then invariance, then directional expectation.
 
@@ -181,34 +179,32 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
         seed: Decides where typos are made.
     """
     real = [text for text in dict.fromkeys(texts) if text.strip()]
-    yield from _minimum_functionality_tests()
-    yield from _invariance_tests()
-    if real:
-        yield from _invariance_tests_of_real_texts(real, seed)
-        yield from _directional_tests_of_real_texts(real)
-    yield from _directional_tests()
-
-
-def _minimum_functionality_tests() -> Iterator[BehaviorTest]:
     for test in _DATA["minimum_functionality"]:
         if "endings" in test:
-            texts = [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
+            sentences = [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
         else:
-            texts = _fill(test["templates"], test.get("words", ("",)))
-        cases: list[Case] = [(text, None) for text in texts]
-        yield BehaviorTest(
-            "minimum function", test["name"], test["expectation"], cases, test["label"]
-        )
-
-
-def _invariance_tests() -> Iterator[BehaviorTest]:
+            sentences = _fill(test["templates"], test.get("words", ("",)))
+        cases: list[Case] = [(sentence, None) for sentence in sentences]
+        yield BehaviorTest("minimum function", *_name(test), cases, test["label"])
     for test in _DATA["invariance"]:
         filled = (_fill([template], test["words"]) for template in test["templates"])
-        cases = [pair for texts in filled for pair in pairwise(texts)]
-        yield BehaviorTest("invariance", test["name"], test["expectation"], cases, "same label")
+        cases = [pair for sentences in filled for pair in pairwise(sentences)]
+        yield BehaviorTest("invariance", *_name(test), cases, "same label")
+    if real:
+        yield from _change_real_texts(real, seed)
+    for test in _DATA["directional_expectation"]:
+        pairs = (
+            zip(_fill([p["before"]], p["words"]), _fill([p["after"]], p["words"]), strict=True)
+            for p in test["pairs"]
+        )
+        yield BehaviorTest("direction", *_name(test), list(chain(*pairs)), test["expected"])
 
 
-def _invariance_tests_of_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
+def _name(test: dict[str, Any]) -> tuple[str, str]:
+    return test["name"], test["expectation"]
+
+
+def _change_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
     generator = np.random.default_rng(seed)
     changes: list[tuple[str, str, Callable[[str], str]]] = [
         ("mention", "A mention of somebody at the front", "@somebody {}".format),
@@ -221,12 +217,9 @@ def _invariance_tests_of_real_texts(texts: list[str], seed: int) -> Iterator[Beh
     ]
     for name, what, change in changes:
         changed = [(text, change(text)) for text in texts]
-        cases = [(text, new) for text, new in changed if new not in ("", text)]
+        cases: list[Case] = [(text, new) for text, new in changed if new not in ("", text)]
         expectation = f"{what} does not change the label."
         yield BehaviorTest("invariance", name, expectation, cases, "same label")
-
-
-def _directional_tests_of_real_texts(texts: list[str]) -> Iterator[BehaviorTest]:
     for name, added, never in (
         ("added praise", "I love it", "lower"),
         ("added complaint", "I hate it", "raise"),
@@ -234,17 +227,6 @@ def _directional_tests_of_real_texts(texts: list[str]) -> Iterator[BehaviorTest]
         cases = [(text, f"{_end_sentence(text)} {added}") for text in texts]
         expectation = f'"{added}" at the end never {never}s the probability by over {TOLERANCE}.'
         yield BehaviorTest("direction", name, expectation, cases, f"not {never}")
-
-
-def _directional_tests() -> Iterator[BehaviorTest]:
-    for test in _DATA["directional_expectation"]:
-        cases = chain.from_iterable(
-            zip(_fill([p["before"]], p["words"]), _fill([p["after"]], p["words"]), strict=True)
-            for p in test["pairs"]
-        )
-        yield BehaviorTest(
-            "direction", test["name"], test["expectation"], list(cases), test["expected"]
-        )
 
 
 def _fill(templates: Iterable[str], words: Iterable[str]) -> list[str]:
@@ -284,8 +266,7 @@ def _make_typo(text: str, generator: np.random.Generator) -> str:
 
 
 def _raise_case(text: str) -> str:
-    parts = _OPAQUE.split(text)
-    return "".join(part if i % 2 else part.upper() for i, part in enumerate(parts))
+    return "".join(p if i % 2 else p.upper() for i, p in enumerate(_OPAQUE.split(text)))
 
 
 def _change_full_stop(text: str) -> str:

@@ -1,19 +1,19 @@
-"""Two scored directories -> the labelled rows that both have and neither model was trained on."""
+"""Two runs, named by the user -> the labelled rows of both that neither model was trained on."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, lineage, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
-    PROBABILITY,
     TEXT,
     TIME,
     WHOLE,
@@ -25,8 +25,11 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.tracking import provenance, store_address
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,24 @@ class Scored:
     file: PredictionFile | None = None
     """Predictions that stand in place of those of the directory."""
 
+    @property
+    def run_id(self) -> str | None:
+        """Id of the MLflow run, if the user gave one."""
+        return self.name if _RUN_ID.fullmatch(self.name) else None
+
 
 Pair = tuple[Scored, Scored]
 
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """N rows that both models have scored and neither was trained on.
-
-    A class that a model does not know has a probability of 0.
-    """
+    """N rows that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` or one column a
-    class (``probability_neutral_0``) of the first model, ``_1`` of the second; ``text`` and
-    ``time`` where one of both has them; columns of the user's own, their names after ``OWN``."""
+    """``row_id``, in rising order; ``text`` and ``time`` where one of both has them; columns of the
+    user's own, their names after ``OWN``."""
+    predicted: tuple[Predicted, Predicted]
+    """Of both models; a class has the same number in both."""
     split: str
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
@@ -64,16 +70,67 @@ class ComparedRows:
     notes: list[str]
     """What a reader should know about them."""
 
-    @property
-    def predicted(self) -> tuple[Predicted, Predicted]:
-        """Return the predictions of both models; a class has the same number in both."""
-        first, second = (self._take(end) for end in ("_0", "_1"))
-        return first, second
 
-    def _take(self, end: str) -> Predicted:
-        names = [name for name in self.table.column_names if name.endswith(end)]
-        of_model = self.table.select(names)
-        return predicted_of(of_model.rename_columns([name.removesuffix(end) for name in names]))
+def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
+    """Find two runs, or a run and a file of predictions for its test rows.
+
+    Raises:
+        UserError: One has no predictions.
+        UnavailableError: MLflow cannot be reached.
+    """
+    files = [name for name in (first, second) if prediction_files.names_file(name)]
+    runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
+    if not runs:
+        raise UserError(
+            f"{first} and {second} are files of predictions",
+            hint="one of the two must be a run, which has the labels of the test rows",
+        )
+    for name in files:
+        run = next(iter(runs.values()))
+        file = prediction_files.read(absolute_uri(name), run.record)
+        runs[name] = replace(run, name=name, file=file)
+    return runs[first], runs[second]
+
+
+def _find(name: str, tracking_uri: str | None) -> Scored:
+    """Find the predictions of a run."""
+    if _RUN_ID.fullmatch(name):
+        return _find_run(name, tracking_uri)
+    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
+    if names_model(name):
+        raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
+    uri = absolute_uri(name)
+    for location in (uri, join(uri, "scored")):
+        try:
+            record = manifest.read(location)
+        except NotADirectoryError:  # a file was named
+            break
+        if record is not None and record["stage"] == "score":
+            record = manifest.require(location, stage="score", setting=name)
+            return Scored(name, location, record)
+    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
+
+
+def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
+    from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
+
+    tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
+    stage = tags.get(runs.STAGE_TAG, "unknown")
+    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
+    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    uri, fingerprint = (tags.get(name) for name in names)
+    if uri is None:
+        raise UserError(
+            f"the MLflow run {run_id} ({stage}) does not name its predictions",
+            hint="evaluate its model, or name the scored directory",
+        )
+    record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
+    if fingerprint not in (None, record["fingerprint"]):
+        raise UserError(
+            f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
+            hint="compare runs whose directories were not replaced",
+        )
+    return Scored(run_id, uri, record)
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
@@ -93,24 +150,30 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     is_file = any(scored.file for scored in pair)
     tables.append(tables[0] if is_file else evaluated_rows.read(pair[1].uri, pair[1].record))
     split = _find_split(pair, tables)
-    tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
     tables, notes = _count_others(pair, tables, split)
-    tables, classes = _number_alike(tables)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [table["row_id"].to_numpy() for table in tables]
-    seen_by_any = np.concatenate([known.row_ids for known in seen])
+    seen_by_any = np.concatenate([training.row_ids for training in seen])
     unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
-    common = _join(tables[0], tables[1], np.intersect1d(*unseen))
-    del tables  # those of many classes are large
+    common = np.intersect1d(*unseen)
     if not len(common):
         raise UserError(
             f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
             "was trained on",
             hint="score the same prepared data with both models",
         )
-    _check_labels(pair, common, classes)
+    first, second = (_take(table, common) for table in tables)
+    classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
+    predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
+    _check_labels(pair, common, predicted)
+    further = [name for name in first.column_names if name in (TEXT, TIME) or name.startswith(OWN)]
+    shared = first.select(["row_id", *further])
+    for name in (TEXT, TIME):
+        if name in second.column_names and name not in further:
+            shared = shared.append_column(name, second[name])
     return ComparedRows(
-        common,
+        shared,
+        predicted,
         split,
         num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
         num_seen_by=(
@@ -120,8 +183,8 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         notes=[
             f"it is unknown which rows {'' if scored.file else 'the model of '}{scored.name} was "
             "trained on"
-            for scored, known in zip(pair, seen, strict=True)
-            if not known.is_known or scored.file
+            for scored, training in zip(pair, seen, strict=True)
+            if not training.is_known or scored.file
         ]
         + notes,
     )
@@ -141,46 +204,15 @@ def _count_others(
     left_out = set[str]().union(*map(lineage.left_out_of, models))
     counted, notes = [], dict[str, None]()
     for name, scored, table in zip(names, pair, tables, strict=True):
-        rows, noted = evaluated_rows.count_others(table, scored.record, left_out)
+        rows, noted = evaluated_rows.count_others(
+            table.filter(pc.equal(table["split"], split)), scored.record, left_out
+        )
         rows = of_split(rows, split)
         if scored.file:
             rows, noted = prediction_files.put(rows, scored.file), []
         counted.append(rows)
         notes |= dict.fromkeys(f"{name}: {note}" for note in noted)
     return counted, [*notes]
-
-
-def _number_alike(tables: list[pa.Table]) -> tuple[list[pa.Table], tuple[str, ...]]:
-    """Give each class the same number in both tables: the first's classes, then the second's.
-
-    Tables of the same classes stay as they are.
-
-    Returns:
-        The tables; the names of all classes.
-    """
-    own = [classes_of(table) for table in tables]
-    classes = tuple(dict.fromkeys(own[0] + own[1]))
-    if own == [classes, classes]:
-        return tables, classes
-    return [_renumber(table, classes) for table in tables], classes
-
-
-def _renumber(rows: pa.Table, classes: tuple[str, ...]) -> pa.Table:
-    """Replace positions in the classes of a table by those in ``classes``."""
-    predicted = predicted_of(rows)
-    code = np.array([classes.index(name) for name in predicted.classes], np.int8)
-    probabilities = np.zeros((len(rows), len(classes)), np.float32)
-    probabilities[:, code] = predicted.probabilities
-    own = [name for name in rows.column_names if name.startswith(OWN)]
-    kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", TEXT, TIME)]
-    renumbered = rows.select(kept + own)
-    for name in ("label", "prediction"):
-        renumbered = renumbered.append_column(name, pa.array(code[rows[name].to_numpy()]))
-    for number, name in enumerate(classes):
-        renumbered = renumbered.append_column(
-            PROBABILITY + name, pa.array(probabilities[:, number])
-        )
-    return renumbered
 
 
 def _check_numbers(pair: Pair) -> None:
@@ -217,54 +249,47 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     Raises:
         UserError: Only one has splits, or a test split has no labelled row.
     """
-    found = [
+    splits = [
         next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
         for table in tables
     ]
-    if "" in found:
+    if "" in splits:
         raise UserError(
-            f"{pair[found.index('')].name} has no labelled test row",
+            f"{pair[splits.index('')].name} has no labelled test row",
             hint="prepare with a test_fraction above 0",
         )
-    if found[0] != found[1]:
+    if splits[0] != splits[1]:
         kinds = {"test": "test rows", WHOLE: "no splits"}
-        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]
+        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, splits, strict=True)]
         raise UserError(
             f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
             hint="score the same prepared data with both models",
         )
-    return found[0]
+    return splits[0]
 
 
-def _join(first: pa.Table, second: pa.Table, row_ids: np.ndarray) -> pa.Table:
-    """Join some rows by number; texts and times are the first's, where it has them."""
-    repeated = {n for n in first.column_names if n in (TEXT, TIME) or n.startswith(OWN)}
-    second = second.select([name for name in second.column_names if name not in repeated])
-    shared = {*first.column_names} & {*second.column_names} - {"row_id"}
-    columns: dict[str, pa.Array] = {"row_id": pa.array(row_ids)}
-    for end, table in (("_0", first), ("_1", second)):
-        own = table["row_id"].to_numpy()
-        order = np.argsort(own)
-        places = pa.array(order[np.searchsorted(own, row_ids, sorter=order)])
-        for name in table.drop_columns(["row_id"]).column_names:
-            column = one_array(table[name].take(places))
-            columns[f"{name}{end}" if name in shared else name] = column
-    return pa.table(columns)
+def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
+    """Take the rows of these numbers, in this order."""
+    own = table["row_id"].to_numpy()
+    order = np.argsort(own)
+    return table.take(pa.array(order[np.searchsorted(own, row_ids, sorter=order)]))
 
 
-def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
+def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, Predicted]) -> None:
     """Make sure that common rows have the same labels.
 
     Raises:
         UserError: They do not. The message names the first such row.
     """
-    differing = common.filter(pc.not_equal(common["label_0"], common["label_1"]))
+    differing = np.flatnonzero(predicted[0].label != predicted[1].label)
     if not len(differing):
         return
-    row = differing.slice(0, 1).to_pylist()[0]
-    names = [f"{classes[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
+    names = [
+        f"{of_one.classes[of_one.label[differing[0]]]} in {scored.name}"
+        for of_one, scored in zip(predicted, pair, strict=True)
+    ]
     raise UserError(
-        f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
+        f"{len(differing):,} common rows have different labels: row {row_ids[differing[0]]:,} is "
         f"{' and '.join(names)}",
         hint="score the same corpus with both models, with the same format.labels and "
         "prepare.corrections",

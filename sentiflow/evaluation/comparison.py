@@ -1,6 +1,6 @@
 """Two runs, named by the user -> a comparison of their models on the same test rows."""
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.settings import flatten
 from sentiflow.data import input_files, manifest
-from sentiflow.data.manifest_types import Settings
-from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage, prediction_files, probing, slices
-from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
-from sentiflow.evaluation.setting_differences import Setting, compare_settings
+from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.evaluation import behavior, common_rows, lineage, prediction_files, probing, slices
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
+from sentiflow.metrics.paired import Difference
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.metrics.registry import METRICS
-from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
-from sentiflow.tracking import provenance, store_address
 
 METRIC_NAMES = {
     metric.name: metric.title + ("" if metric.higher_is_better else " *")
@@ -33,7 +30,8 @@ _OF_PROBABILITIES = {
 }  # fmt: skip
 """Metrics that labels alone do not have."""
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_ABSENT = ("(absent)",) * 2
+"""Stands for a setting that one of the models does not have, such as one of another network."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,50 @@ class SliceDifference:
     """Whether ``p_adjusted`` is below ``paired.SURE``."""
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, or an input, of preparation or training that differs between the models."""
+
+    key: str
+    """Dotted: ``train.model.cell``."""
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number of both models."""
+
+    name: str
+    """``accuracy``, ``macro F1``, ``slice NAME`` or ``behavior NAME``."""
+    num_rows: int
+    """Rows, or cases of a behavior test."""
+    first: float
+    second: float
+    difference: Difference
+    p_adjusted: float = 1.0
+    """The p-value of a drop no larger than the margin, adjusted for all checks (Holm)."""
+    is_worse: bool = False
+    """Whether the drop is larger than the margin, and ``p_adjusted`` is below ``paired.SURE``."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Whether the second of two models is worse; ``dataclasses.asdict`` of it is JSON."""
+
+    margin: float
+    """A drop up to this is accepted."""
+    checks: list[Check]
+    """All that was looked at, by adjusted p-value."""
+    not_asked: str
+    """Why behavior tests are not among them; empty if they are."""
+
+    @property
+    def worse(self) -> list[Check]:
+        """List the checks in which the second model is worse, beyond chance."""
+        return [check for check in self.checks if check.is_worse]
 
 
 @dataclass(frozen=True)
@@ -132,14 +174,14 @@ def compare(
         UserError: One has no predictions, or the two cannot be compared.
         UnavailableError: MLflow cannot be reached.
     """
-    pair = _find_pair(first, second, tracking_uri)
+    pair = common_rows.find_pair(first, second, tracking_uri)
     rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = paired.compare_accuracy(*right)
     one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
     is_file = any(scored.file for scored in pair)
-    settings, notes = (None, []) if is_file else compare_settings(pair[0].record, pair[1].record)
+    settings, notes = (None, []) if is_file else _compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
         *right,
@@ -210,63 +252,6 @@ def _list_checks(compared: Comparison) -> list[Check]:
     ]  # fmt: skip
 
 
-def _find_pair(first: str, second: str, tracking_uri: str | None) -> common_rows.Pair:
-    """Find two runs, or a run and a file of predictions for its test rows."""
-    files = [name for name in (first, second) if prediction_files.names_file(name)]
-    runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
-    if not runs:
-        raise UserError(
-            f"{first} and {second} are files of predictions",
-            hint="one of the two must be a run, which has the labels of the test rows",
-        )
-    for name in files:
-        run = next(iter(runs.values()))
-        file = prediction_files.read(absolute_uri(name), run.record)
-        runs[name] = replace(run, name=name, file=file)
-    return runs[first], runs[second]
-
-
-def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
-    """Find the predictions of a run."""
-    if _RUN_ID.fullmatch(name):
-        return _find_run(name, tracking_uri)
-    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
-    if names_model(name):
-        raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
-    uri = absolute_uri(name)
-    for location in (uri, join(uri, "scored")):
-        try:
-            record = manifest.read(location)
-        except NotADirectoryError:  # a file was named
-            break
-        if record is not None and record["stage"] == "score":
-            record = manifest.require(location, stage="score", setting=name)
-            return common_rows.Scored(name, location, record)
-    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
-
-
-def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
-    from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
-
-    tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
-    stage = tags.get(runs.STAGE_TAG, "unknown")
-    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
-    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
-    uri, fingerprint = (tags.get(name) for name in names)
-    if uri is None:
-        raise UserError(
-            f"the MLflow run {run_id} ({stage}) does not name its predictions",
-            hint="evaluate its model, or name the scored directory",
-        )
-    record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
-    if fingerprint not in (None, record["fingerprint"]):
-        raise UserError(
-            f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
-            hint="compare runs whose directories were not replaced",
-        )
-    return common_rows.Scored(run_id, uri, record)
-
-
 def _describe(
     scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int, predicted: Predicted
 ) -> Model:
@@ -283,7 +268,7 @@ def _describe(
     return Model(
         scored.name,
         scored.uri,
-        scored.name if _RUN_ID.fullmatch(scored.name) else None,
+        scored.run_id,
         model["uri"],
         model["fingerprint"],
         lineage.describe_model(model["settings"]),
@@ -304,12 +289,10 @@ def _measure_slices(
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
     slices.check_patterns(rows, patterns)
-    chosen, _ = slices.find(
-        rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
-    )
+    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
     chosen = [item for item in chosen if item.is_own or not item.rows.all()]
-    found = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
-    adjusted = paired.adjust([counts.p_value for _, counts in found])
+    compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
+    adjusted = paired.adjust([counts.p_value for _, counts in compared])
     measured = [
         SliceDifference(
             item.name,
@@ -322,7 +305,7 @@ def _measure_slices(
             p < paired.SURE,
             item.is_own,
         )
-        for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
+        for item, (difference, _), p in zip(chosen, compared, adjusted, strict=True)
     ]
     return sorted(
         measured,
@@ -345,3 +328,83 @@ def _judge(
     if not accuracy.value:
         said = "both have the same accuracy"
     return f"No difference shown: {said} ({interval}); the difference may be chance: {p}."
+
+
+def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] | None, list[str]]:
+    """List the settings and inputs in which two trainings differ, and their preparations.
+
+    Args:
+        first: Manifest of a scored directory.
+        second: Manifest of the other.
+
+    Returns:
+        The settings by key, None if a training's manifest is gone; what could not be compared.
+    """
+    one, other = lineage.training_of(first), lineage.training_of(second)
+    if not one or not other:
+        return None, ["settings are not compared: a training is gone or was redone"]
+    before, after, notes = _list_values("train", one), _list_values("train", other), []
+    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
+    if prepared and other_prepared:
+        before |= _list_values("prepare", prepared)
+        after |= _list_values("prepare", other_prepared)
+    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
+        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
+    if any("members" in record["inputs"]["model"] for record in (first, second)):
+        notes.append("the settings are those of the first of the averaged models")
+    pairs = [(k, before.get(k, _ABSENT), after.get(k, _ABSENT)) for k in sorted(before | after)]
+    return [Setting(k, a[1], b[1]) for k, a, b in pairs if a[0] != b[0]], notes
+
+
+def _list_values(stage: str, record: Manifest) -> dict[str, tuple[Any, Any]]:
+    """List settings and inputs by key: what is compared, which of inputs is the content; a name."""
+    values = {k: (value, value) for k, value in flatten({stage: record["settings"]}).items()}
+    for name, item in record["inputs"].items():
+        if name != "prepared":
+            uris = [file["uri"] for file in item["files"]] if "files" in item else item["uri"]
+            values[f"{stage}.{name}"] = (item["fingerprint"], uris)
+    return values
+
+
+def check_behavior(
+    first: Mapping[behavior.TestKey, np.ndarray], second: Mapping[behavior.TestKey, np.ndarray]
+) -> list[Check]:
+    """Compare the behavior tests that both models have taken, given which cases each passes."""
+    checks = []
+    for key, passed in first.items():
+        difference, _ = paired.compare_accuracy(passed, second[key])
+        rates = float(passed.mean()), float(second[key].mean())
+        checks.append(Check(f"behavior {key[1]}", len(passed), *rates, difference))
+    return checks
+
+
+def find_regression(checks: Sequence[Check], *, margin: float, not_asked: str = "") -> Regression:
+    """Say which checks show a worse second model, beyond chance and a margin.
+
+    A p-value is that of the difference itself, and with a margin that of the normal approximation:
+    how far the middle of the interval is from a drop by the margin, in standard errors. All are
+    adjusted for the number of checks, so of 20 comparisons with a model that is no worse at most
+    one fails.
+
+    Args:
+        checks: Their ``p_adjusted`` and ``is_worse`` are not used.
+        margin: From 0 to 1; a drop up to this is accepted.
+        not_asked: Why there are no behavior tests.
+    """
+    adjusted = paired.adjust([_find_p(check.difference, margin) for check in checks])
+    judged = [
+        replace(check, p_adjusted=p, is_worse=check.difference.value < -margin and p < paired.SURE)
+        for check, p in zip(checks, adjusted, strict=True)
+    ]
+    return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted), not_asked)
+
+
+def _find_p(difference: Difference, margin: float) -> float:
+    """Compute the two-sided p-value of a drop by the margin."""
+    if not margin:
+        assert difference.p_value is not None, "all that is checked has a test"
+        return difference.p_value
+    middle = (difference.low + difference.high) / 2
+    error = (difference.high - difference.low) / (2 * paired.Z)
+    distance = abs(middle + margin)
+    return math.erfc(distance / error / math.sqrt(2)) if error else float(distance == 0)

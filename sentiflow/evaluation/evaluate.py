@@ -2,12 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,52 +13,40 @@ from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest import CARD
-from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
-    baselines,
     charts,
-    cross_validation,
     evaluated_rows,
     lineage,
     mistakes,
     model_card,
+    other_models,
     prediction_files,
     probing,
     registration,
     report,
     results,
     slices,
-    teachers,
 )
-from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements, ProbeResult
-from sentiflow.metrics.registry import METRICS
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.tracking import refits
 from sentiflow.tracking.recording import Recorder
-from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
 
 STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (FIGURES, PAGE, CARD, MISTAKES, PLOTS)
 
-REPORT_VERSION = 6
+REPORT_VERSION = 7
 """Changes whenever the same predictions would give another report."""
-
-_HEADLINES = (
-    *(metric.name for metric in METRICS if metric.is_headline),
-    "accuracy_low",
-    "accuracy_high",
-    "expected_calibration_error",
-)
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -94,8 +78,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """
     began = time.monotonic()
     spec = output.spec
-    scored = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
-    by_model, file = scored, None
+    by_model = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
+    scored, file = by_model, None
     if described := spec.inputs.get("predictions"):
         file = prediction_files.read(described["files"][0]["uri"], scored)
         scored = prediction_files.stand_in(scored, file, described)
@@ -105,13 +89,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     probed = ProbeResult(not_asked=prediction_files.NO_MODEL)
     if file is None:
         probed = probing.probe(config, scored, chosen)
-    found_baselines, no_baseline = baselines.measure(chosen, by_model)
-    teacher, no_teacher = teachers.compare(
-        chosen, scored, split=measured.split, tracking=config.tracking.uri
-    )
-    trained = lineage.training_of(scored)
-    own = trained if trained and _is_own(trained, scored) else None
-    folds = cross_validation.measure(own, scored) if own and "members" not in model else None
+    found_baselines, no_baseline = other_models.measure(chosen, by_model)
+    teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
+    trained = None if "members" in model else lineage.training_of(scored)
+    is_own = lineage.is_own_corpus(scored)
+    folds = results.measure_folds(trained, scored) if trained and is_own else None
     highlights = summarize(measured, probed, found_baselines, teacher, folds)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
@@ -119,26 +101,26 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     )
     for note in notes:
         say(STAGE, note)
-    data = _collect(config, result, chosen, scored, None if "members" in model else trained, spec)
+    data = _collect(config, result, chosen, scored, trained, spec)
+    content = result.to_json()
+    plots = charts.render(measured, chosen, data.curve)
+    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     if file:
         data = replace(data, model=file.about)
-    content = result.to_json()
-    files = _render(data, content, None if file else model)
+    else:
+        files[CARD] = model_card.render(model, result, corpus=data.corpus).encode()
+    files[PAGE] = report.render_page(data, plots).encode()
+    files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, page) for name, page in files.items()]
     table = mistakes.name_labels(data.mistakes, measured.classes)
     if len(table):
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
-    _track(result, files, recorder, spec)
-    _report(measured, found_baselines, teacher, seconds, folds)
+    _report(result, seconds)
+    registration.track(result, files, recorder, None if file else spec)
     registered = None
-    if own:
-        text, tags = registration.describe(measured, scored, own, data.corpus)
-        run_id = recorder.run_id if "members" in model else own.get("mlflow_run_id", "")
-        _track_training(measured, recorder, run_id, spec, text)
-        registered = registration.register(
-            config.name, scored, run_id, recorder, text=text, tags=tags, card=files[CARD]
-        )
+    if is_own:
+        registered = registration.register(result, scored, recorder, spec, files[CARD])
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=written,
@@ -169,7 +151,12 @@ def _measure(
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
-    evaluated_rows.require_labelled(rows, scored_uri)
+    classes = evaluated_rows.classes_of(rows)
+    if not len(rows.filter(evaluated_rows.is_of(classes))):
+        raise UserError(
+            f"{scored_uri} has no labelled row that the model was not trained on",
+            hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
+        )
     rows, others = evaluated_rows.count_others(rows, scored)
     notes += others
     if file:
@@ -198,23 +185,6 @@ def _measure(
     return chosen, measured, is_unseen, notes
 
 
-def _render(
-    data: report.ReportData, content: dict[str, Any], model: ModelInput | None
-) -> dict[str, bytes]:
-    """Write the report, the model card, the metrics and the plots, by the names of their files.
-
-    A file of predictions has no model, and no card.
-    """
-    plots = charts.render(data.result.measured, data.rows, data.curve)
-    card = model_card.render(model, data.result, corpus=data.corpus).encode() if model else b""
-    return {
-        **{f"{PLOTS}/{name}": image for name, image in plots.items()},
-        PAGE: report.render_page(data, plots).encode(),
-        **({CARD: card} if model else {}),
-        FIGURES: json.dumps(content, indent=2, allow_nan=False).encode(),
-    }
-
-
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
     """Leave out rows of the training and validation splits, where predictions have no split.
 
@@ -229,24 +199,20 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         return rows, False, [f"the metrics are too optimistic: {error}"]
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
     count, notes = len(rows) - len(unseen), list[str]()
-    if known := scored["inputs"]["model"].get("refit"):
-        notes.append(refits.describe(known))
+    if refit := scored["inputs"]["model"].get("refit"):
+        notes.append(refits.describe(refit))
     if count:
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
-        known_texts, rows = lineage.find_earlier_texts(scored), unseen
-        unseen = rows.filter(~np.isin(hash_texts(one_array(rows["text"])), known_texts))
-        if count := len(rows) - len(unseen):
+        model, own = scored["inputs"]["model"], scored["inputs"]["corpus"]["fingerprint"]
+        learned, _ = lineage.find_training_texts([model], other_than=own)
+        is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
+        unseen = unseen.filter(~is_learned)
+        if count := int(is_learned.sum()):
             notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
     return unseen, seen.is_known, notes
-
-
-def _is_own(trained: Manifest, scored: Manifest) -> bool:
-    """Say whether the scored corpus is the one that the model was trained on."""
-    corpus = scored["inputs"]["corpus"]["fingerprint"]
-    return bool(trained["inputs"]["prepared"]["fingerprint"] == corpus)
 
 
 def _collect(
@@ -257,37 +223,31 @@ def _collect(
     trained: Manifest | None,
     spec: OutputSpec,
 ) -> report.ReportData:
-    prepared = lineage.corpus_of(scored)
+    prepared, num_examples = lineage.corpus_of(scored), config.evaluate.num_examples
+    counts = (prepared or scored)["counts"]
+    has_examples = num_examples and "text" in rows.column_names
+    records = [record for record in (prepared, trained, scored) if record]
     return report.ReportData(
         created=datetime.now(UTC).replace(microsecond=0),
         result=result,
-        mistakes=mistakes.find(rows)
-        if config.evaluate.num_examples and "text" in rows.column_names
-        else mistakes.COLUMNS.empty_table(),
-        num_examples=config.evaluate.num_examples,
+        mistakes=mistakes.find(rows) if has_examples else mistakes.COLUMNS.empty_table(),
+        num_examples=num_examples,
         rows=rows,
         curve=to_curve(trained["history"] if trained else []),
-        counts=_count_rows(prepared, scored),
-        settings={
-            record["stage"]: record["settings"] for record in (prepared, trained, scored) if record
-        }
+        counts={
+            "rows read": counts["rows_read"],
+            "accepted": counts["accepted"],
+            "rejected": counts["rejected"],
+            "scored": scored["counts"]["accepted"],
+            "scored without a known word": scored["counts"]["prior_only"],
+        },
+        settings={record["stage"]: record["settings"] for record in records}
         | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.name_corpus(scored),
     )
-
-
-def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
-    counts = (prepared or scored)["counts"]
-    return {
-        "rows read": counts["rows_read"],
-        "accepted": counts["accepted"],
-        "rejected": counts["rejected"],
-        "scored": scored["counts"]["accepted"],
-        "scored without a known word": scored["counts"]["prior_only"],
-    }
 
 
 def _describe_lineage(
@@ -309,81 +269,24 @@ def _describe_lineage(
     return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
 
 
-def _track(
-    result: EvaluationResult, files: dict[str, bytes], recorder: Recorder, spec: OutputSpec
-) -> None:
-    """Log the metrics, those of the headline first, and the report."""
-    measured = result.measured
-    for split in sorted(measured.figures, key=lambda name: name != measured.split):
-        metrics = measured.figures[split].scalars
-        names = [*_HEADLINES, *metrics]
-        recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
+def _report(result: EvaluationResult, seconds: float) -> None:
+    """Say the figures of the headline, and those that it is compared with."""
+    metrics, split = result.measured.metrics, result.measured.split
+    name = "" if split == evaluated_rows.WHOLE else f"{split} "
+    f1 = "" if metrics.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
+    lines = [
+        f"{name}accuracy {metrics.accuracy:.4f} (95 % interval {metrics.accuracy_low:.4f} to "
+        f"{metrics.accuracy_high:.4f}){f1} on {metrics.num_rows:,} rows ({seconds:.1f} s)"
+    ]
     if folds := result.cross_validated:
-        names = [f"{evaluated_rows.FOLDS}/{name}" for name in folds.metrics.scalars]
-        recorder.log_metrics(dict(zip(names, folds.metrics.scalars.values(), strict=True)))
-    recorder.log_metrics(
-        {  # a metric for each test would make thirty charts in MLflow
-            f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
-            for kind, tests in groupby(result.probed.behavior, lambda test: test.kind)
-        }
-        | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
-        | (result.teacher.to_metrics() if result.teacher else {})
-    )
-    recorder.log_files(files)
-    lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
-    if "predictions" not in spec.inputs:
-        recorder.set_tags(_tag_predictions(spec))
-    recorder.set_note("\n".join(lines))
-
-
-def _track_training(
-    measured: Measurements, recorder: Recorder, run_id: str, spec: OutputSpec, note: str
-) -> None:
-    """Log the headlines to the run of the training, or of an average, and describe it.
-
-    That is only done if the corpus is the one that it was trained on: the metrics of another corpus
-    would be mistaken for its test metrics.
-    """
-    training_run = recorder.of_run(run_id)
-    training_run.log_metrics(
-        {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
-    )
-    training_run.set_tags(_tag_predictions(spec))
-    training_run.set_note(note, report_of=recorder)
-
-
-def _tag_predictions(spec: OutputSpec) -> dict[str, str]:
-    """Say by tags which predictions were evaluated."""
-    scored = spec.inputs["scored"]
-    return {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
-
-
-def _report(
-    measured: Measurements,
-    found_baselines: Sequence[Baseline],
-    teacher: teachers.TeacherComparison | None,
-    seconds: float,
-    folds: cross_validation.CrossValidated | None,
-) -> None:
-    if folds:
-        found = folds.metrics
-        ends = f"{found.accuracy_low:.4f} to {found.accuracy_high:.4f}"
-        say(STAGE, f"{folds.origin}: accuracy {found.accuracy:.4f} (95 % interval {ends})")
-    metrics = measured.metrics
-    name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
-    f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
-    say(
-        STAGE,
-        f"{name}accuracy {metrics.accuracy:.4f} "
-        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}){f1} "
-        f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
-    )
-    for baseline in found_baselines:
-        say(
-            STAGE,
-            f"{baseline.name}, {baseline.training}, has an accuracy of {baseline.accuracy:.4f}: "
-            f"{baseline.verdict.replace('95%', '95 %')}",
-        )
-    if teacher:
-        verdict = teacher.verdict.replace("95%", "95 %")
-        say(STAGE, f"{teacher.agreement:.1%} {teachers.AGREES}{teacher.name}: {verdict}")
+        ends = f"{folds.metrics.accuracy_low:.4f} to {folds.metrics.accuracy_high:.4f}"
+        accuracy = f"accuracy {folds.metrics.accuracy:.4f} (95 % interval {ends})"
+        lines.insert(0, f"{folds.origin}: {accuracy}")
+    for each in result.baselines:
+        accuracy = f"has an accuracy of {each.accuracy:.4f}"
+        lines.append(f"{each.name}, {each.training}, {accuracy}: {each.verdict}")
+    if teacher := result.teacher:
+        meaning = f"{other_models.AGREES}{teacher.name}: {teacher.verdict}"
+        lines.append(f"{teacher.agreement:.1%} {meaning}")
+    for line in lines:
+        say(STAGE, line.replace("95% interval", "95 % interval"))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest, tweets
+from sentiflow.data.answers import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError
@@ -22,7 +23,6 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
-PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 TEXT, TIME = "text", "time"
@@ -40,20 +40,19 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
-        others), ``prediction``, ``num_tokens``; ``probability`` (of positive) if the classes are
-        negative and positive, otherwise ``probability_<class>`` for each; ``text`` and ``time``
-        where they were kept by scoring, or are in the prepared data and these are not gone;
-        ``columns``, their names after ``OWN``.
+        others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``text`` and
+        ``time`` where they were kept by scoring, or are in the prepared data and these are not
+        gone; ``columns``, their names after ``OWN``.
 
     Raises:
-        UserError: No row is labelled with a class of the model, or a file is damaged.
+        UserError: There is no prediction, or a file is damaged.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     settings, classes = scored["settings"], lineage.classes_of_model(scored)
     roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
-    measured = ["probability"] if classes == BINARY else [PROBABILITY + c for c in classes]
+    measured = [PROBABILITY + name for name in classes]
     own = [name for name in columns if name in _list_columns_of_predictions(scored)]
     tables = lineage.read_tables(
         uri,
@@ -62,15 +61,14 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own))),
         hint="score again with sentiflow score CONFIG --overwrite",
     )
-    found = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
-    rows = found.select([*_COLUMNS, *measured])
-    require_labelled(rows, uri)
+    kept_rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    rows = kept_rows.select([*_COLUMNS, *measured])
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     for name in own:
-        rows = rows.append_column(OWN + name, found[name])
+        rows = rows.append_column(OWN + name, kept_rows[name])
     for name, role in kept.items():
-        column = _read_role(found[name], role)
+        column = _read_role(kept_rows[name], role)
         if column is not None and role not in rows.column_names:
             rows = rows.append_column(role, column)
     missing = [name for name in columns if name not in own]
@@ -102,11 +100,11 @@ def check_columns(
     """
     prepared = lineage.corpus_of(scored)
     kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
-    there = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
-    if missing := [name for name in columns if name not in there]:
+    existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
+    if missing := [name for name in columns if name not in existing]:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
-            f"their columns are {', '.join(there)}",
+            f"their columns are {', '.join(existing)}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )
 
@@ -127,25 +125,12 @@ def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     return [*scored["settings"]["keep_columns"], *own]
 
 
-def require_labelled(rows: pa.Table, uri: str) -> None:
-    """Make sure that there are labels to compare predictions with.
-
-    Raises:
-        UserError: No row is labelled with a class of the model.
-    """
-    if not len(rows.filter(_is_of(classes := classes_of(rows)))):
-        raise UserError(
-            f"{uri} has no labelled row that the model was not trained on",
-            hint=f"evaluation needs rows labelled {name_any(classes)}",
-        )
-
-
 def predicted_of(rows: pa.Table) -> Predicted:
     """Take the predictions for rows that :func:`read` returned."""
     classes = classes_of(rows)
     label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
     if classes == BINARY:
-        positive = rows["probability"].to_numpy()
+        positive = rows[PROBABILITY + BINARY[1]].to_numpy()
         return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
     columns = [rows[PROBABILITY + name].to_numpy() for name in classes]
     return Predicted(classes, label, prediction, np.stack(columns, axis=1))
@@ -154,8 +139,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
     """Name the classes of the model behind rows; then those that :func:`count_others` adds."""
     names = rows.column_names
-    found = tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
-    return found or BINARY
+    return tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
 
 
 def find_common_classes(
@@ -232,10 +216,6 @@ def count_others(
     code[[n in left_out and n in model for n in names]] = -1
     place = rows.column_names.index("label")
     rows = rows.set_column(place, "label", pa.array(code[rows["label"].to_numpy()]))
-    if others and model == BINARY:
-        positive = rows["probability"].to_numpy()
-        for name, column in zip(BINARY, (1 - positive, positive), strict=True):
-            rows = rows.append_column(PROBABILITY + name, pa.array(column))
     for name in others:
         rows = rows.append_column(PROBABILITY + name, pa.array(np.zeros(len(rows), np.float32)))
     return rows.filter(pc.field("label") >= 0), notes
@@ -264,7 +244,7 @@ def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _is_of(classes: Sequence[str]) -> pc.Expression:
+def is_of(classes: Sequence[str]) -> pc.Expression:
     """Find rows that are labelled with one of these classes, which have the first codes."""
     return pc.field("label") < len(classes)
 
@@ -276,7 +256,7 @@ def headline_split(names: Sequence[str]) -> str:
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled with one of the classes."""
-    return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
+    return rows.filter((pc.field("split") == name) & is_of(classes_of(rows)))
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:
@@ -291,11 +271,11 @@ def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Tab
         columns=["row_id", TEXT, TIME, *own],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
-    found = pa.concat_tables(tweets)
-    position = pc.index_in(rows["row_id"], value_set=found["row_id"])
+    source = pa.concat_tables(tweets)
+    position = pc.index_in(rows["row_id"], value_set=source["row_id"])
     for name in (TEXT, TIME):
-        if name in found.column_names and name not in rows.column_names:
-            rows = rows.append_column(name, found[name].take(position))
+        if name in source.column_names and name not in rows.column_names:
+            rows = rows.append_column(name, source[name].take(position))
     for name in own:
-        rows = rows.append_column(OWN + name, found[name].take(position))
+        rows = rows.append_column(OWN + name, source[name].take(position))
     return rows.combine_chunks()

@@ -124,8 +124,8 @@ def measure_group_bias(
         _measure(name, scores.reshape(sentences[name].shape), terms=chosen[name], seed=seed)
         for name, scores in zip(sentences, np.split(probability, ends), strict=True)
     ]
-    adjusted = paired.adjust([found.p_value for found in measured])
-    results = [replace(found, p_adjusted=p) for found, p in zip(measured, adjusted, strict=True)]
+    adjusted = paired.adjust([bias.p_value for bias in measured])
+    results = [replace(bias, p_adjusted=p) for bias, p in zip(measured, adjusted, strict=True)]
     return results, unmeasured
 
 

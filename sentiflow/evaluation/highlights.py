@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
-from sentiflow.evaluation.baselines import Baseline
-from sentiflow.evaluation.cross_validation import CrossValidated
-from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
+from sentiflow.evaluation.other_models import AGREES, Baseline, TeacherComparison
+from sentiflow.evaluation.results import (
+    CrossValidated,
+    Highlight,
+    Measurements,
+    ProbeResult,
+    name_texts,
+)
 from sentiflow.evaluation.slices import SliceMetrics
-from sentiflow.evaluation.teachers import AGREES, TeacherComparison
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.predicted_shares import compare_shares
@@ -21,7 +25,7 @@ def summarize(
     cross_validated: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    found = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
+    lines = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
     compared = [
         Highlight(
             f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
@@ -31,21 +35,21 @@ def summarize(
     if teacher:
         meaning = f"{AGREES}{teacher.name}: {teacher.verdict}"
         compared.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
-    num_own = sum(line.section == "figures" for line in found)
-    found[num_own:num_own] = compared
-    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *found]
+    num_own = sum(line.section == "figures" for line in lines)
+    lines[num_own:num_own] = compared
+    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *lines]
 
 
-def _summarize_folds(found: CrossValidated) -> Iterator[Highlight]:
-    metrics = found.metrics
+def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
+    metrics = folds.metrics
     yield Highlight(
         f"{metrics.accuracy:.1%}",
-        f"of the labelled texts get the right label, {found.origin} "
+        f"of the labelled texts get the right label, {folds.origin} "
         f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
     if not metrics.is_binary:
-        low, high = min(found.f1_of_folds), max(found.f1_of_folds)
+        low, high = min(folds.f1_of_folds), max(folds.f1_of_folds)
         meaning = f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)"
         yield Highlight(f"{metrics.f1_macro:.3f}", meaning, "figures")
 
@@ -118,15 +122,13 @@ def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
 
 
 def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
-    assert worst.p_adjusted is not None, "is_worse"
-    assert worst.difference is not None, "is_worse"
-    size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted)}"
+    size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted or 0)}"
     if not worst.is_found:
         return f"is the accuracy of the worst slice beyond chance: {worst.name} ({size})"
     others = f"; {num_worse - 1} more in the report" if num_worse > 1 else ""
     return (
         f"is the accuracy on texts with {worst.name}, a slice found by a search: "
-        f"{-100 * worst.difference:.1f} points below the rest ({size}){others}"
+        f"{-100 * (worst.difference or 0):.1f} points below the rest ({size}){others}"
     )
 
 

@@ -85,6 +85,12 @@ def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
     return training if is_same else None
 
 
+def is_own_corpus(scored: Manifest) -> bool:
+    """Say whether the scored corpus is the one that the model was trained on, as far as known."""
+    trained, corpus = training_of(scored), scored["inputs"]["corpus"]["fingerprint"]
+    return trained is not None and trained["inputs"]["prepared"]["fingerprint"] == corpus
+
+
 def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """List the models whose probabilities a model averages: itself, if it is no average."""
     return model.get("members") or [model]
@@ -127,22 +133,25 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
         UserError: The model is a refit, which was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
-    known = model.get("refit") if has_seen_test(model) else None
-    if known and known["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
+    refit = model.get("refit") if has_seen_test(model) else None
+    if refit and refit["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
         raise UserError(
             f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
-            f"{refits.describe_figures(known)}",
+            f"{refits.describe_figures(refit)}",
             hint="score another labelled corpus with it",
         )
 
 
-def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:
+def find_training_texts(
+    models: Sequence[Mapping[str, Any]], *, other_than: str = ""
+) -> tuple[np.ndarray, list[bool]]:
     """Hash the texts that models were trained on, or chosen by.
 
     By text, and not by row: a corpus that has grown, or a copy of a file, numbers its rows anew.
 
     Args:
         models: Each as an input of a stage.
+        other_than: Fingerprint of prepared data whose texts do not count.
 
     Returns:
         Hashes of the normalized texts of all models; for each model, whether all of its trainings
@@ -151,40 +160,20 @@ def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray
     Raises:
         UserError: Prepared rows are damaged.
     """
-    found: dict[tuple[str, tuple[str, ...]], np.ndarray] = {}
-    is_known = [True] * len(models)
+    hashes: dict[tuple[str, tuple[str, ...]], list[np.ndarray]] = {}
+    is_known, hint = [True] * len(models), "without it the training texts are unknown"
     for number, model in enumerate(models):
         for training in _trainings_of(model):
             prepared = manifest.read_input(training["inputs"], "prepared") if training else None
             if not training or not prepared:
                 is_known[number] = False
-            else:
-                uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
-                if (uri, folders) not in found:
-                    found[uri, folders] = _hash_texts(uri, prepared, folders)
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *found.values()])), is_known
-
-
-def _hash_texts(uri: str, prepared: Manifest, folders: tuple[str, ...]) -> np.ndarray:
-    hint = "without it the training texts are unknown"
-    tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
-    hashes = [hash_texts(table["text"].combine_chunks()) for table in tables]
-    return np.concatenate([np.empty(0, np.uint64), *hashes])
-
-
-def find_earlier_texts(scored: Manifest) -> np.ndarray:
-    """Hash the texts of other data that led to a model: those of first models and of teachers.
-
-    Raises:
-        UserError: Prepared rows are damaged.
-    """
-    own, found = scored["inputs"]["corpus"]["fingerprint"], [np.empty(0, np.uint64)]
-    for training in _trainings_of(scored["inputs"]["model"]):
-        prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-        if training and prepared and prepared["fingerprint"] != own:
-            uri = training["inputs"]["prepared"]["uri"]
-            found.append(_hash_texts(uri, prepared, folders_of(training)))
-    return np.unique(np.concatenate(found))
+                continue
+            uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
+            if prepared["fingerprint"] != other_than and (uri, folders) not in hashes:
+                tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
+                hashes[uri, folders] = [hash_texts(t["text"].combine_chunks()) for t in tables]
+    parts = [part for of_one in hashes.values() for part in of_one]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *parts])), is_known
 
 
 def input_files_of(scored: Manifest) -> Input | None:
@@ -208,8 +197,8 @@ def given_test_files_of(scored: Manifest) -> list[str]:
 
 def name_corpus(scored: Manifest) -> str:
     """Name the input files of a scored corpus, or its place where they are not known."""
-    found = input_files_of(scored)
-    uris = [item["uri"] for item in found["files"]] if found else []
+    files = input_files_of(scored)
+    uris = [item["uri"] for item in files["files"]] if files else []
     return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
 
 
@@ -243,13 +232,13 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
     """
     refuse_refit(scored, name=name)
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], True
-    found = [np.empty(0, np.int64)]
+    row_ids = [np.empty(0, np.int64)]
     for training in _trainings_of(scored["inputs"]["model"]):
         is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
         is_split = is_own and training and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
-        found, is_known = [*found, *(rows or ())], is_known and rows is not None
-    return TrainingRows(np.unique(np.concatenate(found)), is_known)
+        row_ids, is_known = [*row_ids, *(rows or ())], is_known and rows is not None
+    return TrainingRows(np.unique(np.concatenate(row_ids)), is_known)
 
 
 def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:

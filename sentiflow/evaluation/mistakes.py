@@ -75,7 +75,7 @@ def find(rows: pa.Table) -> pa.Table:
     frame["confidence"] = predicted.confidence
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
     clearest = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
-    found = {
+    by_kind = {
         "confident": clearest,
         "near miss": wrong.sort_values(["confidence", "row_id"]),
         "label": pd.concat(
@@ -87,7 +87,7 @@ def find(rows: pa.Table) -> pa.Table:
     }
     chosen = [
         each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
-        for kind, each in found.items()
+        for kind, each in by_kind.items()
     ]
     if not predicted.is_binary:
         pairs = clearest.drop_duplicates("same").groupby(["label", "prediction"])
@@ -144,19 +144,19 @@ def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
     by_model = texts["prediction"].transform(lambda values: values.mode().max())
     most = with_label.groupby(frame["same"]).transform("max")
     is_tied = with_label.groupby(frame["same"]).transform("min") == most
-    found = frame[(with_label < most) | (is_tied & (frame["label"] != by_model))]
-    found = found.assign(num_rows=texts["label"].transform("size")[found.index])
+    doubtful = frame[(with_label < most) | (is_tied & (frame["label"] != by_model))]
+    doubtful = doubtful.assign(num_rows=texts["label"].transform("size")[doubtful.index])
     counts = frame.groupby("same")["label"].value_counts()
     many = "both" if len(classes) == 2 else "several"
-    found["why"] = [
+    doubtful["why"] = [
         f"this text has {many} labels in these rows: "
         + ", ".join(
             f"{classes[code]} {_times(count)}"
             for code, count in counts[same].sort_index(ascending=False).items()
         )
-        for same in found["same"]
+        for same in doubtful["same"]
     ]
-    return found.sort_values("num_rows", ascending=False, kind="stable")
+    return doubtful.sort_values("num_rows", ascending=False, kind="stable")
 
 
 def _contradicting_emoticons(
@@ -166,10 +166,10 @@ def _contradicting_emoticons(
     happy, sad = (matches(text, regex)[wrong.index] for regex in (HAPPY, SAD))
     name = np.array(classes)[wrong["prediction"].to_numpy()]
     agrees = (name == BINARY[POSITIVE]) & happy & ~sad | (name == BINARY[NEGATIVE]) & sad & ~happy
-    found = wrong[agrees].assign(
+    doubtful = wrong[agrees].assign(
         why=[f"an emoticon is {each}, and so is the prediction" for each in name[agrees]]
     )
-    return found.sort_values("confidence", ascending=False, kind="stable")
+    return doubtful.sort_values("confidence", ascending=False, kind="stable")
 
 
 def _times(count: int) -> str:

@@ -8,9 +8,8 @@ in it are not trusted. It holds no text of the corpus and no location.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import yaml
 
 from sentiflow.config.settings import flatten
@@ -21,19 +20,16 @@ from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.group_bias import CAVEAT
-from sentiflow.evaluation.report import fill
-from sentiflow.evaluation.results import EvaluationResult, name_texts
-from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
-from sentiflow.metrics import paired
+from sentiflow.evaluation.report import open_template
+from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
-from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 from sentiflow.tracking.teacher_sources import TEACHER
 
-_MAX_SLICES, _MAX_DATASETS = 20, 10
+_MAX_DATASETS = 10
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
 """Settings of a training that are shown even if they are the defaults."""
 _TABLE_FILE = re.compile(r"(\.(csv|tsv|txt|parquet|gz|bz2|zst|xz|lz4|zip))+$", re.IGNORECASE)
@@ -51,30 +47,6 @@ _ASSIGNED_BY = {
 
 class _Markdown(str):
     """Text that is printed as it is."""
-
-
-class _Figure(NamedTuple):
-    """A metric and its value."""
-
-    metric: Metric
-    value: float | None
-    low: float | None = None
-    """Ends of the 95 % interval; None where it has none."""
-    high: float | None = None
-    no_interval: str = ""
-    """Why it has none; empty if that is not known."""
-
-    @property
-    def text(self) -> str:
-        """Write the value."""
-        return "" if self.value is None else self.metric.form.format(self.value)
-
-    @property
-    def interval(self) -> str:
-        """Write the interval, or why there is none."""
-        if self.low is None or self.high is None:
-            return self.no_interval and f"no interval: {self.no_interval}"
-        return f"{self.metric.form.format(self.low)} to {self.metric.form.format(self.high)}"
 
 
 def render(
@@ -99,10 +71,21 @@ def render(
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
     uris = _list_files(prepared, "csv")
     measured = result.measured if result else None
-    name = result.name if result else _name_experiment(trained)
-    metrics = _list_metrics(result) if result else []
-    return _find_template().render(
-        front_matter=_Markdown(_write_metadata(name, uris, result, metrics, corpus)),
+    run = trained.get("run") if trained else None
+    name = result.name if result else run["experiment"] if run else "sentiment model"
+    template = open_template(
+        "model_card.md.j2",
+        {
+            "as_it_is": _Markdown,
+            "choose_settings": _choose_settings,
+            "teachers": lambda inputs: [name for name in inputs if name.startswith(TEACHER)],
+        },
+        finalize=_escape,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+    )
+    return template.render(
+        front_matter=_Markdown(_write_metadata(name, uris, result, corpus)),
         name=name,
         model=model,
         classes=list(settings["classes"]),
@@ -121,39 +104,12 @@ def render(
         assigned_by=_ASSIGNED_BY,
         result=result,
         measured=measured,
-        probed=result.probed if result else None,
-        metrics=metrics,
+        metrics=_list_metrics(measured) if measured else [],
         corpus=corpus,
         texts=name_texts(measured.split) if measured else "",
-        slices=_choose_slices(result) if result else [],
-        min_rows=MIN_ROWS,
-        sure=paired.SURE,
-        caveat=CAVEAT,
         validation=validation or {},
         refit=refits.describe(model["refit"]) if "refit" in model else "",
-        run=refits.name_run(model["refit"]) if "refit" in model else "",
-        run_figures=_list_run_figures(model["refit"]["metrics"]) if "refit" in model else [],
     )
-
-
-def _find_template() -> jinja2.Template:
-    """Find the page, whose text is Markdown."""
-    environment = jinja2.Environment(  # noqa: S701  the page is not HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        finalize=_escape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fill": fill,
-        "p": paired.write_p,
-        "as_it_is": _Markdown,
-        "choose_settings": _choose_settings,
-    }
-    environment.tests["teacher"] = lambda name: name.startswith(TEACHER)
-    return environment.get_template("model_card.md.j2")
 
 
 def _list_files(prepared: Manifest | None, name: str) -> list[str]:
@@ -188,13 +144,7 @@ def find(place: str) -> str:
     model = package_files.to_input(model_uri, package)
     evaluation = model_sources.find_evaluation(package, uri)
     card = _read_card(evaluation[0]) if evaluation else None
-    try:
-        return card or render(model, None, validation=package.get("metrics"))
-    except (jinja2.UndefinedError, KeyError) as error:
-        raise UserError(
-            f"{as_typed(uri)}: a manifest of its run lacks what a card shows: {error}",
-            hint="was it changed by hand? The card needs the manifests as they were written",
-        ) from error
+    return card or render(model, None, validation=package.get("metrics"))
 
 
 def _read_card(uri: str) -> str | None:
@@ -218,55 +168,39 @@ def _to_line(text: str) -> str:
     return _DIRECTORY.sub("", plain)
 
 
-def _name_experiment(trained: Manifest | None) -> str:
-    run = trained.get("run") if trained else None
-    return run["experiment"] if run else "sentiment model"
-
-
 def _write_metadata(
-    name: str,
-    uris: Sequence[str],
-    result: EvaluationResult | None,
-    metrics: Sequence[_Figure],
-    corpus: str,
+    name: str, uris: Sequence[str], result: EvaluationResult | None, corpus: str
 ) -> str:
     """Write the metadata of the Hub as YAML."""
-    names = [uri.rpartition("/")[2] for uri in uris[:_MAX_DATASETS]]
-    known = [item for item in metrics if item.metric.hub]
-    found: dict[str, Any] = {
+    datasets = [_to_id(uri.rpartition("/")[2]) for uri in uris[:_MAX_DATASETS]]
+    metadata: dict[str, Any] = {
         "library_name": "sentiflow",
         "pipeline_tag": "text-classification",
         "tags": ["sentiment-analysis", "sentiflow", "pytorch"],
     }
-    if names:
-        found["datasets"] = list(dict.fromkeys(map(_to_id, names)))
+    if datasets:
+        metadata["datasets"] = list(dict.fromkeys(datasets))
     if result:
         split = result.measured.split
         dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
-        if split in SPLITS:
-            dataset["split"] = split
-        found["metrics"] = [item.metric.hub["type"] for item in known]
-        found["model-index"] = [
+        dataset |= {"split": split} if split in SPLITS else {}
+        metrics = [
             {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": "text-classification", "name": "Sentiment analysis"},
-                        "dataset": dataset,
-                        "metrics": [_to_hub(item) for item in known],
-                    }
-                ],
+                **metric.hub,
+                "value": float(result.measured.metrics.values[metric.name] or 0),
+                # the Hub has no field for an interval
+                "name": f"{metric.title} (95% interval {interval})"
+                if metric.name in result.measured.intervals[split]
+                else metric.title,
             }
+            for metric, _, interval in _list_metrics(result.measured)
+            if metric.hub
         ]
-    plain = json.loads(json.dumps(found))  # without types of numpy
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
-
-
-def _to_hub(figure: _Figure) -> dict[str, Any]:
-    """Describe a metric for the Hub, which has no field for an interval: it is in the name."""
-    title = figure.metric.title
-    named = title if figure.low is None else f"{title} (95% interval {figure.interval})"
-    return {**figure.metric.hub, "value": figure.value, "name": named}
+        task = {"type": "text-classification", "name": "Sentiment analysis"}
+        results = [{"task": task, "dataset": dataset, "metrics": metrics}]
+        metadata["metrics"] = [item["type"] for item in metrics]
+        metadata["model-index"] = [{"name": name, "results": results}]
+    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000).strip()
 
 
 def _to_id(name: str) -> str:
@@ -275,30 +209,18 @@ def _to_id(name: str) -> str:
     return re.sub(r"([-.])[-.]+", r"\1", plain).strip("-.") or "texts"
 
 
-def _list_metrics(result: EvaluationResult) -> list[_Figure]:
-    """List the metrics of the headline split that are defined."""
-    measured = result.measured
-    known = vars(measured.metrics)
-    intervals = measured.intervals[measured.split]
-    missing = measured.no_intervals[measured.split]
-    figures = list[_Figure]()
-    for metric in METRICS:
-        if (value := known[metric.name]) is not None:
-            low, high = intervals.get(metric.name, (None, None))
-            figures.append(_Figure(metric, value, low, high, missing.get(metric.name, "")))
-    return figures
-
-
-def _list_run_figures(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """List the figures of the run that a refit repeats: title, validation, test, and interval."""
-    names = ("validation/{}", "test/{}", "test/{}_low", "test/{}_high")
-    rows = list[tuple[str, ...]]()
-    for metric in METRICS:
-        validation, test, low, high = (metrics.get(name.format(metric.name)) for name in names)
-        of_test, of_validation = _Figure(metric, test, low, high), _Figure(metric, validation)
-        if of_test.text or of_validation.text:
-            rows.append((metric.title, of_validation.text, of_test.text, of_test.interval))
-    return rows
+def _list_metrics(measured: Measurements) -> list[tuple[Metric, str, str]]:
+    """List the metrics of the headline split that are defined, with value and interval."""
+    values = measured.metrics.values
+    return [
+        (
+            metric,
+            metric.form.format(values[metric.name]),
+            measured.describe_interval(metric.name, metric.form).removeprefix("95 % interval "),
+        )
+        for metric in METRICS
+        if values.get(metric.name) is not None
+    ]
 
 
 def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
@@ -316,10 +238,3 @@ def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
         for key, value in flatten(trained["settings"]).items()
         if key in _MAIN_SETTINGS or value != defaults.get(key)
     ]
-
-
-def _choose_slices(result: EvaluationResult) -> list[SliceMetrics]:
-    """Choose the slices of the user's own and those that are worse beyond chance, worst first."""
-    shown = [item for item in result.measured.slices if item.is_own or item.is_worse]
-    order = sorted(shown, key=lambda item: (item.num_rows < MIN_ROWS, item.accuracy))
-    return order[:_MAX_SLICES]

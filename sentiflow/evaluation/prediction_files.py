@@ -1,13 +1,12 @@
 """A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 
-from sentiflow.config.classes import BINARY
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, manifest
 from sentiflow.data.answers import PROBABILITY, find_faults, row_keys
@@ -69,40 +68,35 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     Raises:
         UserError: A column is missing, or a value is wrong. The message names the first such row.
     """
-    table, known = _read_table(uri), manifest.find_classes(scored)
+    table, classes = _read_table(uri), manifest.find_classes(scored)
     names = table.column_names
     columns = [name for name in names if name.startswith(PROBABILITY)]
     allowed = _LABELS[:2] if columns else _LABELS
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
-        wanted = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
-        raise _fault(uri, f"has no column {wanted}", f"it has {', '.join(names)}")
-    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in known]:
-        hint = f"the classes of the corpus are {', '.join(known)}"
+        labels_allowed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
+        raise _fault(uri, f"has no column {labels_allowed}", f"it has {', '.join(names)}")
+    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
+        hint = f"the classes of the corpus are {', '.join(classes)}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(uri, table)
-    code = probabilities = None
+    of_columns = [classes.index(name.removeprefix(PROBABILITY)) for name in columns]
+    whole = np.zeros((len(keys), len(classes)), np.float32)
     if columns:
-        probabilities = _read_probabilities(uri, table, columns)
-        of_columns = np.array([known.index(n.removeprefix(PROBABILITY)) for n in columns])
-        code = of_columns[probabilities.argmax(axis=1)]
+        whole[:, of_columns] = _read_probabilities(uri, table, columns)
+    code = whole.argmax(axis=1)
     if labels is not None:
-        code = _read_labels(uri, table[labels], labels, known, _list_values(scored))
-    assert code is not None, "the file has one of both"
-    present = {*np.unique(code).tolist(), *(of_columns.tolist() if columns else ())}
-    order = sorted(present)
-    whole = np.zeros((len(keys), len(known)), np.float32)
-    if probabilities is None:
+        code = _read_labels(uri, table[labels], labels, scored)
+    if not columns:
         whole[np.arange(len(keys)), code] = 1
-    else:
-        whole[:, of_columns] = probabilities
+    order = sorted({*np.unique(code).tolist(), *of_columns})
     first = _find_first(uri, keys, code, whole, by_text="row_id" not in names)
     return PredictionFile(
         uri,
         "row_id" not in names,
         keys[first],
         None if texts is None else texts[first],
-        tuple(known[number] for number in order),
+        tuple(classes[number] for number in order),
         np.searchsorted(order, code[first]).astype(np.int8),
         whole[first][:, order],
         bool(columns),
@@ -154,22 +148,16 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
         raise _fault(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
     own = classes_of(rows)
-    labels = one_array(rows["label"]).to_numpy()
     classes = (*own, *(name for name in file.classes if name not in own))
-    kept = [n for n in rows.column_names if not n.startswith(("probability", "prediction"))]
-    code = np.array([classes.index(name) for name in own], np.int8)
-    of_file = np.array([classes.index(name) for name in file.classes], np.int8)
+    code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
-    probabilities[:, of_file] = file.probabilities[place]
-    found = rows.select([name for name in kept if name != "label"])
-    found = found.append_column("label", pa.array(code[labels]))
-    found = found.append_column("prediction", pa.array(of_file[file.prediction[place]]))
-    if file.classes == BINARY:
-        found = found.append_column("probability", pa.array(probabilities[:, 1]))
-    if classes != BINARY:
-        for name, column in zip(classes, probabilities.T, strict=True):
-            found = found.append_column(PROBABILITY + name, pa.array(column))
-    return found
+    probabilities[:, code] = file.probabilities[place]
+    kept = [n for n in rows.column_names if not n.startswith(("prediction", PROBABILITY))]
+    replaced = rows.select(kept)
+    replaced = replaced.append_column("prediction", pa.array(code[file.prediction[place]]))
+    for name, column in zip(classes, probabilities.T, strict=True):
+        replaced = replaced.append_column(PROBABILITY + name, pa.array(column))
+    return replaced
 
 
 def _read_table(uri: str) -> pa.Table:
@@ -224,46 +212,34 @@ def _read_probabilities(uri: str, table: pa.Table, columns: Sequence[str]) -> np
         kind = table[name].type
         if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
             raise _fault(uri, f"has {name} of type {kind}", "give numbers with a decimal point")
-    found = np.stack([table[name].to_numpy().astype(np.float64) for name in columns], axis=1)
-    for is_faulty, problem, hint in find_faults(found):
+    probabilities = np.stack(
+        [table[name].to_numpy().astype(np.float64) for name in columns], axis=1
+    )
+    for is_faulty, problem, hint in find_faults(probabilities):
         _refuse(uri, is_faulty, problem, hint)
-    return found / found.sum(axis=1, keepdims=True)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
-def _read_labels(
-    uri: str,
-    column: pa.ChunkedArray,
-    name: str,
-    classes: Sequence[str],
-    values: Mapping[str, int],
-) -> np.ndarray:
+def _read_labels(uri: str, column: pa.ChunkedArray, name: str, scored: Manifest) -> np.ndarray:
     """Convert predicted labels to positions in the classes: their names, or values of the CSV."""
     coded = one_array(column.cast(pa.string())).dictionary_encode()
     _refuse(uri, coded.is_null().to_numpy(zero_copy_only=False), f"has no {name}", "give it")
-    folded = {n.casefold(): code for code, n in enumerate(classes)}
+    classes, prepared = manifest.find_classes(scored), lineage.corpus_of(scored)
+    values = {each.casefold(): code for code, each in enumerate(classes)}
+    if prepared:  # the CSV may write the classes in another way
+        settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
+        names = [each if each in classes else None for each in settings.classes or ()]
+        for value, code in csv_format.meanings(settings):
+            if code is not None and (of_value := names[code]) is not None:
+                values[value] = classes.index(of_value)
     written = [value.strip() for value in coded.dictionary.to_pylist()]
-    code = np.array([values.get(w, folded.get(w.casefold(), -1)) for w in written], np.int64)
-    found = code[coded.indices.to_numpy()]
-    if (found < 0).any():
-        row = int(np.flatnonzero(found < 0)[0])
+    codes = np.array([values.get(w, values.get(w.casefold(), -1)) for w in written], np.int64)
+    codes = codes[coded.indices.to_numpy()]
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
         problem = f"has the {name} {column[row].as_py()!r} in row {row:,}, which is no class"
         raise _fault(uri, problem, f"the classes of the corpus are {', '.join(classes)}")
-    return found
-
-
-def _list_values(scored: Manifest) -> dict[str, int]:
-    """List the written values of the classes, where the corpus was prepared with such a format."""
-    prepared = lineage.corpus_of(scored)
-    if prepared is None:
-        return {}
-    settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
-    known = manifest.find_classes(scored)
-    classes = settings.classes or ()
-    return {
-        value: known.index(classes[code])
-        for value, code in csv_format.meanings(settings)
-        if code is not None and classes[code] in known
-    }
+    return codes
 
 
 def _find_first(

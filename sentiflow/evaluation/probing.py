@@ -1,7 +1,7 @@
-"""Model + texts -> behavior tests, group bias, and biases of its word vectors."""
+"""Model + texts -> behavior tests and group bias."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,6 @@ from sentiflow.evaluation.evaluated_rows import spread
 from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
-from sentiflow.words import word_bias
-from sentiflow.words.word_vectors import WordVectors
 
 if TYPE_CHECKING:
     from sentiflow.models.average import Model
@@ -51,21 +49,23 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     if not set(BINARY) <= set(lineage.classes_of_model(scored)):
         return ProbeResult(not_asked=f"its classes do not include {' and '.join(BINARY)}")
     try:
-        score, knows, vectors = _load_model(scored, config.tracking.uri)
+        score, package = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
-        biases, unmeasured = group_bias.measure_group_bias(score, knows=knows)
+        biases, unmeasured = group_bias.measure_group_bias(
+            score,
+            knows=lambda words: not package.score(pa.array([words])).num_unknown.any(),
+        )
     except UserError as error:
         say("evaluate", f"behavior tests are skipped: {error}")
         return ProbeResult(not_asked=str(error))
     if not config.evaluate.num_examples:
         tests = [dataclasses.replace(test, failures=()) for test in tests]
-    words, no_direction = _measure_words(vectors)
-    return ProbeResult(tests, biases, words, no_direction, unmeasured_groups=unmeasured)
+    return ProbeResult(tests, biases, unmeasured_groups=unmeasured)
 
 
 def judge_behavior(
     records: Sequence[Manifest], rows: pa.Table, *, tracking: str | None
-) -> tuple[list[dict[tuple[str, str], np.ndarray]], str]:
+) -> tuple[list[dict[behavior.TestKey, np.ndarray]], str]:
     """Let several models take the same behavior tests.
 
     Args:
@@ -90,14 +90,11 @@ def judge_behavior(
         return [], str(error)
 
 
-def _load_model(
-    scored: Manifest, tracking: str | None
-) -> tuple[behavior.Score, Callable[[str], bool], WordVectors]:
+def _load_model(scored: Manifest, tracking: str | None) -> tuple[behavior.Score, "Model"]:
     """Load the model that made the predictions.
 
     Returns:
-        A function that scores texts; a function that says whether the model knows all words of a
-        text; and the vectors of the words, as trained.
+        A function that scores texts; the model.
 
     Raises:
         UserError: The model is gone or was replaced.
@@ -105,7 +102,7 @@ def _load_model(
     """
     from sentiflow.models.cpu import one_thread
 
-    package = model_sources.load_described(scored["inputs"]["model"], tracking=tracking)
+    package: Model = model_sources.load_described(scored["inputs"]["model"], tracking=tracking)
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():
@@ -114,10 +111,7 @@ def _load_model(
             raise UserError("the model gives no finite probability for a made-up text")
         return _choose_positive(scores)
 
-    def knows(words: str) -> bool:
-        return not package.score(pa.array([words], pa.string())).num_unknown.any()
-
-    return score, knows, _take_vectors(package)
+    return score, package
 
 
 def _choose_positive(scores: "Scores") -> np.ndarray:
@@ -128,24 +122,6 @@ def _choose_positive(scores: "Scores") -> np.ndarray:
     if scores.classes == BINARY:
         return positive
     return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
-
-
-def _take_vectors(package: "Model") -> WordVectors:
-    """Take the vectors of a package's words, without padding and unknown words.
-
-    Those of an average are those of its first package.
-    """
-    first = package.vocabulary.num_special
-    vectors = package.network.embedding.weight.detach().numpy()[first:]
-    return WordVectors(package.vocabulary.words[first:], vectors)
-
-
-def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:
-    """Measure word bias; without a direction, and with the reason, if too few words are known."""
-    try:
-        return word_bias.measure_word_bias(vectors), ""
-    except UserError as error:
-        return word_bias.measure_word_bias(vectors, pairs=()), str(error)
 
 
 def _choose_texts(rows: pa.Table) -> list[str]:

@@ -1,21 +1,73 @@
 """Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
+from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
-from sentiflow.evaluation import challenge, lineage
-from sentiflow.evaluation.challenge import ChampionTest
+from sentiflow.evaluation import lineage
+from sentiflow.evaluation.evaluated_rows import find_common_classes
+from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
-from sentiflow.tracking import registry, store_address
+from sentiflow.metrics.predicted import count_confusion, macro_f1
+from sentiflow.models import package_files
+from sentiflow.models.average import Model
+from sentiflow.progress import Progress
+from sentiflow.tracking import model_sources, registry, store_address
+from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
+_BATCH = 10_000
+"""Texts that are scored at a time."""
+
+
+@dataclass(frozen=True)
+class ChampionTest:
+    """Candidate and champion on the same test rows."""
+
+    num_rows: int
+    """Rows that neither was trained on or chosen by, as far as that is known."""
+    candidate_accuracy: float
+    champion_accuracy: float | None
+    """None if there is no champion yet."""
+    only_candidate_right: int
+    """Rows on which only the candidate is right."""
+    only_champion_right: int
+    p_value: float | None = None
+    """The p-value of McNemar's test that both are right equally often."""
+    candidate_f1_macro: float | None = None
+    champion_f1_macro: float | None = None
+    f1_macro_difference: paired.Difference | None = None
+    """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
+    classes: tuple[str, ...] = ()
+    """Classes that the models have."""
+    other_classes: tuple[str, ...] = ()
+    """Classes that only one of the two has. Rows with such a label are mistakes of the other."""
+    unknown_classes: tuple[str, ...] = ()
+    """Labels that none has: their rows are mistakes of both."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows by class that the settings of a training leave out; they are not compared."""
+    difference: paired.Difference | None = None
+    """The candidate's accuracy minus the champion's; None without a champion."""
+    num_seen: int = 0
+    """Test rows that are left out: one of the models was trained on their text, or chosen by it."""
+    unknown: tuple[str, ...] = ()
+    """Models whose training texts are unknown, by URI."""
+    num_judged: int = 1
+    """Versions that this test split has judged by now, with these."""
 
 
 MAX_P_VALUE = 0.05
@@ -75,8 +127,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             f"{config.name} has no candidate",
             hint="sentiflow run registers one, on its own test rows; or --version N",
         )
-    wanted = f"@{CANDIDATE}" if version is None else f"/{version}"
-    candidate = registry.resolve(f"models:/{config.name}{wanted}", tracking_uri=uri)
+    suffix = f"@{CANDIDATE}" if version is None else f"/{version}"
+    candidate = registry.resolve(f"models:/{config.name}{suffix}", tracking_uri=uri)
     assert candidate.version is not None, "an alias and a number name versions"
     number, present = candidate.version.number, aliases.get(CHAMPION)
     if present == number:
@@ -124,30 +176,138 @@ def find_objection(test: ChampionTest) -> str:
 
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
-    environment = jinja2.Environment(  # noqa: S701  the text is not HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["p"] = paired.write_p
-    template = environment.get_template("promotion.txt.j2")
+    template = open_template("promotion.txt.j2")
     lines = template.render(found=promotion, binary=BINARY).splitlines()
     return ("; " if promotion.refused else "\n  ").join(lines)
 
 
 def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     """Measure one or two models on the test rows, tag their accuracies, and count all judged."""
-    uri = config.train.prepared_uri
-    test = challenge.measure(uri, models)
-    data = manifest.require(uri, stage="prepare", setting="train.prepared_uri")["fingerprint"]
-    accuracies = (test.candidate_accuracy, test.champion_accuracy)
-    for model, accuracy in zip(models, accuracies, strict=False):
+    uri, tracking_uri = config.train.prepared_uri, models[0].tracking_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    loaded = [_load(model) for model in models]
+    classes = {
+        n: p.settings.classes
+        for n, (p, _) in zip(("the candidate", "the champion"), loaded, strict=False)
+    }
+    common, others = find_common_classes(classes)
+    excluded = set[str]().union(*(lineage.left_out_of(described) for _, described in loaded))
+    rows, left_out = _read_test_rows(uri, prepared, excluded)
+    seen, is_known = lineage.find_training_texts([described for _, described in loaded])
+    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
+    if is_seen.all():
+        raise UserError(
+            f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
+            "training of candidate or champion",
+            hint="set train.prepared_uri to data with the same prepare.split for both",
+        )
+    rows, names = rows.filter(pa.array(~is_seen)), manifest.find_classes(prepared)
+    every = list(dict.fromkeys([*common, *others, *names]))
+    label = np.array([every.index(name) for name in names])[rows["label"].to_numpy()]
+    predictions = _predict(rows, [package for package, _ in loaded], every)
+    confusions = [count_confusion(label, each, num_labels=len(every)) for each in predictions]
+    accuracies = [float((prediction == label).mean()) for prediction in predictions]
+    for model, accuracy in zip(models, accuracies, strict=True):
         assert model.version is not None, "it was found by alias or number"
-        tags = {_TEST_DATA: data}
+        tags = {_TEST_DATA: prepared["fingerprint"]}
         if not lineage.has_seen_test(model.record):
             tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
-            tags["sentiflow.test_rows"] = str(test.num_rows)
-        registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)
-    tracking_uri = models[0].tracking_uri
-    judged = registry.find_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
-    return replace(test, num_judged=len(judged))
+            tags["sentiflow.test_rows"] = str(len(label))
+        registry.describe(model.version, tags=tags, tracking_uri=tracking_uri)
+    judged = registry.find_tagged(
+        config.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+    )
+    present = [every[code] for code in np.unique(label)]
+    test = ChampionTest(
+        len(label), accuracies[0], None, 0, 0,
+        candidate_f1_macro=macro_f1(confusions[0]),
+        classes=common,
+        unknown_classes=tuple(name for name in present if name not in (*common, *others)),
+        left_out=left_out,
+        num_seen=int(is_seen.sum()),
+        unknown=tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known),
+        num_judged=len(judged),
+    )  # fmt: skip
+    if len(models) == 1:
+        return test
+    candidate, champion = predictions
+    difference, mcnemar = paired.compare_accuracy(champion == label, candidate == label)
+    return replace(
+        test,
+        champion_accuracy=accuracies[1],
+        only_candidate_right=mcnemar.only_second_right,
+        only_champion_right=mcnemar.only_first_right,
+        p_value=mcnemar.p_value,
+        champion_f1_macro=macro_f1(confusions[1]),
+        f1_macro_difference=paired.f1_macro_difference(
+            label=label, first=champion, second=candidate, num_classes=len(every)
+        ),
+        other_classes=tuple(name for name in others if name not in excluded),
+        difference=difference,
+    )
+
+
+def _read_test_rows(
+    uri: str, prepared: Manifest, excluded: Collection[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Read texts and labels of the labelled test rows.
+
+    Returns:
+        The rows; the number of those of each excluded class, which are left out.
+
+    Raises:
+        UserError: There is no such row.
+    """
+    columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
+    tables = lineage.read_tables(uri, prepared, ("tweets/split=test/",), columns=columns, hint=hint)
+    is_labelled = pc.field("label").is_valid()
+    labelled = [table.filter(is_labelled) for table in tables]
+    names = manifest.find_classes(prepared)
+    rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
+    counts = np.bincount(rows["label"].to_numpy().astype(np.int64), minlength=len(names)).tolist()
+    codes = [code for code, name in enumerate(names) if name in excluded]
+    rows = rows.filter(~pc.field("label").isin(codes))
+    if not len(rows):
+        raise UserError(
+            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
+        )
+    return rows, {names[code]: counts[code] for code in codes if counts[code]}
+
+
+def _predict(rows: pa.Table, packages: Sequence[Model], classes: Sequence[str]) -> list[np.ndarray]:
+    """Predict the rows by each model, as positions in ``classes``."""
+    device, predictions = "cuda" if torch.cuda.is_available() else "cpu", []
+    with Progress("promote", total=len(rows) * len(packages), unit="rows") as progress:
+        for package in (each.to(device) for each in packages):
+            code = np.array([classes.index(name) for name in package.settings.classes])
+            parts = []
+            for batch in rows.combine_chunks().to_batches(max_chunksize=_BATCH):
+                parts.append(code[package.score(batch["text"]).prediction])
+                progress.advance(len(batch))
+            predictions.append(np.concatenate(parts))
+    return predictions
+
+
+def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
+    """Load what a model is judged by: itself, or the run that it repeats.
+
+    Returns:
+        The model; its description as an input.
+
+    Raises:
+        UserError: The run that it repeats is gone.
+    """
+    record = model.record
+    if not lineage.has_seen_test(record):
+        return registry.load(model), package_files.to_input(model.uri, record)
+    of, tracking = record["refit"]["of"], model.tracking_uri
+    assert model.version is not None, "it was found by alias or number"
+    name, what = model.version.name, f"the run that {model.uri} repeats"
+    versions = registry.find_tagged(name, FINGERPRINT_TAG, of["fingerprint"], tracking_uri=tracking)
+    uri = f"models:/{name}/{max(versions)}" if versions else of["uri"]
+    uri, record = model_sources.find(uri, tracking=tracking, setting=what)
+    if record["fingerprint"] != of["fingerprint"]:
+        raise UserError(
+            f"{what} is gone: {uri} holds another model", hint=f"promote another version of {name}"
+        )
+    return model_sources.load(uri, tracking=tracking), package_files.to_input(uri, record)

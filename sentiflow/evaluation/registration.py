@@ -1,13 +1,18 @@
-"""An evaluation -> the model in MLflow's registry, described by its figures."""
+"""An evaluation -> its run in MLflow, and the model in MLflow's registry, described by it."""
 
 import logging
+from collections.abc import Mapping
+from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UnavailableError, UserError
-from sentiflow.evaluation import lineage
-from sentiflow.evaluation.results import Measurements
+from sentiflow.evaluation import evaluated_rows, lineage
+from sentiflow.evaluation.results import EvaluationResult
+from sentiflow.metrics.registry import METRICS
 from sentiflow.progress import say
 from sentiflow.storage.uris import join, names_model
 from sentiflow.tracking import runs
@@ -15,29 +20,86 @@ from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
 
+_HEADLINES = (
+    *(metric.name for metric in METRICS if not metric.of_two),
+    "accuracy_low",
+    "accuracy_high",
+    "expected_calibration_error",
+)
 
-def describe(
-    measured: Measurements, scored: Manifest, trained: Manifest, corpus: str
-) -> tuple[str, dict[str, str]]:
-    """Describe a model by its figures, its data, its classes and its network.
+
+def track(
+    result: EvaluationResult,
+    files: Mapping[str, bytes],
+    recorder: Recorder,
+    spec: OutputSpec | None,
+) -> None:
+    """Log the metrics to the run of the evaluation, those of the headline first, and the report.
 
     Args:
-        measured: The evaluation of the test rows.
+        result: The evaluation.
+        files: What it has written.
+        recorder: The run.
+        spec: Names the predictions; None if they are those of a file.
+    """
+    measured = result.measured
+    for split in sorted(measured.figures, key=lambda name: name != measured.split):
+        metrics = measured.figures[split].scalars
+        names = [*_HEADLINES, *metrics]
+        recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
+    if folds := result.cross_validated:
+        scalars = folds.metrics.scalars.items()
+        recorder.log_metrics({f"{evaluated_rows.FOLDS}/{name}": value for name, value in scalars})
+    recorder.log_metrics(
+        {  # a metric for each test would make thirty charts in MLflow
+            f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
+            for kind, tests in groupby(result.probed.behavior, lambda test: test.kind)
+        }
+        | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
+        | (result.teacher.to_metrics() if result.teacher else {})
+    )
+    recorder.log_files(files)
+    if spec:
+        recorder.set_tags(_tag_predictions(spec))
+    recorder.set_note(
+        "\n".join(f"- **{each.number}** {each.meaning}" for each in result.highlights)
+    )
+
+
+def register(
+    result: EvaluationResult, scored: Manifest, recorder: Recorder, spec: OutputSpec, card: bytes
+) -> dict[str, Any] | None:
+    """Log the headline to the run of the training, and register the model if this stage does so.
+
+    That is only done if the corpus is the one that it was trained on: the metrics of another corpus
+    would be mistaken for its test metrics. Where the store is unavailable, it is done later from
+    the manifest.
+
+    Args:
+        result: The evaluation.
         scored: The manifest of the predictions.
-        trained: The manifest of the training.
-        corpus: The name of the data.
+        recorder: The run of the evaluation, which stands for that of the training of an average.
+        spec: Names the predictions.
+        card: The model card, for the files of the version.
 
     Returns:
-        What is said of it where it is listed, in Markdown; and tags for programs.
+        Name and version for the manifest, if the model was registered now.
     """
-    metrics, split = measured.metrics, measured.split
+    trained = lineage.training_of(scored)
+    assert trained, "the corpus is that of the training"
+    model, metrics, split = (
+        scored["inputs"]["model"],
+        result.measured.metrics,
+        result.measured.split,
+    )
+    run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
     text = (
         f"{metrics.accuracy:.1%} {split} accuracy "
         f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
         f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
-        f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"
+        f"- data: {lineage.name_corpus(scored)}, {trained['counts']['rows']:,} texts for training\n"
         f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
-        f"- model: {lineage.describe_model(scored['inputs']['model']['settings'])}\n"
+        f"- model: {lineage.describe_model(model['settings'])}\n"
     )
     tags = {
         f"sentiflow.{split}_accuracy": f"{metrics.accuracy:.6f}",
@@ -45,46 +107,20 @@ def describe(
         f"sentiflow.{split}_rows": str(metrics.num_rows),
         f"sentiflow.{split}_data": trained["inputs"]["prepared"]["fingerprint"],
     }
-    return text, tags
-
-
-def register(
-    name: str,
-    scored: Manifest,
-    run_id: str,
-    recorder: Recorder,
-    *,
-    text: str,
-    tags: dict[str, str],
-    card: bytes,
-) -> dict[str, Any] | None:
-    """Register the model if this stage is to do so; describe its version, and add the model card.
-
-    Where the store is unavailable, that is done later from the manifest.
-
-    Args:
-        name: The name of the registered model.
-        scored: The manifest of the predictions.
-        run_id: The run of the training; of an average that of the evaluation. Empty: none.
-        recorder: The run of the evaluation.
-        text: The description.
-        tags: The tags.
-        card: The model card.
-
-    Returns:
-        Name and version for the manifest, if the model was registered now.
-    """
-    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
-    training = model["training"]
-    package = join(training["uri"], MODEL) if training else model["uri"]
+    training_run, scalars = recorder.of_run(run_id), metrics.scalars
+    training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
+    training_run.set_tags(_tag_predictions(spec))
+    training_run.set_note(text, report_of=recorder)
     if not run_id or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry  # a second to import
 
+    package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
+    uri, registered = recorder.tracking_uri, None
     try:
-        version = registry.find(name, model["fingerprint"], tracking_uri=uri)
+        version = registry.find(result.name, model["fingerprint"], tracking_uri=uri)
         if recorder.registers_model and not names_model(package):
-            version = registry.register(package, name=name, tracking_uri=uri, run_id=run_id)
+            version = registry.register(package, name=result.name, tracking_uri=uri, run_id=run_id)
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
         if version:
@@ -95,3 +131,9 @@ def register(
     except (JobError, UserError) as error:  # the evaluation is complete without it
         log.warning("%s", error)
     return registered
+
+
+def _tag_predictions(spec: OutputSpec) -> dict[str, str]:
+    """Say by tags which predictions were evaluated."""
+    scored = spec.inputs["scored"]
+    return {runs.SCORED_TAG: scored["uri"], runs.SCORED_FINGERPRINT_TAG: scored["fingerprint"]}

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -29,9 +29,6 @@ from sentiflow.metrics.registry import METRICS
 
 MAX_SHOWN = 1000
 """Characters of a text."""
-
-_EACH_END = 7
-"""Words shown at each end of a direction."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +89,12 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     A content security policy in it forbids scripts and any use of the network. ``plots`` are
     those of ``charts.render``; the page does without those that are absent.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p}
     measured, probed = data.result.measured, data.result.probed
-    direction = probed.word_bias.direction if probed.word_bias else None
-    projections = direction.ends(_EACH_END) if direction else ()
     predicted = predicted_of(data.rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
-    return environment.get_template("report.html.j2").render(
+    template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
+    return template.render(
         data=data,
         result=data.result,
         measured=measured,
@@ -134,8 +122,6 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
             (kind, list(tests)) for kind, tests in groupby(probed.behavior, lambda test: test.kind)
         ],
         group_axis=_group_axis(probed.group_bias),
-        projections=projections,
-        word_axis=_symmetric_axis([each.cosine for each in projections], step=0.1),
         caveat=CAVEAT,
         classes=measured.classes,
         binary=measured.is_binary,
@@ -153,15 +139,31 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     )
 
 
+def open_template(
+    name: str,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+    **options: Any,
+) -> jinja2.Template:
+    """Open a template of this package, with filters that write figures."""
+    environment = jinja2.Environment(  # noqa: S701  not all are HTML
+        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        **options,
+    )
+    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, **(filters or {})}
+    return environment.get_template(name)
+
+
 def _list_pairs(metrics: Metrics) -> list[tuple[int, str, str]]:
     """List how many texts of a class are predicted to be of another, the most frequent first."""
-    found = [
+    pairs = [
         (count, label, prediction)
         for label, counts in metrics.confusion.items()
         for prediction, count in counts.items()
         if count and label != prediction
     ]
-    return sorted(found, key=lambda pair: -pair[0])
+    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 def _group_slices(slices: Sequence[SliceMetrics]) -> list[tuple[str, list[SliceMetrics]]]:
@@ -190,20 +192,16 @@ def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:
 
 
 def _group_axis(group_bias: Sequence[GroupBias]) -> Axis:
-    terms = [term for bias in group_bias for term in bias.terms]
-    return _symmetric_axis([end for term in terms for end in (term.low, term.high)], step=0.05)
-
-
-def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
-    """Choose an axis around 0 that holds all values; it ends at a multiple of ``step``."""
-    reach = max(step, step * np.ceil(max(map(abs, values), default=0) / step))
+    """Choose an axis around 0 that holds every group; it ends at a multiple of 0.05."""
+    ends = [abs(end) for bias in group_bias for term in bias.terms for end in (term.low, term.high)]
+    reach = 0.05 * max(1, np.ceil(max(ends, default=0) / 0.05))
     return Axis(-reach, reach)
 
 
 def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
-    fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
+    fields = values if isinstance(values, Mapping) else {n: getattr(values, n) for n in names}
     return "—" if any(fields[name] is None for name in names) else form.format(**fields)
 
 

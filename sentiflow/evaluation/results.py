@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
+from sentiflow.data import manifest
+from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
-from sentiflow.evaluation import mistakes, slice_search, slices
-from sentiflow.evaluation.baselines import Baseline
+from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage, mistakes, slice_search, slices
 from sentiflow.evaluation.behavior import BehaviorResult
-from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
@@ -23,15 +24,15 @@ from sentiflow.evaluation.evaluated_rows import (
     predicted_of,
 )
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.slices import LengthCount, SliceMetrics
-from sentiflow.evaluation.teachers import TeacherComparison
-from sentiflow.metrics import classification, confidence, registry
+from sentiflow.evaluation.other_models import Baseline, TeacherComparison
+from sentiflow.evaluation.slices import SliceMetrics
+from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.words.word_bias import WordBias
+from sentiflow.storage import parquet
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Measurements:
     figures: dict[str, Metrics]
     """Metrics of the labelled rows, by split."""
     intervals: dict[str, dict[str, Interval]]
-    """Intervals by split and metric, see ``registry.find_intervals``."""
+    """Intervals by split and metric, see ``classification.find_intervals``."""
     no_intervals: dict[str, dict[str, str]]
     """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
@@ -68,7 +69,7 @@ class Measurements:
     three_class: dict[str, confidence.ThreeClassMetrics]
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
     classes of the model are not negative and positive, or the labels have others beside neutral."""
-    calibration: confidence.CalibrationEffect | None
+    calibration: dict[str, Any] | None
     """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
     neutral: AnsweredMetrics | None
@@ -77,8 +78,6 @@ class Measurements:
     slices: Sequence[SliceMetrics]
     """The user's own, those found by a search, then others, each the least accurate first; without
     texts those by column."""
-    lengths: Sequence[LengthCount]
-    """Empty without texts."""
 
     @property
     def metrics(self) -> Metrics:
@@ -110,15 +109,32 @@ class Measurements:
 
 
 @dataclass(frozen=True)
+class CrossValidated:
+    """Answers of the models of all folds, each to the rows of its fold."""
+
+    metrics: Metrics
+    """Of all answers. Macro F1 has no interval: a bootstrap of the rows knows nothing of how much
+    the models differ, and held the macro F1 of a model in few samples (benchmarks/LOG.md)."""
+    f1_of_folds: list[float]
+    """Macro F1 of each fold."""
+
+    @property
+    def origin(self) -> str:
+        """How the figures came about."""
+        num_folds, num_rows = len(self.f1_of_folds), self.metrics.num_rows
+        return f"cross-validated over {num_folds} folds, {num_rows:,} rows"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` says."""
+        return {**self.metrics.to_json(), "f1_macro_of_folds": self.f1_of_folds}
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """What the model itself shows, given texts that are not in the corpus."""
 
     behavior: Sequence[BehaviorResult] = ()
     group_bias: Sequence[GroupBias] = ()
-    word_bias: WordBias | None = None
-    """Bias of the model's word vectors; None if the model was not probed."""
-    no_direction: str = ""
-    """Why ``word_bias`` has no direction; empty if it has one."""
     not_asked: str = ""
     """Why the model was not probed; empty if it was."""
     unmeasured_groups: Sequence[str] = ()
@@ -161,18 +177,16 @@ class EvaluationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
-        probed = asdict(self.probed)
-        reason = probed.pop("no_direction")
-        if probed["word_bias"]:
-            probed["word_bias"]["no_direction"] = reason
         return {
             "name": self.name,
             "classes": self.measured.classes,
             **asdict(self.measured),
-            "figures": {split: found.to_json() for split, found in self.measured.figures.items()},
+            "figures": {
+                split: metrics.to_json() for split, metrics in self.measured.figures.items()
+            },
             "is_unseen": self.is_unseen,
             "notes": self.notes,
-            **probed,
+            **asdict(self.probed),
             "most_frequent": self.measured.metrics.most_frequent,
             "baselines": [asdict(each) for each in self.baselines],
             "no_baseline": self.no_baseline,
@@ -202,18 +216,20 @@ def measure(
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    known = model.get("calibration") or {}
-    fitted = Calibration.read(known, classes_of(rows))
+    calibration = model.get("calibration") or {}
+    fitted = Calibration.read(calibration, classes_of(rows))
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
-    margin = known.get("neutral_margin") if "probability" in rows.column_names else None
+    margin = calibration.get("neutral_margin")
+    if of_headline.classes[:2] != BINARY or of_headline.probabilities[:, 2:].any():
+        margin = None  # another class is predicted, too
     knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
     )
-    found = slice_search.search(
+    candidates = slice_search.search(
         named,
         slices.by_columns(
             chosen, [n for n in searched if slices.has_categories(chosen[slices.OWN + n].type)]
@@ -224,7 +240,8 @@ def measure(
     )
     figures = {split: classification.measure(part) for split, part in predicted.items()}
     bounded = {
-        split: registry.find_intervals(part, figures[split]) for split, part in predicted.items()
+        split: classification.find_intervals(part, figures[split])
+        for split, part in predicted.items()
     }
     return Measurements(
         split=headline,
@@ -244,13 +261,43 @@ def measure(
         neutral=None if margin is None else _measure_answered(of_headline, margin),
         label_errors=mistakes.count_label_errors(of_headline),
         slices=slices.measure(
-            [*named, *found],
+            [*named, *candidates],
             label=of_headline.label,
             probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
         ),
-        lengths=slices.by_length(np.diff(tokens.offsets), of_headline.right) if tokens else [],
     )
+
+
+def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None:
+    """Measure the answers of the folds of a training; None if it has none.
+
+    Rows that a first model was trained on are left out.
+
+    Args:
+        training: The training of the model.
+        scored: Predictions of this model for the data that it was trained on.
+
+    Raises:
+        UserError: A file of the answers is missing or damaged.
+    """
+    paths = [f["path"] for f in training["files"] if f["path"].startswith("folds/")]
+    if not paths:
+        return None
+    uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
+    tables = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
+    rows = pa.concat_tables(tables).combine_chunks()
+    seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
+    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    if classes_of(rows) != classes or not len(rows):
+        raise UserError(
+            f"{uri}/{paths[0]} has answers of another model",
+            hint="train again with --overwrite",
+        )
+    fold = rows["fold"].to_numpy()
+    each = [classification.measure(predicted_of(rows.filter(fold == k))) for k in np.unique(fold)]
+    whole = classification.measure(predicted_of(rows))
+    return CrossValidated(whole, [of_fold.f1_macro or 0.0 for of_fold in each])
 
 
 def _draw_halves(rows: pa.Table) -> np.ndarray:
@@ -278,15 +325,15 @@ def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
 
 def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
     """Measure three labels in each split that has rows labelled neutral."""
-    found = {}
+    by_split = {}
     for split in EVALUATED:
         part = rows.filter(pa.compute.equal(rows["split"], split))
-        label, probability = (part[name].to_numpy() for name in ("label", "probability"))
+        label, probability = (part[n].to_numpy() for n in ("label", PROBABILITY + BINARY[POSITIVE]))
         if (label == NEUTRAL).any():
-            found[split] = confidence.three_class_metrics(
+            by_split[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin
             )
-    return found
+    return by_split
 
 
 def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:

@@ -74,15 +74,15 @@ def search(
     members = _members(has, first[chosen], second[chosen])
     among = np.zeros(len(right), bool)
     among[used[~searched]] = True
-    found = []
+    candidates = []
     for number, (a, b) in enumerate(zip(first[chosen], second[chosen], strict=True)):
         rows = np.zeros(len(right), bool)
         rows[used[members[[number]].indices]] = True
         rows &= among
         if rows.sum() >= MIN_ROWS:
             name = " and ".join(dict.fromkeys((names[a], names[b])))
-            found.append(Slice(name, "", rows, among=among))
-    return found
+            candidates.append(Slice(name, "", rows, among=among))
+    return candidates
 
 
 def _list_slices(slices: Sequence[Slice], used: np.ndarray) -> tuple[list[str], sparse.csr_array]:

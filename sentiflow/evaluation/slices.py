@@ -128,34 +128,23 @@ class SliceMetrics:
         return sure and self.difference is not None and self.difference < 0
 
 
-@dataclass(frozen=True)
-class LengthCount:
-    """Texts of one length."""
-
-    tokens: int
-    num_rows: int
-    num_right: int
-
-
 def find(
     rows: pa.Table,
     *,
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
-    by_unknown: bool = True,
 ) -> tuple[list[Slice], Tokens | None]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
-            where they are known. Without texts there are slices by column alone.
+        rows: At least one, with ``num_tokens`` (known to the model), ``text`` and ``time`` where
+            they are known. Without texts there are slices by column alone.
         settings: Settings of the model package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
         columns: Columns of the user's own, in ``rows`` under ``OWN`` and their names: a slice for
             each value. Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one.
-        by_unknown: Whether there are slices by unknown tokens.
 
     Returns:
         The slices; the tokens of each text that the model reads, None without texts.
@@ -167,20 +156,22 @@ def find(
     tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
-    found = of_columns + _by_range(lengths, _LENGTHS)
-    found += [
+    listed = of_columns + _by_range(lengths, _LENGTHS)
+    listed += [
         Slice(name, about, matches(text, regex), name in own)
         for name, (about, regex) in (PATTERNS | own).items()
     ]
-    if by_unknown:
-        known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
-        found += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
-        found.append(Slice("no known token", "the prediction is the class prior", known == 0))
+    if "num_tokens" in rows.column_names:
+        known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
+        listed += _by_range(np.where(known_fraction > 0, 1 - known_fraction, np.nan), _UNKNOWN)
+        listed.append(
+            Slice("no known token", "the prediction is the class prior", known_fraction == 0)
+        )
     repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
-    found.append(Slice("repeated", "the same text is on more than one row", repeated))
+    listed.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
-        found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
-    return [item for item in found if item.rows.any()], tokens
+        listed += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
+    return [item for item in listed if item.rows.any()], tokens
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
@@ -202,9 +193,9 @@ def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
         )
     text = rows["text"].combine_chunks()
     if empty := [name for name, regex in patterns.items() if not matches(text, regex).any()]:
-        found = ", ".join(f"{name} ({patterns[name]})" for name in empty)
+        unmatched = ", ".join(f"{name} ({patterns[name]})" for name in empty)
         raise UserError(
-            f"no text is in the slice {found}: {len(text):,} evaluated texts were searched",
+            f"no text is in the slice {unmatched}: {len(text):,} evaluated texts were searched",
             hint="correct the pattern or leave it out",
         )
 
@@ -244,10 +235,10 @@ def _test(
     rows: their test is one-sided.
     """
     p_values: dict[bool, dict[int, float]] = {True: {}, False: {}}
-    for number, (item, found) in enumerate(zip(slices, measured, strict=True)):
-        if found.num_rows >= MIN_ROWS and found.difference is not None:
-            kind = "less" if found.is_found else "two-sided"
-            p_values[found.is_found][number] = _fisher(right, item.rows, item.others, kind)
+    for number, (item, metrics) in enumerate(zip(slices, measured, strict=True)):
+        if metrics.num_rows >= MIN_ROWS and metrics.difference is not None:
+            kind = "less" if metrics.is_found else "two-sided"
+            p_values[metrics.is_found][number] = _fisher(right, item.rows, item.others, kind)
     adjusted: dict[int, float] = {}
     for family in p_values.values():
         adjusted |= zip(family, paired.adjust([*family.values()]), strict=True)
@@ -259,13 +250,13 @@ def _drop_echoes(
 ) -> list[SliceMetrics]:
     """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
     kept, told = [], np.zeros(len(right), bool)
-    for item, found in zip(slices, measured, strict=True):
-        if found.is_found:
+    for item, metrics in zip(slices, measured, strict=True):
+        if metrics.is_found:
             rows, others = item.rows & ~told, item.others & ~told
-            if not found.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
+            if not metrics.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
                 continue
             told |= item.rows
-        kept.append(found)
+        kept.append(metrics)
     return kept
 
 
@@ -275,16 +266,6 @@ def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) 
 
     table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
     return float(fisher_exact(table, kind).pvalue)
-
-
-def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
-    """Count texts, and those that are right, for each length that occurs, in rising order."""
-    num_rows = np.bincount(lengths)
-    num_right = np.bincount(lengths, right)
-    return [
-        LengthCount(k, int(num_rows[k]), int(num_right[k]))
-        for k in np.flatnonzero(num_rows).tolist()
-    ]
 
 
 def _measure(
@@ -310,8 +291,23 @@ def _measure(
 
 
 def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
-    """Find the rows of each value of columns, which stand under ``OWN`` and their names."""
-    return [item for name in columns for item in _by_value(rows[OWN + name], name)]
+    """Find the rows of each value of columns, which stand under ``OWN`` and their names.
+
+    The most frequent value comes first; rare values are one slice.
+    """
+    slices = []
+    for name in columns:
+        written = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
+        counts = written.value_counts()
+        frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
+        for value in frequent:
+            has_value = (written == value).to_numpy()
+            slices.append(Slice(f"{name}: {value}", "", has_value, is_own=True))
+        if num_values := len(counts) - len(frequent):
+            about = f"{num_values:,} values of fewer rows"
+            is_rare = ~written.isin(frequent).to_numpy()
+            slices.append(Slice(f"{name}: other", about, is_rare, is_own=True))
+    return slices
 
 
 def has_categories(kind: pa.DataType) -> bool:
@@ -320,23 +316,6 @@ def has_categories(kind: pa.DataType) -> bool:
         kind = kind.value_type
     is_text = kind in (pa.string(), pa.large_string(), pa.string_view())
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
-
-
-def _by_value(values: pa.ChunkedArray, name: str) -> list[Slice]:
-    """Find the rows of each value of a column, the most frequent first; rare values are one."""
-    texts = pc.fill_null(values.cast(pa.string()), "(empty)")
-    written = texts.to_pandas()
-    counts = written.value_counts()
-    frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
-    found = [
-        Slice(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
-        for value in frequent
-    ]
-    rest = ~written.isin(frequent).to_numpy()
-    if num_values := len(counts) - len(frequent):
-        about = f"{num_values:,} values of fewer rows"
-        found.append(Slice(f"{name}: other", about, rest, is_own=True))
-    return found
 
 
 def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:

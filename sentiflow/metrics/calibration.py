@@ -1,15 +1,12 @@
-"""Labels and probabilities -> the calibration error, beside what chance alone reaches."""
+"""Labels and probabilities -> reliability, the calibration error, and what chance alone reaches."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from sentiflow.metrics.classification import (
-    NUM_CALIBRATION_BINS,
-    bin_probabilities,
-    expected_calibration_error,
-)
-
+NUM_CALIBRATION_BINS = 15
+"""Bins of the expected calibration error, as in Guo et al. (2017)."""
 NUM_SIMULATIONS = 2000
 _PARTS = 16
 """Parts of a bin. Rows of a part count as equally probable, which changes a variance by less than a
@@ -67,3 +64,45 @@ def calibration_test(
     num_reached = int((simulated >= error * (1 - 1e-9)).sum())
     chance = float(np.quantile(simulated, 0.95))
     return CalibrationError(error, chance, (num_reached + 1) / (num_simulations + 1))
+
+
+def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
+    """Average the gap between the probability of positive and the share of positive labels.
+
+    Over 15 equal bins of the probability of positive: the sum of n_b / n · |mean probability
+    in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
+    on the probability of one class; Guo et al. (ICML 2017) bin the probability of the
+    predicted class instead, which gives another number.
+    """
+    bins = reliability_bins(label=label, probability=probability, num_bins=NUM_CALIBRATION_BINS)
+    gap = (bins["mean_probability"] - bins["positive_fraction"]).abs()
+    return float((gap * bins["num_rows"]).sum() / len(label))
+
+
+def bin_probabilities(
+    probability: np.ndarray, *, num_bins: int = NUM_CALIBRATION_BINS
+) -> np.ndarray:
+    """Number the equal bin of each probability, from 0; the last bin holds 1 too."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    return np.minimum(np.searchsorted(edges, probability, side="right"), num_bins) - 1
+
+
+def reliability_bins(
+    *, label: np.ndarray, probability: np.ndarray, num_bins: int = 10
+) -> pd.DataFrame:
+    """Compare predicted with observed shares of positive in equal bins of the probability.
+
+    Bins are those of :func:`bin_probabilities`; a bin without rows is left out.
+
+    Columns:
+        added: ``num_rows``, ``mean_probability``, ``positive_fraction``.
+    """
+    bins = bin_probabilities(probability, num_bins=num_bins)
+    _, number, num_rows = np.unique(bins, return_inverse=True, return_counts=True)
+    return pd.DataFrame(
+        {
+            "num_rows": num_rows,
+            "mean_probability": np.bincount(number, np.float64(probability)) / num_rows,
+            "positive_fraction": np.bincount(number, label) / num_rows,
+        }
+    )

@@ -6,20 +6,15 @@ uncertain texts unanswered, or call them neutral.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
-from sentiflow.metrics.classification import (
-    LabelMetrics,
-    macro_f1,
-    measure_labels,
-    measure_probabilities,
-)
+from sentiflow.metrics.classification import LabelMetrics, measure_labels, measure_probabilities
 from sentiflow.metrics.intervals import share_interval
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion, macro_f1
 
 LOWEST, HIGHEST = 0.25, 10.0
 """Of a temperature."""
@@ -52,26 +47,12 @@ class Calibration(NamedTuple):
     """C numbers whose mean is 0; empty if all are 0."""
 
     @classmethod
-    def read(cls, known: Mapping[str, Any], classes: Sequence[str]) -> "Calibration | None":
+    def read(cls, record: Mapping[str, Any], classes: Sequence[str]) -> "Calibration | None":
         """Read what a manifest says of a model of these classes; None if that is nothing."""
-        if "temperature" not in known:
+        if "temperature" not in record:
             return None
-        bias = known.get("bias", {})
-        found = tuple(bias.get(name, 0.0) for name in classes) if bias else ()
-        return cls(known["temperature"], found)
-
-
-class CalibrationEffect(TypedDict):
-    """What a calibration changes, as manifests and ``metrics.json`` hold it."""
-
-    temperature: float
-    bias: dict[str, float]
-    """By class; empty if there is none."""
-    num_rows: int
-    before: dict[str, float]
-    """A ``ProbabilityMetrics`` without temperature and bias."""
-    after: dict[str, float]
-    """The same of the model with both."""
+        bias = record.get("bias") or {}
+        return cls(record["temperature"], tuple(bias.get(n, 0.0) for n in classes if bias))
 
 
 @dataclass(frozen=True)
@@ -207,24 +188,24 @@ def _fit(logits: np.ndarray, label: np.ndarray, has_bias: bool) -> Calibration:
 
     prior = np.square([_PRIOR_LOG_TEMPERATURE, *[_PRIOR_BIAS] * (num_classes * has_bias)])
     bounds = [(math.log(LOWEST), math.log(HIGHEST)), *[(-MAX_BIAS, MAX_BIAS)] * (len(prior) - 1)]
-    found = optimize.minimize(
+    solution = optimize.minimize(
         loss, np.zeros(len(prior)), jac=True, bounds=bounds, method="L-BFGS-B",
         options={"ftol": 1e-12, "gtol": 1e-6},
     ).x  # fmt: skip
-    bias = (found[1:] - found[1:].mean()).round(_DIGITS) if has_bias else found[1:]
+    bias = (solution[1:] - solution[1:].mean()).round(_DIGITS) if has_bias else solution[1:]
     return Calibration(
-        round(math.exp(found[0]), _DIGITS), tuple(bias.tolist()) if bias.any() else ()
+        round(math.exp(solution[0]), _DIGITS), tuple(bias.tolist()) if bias.any() else ()
     )
 
 
-def describe(calibration: Calibration, before: Predicted, after: Predicted) -> CalibrationEffect:
-    """Measure what a calibration changes."""
+def describe(calibration: Calibration, before: Predicted, after: Predicted) -> dict[str, Any]:
+    """Measure what a calibration changes, as ``manifest_types.Calibration`` says it."""
     return {
         "temperature": calibration.temperature,
         "bias": dict(zip(after.classes, calibration.bias, strict=False)),
         "num_rows": len(after.label),
-        "before": asdict(measure_probabilities(before)),
-        "after": asdict(measure_probabilities(after)),
+        "before": measure_probabilities(before),
+        "after": measure_probabilities(after),
     }
 
 
@@ -241,17 +222,14 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     Returns:
         A point for each of ``COVERAGES``, whose coverage is at least that.
     """
-    order = np.argsort(-confidence, kind="stable")
-    num_right = right[order].cumsum()
-    points = []
+    falling, points = np.sort(confidence)[::-1], []
     for aim in COVERAGES:
-        last = float(confidence[order[math.ceil(round(aim * len(right), 6)) - 1]])
-        answered = int((confidence >= last).sum())
-        found = int(num_right[answered - 1])
-        interval = share_interval(found, answered)
-        points.append(
-            CoveragePoint(answered / len(right), last, answered, found / answered, *interval)
-        )
+        last = float(falling[math.ceil(round(aim * len(right), 6)) - 1])
+        answered = right[confidence >= last]
+        num_rows, num_right = len(answered), int(answered.sum())
+        interval = share_interval(num_right, num_rows)
+        accuracy = num_right / num_rows
+        points.append(CoveragePoint(num_rows / len(right), last, num_rows, accuracy, *interval))
     return points
 
 
@@ -274,8 +252,8 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
     tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
-    found = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
-    return float(tried[int(np.argmax(found))])
+    scores = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
+    return float(tried[int(np.argmax(scores))])
 
 
 def three_class_metrics(

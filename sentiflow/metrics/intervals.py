@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
 
 MAX_RARE_FRACTION = 0.25
 """The macro F1 has no interval if more of the classes have fewer than ``FEWEST`` labelled rows."""
@@ -124,13 +124,13 @@ def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     Returns:
         Both bounds; and the number of classes with too few rows, see ``MAX_RARE_FRACTION``.
     """
-    size, found = confusion.shape[-1], MacroF1.of(confusion)
-    effects = found.effects(*np.indices((size, size)))
+    size, parts = confusion.shape[-1], MacroF1.of(confusion)
+    effects = parts.effects(*np.indices((size, size)))
     variance = (confusion * effects**2).sum(axis=(-2, -1))
-    low, high = metric_interval(found.corrected, variance=variance, step=found.step)
-    known = 1 - found.num_absent / size
+    low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
+    present = 1 - parts.num_absent / size
     num_rare = (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
-    return low * known, 1 - (1 - high) * known, num_rare
+    return low * present, 1 - (1 - high) * present, num_rare
 
 
 def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
@@ -155,7 +155,7 @@ def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
 def correlate(counts: np.ndarray) -> np.ndarray:
     """Correlate labels with predictions, given rows by label and prediction, ``(..., 4)``."""
     tn, fp, fn, tp = np.moveaxis(counts, -1, 0)
-    root = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
+    root = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
     return np.asarray((tp * tn - fp * fn) / root)
 
 
@@ -170,20 +170,9 @@ def area_interval(predicted: Predicted) -> Interval | str:
     rarer = min(positive.sum(), (~positive).sum())
     if rarer < 2:
         return "1 text has one of the labels"
-    found = area_parts(predicted.positive, positive)
-    variance = sum(part.var(ddof=1) / len(part) for part in found)
-    return metric_interval(float(found[0].mean()), variance=variance, step=0.5 / rarer)
-
-
-def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each positive row, the share of negative rows below it, and the reverse."""
-    from scipy.stats import rankdata
-
-    rank = rankdata(probability)
-    above, below = rank[positive], rank[~positive]
-    of_positive = (above - rankdata(probability[positive])) / len(below)
-    of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
-    return of_positive, of_negative
+    parts = area_parts(predicted.positive, positive)
+    variance = sum(part.var(ddof=1) / len(part) for part in parts)
+    return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
 
 
 def average_precision_interval(predicted: Predicted) -> Interval | str:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
-from sentiflow.metrics.intervals import MacroF1, area_parts
-from sentiflow.metrics.predicted import count_confusion
+from sentiflow.metrics.intervals import MacroF1
+from sentiflow.metrics.predicted import area_parts, count_confusion
 
 SURE = 0.05
 """A difference with a p-value below it counts as one."""
@@ -19,7 +19,8 @@ NUM_RESAMPLES = 10_000
 
 _MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 24, 1000
 """Numbers of draws that are held at once, and in all; but the fewest draws."""
-_Z = NormalDist().inv_cdf(0.975)
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95 % interval, in standard errors."""
 _ROUNDING = 1e-12
 
 
@@ -77,7 +78,7 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
     """
     total = num_rows + 2
     p, q = (only_second + 1) / total, (only_first + 1) / total
-    reach = _Z * math.sqrt((p + q - (p - q) ** 2) / total)
+    reach = Z * math.sqrt((p + q - (p - q) ** 2) / total)
     low, high = max(-1.0, p - q - reach), min(1.0, p - q + reach)
     value = (only_second - only_first) / num_rows
     return Difference(value, low, high, mcnemar(only_first, only_second))
@@ -86,8 +87,10 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
     """Compare two models, given for each which of N rows it gets right; N is at least 1."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    found = accuracy_difference(only_first=only_first, only_second=only_second, num_rows=len(first))
-    return found, McNemar(only_first, only_second, mcnemar(only_first, only_second))
+    difference = accuracy_difference(
+        only_first=only_first, only_second=only_second, num_rows=len(first)
+    )
+    return difference, McNemar(only_first, only_second, mcnemar(only_first, only_second))
 
 
 def roc_auc_difference(
@@ -119,8 +122,10 @@ def roc_auc_difference(
     of_positive, of_negative = (b - a for a, b in zip(of_first, of_second, strict=True))
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
     step = 0.5 / min(num_positive, num_negative)
-    found = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
-    return Difference(found.value, max(-1.0, found.low), min(1.0, found.high), found.p_value)
+    bounded = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
+    return Difference(
+        bounded.value, max(-1.0, bounded.low), min(1.0, bounded.high), bounded.p_value
+    )
 
 
 def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
@@ -168,24 +173,27 @@ def f1_macro_difference(
         None where F1 is undefined for the rows.
     """
     triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
-    cells = _Cells(triples, num_classes)
-    value = float(cells.measure(counts[None])[0])
+    value = float(_subtract_f1(triples, counts[None], num_classes)[0])
     if math.isnan(value):
         return None
     middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
     for sign, prediction in ((-1, first), (1, second)):
         confusion = count_confusion(label, prediction, num_labels=num_classes)
-        found = MacroF1.of(confusion)
-        middle += sign * float(found.corrected)
-        effects += sign * found.effects(triples[0], triples[1 if sign < 0 else 2])
-        steps.append(float(found.step))
-    reach = _Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
-    rng = np.random.default_rng(seed)
+        of_model = MacroF1.of(confusion)
+        middle += sign * float(of_model.corrected)
+        effects += sign * of_model.effects(triples[0], triples[1 if sign < 0 else 2])
+        steps.append(float(of_model.step))
+    reach = Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
+    rng, exchanged = np.random.default_rng(seed), []
     num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
     size = max(1, _MAX_NUMBERS // len(counts))
-    sizes = [min(size, num_resamples - start) for start in range(0, num_resamples, size)]
-    exchanged = np.concatenate([cells.exchange(counts, each, rng) for each in sizes])
-    num_reached = int((~(np.abs(exchanged) < abs(value) - _ROUNDING)).sum())
+    both_ways = np.concatenate([triples, triples[[0, 2, 1]]], axis=1)
+    for start in range(0, num_resamples, size):
+        shape = (min(size, num_resamples - start), len(counts))
+        kept = rng.binomial(counts, 0.5, size=shape)
+        draws = np.concatenate([kept, counts - kept], axis=1)
+        exchanged.append(_subtract_f1(both_ways, draws, num_classes))
+    num_reached = int((~(np.abs(np.concatenate(exchanged)) < abs(value) - _ROUNDING)).sum())
     low, high = min(middle - reach, value), max(middle + reach, value)
     p_value = (num_reached + 1) / (num_resamples + 1)
     return Difference(value, max(-1.0, low), min(1.0, high), p_value)
@@ -223,47 +231,23 @@ def write_p(p_value: float) -> str:
 def _normal(value: float, error: float) -> Difference:
     """Bound and test a difference, given its standard error."""
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
-    return Difference(value, value - _Z * error, value + _Z * error, p_value)
+    return Difference(value, value - Z * error, value + Z * error, p_value)
 
 
-class _Cells:
-    """K cells, each a label and two predictions: the difference in macro F1 of draws of them.
+def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> np.ndarray:
+    """Subtract the macro F1 of the first model from that of the second; NaN where it is undefined.
 
-    Shape: (K cells, R draws, C classes)
-        - triples: ``(3, K)``: the label and the predictions of each cell.
+    Shape: (K cells, R draws)
+        - triples: ``(3, K)``: the label and the two predictions of each cell.
+        - counts: ``(R, K)``, the rows in each cell.
+        - returns: ``(R,)``.
     """
-
-    def __init__(self, triples: np.ndarray, num_classes: int) -> None:
-        self.triples, self.num_classes = triples, num_classes
-
-    def measure(self, counts: np.ndarray) -> np.ndarray:
-        """Measure each draw, given the rows in each cell; NaN where it is undefined.
-
-        Shape:
-            - counts: ``(R, K)``; returns ``(R,)``.
-        """
-        labelled, predicted = self._sum(counts, 0), [self._sum(counts, i) for i in (1, 2)]
-        right = [self._sum(counts * (self.triples[0] == self.triples[i]), 0) for i in (1, 2)]
-        with np.errstate(invalid="ignore"):
-            first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
-        return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))
-
-    def exchange(self, counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Exchange the two predictions of each row or not, and measure, ``size`` times."""
-        kept = rng.binomial(counts, 0.5, size=(size, len(counts)))
-        turned = _Cells(
-            np.concatenate([self.triples, self.triples[[0, 2, 1]]], axis=1),
-            self.num_classes,
-        )
-        return turned.measure(np.concatenate([kept, counts - kept], axis=1))
-
-    def _sum(self, counts: np.ndarray, axis: int) -> np.ndarray:
-        """Sum the rows of the cells by label, or by a prediction: ``(R, K)`` to ``(R, C)``."""
-        is_of = sparse.csr_array(
-            (
-                np.ones(self.triples.shape[1]),
-                (np.arange(self.triples.shape[1]), self.triples[axis]),
-            ),
-            (self.triples.shape[1], self.num_classes),
-        )
-        return np.asarray(counts @ is_of)
+    ones, cells = np.ones(triples.shape[1]), np.arange(triples.shape[1])
+    of_class = [
+        sparse.csr_array((ones, (cells, codes)), (len(cells), num_classes)) for codes in triples
+    ]
+    labelled, *predicted = (np.asarray(counts @ each) for each in of_class)
+    right = [np.asarray((counts * (triples[0] == codes)) @ of_class[0]) for codes in triples[1:]]
+    with np.errstate(invalid="ignore"):
+        first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
+    return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))

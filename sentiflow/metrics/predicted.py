@@ -1,6 +1,7 @@
 """Labelled rows and what a model predicts for them: what metrics are computed from."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,15 @@ class Predicted:
         """Take the probability of positive, of a model of negative and positive."""
         positive = np.asarray(probability, np.float64)
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
+
+    def among(self, classes: tuple[str, ...]) -> "Predicted":
+        """Number the classes as in ``classes``; others than the model's get a probability of 0."""
+        if classes == self.classes:
+            return self
+        code = np.array([classes.index(name) for name in self.classes], np.int8)
+        probabilities = np.zeros((len(self.label), len(classes)), np.float32)
+        probabilities[:, code] = self.probabilities
+        return Predicted(classes, code[self.label], code[self.prediction], probabilities)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -67,6 +77,17 @@ class Predicted:
         """Return the probability of positive; with other classes that of the prediction."""
         return self.positive if self.is_binary else self.confidence
 
+    @cached_property
+    def areas(self) -> list[float | None]:
+        """Measure the area under the ROC curve of each class against the others.
+
+        None where no row, or every row, has the label.
+        """
+        if self.is_binary:  # each has the area of the other
+            return [measure_area(self.positive, self.label == 1)] * 2
+        columns = enumerate(self.probabilities.T)
+        return [measure_area(column, self.label == code) for code, column in columns]
+
     @property
     def log_losses(self) -> np.ndarray:
         """Return -ln(probability of the label) of each row, clipped at ``PROBABILITY_FLOOR``."""
@@ -93,3 +114,42 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
     """
     counts = np.bincount(np.int64(label) * num_labels + prediction, minlength=num_labels**2)
     return counts.reshape(num_labels, num_labels)
+
+
+def label_shares(confusion: np.ndarray) -> np.ndarray:
+    """Measure precision, recall and F1 of each of C labels: ``(3, C)``; NaN for one of nothing."""
+    right = np.diagonal(confusion)
+    predicted, labelled = confusion.sum(axis=0), confusion.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.stack([right / predicted, right / labelled, 2 * right / (predicted + labelled)])
+
+
+def macro_f1(confusion: np.ndarray) -> float | None:
+    """Average the F1 of the classes that labels or predictions have, as scikit-learn does.
+
+    Args:
+        confusion: The counts of :func:`count_confusion`.
+
+    Returns:
+        None if there is none.
+    """
+    f1 = label_shares(confusion)[2]
+    return None if np.isnan(f1).all() else float(np.nanmean(f1))
+
+
+def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give, for each positive row, the share of negative rows below it, and the reverse."""
+    from scipy.stats import rankdata
+
+    rank = rankdata(probability)
+    above, below = rank[positive], rank[~positive]
+    of_positive = (above - rankdata(probability[positive])) / len(below)
+    of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
+    return of_positive, of_negative
+
+
+def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
+    """Measure the area under the ROC curve; scikit-learn's takes twice as long, for each class."""
+    if positive.all() or not positive.any():
+        return None
+    return float(area_parts(probability, positive)[0].mean())

@@ -22,12 +22,12 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
     Returns:
         For each class the predicted share, and what it means.
     """
-    num_rows = sum(sum(found.values()) for found in confusion.values())
-    names = list(dict.fromkeys([*confusion, *(n for found in confusion.values() for n in found)]))
+    num_rows = sum(sum(row.values()) for row in confusion.values())
+    names = list(dict.fromkeys([*confusion, *(n for row in confusion.values() for n in row)]))
     gaps, predicted = {}, {}
     for name in names:
         right = confusion.get(name, {}).get(name, 0)
-        predicted[name] = sum(found.get(name, 0) for found in confusion.values())
+        predicted[name] = sum(row.get(name, 0) for row in confusion.values())
         missed = sum(confusion.get(name, {}).values()) - right
         wrong = predicted[name] - right
         gaps[name] = accuracy_difference(only_first=missed, only_second=wrong, num_rows=num_rows)
@@ -37,7 +37,7 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
         for name, p_value in zip(names, adjusted, strict=True)
         if p_value < SURE and 100 * abs(gaps[name].value) >= _LEAST_POINTS
     ]
-    found = []
+    lines = []
     for name in sorted(sure, key=lambda name: -abs(gaps[name].value))[:_MAX_NAMED]:
         gap, share = gaps[name], predicted[name] / num_rows
         ends = sorted([100 * abs(gap.low), 100 * abs(gap.high)])
@@ -46,8 +46,8 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
             f"{100 * abs(gap.value):.1f} points too {'many' if gap.value > 0 else 'few'} "
             f"(95 % interval {ends[0]:.1f} to {ends[1]:.1f})"
         )
-        found.append((f"{share:.1%}", meaning))
-    return found
+        lines.append((f"{share:.1%}", meaning))
+    return lines
 
 
 def compare_unseen(

@@ -1,4 +1,4 @@
-"""Every metric of a whole model: its name, its title, its interval, and how two models differ."""
+"""Every metric of a whole model: name, title, value, interval, and how two models differ."""
 
 import math
 from collections.abc import Callable
@@ -6,30 +6,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.metrics import intervals, paired
-from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.intervals import Interval
-from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.predicted import Predicted, macro_f1
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that report, model card, MLflow and ``compare`` show; ``Metrics`` has its value."""
+    """A metric that ``metrics.json``, report, model card, MLflow and ``compare`` show."""
 
     name: str
-    """A field of ``Metrics``."""
     title: str
     meaning: str
     """In a few words."""
     form: str
     """How its value is written."""
+    value: Callable[[Predicted], float | None]
+    """None where it is undefined."""
     interval: Callable[[Predicted], Interval | str]
     """Its 95 % interval, or why it has none."""
     difference: Callable[[Predicted, Predicted], paired.Difference | None] | None = None
     """The second model's metric minus the first's; None: ``compare`` does not show it. It gives
     None where the metric is undefined."""
     higher_is_better: bool = True
-    is_headline: bool = True
-    """Whether the MLflow run of the training has it, too."""
+    of_two: bool = False
+    """Whether only models of negative and positive have it. Others are metrics of the training's
+    run in MLflow, too."""
     of_probabilities: bool = False
     of_equal: Callable[[int], float] | None = None
     """Its value if all of C classes are equally probable."""
@@ -47,6 +48,27 @@ def _bound_macro_f1(predicted: Predicted) -> Interval | str:
     return f"{num_rare:,} of {len(counts):,} classes {have} {texts}"
 
 
+def _correlate(predicted: Predicted) -> float | None:
+    counts = predicted.confusion
+    if not (counts.any(axis=0) & counts.any(axis=1)).all():
+        return None
+    return float(intervals.correlate(counts.ravel()))
+
+
+def _average_areas(predicted: Predicted) -> float | None:
+    """Average the areas of the classes that have one; that of positive, if there are two."""
+    areas = [area for area in predicted.areas if area is not None]
+    return sum(areas) / len(areas) if areas else None
+
+
+def _measure_average_precision(predicted: Predicted) -> float | None:
+    from sklearn.metrics import average_precision_score
+
+    if predicted.areas[0] is None:
+        return None
+    return float(average_precision_score(predicted.label, predicted.positive))
+
+
 def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | None:
     if not first.is_binary:
         return None
@@ -61,6 +83,7 @@ METRICS = (
         "Accuracy",
         "share labelled correctly",
         "{:.1%}",
+        lambda predicted: float(predicted.right.mean()),
         lambda predicted: intervals.share_interval(predicted.right.sum(), len(predicted.right)),
         lambda first, second: paired.compare_accuracy(first.right, second.right)[0],
         hub={"type": "accuracy"},
@@ -70,6 +93,7 @@ METRICS = (
         "Macro F1",
         "mean F1 of the classes that occur",
         "{:.4f}",
+        lambda predicted: macro_f1(predicted.confusion),
         _bound_macro_f1,
         lambda first, second: paired.f1_macro_difference(
             label=first.label,
@@ -84,8 +108,9 @@ METRICS = (
         "Matthews correlation",
         "1 is perfect, 0 is chance",
         "{:.4f}",
+        _correlate,
         lambda predicted: intervals.matthews_interval(predicted.confusion),
-        is_headline=False,
+        of_two=True,
         hub={"type": "matthews_correlation"},
     ),
     Metric(
@@ -93,6 +118,7 @@ METRICS = (
         "ROC AUC",
         "chance that a text of a class ranks above the others",
         "{:.4f}",
+        _average_areas,
         intervals.area_interval,
         _compare_areas,
         of_probabilities=True,
@@ -103,8 +129,9 @@ METRICS = (
         "Average precision",
         "area under the precision-recall curve of positive",
         "{:.4f}",
+        _measure_average_precision,
         intervals.average_precision_interval,
-        is_headline=False,
+        of_two=True,
         of_probabilities=True,
     ),
     Metric(
@@ -112,6 +139,7 @@ METRICS = (
         "Log loss",
         "lower is better",
         "{:.4f}",
+        lambda predicted: float(predicted.log_losses.mean()),
         intervals.log_loss_interval,
         lambda first, second: paired.mean_difference(
             second.log_losses - first.log_losses,
@@ -126,6 +154,7 @@ METRICS = (
         "Brier score",
         "lower is better",
         "{:.4f}",
+        lambda predicted: float(predicted.squared_errors.mean()),
         intervals.brier_interval,
         lambda first, second: paired.mean_difference(
             second.squared_errors - first.squared_errors, step=intervals.brier_step(first)
@@ -135,35 +164,3 @@ METRICS = (
         of_equal=lambda size: 1 - 1 / size,
     ),
 )
-
-
-def find_intervals(
-    predicted: Predicted, metrics: Metrics
-) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Bound all metrics that are defined.
-
-    Returns:
-        Intervals by name of the metric, those of a class as ``precision_<class>`` and so on; and by
-        name why there is none.
-    """
-    found, missing = dict[str, Interval](), dict[str, str]()
-
-    def add(name: str, ends: Interval | str, value: float) -> None:
-        if isinstance(ends, str):
-            missing[name] = ends
-        else:
-            found[name] = float(min(ends[0], value)), float(max(ends[1], value))
-
-    for label, of_class in metrics.by_class.items():
-        right = metrics.confusion[label][label]
-        totals = {"precision": of_class.num_predicted, "recall": of_class.num_rows}
-        for name, total in totals.items():
-            if total:
-                add(f"{name}_{label}", intervals.share_interval(right, total), right / total)
-        if of_class.f1 is not None:
-            wrong = sum(totals.values()) - 2 * right
-            add(f"f1_{label}", intervals.f1_interval(right, wrong), of_class.f1)
-    for metric in METRICS:
-        if (value := getattr(metrics, metric.name)) is not None:
-            add(metric.name, metric.interval(predicted), value)
-    return found, missing

@@ -59,12 +59,12 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
 
     p_values = []
     for axis in (1, 0):
-        expected, found = (cells.sum(axis=axis) / cells.sum() for cells in (population, sample))
+        expected, observed = (cells.sum(axis=axis) / cells.sum() for cells in (population, sample))
         order = np.argsort(-expected, kind="stable") if axis == 1 else np.arange(NUM_STEPS)
         # Neighbours are one cell, so that each is expected to have enough rows.
         start = np.concatenate([[0.0], size * expected[order].cumsum()[:-1]])
         cell = np.minimum(start // _FEWEST, max(size // _FEWEST - 1, 0)).astype(np.int64)
-        e, f = (np.bincount(cell, part[order]) for part in (expected, found))
+        e, f = (np.bincount(cell, part[order]) for part in (expected, observed))
         is_used = e > 0
         left = max(1 - size / population.sum(), 1 / size)
         squares = (size / left * (f - e)[is_used] ** 2 / e[is_used]).sum()

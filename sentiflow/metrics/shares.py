@@ -231,8 +231,8 @@ def _measure_pools(
         squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
         within = (residual[one] * num_rows - squares) / (num_rows - freedom - 1)
         usual = (num_rows - (sizes**2).sum() / num_rows) / freedom
-        found = np.maximum(squares / _lowest(freedom) - np.maximum(within, 0), 0) / usual
-        between[inside] = np.nan_to_num(found, posinf=0)
+        variance = np.maximum(squares / _lowest(freedom) - np.maximum(within, 0), 0) / usual
+        between[inside] = np.nan_to_num(variance, posinf=0)
         groups[inside] = freedom
     values = (getattr(pools, item.name)[chosen] for item in fields(pools))
     return _Sample(*values), between, groups

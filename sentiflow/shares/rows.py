@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest, tweets
+from sentiflow.data.answers import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import PROBABILITY, TEXT
+from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
 
 NO_VALUE = "(none)"

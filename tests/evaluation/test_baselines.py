@@ -1,7 +1,6 @@
 """A simple model is compared with the model, measured on the same rows."""
 
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from test_report import Outline, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest
-from sentiflow.evaluation import baselines, evaluated_rows
+from sentiflow.evaluation import evaluated_rows, other_models
 
 
 def texts_of(label, *, noise, seed=0):
@@ -30,77 +29,27 @@ def evaluated(num_rows=600, *, noise, seed=1):
 def test_the_difference_is_the_models_metric_minus_the_baselines():
     rows = evaluated(noise=0)
     label = np.random.default_rng(2).integers(0, 3, 900)
-    found = baselines._train(texts_of(label, noise=0), label, rows)
+    found = other_models._train(texts_of(label, noise=0), label, rows)
     assert found.accuracy == found.f1_macro == 1
     expected = (rows["label"].to_numpy() == rows["prediction"].to_numpy()).mean()
     assert found.accuracy_of_model == expected
     assert found.accuracy_difference.value == pytest.approx(expected - 1)
     assert "worse" in found.verdict
-    noisy = baselines._train(texts_of(label, noise=1), label, evaluated(noise=1))
+    noisy = other_models._train(texts_of(label, noise=1), label, evaluated(noise=1))
     assert noisy.accuracy < 0.6
     assert "better" in noisy.verdict
     assert noisy.f1_macro_difference.low > 0
 
 
 def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
-    monkeypatch.setattr(baselines, "MAX_TRAIN_ROWS", 200)
-    monkeypatch.setattr(baselines, "MAX_ROWS", 100)
+    monkeypatch.setattr(other_models, "MAX_TRAIN_ROWS", 200)
+    monkeypatch.setattr(other_models, "MAX_ROWS", 100)
     label = np.random.default_rng(2).integers(0, 3, 900)
     train = (texts_of(label, noise=0.1), label)
-    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored: train)
-    (found,), _ = baselines.measure(evaluated(noise=0), {})
+    monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: train)
+    (found,), _ = other_models.measure(evaluated(noise=0), {})
     assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
     assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
-
-
-def test_characters_tell_the_label_where_no_word_occurs_twice():
-    rng = np.random.default_rng(3)
-    label = rng.integers(0, 3, 300)
-
-    def write(label, rng):
-        noise = (chr(0x4E00 + k) for k in rng.integers(0, 20_000, len(label)))
-        return pa.array(
-            [f"{one}{('很差', '很好', '一般')[k]}" for k, one in zip(label, noise, strict=True)]
-        )
-
-    rows = rows_of_classes(600, seed=1)
-    texts = write(rows["label"].to_numpy(), rng)
-    rows = rows.set_column(rows.column_names.index("text"), "text", texts)
-    assert baselines._train(write(label, rng), label, rows).accuracy == 1
-
-
-def test_words_and_characters_count_the_same():
-    texts = pa.array(["good day", "good night", "bad day", "bad night"] * 3)
-    features, same = baselines._weigh(texts, texts)
-    assert (features != same).nnz == 0
-    # one vector of length 1 for the words, and one for the characters
-    assert features.multiply(features).sum(axis=1) == pytest.approx(2)
-
-
-def test_c_is_chosen_by_folds_of_the_train_rows():
-    rng = np.random.default_rng(4)
-    label = rng.integers(0, 2, 600)
-    # noise that can be learned by heart: the strongest regularization is best
-    words = [f"{'good' if k ^ (rng.random() < 0.3) else 'bad'} {w}" for k, w in zip(
-        label, rng.integers(0, 400, 600), strict=True)]  # fmt: skip
-    features, _ = baselines._weigh(pa.array(words), pa.array(words))
-    assert baselines._choose_c(features, label) == min(baselines._C)
-
-
-def test_rare_classes_are_learned_but_do_not_choose():
-    label = np.array([0, 1] * 40 + [2])
-    features, _ = baselines._weigh(texts_of(label, noise=0), texts_of(label, noise=0))
-    assert baselines._choose_c(features, label) in baselines._C
-    rare = np.array([0] * 60 + [1, 1, 2])
-    assert baselines._choose_c(features[: len(rare)], rare) == baselines._C[1]
-
-
-def test_the_same_rows_give_the_same_baseline():
-    label = np.random.default_rng(2).integers(0, 3, 900)
-    one, two = (
-        baselines._train(texts_of(label, noise=0.5), label, evaluated(noise=0.5)) for _ in range(2)
-    )
-    assert replace(one, seconds=0) == replace(two, seconds=0)
 
 
 def test_train_texts_are_those_of_the_models_training(tmp_path):
@@ -108,18 +57,18 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
     run = runs.run("a")
     record = manifest.read(f"{run}/scored")
     rows = evaluated_rows.of_split(evaluated_rows.read(f"{run}/scored", record), "test")
-    (found,), reason = baselines.measure(rows, record)
+    (found,), reason = other_models.measure(rows, record)
     assert reason == ""
     is_train = by_tens() == "train"
     assert found.num_train_rows == found.num_train_rows_in_all == is_train.sum()
-    _, label = baselines._read_train_rows(record)
+    _, label = other_models._read_train_rows(record)
     assert np.bincount(label).tolist() == np.bincount(LABEL[is_train]).tolist()
     shutil.rmtree(f"{run}/prepared")
-    assert baselines.measure(rows, record) == (
+    assert other_models.measure(rows, record) == (
         [],
         "the texts that the model was trained on are gone",
     )
-    assert baselines.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
+    assert other_models.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +85,8 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
 )
 def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
     found = (pa.array(text), np.array(label[: len(text)]))
-    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored: found)
-    assert baselines.measure(evaluated(noise=0), {}) == ([], reason)
+    monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: found)
+    assert other_models.measure(evaluated(noise=0), {}) == ([], reason)
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "no_baseline", reason)
     assert f"There is no comparison with a simple model: {reason}." in Outline(write(data)).text
@@ -145,18 +94,9 @@ def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
 
 def test_the_page_says_whether_the_model_is_better():
     label = np.random.default_rng(2).integers(0, 3, 900)
-    found = baselines._train(texts_of(label, noise=0), label, evaluated(noise=0))
+    found = other_models._train(texts_of(label, noise=0), label, evaluated(noise=0))
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "baselines", [found])
     text = Outline(write(data)).text
     assert "logistic regression, trained on all 900 train texts (limit 100,000) in" in text
     assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
-
-
-def test_a_model_no_better_than_the_most_frequent_label_is_told_so():
-    rows = rows_of("test", 300, positive_fraction=0.8)
-    assert "clearly better than" not in Outline(write(report_data(rows))).text
-    column = rows.column_names.index("prediction")
-    rows = rows.set_column(column, "prediction", pa.array(np.ones(300, np.int8)))
-    text = Outline(write(report_data(rows, asked=False))).text
-    assert "The model is not clearly better than “positive” for every text." in text

@@ -1,15 +1,11 @@
 """Plots show what there is to show, the same each time."""
 
-import dataclasses
-
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
-from sentiflow import plotting
 from sentiflow.evaluation import charts
 
 
@@ -36,34 +32,11 @@ def test_drawing_gives_the_same_bytes_and_leaves_matplotlib_as_it_was(data, plot
         assert dict(mpl.rcParams) == before
 
 
-def test_what_was_before_the_temperature_is_drawn_too(data, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: len(figure.axes[0].lines))
-    untouched = dataclasses.replace(data.result.measured, calibration=None)
-    plain = charts.render(untouched, data.rows, data.curve)
-    lines = draw(data)
-    assert {name for name in plain if lines[name] != plain[name]} == {"reliability.png"}
-    assert lines["reliability.png"] > plain["reliability.png"]
-
-
-def test_a_training_curve_of_nan_is_drawn():
-    history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
-                "validation_accuracy": 0.5, "ended": "12:00"} for k in (1, 2)]  # fmt: skip
-    assert plotting.render_training_curve(history).startswith(PNG_SIGNATURE)
-
-
 @pytest.mark.parametrize("prediction", [0, 1])
 def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     rows = rows_of("test", 60, seed=3)
     probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
-    rows = rows.set_column(4, "probability", pa.array(probability))
+    rows = rows.set_column(5, "probability_positive", pa.array(probability))
     rows = rows.set_column(3, "prediction", pa.array((probability >= 0.5).astype(np.int8)))
     assert set(draw(report_data(rows, asked=False))) == ALL_PLOTS
-
-
-def test_neighboring_lengths_share_a_bin_and_keep_their_texts():
-    points = pd.DataFrame({"tokens": range(40), "num_rows": 25, "num_right": 20})
-    binned = charts._bin_lengths(points)
-    assert len(binned) == 12
-    assert binned["num_rows"].sum() == 1000
-    assert binned["tokens"].is_monotonic_increasing

@@ -13,7 +13,6 @@ from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, 
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.cli.comparison_text import to_text
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
@@ -77,14 +76,6 @@ def test_metrics_and_differences_are_those_of_the_common_rows(runs):
         assert difference.low <= difference.value <= difference.high
 
 
-def test_turned_around_every_difference_changes_its_sign(runs):
-    a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
-    there, back = comparison.compare(a, b), comparison.compare(b, a)
-    for name, difference in there.differences.items():
-        assert back.differences[name].value == pytest.approx(-difference.value)
-    assert there.mcnemar.only_first_right == back.mcnemar.only_second_right
-
-
 def test_a_slice_that_differs_is_listed_first_and_others_do_not_differ(runs):
     a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
     found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
@@ -100,12 +91,6 @@ def test_a_slice_that_differs_is_listed_first_and_others_do_not_differ(runs):
     assert all(item.p_adjusted >= item.difference.p_value for item in found.slices)
     assert by_name["tens"].num_rows == sum(re.search("[0-9]8", TEXTS[i]) is not None for i in TEST)
     assert not any("unknown" in name or "known" in name for name in by_name)
-
-
-def test_slices_of_models_with_equal_errors_do_not_differ(runs):
-    found = comparison.compare(runs.run("a", wrong=WITH_NOT), runs.run("b", wrong=WITH_NOT))
-    assert found.slices
-    assert not any(item.moved for item in found.slices)
 
 
 def test_without_texts_a_note_says_that_there_are_no_slices(runs):
@@ -148,7 +133,7 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
     assert (changed.key, changed.first, changed.second) == (
         "train.init_from",
         f"{began}/model",
-        None,
+        "(absent)",
     )
 
 
@@ -297,14 +282,6 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert text.endswith("59 rows, p < 0.001).")
 
 
-def test_the_text_says_how_many_training_rows_are_left_out(runs):
-    other = np.roll(by_tens(), 1)
-    text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
-    assert "30 labelled test rows are compared. 30 rows are left out: test rows of the" in " ".join(
-        text.split()
-    )
-
-
 def test_a_wrong_slice_gives_one_clear_line(runs):
     a = runs.run("a")
     line = line_of(invoke(a, a, "--slice", "rain"))
@@ -336,14 +313,6 @@ def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_pa
     assert json.loads(invoke(good, bad, "--json").stdout)["regression"] is None
 
 
-def test_a_slice_of_the_users_own_that_got_worse_is_found(runs):
-    good, bad = runs.run("good"), runs.run("bad", wrong=WITH_NOT)
-    options = ("--slice", "not=(?i)not", "--slice", "other=x", "--fail-if-worse")
-    result = invoke(good, bad, *options[:2], options[-1])
-    assert result.exit_code == 3
-    assert re.search(r"slice not\s+15\s+1\.0000\s+0\.0000", result.stdout)
-
-
 def test_a_column_has_a_slice_for_each_value(runs):
     airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
     wrong = [i for i in TEST.tolist() if i % 2]
@@ -371,12 +340,6 @@ def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_
             assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7, 8), line
     invoke(good, good, "--fail-if-worse", "--markdown", path)
     assert "**Not worse**: none of 2 checks shows it" in path.read_text()
-
-
-def test_the_exit_code_is_0_whatever_the_result(runs):
-    good, bad = runs.run("good"), runs.run("bad", wrong=TEST)
-    for pair in ((good, bad), (bad, good), (good, good)):
-        assert invoke(*pair).exit_code == 0
 
 
 @pytest.mark.ray

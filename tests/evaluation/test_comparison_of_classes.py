@@ -57,19 +57,6 @@ def test_models_of_three_classes_are_compared(runs):
     json.dumps(asdict(found), allow_nan=False)
 
 
-def test_other_orders_of_the_same_classes_are_the_same_classes(runs):
-    a = runs.run("a", label=LABEL_OF_THREE, classes=THREE, of_classes=of_classes(certain=2))
-    turned = ("neutral", "positive", "negative")
-    label = (2 - LABEL_OF_THREE).astype(np.int8)
-    label[LABEL_OF_THREE == 1] = 1
-    same = {name: of_classes(certain=2)[name] for name in turned}
-    b = runs.run("b", label=label, classes=turned, of_classes=same)
-    found = comparison.compare(a, b)
-    assert found.mcnemar.only_first_right == found.mcnemar.only_second_right == 0
-    assert found.first.figures == found.second.figures
-    assert not any("different classes" in note for note in found.notes)
-
-
 @pytest.mark.parametrize("left_out", [[], ["neutral"]])
 def test_rows_of_a_class_that_one_model_lacks_are_its_mistakes_unless_it_was_left_out(
     runs, left_out

@@ -6,7 +6,7 @@ import pytest
 from test_results import MEASURED
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import cross_validation, lineage
+from sentiflow.evaluation import lineage, results
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import ProbeResult
@@ -42,7 +42,7 @@ def training(tmp_path, monkeypatch):
 
 def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(training):
     record, scored, (label, probabilities, fold) = training
-    found = cross_validation.measure(record, scored)
+    found = results.measure_folds(record, scored)
 
     def measure(rows):
         guess = probabilities[rows].argmax(axis=1)
@@ -62,11 +62,11 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
 
 def test_a_training_without_folds_has_no_such_figures(training):
     _, scored, _ = training
-    assert cross_validation.measure({"files": [{"path": "model/manifest.json"}]}, scored) is None
+    assert results.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
 
 
 def test_answers_of_another_model_are_refused(training):
     record, scored, _ = training
     scored["inputs"]["model"]["settings"]["classes"] = ("bad", "good", "dull")
     with pytest.raises(UserError, match=r"fold-1\.parquet has answers of another model"):
-        cross_validation.measure(record, scored)
+        results.measure_folds(record, scored)

@@ -1,14 +1,11 @@
 """From predictions to the report's directory: what is measured, what is said, what is refused."""
 
-import dataclasses
 import json
 import shutil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import new_package
 from mlflow import MlflowClient
 from stages import refresh_sizes, run_stage
 from test_evaluated_rows import Runs, by_tens, tens
@@ -16,14 +13,9 @@ from test_evaluated_rows import Runs, by_tens, tens
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import charts, evaluated_rows, probing
+from sentiflow.evaluation import charts, evaluated_rows, lineage
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.metrics import confidence
-from sentiflow.metrics.confidence import Calibration
-from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
-from sentiflow.words.word_bias import TESTS
-from sentiflow.words.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -60,7 +52,7 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     found = metrics
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
-    for name in ("coverage", "slices", "lengths", "behavior", "word_bias"):
+    for name in ("coverage", "slices", "behavior"):
         assert found[name], name
     groups = [bias["category"] for bias in found["group_bias"]] + found["unmeasured_groups"]
     assert sorted(groups) == ["age", "gender", "nationality", "religion"]
@@ -73,56 +65,6 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     assert "Slices" in (finished_run / "run/report/report.html").read_text()
 
 
-def test_the_vectors_of_a_package_are_those_of_its_words_alone():
-    package = new_package()
-    found = probing._take_vectors(package)
-    assert found.words.to_pylist() == ["good", "bad", "morning", "day"]
-    for word, vector in zip(found.words, found.vectors, strict=True):
-        (token_id,) = package.vocabulary.look_up(pa.array([word.as_py()]))
-        np.testing.assert_array_equal(vector, package.network.embedding.weight[token_id].detach())
-
-
-def test_word_bias_is_that_of_the_package(finished_run, metrics):
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
-    words = set(package.vocabulary.words.to_pylist())
-    found = metrics["word_bias"]
-    measured, reason = probing._measure_words(probing._take_vectors(package))
-    expected = dataclasses.asdict(measured) | {"no_direction": reason}
-    assert json.loads(json.dumps(expected)) == found
-    for test, each in zip(TESTS, found["associations"], strict=True):
-        counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
-        assert counted == [
-            sum(bool(words & {word, word.lower()}) for word in part.words) for part in test.sets
-        ]
-
-
-def test_associations_are_measured_without_a_direction_too():
-    words = [word for each in TESTS[0].sets for word in each.words]
-    vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
-    found, reason = probing._measure_words(WordVectors(pa.array(words), vectors))
-    assert found.direction is None
-    assert reason.startswith("only 0 of 10 pairs of words are known")
-    assert found.associations[0].effect_size is not None
-
-
-def test_the_calibration_was_fitted_on_validation_and_is_in_the_package(finished_run, metrics):
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
-    known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
-    assert package.settings.temperature == known["temperature"] != 1
-    assert metrics["calibration"]["temperature"] == known["temperature"]
-    files = (finished_run / "run/prepared/tweets/split=validation").glob("*.parquet")
-    rows = pa.concat_tables([pq.read_table(file) for file in files])
-    label = rows["label"].to_numpy()
-    scores = package.score(rows["text"].combine_chunks())
-    applied = Calibration.read(known, package.settings.classes)
-    raw = confidence.undo(scores.probabilities, applied)
-    asked = scores.num_tokens > 0
-    fitted = confidence.fit_calibration(label=label[asked], probabilities=raw[asked])
-    assert fitted.temperature == pytest.approx(known["temperature"], abs=2e-3)
-    assert fitted.bias == pytest.approx(applied.bias, abs=2e-3)
-    assert known["after"]["log_loss"] <= known["before"]["log_loss"]
-
-
 def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)
@@ -131,7 +73,6 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
     found = evaluate(f"evaluate.scored_uri={scored}")
     assert found["behavior"] == found["group_bias"] == []
-    assert found["word_bias"] is None
     assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
     assert "behavior tests are skipped" in said.text
     assert found["slices"]
@@ -167,56 +108,6 @@ def replace_column(scored, name, values):
         place = table.schema.get_field_index(name)
         pq.write_table(table.set_column(place, table.schema.field(name), values(table)), file)
     refresh_sizes(scored)
-
-
-def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(scored_csv, evaluate):
-    rng, drawn = np.random.default_rng(0), []
-
-    def draw(table):
-        drawn.append(rng.integers(0, 3, len(table)).astype(np.int8))
-        return pa.array(drawn[-1])
-
-    replace_column(scored_csv, "label", draw)
-    found = evaluate(
-        f"evaluate.scored_uri={scored_csv}",
-        "evaluate.behavior=false",
-    )
-    assert list(found["figures"]) == ["all"]
-    three = found["three_class"]["all"]
-    assert set(three["confusion"]) == {"negative", "positive", "neutral"}
-    assert three["num_rows"] > found["figures"]["all"]["num_rows"]
-    assert found["slices"] == []  # there are no texts
-
-
-def test_rows_of_a_new_class_are_mistakes_in_all_that_is_written(scored_csv, evaluate, tmp_path):
-    record = json.loads((scored_csv / "manifest.json").read_text())
-    record["classes"].append("mixed")
-    (scored_csv / "manifest.json").write_text(json.dumps(record))
-    places = []
-
-    def relabel(table):
-        label = table["label"].to_numpy(zero_copy_only=False).copy()
-        places.append((~np.isnan(label)).nonzero()[0][::9])
-        label[places[-1]] = 3
-        return pa.array(label, pa.int8(), from_pandas=True)
-
-    before = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
-    replace_column(scored_csv, "label", relabel)
-    shutil.rmtree(tmp_path / "report")  # it is complete by its fingerprint
-    found = evaluate(f"evaluate.scored_uri={scored_csv}", "evaluate.behavior=false")
-    was, now = before["figures"]["all"], found["figures"]["all"]
-    number = now["by_class"]["mixed"]["num_rows"]
-    assert 0 < number <= sum(map(len, places))
-    assert now["num_rows"] == was["num_rows"]
-    assert was["accuracy"] - number / was["num_rows"] <= now["accuracy"] < was["accuracy"]
-    assert found["classes"] == ["negative", "positive", "mixed"]
-    assert now["by_class"]["mixed"]["f1"] == 0
-    assert now["f1_macro"] < was["f1_macro"]
-    assert found["notes"][-1] == (
-        f"the model does not know these labels, and their rows count as mistakes: mixed {number:,}"
-    )
-    card = (tmp_path / "report/model_card.md").read_text()
-    assert f"{now['accuracy']:.1%}" in card
 
 
 def test_a_file_of_predictions_has_a_report_of_its_own(finished_run, evaluate, tmp_path):
@@ -282,23 +173,6 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     assert "it is unknown whether" in notes[0]
 
 
-def test_without_a_test_split_it_is_said_that_the_model_was_chosen_by_the_rows(
-    finished_run, evaluate, tmp_path
-):
-    scored = tmp_path / "scored"
-    shutil.copytree(finished_run / "run/scored", scored)
-    for path in (scored / "predictions").glob("*.parquet"):
-        table = pq.read_table(path)
-        pq.write_table(table.filter(pa.compute.not_equal(table["split"], "test")), path)
-    refresh_sizes(scored)
-    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
-    assert (found["split"], found["is_unseen"]) == ("validation", False)
-    assert found["notes"][0].startswith("there is no test split: the model was chosen by")
-    page = (tmp_path / "report/report.html").read_text()
-    assert "not trained on them" not in page
-    assert "There is no test split" in page
-
-
 def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
     finished_run, evaluate, tmp_path
 ):
@@ -321,19 +195,13 @@ def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(
 def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
-    trained = json.loads((finished_run / "run/trained/manifest.json").read_text())
     scored = json.loads((finished_run / "run/scored/manifest.json").read_text())
-    assert evaluation._is_own(trained, scored)
+    assert lineage.is_own_corpus(scored)
     scored["inputs"]["corpus"]["fingerprint"] = "another"
-    assert not evaluation._is_own(trained, scored)
+    assert not lineage.is_own_corpus(scored)
     before = client.get_run(run_id).data
     assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
     assert before.metrics["test/accuracy"] > 0.5
-
-
-def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
-    with pytest.raises(UserError, match=r"evaluate.slices.*is not a regular expression"):
-        settings.load(finished_run / "config.yaml", ["evaluate.slices.patterns={a: '(x'}"])
 
 
 def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finished_run, tmp_path):

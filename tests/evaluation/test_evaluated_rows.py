@@ -126,18 +126,17 @@ class Runs:
             "split": pa.array([None] * NUM_ROWS if split is None else split, pa.string()),
             "label": pa.array(label, pa.int8()),
             "prediction": prediction,
-            "probability": np.where(prediction, 0.55 + noise, 0.05 + noise).astype(np.float32),
             "num_tokens": np.full(NUM_ROWS, 3, np.int32),
         }
         package = PACKAGE
+        positive = np.where(prediction, 0.55 + noise, 0.05 + noise)
+        given = {"negative": 1 - positive, "positive": positive}
         if of_classes is not None:
-            package = PACKAGE | {"classes": list(of_classes)}
-            probabilities = np.stack([*of_classes.values()], axis=1).astype(np.float32)
-            columns["prediction"] = probabilities.argmax(axis=1).astype(np.int8)
-            if list(of_classes) == ["negative", "positive"]:
-                columns["probability"] = probabilities[:, 1]
-            for code, of_class in enumerate(of_classes):
-                columns[f"probability_{of_class}"] = probabilities[:, code]
+            package, given = PACKAGE | {"classes": list(of_classes)}, of_classes
+            columns["prediction"] = (
+                np.stack([*given.values()], axis=1).argmax(axis=1).astype(np.int8)
+            )
+        columns |= {f"probability_{n}": p.astype(np.float32) for n, p in given.items()}
         order = np.random.default_rng(len(name)).permutation(NUM_ROWS)
         table = pa.table(columns | more).take(order)
         if rows is not None:
@@ -203,8 +202,8 @@ def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_ou
     assert found.f1_macro == pytest.approx(expected)
     names = [f"probability_{name}" for name in found.confusion]
     right = frame[names].to_numpy()[np.arange(len(frame)), frame["label"]].clip(1e-7, 1 - 1e-7)
-    assert found.log_loss == pytest.approx(-np.log(right).mean())
-    assert found.log_loss > 0.5
+    assert found.values["log_loss"] == pytest.approx(-np.log(right).mean())
+    assert found.values["log_loss"] > 0.5
 
 
 def test_neutral_rows_stay_for_the_band_of_a_model_that_leaves_them_out(tmp_path):

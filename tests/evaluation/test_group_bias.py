@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import re
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -98,55 +96,6 @@ def test_a_difference_is_found_again():
     assert all(other.spread == pytest.approx(0) for other in found.values())
 
 
-def test_a_difference_in_some_templates_is_uncertain():
-    found = by_category(lambda text: base(text) + 0.2 * ("Hindu" in text and "news" in text))
-    religion = found["religion"]
-    hindu = religion.terms[-1]
-    assert religion.spread == pytest.approx(0.2 * 2 / religion.num_templates)
-    assert hindu.low < hindu.difference < hindu.high
-
-
-def test_every_wording_of_a_term_counts():
-    found = by_category(lambda text: base(text) - 0.1 * ("my sister" in text.lower()))["gender"]
-    female = found.terms[0]
-    assert female.term == "female"
-    assert found.spread == pytest.approx(0.1 / len(female.words))
-
-
-def test_flipped_sentences_are_counted():
-    def function(text):
-        return 0.9 if "Sikh" in text and "smile" in text and "friend" in text else 0.1
-
-    found = by_category(function)
-    assert found["religion"].flipped_fraction == pytest.approx(1 / (18 * 3))
-    assert found["age"].flipped_fraction == 0
-
-
-def test_noise_is_no_more_than_chance():
-    beyond = above = claimed = within = total = 0
-    for run in range(10):
-        results = by_category(lambda text, run=run: noisy(f"{run} {text}"), seed=run).values()
-        claimed += any(found.p_adjusted < 0.05 for found in results)
-        for found in results:
-            beyond += found.p_value < 0.05
-            above += found.spread > 0
-            within += sum(term.low <= 0 <= term.high for term in found.terms)
-            total += len(found.terms)
-    assert above == 40  # the spread itself is never 0
-    assert beyond <= 6  # 2 expected
-    assert claimed <= 2  # 1 of 20 models is expected
-    assert 0.91 <= within / total <= 0.99
-
-
-def test_intervals_contain_their_values_and_terms_are_in_order():
-    for found in by_category(noisy).values():
-        differences = [term.difference for term in found.terms]
-        assert differences == sorted(differences)
-        assert sum(differences) == pytest.approx(0)
-        assert all(term.low < term.difference < term.high for term in found.terms)
-        assert found.spread == pytest.approx(differences[-1] - differences[0])
-
-
 def test_a_term_that_the_model_does_not_know_is_not_measured():
     asked = []
 
@@ -171,40 +120,3 @@ def test_a_category_of_unknown_terms_is_named():
     assert [bias.category for bias in found] == CATEGORIES[:3]
     assert found[2].spread == pytest.approx(0), "of the terms that it knows"
     assert measure_group_bias(score_all(base), knows=lambda words: False) == ([], CATEGORIES)
-
-
-def test_sentences_are_in_order():
-    texts = scored_texts()
-    assert len(set(texts)) == len(texts)
-    for text in texts:
-        assert text == " ".join(text.split())
-        assert text[0].isupper()
-        assert not re.search(r"[{}]|\ba [aeiou]|\ban [^aeiou]", text, re.IGNORECASE), text
-
-
-def test_sentences_of_a_template_differ_in_the_term_alone():
-    found = by_category(base)
-    assert list(found) == CATEGORIES
-    assert sum(each.num_sentences for each in found.values()) == len(scored_texts())
-    for each in found.values():
-        words = sorted((w for term in each.terms for w in term.words), key=len, reverse=True)
-        pattern = re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
-        texts = [text for text in scored_texts() if pattern.search(text)]
-        assert len({len(term.words) for term in each.terms}) == 1
-        frames = {pattern.sub("_", text, count=1) for text in texts}
-        num_wordings = each.num_sentences // each.num_templates // len(each.terms)
-        assert len(frames) in (each.num_templates, each.num_templates * num_wordings)
-
-
-def test_results_are_json_and_depend_on_the_seed_alone():
-    def written(seed):
-        return json.dumps([asdict(found) for found in by_category(noisy, seed=seed).values()],
-                          allow_nan=False)  # fmt: skip
-
-    assert written(0) == written(0) != written(1)
-
-
-def test_the_score_function_is_called_once():
-    calls = []
-    measure(lambda texts: calls.append(len(texts)) or np.full(len(texts), 0.5))
-    assert len(calls) == 1

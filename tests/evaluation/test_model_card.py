@@ -7,14 +7,12 @@ import shutil
 import pyarrow as pa
 import pytest
 import yaml
-from conftest import new_package
 from markdown_it import MarkdownIt
 from stages import publish
 from test_report import Outline, report_data, rows_of
 from test_report_of_classes import rows_of_classes
 from typer.testing import CliRunner
 
-import sentiflow
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
@@ -138,12 +136,6 @@ def card(result, tmp_path_factory):
     return model_card.render(model, result, corpus="tweets.csv")
 
 
-@pytest.fixture(scope="module")
-def result_of_three():
-    rows = pa.concat_tables([rows_of_classes(400, split="validation", seed=1), rows_of_classes()])
-    return report_data(rows, asked=False).result
-
-
 def test_the_metadata_has_what_the_hub_reads(card, result):
     found, metrics = metadata_of(card), result.measured.metrics
     assert found["library_name"] == "sentiflow"
@@ -160,8 +152,8 @@ def test_the_metadata_has_what_the_hub_reads(card, result):
     assert values == {
         "accuracy": metrics.accuracy,
         "f1": metrics.f1_macro,
-        "roc_auc": metrics.roc_auc,
-        "matthews_correlation": metrics.matthews,
+        "roc_auc": metrics.values["roc_auc"],
+        "matthews_correlation": metrics.values["matthews"],
     }
     interval = f"{metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
     assert results["metrics"][0]["name"] == f"Accuracy (95% interval {interval})"
@@ -180,7 +172,7 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
     ]
     for title, key in (("Log loss", "log_loss"), ("Brier score", "brier"), ("ROC AUC", "roc_auc")):
         low, high = intervals[key]
-        assert shown[title][:2] == [f"{getattr(metrics, key):.4f}", f"{low:.4f} to {high:.4f}"]
+        assert shown[title][:2] == [f"{metrics.values[key]:.4f}", f"{low:.4f} to {high:.4f}"]
     classes = table_of(card, "class")
     for name, found in metrics.by_class.items():
         low, high = intervals[f"f1_{name}"]
@@ -190,42 +182,11 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
         ]  # fmt: skip
 
 
-def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result):
-    (weather,) = [item for item in result.measured.slices if item.name == "weather"]
-    ends = f"{weather.low:.1%} to {weather.high:.1%}"
-    shown = table_of(card, "slice")["weather"]
-    assert shown[:3] == [f"{weather.num_rows:,}", f"{weather.accuracy:.1%}", ends]
-    lowest = min(result.probed.behavior, key=lambda test: test.pass_rate)
-    passed = table_of(card, "test")[lowest.name]
-    assert passed == [lowest.expectation, f"{lowest.num_passed} of {lowest.num_cases}"]
-    groups = table_of(card, "category")
-    for bias in result.probed.group_bias:
-        assert groups[bias.category][:3] == [
-            bias.terms[0].term, bias.terms[-1].term, f"{100 * bias.spread:.1f}"
-        ]  # fmt: skip
+def test_what_the_evaluation_has_found_is_in_the_card(card, result):
     text = Outline(html_of(card)).text
     for number, meaning, _ in result.highlights:
         assert f"{number} {meaning.replace('95 %', '95%')}." in text
     assert "9 rows are left out." in text
-
-
-def test_own_slices_and_those_that_are_worse_are_there_the_worst_first(result, tmp_path):
-    base = dataclasses.replace(result.measured.slices[0], num_rows=100, p_adjusted=0.5)
-    worse = {"p_adjusted": 0.001, "difference": -0.2}
-    slices = [
-        dataclasses.replace(base, name="own", accuracy=0.9, is_own=True),
-        dataclasses.replace(base, name="own and low", accuracy=0.5, is_own=True),
-        dataclasses.replace(base, name="own and small", accuracy=0.1, is_own=True, num_rows=5),
-        dataclasses.replace(base, name="usual", accuracy=0.2, is_own=False),
-        dataclasses.replace(base, name="worse", accuracy=0.4, is_own=False, is_found=True, **worse),
-    ]
-    measured = dataclasses.replace(result.measured, slices=slices)
-    changed = dataclasses.replace(result, measured=measured)
-    card = model_card.render(model_of(tmp_path), changed, corpus="t.csv")
-    found = table_of(card, "slice")
-    assert "Found: a search in one half" in card
-    assert list(found)[1:] == ["worse (found)", "own and low", "own", "own and small"]
-    assert [row[-1] for row in found.values()][1:3] == ["yes (p = 0.001)", "not shown"]
 
 
 def test_data_and_training_are_those_of_the_manifests(card):
@@ -242,20 +203,6 @@ def test_data_and_training_are_those_of_the_manifests(card):
     settings = table_of(card, "setting")
     assert list(settings)[1:] == ["train.num_epochs", "train.seed", "train.class_weights"]
     assert settings["train.class_weights"] == ["sqrt"]
-
-
-def test_a_model_of_three_classes_has_a_card(result_of_three, tmp_path):
-    model = model_of(tmp_path, classes=THREE)
-    card = model_card.render(model, result_of_three, corpus="tweets.csv")
-    (metrics,) = [r["metrics"] for r in metadata_of(card)["model-index"][0]["results"]]
-    figures = result_of_three.measured.metrics
-    assert [(item["type"], item["value"]) for item in metrics] == [
-        ("accuracy", figures.accuracy), ("f1", figures.f1_macro), ("roc_auc", figures.roc_auc)
-    ]  # fmt: skip
-    assert list(table_of(card, "class"))[1:] == THREE
-    text = Outline(html_of(card)).text
-    assert "labels short texts as negative, positive or neutral" in text
-    assert "The model was not tested: the model is gone." in text
 
 
 def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
@@ -298,7 +245,7 @@ def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
     text = Outline(html_of(card)).text
     assert "It was trained on rows of a.csv." in text
     assert "b.csv is gone." in text
-    assert "The model was not tested: model has no manifest.json: and/or 1/2 of it." in text
+    assert "groups were not tested: model has no manifest.json: and/or 1/2 of it." in text
     assert "secret" not in card
 
 
@@ -347,13 +294,6 @@ def test_the_evaluation_of_another_model_is_not_taken(tmp_path, make_package):
     publish_report(f"{run}/report", "another")
     assert "The model was not evaluated" in model_card.find(str(run))
     assert model_card.find(str(run / "report")) == "card"
-
-
-def test_a_package_below_its_card_can_be_loaded(tmp_path):
-    """As the page on the registry says for the Hub: ``README.md``, and the package as ``model``."""
-    new_package().save(str(tmp_path / "model"), lineage={})
-    (tmp_path / "README.md").write_text("card")
-    assert sentiflow.load_model(tmp_path).predict(["good day"])["predicted_label"].notna().all()
 
 
 def card_of(*arguments):

@@ -14,27 +14,12 @@ from test_report import (  # noqa: F401
     report_data,
     rows,
     rows_of,
-    word_vectors,
     write,
 )
 
-from sentiflow.evaluation import charts, mistakes
+from sentiflow.evaluation import charts
 from sentiflow.evaluation.report import render_page
 from sentiflow.evaluation.results import ProbeResult
-from sentiflow.words.word_bias import PROFESSIONS, measure_word_bias
-
-
-def test_a_small_vocabulary_gives_reasons_in_place_of_word_biases(data):
-    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
-    few = measure_word_bias(vectors, pairs=())
-    reason = "only 0 of 10 pairs of words are known"
-    data = probed_anew(data, word_bias=few, no_direction=reason)
-    text = Outline(write(data)).text
-    assert f"The gender direction cannot be computed: {reason}." in text
-    assert "The model knows too few words for each of the ten published tests (WEAT)" in text
-    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
-    data = probed_anew(data, word_bias=lone, no_direction="")
-    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
 
 
 def test_the_page_says_why_a_model_was_not_tested(data):
@@ -46,16 +31,10 @@ def test_the_page_says_why_a_model_was_not_tested(data):
 def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes a second
     data = report_data(rows.drop_columns("text"))
-    assert set(draw(data)) == ALL_PLOTS - {"lengths.png"}
+    assert set(draw(data)) == ALL_PLOTS
     text = Outline(render_page(data, {})).text
     assert "score.keep_columns: [text]" in text
     assert "Mistakes worth reading" not in text
-
-
-def test_no_text_is_shown_where_none_is_wanted(data):
-    none = mistakes.COLUMNS.empty_table()
-    data = dataclasses.replace(data, num_examples=0, mistakes=none)
-    assert "The setting evaluate.num_examples: 0 hides all texts" in Outline(write(data)).text
 
 
 def test_three_labels_are_shown_where_some_are_neutral(rows):
@@ -76,21 +55,6 @@ def test_a_corpus_without_splits_is_called_no_split():
     assert "Groups of texts with something in common" in text
 
 
-def test_the_page_makes_no_claim_about_possible_training_rows(data):
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
-
-
-def test_the_only_split_takes_the_place_of_test():
-    data = report_data(rows_of("validation", 300))
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert data.result.measured.split == "validation"
-    text = Outline(write(data)).text
-    assert "of the validation texts correctly" in text
-    assert "not trained on" not in text
-    assert "The epoch, the calibration and the neutral band were chosen on these texts" in text
-
-
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")
     positive = rows.filter(pa.compute.equal(rows["label"], 1))
@@ -100,18 +64,6 @@ def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     text = Outline(render_page(data, dict.fromkeys(plots, b""))).text
     assert "need both labels" in text
     assert "ranks above the others —" in text
-
-
-def test_a_report_without_a_curve_has_no_training_section(data):
-    data = dataclasses.replace(data, curve=data.curve.iloc[:0])
-    assert 'id="training"' not in write(data)
-
-
-def test_a_training_that_diverged_is_reported(data):
-    curve = data.curve.copy()
-    curve.loc[1:, ["train_loss", "validation_loss"]] = np.nan
-    page = write(dataclasses.replace(data, curve=curve))
-    assert "3 — — 79.6%" in Outline(page).text
 
 
 def test_a_training_without_validation_rows_is_reported(data):

@@ -15,7 +15,7 @@ from sentiflow.cli.comparison_text import to_text
 from sentiflow.config.classes import BINARY
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import comparison, evaluated_rows, prediction_files
+from sentiflow.evaluation import comparison, prediction_files
 
 IS_TEST = by_tens() == "test"
 
@@ -116,15 +116,6 @@ def test_a_class_that_only_the_file_predicts_counts_against_it(runs, write):
     assert found.second.figures["f1_macro"] == pytest.approx(expected)
 
 
-def test_the_order_of_the_columns_is_that_of_no_class(runs, write):
-    table, run = rival(), runs.run("a", left_out=["neutral"])
-    columns = ["probability_positive", "probability_neutral", "row_id", "probability_negative"]
-    file = write(table.assign(probability_neutral=0.0)[columns])
-    found, plain = comparison.compare(run, file), comparison.compare(run, write(table, "b.csv"))
-    assert found.second.figures["accuracy"] == plain.second.figures["accuracy"]
-    assert found.first.figures["accuracy"] == plain.first.figures["accuracy"]
-
-
 def change(**values):
     """Set values of the row with number 28, which is a test row."""
 
@@ -215,18 +206,6 @@ def test_one_of_the_two_is_a_run_and_the_file_is_there(runs, write, tmp_path):
         comparison.compare(file, file)
     with pytest.raises(UserError, match=r"there is no .*absent\.csv"):
         comparison.compare(runs.run("a"), str(tmp_path / "absent.csv"))
-
-
-def test_predictions_that_sentiflow_wrote_are_such_a_file(runs, write):
-    run = runs.run("a", wrong=[8, 18])
-    record = manifest.read(f"{run}/scored")
-    rows = evaluated_rows.read(f"{run}/scored", record).to_pandas()
-    rows["predicted_label"] = np.array(BINARY)[rows["prediction"]]
-    rows["probability_negative"] = 1 - rows["probability"]
-    rows["probability_positive"] = rows["probability"]
-    found = comparison.compare(run, write(rows))
-    assert found.verdict.startswith("No difference shown: both predict the same label")
-    assert found.first.figures == pytest.approx(found.second.figures, rel=1e-5)
 
 
 def test_values_of_the_corpus_are_labels_too(runs, write):

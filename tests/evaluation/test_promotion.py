@@ -249,16 +249,6 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     assert "these test rows have judged 3 versions" in promotion.to_text(found)
 
 
-def test_an_equally_good_candidate_is_refused(config, register, good, tmp_path):
-    same = str(tmp_path / "same")
-    ModelPackage.load(good).save(same, lineage={"training": {"fingerprint": "another"}})
-    register(good)
-    promotion.promote(settings.load(config))
-    assert register(same) == 2
-    assert promotion.promote(settings.load(config)).refused
-    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
-
-
 def test_force_promotes_a_worse_candidate(config, register, good, bad):
     register(good)
     promotion.promote(settings.load(config))
@@ -275,13 +265,6 @@ def test_the_champion_itself_stays(config, register, good):
     result = invoke(config, "--version", 1)
     assert result.exit_code == 0
     assert result.stdout == "version 1 of test_the_champion_itself_stays is the champion already\n"
-
-
-def test_a_version_can_be_named(config, register, good, bad):
-    register(good)
-    register(bad)
-    assert promotion.promote(settings.load(config), version=1).candidate == 1
-    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
 
 
 def test_what_was_reached_is_tagged_on_both_versions(config, register, store, prepared, good, bad):
@@ -372,15 +355,3 @@ def test_a_label_that_no_model_knows_is_a_mistake_of_both(config, register, make
     assert (found.comparison.num_rows, found.comparison.unknown_classes) == (9, ("neutral",))
     assert found.comparison.candidate_accuracy == 7 / 9
     assert "test rows labelled neutral count as mistakes: the model does not know" in str(found)
-
-
-def test_macro_f1_of_more_classes_is_said(config, register, make_package):
-    names = ("negative", "positive", "neutral")
-    register(make_package(seed=1, classes=names))
-    assert invoke(config).exit_code == 0
-    register(make_package(seed=1, sign=-1, classes=names))
-    found = promotion.promote(settings.load(config))
-    assert found.comparison.num_rows == 9
-    text = promotion.to_text(found)
-    f1 = found.comparison
-    assert f"macro F1 {f1.candidate_f1_macro:.4f} against {f1.champion_f1_macro:.4f}" in text

@@ -127,15 +127,3 @@ def test_no_script_runs_in_the_page(visit, page):
     tab = visit(page.replace("</body>", f"{SCRIPT}</body>"))
     assert tab.title() == "quickstart · sentiflow report"
     assert any("Content Security Policy" in problem for problem in tab.problems)
-
-
-@pytest.mark.browser
-@needs_browser
-def test_everything_is_printed(visit, page):
-    tab = visit(page)
-    tab.emulate_media(media="print")
-    pdf = tab.pdf(format="A4")
-    assert pdf.startswith(b"%PDF")
-    shown = tab.evaluate("getComputedStyle(document.querySelector('.contents')).display")
-    assert shown == "none"
-    assert tab.problems == []

@@ -1,15 +1,12 @@
 """A model of any classes is measured, and its report shows what there is of it."""
 # ruff: noqa: F811 -- fixtures are imported
 
-import json
 import re
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from sklearn import metrics as sklearn_metrics
 from test_report import (  # noqa: F401
     Outline,
     draw,
@@ -19,10 +16,8 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, evaluated_rows, mistakes, model_card, results
+from sentiflow.evaluation import charts, mistakes, model_card
 from sentiflow.evaluation.report import render_page
-from sentiflow.metrics import confidence
-from sentiflow.metrics.confidence import Calibration
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -65,45 +60,6 @@ def plots(data):
     return draw(data)
 
 
-def test_metrics_json_has_each_class_and_the_names(data, rows):
-    found = json.loads(json.dumps(data.result.to_json(), allow_nan=False))
-    assert found["classes"] == list(CLASSES)
-    test = rows.filter(pc.equal(rows["split"], "test")).to_pandas()
-    figures = found["figures"]["test"]
-    assert figures["accuracy"] == (test["label"] == test["prediction"]).mean()
-    expected = sklearn_metrics.f1_score(test["label"], test["prediction"], average="macro")
-    assert figures["f1_macro"] == pytest.approx(expected)
-    counts = pd.crosstab(test["label"], test["prediction"]).to_numpy()
-    assert [list(row.values()) for row in figures["confusion"].values()] == counts.tolist()
-    assert {"accuracy", "f1_macro"} <= set(figures)
-    assert {"f1_macro", "log_loss", "recall_neutral"} <= set(found["intervals"]["test"])
-    assert found["three_class"] == {}
-    assert found["neutral"] is None
-    assert all(item["positive_fraction"] is None for item in found["slices"])
-
-
-def test_the_temperature_of_classes_is_undone(data, rows):
-    found = data.result.measured.calibration
-    test = evaluated_rows.of_split(rows, "test")
-    before = results.before_calibration(test, Calibration(1.4))
-    asked = test["num_tokens"].to_numpy() > 0
-    after = evaluated_rows.predicted_of(test).probabilities
-    undone = confidence.undo(after[asked], Calibration(1.4))
-    np.testing.assert_allclose(before.probabilities[asked], undone)
-    np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
-    assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss
-    assert found["before"]["log_loss"] != found["after"]["log_loss"]
-
-
-def test_the_headline_has_accuracy_and_macro_f1_with_intervals(data, page):
-    metrics = data.result.measured.metrics
-    low, high = data.result.measured.intervals["test"]["f1_macro"]
-    headline = Outline(page).text.partition("Summary")[0]
-    assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
-    assert f"is {metrics.f1_macro:.3f} (95% interval {low:.3f} to {high:.3f})" in headline
-    assert "neutral band" not in Outline(page).text
-
-
 def test_each_class_is_on_the_page_with_both_shares(data, page):
     text = Outline(page).text
     metrics = data.result.measured.metrics
@@ -140,7 +96,6 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
     assert links == {f"#{name}" for name in ids}
     assert set(plots) == {
         "training_curve.png", "confusion.png", "roc.png", "reliability.png", "coverage.png",
-        "lengths.png",
     }  # fmt: skip
     alts = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
     assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
@@ -156,39 +111,6 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     page = render_page(data, draw(data))
     assert "{class} % 1" in Outline(page).text
     assert "<b>{class}" not in page
-
-
-def test_a_class_without_rows_and_predictions_is_reported(monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes longest
-    rows = rows_of_classes(300)
-    rows = rows.filter(pc.field("label") < 2)
-    rows = rows.filter(pc.field("prediction") < 2)
-    data = report_data(rows, model=MODEL, asked=False)
-    page = Outline(render_page(data, draw(data))).text
-    assert "neutral 0 0.0% 0 0.0% — — —" in page
-
-
-def test_texts_with_several_labels_are_doubtful_on_the_rarer():
-    rows = rows_of_classes(5)
-    rows = rows.set_column(rows.column_names.index("text"), "text", pa.array(["same"] * 5))
-    rows = rows.set_column(2, "label", pa.array([0, 0, 2, 1, 0], pa.int8()))
-    found = mistakes.find(rows).to_pylist()
-    (doubtful,) = [row for row in found if row["kind"] == "label"]
-    assert doubtful["label"] in (1, 2)
-    assert doubtful["why"] == (
-        "this text has several labels in these rows: neutral once, positive once, negative 3 times"
-    )
-
-
-def test_label_errors_of_classes_are_found():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 6000)
-    probabilities = rng.dirichlet(np.ones(3), 6000) * 0.3
-    probabilities[np.arange(6000), truth] += 0.7
-    wrong = rng.random(6000) < 0.05
-    label = np.where(wrong, (truth + 1) % 3, truth)
-    predicted = evaluated_rows.Predicted(CLASSES, label, truth, probabilities)
-    assert mistakes.count_label_errors(predicted).fraction == pytest.approx(0.05, abs=0.02)
 
 
 @pytest.mark.browser
@@ -214,6 +136,7 @@ def test_a_missing_interval_says_why(rows):
     assert f"(no interval: {why})" in text.partition("Summary")[0]
     assert f"no interval: {why}" in text.partition("Macro F1")[2][:120]
     assert any(why in line.meaning for line in data.result.highlights)
-    shown = {each.metric.name: each.interval for each in model_card._list_metrics(data.result)}
+    listed = model_card._list_metrics(data.result.measured)
+    shown = {metric.name: interval for metric, _, interval in listed}
     assert shown["f1_macro"] == f"no interval: {why}"
     assert " to " in shown["log_loss"]

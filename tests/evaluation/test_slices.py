@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.stats
-import sklearn.metrics
 
 from sentiflow.errors import UserError
 from sentiflow.evaluation import slices
@@ -18,14 +17,13 @@ def names_of(text, **more):
     return {item for item in slices_of([text], **more) if "token" not in item}
 
 
-def slices_of(texts, num_tokens=None, *, time=None, patterns=None, by_unknown=True):
+def slices_of(texts, num_tokens=None, *, time=None, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
     rows |= {} if time is None else {"time": time}
     found, _ = slices.find(
         pa.table(rows),
         settings={"tokenizer": "tweet", "max_length": 64},
         patterns=patterns or {},
-        by_unknown=by_unknown,
     )
     return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
 
@@ -100,17 +98,8 @@ def test_hours_of_the_day_are_slices_where_the_time_is_known():
     assert "afternoon" not in found
 
 
-def test_a_users_pattern_is_a_slice():
-    found = slices_of(["Rain again", "dry", "it rains"], patterns={"weather": "(?i)rain"})
-    assert found["weather"] == [0, 2]
-
-
 def test_a_users_slice_takes_the_place_of_one_of_its_name():
     assert slices_of(["why?", "so"], patterns={"question": "so"})["question"] == [1]
-
-
-def test_an_empty_slice_is_not_listed():
-    assert "sad emoticon" not in slices_of(["a"])
 
 
 def test_the_metrics_of_a_slice_equal_hand_counted_ones():
@@ -127,16 +116,6 @@ def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     assert found.positive_fraction == pytest.approx(2 / 3)
     assert found.mean_probability == pytest.approx(1.4 / 3)
     assert found.low < found.accuracy < found.high
-
-
-def test_the_accuracy_of_a_slice_is_sklearns():
-    rng = np.random.default_rng(0)
-    label, prediction = rng.integers(0, 2, 500), rng.integers(0, 2, 500)
-    rows = rng.random(500) < 0.3
-    whole = {"label": label, "probability": prediction * 0.8, "prediction": prediction}
-    (found,) = slices.measure([Slice("some", "", rows)], **whole)
-    expected = sklearn.metrics.accuracy_score(label[rows], prediction[rows])
-    assert found.accuracy == pytest.approx(expected)
 
 
 def test_the_worst_slice_stands_first_and_tiny_ones_last():
@@ -189,28 +168,6 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
     assert measured[0].p_adjusted == pytest.approx(2 * expected)
 
 
-def test_a_model_without_a_worst_slice_has_one_in_few_reports():
-    """One in four had one when each slice was judged for itself."""
-    rng, alarms = np.random.default_rng(0), 0
-    members = [Slice(f"{k}", "", rng.random(1000) < rng.uniform(0.04, 0.5)) for k in range(10)]
-    label = np.ones(1000, int)
-    for _ in range(80):
-        right = (rng.random(1000) < 0.8).astype(int)
-        found = slices.measure(members, label=label, probability=None, prediction=right)
-        alarms += any(item.is_worse for item in found)
-    assert alarms <= 9  # 4 at most are expected
-
-
-def test_texts_are_counted_by_length():
-    found = slices.by_length(np.array([2, 5, 2]), np.array([True, False, False]))
-    assert found == [slices.LengthCount(2, 2, 1), slices.LengthCount(5, 1, 0)]
-
-
-def test_slices_by_unknown_tokens_can_be_left_out():
-    names = slices_of(["good morning", "xyz"], by_unknown=False)
-    assert set(names) == {"0 to 4 tokens"}
-
-
 def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
     rows = pa.table({slices.OWN + "airline": airline})
@@ -224,30 +181,6 @@ def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     }
     assert found[-1].about == "2 values of fewer rows"
     assert tokens is None
-
-
-def test_columns_of_many_values_and_of_numbers_are_pooled():
-    rows = pa.table({slices.OWN + "stars": np.repeat(np.arange(25), 40)})
-    found, _ = slices.find(rows, settings={}, patterns={}, columns=["stars"])
-    assert len(found) == slices.MAX_VALUES + 1
-    assert int(found[-1].rows.sum()) == 5 * 40
-
-
-def test_slices_of_the_users_own_stand_first():
-    label = np.zeros(200, np.int8)
-    prediction = (np.arange(200) >= 150).astype(np.int8)
-    early = np.arange(200) < 100
-    found = slices.measure(
-        [Slice("late", "", ~early), Slice("mine", "", early, is_own=True)],
-        label=label,
-        probability=None,
-        prediction=prediction,
-    )
-    assert [(item.name, item.is_own, item.accuracy) for item in found] == [
-        ("mine", True, 1.0),
-        ("late", False, 0.5),
-    ]
-    assert found[0].positive_fraction is None
 
 
 def test_own_slices_need_a_text():

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import types
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,8 @@ from test_report import report_data, rows_of
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.evaluation import evaluated_rows, highlights, teachers
+from sentiflow.evaluation import evaluated_rows, highlights, other_models
 from sentiflow.evaluation.report import render_page
-from sentiflow.evaluation.teachers import Speed
 from sentiflow.storage import parquet
 
 
@@ -56,7 +54,7 @@ def compare(uri):
     record = manifest.read(f"{uri}/scored")
     rows = evaluated_rows.read(f"{uri}/scored", record)
     chosen = evaluated_rows.of_split(rows, "test")
-    return teachers.compare(chosen, record, split="test", tracking=None)
+    return other_models.compare_teachers(chosen, record, split="test")
 
 
 def test_student_and_teachers_are_measured_on_the_rows_that_these_answered(run):
@@ -75,8 +73,6 @@ def test_student_and_teachers_are_measured_on_the_rows_that_these_answered(run):
     assert found.f1_macro_of_model == pytest.approx(f1_score(label, ours, average="macro"))
     assert found.accuracy_difference.value == 0
     assert found.accuracy_difference.low < 0 < found.accuracy_difference.high
-    assert found.speed is None
-    assert found.no_speed, "the packages of the test hold no weights"
 
 
 def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, tmp_path):
@@ -85,7 +81,7 @@ def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, t
     elsewhere = runs.score("elsewhere", other, f"{uri}/trained", split=None)
     record = manifest.read(f"{elsewhere}/scored")
     rows = evaluated_rows.of_split(evaluated_rows.read(f"{elsewhere}/scored", record), "all")
-    found, reason = teachers.compare(rows, record, split="all", tracking=None)
+    found, reason = other_models.compare_teachers(rows, record, split="all")
     assert found is None
     assert reason == "the teachers have answered the rows of the model's own prepared data alone"
     shutil.rmtree(tmp_path / "taught")
@@ -96,35 +92,19 @@ def test_a_model_without_teachers_is_not_compared(runs):
     assert compare(runs.run("plain")) == (None, "")
 
 
-def test_a_ratio_of_speeds_has_an_interval_around_it():
-    calls = []
-    texts = pa.array(["good"] * 10)
-    teacher, model = (types.SimpleNamespace(score=lambda text, n=n: calls.append(n)) for n in "tm")
-    speed = teachers._time(texts, [teacher], [model])
-    assert calls == ["t", "m"] * 8, "in turn, after one round that does not count"
-    assert 0 < speed.low < speed.ratio < speed.high
-    assert speed.num_texts == 10
-
-
-@pytest.fixture
-def comparison(run):
-    speed = Speed(2000, 1000.0, 3400.0, 3.4, 3.2, 3.6)
-    return dataclasses.replace(compare(run[0])[0], num_teachers=2, speed=speed, no_speed="")
-
-
-def test_page_and_highlights_name_agreement_difference_and_speed(comparison):
+def test_page_and_highlights_name_agreement_and_difference(run):
+    comparison = dataclasses.replace(compare(run[0])[0], num_teachers=2)
     data = report_data(rows_of("test", 300))
     lines = highlights.summarize(data.result.measured, data.result.probed, (), comparison)
-    (line,) = [line for line in lines if line.meaning.startswith(teachers.AGREES)]
+    (line,) = [line for line in lines if line.meaning.startswith(other_models.AGREES)]
     assert line.number == f"{comparison.agreement:.1%}"
     assert "the mean of 2 teachers: accuracy " in line.meaning
-    assert line.meaning.endswith("at 3.4 times the speed (3.2 to 3.6)")
     page = render_page(
         dataclasses.replace(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
     )
-    assert "it labels 3,400 texts per second, 1,000 the teachers together" in page
+    assert "The model has learned from its mean of 2 teachers." in page
     assert "There is no comparison with the teacher" not in page
     lost = dataclasses.replace(data.result, no_teacher="it is gone")
     page = render_page(dataclasses.replace(data, result=lost), {})
     assert "There is no comparison with the teacher: it is gone." in page
-    assert comparison.to_metrics()["teacher/speed_ratio"] == 3.4
+    assert comparison.to_metrics()["teacher/agreement"] == comparison.agreement

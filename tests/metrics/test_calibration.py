@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from sentiflow.metrics.calibration import calibration_test
-from sentiflow.metrics.classification import expected_calibration_error
+from sentiflow.metrics.calibration import calibration_test, expected_calibration_error
 
 
 def rows_of(num_rows, *, seed, sharper=1.0):

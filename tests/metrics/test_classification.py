@@ -9,11 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from sentiflow.metrics.classification import (
-    expected_calibration_error,
-    measure,
-    reliability_bins,
-)
+from sentiflow.metrics.calibration import expected_calibration_error, reliability_bins
+from sentiflow.metrics.classification import measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 

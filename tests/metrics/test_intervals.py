@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.metrics import intervals, registry
-from sentiflow.metrics.classification import measure
+from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 
@@ -37,7 +37,7 @@ def rows_of_classes(num_classes, num_rows, *, seed=0, recall=0.8):
 
 
 def find(predicted):
-    return registry.find_intervals(predicted, measure(predicted))
+    return find_intervals(predicted, measure(predicted))
 
 
 def find_binary(**rows):

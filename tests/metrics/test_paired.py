@@ -167,7 +167,7 @@ def test_losses_are_those_of_the_metrics_down_to_the_probabilities_of_0_and_1():
     metrics = [classification.measure(predict(label, p)) for p in rows.values()]
     for name in ("log_loss", "brier"):
         found = loss_difference(name, label=label, **rows)
-        assert found.value == pytest.approx(getattr(metrics[1], name) - getattr(metrics[0], name))
+        assert found.value == pytest.approx(metrics[1].values[name] - metrics[0].values[name])
 
 
 def test_the_interval_of_the_log_loss_covers_the_truth():

@@ -17,12 +17,11 @@ import pytest
 
 from sentiflow.config.sections import PromoteSettings
 from sentiflow.evaluation import group_bias, promotion, slice_search, slices
-from sentiflow.evaluation.challenge import ChampionTest
-from sentiflow.evaluation.regression import Check, find_regression
+from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.evaluation.slices import Slice
 from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
-from sentiflow.metrics.classification import measure
+from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.tokenizer import Tokens
@@ -73,7 +72,7 @@ def draw_classes(rng: np.random.Generator, num_rows: int) -> Draw:
 
 
 def find(predicted: Predicted) -> dict[str, tuple[float, float]]:
-    return registry.find_intervals(predicted, measure(predicted))[0]
+    return find_intervals(predicted, measure(predicted))[0]
 
 
 def samples(number: int = NUM_SAMPLES) -> Iterator[np.random.Generator]:
@@ -157,7 +156,7 @@ def test_the_intervals_of_compare_and_promote_hold_the_truth():
     whole = draw_binary(rng, POPULATION, 1.0, 1.8)
     both = [Predicted.of_positive(**rows_of(whole, model)) for model in "01"]
     truth = {
-        name: differences_of(*(vars(measure(predicted)) for predicted in both), name)
+        name: differences_of(*(measure(predicted).values for predicted in both), name)
         for name in (metric.name for metric in registry.METRICS if metric.difference)
     }
     is_sliced = whole["0"] > 0.9
@@ -195,7 +194,7 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
                 f"{name}, any of 22 checks", bool(find_regression(checks, margin=margin).worse)
             )
         accuracy = found["accuracy"]
-        test = ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
+        test = promotion.ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
         shares.add(
             "promote: a champion is replaced (at most 2.5 %)",
             not promotion.find_objection(test, PromoteSettings()),

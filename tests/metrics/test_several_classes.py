@@ -41,9 +41,9 @@ def test_metrics_equal_those_of_scikit_learn(seed, num_classes, num_used):
         sklearn_metrics.f1_score(label, prediction, average="macro")
     )
     loss = sklearn_metrics.log_loss(label, probabilities, labels=range(num_classes))
-    assert found.log_loss == pytest.approx(loss, rel=1e-6)
+    assert found.values["log_loss"] == pytest.approx(loss, rel=1e-6)
     brier = sklearn_metrics.brier_score_loss(label, probabilities, labels=range(num_classes))
-    assert found.brier == pytest.approx(brier, rel=1e-5)
+    assert found.values["brier"] == pytest.approx(brier, rel=1e-5)
     counts = sklearn_metrics.confusion_matrix(label, prediction, labels=range(num_classes))
     assert [list(row.values()) for row in found.confusion.values()] == counts.tolist()
     by_class = sklearn_metrics.precision_recall_fscore_support(
@@ -71,9 +71,9 @@ def test_metrics_of_two_classes_are_the_binary_ones():
     binary = measure(Predicted(**rows))
     found = measure(Predicted(**rows | {"classes": ("no", "yes")}))
     for name in ("num_rows", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss"):
-        assert getattr(found, name) == getattr(binary, name), name
-    assert found.brier == pytest.approx(2 * binary.brier, rel=1e-6)
-    assert found.roc_auc == pytest.approx(binary.roc_auc)
+        assert found.scalars[name] == binary.scalars[name], name
+    assert found.values["brier"] == pytest.approx(2 * binary.values["brier"], rel=1e-6)
+    assert found.values["roc_auc"] == pytest.approx(binary.values["roc_auc"])
     classes = zip(found.by_class.values(), binary.by_class.values(), strict=True)
     for of_class, of_binary in classes:
         assert vars(of_class) == pytest.approx(vars(of_binary))
@@ -85,7 +85,7 @@ def test_the_calibration_error_is_that_of_the_predicted_class():
     probabilities = np.stack([confidence, rest, rest], axis=1)
     label, prediction = np.array([0, 0, 0, 1]), np.zeros(4, int)
     found = measure_probabilities(Predicted(CLASSES[:3], label, prediction, probabilities))
-    assert found.expected_calibration_error == pytest.approx((0.1 + 0.0) / 2)
+    assert found["expected_calibration_error"] == pytest.approx((0.1 + 0.0) / 2)
 
 
 def test_scalars_are_named_as_those_of_two_classes():

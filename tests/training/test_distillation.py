@@ -238,8 +238,6 @@ class TestStudent:
         assert found["agreement"] == (ours["prediction"] == theirs["prediction"]).mean()
         assert found["accuracy"] == (theirs["prediction"] == theirs["label"]).mean()
         assert found["accuracy_of_model"] == (ours["prediction"] == ours["label"]).mean()
-        speed = found["speed"]
-        assert 0 < speed["low"] < speed["ratio"] < speed["high"]
         run = MlflowClient(config.tracking.uri).get_run(evaluated.record["run"]["mlflow_run_id"])
         assert run.data.metrics["teacher/agreement"] == found["agreement"]
         card = (folder / "run/report/model_card.md").read_text()

@@ -1,4 +1,4 @@
-"""Train texts and evaluated rows -> what simple models reach on the same rows."""
+"""Evaluated rows -> what other models reach on them: TF-IDF, teachers of a distilled model."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,21 @@ import pyarrow.compute as pc
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import macro_f1
-from sentiflow.metrics.predicted import Predicted, count_confusion
+from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.tracking.teacher_sources import TEACHER
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
+AGREES = "of the texts get the label of the "
+"""Begins the meaning of the highlight about the teachers."""
 TFIDF = "TF-IDF with logistic regression"
 MAX_TRAIN_ROWS = 100_000
 """Rows that the baseline is trained on at most, spread over all train rows."""
@@ -57,6 +61,12 @@ class ModelComparison:
     f1_macro_of_model: float | None
     accuracy_difference: paired.Difference
     f1_macro_difference: paired.Difference | None
+
+    @property
+    def points(self) -> tuple[float, float, float]:
+        """The difference of accuracy and the bounds of its interval, in points."""
+        difference = self.accuracy_difference
+        return 100 * difference.value, 100 * difference.low, 100 * difference.high
 
     @classmethod
     def of(cls, predicted: Predicted, prediction: np.ndarray, **further: Any) -> Self:
@@ -106,15 +116,48 @@ class Baseline(ModelComparison):
     @property
     def verdict(self) -> str:
         """Say in words whether the model is better."""
-        points = abs(100 * self.accuracy_difference.value)
-        low, high = (100 * end for end in (self.accuracy_difference.low,
-                                           self.accuracy_difference.high))  # fmt: skip
+        points, low, high = self.points
         interval = f"95% interval of the difference {low:+.1f} to {high:+.1f}"
         if low > 0:
             return f"the model is {points:.1f} points better ({interval})"
         if high < 0:
-            return f"the model is {points:.1f} points worse ({interval})"
+            return f"the model is {-points:.1f} points worse ({interval})"
         return f"the model is not shown to be any better ({interval})"
+
+
+@dataclass(frozen=True)
+class TeacherComparison(ModelComparison):
+    """The mean of the teachers beside a distilled model, on rows that a teacher has answered."""
+
+    num_teachers: int
+    agreement: float
+    """Share of the rows with the same prediction."""
+    agreement_low: float
+    """Lower end of the exact 95 % interval."""
+    agreement_high: float
+
+    @property
+    def name(self) -> str:
+        """Name the teachers."""
+        return "teacher" if self.num_teachers == 1 else f"mean of {self.num_teachers} teachers"
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how the model compares in accuracy."""
+        points, low, high = self.points
+        return (
+            f"accuracy {self.accuracy_of_model:.1%} against {self.accuracy:.1%}, a difference of "
+            f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
+        )
+
+    def to_metrics(self) -> dict[str, float | None]:
+        """Name the metrics for MLflow."""
+        return {
+            "teacher/agreement": self.agreement,
+            "teacher/accuracy": self.accuracy,
+            "teacher/accuracy_difference": self.accuracy_difference.value,
+            "teacher/f1_macro": self.f1_macro,
+        }
 
 
 def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
@@ -158,8 +201,8 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     )
     classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
-    known = [n for n, name in enumerate(names) if name in classes]
-    chosen = (table.filter(pc.field("label").isin(known)) for table in tables)
+    learned = [n for n, name in enumerate(names) if name in classes]
+    chosen = (table.filter(pc.field("label").isin(learned)) for table in tables)
     rows = pa.concat_tables(chosen).combine_chunks()
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
 
@@ -234,31 +277,23 @@ def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]"
     Raises:
         UserError: No n-gram is in two of the texts.
     """
-    from scipy.sparse import hstack
-
-    of_kinds = [found for kind in _NGRAMS if (found := _weigh_kind(text, further, kind))]
-    if not of_kinds:
-        raise UserError("the texts of the train split have no word or characters in common")
-    first, second = (hstack(each, format="csr") for each in zip(*of_kinds, strict=True))
-    return first, second
-
-
-def _weigh_kind(
-    text: pa.Array, further: pa.Array, kind: Mapping[str, Any]
-) -> "tuple[csr_matrix, csr_matrix] | None":
-    """Weigh n-grams of one kind; None if none is in two of the texts."""
-    from scipy.sparse import vstack
+    from scipy.sparse import hstack, vstack
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    blocks = list(_count(text, kind))
-    common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= _MIN_TEXTS)
-    if not len(common):
-        return None
-    blocks = [block[:, common] for block in blocks]
-    counts = vstack(blocks, format="csr")
-    tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
-    of_further = [tfidf.transform(block[:, common]) for block in _count(further, kind)]
-    return tfidf.transform(counts, copy=False), vstack(of_further)
+    weighed, weighed_further = [], []
+    for kind in _NGRAMS:
+        blocks = list(_count(text, kind))
+        common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= _MIN_TEXTS)
+        if not len(common):
+            continue
+        counts = vstack([block[:, common] for block in blocks], format="csr")
+        tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
+        weighed.append(tfidf.transform(counts, copy=False))
+        of_further = [tfidf.transform(block[:, common]) for block in _count(further, kind)]
+        weighed_further.append(vstack(of_further))
+    if not weighed:
+        raise UserError("the texts of the train split have no word or characters in common")
+    return hstack(weighed, format="csr"), hstack(weighed_further, format="csr")
 
 
 def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
@@ -270,3 +305,65 @@ def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
     )
     for start in range(0, len(text), _BLOCK):
         yield counter.transform(text[start : start + _BLOCK].to_pylist())
+
+
+def compare_teachers(
+    rows: pa.Table, scored: Manifest, *, split: str
+) -> tuple[TeacherComparison | None, str]:
+    """Compare a distilled model with its teachers.
+
+    Args:
+        rows: Evaluated rows of one split, as ``evaluated_rows.read`` returns them.
+        scored: Manifest of the predictions.
+        split: The split.
+
+    Returns:
+        The comparison, if the model is distilled and no average; or why there is none.
+    """
+    training = lineage.training_of(scored)
+    is_average = "members" in scored["inputs"]["model"]
+    if training is None or "taught" not in training or is_average:
+        return None, ""
+    if training["inputs"]["prepared"]["fingerprint"] != scored["inputs"]["corpus"]["fingerprint"]:
+        return None, "the teachers have answered the rows of the model's own prepared data alone"
+    try:
+        answers = _read_answers(training["taught"], split)
+    except UserError as error:
+        return None, str(error)
+    place = pc.index_in(rows["row_id"].combine_chunks(), value_set=answers["row_id"])
+    rows, place = rows.filter(place.is_valid()), place.drop_null()
+    if not len(rows):
+        return None, "no teacher has answered one of these texts"
+    teacher = answers["teacher"].take(place).flatten().to_numpy().reshape(len(rows), -1)
+    prediction = teacher.argmax(axis=1)
+    if teacher.shape[1] == 2:  # as Scores.prediction
+        prediction = (teacher[:, 1] >= 0.5).astype(np.int64)
+    predicted = predicted_of(rows)
+    num_alike = int((prediction == predicted.prediction).sum())
+    low, high = share_interval(num_alike, len(rows))
+    comparison = TeacherComparison.of(
+        predicted,
+        prediction,
+        num_teachers=sum(name.startswith(TEACHER) for name in training["inputs"]),
+        agreement=num_alike / len(rows),
+        agreement_low=low,
+        agreement_high=high,
+    )
+    return comparison, ""
+
+
+def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:
+    """Read the answers to the rows of a split.
+
+    Raises:
+        UserError: They are gone, or were redone.
+    """
+    record = manifest.read(taught["uri"])
+    if record is None or record["fingerprint"] != taught["fingerprint"]:
+        raise UserError("the answers of the teachers are gone or were redone")
+    folder = (f"split={split}/",) if split in SPLITS[1:] else ()
+    columns, hint = HELD_OUT.names, "train again with --overwrite"
+    tables = lineage.read_tables(taught["uri"], record, folder, columns=columns, hint=hint)
+    read = [HELD_OUT.empty_table(), *(table.cast(HELD_OUT) for table in tables)]
+    whole = pa.concat_tables(read).combine_chunks()
+    return {name: whole[name].combine_chunks() for name in columns}
