@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 
 from sentiflow.data import manifest
-from sentiflow.data.archives import SENTIMENT140
+from sentiflow.data.download import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress

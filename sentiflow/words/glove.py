@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.archives import GLOVE
+from sentiflow.data.download import GLOVE, download
 from sentiflow.errors import UserError
 from sentiflow.progress import console
 from sentiflow.storage.uris import absolute_uri, is_local
@@ -54,11 +54,9 @@ def load(path: Path, max_words: int | None) -> tuple[pa.Array, np.ndarray]:
         JobError: The server broke off; the same command resumes the download.
     """
     if not path.exists():
-        from sentiflow.data import download  # with requests, which takes long
-
         (archive,) = (archive for archive in GLOVE.values() if path.name in archive.members)
         missing = [name for name in archive.members if not path.with_name(name).exists()]
-        download.download(archive, path.parent, names=missing)
+        download(archive, path.parent, names=missing)
     import torchtext.vocab
 
     https = ssl._create_default_https_context

@@ -13,7 +13,7 @@ from conftest import write_config
 from test_word_vectors import loads_torch
 
 from sentiflow.config import settings
-from sentiflow.data.archives import GLOVE, Archive
+from sentiflow.data.download import GLOVE, Archive
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.words import glove as glove_vectors
@@ -22,7 +22,6 @@ from sentiflow.words import word_vectors
 SOURCE = "torchtext:6B.50d"
 NUM_WORDS = 200
 FILES = ["glove.6B.100d.txt", "glove.6B.50d.txt"]
-KEPT = [*FILES, "glove.6B.zip.lock"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,7 @@ def test_vectors_are_downloaded_once_and_then_mapped(
     archive, server, check, cache, said, max_words  # noqa: F811
 ):  # fmt: skip
     check(max_words=max_words)
-    assert files_in(cache) == KEPT
+    assert files_in(cache) == FILES
     assert f"{archive.url}: 0 MB" in said.text
     assert not check(max_words=max_words).vectors.flags.owndata
     assert len(server.requests) == 1
@@ -216,7 +215,7 @@ def test_an_archive_in_the_cache_is_used_and_kept(archive, server, cache, check,
     (cache / "glove.6B.zip").write_bytes(content)
     check()
     assert server.requests == []
-    assert files_in(cache) == sorted([*KEPT, "glove.6B.zip"])
+    assert files_in(cache) == sorted([*FILES, "glove.6B.zip"])
     assert (cache / "glove.6B.zip").read_bytes() == content
 
 
@@ -244,17 +243,11 @@ def test_a_damaged_text_in_the_cache_is_named(cache, content):
     assert "delete it to download it again, or name its path instead" in line
 
 
-def test_free_space_is_checked_before_the_download(archive, server, cache):  # noqa: F811
-    publish(replace(archive, members=dict.fromkeys(FILES, 10**18)))
-    assert "2,000,000,000,000 MB are needed: free some space" in refusal(cache)
-    assert server.requests == []
-
-
 def test_what_is_not_the_archive_gives_one_line_and_leaves_nothing(archive, server, cache, content):  # noqa: F811
     server.answers = [serve(content[:-1] + b"x")]
     line = refusal(cache)
-    assert f"{archive.url} is not the archive: its SHA-256 is " in line
-    assert files_in(cache) == ["glove.6B.zip.lock"]
+    assert f"{archive.name}.part is not the archive: its SHA-256 is " in line
+    assert files_in(cache) == []
 
 
 # In a pipeline
