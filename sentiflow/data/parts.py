@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
 

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster.label import Label
-from sentiflow.data import corrections, parts
+from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.corrections import NO_ROW
-from sentiflow.data.label_files import PLACE
+from sentiflow.data.label_files import NO_ROW, PLACE
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job, load_table
@@ -71,7 +70,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     of another corpus, and its texts decide: all rows with the same normalized text are corrected.
 
     Args:
-        rows: Those of :func:`corrections.read`.
+        rows: Those of :func:`label_files.read_corrections`.
         corpus: The rows of all parts, see :func:`write_candidates`.
         uris: The files.
 
@@ -89,7 +88,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
         found = _resolve_file(of_file, corpus, as_typed(uri))
         if found.empty:
             raise UserError(
-                f"{corrections.SETTING}: nothing in {as_typed(uri)} is in prepare.csv",
+                f"{label_files.CORRECTIONS}: nothing in {as_typed(uri)} is in prepare.csv",
                 hint="is it of another corpus? Its texts have to be those of prepare.csv",
             )
         missing = of_file[~of_file["item"].isin(found["item"])]
@@ -98,7 +97,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
                 f"first is {missing[PLACE].iloc[0]}")  # fmt: skip
         chosen.append(found)
     every = pd.concat(chosen, ignore_index=True).sort_values(["row_id", "item"])
-    corrections.refuse_conflict(every, every["row_id"])
+    label_files.reject_conflict(every, every["row_id"])
     every = every.drop_duplicates("row_id")
     return every[["row_id", "label", "before"]].reset_index(drop=True)
 

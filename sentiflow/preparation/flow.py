@@ -64,7 +64,7 @@ class Flow:
         """Find the rows whose labels are replaced, before anything is decided by labels.
 
         Args:
-            rows: The corrections, see :func:`corrections.read`.
+            rows: The corrections, see :func:`label_files.read_corrections`.
             uris: Their files.
         """
         corrected.write_named(rows, self.job)

@@ -21,7 +21,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
-from sentiflow.data.corrections import CorrectedRows
+from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS

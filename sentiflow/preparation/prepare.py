@@ -29,7 +29,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corrections, input_files, manifest, required_columns, tweets
+from sentiflow.data import input_files, label_files, manifest, required_columns, tweets
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import (
     Counts,
@@ -253,7 +253,7 @@ def _correct(flow: Flow, output: Output) -> int:
     if not described:
         return 0
     uris = tuple(item["uri"] for item in described["files"])
-    rows = corrections.read(uris, flow.job.format)
+    rows = label_files.read_corrections(uris, flow.job.format)
     input_files.check_unchanged(described)
     flow.correct(rows, uris)
     return len(rows)

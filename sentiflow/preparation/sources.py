@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, corrections, input_files, required_columns, table_plans
+from sentiflow.data import corpus, input_files, label_files, required_columns, table_plans
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -69,7 +69,7 @@ def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> I
     Raises:
         UserError: One does not exist.
     """
-    uris = input_files.expand(settings.corrections, setting=corrections.SETTING, known=known)
+    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS, known=known)
     return input_files.describe(uris, known=known) if uris or not known else known
 
 

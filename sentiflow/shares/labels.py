@@ -66,7 +66,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
     other = found["sample"] != found["sample"].iloc[0]
-    label_files.refuse(found, other, "sample", f"is not {found['sample'].iloc[0]!r}")
+    label_files.reject(found, other, f"is not {found['sample'].iloc[0]!r}", column="sample")
     notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
     table, drawn_as = found.set_index("row_id"), _SAMPLE.fullmatch(found["sample"].iloc[0])
     if not drawn_as:
@@ -89,18 +89,17 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
 
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """Read the rows with a label; count those without."""
-    name = as_typed(uri)
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
-    table = label_files.read(uri, setting="trends.labels", hint=hint)
-    label_files.require(table, ("row_id",), name, hint=hint)
+    table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
     if "sample" not in table and "weight" in table:
-        raise UserError(f"{name} has weights, which are not read", hint=f"draw rows again: {hint}")
+        problem = f"{as_typed(uri)} has weights, which are not read"
+        raise UserError(problem, hint=f"draw rows again: {hint}")
     is_filled = table["label"] != ""
-    num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
+    num_missing = int((~is_filled & (table["row_id"] != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
-    label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
+    label, row_id = label_files.read_labels(table, classes, {}), label_files.read_row_ids(table)
     wrong = (table["sample"] != "") & ~table["sample"].str.fullmatch(_SAMPLE.pattern)
-    label_files.refuse(table, wrong, "sample", "is no sample, such as '300 rows'")
+    label_files.reject(table, wrong, "is no sample, such as '300 rows'", column="sample")
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 

@@ -16,8 +16,8 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
 from sentiflow.data import (
     answers,
-    corrections,
     input_files,
+    label_files,
     manifest,
     output_status,
     required_columns,
@@ -167,12 +167,12 @@ def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
     uris: list[str] = []
     expand = functools.partial(
-        input_files.expand, config.prepare.corrections, setting=corrections.SETTING
+        input_files.expand, config.prepare.corrections, setting=label_files.CORRECTIONS
     )
     missing = find_problem("input", lambda: uris.extend(expand()))
     yield from missing
     if uris:
-        yield from find_problem("labels", corrections.read, uris, config.format)
+        yield from find_problem("labels", label_files.read_corrections, uris, config.format)
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -204,8 +204,7 @@ def _check_teachers(config: Config) -> None:
         if record is not None and record["stage"] == "prepare":
             classes = manifest.list_learned(record)
     for teacher in teacher_sources.find(config, classes):
-        if teacher.files is not None:
-            answers.check(teacher.files)
+        answers.read(teacher.files, classes or ())
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
