@@ -36,8 +36,7 @@ from sentiflow.data.manifest_types import (
     Input,
     Manifest,
 )
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import fitting, results, sources

@@ -25,8 +25,7 @@ from sentiflow.data import input_files, manifest, required_columns, schema, twee
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files

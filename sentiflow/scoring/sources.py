@@ -10,8 +10,7 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.parts import Part
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say

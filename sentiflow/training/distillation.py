@@ -28,8 +28,7 @@ from sentiflow.data import answers, input_files, manifest, schema
 from sentiflow.data.answers import SETTING, Answers
 from sentiflow.data.manifest import list_tables
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.output_status import OutputSpec, find_status
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say

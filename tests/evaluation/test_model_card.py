@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import sentiflow
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import lineage, model_card
 from sentiflow.evaluation.results import ProbeResult
 

@@ -19,7 +19,7 @@ from sentiflow.data import (
     input_files,
     label_files,
     manifest,
-    output_status,
+    outputs,
     required_columns,
     schema,
 )
@@ -272,4 +272,4 @@ def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]
             failed += [uri for _ in found]
             yield from found
     for verb, uri in uris.items():
-        yield from find_problem("output", output_status.check_location, verb, uri)
+        yield from find_problem("output", outputs.check_location, verb, uri)
