@@ -108,9 +108,10 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
     from sentiflow.data.inspection import findings, new_config
+    from sentiflow.data.tweets import RowRules
 
     form = FormatSettings.model_validate(findings.to_format(found))
-    seen, problems = previews.read("--test", files, form, required=("label",))
+    seen, problems = previews.read("--test", files, form, rules=RowRules(required=("label",)))
     if not problems:
         problems = previews.check_rows(seen, new_config.MAX_REJECTED)
         problems += previews.check_labels(seen, new_config.MAX_REJECTED)

@@ -1,7 +1,7 @@
 """Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,26 +154,26 @@ def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int
 
 
 def read(
-    piece: TableSlice, table_format: TableFormat, *, wanted: Collection[str], keep: Sequence[str]
+    piece: TableSlice, table_format: TableFormat, meanings: Iterable[str], others: Iterable[str]
 ) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
     """Read the rows of a slice.
 
     Args:
         piece: The slice.
         table_format: The meaning of the columns.
-        wanted: Meanings of columns; what the file lacks is ignored.
-        keep: Some of the columns in ``table_format.kept``.
+        meanings: Meanings of columns; what the file lacks is ignored.
+        others: Some of the columns in ``table_format.kept``.
 
     Returns:
-        ``row_id`` (int64) and the wanted columns (strings; a time may keep its type); and the kept
-        ones.
+        ``row_id`` (int64) and the columns of the meanings (strings; a time may keep its type); and
+        the others.
 
     Raises:
         UserError: The file is damaged.
     """
-    meanings = {name: column for name, column in table_format.columns if name in wanted}
-    own = ["row_id"] if table_format.has_row_ids else []
-    names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
+    meant = {name: column for name, column in table_format.columns if name in meanings}
+    numbers = ["row_id"] if table_format.has_row_ids else []
+    names = list(dict.fromkeys((*numbers, *meant.values(), *others)))
     try:
         table = _read_rows(piece.source, piece.start, piece.stop, names)
     except (pa.ArrowInvalid, OSError) as error:
@@ -183,17 +183,17 @@ def read(
             hint="the file is damaged: create it again",
         )
         raise errors.explain(error, uri=piece.source) or problem from error
-    found = {
+    columns = {
         name: _as_written(table[column].combine_chunks())
-        for name, column in meanings.items()
+        for name, column in meant.items()
         if column in table.column_names
     }
     if table_format.has_row_ids:
-        found["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
+        columns["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
     else:
-        found["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+        columns["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     types = dict(table_format.kept)
-    return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
+    return columns, {name: table[name].combine_chunks().cast(types[name]) for name in others}
 
 
 def has_text(kind: pa.DataType) -> bool:
@@ -207,8 +207,8 @@ def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Tabl
     places = tuple((str(place), name) for place, name in enumerate(names))
     table_format = TableFormat(columns=places, has_row_ids=False)
     piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
-    found, _ = read(piece, table_format, wanted=dict(places), keep=())
-    return pa.table({place: found[place].cast(pa.string()) for place, _ in places})
+    columns, _ = read(piece, table_format, dict(places), ())
+    return pa.table({place: columns[place].cast(pa.string()) for place, _ in places})
 
 
 def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:

@@ -14,6 +14,7 @@ from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.label_files import NO_ROW, PLACE
 from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job, load_table
 from sentiflow.progress import say
@@ -38,7 +39,7 @@ def write_named(rows: pd.DataFrame, job: Job) -> None:
 
 def read_rows(part: parts.Part) -> pa.Table:
     """Read all rows of a part as they are, also those that will be rejected."""
-    table = parts.read(part, keep_raw=False)
+    table = parts.read(part, RowRules(keep_raw=False))
     return table.select(["row_id", "text", "label", "unknown_label"])
 
 

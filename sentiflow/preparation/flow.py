@@ -14,7 +14,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
-from sentiflow.data.parts import Part, with_labels
+from sentiflow.data.parts import Part
 from sentiflow.data.sums import add_up
 from sentiflow.preparation import (
     corrected,
@@ -83,7 +83,10 @@ class Flow:
         classes = results.choose_classes(found, corrected=self.corrected)
         named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
-        self.parts = [with_labels(part, meanings(named)) for part in self.parts]
+        labels = meanings(named)
+        self.parts = [
+            replace(part, format=replace(part.format, labels=labels)) for part in self.parts
+        ]
 
     def ingest(self) -> PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""

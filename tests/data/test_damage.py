@@ -227,7 +227,7 @@ def read_here(path, folder, **form):
 
 def judge(found):
     """Judge the rows of all parts."""
-    tables = [parts.read(part, required=("label",)) for part in found]
+    tables = [parts.read(part, tweets.RowRules(required=("label",))) for part in found]
     return (
         pa.concat_tables(map(parts.take_accepted, tables)),
         pa.concat_tables(map(parts.take_rejected, tables)),

@@ -11,6 +11,7 @@ import pytest
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_files, table_plans
 from sentiflow.data.parts import read as read_part
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
 
@@ -23,7 +24,7 @@ def read(folder, *tables, keep_columns=()):
         input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
     )
     (part,) = corpus.open_tables(plan, rows_per_part=100).parts
-    return read_part(part, keep=keep_columns)
+    return read_part(part, RowRules(keep=tuple(keep_columns)))
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint8(), pa.int64(), pa.uint64()])

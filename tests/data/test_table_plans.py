@@ -10,6 +10,7 @@ from conftest import PROJECT
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, parts, table_plans
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
 NAMED = {"kind": "csv", "columns": {"text": "body", "label": "mood"}}
@@ -31,7 +32,7 @@ def read(folder, *tables, form=None, keep=(), required=("label",)):
     """Read tables as they are prepared."""
     source = corpus.open_tables(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
     (part,) = source.parts
-    return parts.read(part, required=required, keep=keep)
+    return parts.read(part, RowRules(required=required, keep=keep))
 
 
 @pytest.mark.parametrize(

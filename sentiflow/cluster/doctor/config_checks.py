@@ -23,6 +23,7 @@ from sentiflow.data import (
     required_columns,
     schema,
 )
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import say
@@ -122,11 +123,11 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
         yield from _check_texts(
             config, "prepare.unlabelled.files", more.files, more.resolved_format
         )
-    required = ("label", *({settings.split.kind} & {"user", "time"}))
+    rules = RowRules.of(settings)
     named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
     for setting, files in named.items():
         if files or setting == "csv":
-            yield from _check_texts(config, f"prepare.{setting}", files, config.format, required)
+            yield from _check_texts(config, f"prepare.{setting}", files, config.format, rules)
 
 
 def _check_texts(
@@ -134,18 +135,14 @@ def _check_texts(
     setting: str,
     files: Sequence[str],
     form: FormatSettings,
-    required: Sequence[str] = (),
+    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
 ) -> Iterator[CheckResult]:
     """Check the files of one setting; without required columns they are unlabelled."""
     settings = config.prepare
-    keep = settings.read_columns if required else ()
-    split = settings.split if required else None
-    seen, problems = previews.read(
-        setting, files, form, required=required, keep_columns=keep, split=split
-    )
+    seen, problems = previews.read(setting, files, form, rules=rules)
     yield from problems
     for file in seen.files:
-        if not required or file.plan is None:  # it is blank
+        if not rules.required or file.plan is None:  # it is blank
             continue
         source = as_typed(file.first.uri)
         check = functools.partial(required_columns.check_preparation, source=source)
@@ -157,7 +154,7 @@ def _check_texts(
     if problems:
         return
     yield from previews.check_rows(seen, settings.max_rejected_fraction)
-    labels = previews.check_labels(seen, settings.max_rejected_fraction) if required else []
+    labels = previews.check_labels(seen, settings.max_rejected_fraction) if rules.required else []
     for found in labels:
         # corrections may fix the labels
         yield replace(found, level="warning") if settings.corrections else found

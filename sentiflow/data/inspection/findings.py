@@ -153,8 +153,8 @@ def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
     checked = tweets.check(
         pa.table(rows),
+        tweets.RowRules(required=("label",) if roles.label is not None else ()),
         labels=csv_format.meanings(settings),
         max_text_length=settings.max_text_length,
-        required=["label"] if roles.label is not None else [],
     )
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
