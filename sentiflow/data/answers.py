@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import table_files, table_plans
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data import table_files
+from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
-from sentiflow.data.row_ids import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import as_typed
@@ -69,7 +68,7 @@ def check_columns(uris: Sequence[str], classes: Sequence[str] | None) -> None:
     """
     for uri, footer in zip(uris, filesystem.map_files(table_files.look_at, uris), strict=True):
         names = footer.arrow.names
-        table_plans.check_text(uri, footer.arrow, "text", setting=SETTING)
+        table_files.check_text(uri, footer.arrow, "text", setting=SETTING)
         has = [name for name in names if name.startswith(PROBABILITY)]
         needed = has or [f"{PROBABILITY}<class>"]
         if classes is not None:

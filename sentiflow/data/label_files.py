@@ -15,7 +15,7 @@ import pyarrow as pa
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, table_files
-from sentiflow.data.row_ids import find_sorted
+from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, parquet

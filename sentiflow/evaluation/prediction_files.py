@@ -10,10 +10,9 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, label_files, manifest
 from sentiflow.data.answers import find_faults
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage

@@ -14,8 +14,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
-from sentiflow.data.parts import Part
-from sentiflow.data.sums import add_up
+from sentiflow.data.parts import Part, add_up
 from sentiflow.preparation import (
     corrected,
     part_files,

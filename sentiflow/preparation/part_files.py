@@ -21,9 +21,9 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
+from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
-from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.tweets import RowRules
 from sentiflow.models import vocabulary

@@ -29,8 +29,8 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import input_files, label_files, manifest, required_columns, tweets
-from sentiflow.data.corpus import Corpus
+from sentiflow.data import input_files, label_files, manifest, tweets
+from sentiflow.data.corpus import Corpus, check_kept_names
 from sentiflow.data.manifest_types import (
     Counts,
     Input,
@@ -72,7 +72,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     settings = config.prepare
     if config.format.classes:
         check_learned(config.train.classes, config.format.learnable)
-    required_columns.check_kept_names(settings.keep_columns)
+    check_kept_names(settings.keep_columns)
     relevant = settings.model_dump(
         exclude={
             "csv": True,

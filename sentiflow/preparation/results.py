@@ -8,8 +8,8 @@ from typing import Any
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
+from sentiflow.data.parts import add_up
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.sums import add_up
 from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import JobError, UserError
 

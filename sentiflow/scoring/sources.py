@@ -7,7 +7,7 @@ from dataclasses import replace
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_plans
+from sentiflow.data import corpus, input_files, manifest, table_files
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
@@ -165,7 +165,7 @@ def plan(
         )
     old, new = described["files"][:num_previous], described["files"][num_previous:]
     if _are_tables(described):
-        return table_plans.plan_scoring(
+        return table_files.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,

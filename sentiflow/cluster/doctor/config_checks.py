@@ -14,15 +14,7 @@ from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
-from sentiflow.data import (
-    answers,
-    input_files,
-    label_files,
-    manifest,
-    outputs,
-    required_columns,
-    schema,
-)
+from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import transfer
@@ -112,7 +104,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
     words, name = settings.vocabulary, "prepare.vocabulary.vectors"
     find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache)
     yield from find_problem("input", find_vectors, words.vectors, setting=name)
-    yield from find_problem("columns", required_columns.check_kept_names, settings.keep_columns)
+    yield from find_problem("columns", corpus.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(
             "labels", check_learned, config.train.classes, config.format.learnable
@@ -145,7 +137,7 @@ def _check_texts(
         if not rules.required or file.plan is None:  # it is blank
             continue
         source = as_typed(file.first.uri)
-        check = functools.partial(required_columns.check_preparation, source=source)
+        check = functools.partial(corpus.check_preparation, source=source)
         faults = find_problem("columns", check, file.plan, settings)
         yield from faults
         if faults:  # other files lack the same
@@ -225,9 +217,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
     yield from problems
     for file in seen.files:
         columns = file.plan.columns if file.plan else None
-        yield from find_problem(
-            "columns", required_columns.check_columns, columns, settings.keep_columns
-        )
+        yield from find_problem("columns", corpus.check_columns, columns, settings.keep_columns)
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from previews.check_encoding(seen)
         yield from previews.check_scored_labels(seen)
@@ -241,9 +231,7 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
         if record is None:
             return
         kept = record["settings"].get("keep_columns", ())
-    required_columns.check_columns(
-        (*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True
-    )
+    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:

@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_plans, tweets
-from sentiflow.data.inspection import column_roles, columns, samples
-from sentiflow.data.inspection.column_roles import Roles
-from sentiflow.data.inspection.columns import Column
-from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.data import csv_format, input_files, table_files, tweets
+from sentiflow.data.inspection import columns, samples
+from sentiflow.data.inspection.column_names import name_classes
+from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import as_typed
@@ -76,7 +75,7 @@ def inspect(
     if text is None and label is None and _is_sentiment140(sample, looks):
         found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
     else:
-        roles = column_roles.find_roles(looks, source=source, text=text, label=label)
+        roles = columns.find_roles(looks, source=source, text=text, label=label)
         found = Inspection(sample, looks, roles, False)
         if roles.label is not None:
             classes, unnamed = _find_classes(found.column(roles.label), source)
@@ -84,7 +83,7 @@ def inspect(
     settings = FormatSettings.model_validate(to_format(found))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
-        table_plans.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
+        table_files.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
     return replace(found, rejected=_judge(found, settings))
 
 
