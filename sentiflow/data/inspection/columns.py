@@ -1,7 +1,7 @@
 """Columns of texts -> what their values look like, and which is the text, the label, a time..."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.config.sections import SplitNames
-from sentiflow.data import schema, tweets
+from sentiflow.data import schema
 from sentiflow.data.inspection.column_names import are_sentiments, rate
-from sentiflow.data.tweets import count_values
+from sentiflow.data.tweets import count_values, read_times
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
 
@@ -100,6 +100,7 @@ def brief(text: str | int) -> str:
 _MAX_KEPT = 8
 _MAX_VALUES = 50
 """Different values of a column that is worth keeping."""
+_TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
 _SECONDS = r"^\d{9,10}$"
 TIME_FORMATS = (
     "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y",
@@ -147,38 +148,38 @@ def find_roles(
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
     """
-    found: dict[str, Column | None] = {}
-    rest = list(columns)
+    roles: dict[str, Any] = {}
+    remaining = list(columns)
 
     def take(meaning: str, column: Column | None) -> None:
-        found[meaning] = column
-        rest[:] = [other for other in rest if other is not column]
+        roles[meaning] = None if column is None else column.name
+        remaining[:] = [other for other in remaining if other is not column]
 
-    take("split", next(filter(_is_split, rest), None))
+    take("split", next(filter(_is_split, remaining), None))
     if label is not None:
         take("label", _named(columns, label, "--label", source))
     named = None if text is None else _named(columns, text, "--text", source)
-    take("text", named or _find_text(rest, source))
+    take("text", named or _find_text(remaining, source))
     if label is None:
-        take("label", _find_label(rest, source))
-    time, time_format = _find_time(rest)
+        take("label", _find_label(remaining, source))
+    time, roles["time_format"] = _find_time(remaining)
     take("time", time)
-    take("id", _best(rest, _is_id, "id"))
-    take("user", _best(rest, _is_user, "user"))
-    names: dict[str, Any] = {meaning: column.name for meaning, column in found.items() if column}
-    keep = tuple(_find_kept(rest, columns))
-    return Roles(**names, time_format=time_format, keep=keep)
+    for meaning, may_be in (("id", _is_id), ("user", _is_user)):
+        usual = [c for c in remaining if may_be(c) and (c.fits(meaning) or isinstance(c.name, int))]
+        take(meaning, max(usual, key=lambda column: column.fits(meaning), default=None))
+    keep = [column.name for column in remaining if _is_worth_keeping(column)]
+    return Roles(**roles, keep=tuple(map(str, keep[:_MAX_KEPT])))
 
 
 def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
     """Find a column that the user has named, or given by its position."""
-    found = [column for column in columns if str(column.name) == written]
-    if not found and written.isdigit() and int(written) < len(columns):
-        found = [columns[int(written)]]
-    if len(found) == 1:
-        return found[0]
-    problem = f"has {len(found)} columns {written!r}" if found else f"has no column {written!r}"
-    raise UserError(f"{option}: {source} {problem}", hint=f"its columns are {_list(columns)}")
+    chosen = [column for column in columns if str(column.name) == written]
+    if not chosen and written.isdigit():
+        chosen = list(columns[int(written) :][:1])
+    if not chosen:
+        problem = f"{option}: {source} has no column {written!r}"
+        raise UserError(problem, hint=f"its columns are {_list(columns)}")
+    return chosen[0]
 
 
 def _list(columns: Iterable[Column]) -> str:
@@ -264,10 +265,15 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
-        is_seconds = bool(column.fits("time")) and _all_match(values, _SECONDS)
+        match = pc.match_substring_regex(values, _SECONDS)
+        is_seconds = column.fits("time") and pc.all(match).as_py()
         if not len(values) or not (column.date_share >= 0.95 or is_seconds):
             continue
-        formats = [f for f in (None, *TIME_FORMATS) if _reads(values, f)]
+        formats = [
+            time_format
+            for time_format in (None, *TIME_FORMATS)
+            if read_times(values, time_format).null_count <= 0.02 * len(values)
+        ]
         if formats[:1] == [None] or len(formats) == 1:
             return column, formats[0]
         if formats:
@@ -279,24 +285,13 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     return None, None
 
 
-def _all_match(values: pa.Array, pattern: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())
-
-
-def _reads(values: pa.Array, time_format: str | None) -> bool:
-    """Say whether nearly all values are times of this format."""
-    return tweets.read_times(values, time_format).null_count <= 0.02 * len(values)
-
-
 def _is_split(column: Column) -> bool:
     """Say whether the values of a column name splits, train among them."""
-    known, splits = SplitNames().splits, dict[str | None, int]()
-    for value, rows in column.counts.items():
-        split = known.get(value.lower(), "")
-        splits[split] = splits.get(split, 0) + rows
-    num_unknown = splits.pop("", 0)
-    is_named = isinstance(column.name, str) and num_unknown <= 0.01 * column.num_filled
-    return is_named and len(splits) > 1 and None in splits
+    splits = SplitNames().splits
+    names = {splits[value.lower()] for value in column.counts if value.lower() in splits}
+    rows = sum(n for value, n in column.counts.items() if value.lower() in splits)
+    is_named = isinstance(column.name, str) and rows >= 0.99 * column.num_filled
+    return is_named and len(names) > 1 and None in names
 
 
 def _is_id(column: Column) -> bool:
@@ -312,36 +307,14 @@ def _is_user(column: Column) -> bool:
     return isinstance(column.name, str) and is_short and column.number_share < 0.9
 
 
-def _best(columns: Sequence[Column], fits: Callable[[Column], bool], meaning: str) -> Column | None:
-    """Choose the column whose name fits a meaning best, among those whose values do."""
-    found = [c for c in columns if fits(c) and (c.fits(meaning) or isinstance(c.name, int))]
-    return max(found, key=lambda column: column.fits(meaning), default=None)
-
-
-def _find_kept(columns: Iterable[Column], everything: Sequence[Column]) -> list[str]:
-    """Choose columns worth keeping: with a name, and few values that are repeated."""
-    taken: Collection[str] = {
-        *(name.lower() for name in schema.predictions(()).names),
-        *(name.lower() for name in schema.TWEETS.names),
-        *("probability", "user", "time", "id", "raw", "reason", "source", "offset"),
-    }
-    names = [str(column.name).lower() for column in everything]
-    kept = [
-        column.name
-        for column in columns
-        if isinstance(column.name, str)
-        and column.name
-        and column.name.lower() not in taken
-        and names.count(column.name.lower()) == 1
-        and not column.name.lower().startswith("probability_")
-        and _is_worth_keeping(column)
-    ]
-    return kept[:_MAX_KEPT]
-
-
 def _is_worth_keeping(column: Column) -> bool:
-    """Say whether a column has few values that are repeated, and is not a measure."""
+    """Say whether a column has a name, and few values that are repeated, and is not a measure."""
+    name = str(column.name).lower()
+    taken = {*schema.predictions(()).names, *schema.TWEETS.names, *_TAKEN}
+    is_taken = name in taken or name.startswith("probability")
+    is_free = isinstance(column.name, str) and not is_taken
     is_repeated = column.num_filled >= 5 * column.num_distinct
     is_measure = column.number_share > 0.5 and column.whole_share < 0.99
     is_short = column.filled_share >= 0.5 and column.mean_length <= 40
-    return 2 <= column.num_distinct <= _MAX_VALUES and is_repeated and is_short and not is_measure
+    has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
+    return is_free and has_few and is_short and not is_measure
