@@ -140,11 +140,6 @@ def cut(
     return [*parts, tuple(slices)] if slices else parts
 
 
-def is_divided(num_rows: int, *, rows_per_part: int) -> bool:
-    """Say whether so many rows are more than one part, if they are a row group."""
-    return round(num_rows / rows_per_part) > 1
-
-
 def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
     """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
     start = 0
@@ -529,8 +524,6 @@ def _join_types(
         try:
             columns = [pa.schema([(name, kind)]) for kind in kinds]
             kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
-            if pa.uint64() in kinds and pa.types.is_signed_integer(kind):
-                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             found = dict(zip(kinds, uris, strict=True))  # a file of each type
             listed = ", ".join(f"{kind} in {uri}" for kind, uri in found.items())

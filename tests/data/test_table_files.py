@@ -47,13 +47,13 @@ def test_a_column_of_nulls_is_a_column_of_texts_without_any(tmp_path):
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_kept_column_that_no_type_holds_is_refused(tmp_path, order):
     tables = [
-        pa.table({"text": ["a"], "k": pa.array([1 << 63], pa.uint64())}),
-        pa.table({"text": ["b"], "k": pa.array([-1], pa.int8())}),
+        pa.table({"text": ["a"], "k": pa.array([7], pa.int64())}),
+        pa.table({"text": ["b"], "k": pa.array(["b"])}),
     ]
-    with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in .*1.parquet: "):
+    with pytest.raises(UserError, match=r"^score.keep_columns: k is .* in .*1.parquet: "):
         read(tmp_path, *tables[::order], keep_columns=["k"])
     found = read(tmp_path, tables[0], tables[0], keep_columns=["k"])
-    assert found["k"].to_pylist() == [1 << 63] * 2
+    assert found["k"].to_pylist() == [7] * 2
 
 
 def write_groups(path, num_rows, group_rows):
