@@ -63,7 +63,8 @@ def split(
         records, _ = csv_records.find_records(content, delimiter=delimiter)
         is_regular = ~records.malformed
         reason[records.malformed] = csv_records.name_faults(content, records, delimiter=delimiter)
-        content = _without(content, records, records.malformed)
+        spans = zip(records.starts[is_regular], records.stops[is_regular], strict=True)
+        content = b"".join(content[start:stop] for start, stop in spans)
     skipped: list[int] = []
     repaired = to_utf8(content, csv_format.settings.encoding)
     table = _read_csv(repaired, csv_format, numbers, on_invalid=skipped.append)
@@ -183,9 +184,3 @@ def _read_csv(
             strings_can_be_null=False,
         ),
     )
-
-
-def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
-    """Remove records from a piece of CSV."""
-    spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
-    return b"".join(content[start:stop] for start, stop in spans)

@@ -230,15 +230,6 @@ def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, Description]:
     return runs
 
 
-def check_location(stage: str, uri: str) -> None:
-    """Check that ``uri`` is empty, or an output of ``stage``, complete or not.
-
-    Raises:
-        UserError: It contains foreign files.
-    """
-    find_status(OutputSpec(stage, uri, {}, {}))
-
-
 class Output:
     """The output of a stage, as this process writes it."""
 

@@ -261,13 +261,13 @@ def look_at(uri: str, *, with_ids: bool = False) -> Footer:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
+        columns = range(file.metadata.num_columns)
+        sizes = [
+            (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
+            for group in groups
+        ]
         ids = _find_range(file) if with_ids else None
         return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
-
-
-def _count_bytes(group: pq.RowGroupMetaData) -> int:
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _open(uri: str) -> pq.ParquetFile:
@@ -286,22 +286,9 @@ def _as_written(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return column
-    if pa.types.is_dictionary(kind):
-        return _as_written(column.dictionary_decode())
     if pa.types.is_float16(kind):  # Arrow has no text for it
-        return _as_written(column.cast(pa.float32()))
-    return _repair(column.cast(pa.string()))
-
-
-def _repair(text: pa.Array) -> pa.Array:
-    """Replace invalid UTF-8."""
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        values = text.cast(pa.binary()).to_pylist()
-        repaired = [None if value is None else value.decode(errors="replace") for value in values]
-        return pa.array(repaired, pa.string())
-    return text
+        column = column.cast(pa.float32())
+    return column.cast(pa.string())
 
 
 _NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))
@@ -566,14 +553,12 @@ def find_id_fault(footers: Sequence[Footer]) -> str | None:
             ranges.append((footer.ids, footer.table.uri))
     for (one, uri), (other, _) in itertools.pairwise(sorted(ranges)):
         if other[0] <= one[1]:
-            ids = filesystem.map_files(_read_ids, [uri for _, uri in ranges])
+            ids = filesystem.map_files(
+                lambda uri: _convert(parquet.read(uri, columns=["row_id"])), [u for _, u in ranges]
+            )
             is_distinct = _differ(pa.chunked_array(ids))
             return None if is_distinct else f"{uri} contains a row_id of another file"
     return None
-
-
-def _read_ids(uri: str) -> pa.Array:
-    return _convert(parquet.read(uri, columns=["row_id"]))
 
 
 def _convert(table: pa.Table) -> pa.Array:

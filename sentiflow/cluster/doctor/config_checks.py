@@ -238,4 +238,6 @@ def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]
             failed += [uri for _ in found]
             yield from found
     for verb, uri in uris.items():
-        yield from find_problem("output", outputs.check_location, verb, uri)
+        yield from find_problem(
+            "output", outputs.find_status, outputs.OutputSpec(verb, uri, {}, {})
+        )
