@@ -283,7 +283,7 @@ def folder(tmp_path):
 @pytest.fixture
 def spec(folder):
     """Make a spec to ``folder``; its settings and inputs can be varied."""
-    from sentiflow.data.output_status import OutputSpec
+    from sentiflow.data.outputs import OutputSpec
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
         return OutputSpec(

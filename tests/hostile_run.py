@@ -21,7 +21,7 @@ from test_evaluated_rows import Runs, by_tens
 from test_rebuild import describe
 
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import recording, registry
 

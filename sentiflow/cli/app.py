@@ -207,9 +207,9 @@ def sentiment140(
     as_json: AsJson = False,
 ) -> None:
     """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
-    from sentiflow.data import archives, download
+    from sentiflow.data import download
 
-    paths = download.download(archives.SENTIMENT140, to, url=url, overwrite=overwrite)
+    paths = download.download(download.SENTIMENT140, to, url=url, overwrite=overwrite)
     if as_json:
         print_json({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]})
     else:

@@ -49,12 +49,11 @@ def init(
 ) -> None:
     """Look at a CSV or Parquet file, and write a config that runs."""
     with reporting():
-        from sentiflow.data.inspection import new_config
+        from sentiflow.data.inspection import findings
 
-        path = output or Path(f"{new_config.name_after(files[0])}.yaml")
+        path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
-        from sentiflow.data.inspection import findings
         from sentiflow.storage import filesystem, globs
 
         if model is not None and not names_model(model):
@@ -66,14 +65,14 @@ def init(
         found = findings.inspect(uris, text=text, label=label)
         if test:
             _check_test(found, [absolute_uri(file, setting="--test") for file in test])
-        if new_config.count_rejected(found) > 0.5:
+        if findings.count_rejected(found) > 0.5:
             raise UserError(
-                new_config.list_rejected(found), hint="choose other columns with --text and --label"
+                findings.list_rejected(found), hint="choose other columns with --text and --label"
             )
-        written = new_config.render(
+        written = findings.render(
             found,
             files=files,
-            name=new_config.name_after(str(path.with_suffix(""))),
+            name=findings.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
@@ -81,14 +80,10 @@ def init(
         settings.validate(yaml_text.parse(written), source=str(path))
         typer.echo(_to_text(found, files, scores_only=model is not None, has_test=bool(test)))
         filesystem.write_bytes(uri, written.encode())
-        verb = "run" if found.roles.label is not None and model is None else "score"
-        typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
-
-
-def _next_command(path: Path, verb: str, model: str | None) -> str:
-    """Write the command that uses the config."""
-    needs_model = verb == "score" and model is None
-    return f"sentiflow {verb} {path}{' score.model_uri=MODEL' if needs_model else ''}"
+        verb, setting = "score", "" if model else " score.model_uri=MODEL"
+        if found.roles.label is not None and model is None:
+            verb, setting = "run", ""
+        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{setting}")
 
 
 def _count_rows(found: "Inspection") -> str:
@@ -107,13 +102,14 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     """
     from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
-    from sentiflow.data.inspection import findings, new_config
+    from sentiflow.data.inspection import findings
+    from sentiflow.data.tweets import RowRules
 
     form = FormatSettings.model_validate(findings.to_format(found))
-    seen, problems = previews.read("--test", files, form, required=("label",))
+    seen, problems = previews.read("--test", files, form, rules=RowRules(required=("label",)))
     if not problems:
-        problems = previews.check_rows(seen, new_config.MAX_REJECTED)
-        problems += previews.check_labels(seen, new_config.MAX_REJECTED)
+        problems = previews.check_rows(seen, findings.MAX_REJECTED)
+        problems += previews.check_labels(seen, findings.MAX_REJECTED)
     for problem in problems:
         if problem.level == "error":
             raise UserError(problem.what)
@@ -124,7 +120,7 @@ def _to_text(
     found: "Inspection", files: list[str], *, scores_only: bool = False, has_test: bool = False
 ) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
-    from sentiflow.data.inspection import new_config
+    from sentiflow.data.inspection import findings
 
     rows = _list_rows(found)
     return fill(
@@ -136,10 +132,10 @@ def _to_text(
         rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
         scores_only=scores_only,
         has_test=has_test,
-        rare=new_config.count_rare(found),
+        rare=findings.count_rare(found),
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
-        rejected=new_config.list_rejected(found) if found.rejected else "",
-        are_many=new_config.count_rejected(found) > _MANY_REJECTED,
+        rejected=findings.list_rejected(found) if found.rejected else "",
+        are_many=findings.count_rejected(found) > _MANY_REJECTED,
     )
 
 

@@ -17,8 +17,7 @@ from typing_extensions import TypedDict
 from sentiflow.cluster import dataset
 from sentiflow.cluster.dataset import Work
 from sentiflow.cluster.label import Label
-from sentiflow.data.output_status import MARKERS
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import MARKERS, Output
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join

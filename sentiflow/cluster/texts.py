@@ -17,6 +17,7 @@ from sentiflow.cluster import connection  # before Ray: it sets variables
 from sentiflow.config import settings
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import corpus, parts
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, globs
 from sentiflow.storage.uris import absolute_uri
@@ -103,7 +104,7 @@ def _make_folder() -> str:
 
 def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
     """Read a part, as a worker; without known classes, a written label is the name of one."""
-    table = parts.read(part, keep=keep, with_offsets=True)
+    table = parts.read(part, RowRules(keep=tuple(keep), with_offsets=True))
     if classes is None:
         written = pc.utf8_trim_whitespace(table["unknown_label"])
         names = pc.if_else(pc.equal(written, UNLABELLED), None, written)

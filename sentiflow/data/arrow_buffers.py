@@ -1,4 +1,4 @@
-"""Arrow column -> one array; array of strings -> its bytes and offsets; without a copy."""
+"""Columns as arrays, without a copy; keys looked up in a sorted array."""
 
 import numpy as np
 import pyarrow as pa
@@ -16,3 +16,15 @@ def string_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     offsets = np.frombuffer(offsets_buffer, np.int32)[text.offset : text.offset + len(text) + 1]
     data = np.frombuffer(data_buffer or b"", np.uint8)
     return data[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find keys among known ones, which are distinct and in rising order.
+
+    Returns:
+        Whether each is known, and its place among the known ones.
+    """
+    place = np.searchsorted(known, keys)
+    is_known = place < len(known)
+    is_known[is_known] = known[place[is_known]] == keys[is_known]
+    return is_known, place

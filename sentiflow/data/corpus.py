@@ -1,6 +1,5 @@
-"""CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
+"""CSV or Parquet files -> a corpus: its parts, the units of work; settings that fit its columns."""
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -8,16 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import (
-    csv_format,
-    csv_ranges,
-    input_files,
-    manifest,
-    schema,
-    table_files,
-)
+from sentiflow.config.sections import PrepareSettings
+from sentiflow.data import csv_format, csv_ranges, input_files, manifest, schema, table_files
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import FileEntry, Input, InputFile
+from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
@@ -147,10 +140,10 @@ def cut(plan: Plan, *, rows_per_part: int, map_files: MapFiles = map, first_row:
 def open_csv(
     uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> Corpus:
-    """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut_csv`."""
+    """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut`."""
     files = input_files.as_found(uris)["files"]
     plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
-    return cut_csv(plan)
+    return cut(plan, rows_per_part=rows_per_part)
 
 
 def plan_csv(
@@ -212,18 +205,17 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
     next_row = first_row
     results = _map_small(plan.files, map_files)(cut_file, plan.planned)
     for file, result in zip(plan.planned, results, strict=True):
-        cut = csv_ranges.CutFile.from_json(result)
-        item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
+        item: InputFile = {**file.found, "tree_sha256": result["tree_sha256"]}
         described.append(item)
-        if not cut.ranges:
+        if not result["ranges"]:
             notes.append(f"{as_typed(item['uri'])} holds no record")
             continue
         assert file.csv_format, "a file with records has columns"
         inputs = input_files.join([item])
-        for one in cut.ranges:
-            numbered = replace(one, first_row=next_row + one.first_row, split=file.split)
-            parts.append(Part((numbered,), file.csv_format, inputs))
-        next_row += sum(one.num_rows for one in cut.ranges)
+        for one in result["ranges"]:
+            cut = replace(csv_ranges.CsvRange(**one), first_row=next_row, split=file.split)
+            parts.append(Part((cut,), file.csv_format, inputs))
+            next_row += cut.num_rows
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
@@ -233,15 +225,15 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
     """Cut a file; the work of a task, whose result is JSON."""
     if file.csv_format is None:  # it is blank
-        return asdict(csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"])))
-    found = csv_ranges.cut(
+        return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.found["uri"])}
+    ranges, tree = csv_ranges.cut(
         file.found["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,
     )
-    return asdict(found)
+    return {"ranges": list(map(asdict, ranges)), "tree_sha256": tree}
 
 
 def open_prepared(
@@ -251,14 +243,18 @@ def open_prepared(
     record = manifest.require(uri, stage="prepare", setting=setting)
     tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
     tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
-    files = filesystem.map_files(
-        functools.partial(_look_at_tweets, uri, rows_per_part=rows_per_part), tables
+    footers = filesystem.map_files(
+        table_files.look_at, [join(uri, item["path"]) for item in tables]
     )
+    files = [
+        replace(footer.table, split=_split_of(item["path"]))
+        for footer, item in zip(footers, tables, strict=True)
+    ]
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     if wanted := [name for name in keep_columns if name in present]:
-        arrow = table_files.look_at(files[0].uri).arrow
+        arrow = footers[0].arrow
         kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)
@@ -310,14 +306,83 @@ def open_tables(
     )
 
 
-def _look_at_tweets(uri: str, item: FileEntry, *, rows_per_part: int) -> table_files.TableFile:
-    """Describe a file of prepared tweets; one that fits a part is not opened."""
-    source, num_rows = join(uri, item["path"]), item["rows"] or 0
-    groups: tuple[tuple[int, int], ...] = ((num_rows, item["bytes"]),)
-    if table_files.is_divided(num_rows, rows_per_part=rows_per_part):
-        groups = table_files.look_at(source).table.groups
-    return table_files.TableFile(source, groups, _split_of(item["path"]))
-
-
 def _split_of(path: str) -> str:
     return path.split("split=")[1].split("/")[0]
+
+
+def check_columns(
+    columns: Sequence[str] | None,
+    keep_columns: Sequence[str],
+    *,
+    classes: Sequence[str] = (),
+    is_prepared: bool = False,
+) -> None:
+    """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
+
+    Args:
+        columns: Those of the corpus; None if it has no row.
+        keep_columns: Those to keep.
+        classes: Those of the model, where they are known.
+        is_prepared: Whether the corpus are prepared tweets.
+
+    Raises:
+        UserError: The corpus lacks one, or predictions have their own column of that name.
+    """
+    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
+    for name in keep_columns:
+        if name.lower() in own and name not in schema.TWEETS.names:
+            raise UserError(
+                f"score.keep_columns: predictions have their own column {name.lower()}",
+                hint="leave it out, or rename it in the corpus",
+            )
+    missing = sorted(set(keep_columns).difference(columns or keep_columns))
+    if columns and missing:
+        also = "name it in prepare.keep_columns, too; " if is_prepared else ""
+        raise UserError(
+            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
+            hint=also + csv_format.suggest_column(missing[0], columns),
+        )
+
+
+def check_kept_names(names: Sequence[str]) -> None:
+    """Check that ``prepare.keep_columns`` names no column that all tweets have.
+
+    Raises:
+        UserError: It does.
+    """
+    for name in names:
+        if name.lower() in (*schema.TWEETS.names, "split"):
+            raise UserError(
+                f"prepare.keep_columns: tweets have their own column {name.lower()}",
+                hint="leave it out, or rename it in the files",
+            )
+
+
+def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = "") -> None:
+    """Check that files have the columns that their preparation needs.
+
+    Args:
+        plan: The files.
+        settings: The section ``prepare``.
+        source: The file, if it is only one of all.
+
+    Raises:
+        UserError: They do not.
+    """
+    kind = settings.split.kind
+    for name in sorted({"label", *settings.read_columns, *({kind} & {"user", "time"})}):
+        if plan.has_column(name):
+            continue
+        if name not in ("label", "user", "time"):
+            there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
+            setting = "split.column" if name == settings.split.column else "keep_columns"
+            raise UserError(
+                f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
+                hint=csv_format.suggest_column(name, there),
+            )
+        raise UserError(
+            f"format.columns does not name the column {name}, which preparation needs",
+            hint=f"add format.columns.{name}"
+            if name in ("label", kind)
+            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
+        )

@@ -54,10 +54,15 @@ class CsvFormat:
     header: tuple[str, ...] = ()
     """Names of all columns in order; empty without a header."""
 
+    @property
+    def max_text_length(self) -> int | None:
+        """In characters; None: any length."""
+        return self.settings.max_text_length
+
     def position(self, name: str) -> int | None:
         """Find a column by its meaning; other columns by their name in the header."""
-        if name in _MEANINGS:
-            return getattr(self.columns, name)
+        if name in (*_MEANINGS, "tweet_id"):
+            return getattr(self.columns, name.removeprefix("tweet_"))
         return self.header.index(name) if name in self.names else None
 
     @property

@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -61,21 +60,6 @@ class CsvRange:
             return bytes(file.read_at(self.num_bytes, self.start))
 
 
-@dataclass(frozen=True)
-class CutFile:
-    """A file that was cut."""
-
-    ranges: tuple[CsvRange, ...]
-    """Its ranges, with rows numbered from 0."""
-    tree_sha256: str
-    """Hash of the file as it is stored."""
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> CutFile:
-        """Convert from what ``asdict`` makes of it."""
-        return cls(tuple(CsvRange(**item) for item in value["ranges"]), value["tree_sha256"])
-
-
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     """Choose the bytes of a range so that it holds about ``rows_per_range`` records.
 
@@ -100,7 +84,7 @@ def cut(
     range_bytes: int,
     delimiter: str,
     unpack_to: str = "",
-) -> CutFile:
+) -> tuple[list[CsvRange], str]:
     """Cut a file into ranges, and hash its content; a part of it at a time is in memory.
 
     Args:
@@ -109,6 +93,9 @@ def cut(
         range_bytes: Distance of the places where the file is cut.
         delimiter: The character between columns.
         unpack_to: Prefix of the URIs of the ranges of a compressed file, which are written there.
+
+    Returns:
+        The ranges, with rows numbered from 0; and the hash of the file as it is stored.
 
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
@@ -127,13 +114,13 @@ def cut(
                 yield block
 
         pieces = _find(hashed(), source, first_record, delimiter)
-        ranges = tuple(_join(pieces, source, first_record, range_bytes, unpack_to))
+        ranges = list(_join(pieces, source, first_record, range_bytes, unpack_to))
         tree = (
             packed.result()
             if packed
             else hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
         )
-    return CutFile(ranges, tree)
+    return ranges, tree
 
 
 @dataclass(frozen=True)

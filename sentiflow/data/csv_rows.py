@@ -1,16 +1,16 @@
 """Range of a CSV -> its records as a table of strings, none of them checked yet."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from sentiflow.data import csv_records
+from sentiflow.data import csv_records, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.data.tweets import WRONG_COLUMNS
+from sentiflow.data.tweets import WRONG_COLUMNS, RowRules
 
 MAX_RAW_BYTES = 4096
 _BLOCK_BYTES = 1 << 15
@@ -18,8 +18,12 @@ _BLOCK_BYTES = 1 << 15
 
 
 def read(
-    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, wanted: Collection[str]
-) -> tuple[dict[str, pa.Array], pa.Array]:
+    content: bytes,
+    csv_range: CsvRange,
+    csv_format: CsvFormat,
+    meanings: Iterable[str],
+    others: Iterable[str],
+) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
     """Split the records of a range into columns, one row for each record.
 
     Args:
@@ -27,22 +31,21 @@ def read(
         csv_range: The range.
         csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
             U+FFFD that a text contains already are dropped too, if the range has invalid bytes.
-        wanted: Meanings of columns, or names in the header.
+        meanings: Meanings of columns; what the CSV lacks is ignored.
+        others: Names in the header.
 
     Returns:
-        The wanted columns (strings; null if the record cannot be split, empty if the CSV has no
-        such column); and the reason why a record cannot be split, else null.
+        ``row_id``, ``reason`` (why a record cannot be split, else null), and the columns of the
+        meanings: strings, null if the record cannot be split; and the others, null where empty.
     """
-    numbers = {number for number in map(csv_format.position, wanted) if number is not None}
-    found, reason = split(content, csv_range, csv_format, sorted(numbers))
-    columns = {}
-    for name in wanted:
-        number = csv_format.position(name)
-        if number is None:
-            columns[name] = pc.if_else(reason.is_null(), "", pa.scalar(None, pa.string()))
-        else:
-            columns[name] = found[number]
-    return columns, reason
+    places = {name: csv_format.position(name) for name in (*meanings, *others)}
+    numbers = sorted({number for number in places.values() if number is not None})
+    columns, reason = split(content, csv_range, csv_format, numbers)
+    first = csv_range.first_row
+    row_id = pa.array(np.arange(first, first + csv_range.num_rows))
+    meant = {name: columns[at] for name in meanings if (at := places[name]) is not None}
+    kept = {name: tweets.null_if_empty(columns[places[name] or 0]) for name in others}
+    return {"row_id": row_id, "reason": reason, **meant}, kept
 
 
 def split(
@@ -60,7 +63,8 @@ def split(
         records, _ = csv_records.find_records(content, delimiter=delimiter)
         is_regular = ~records.malformed
         reason[records.malformed] = csv_records.name_faults(content, records, delimiter=delimiter)
-        content = _without(content, records, records.malformed)
+        spans = zip(records.starts[is_regular], records.stops[is_regular], strict=True)
+        content = b"".join(content[start:stop] for start, stop in spans)
     skipped: list[int] = []
     repaired = to_utf8(content, csv_format.settings.encoding)
     table = _read_csv(repaired, csv_format, numbers, on_invalid=skipped.append)
@@ -85,35 +89,26 @@ def locate(
     csv_range: CsvRange,
     csv_format: CsvFormat,
     is_rejected: pa.Array,
-    *,
-    keep_raw: bool,
-    with_offsets: bool,
+    rules: RowRules,
 ) -> tuple[pa.Array, pa.Array]:
     """Find the position in the file, and the bytes, of rejected records.
 
-    Args:
-        content: The bytes of the range.
-        csv_range: The range.
-        csv_format: Its format.
-        is_rejected: For each record.
-        keep_raw: Keep the bytes, cut to ``MAX_RAW_BYTES``; if not, they are empty.
-        with_offsets: Find the position of every record.
-
     Returns:
-        The offsets (int64, null for accepted records unless ``with_offsets``), and the bytes
-        (binary, null for accepted records).
+        The offsets (int64, null for accepted records unless ``rules.with_offsets``), and the bytes
+        (binary, null for accepted records; cut to ``MAX_RAW_BYTES``, or empty without
+        ``rules.keep_raw``).
     """
     num_rows, chosen = csv_range.num_rows, pc.indices_nonzero(is_rejected).to_numpy()
-    if not len(chosen) and not with_offsets:
+    if not len(chosen) and not rules.with_offsets:
         return pa.nulls(num_rows, pa.int64()), pa.nulls(num_rows, pa.binary())
     records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
-    accepted = ~is_rejected.to_numpy(zero_copy_only=False)
-    offset = pa.array(csv_range.start + records.starts, mask=None if with_offsets else accepted)
+    accepted = None if rules.with_offsets else ~is_rejected.to_numpy(zero_copy_only=False)
     raw = np.full(num_rows, None, dtype=object)
     for row in chosen:
         start, stop = records.starts[row], records.stops[row]
-        cut = content[start : min(stop, start + MAX_RAW_BYTES)] if keep_raw else b""
+        cut = content[start : min(stop, start + MAX_RAW_BYTES)] if rules.keep_raw else b""
         raw[row] = cut.rstrip(b"\r\n")
+    offset = pa.array(csv_range.start + records.starts, mask=accepted)
     return offset, pa.array(raw, pa.binary())
 
 
@@ -189,9 +184,3 @@ def _read_csv(
             strings_can_be_null=False,
         ),
     )
-
-
-def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
-    """Remove records from a piece of CSV."""
-    spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
-    return b"".join(content[start:stop] for start, stop in spans)

@@ -1,22 +1,16 @@
-"""Downloads archives, verifies and unpacks them.
+"""Published archives: downloaded, verified by checksum and unpacked.
 
 While an archive is downloaded it is called ``ARCHIVE.zip.part``, and the same command resumes it.
 Once it is unpacked it is deleted. A file gets its name when it is complete.
 """
 
-import fcntl
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
-
-from sentiflow.data.archives import Archive
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import without_credentials
@@ -24,20 +18,74 @@ from sentiflow.storage.uris import without_credentials
 _BLOCK_BYTES = 1 << 16
 _TIMEOUTS = (15, 60)
 """Seconds until a connection is made, and without a byte on it."""
-_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-"""Status codes that may pass."""
-_RETRIES = Retry(
-    connect=0,
-    read=0,
-    status=3,
-    status_forcelist=_TEMPORARY,
-    backoff_factor=2,
-    raise_on_status=False,
-    respect_retry_after_header=False,
-)
-"""Repeats a request up to three times, after 0, 4 and 8 seconds."""
 _SAME_SIZE = 0.01
 """By what share the size of a file may differ from that in :class:`Archive`, which is rounded."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published zip archive."""
+
+    url: str
+    size: int
+    sha256: str
+    members: Mapping[str, int]
+    """The files to unpack, and about how many bytes each has."""
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.url.rpartition("/")[2]
+
+
+SENTIMENT140 = Archive(
+    url="https://cs.stanford.edu/people/alecmgo/trainingandtestdata.zip",
+    size=81_363_704,
+    sha256="004a3772c8a7ff9bbfeb875880f47f0679d93fc63e5cf9cff72d54a8a6162e57",
+    members={
+        "training.1600000.processed.noemoticon.csv": 239_000_000,
+        "testdata.manual.2009.06.14.csv": 74_000,
+    },
+)
+"""Size and checksum are those of TensorFlow Datasets."""
+
+GLOVE = {
+    "6B": Archive(
+        url="https://nlp.stanford.edu/data/glove.6B.zip",
+        size=862_182_613,
+        sha256="617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb",
+        members={
+            "glove.6B.50d.txt": 171_000_000,
+            "glove.6B.100d.txt": 347_000_000,
+            "glove.6B.200d.txt": 693_000_000,
+            "glove.6B.300d.txt": 1_038_000_000,
+        },
+    ),
+    "twitter.27B": Archive(
+        url="https://nlp.stanford.edu/data/glove.twitter.27B.zip",
+        size=1_520_408_563,
+        sha256="792af52f795d1a32c9842a3240f5f3fe5e941a8ff6df5eb0f9d668092ebc019c",
+        members={
+            "glove.twitter.27B.25d.txt": 258_000_000,
+            "glove.twitter.27B.50d.txt": 511_000_000,
+            "glove.twitter.27B.100d.txt": 1_022_000_000,
+            "glove.twitter.27B.200d.txt": 2_058_000_000,
+        },
+    ),
+    "42B": Archive(
+        url="https://nlp.stanford.edu/data/glove.42B.300d.zip",
+        size=1_877_800_501,
+        sha256="03d5d7fa28e58762ace4b85fb71fe86a345ef0b5ff39f5390c14869da0fc1970",
+        members={"glove.42B.300d.txt": 5_025_000_000},
+    ),
+    "840B": Archive(
+        url="https://nlp.stanford.edu/data/glove.840B.300d.zip",
+        size=2_176_768_927,
+        sha256="c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f",
+        members={"glove.840B.300d.txt": 5_646_000_000},
+    ),
+}
+"""By NAME of ``torchtext:NAME.DIMd``. The checksums are those of torchtext 0.8."""
 
 
 def download(
@@ -50,8 +98,7 @@ def download(
 ) -> list[Path]:
     """Download and unpack files of an archive, unless the folder has them already.
 
-    An archive that lies in the folder is verified, used and kept. Two downloads of an archive to
-    one folder run one after the other.
+    An archive that lies in the folder is verified, used and kept.
 
     Args:
         archive: The archive that the files are in.
@@ -67,180 +114,99 @@ def download(
         UserError: There is no network, no such archive, no space, or another file is in the way.
         JobError: The server broke off; the same command resumes the download.
     """
-    whole, part = folder / archive.name, folder / f"{archive.name}.part"
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise UserError(
-            f"--url {url}", hint=f"write http://… or https://…, or put the file at {whole}"
-        )
-    names = names or list(archive.members)
-    paths = [folder / name for name in names]
-    if not overwrite and not _find_missing(archive, folder, names) and not part.exists():
+    paths = [folder / name for name in names or archive.members]
+    missing = [path for path in paths if overwrite or not _is_member(path, archive)]
+    if not missing:
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
-        return paths  # without a lock, as the folder may be read-only
-    with _locked(folder, archive.name):
-        # another process may have written some meanwhile
-        missing = names if overwrite else _find_missing(archive, folder, names)
-        if not missing:
-            part.unlink(missing_ok=True)
-            return paths
-        is_there = whole.exists()
-        packed = whole if is_there else part
-        _check_space(archive, folder, missing, present=_size(packed))
-        if not is_there:
-            _fetch(archive, url or archive.url, part)
-        elif fault := _find_fault(whole, archive):
-            hint = "delete it, and the same command downloads it"
-            raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
-        _unpack(packed, missing)
-        part.unlink(missing_ok=True)
-    return paths
-
-
-def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
-    """List the files that are absent.
-
-    Raises:
-        UserError: One is there, but has another size than in the archive.
-    """
-    for name in names:
-        path, size = folder / name, archive.members[name]
-        if path.exists() and abs(_size(path) - size) > _SAME_SIZE * size:
-            problem = f"{path} has {_size(path):,} bytes: it is not from {archive.name}"
-            raise UserError(problem, hint="move it away, or add --overwrite")
-    return [name for name in names if not (folder / name).exists()]
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Create a folder and hold a lock in it; explain errors of the disk in one line.
-
-    The empty lock file stays, because another process may wait for it.
-    """
+        return paths
+    whole, part = folder / archive.name, folder / f"{archive.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{name}.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("download", f"another process writes to {folder}; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
-            yield
+        if not whole.exists():
+            _fetch(url or archive.url, part, archive.size)
+        packed = whole if whole.exists() else part
+        if (checksum := hashes.sha256(str(packed))) != archive.sha256:
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f"{packed} is not the archive: its SHA-256 is {checksum}, not {archive.sha256}",
+                hint="delete it, and the same command downloads it"
+                if packed == whole
+                else "it was deleted; try once more",
+            )
+        _unpack(packed, missing)
+        part.unlink(missing_ok=True)
     except OSError as error:
         hint = "solve that and run the same command again"
         raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
+    return paths
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _is_member(path: Path, archive: Archive) -> bool:
+    """Say whether a file is there.
 
-
-def _find_fault(path: Path, archive: Archive) -> str:
-    """Say why a file is not the archive; empty if it is."""
-    if (size := _size(path)) != archive.size:
-        return f"it has {size:,} bytes, not {archive.size:,}"
-    if (found := hashes.sha256(str(path))) != archive.sha256:
-        return f"its SHA-256 is {found}, not {archive.sha256}"
-    return ""
-
-
-def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
-    """Check that the disk has room for the rest of the archive and for the files in it."""
-    needed = archive.size - present + sum(archive.members[name] for name in names)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{folder} has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed",
-            hint="free some space, or name another folder",
-        )
-
-
-def _unpack(path: Path, names: Sequence[str]) -> None:
-    """Write files of a verified archive beside it, and nothing else of the archive.
-
-    What a killed process has left is deleted.
+    Raises:
+        UserError: It has another size than in the archive.
     """
-    folder = path.parent
-    with zipfile.ZipFile(path) as packed:
-        total = sum(packed.getinfo(name).file_size for name in names)
-        with Progress("unpack", total=total, unit="bytes") as progress:
-            for name in names:
-                for stale in folder.glob(f"{name}.*.tmp"):
-                    stale.unlink()
-                with packed.open(name) as member, filesystem.publish(str(folder / name)) as file:
-                    while block := member.read(_BLOCK_BYTES):
-                        file.write(block)
-                        progress.advance(len(block))
+    if not path.exists():
+        return False
+    size = path.stat().st_size
+    if abs(size - archive.members[path.name]) > _SAME_SIZE * archive.members[path.name]:
+        problem = f"{path} has {size:,} bytes: it is not from {archive.name}"
+        raise UserError(problem, hint="move it away, or add --overwrite")
+    return True
 
 
-def _fetch(archive: Archive, url: str, part: Path) -> None:
-    """Download the rest of an archive and verify it.
+def _fetch(url: str, part: Path, size: int) -> None:
+    """Download an archive of ``size`` bytes, or the rest of it.
 
     Raises:
         UserError: The archive cannot be downloaded from there.
         JobError: The server broke off.
     """
-    shown = without_credentials(url)
-    resumed = f"resumed at {_size(part) / 1e6:,.0f} of " if part.exists() else ""
-    say("download", f"{shown}: {resumed}{archive.size / 1e6:,.0f} MB")
-    try:
-        _fetch_rest(url, part, archive.size)
-    except UserError as error:
-        by_hand = f"get it with a browser, put it at {part.with_suffix('')}, "
-        by_hand += "and run the same command, which verifies and unpacks it"
-        raise UserError(f"cannot download {shown}: {error}", hint=by_hand) from error
-    except UnavailableError as error:
-        hint = "run the same command again to resume"
-        raise JobError(f"cannot download {shown}: {error}: {hint}") from error
-    if fault := _find_fault(part, archive):
-        part.unlink()
-        hint = "it was deleted; try once more"
-        raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
+    import requests  # takes long
 
-
-def _fetch_rest(url: str, part: Path, size: int) -> None:
-    """Append to ``part`` until it has ``size`` bytes, while each request gets some of them.
-
-    Raises:
-        UserError: The server cannot be reached or does not have the archive.
-        UnavailableError: The download stopped, and may succeed later.
-    """
-    with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
-        session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
-        session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
-        while (start := _size(part)) < size:
-            with _request(session, url, start) as response:
-                _append(response, part, size, progress)
-            if _size(part) <= start:
-                raise UnavailableError(f"broken off at {_size(part):,} of {size:,} bytes")
-
-
-def _request(session: requests.Session, url: str, start: int) -> requests.Response:
-    """Request a file from byte ``start`` on."""
+    shown, start = without_credentials(url), part.stat().st_size if part.exists() else 0
+    say("download", f"{shown}: {size / 1e6:,.0f} MB")
+    if start >= size:
+        return
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
     try:
-        response = session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
-    except (OSError, ValueError) as error:  # its message may hold a proxy's password
-        problem = f"no connection ({type(error).__name__}): is there a network, a proxy to name in "
-        problem += "HTTPS_PROXY, a certificate to name in REQUESTS_CA_BUNDLE?"
-        raise (UnavailableError if start else UserError)(problem) from error
-    if url.startswith("https:") and not response.url.startswith("https:"):
-        raise UserError(f"it redirects to {without_credentials(response.url)}, which is not safe")
-    if response.status_code not in (200, 206):
-        kind = UnavailableError if response.status_code in _TEMPORARY else UserError
-        raise kind(f"the server answers {response.status_code}")
-    return response
+        response = requests.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
+        response.raise_for_status()
+        is_resumed = response.status_code == requests.codes.partial_content
+        with (
+            Progress("download", total=size, unit="bytes") as progress,
+            part.open("ab" if is_resumed else "wb") as file,
+        ):
+            progress.start_at(file.tell())
+            for block in response.iter_content(_BLOCK_BYTES):
+                file.write(block)
+                progress.advance(len(block))
+    except (requests.RequestException, ValueError) as error:
+        # the message of the error may hold a proxy's password
+        answer = getattr(error, "response", None)
+        problem = f"no connection ({type(error).__name__})"
+        if answer is not None:
+            problem = f"the server answers {answer.status_code}"
+        if part.exists():
+            hint = "run the same command again to resume"
+            raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
+        raise UserError(
+            f"cannot download {shown}: {problem}",
+            hint="is there a network, a proxy to name in HTTPS_PROXY, a certificate to name in "
+            f"REQUESTS_CA_BUNDLE? Or get it with a browser, put it at {part.with_suffix('')}, and "
+            "run the same command, which verifies and unpacks it",
+        ) from error
 
 
-def _append(response: requests.Response, part: Path, size: int, progress: Progress) -> None:
-    """Write the content of a response to the end of ``part``, or anew if it is the whole file."""
-    is_rest = response.status_code == 206
-    start = _size(part) if is_rest else 0
-    if response.headers.get("Content-Length", str(size - start)) != str(size - start):
-        raise UserError(f"the file there does not have {size:,} bytes: it is another one")
-    progress.start_at(start)
-    with part.open("ab" if is_rest else "wb") as file, suppress(requests.RequestException):
-        for block in response.iter_content(_BLOCK_BYTES):
-            file.write(block)
-            progress.advance(len(block))
-            if file.tell() > size:
-                break
+def _unpack(packed: Path, paths: Sequence[Path]) -> None:
+    """Write files of a verified archive, and nothing else of the archive.
+
+    What a killed process has left is deleted.
+    """
+    with zipfile.ZipFile(packed) as archive:
+        for path in paths:
+            for stale in path.parent.glob(f"{path.name}.*.tmp"):
+                stale.unlink()
+            with archive.open(path.name) as member, filesystem.publish(str(path)) as file:
+                shutil.copyfileobj(member, file, _BLOCK_BYTES)

@@ -1,70 +1,117 @@
-"""Files with labels by hand, CSV as spreadsheets write it or Parquet -> their filled-in rows."""
+"""Tables of labelled rows, CSV as spreadsheets write it or Parquet -> row ids, texts and labels.
+
+They are labels by hand (``prepare.corrections``, ``trends.labels``), or predictions of any program.
+"""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.data import csv_format, table_files
+from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import as_typed
 
+CORRECTIONS = "prepare.corrections"
 PLACE = "place"
 """The column that :func:`read` adds: file and line of a row, for messages."""
+PROBABILITY = "probability_"
+"""Names of columns of numbers begin so."""
+NO_ROW = -1
+"""Stands for a ``row_id`` that is not given."""
 _FIRST_LINE = 2
 """Line of the first row of a file with a header."""
 _FORMULA = r"'*[=+\-@\t\r]"
 _WHOLE = r"[0-9]{1,18}(?:\.0*)?"
 
 
-def read(uri: str, *, setting: str, hint: str) -> pd.DataFrame:
-    """Read the rows with a label of a file.
+def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
+    """Read the rows of a file that are not empty.
 
     Args:
         uri: The file.
         setting: The setting that names it.
-        hint: What to do if it has no column ``label``.
+        needs: The columns that it must have; one may be written ``row_id or text``.
+        hint: What to do if it lacks one.
 
     Returns:
-        Its columns as strings, empty where they are null, and ``PLACE``; the index counts all rows.
+        Its columns as strings without white space around them, but the texts; empty where they are
+        null. Probabilities are float64. And ``PLACE``.
 
     Raises:
-        UserError: There is no such table, or it has no column ``label``.
+        UserError: There is no such table, or it lacks a column.
     """
     name = as_typed(uri)
     table = _read_table(uri, name, setting)
-    require(table, ("label",), name, hint=hint)
-    table = table.assign(**{PLACE: [f"{name}: line {i + _FIRST_LINE}" for i in range(len(table))]})
-    return table.assign(label=table["label"].str.strip())
-
-
-def require(table: pd.DataFrame, columns: Sequence[str], name: str, *, hint: str) -> None:
-    """Make sure that a file has some columns.
-
-    Raises:
-        UserError: It lacks one.
-    """
-    if missing := [column for column in columns if column not in table]:
-        there = ", ".join(column for column in map(str, table.columns) if column != PLACE)
+    columns = list(map(str, table.columns))
+    if missing := [one for one in needs if not {*one.split(" or ")} & {*columns}]:
+        problem = f"{name} has no column {' and no column '.join(missing)}"
+        raise UserError(f"{problem}; there are {', '.join(columns)}", hint=hint)
+    is_number = "label" in needs and pd.api.types.is_integer_dtype(table["label"])
+    if is_number and "prediction" in table:
         raise UserError(
-            f"{name} has no column {' and no column '.join(missing)}; there are {there}", hint=hint
+            f"{name}: its labels are the numbers of a model's classes",
+            hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
+            "with names",
         )
+    for column, values in table.items():
+        if str(column).startswith(PROBABILITY):
+            table[column] = pd.to_numeric(values, errors="coerce").astype("float64")
+        else:
+            written = values.astype(object).where(values.notna(), "").astype(str)
+            table[column] = written if column == "text" else written.str.strip()
+    lines = pd.Series(range(_FIRST_LINE, _FIRST_LINE + len(table)), table.index).astype(str)
+    is_empty = table.isna() | (table == "")
+    return table.assign(**{PLACE: f"{name}: line " + lines})[~is_empty.all(axis=1)]
 
 
-def refuse(table: pd.DataFrame, wrong: pd.Series, column: str, meaning: str) -> None:
-    """Refuse a file with wrong values, naming the first.
+def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
+    try:
+        if uri.endswith(".parquet"):
+            return parquet.read(uri).to_pandas(integer_object_nulls=True)
+        text = filesystem.read_bytes(uri).decode("utf-8-sig")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        return pd.read_csv(
+            io.StringIO(text),
+            sep=delimiter,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{setting}: there is no {name}") from error
+    except UnicodeDecodeError as error:
+        hint = "save it as CSV UTF-8 in the spreadsheet"
+        raise UserError(f"{name} is no text in UTF-8", hint=hint) from error
+    except (ValueError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} cannot be read as a table", hint=reason) from error
+
+
+def reject(
+    table: pd.DataFrame, wrong: "pd.Series | np.ndarray", problem: str, *, column: str = ""
+) -> None:
+    """Reject a file with wrong rows, naming the first, and its value of a column.
 
     Raises:
         UserError: There are some.
     """
     if wrong.any():
-        first = table[wrong].iloc[0]
-        more = f" ({wrong.sum() - 1:,} more)" if wrong.sum() > 1 else ""
+        first, more = table[wrong].iloc[0], ""
+        if wrong.sum() > 1:
+            more = f" ({wrong.sum() - 1:,} more)"
+        value = f"{column} {first[column]!r} " if column else ""
         raise UserError(
-            f"{first[PLACE]}: {column} {first[column]!r} {meaning}{more}",
+            f"{first[PLACE]}: {value}{problem}{more}",
             hint="correct the file and run the same command again",
         )
 
@@ -75,20 +122,25 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
     Raises:
         UserError: A value is no row number.
     """
-    written = table["row_id"].str.strip()
-    refuse(table, ~written.str.fullmatch(_WHOLE), "row_id", "is no row number")
+    written = table["row_id"]
+    reject(table, ~written.str.fullmatch(_WHOLE), "is no row number", column="row_id")
     return written.str.replace(r"\..*", "", regex=True).astype("int64")
 
 
 def read_labels(
-    table: pd.DataFrame, classes: Sequence[str], values: Mapping[str, int | None] | None = None
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    values: Mapping[str, int | None],
+    *,
+    column: str = "label",
 ) -> pd.Series:
-    """Convert the column ``label``: a written value, or the name of a class in any case.
+    """Convert labels: a written value, or the name of a class in any case.
 
     Args:
         table: Rows with a label.
         classes: The names in their order.
         values: Written values by their position in ``classes``; None: the row has no label.
+        column: Has the labels.
 
     Returns:
         Positions in ``classes``; -1 for no label.
@@ -96,23 +148,14 @@ def read_labels(
     Raises:
         UserError: A label is none of these.
     """
-    known: dict[str, int | None] = {name.casefold(): code for code, name in enumerate(classes)}
-    if values is not None:
-        known[UNLABELLED] = None
+    names = {name.casefold(): code for code, name in enumerate(classes)}
     codes = {
-        label: (values or {}).get(label, known.get(label.casefold(), -2))
-        for label in table["label"].unique()
+        label: values.get(label, values.get(label.casefold(), names.get(label.casefold(), -2)))
+        for label in table[column].unique()
     }
-    found = table["label"].map({label: -1 if c is None else c for label, c in codes.items()})
-    refuse(table, found == -2, "label", f"is none of {', '.join(classes)}")
-    return found.astype("int64")
-
-
-def read_texts(table: pd.DataFrame, uri: str) -> pd.Series:
-    """Return the column ``text`` without the apostrophes that :func:`to_csv` puts before some."""
-    if uri.endswith(".parquet"):
-        return table["text"]
-    return table["text"].str.replace(f"^'(?={_FORMULA})", "", regex=True)
+    labels = table[column].map({label: -1 if c is None else c for label, c in codes.items()})
+    reject(table, labels == -2, f"is none of {', '.join(classes)}", column=column)
+    return labels.astype("int64")
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
@@ -126,46 +169,95 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return text.encode("utf-8-sig")
 
 
-def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
-    try:
-        if uri.endswith(".parquet"):
-            return _to_strings(parquet.read(uri), name)
-        text = filesystem.read_bytes(uri).decode("utf-8-sig")
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=delimiter,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-        )
-        return table.fillna("")
-    except FileNotFoundError as error:
-        raise UserError(f"{setting}: there is no {name}") from error
-    except UnicodeDecodeError as error:
-        hint = "save it as CSV UTF-8 in the spreadsheet"
-        raise UserError(f"{name} is no text in UTF-8", hint=hint) from error
-    except (ValueError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} cannot be read as a table", hint=reason) from error
+@dataclass(frozen=True)
+class CorrectedRows:
+    """N rows of the corpus whose labels are replaced."""
+
+    row_id: np.ndarray
+    """In rising order, each once."""
+    label: np.ndarray
+    """Positions in the classes; -1: the row has no label."""
+    is_changed: np.ndarray
+    """Whether the corpus has another label, or none, or an unknown one."""
+
+    def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
+        """Find which rows of a part are corrected, and their labels: int8, null for none."""
+        is_corrected, place = find_sorted(self.row_id, row_id.to_numpy())
+        label = np.full(len(is_corrected), -1)
+        label[is_corrected] = self.label[place[is_corrected]]
+        return is_corrected, pa.array(label, pa.int8(), mask=label < 0)
 
 
-def _to_strings(table: pa.Table, name: str) -> pd.DataFrame:
-    """Convert the columns of a Parquet file; nulls and not-a-number become empty.
+def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
+    """Read the rows with a label of the files of ``prepare.corrections``.
+
+    Args:
+        uris: The files.
+        form: The section ``format``, which knows the classes and the written values.
+
+    Returns:
+        ``file`` (its position in ``uris``), ``place`` (file and line), ``row_id`` (``NO_ROW`` if
+        there is none), ``has_text``, ``text`` (a hash of the normalized text), ``label`` (the name
+        of a class, as it is written for ``labels: auto``; empty: the row has no label).
 
     Raises:
-        UserError: Its labels are the numbers of predictions, whose meaning the file does not have.
+        UserError: A file lacks a column or any label, a label is unknown, or a row is named twice
+            with different labels.
     """
-    is_number = "label" in table.column_names and pa.types.is_integer(table["label"].type)
-    if is_number and "prediction" in table.column_names:
+    tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
+    rows = pd.concat(tables, ignore_index=True)
+    for _, of_file in rows[rows["row_id"] != NO_ROW].groupby("file"):
+        reject_conflict(of_file, of_file["row_id"])
+    by_text = rows[rows["row_id"] == NO_ROW]
+    reject_conflict(by_text, by_text["text"])
+    return rows
+
+
+def reject_conflict(rows: pd.DataFrame, keys: pd.Series) -> None:
+    """Reject two corrections of the same row or text that differ.
+
+    Args:
+        rows: Has ``place`` and ``label``.
+        keys: The row or text of each.
+
+    Raises:
+        UserError: There are two.
+    """
+    label = rows["label"].str.casefold()
+    is_other = label != label.groupby(keys).transform("first")
+    if is_other.any():
+        other = rows[is_other].iloc[0]
+        first = rows[keys == keys[is_other].iloc[0]].iloc[0]
         raise UserError(
-            f"{name}: its labels are the numbers of a model's classes",
-            hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
-            "with names",
+            f"{other[PLACE]}: label {other['label'] or UNLABELLED}, but {first[PLACE]} names the "
+            f"same row or text with label {first['label'] or UNLABELLED}",
+            hint="correct the file and run the same command again",
         )
-    columns = {}
-    for column in table.column_names:
-        values = table[column].to_pandas(integer_object_nulls=True)
-        columns[column] = values.astype(object).where(values.notna(), "").astype(str)
-    return pd.DataFrame(columns)
+
+
+def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
+    hint = "corrections have row_id or text, and label"
+    table = read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
+    table = table[table["label"] != ""]
+    if not len(table):
+        named = ", ".join(form.classes or ()) or "the name of a class"
+        raise UserError(f"{as_typed(uri)} has no label", hint=f"write {named} in column label")
+    empty = pd.Series("", table.index)
+    number, text = table.get("row_id", empty), table.get("text", empty)
+    if not uri.endswith(".parquet"):  # what to_csv puts before a formula
+        text = text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
+    has_text, has_number = text.str.strip() != "", number != ""
+    is_of_none = ~has_text & ~has_number
+    reject(table, is_of_none, "is of no row: it has neither row_id nor text", column="label")
+    row_id = pd.Series(NO_ROW, table.index, dtype="int64")
+    if has_number.any():
+        row_id[has_number] = read_row_ids(table[has_number])
+    if form.classes is None:  # labels: auto
+        label = table["label"].where(table["label"].str.casefold() != UNLABELLED, "")
+    else:
+        numbered = table_files.NUMBERED if form.kind == "sentiment140" else ()
+        values = dict([*numbered, *csv_format.meanings(form), (UNLABELLED, None)])
+        names = dict(enumerate(form.classes)) | {-1: ""}
+        label = read_labels(table, form.classes, values).map(names)
+    hashes = hash_texts(pa.array(text, pa.string()))
+    return table[[PLACE]].assign(row_id=row_id, has_text=has_text, text=hashes, label=label)

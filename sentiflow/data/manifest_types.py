@@ -66,14 +66,6 @@ class TextCounts(RepeatCounts):
     rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
 
 
-class ContradictionCounts(TypedDict):
-    """Normalized texts that have more than one label."""
-
-    texts: int
-    rows: dict[str, int]
-    """All rows of these texts by split, unlabelled rows included."""
-
-
 class DuplicateCounts(TypedDict):
     """Repeated, leaking and contradicting texts, before any row is left out."""
 
@@ -83,26 +75,11 @@ class DuplicateCounts(TypedDict):
     """Texts as written."""
     normalized: TextCounts
     """Texts without differences in case, compatibility forms and white space."""
-    contradicting: ContradictionCounts
+    contradicting: Counts
+    """Normalized texts that have more than one label: ``texts``, and all ``rows`` of these by
+    split, unlabelled rows included."""
     dropped: dict[str, dict[str, int]]
     """Rows to leave out, by reason and split."""
-
-
-class WordCount(TypedDict):
-    """A word of the corpus."""
-
-    word: str
-    count: int
-    """Occurrences in all splits."""
-
-
-class SplitTokens(TypedDict):
-    """Tokens of one split."""
-
-    tokens: int
-    unknown: int
-    """Tokens that are not in the vocabulary."""
-    unknown_fraction: float
 
 
 class VocabularyReport(TypedDict):
@@ -110,12 +87,14 @@ class VocabularyReport(TypedDict):
 
     words: int
     words_with_vector: int
-    frequent_unknown: list[WordCount]
-    """The most frequent words that are not in the vocabulary."""
-    frequent_without_vector: list[WordCount]
+    frequent_unknown: list[Counts]
+    """The most frequent words that are not in the vocabulary: ``word``, and ``count`` in all
+    splits."""
+    frequent_without_vector: list[Counts]
     """The most frequent words without a pretrained vector."""
-    tokens: dict[str, SplitTokens]
-    """Counts of tokens by split."""
+    tokens: dict[str, Counts]
+    """By split: ``tokens``, ``unknown`` ones that are not in the vocabulary, and their
+    ``unknown_fraction``."""
 
 
 class RefitRecord(TypedDict):

@@ -1,4 +1,6 @@
-"""A stage's result -> its output directory: begun, resumed, published, or taken back.
+"""Output directory of a stage: its state; a result is begun, resumed, published, taken back.
+
+A directory without a manifest is unfinished, and no job reads it.
 
 A stage writes out of sight, into a folder of its own in ``_work``. When all is there, its files are
 put in place and the manifest is written, which is the commit; then what the manifest does not list
@@ -12,29 +14,220 @@ first, and a directory without one is unfinished.
 import contextlib
 import functools
 import hashlib
-import os
+import json
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import zip_longest
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from sentiflow.config import ray_job
+from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
-from sentiflow.data.manifest_types import Counts, FileEntry, Manifest
-from sentiflow.data.output_status import (
-    STARTED,
-    WORK,
-    Description,
-    OutputSpec,
-    State,
-    Status,
-    check,
-    find_leftovers,
-    find_status,
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    InputFile,
+    Inputs,
+    Manifest,
+    Settings,
 )
-from sentiflow.errors import JobError, StorageError, UserError
+from sentiflow.errors import JobError, StorageError, UserError, shorten
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import is_local, join
+from sentiflow.storage.uris import as_typed, is_local, join
+
+WORK = "_work"
+"""Folder in an output for unfinished runs, each in a folder of its own."""
+STARTED = "started.json"
+"""Describes an unfinished run, in its folder."""
+MARKERS = "receipts"
+"""Folder in that of a run for completion markers, one for each finished part."""
+
+_STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
+
+
+class State(Enum):
+    """State of the output directory of a stage."""
+
+    NEW = "new"
+    """Absent, empty, or with an unfinished run of these settings."""
+    COMPLETE = "complete"
+    EXTENDED = "extended"
+    """Complete for the first input files; new files follow at the end."""
+    OTHER = "other"
+    """Damaged, or of other settings or inputs, complete or not: ``--overwrite`` replaces it."""
+
+
+class Description(TypedDict):
+    """What decides the result of a run, in its manifest or while it is unfinished."""
+
+    stage: str
+    settings: Settings
+    inputs: Inputs
+    details: NotRequired[dict[str, Any]]
+    """Of an unfinished run: what else the stage needs to resume."""
+
+
+_DESCRIPTION = TypeAdapter(Description)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Description of the output of a stage: where it goes, and what decides its content."""
+
+    stage: str
+    uri: str
+    settings: Settings
+    """Settings that decide the result, and no others."""
+    inputs: dict[str, Any]
+    """An ``Input`` for each name; a stage may add further keys to it."""
+    owns: tuple[str, ...] = ()
+    """Names in the directory that the stage writes, and deletes when it starts over."""
+    grows: str = ""
+    """Name of an input of files. If files were added at its end, the result is extended."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
+        return manifest.identify(self.stage, self.settings, self.inputs)
+
+    def find_changes(self, run: Description | Manifest, *, may_grow: bool = False) -> list[str]:
+        """List the settings and inputs in which an existing run differs, in words.
+
+        Args:
+            run: The run, complete or not.
+            may_grow: Whether files may have been added at the end of the growing input.
+        """
+        old, new = flatten(run["settings"]), flatten(json.loads(json.dumps(self.settings)))
+        changes = [
+            "{}: {} there, {} here".format(
+                key, *(shorten(json.dumps(each.get(key)), 60) for each in (old, new))
+            )
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+        for name in sorted(run["inputs"].keys() | self.inputs.keys()):
+            before, now = run["inputs"].get(name, {}), self.inputs.get(name, {})
+            if before.get("fingerprint") == now.get("fingerprint"):
+                continue
+            old_files, files = before.get("files", []), now.get("files", [])
+            if may_grow and name == self.grows:
+                files = files[: len(old_files)]
+            pairs = list(zip_longest(old_files, files))
+            others = [other or one for one, other in pairs if not _is_same_file(one, other)]
+            if others or not pairs:
+                changes.append(": ".join([f"another {name}", *(f["uri"] for f in others[:1])]))
+        return changes
+
+
+def _is_same_file(one: InputFile | None, other: InputFile | None) -> bool:
+    """Compare files by content, where both were read, otherwise by URI, size and time."""
+    if one is None or other is None:
+        return False
+    if one["tree_sha256"] and other["tree_sha256"]:
+        return manifest.identify_file(one) == manifest.identify_file(other)
+    return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of an output directory compared with a spec."""
+
+    state: State
+    problem: str = ""
+    """Why it is of another result: the settings and inputs that differ, or the damaged file."""
+    record: Manifest | None = field(default=None, compare=False)
+    """The manifest of the directory."""
+    run: str = field(default="", compare=False)
+    """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What that run has noted."""
+    leftovers: tuple[str, ...] = field(default=(), compare=False)
+    """Files of the stage that the manifest does not list, and folders of unfinished runs."""
+    is_tidy: bool = field(default=True, compare=False)
+    """Whether there are no leftovers, or only such as another command can resume."""
+
+
+def find_status(spec: OutputSpec) -> Status:
+    """Compare the output directory of a stage with its spec.
+
+    Raises:
+        UserError: The directory holds foreign files, or a link, which leads a writer elsewhere.
+    """
+    if link := filesystem.find_link(spec.uri):
+        raise UserError(
+            f"{as_typed(link)} is a link, and a job writes nothing outside of its output",
+            hint="remove it, or choose an empty or new directory",
+        )
+    record, sizes = manifest.read(spec.uri), filesystem.sizes(spec.uri)
+    names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
+    runs = _read_runs(spec.uri, sizes)
+    stages = {each["stage"] for each in (record, *runs.values()) if each}
+    is_ours = WORK in names and names <= {*spec.owns, WORK}  # a task of a killed job ended last
+    if stages - {spec.stage} or (names and not stages and not is_ours):
+        raise UserError(
+            f"{spec.uri} holds files that are not from {spec.stage}",
+            hint="choose an empty or new directory",
+        )
+    changes = {name: spec.find_changes(started, may_grow=True) for name, started in runs.items()}
+    run = next((name for name in sorted(runs) if not changes[name]), "")
+    details = runs[run].get("details", {}) if run else {}
+    leftovers = find_leftovers(spec, record, sizes)
+    state, problem = State.NEW if record is None else State.COMPLETE, ""
+    if record is None:
+        has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
+        begun = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
+        others = [found for name, found in changes.items() if has_files or name in begun]
+        if others and not run:
+            problem = f"holds an unfinished run of other settings ({'; '.join(others[0])})"
+    elif found := spec.find_changes(record):
+        state = State.EXTENDED
+        if spec.find_changes(record, may_grow=True):
+            problem = f"belongs to other settings ({'; '.join(found)})"
+    if record and not problem and (damaged := manifest.find_damaged(spec.uri, record, sizes)):
+        problem = f"is incomplete: {damaged} is missing or damaged"
+    if problem:
+        state = State.OTHER
+    is_tidy = not leftovers or bool(runs.keys() - {run})
+    return Status(state, problem, record, run, details, leftovers, is_tidy)
+
+
+def find_leftovers(
+    spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
+) -> tuple[str, ...]:
+    """List what the stage owns in its directory, but the manifest does not list.
+
+    Unfinished runs are listed as whole folders.
+
+    Args:
+        spec: The output.
+        record: The manifest, if there is one.
+        sizes: All files of the directory.
+    """
+    listed = {item["path"] for item in record["files"]} if record else set()
+    owned = (path for path in sizes if path.split("/")[0] in (*spec.owns, WORK))
+    left = {
+        "/".join(path.split("/")[:2]) if path.startswith(f"{WORK}/") else path
+        for path in owned
+        if path not in listed
+    }
+    return tuple(sorted(left))
+
+
+def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, Description]:
+    """Read the descriptions of unfinished runs by folder; damaged ones are left out."""
+    runs = {}
+    for match in filter(None, map(_STARTED.fullmatch, sizes)):
+        with contextlib.suppress(FileNotFoundError, ValidationError):  # nothing of it is kept
+            content = filesystem.read_bytes(join(uri, match[0]))
+            runs[match[1]] = _DESCRIPTION.validate_json(content, strict=True)
+    return runs
 
 
 class Output:
@@ -52,10 +245,14 @@ class Output:
             claim: The claim of this job to the directory; empty if nobody else can write there.
 
         Raises:
-            UserError: There is a result of other settings and ``overwrite`` is off, or other files.
+            UserError: There is a result of other settings, and ``overwrite`` is off.
         """
         self.spec, self.status, self.claim = spec, status, claim
-        check(status, uri=spec.uri, stage=spec.stage, overwrite=overwrite)
+        if status.problem and not overwrite:
+            raise UserError(
+                f"{spec.uri} {status.problem}",
+                hint="choose another output_uri, or replace it with --overwrite",
+            )
         self.resumes = bool(status.run)
         """Whether there is an unfinished run to resume."""
         self._work = f"{WORK}/{status.run or secrets.token_hex(4)}"
@@ -82,7 +279,6 @@ class Output:
         """
         started: Description = {
             "stage": self.spec.stage,
-            "format_version": manifest.FORMAT_VERSION,
             "settings": self.spec.settings,
             "inputs": self.spec.inputs,
             "details": details,
@@ -203,7 +399,7 @@ def open_output(
 ) -> Iterator[Output]:
     """Look at the output of a stage; unless it is complete, hold its directory in the context.
 
-    What a killed run left in a complete one is removed, where that can be written.
+    What a killed run left in a complete one is removed.
 
     Args:
         spec: The output.
@@ -211,12 +407,11 @@ def open_output(
         before: Called before the directory of an incomplete output is held.
 
     Raises:
-        UserError: There is a result of other settings and ``overwrite`` is off, or other files.
+        UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
         JobError: Another job holds the directory.
     """
     output = Output(spec, find_status(spec), overwrite=overwrite)
-    can_write = not is_local(spec.uri) or os.access(spec.uri, os.W_OK)
-    if output.is_complete and (output.status.is_tidy or not can_write):
+    if output.is_complete and output.status.is_tidy:
         yield output
         return
     if not output.is_complete:

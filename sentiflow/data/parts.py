@@ -1,8 +1,11 @@
 """Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,21 +13,17 @@ import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
+from sentiflow.data.tweets import RowRules
 
 _OWN = (
     *("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split"),
     *("raw", "reason"),
 )
 """Columns of :func:`read`; the kept ones are before the last two."""
-
-
-SplitColumn = tuple[str, Mapping[str, str | None]]
-"""A column, and the split of each of its values in lower case; None: train."""
 LABEL_NAME = "label_name"
 """The column that ``read_texts`` adds."""
 
@@ -58,28 +57,12 @@ class Part:
         return tuple(piece.source for piece in self.pieces)
 
 
-def read(
-    part: Part,
-    *,
-    required: Collection[str] = (),
-    keep: Sequence[str] = (),
-    keep_raw: bool = True,
-    with_offsets: bool = False,
-    corrections: CorrectedRows | None = None,
-    splits: SplitColumn | None = None,
-) -> pa.Table:
+def read(part: Part, rules: RowRules = RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
     """Read and check every row of a part, accepted or rejected, in order.
 
     Args:
         part: The part, from a CSV or from Parquet files.
-        required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
-            unknown value of the others becomes null.
-        keep: Columns to add: ``user`` (string) and ``time`` (timestamp) if the format names them,
-            and other columns by their name (strings of a CSV are null where empty).
-        keep_raw: Keep the bytes of rejected records.
-        with_offsets: Find the offset of accepted records of a CSV, too, which takes time.
-        corrections: Labels that replace those of some rows.
-        splits: The column that names the split of each row; a row with another value is rejected.
+        rules: What is asked of the rows, and what is read of them.
 
     Columns:
         added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
@@ -90,29 +73,60 @@ def read(
             prepared data, of a file of one split, or by ``splits``; else null), the kept ones under
             their :func:`kept_name`, ``raw`` (binary: null for an accepted row; the bytes of a
             rejected record, cut to ``MAX_RAW_BYTES``; empty without ``keep_raw`` and for Parquet),
-            ``reason`` (string: one of
-            ``tweets.REASONS``, null for an accepted row).
+            ``reason`` (string: one of ``tweets.REASONS``, null for an accepted row).
 
     Raises:
         UserError: A file is damaged, or was changed since it was described.
         JobError: The directory with the files was replaced.
     """
-    read_piece: Callable[..., pa.Table]
-    if isinstance(part.format, TableFormat):
-        read_piece = functools.partial(_read_slice, part.format)
-    else:
-        read_piece = functools.partial(
-            _read_csv, part.format, keep_raw=keep_raw, with_offsets=with_offsets
-        )
-    tables = [read_piece(piece, required, keep, corrections, splits) for piece in part.pieces]
+    tables = [_read(part.format, piece, rules) for piece in part.pieces]
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, part.sources)
     return rows
 
 
-def with_labels(part: Part, labels: table_files.Labels) -> Part:
-    """Replace what the written labels of a part mean."""
-    return replace(part, format=replace(part.format, labels=labels))
+def _read(form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: RowRules) -> pa.Table:
+    """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
+    needed = [name for name in ("user", "time") if name in (*rules.required, *rules.keep)]
+    meanings = ["text", "label", "tweet_id", *needed]
+    others = [name for name in (*rules.keep, rules.split_column) if name and name not in needed]
+    content = b""
+    if isinstance(form, CsvFormat):
+        assert isinstance(piece, CsvRange), "a part has one format"
+        content = piece.read()
+        columns, kept = csv_rows.read(content, piece, form, meanings, others)
+    else:
+        assert isinstance(piece, TableSlice), "a part has one format"
+        columns, kept = table_files.read(piece, form, meanings, others)
+    if rules.split_column:
+        columns["split"] = kept[rules.split_column].cast(pa.string())
+    num_rows = piece.num_rows
+    checked = tweets.check(
+        pa.table(columns),
+        rules,
+        labels=form.labels,
+        time_format=form.time_format,
+        max_text_length=form.max_text_length,
+    )
+    is_rejected = checked["reason"].is_valid().combine_chunks()
+    if isinstance(form, CsvFormat):
+        assert isinstance(piece, CsvRange), "a part has one format"
+        offset, raw = csv_rows.locate(content, piece, form, is_rejected, rules)
+    else:
+        offset = pa.array(np.arange(piece.start, piece.stop))
+        raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
+    nulls = pa.nulls(num_rows, pa.string())
+    first = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+    split = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
+    table = {name: checked[name] for name in checked.column_names} | {
+        "source": pa.DictionaryArray.from_arrays(first, pa.array([piece.source])),
+        "offset": offset,
+        "tweet_id": tweets.null_if_empty(columns.get("tweet_id", nulls)),
+        "split": checked["split"] if rules.split_column else split,
+        "raw": raw,
+    }
+    table |= {kept_name(name): kept.get(name, table.get(name)) for name in rules.keep}
+    return pa.table(table).select((*_OWN[:-2], *map(kept_name, rules.keep), *_OWN[-2:]))
 
 
 def kept_name(name: str) -> str:
@@ -156,115 +170,22 @@ def take_rejected(rows: pa.Table) -> pa.Table:
     return rows.cast(schema.REJECTED)
 
 
-def _read_csv(
-    csv_format: CsvFormat,
-    csv_range: CsvRange,
-    required: Collection[str],
-    keep: Sequence[str],
-    corrections: CorrectedRows | None,
-    splits: SplitColumn | None,
-    *,
-    keep_raw: bool,
-    with_offsets: bool,
-) -> pa.Table:
-    content = csv_range.read()
-    wanted = ["text", "id", *({"user", "time"} & {*required, *keep})]
-    wanted += ["label"] if csv_format.columns.label is not None else []
-    column, names = splits or ("", {})
-    further = {column} if splits else set()
-    found, reason = csv_rows.read(content, csv_range, csv_format, {*wanted, *keep, *further})
-    first, num_rows = csv_range.first_row, csv_range.num_rows
-    row_id = pa.array(np.arange(first, first + num_rows))
-    strings = {name: found[name] for name in wanted} | {"reason": reason}
-    checked = tweets.check(
-        pa.table(strings | {"split": found[column]} if splits else strings),
-        splits=names,
-        labels=csv_format.labels,
-        time_format=csv_format.time_format,
-        max_text_length=csv_format.settings.max_text_length,
-        required=required,
-        corrected=corrections.labels_of(row_id) if corrections else None,
-    )
-    offset, raw = csv_rows.locate(
-        content,
-        csv_range,
-        csv_format,
-        pc.is_valid(checked["reason"]).combine_chunks(),
-        keep_raw=keep_raw,
-        with_offsets=with_offsets,
-    )
-    others = {name: tweets.null_if_empty(found[name]) for name in keep if name not in wanted}
-    columns = {
-        "row_id": row_id,
-        "source": _name_source(csv_range.source, num_rows),
-        "offset": offset,
-        "tweet_id": tweets.null_if_empty(found["id"]),
-        "split": _find_split(checked, csv_range.split),
-        "raw": raw,
-    }
-    return _join(checked, columns, others, keep)
+def add_up(counts: Sequence[Any]) -> Any:
+    """Add counts of one form: numbers, whatever else has a sum, or containers of them.
 
+    Lists are joined; tuples have equally many numbers. A name that some dictionaries lack counts
+    as 0 there.
 
-def _read_slice(
-    table_format: TableFormat,
-    piece: TableSlice,
-    required: Collection[str],
-    keep: Sequence[str],
-    corrections: CorrectedRows | None,
-    splits: SplitColumn | None,
-) -> pa.Table:
-    meant = [name for name, _ in table_format.columns]
-    wanted = {"text", "label", "tweet_id", *({"user", "time"} & {*required, *keep})}
-    column, names = splits or ("", {})
-    others = [name for name in keep if name not in meant]
-    further = [column] if splits and column not in others else []
-    found, kept = table_files.read(piece, table_format, wanted=wanted, keep=others + further)
-    num_rows = len(found["row_id"])
-    meanings = ("text", "label", "user", "time")
-    strings: dict[str, pa.Array] = {name: found[name] for name in meanings if name in found}
-    strings |= {"split": kept[column].cast(pa.string())} if splits else {}
-    checked = tweets.check(
-        pa.table(strings),
-        splits=names,
-        labels=table_format.labels,
-        time_format=table_format.time_format,
-        max_text_length=table_format.max_text_length,
-        required=required,
-        corrected=corrections.labels_of(found["row_id"]) if corrections else None,
-    )
-    is_accepted = checked["reason"].is_null()
-    columns = {
-        "row_id": found["row_id"],
-        "source": _name_source(piece.source, num_rows),
-        "offset": pa.array(np.arange(piece.start, piece.stop)),
-        "tweet_id": found.get("tweet_id", pa.nulls(num_rows, pa.string())),
-        "split": _find_split(checked, piece.split),
-        "raw": pc.if_else(is_accepted, None, pa.scalar(b"", pa.binary())),
-    }
-    return _join(checked, columns, kept, keep)
-
-
-def _join(
-    checked: pa.Table,
-    columns: dict[str, pa.Array],
-    others: dict[str, pa.Array],
-    keep: Sequence[str],
-) -> pa.Table:
-    """Join checked rows, columns of :func:`read` and kept columns, in its order."""
-    columns |= {name: checked[name] for name in ("text", "label", "unknown_label", "reason")}
-    columns |= {kept_name(n): others[n] if n in others else checked[n] for n in keep}
-    names = (*_OWN[:-2], *map(kept_name, keep), *_OWN[-2:])
-    return pa.table({name: columns[name] for name in names})
-
-
-def _find_split(checked: pa.Table, split: str | None) -> pa.Array:
-    """Return the split of each row: as its column says, or that of the whole file."""
-    if "split" in checked.column_names:
-        return one_array(checked["split"])
-    return pa.repeat(pa.scalar(split, pa.string()), len(checked))
-
-
-def _name_source(uri: str, num_rows: int) -> pa.DictionaryArray:
-    """Name the file of each row."""
-    indices = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
-    return pa.DictionaryArray.from_arrays(indices, pa.array([uri]))
+    Example:
+        >>> add_up([{"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3}}])
+        {'rows': {'train': 4, 'test': 2}}
+    """
+    first = counts[0]
+    if isinstance(first, dict):
+        names = dict.fromkeys(chain.from_iterable(counts))
+        return {name: add_up([each[name] for each in counts if name in each]) for name in names}
+    if isinstance(first, list):
+        return list(chain.from_iterable(counts))
+    if isinstance(first, tuple):
+        return tuple(map(sum, zip(*counts, strict=True)))
+    return functools.reduce(operator.add, counts)

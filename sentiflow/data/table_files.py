@@ -1,17 +1,21 @@
-"""Parquet files -> slices of one long table, each read as strings that are not checked yet."""
+"""Parquet files -> what their columns mean; slices of one long table, read as strings."""
 
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import row_ids, schema
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.data import csv_format, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
+from sentiflow.storage.filesystem import map_files
 
 Labels = tuple[tuple[str, int | None], ...]
 """Pairs of written value and label; None: unlabelled."""
@@ -136,11 +140,6 @@ def cut(
     return [*parts, tuple(slices)] if slices else parts
 
 
-def is_divided(num_rows: int, *, rows_per_part: int) -> bool:
-    """Say whether so many rows are more than one part, if they are a row group."""
-    return round(num_rows / rows_per_part) > 1
-
-
 def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
     """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
     start = 0
@@ -154,26 +153,26 @@ def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int
 
 
 def read(
-    piece: TableSlice, table_format: TableFormat, *, wanted: Collection[str], keep: Sequence[str]
+    piece: TableSlice, table_format: TableFormat, meanings: Iterable[str], others: Iterable[str]
 ) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
     """Read the rows of a slice.
 
     Args:
         piece: The slice.
         table_format: The meaning of the columns.
-        wanted: Meanings of columns; what the file lacks is ignored.
-        keep: Some of the columns in ``table_format.kept``.
+        meanings: Meanings of columns; what the file lacks is ignored.
+        others: Some of the columns in ``table_format.kept``.
 
     Returns:
-        ``row_id`` (int64) and the wanted columns (strings; a time may keep its type); and the kept
-        ones.
+        ``row_id`` (int64) and the columns of the meanings (strings; a time may keep its type); and
+        the others.
 
     Raises:
         UserError: The file is damaged.
     """
-    meanings = {name: column for name, column in table_format.columns if name in wanted}
-    own = ["row_id"] if table_format.has_row_ids else []
-    names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
+    meant = {name: column for name, column in table_format.columns if name in meanings}
+    numbers = ["row_id"] if table_format.has_row_ids else []
+    names = list(dict.fromkeys((*numbers, *meant.values(), *others)))
     try:
         table = _read_rows(piece.source, piece.start, piece.stop, names)
     except (pa.ArrowInvalid, OSError) as error:
@@ -183,17 +182,17 @@ def read(
             hint="the file is damaged: create it again",
         )
         raise errors.explain(error, uri=piece.source) or problem from error
-    found = {
+    columns = {
         name: _as_written(table[column].combine_chunks())
-        for name, column in meanings.items()
+        for name, column in meant.items()
         if column in table.column_names
     }
     if table_format.has_row_ids:
-        found["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
+        columns["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
     else:
-        found["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+        columns["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     types = dict(table_format.kept)
-    return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
+    return columns, {name: table[name].combine_chunks().cast(types[name]) for name in others}
 
 
 def has_text(kind: pa.DataType) -> bool:
@@ -207,8 +206,8 @@ def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Tabl
     places = tuple((str(place), name) for place, name in enumerate(names))
     table_format = TableFormat(columns=places, has_row_ids=False)
     piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
-    found, _ = read(piece, table_format, wanted=dict(places), keep=())
-    return pa.table({place: found[place].cast(pa.string()) for place, _ in places})
+    columns, _ = read(piece, table_format, dict(places), ())
+    return pa.table({place: columns[place].cast(pa.string()) for place, _ in places})
 
 
 def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
@@ -243,7 +242,8 @@ class Footer:
 
     arrow: pa.Schema
     table: TableFile
-    ids: row_ids.RowIds | None
+    ids: tuple[int, int] | str | None
+    """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
 
 
 def look_at(uri: str, *, with_ids: bool = False) -> Footer:
@@ -261,13 +261,13 @@ def look_at(uri: str, *, with_ids: bool = False) -> Footer:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
-        ids = row_ids.look_at(file, uri) if with_ids else None
+        columns = range(file.metadata.num_columns)
+        sizes = [
+            (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
+            for group in groups
+        ]
+        ids = _find_range(file) if with_ids else None
         return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
-
-
-def _count_bytes(group: pq.RowGroupMetaData) -> int:
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _open(uri: str) -> pq.ParquetFile:
@@ -286,19 +286,298 @@ def _as_written(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return column
-    if pa.types.is_dictionary(kind):
-        return _as_written(column.dictionary_decode())
     if pa.types.is_float16(kind):  # Arrow has no text for it
-        return _as_written(column.cast(pa.float32()))
-    return _repair(column.cast(pa.string()))
+        column = column.cast(pa.float32())
+    return column.cast(pa.string())
 
 
-def _repair(text: pa.Array) -> pa.Array:
-    """Replace invalid UTF-8."""
+_NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))
+"""Labels as numbers or by name."""
+_DEFAULT_COLUMNS = {
+    "text": ("text",),
+    "label": ("label",),
+    "tweet_id": ("tweet_id", "id"),
+    "user": ("user",),
+    "time": ("time",),
+}
+"""Names of the column of each meaning, if ``format`` names none."""
+_STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+
+
+def plan_scoring(
+    files: Sequence[InputFile],
+    *,
+    text_column: str,
+    keep_columns: Sequence[str],
+    classes: Sequence[str] = schema.LABEL_NAMES,
+    settings: FormatSettings | None = None,
+    earlier: Sequence[str] = (),
+) -> TablePlan:
+    """Inspect Parquet files before any of their rows is scored.
+
+    Args:
+        files: The files, as they were described.
+        text_column: Name of the column with the texts.
+        keep_columns: Columns to add; missing ones are ignored.
+        classes: What the column ``label`` holds: their names, or positions among them.
+        settings: The section ``format``: the longest text, and the column of labels, by name, if
+            all files have it.
+        earlier: Files that were scored before; their ``row_id`` must not occur again.
+
+    Raises:
+        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
+            column cannot be combined.
+    """
+    uris = [item["uri"] for item in files]
+    footers = map_files(functools.partial(look_at, with_ids=True), [*earlier, *uris])
+    schemas = [footer.arrow for footer in footers[len(earlier) :]]
+    for uri, arrow in zip(uris, schemas, strict=True):
+        check_text(uri, arrow, text_column, setting="score.text_column")
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
+    why_not = find_id_fault(footers)
+    has_ids = all(_has_readable(arrow, "tweet_id", meaning="tweet_id") for arrow in schemas)
+    settings = settings or FormatSettings()
+    label_column, labels = _find_labels(settings, classes, shared)
+    has_labels = all(_has_readable(arrow, label_column, meaning="label") for arrow in schemas)
+    columns = [("text", text_column)]
+    columns += [("label", label_column)] if has_labels else []
+    columns += [("tweet_id", "tweet_id")] if has_ids else []
+    table_format = TableFormat(
+        columns=tuple(columns),
+        labels=labels,
+        max_text_length=settings.max_text_length,
+        has_row_ids=why_not is None,
+        kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
+    )
+    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
+    if not has_ids:
+        notes.append("tweet_id is neither a string nor an integer: it is left out")
+    if not has_labels:
+        notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
+    tables = tuple(footer.table for footer in footers[len(earlier) :])
+    names = tuple(sorted(shared | {"row_id", "text"}))
+    return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
+
+
+def _find_labels(
+    settings: FormatSettings, classes: Sequence[str], shared: Collection[str]
+) -> tuple[str, Labels]:
+    """Find the column of labels of scored files, and what its values mean.
+
+    That is ``format.columns.label`` with the values of ``format.labels``, if the files have it,
+    otherwise ``label``. The names of classes are values, too, and their positions, unless a
+    position is one of the values of ``format.labels``.
+    """
+    named = [(name, label) for label, name in enumerate(classes)]
+    numbers = number_labels(len(classes))
+    column = settings.columns.label if settings.columns else None
+    if not isinstance(column, str) or column not in shared:
+        return "label", (*numbers, *named)
+    known = settings.classes or ()
+    written: dict[str, int | None] = {
+        value: None if label is None else classes.index(known[label])
+        for value, label in csv_format.meanings(settings)
+    }
+    has_numbers = any(value in written for value, label in numbers if label is not None)
+    others = named if has_numbers else [*numbers, *named]
+    return column, tuple((dict(others) | written).items())
+
+
+def plan_preparation(
+    files: Sequence[InputFile],
+    *,
+    settings: FormatSettings,
+    keep_columns: Sequence[str] = (),
+) -> TablePlan:
+    """Inspect Parquet files before any of their rows is prepared.
+
+    Args:
+        files: The files, as they were described.
+        settings: The section ``format``. Without ``columns`` the files must have its
+            ``default_columns``; ``tweet_id`` (or ``id``), ``user`` and ``time`` may be there.
+        keep_columns: Columns to add, other than ``user`` and ``time``; missing ones are ignored.
+
+    Raises:
+        UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
+    """
+    uris = [item["uri"] for item in files]
+    footers = map_files(look_at, uris)
+    schemas = [footer.arrow for footer in footers]
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    columns = _find_columns(settings, uris, schemas)
+    for uri, arrow in zip(uris, schemas, strict=True):
+        check_text(uri, arrow, columns["text"], setting=f"{settings.section}.columns.text")
+        for meaning, name in columns.items():
+            if not _has_readable(arrow, name, meaning=meaning):
+                key = "id" if meaning == "tweet_id" else meaning
+                problem = f"{name} is of type {arrow.field(name).type} in {uri}"
+                raise UserError(
+                    f"{settings.section}.columns.{key}: {problem}", hint="convert it to strings"
+                )
+    others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
+    table_format = TableFormat(
+        columns=tuple(columns.items()),
+        labels=csv_format.meanings(settings) if settings.labels else _NAMED,
+        time_format=settings.time_format,
+        max_text_length=settings.max_text_length,
+        has_row_ids=False,
+        kept=_join_types(others, uris, schemas, setting="prepare.keep_columns"),
+    )
+    tables = tuple(footer.table for footer in footers)
+    return TablePlan(tuple(files), tables, table_format, tuple(sorted(shared)), ())
+
+
+def _find_columns(
+    settings: FormatSettings, uris: Sequence[str], schemas: Sequence[pa.Schema]
+) -> dict[str, str]:
+    """Find the column of each meaning; all files must agree."""
+    if settings.columns is None:
+        return _find_default_columns(uris, schemas, settings.default_columns)
+    found: list[dict[str, str]] = []
+    for uri, arrow in zip(uris, schemas, strict=True):
+        places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
+        meant = {
+            key: arrow.names[place] for key, place in dict(places).items() if place is not None
+        }
+        found.append({"tweet_id" if key == "id" else key: name for key, name in meant.items()})
+        if found[-1] != found[0]:
+            raise UserError(
+                f"{uri} has other names at the positions of {settings.section}.columns than "
+                f"{uris[0]}",
+                hint="give the columns by their names",
+            )
+    return found[0]
+
+
+def _find_default_columns(
+    uris: Sequence[str], schemas: Sequence[pa.Schema], needed: Sequence[str]
+) -> dict[str, str]:
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    found = {
+        meaning: next((name for name in names if name in shared), "")
+        for meaning, names in _DEFAULT_COLUMNS.items()
+    }
+    for uri, arrow in zip(uris, schemas, strict=True):
+        for name in needed:
+            if name not in arrow.names:
+                names = csv_format.list_names(arrow.names)
+                raise UserError(
+                    f"{uri} has no column {name}; its columns are {names}",
+                    hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
+                    "labels: auto}",
+                )
+    return {meaning: name for meaning, name in found.items() if name}
+
+
+def _has_readable(arrow: pa.Schema, name: str, *, meaning: str) -> bool:
+    """Say whether the values of a column can be read as what they mean; or there is none."""
+    if name not in arrow.names:
+        return True
+    kind = _decoded(arrow.field(name).type)
+    if kind in _STRINGS or pa.types.is_integer(kind):
+        return True
+    if meaning == "label":
+        return pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_floating(kind)
+    return meaning == "time" and is_time
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a dictionary, or of a column that is none."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
+    """Check that the texts of a file are strings."""
+    if text_column not in arrow.names or _decoded(arrow.field(text_column).type) not in _STRINGS:
+        raise UserError(
+            f"{uri} has no column {text_column} of strings",
+            hint=f"its columns are {', '.join(arrow.names)}: set {setting}",
+        )
+
+
+def _join_types(
+    names: Sequence[str], uris: Sequence[str], schemas: Sequence[pa.Schema], *, setting: str
+) -> tuple[tuple[str, pa.DataType], ...]:
+    """Find a common type for each of some columns of all files.
+
+    Raises:
+        UserError: There is none.
+    """
+    joined = []
+    for name in names:
+        kinds = [arrow.field(name).type for arrow in schemas]
+        try:
+            columns = [pa.schema([(name, kind)]) for kind in kinds]
+            kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            found = dict(zip(kinds, uris, strict=True))  # a file of each type
+            listed = ", ".join(f"{kind} in {uri}" for kind, uri in found.items())
+            raise UserError(
+                f"{setting}: {name} is {listed}",
+                hint="convert the column to one type, or leave it out",
+            ) from error
+        joined.append((name, pa.string() if pa.types.is_null(kind) else kind))
+    return tuple(joined)
+
+
+def _find_range(file: pq.ParquetFile) -> tuple[int, int] | str | None:
+    """Find the smallest and the largest ``row_id`` of a file, or why its ids identify nothing."""
+    if "row_id" not in file.schema_arrow.names:
+        return None
     try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        values = text.cast(pa.binary()).to_pylist()
-        repaired = [None if value is None else value.decode(errors="replace") for value in values]
-        return pa.array(repaired, pa.string())
-    return text
+        bounds = pc.min_max(_convert(file.read(columns=["row_id"]))).as_py()
+    except ValueError as error:
+        return str(error)
+    return bounds["min"], bounds["max"]
+
+
+def find_id_fault(footers: Sequence[Footer]) -> str | None:
+    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+
+    It does if all files have integers without nulls and duplicates. Ids are read again, and are in
+    memory together, only if the ranges of two files overlap.
+
+    Returns:
+        The fault with the file; an empty string if no file has the column.
+    """
+    without = [footer.table.uri for footer in footers if footer.ids is None]
+    if without:
+        return f"{without[0]} has no row_id" if len(without) < len(footers) else ""
+    ranges = []
+    for footer in footers:
+        if isinstance(footer.ids, str):
+            return f"{footer.table.uri} {footer.ids}"
+        if footer.ids and footer.table.num_rows:
+            ranges.append((footer.ids, footer.table.uri))
+    for (one, uri), (other, _) in itertools.pairwise(sorted(ranges)):
+        if other[0] <= one[1]:
+            ids = filesystem.map_files(
+                lambda uri: _convert(parquet.read(uri, columns=["row_id"])), [u for _, u in ranges]
+            )
+            is_distinct = _differ(pa.chunked_array(ids))
+            return None if is_distinct else f"{uri} contains a row_id of another file"
+    return None
+
+
+def _convert(table: pa.Table) -> pa.Array:
+    """Convert ids to int64.
+
+    Raises:
+        ValueError: They identify nothing.
+    """
+    ids = table["row_id"].combine_chunks()
+    if not pa.types.is_integer(ids.type):
+        raise ValueError(f"has a row_id of type {ids.type}")
+    if ids.null_count:
+        raise ValueError("has a row without row_id")
+    if not _differ(ids):
+        raise ValueError("contains a row_id twice")
+    if pa.types.is_uint64(ids.type) and (pc.max(ids).as_py() or 0) >= 1 << 63:
+        raise ValueError("has a row_id of more than 63 bits")
+    return ids.cast(pa.int64())
+
+
+def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(ids).as_py() == len(ids))

@@ -2,16 +2,19 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import UNLABELLED, check_names, order_classes
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.label_files import CorrectedRows
+from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.errors import UserError, shorten
 
 WRONG_COLUMNS = "wrong number of columns"
@@ -43,15 +46,49 @@ _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
+@dataclass(frozen=True)
+class RowRules:
+    """What a stage asks of each row, and what it reads of it."""
+
+    required: tuple[str, ...] = ()
+    """Some of ``label``, ``user`` and ``time``; a row without one is rejected. An unknown value of
+    the others becomes null."""
+    split_column: str = ""
+    """The column that names the split of each row, if there is one."""
+    splits: Mapping[str, str | None] = field(default_factory=dict)
+    """The split of each of its values in lower case, None: train; a row with another is
+    rejected."""
+    corrections: CorrectedRows | None = None
+    """Labels that replace those of some rows."""
+    keep: tuple[str, ...] = ()
+    """Columns to add: ``user`` (string) and ``time`` (timestamp) if the format names them, and
+    other columns by their name (strings of a CSV are null where empty)."""
+    keep_raw: bool = True
+    """Keep the bytes of rejected records."""
+    with_offsets: bool = False
+    """Find the offset of accepted records of a CSV, too, which takes time."""
+
+    @classmethod
+    def of(cls, settings: PrepareSettings) -> "RowRules":
+        """Take the rules of labelled rows from the section ``prepare``."""
+        split = settings.split
+        needed = tuple(name for name in ("user", "time") if name == split.kind)
+        return cls(
+            required=("label", *needed),
+            split_column=split.column or "",
+            splits=SPLIT_VALUES if split.column else {},
+            keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
+            keep_raw=settings.keep_raw,
+        )
+
+
 def check(
     rows: pa.Table,
+    rules: RowRules,
     *,
     labels: Sequence[tuple[str, int | None]] = (),
     time_format: str | None = None,
     max_text_length: int | None = None,
-    required: Collection[str] = (),
-    corrected: tuple[np.ndarray, pa.Array] | None = None,
-    splits: Mapping[str, str | None] | None = None,
 ) -> pa.Table:
     """Check rows: convert labels and times, and find the reason why a row is rejected.
 
@@ -59,17 +96,15 @@ def check(
 
     Args:
         rows: One or more rows of strings.
+        rules: What is asked of them.
         labels: Pairs of written value and label; None: unlabelled.
         time_format: As for :func:`read_times`.
         max_text_length: In characters; None: any length.
-        required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
-            unknown value of the others becomes null.
-        corrected: Whether the label of each row is replaced, and by which: int8, null for none.
-        splits: The split of each value of ``split`` in lower case; a row with another is rejected.
 
     Columns:
-        read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``reason`` if a row
-            was found to be invalid before. A ``time`` may have a type of Arrow for dates and times.
+        read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``row_id`` for
+            corrections; ``reason`` if a row was found to be invalid before. A ``time`` may have a
+            type of Arrow for dates and times.
         replaced: ``label`` (int8; null for none or an unknown one), ``user`` (trimmed, null if
             empty), ``time`` (seconds of UTC), ``split`` (its name).
         added: ``unknown_label`` (string: the written value of an unknown label, else null),
@@ -77,8 +112,8 @@ def check(
 
     Example:
         >>> rows = pa.table({"text": ["so good", " ", "hm"], "label": ["pos", "neg", "?"]})
-        >>> found = check(rows, labels=[("neg", 0), ("pos", 1)], required=["label"])
-        >>> found["label"].to_pylist(), found["reason"].to_pylist()
+        >>> checked = check(rows, RowRules(required=("label",)), labels=[("neg", 0), ("pos", 1)])
+        >>> checked["label"].to_pylist(), checked["reason"].to_pylist()
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
     columns = {name: one_array(rows[name]) for name in rows.column_names}
@@ -89,11 +124,11 @@ def check(
     if "label" in rows.column_names:
         columns["label"], unknown = _read_labels(written, labels)
     unknown = pc.and_(unknown, reason.is_null())
-    if corrected is not None:
-        is_corrected, label = corrected
+    if rules.corrections is not None:
+        is_corrected, label = rules.corrections.labels_of(columns["row_id"])
         columns["label"] = pc.if_else(pa.array(is_corrected), label, columns["label"])
         unknown = pc.and_not(unknown, pa.array(is_corrected))
-    if "label" in required:
+    if "label" in rules.required:
         reason = _add(reason, UNKNOWN_LABEL, unknown)
     is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     reason = _add(reason, EMPTY_TEXT, pc.fill_null(is_empty, True))
@@ -104,10 +139,10 @@ def check(
     if "time" in columns:
         columns["time"] = _read_times(columns["time"], time_format)
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
-        if name in required:
+        if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
-    if splits and "split" in columns:
-        columns["split"], is_unknown = _read_splits(columns["split"], splits)
+    if rules.splits and "split" in columns:
+        columns["split"], is_unknown = _read_splits(columns["split"], rules.splits)
         reason = _add(reason, UNKNOWN_SPLIT, is_unknown)
     columns["unknown_label"] = pc.if_else(
         unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())

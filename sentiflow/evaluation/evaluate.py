@@ -14,8 +14,7 @@ from sentiflow.data import input_files, manifest
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError

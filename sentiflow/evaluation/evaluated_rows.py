@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest, tweets
-from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError

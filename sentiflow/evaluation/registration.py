@@ -8,7 +8,7 @@ from typing import Any
 
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.evaluation import evaluated_rows, lineage
 from sentiflow.evaluation.results import EvaluationResult

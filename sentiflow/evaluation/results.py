@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import manifest
-from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text

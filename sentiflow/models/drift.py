@@ -6,8 +6,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from sentiflow.data.parts import add_up
 from sentiflow.data.schema import BINARY
-from sentiflow.data.sums import add_up
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""

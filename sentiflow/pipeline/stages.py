@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import yaml
 
 from sentiflow.config.sections import Config
-from sentiflow.data import manifest, output_status, outputs
+from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec, State
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec, State
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
@@ -135,18 +134,15 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             config = _apply_refit(config)
         options = {"fetch": False} if verb == "prepare" else {}
         spec = _stage(verb).describe_output(config, **options)
-        found = output_status.find_status(spec)
+        found = outputs.find_status(spec)
         if not is_new and found.state is not State.COMPLETE:
             _check(config, left)
         states = {
             State.COMPLETE: "complete",
             State.NEW: f"would run{' (an earlier run did not finish)' if found.run else ''}",
             State.EXTENDED: "would add what is new",
-            State.DAMAGED: f"{'would replace' if overwrite else 'needs --overwrite'}: damaged, "
-            + ", ".join(found.differences),
-            State.FOREIGN: "cannot run: the directory holds other files",
-            State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
-            + ", ".join(found.differences),
+            State.OTHER: f"{'would replace' if overwrite else 'needs --overwrite'}: "
+            f"it {found.problem}",
         }
         vectors = spec.inputs.get("vectors")
         is_away = vectors is not None and not vectors["fingerprint"]

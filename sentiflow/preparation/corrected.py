@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster.label import Label
-from sentiflow.data import corrections, label_files, parts
+from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.label_files import PLACE
 from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job, load_table
 from sentiflow.progress import say
@@ -32,7 +33,7 @@ def write_named(rows: pd.DataFrame, job: Job) -> None:
 
 def read_rows(part: parts.Part) -> pa.Table:
     """Read all rows of a part as they are, also those that will be rejected."""
-    table = parts.read(part, keep_raw=False)
+    table = parts.read(part, RowRules(keep_raw=False))
     return table.select(["row_id", "text", "label", "unknown_label"])
 
 
@@ -63,7 +64,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     that of its row id.
 
     Args:
-        rows: Those of :func:`corrections.read`.
+        rows: Those of :func:`label_files.read_corrections`.
         corpus: The rows of all parts, see :func:`write_candidates`.
         uris: The files.
 
@@ -82,15 +83,15 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     for number, uri in enumerate(uris):
         if not (every["file"] == number).any():
             raise UserError(
-                f"{corrections.SETTING}: nothing in {as_typed(uri)} is in prepare.csv",
+                f"{label_files.CORRECTIONS}: nothing in {as_typed(uri)} is in prepare.csv",
                 hint="is it of another corpus? Its texts have to be those of prepare.csv",
             )
     is_missing = ~rows["item"].isin(every["item"])
     numbers = rows.astype({"row_id": str})
-    label_files.refuse(numbers, is_missing & ~has_text, "row_id", "is not in prepare.csv")
+    label_files.reject(numbers, is_missing & ~has_text, "is not in prepare.csv", column="row_id")
     if num_missing := is_missing.sum():
         say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the first "
             f"is {rows.loc[is_missing, PLACE].iloc[0]}")  # fmt: skip
-    corrections.refuse_conflict(every, every["row_id"])
+    label_files.reject_conflict(every, every["row_id"])
     every = every.drop_duplicates("row_id")
     return every[["row_id", "label", "before"]].reset_index(drop=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data.manifest_types import VocabularyReport, WordCount
+from sentiflow.data.manifest_types import Counts, VocabularyReport
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import as_typed
 from sentiflow.words import word_vectors
@@ -52,7 +52,7 @@ def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettin
         log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
-def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[WordCount]:
+def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[Counts]:
     """List the most frequent words of all splits for which ``is_known`` is false."""
     total = pc.add(counts["count"], counts["held_out"])
     table = pa.table({"word": counts["word"], "count": total})

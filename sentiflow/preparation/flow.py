@@ -14,8 +14,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
-from sentiflow.data.parts import Part, with_labels
-from sentiflow.data.sums import add_up
+from sentiflow.data.parts import Part, add_up
 from sentiflow.preparation import (
     corrected,
     part_files,
@@ -64,7 +63,7 @@ class Flow:
         """Find the rows whose labels are replaced, before anything is decided by labels.
 
         Args:
-            rows: The corrections, see :func:`corrections.read`.
+            rows: The corrections, see :func:`label_files.read_corrections`.
             uris: Their files.
         """
         corrected.write_named(rows, self.job)
@@ -79,11 +78,14 @@ class Flow:
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
         read = functools.partial(part_files.read_labels, job=self.job)
-        labels = self._run("find_classes", self.parts, read, write=part_files.write_labels)
-        classes = results.choose_classes(labels, corrected=self.corrected)
+        counts = self._run("find_classes", self.parts, read, write=part_files.write_labels)
+        classes = results.choose_classes(counts, corrected=self.corrected)
         named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
-        self.parts = [with_labels(part, meanings(named)) for part in self.parts]
+        labels = meanings(named)
+        self.parts = [
+            replace(part, format=replace(part.format, labels=labels)) for part in self.parts
+        ]
 
     def ingest(self) -> PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""

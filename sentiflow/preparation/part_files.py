@@ -8,7 +8,7 @@ completion markers. Ray is not imported, so that workers start fast.
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +21,11 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
-from sentiflow.data.corrections import CorrectedRows
+from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
-from sentiflow.data.row_ids import find_sorted
 from sentiflow.data.schema import SPLITS
+from sentiflow.data.tweets import RowRules
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
 from sentiflow.preparation.results import NUM_EXAMPLES, LabelCounts, PartJson
@@ -98,7 +99,10 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
 
     Labels that are corrected are left out.
     """
-    return parts.accepted(_read(part, job=job, keep=(), keep_raw=False)).select(["unknown_label"])
+    rules = RowRules.of(job.settings)
+    needed = tuple(name for name in rules.required if name != "label")
+    rules = replace(rules, required=needed, keep_raw=False, corrections=load_corrections(job))
+    return parts.accepted(parts.read(part, rules)).select(["unknown_label"])
 
 
 def write_labels(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
@@ -113,30 +117,9 @@ def read_texts(texts: Texts, *, job: Job) -> pa.Table:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     settings = job.settings
-    table = _read(
-        texts.part,
-        job=job,
-        required="label",
-        keep=settings.keep_columns,
-        keep_raw=settings.keep_raw,
-    )
+    rules = replace(RowRules.of(settings), corrections=load_corrections(job))
+    table = parts.read(texts.part, rules)
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
-
-
-def _read(
-    part: parts.Part, *, job: Job, keep: Sequence[str], keep_raw: bool, required: str = ""
-) -> pa.Table:
-    """Read a part with what the split needs: rows that lack it are rejected."""
-    rule = job.settings.split
-    needed = [name for name in ("user", "time") if name == rule.kind]
-    return parts.read(
-        part,
-        required=(*filter(None, [required]), *needed),
-        keep=tuple(dict.fromkeys((*keep, *needed))),
-        keep_raw=keep_raw,
-        corrections=load_corrections(job),
-        splits=(rule.column, schema.SPLIT_VALUES) if rule.column else None,
-    )
 
 
 def write_splits(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:

@@ -29,15 +29,14 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corrections, input_files, manifest, required_columns, tweets
-from sentiflow.data.corpus import Corpus
+from sentiflow.data import input_files, label_files, manifest, tweets
+from sentiflow.data.corpus import Corpus, check_kept_names
 from sentiflow.data.manifest_types import (
     Counts,
     Input,
     Manifest,
 )
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import fitting, results, sources
@@ -61,7 +60,7 @@ RULES_VERSION = 1
 def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
-    Files and word vectors of a complete result that are gone are described as they were.
+    Word vectors of a complete result that are gone are described as they were.
 
     Args:
         config: The experiment.
@@ -73,7 +72,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     settings = config.prepare
     if config.format.classes:
         check_learned(config.train.classes, config.format.learnable)
-    required_columns.check_kept_names(settings.keep_columns)
+    check_kept_names(settings.keep_columns)
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -251,7 +250,7 @@ def _correct(flow: Flow, output: Output) -> int:
     if not described:
         return 0
     uris = tuple(item["uri"] for item in described["files"])
-    rows = corrections.read(uris, flow.job.format)
+    rows = label_files.read_corrections(uris, flow.job.format)
     input_files.check_unchanged(described)
     flow.correct(rows, uris)
     return len(rows)

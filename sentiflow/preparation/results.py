@@ -7,9 +7,9 @@ from typing import Any
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
-from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
+from sentiflow.data.manifest_types import Counts, FileEntry
+from sentiflow.data.parts import add_up
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
-from sentiflow.data.sums import add_up
 from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import JobError, UserError
 
@@ -261,7 +261,7 @@ def describe_unlabelled(counts: Counts) -> str:
     )
 
 
-def describe_tokens(counts: PartCounts) -> dict[str, SplitTokens]:
+def describe_tokens(counts: PartCounts) -> dict[str, Counts]:
     """Count the tokens, and the unknown tokens, of each split."""
     return {
         split: {

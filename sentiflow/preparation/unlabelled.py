@@ -14,6 +14,7 @@ from sentiflow.cluster.label import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema
+from sentiflow.data.tweets import RowRules
 from sentiflow.preparation import part_files, steps
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.preparation.results import PartJson
@@ -26,7 +27,7 @@ _TRAIN = schema.SPLITS.index("train")
 
 def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     """Read and check a part, as :func:`part_files.read_texts`, but no label and no split."""
-    table = parts.read(texts.part, keep_raw=settings.keep_raw)
+    table = parts.read(texts.part, RowRules(keep_raw=settings.keep_raw))
     table = steps.set_column(table, "label", pa.nulls(len(table), pa.int8()))
     table = steps.set_column(table, "split", pa.array(np.full(len(table), _TRAIN, np.int8)))
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)

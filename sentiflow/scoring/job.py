@@ -8,8 +8,8 @@ from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
 from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest
+from sentiflow.data.parts import add_up
 from sentiflow.data.schema import BINARY, POSITIVE
-from sentiflow.data.sums import add_up
 from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile

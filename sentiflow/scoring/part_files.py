@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster import memory
 from sentiflow.cluster.label import Label
 from sentiflow.data import parts, schema
+from sentiflow.data.tweets import RowRules
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, Scored
@@ -28,7 +29,7 @@ def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
     Raises:
         UserError: The part cannot be read.
     """
-    return parts.read(part, keep=_kept(job), keep_raw=job.keep_raw)
+    return parts.read(part, RowRules(keep=tuple(_kept(job)), keep_raw=job.keep_raw))
 
 
 def score_texts(table: pa.Table, *, job: Job) -> pa.Table:

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, required_columns, schema, tweets
-from sentiflow.data.corpus import Corpus
+from sentiflow.data import input_files, manifest, schema, tweets
+from sentiflow.data.corpus import Corpus, check_columns
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files
@@ -83,7 +82,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_previous=len(previous.input_files),
         unpack_to=join(output.uri, "unpacked"),
     )
-    required_columns.check_columns(plan.columns, settings.keep_columns, classes=classes)
+    check_columns(plan.columns, settings.keep_columns, classes=classes)
     reference = sources.read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)

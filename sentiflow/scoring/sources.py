@@ -7,11 +7,10 @@ from dataclasses import replace
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_plans
+from sentiflow.data import corpus, input_files, manifest, table_files
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.parts import Part
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say
@@ -93,8 +92,6 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
 def describe_corpus(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 
-    If all files of a complete result are gone, they are described as they were.
-
     Raises:
         UserError: It does not exist.
     """
@@ -105,9 +102,7 @@ def describe_corpus(settings: ScoreSettings) -> Input:
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
     known: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus", known=known)
-    if known and not uris:
-        return known
+    uris = input_files.expand(settings.corpus, setting="score.corpus")
     if not known or "files" not in known:
         return input_files.as_found(uris)
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
@@ -166,7 +161,7 @@ def plan(
         )
     old, new = described["files"][:num_previous], described["files"][num_previous:]
     if _are_tables(described):
-        return table_plans.plan_scoring(
+        return table_files.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,

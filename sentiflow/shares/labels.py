@@ -62,13 +62,14 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
     labels = pd.concat(tables, ignore_index=True)
     twice = labels["row_id"].duplicated()
-    label_files.refuse(labels.astype({"row_id": str}), twice, "row_id", "was named before")
+    label_files.reject(labels.astype({"row_id": str}), twice, "was named before", column="row_id")
     if not len(labels):
         raise UserError(
             f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
         )
     sample = labels["sample"].iloc[0]
-    label_files.refuse(labels, labels["sample"] != sample, "sample", f"is not {sample!r}")
+    is_other = labels["sample"] != sample
+    label_files.reject(labels, is_other, f"is not {sample!r}", column="sample")
     notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
     table = labels.set_index("row_id")[["label"]]
     if not sample:
@@ -95,12 +96,11 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
 def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """Read the rows with a label; count those without."""
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
-    table = label_files.read(uri, setting="trends.labels", hint=hint)
-    label_files.require(table, ("row_id",), as_typed(uri), hint=hint)
+    table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
     is_filled = table["label"] != ""
-    num_missing = int((~is_filled & (table["row_id"].str.strip() != "")).sum())
+    num_missing = int((~is_filled & (table["row_id"] != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
-    label, row_id = label_files.read_labels(table, classes), label_files.read_row_ids(table)
+    label, row_id = label_files.read_labels(table, classes, {}), label_files.read_row_ids(table)
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest, tweets
-from sentiflow.data.answers import PROBABILITY
+from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage

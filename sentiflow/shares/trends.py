@@ -8,8 +8,7 @@ from typing import Any
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.evaluation import lineage
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED

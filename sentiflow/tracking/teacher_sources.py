@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
-from sentiflow.data.answers import SETTING, AnswerFiles
+from sentiflow.data.answers import SETTING
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
@@ -25,12 +25,12 @@ class Teacher:
     """A model package, or files of answers."""
 
     model: ModelInput | None = None
-    files: AnswerFiles | None = None
+    files: tuple[str, ...] = ()
 
     def describe(self) -> Input:
         """Describe the teacher as an input of the training; files are read if they are new."""
-        if self.files is not None:
-            return input_files.describe(self.files.uris)
+        if self.files:
+            return input_files.describe(self.files)
         assert self.model is not None, "a teacher is one of both"
         known: dict[str, Any] = {**self.model}
         names = ("uri", "fingerprint", "training", "members")
@@ -62,7 +62,9 @@ def _find(uri: str, config: Config, classes: Sequence[str] | None) -> Teacher:
         package = manifest.find_package(uri)
         record = manifest.read(package)
         if record is None or record["stage"] != "model":
-            return Teacher(files=answers.look_at(_list_files(uri, record), classes))
+            files = _list_files(uri, record)
+            answers.check_columns(files, classes)
+            return Teacher(files=tuple(files))
     model = model_sources.describe(uri, tracking=config.tracking.uri, setting=SETTING)
     has = package_files.classes_of(model)
     if missing := [name for name in classes or () if name not in has]:

@@ -22,13 +22,13 @@ import pyarrow.compute as pc
 from sentiflow.cluster.label import Label
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest, schema
-from sentiflow.data.answers import SETTING, UNLABELLED, Answers
+from sentiflow.data.answers import SETTING, Answers
 from sentiflow.data.manifest import list_tables
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.output_status import OutputSpec, find_status
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
@@ -196,8 +196,7 @@ def _make_job(
     for name, teacher in output.spec.inputs.items():
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
-            files = answers.look_at([item["uri"] for item in teacher["files"]], learned.names)
-            answers.read(files, learned.names).save(to)
+            answers.read([item["uri"] for item in teacher["files"]], learned.names).save(to)
             input_files.check_unchanged(teacher)
             tables.append(to)
         elif name.startswith(TEACHER):
@@ -242,7 +241,8 @@ def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
         added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
     """
     text = table["text"].combine_chunks()
-    given = [*_ask_models(text, job), *_look_up(text, table["row_id"].to_numpy(), job)]
+    hashes = hash_texts(text) if job.tables else np.zeros(0, np.uint64)
+    given = [*_ask_models(text, job), *(_load_answers(uri).find(hashes) for uri in job.tables)]
     counts = np.sum([is_known for is_known, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)
     mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
@@ -272,16 +272,6 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
         is_known = (scores.num_tokens > 0) & (total > 0)
         share = chosen / np.where(is_known, total, 1)[:, None]
         yield is_known, np.where(is_known[:, None], share, 0)
-
-
-def _look_up(
-    text: pa.Array, row_ids: np.ndarray, job: Job
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Look N rows up in each file of answers, as :func:`_ask_models` does."""
-    hashes = functools.cache(lambda: hash_texts(text))
-    for uri in job.tables:
-        table = _load_answers(uri)
-        yield table.find(hashes() if table.by_text else answers.row_keys(row_ids))
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,8 +16,7 @@ from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.errors import JobError, UserError, shorten
 from sentiflow.progress import say
 from sentiflow.storage import filesystem

@@ -9,8 +9,7 @@ from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.output_status import find_status
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, find_status
 from sentiflow.errors import (
     JobError,
     StorageError,

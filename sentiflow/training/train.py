@@ -14,8 +14,7 @@ from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
-from sentiflow.data.output_status import OutputSpec
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import transfer
 from sentiflow.progress import Progress, say

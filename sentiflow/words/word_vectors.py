@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from sentiflow.data import manifest
-from sentiflow.data.archives import GLOVE
+from sentiflow.data.download import GLOVE
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.progress import console

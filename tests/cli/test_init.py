@@ -101,20 +101,21 @@ def test_values_that_are_not_the_names_of_classes_are_shown_with_them(place):
 
 
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
-    from sentiflow.data.inspection import new_config
+
+    from sentiflow.data.inspection import findings
 
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     init("messages.csv", "--output", "small.yaml")
-    monkeypatch.setattr(new_config, "_LARGE", 300)
+    monkeypatch.setattr(findings, "_LARGE", 300)
     init("messages.csv", "--output", "large.yaml")
     small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
     assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 64)
     assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
     assert (small.folds, large.folds) == (5, 5)
-    monkeypatch.setattr(new_config, "_FEW", len(ROWS))
+    monkeypatch.setattr(findings, "_FEW", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
     assert settings.load("enough.yaml").train.folds == 0
-    monkeypatch.setattr(new_config, "_FEW", 3000)
+    monkeypatch.setattr(findings, "_FEW", 3000)
     (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
     assert settings.load("tested.yaml").train.folds == 0

@@ -4,22 +4,15 @@ import functools
 import hashlib
 import io
 import random
-import ssl
 import threading
 import zipfile
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from sentiflow.data import download as downloading
-from sentiflow.data.archives import Archive
-from sentiflow.data.download import download
-
-NUM_TRIES = 4
+from sentiflow.data.download import Archive, download
 
 
 def pack(**members: bytes) -> bytes:
@@ -92,31 +85,15 @@ def send(status: int, body: bytes = b"", **fields: object) -> Answer:
     return answer
 
 
-def stall(seconds: float) -> Answer:
-    """Send half of the file, and then nothing for a while."""
-
-    def answer(request: Handler) -> None:
-        request.head(200, Content_Length=SIZE)
-        request.wfile.write(CONTENT[:HALF])
-        request.server.released.wait(seconds)
-
-    return answer
-
-
 class Server(ThreadingHTTPServer):
     """A real server that keeps its ``requests``."""
 
     daemon_threads = True
 
-    def __init__(self, certificate: Path | None = None):
+    def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.requests, self.released = [serve()], [], threading.Event()
+        self.answers, self.requests = [serve()], []
         self.address = f"http://127.0.0.1:{self.server_port}"
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self.socket = context.wrap_socket(self.socket, server_side=True)
-            self.address = self.address.replace("http:", "https:")
         self.url = f"{self.address}/tweets.zip"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -129,7 +106,6 @@ class Server(ThreadingHTTPServer):
         pass  # a client that went away
 
     def close(self):
-        self.released.set()
         self.shutdown()
         self.server_close()
 
@@ -141,22 +117,9 @@ def _no_proxy(monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(downloading, "_TIMEOUTS", (5, 1))
-    monkeypatch.setattr(downloading, "_RETRIES", downloading._RETRIES.new(backoff_factor=0))
-
-
 @pytest.fixture
 def server():
     made = Server()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def secure(certificate):
-    made = Server(certificate)
     yield made
     made.close()
 
@@ -193,40 +156,7 @@ def part(folder):
 
 
 def check_complete(folder: Path, *others: str) -> None:
-    """Check that the folder holds the members, byte by byte, a lock, and no more."""
-    known = {*MEMBERS, "tweets.zip.lock", *others}
-    assert {path.name for path in folder.iterdir()} == known
+    """Check that the folder holds the members, byte by byte, and no more."""
+    assert {path.name for path in folder.iterdir()} == {*MEMBERS, *others}
     for name, content in MEMBERS.items():
         assert (folder / name).read_bytes() == content
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Make a key and a self-signed certificate for this machine."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now()
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now + timedelta(days=2))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("certificate") / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path

@@ -6,8 +6,7 @@ import secrets
 from dataclasses import replace
 
 from sentiflow.data import manifest
-from sentiflow.data.output_status import State, Status, find_status
-from sentiflow.data.outputs import Output, open_output
+from sentiflow.data.outputs import Output, State, Status, find_status, open_output
 from sentiflow.storage import filesystem
 
 

@@ -1,4 +1,4 @@
-"""Answers of a teacher are found by text or by row, and a wrong one is refused with its row."""
+"""Answers of a teacher are found by text, and a wrong one is refused with its row."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,8 @@ def write(folder, name="a.parquet", **columns):
 
 
 def read(*uris, classes=CLASSES):
-    return answers.read(answers.look_at(uris, classes), classes)
+    answers.check_columns(uris, classes)
+    return answers.read(uris, classes)
 
 
 def find(found, texts):
@@ -36,7 +37,6 @@ def test_an_answer_is_found_by_its_text_without_case_and_surplus_blanks(tmp_path
     assert find(found, ["good day", "BAD ", "else"]) == [0.75, 0.25, None]
     found.save(str(tmp_path / "saved.arrow"))
     again = answers.Answers.load(str(tmp_path / "saved.arrow"))
-    assert again.by_text
     assert find(again, ["good day", "BAD ", "else"]) == [0.75, 0.25, None]
 
 
@@ -44,21 +44,6 @@ def test_a_text_that_was_answered_twice_gets_the_mean(tmp_path):
     first = write(tmp_path, text=["good", "bad"], p=[1.0, 0.0])
     second = write(tmp_path, "b.parquet", text=["Good"], p=[0.5])
     assert find(read(first, second), ["good", "bad"]) == [0.75, 0.0]
-
-
-def test_a_text_counts_before_a_row_id(tmp_path):
-    """Both splits and unlabelled texts are numbered from 0, and a text says which it is."""
-    assert read(write(tmp_path, row_id=[0], text=["good"], p=[1.0])).by_text
-
-
-def test_a_row_of_unlabelled_texts_is_not_the_labelled_row_of_that_number(tmp_path):
-    uri = write(tmp_path, row_id=[0, 0, 7], split=["train", "unlabelled", "test"], p=[0, 0.5, 1])
-    found = read(uri)
-    keys = answers.row_keys(np.array([0, 0, 7, 7]), unlabelled=np.array([False, True, False, True]))
-    is_known, probabilities = found.find(keys)
-    assert is_known.tolist() == [True, True, True, False]
-    assert probabilities[:, 1].tolist() == [0, 0.5, 1, 0]
-    assert read(write(tmp_path, row_id=[3], p=[1.0])).find(answers.row_keys(np.array([3])))[0]
 
 
 def test_further_classes_of_a_teacher_are_left_out_and_the_rest_sums_to_1(tmp_path):
@@ -94,14 +79,9 @@ def test_a_file_without_rows_answers_nothing(tmp_path):
     [
         ({"text": ["a"]}, r"has no column probability_negative, probability_positive: it has text"),
         ({"text": ["a"], "probability_positive": [1.0]}, "has no column probability_negative"),
-        ({"id": ["a"], "p": [1.0]}, "has neither text nor row_id"),
+        ({"id": ["a"], "p": [1.0]}, "has no column text of strings"),
         ({"text": [1], "p": [1.0]}, "has no column text of strings"),
-        ({"row_id": ["a"], "p": [1.0]}, "row_id that is no whole number"),
-        ({"row_id": [-1], "p": [1.0]}, "has a negative row_id in row 0"),
-        ({"row_id": [1, None], "p": [1.0, 1.0]}, "has no row_id in row 1"),
         ({"text": ["a", None], "p": [1.0, 1.0]}, "has no text in row 1"),
-        ({"row_id": [1, 2], "split": ["train", "dev"], "p": [1, 1]}, "unknown split in row 1"),
-        ({"row_id": [1], "split": pa.nulls(1, pa.string()), "p": [1]}, "unknown split in row 0"),
         ({"text": ["a", "b"], "p": [1, np.nan]}, "has no probabilities from 0 to 1 in row 1"),
         ({"text": ["a", "b"], "p": [1, 1.5]}, "has no probabilities from 0 to 1 in row 1"),
         ({"text": ["a"], "probability_negative": [None], "probability_positive": [1.0]},
@@ -113,23 +93,20 @@ def test_a_file_without_rows_answers_nothing(tmp_path):
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, columns, line):
     uri = write(tmp_path, **columns)
     with pytest.raises(UserError, match=line) as raised:
-        answers.check(answers.look_at([uri], CLASSES))
+        read(uri)
     assert "a.parquet" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_row_is_named_by_its_number_in_the_whole_file(tmp_path):
-    values = np.full(200_000, 0.5)
-    values[150_000] = np.nan
-    uri = write(tmp_path, row_id=np.arange(200_000), p=values)
-    with pytest.raises(UserError, match="from 0 to 1 in row 150,000"):
-        answers.check(answers.look_at([uri], CLASSES))
+    values = np.full(300_000, 0.5)
+    values[290_000] = np.nan
+    uri = write(tmp_path, text=["a"] * 300_000, p=values)
+    with pytest.raises(UserError, match="from 0 to 1 in row 290,000"):
+        read(uri)
 
 
-def test_what_is_not_parquet_and_files_of_different_columns_are_refused(tmp_path):
+def test_what_is_not_parquet_is_refused(tmp_path):
     (tmp_path / "b.parquet").write_text("text")
     with pytest.raises(UserError, match=r"b\.parquet is not Parquet"):
-        answers.look_at([str(tmp_path / "b.parquet")], CLASSES)
-    uris = [write(tmp_path, text=["a"], p=[1.0]), write(tmp_path, "c.parquet", row_id=[1], p=[1.0])]
-    with pytest.raises(UserError, match=r"c\.parquet has other columns than .*a\.parquet"):
-        answers.look_at(uris, CLASSES)
+        read(str(tmp_path / "b.parquet"))

@@ -227,7 +227,7 @@ def read_here(path, folder, **form):
 
 def judge(found):
     """Judge the rows of all parts."""
-    tables = [parts.read(part, required=("label",)) for part in found]
+    tables = [parts.read(part, tweets.RowRules(required=("label",))) for part in found]
     return (
         pa.concat_tables(map(parts.take_accepted, tables)),
         pa.concat_tables(map(parts.take_rejected, tables)),
@@ -286,8 +286,8 @@ def test_small_ranges_from_any_position_find_the_same(dirty_csv):
     found = corpus.open_csv(
         [str(dirty_csv)], settings=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
-    cut = csv_ranges.cut(str(dirty_csv), first_record=0, range_bytes=3001, delimiter=",")
-    pieces = [replace(found.parts[0], pieces=(one,)) for one in cut.ranges]
+    ranges, _ = csv_ranges.cut(str(dirty_csv), first_record=0, range_bytes=3001, delimiter=",")
+    pieces = [replace(found.parts[0], pieces=(one,)) for one in ranges]
     assert len(pieces) > 30
     assert judged(*judge(pieces)) == expected()
 

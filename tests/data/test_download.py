@@ -2,17 +2,8 @@
 
 # ruff: noqa: F401, F811 - fixtures of another file
 
-import concurrent.futures
-import hashlib
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +12,6 @@ from archive_server import (
     HALF,
     MEMBERS,
     SIZE,
-    TWEETS,
-    _impatient,
     _no_proxy,
     archive,
     check_complete,
@@ -32,37 +21,29 @@ from archive_server import (
     send,
     serve,
     server,
-    stall,
 )
 from conftest import PROJECT
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.data import archives
 from sentiflow.data import download as downloading
-from sentiflow.data.archives import GLOVE, SENTIMENT140
-from sentiflow.data.download import download
+from sentiflow.data.download import GLOVE, SENTIMENT140
 from sentiflow.errors import JobError, UserError
 
 
-def test_a_download_leaves_only_the_members(get, server, folder, tmp_path):
+def test_a_download_leaves_only_the_members(get, server, folder, tmp_path, said):
     assert get() == [folder / "tweets.csv", folder / "few.csv"]
     check_complete(folder)
     assert list(tmp_path.iterdir()) == [folder]
+    get()
     assert server.starts == [0]
-
-
-def test_complete_files_are_not_downloaded_again(get, server, folder, said, monkeypatch):
-    get()
-    monkeypatch.delattr(downloading, "_locked")  # the folder may be read-only
-    get()
-    assert len(server.requests) == 1
     assert f"nothing to do: {folder / 'tweets.csv'}" in said.text
 
 
 def test_one_file_can_be_downloaded_and_another_later(get, folder):
     assert get(names=["few.csv"]) == [folder / "few.csv"]
     assert not (folder / "tweets.csv").exists()
+    (folder / "tweets.csv.ab12cd34.tmp").write_bytes(b"a killed process has left this")
     get(names=["tweets.csv"])
     check_complete(folder)
 
@@ -77,70 +58,42 @@ def test_another_file_is_replaced_only_on_request(get, fails, server, folder):
     check_complete(folder)
 
 
-# Interruptions
-
-
-def test_a_broken_download_is_resumed(get, server, folder):
+def test_a_broken_download_is_resumed_by_the_same_command(fails, get, server, folder, part):
     server.answers = [serve(stop=HALF), serve()]
+    assert "run the same command again to resume" in fails(JobError)
+    assert part.read_bytes() == CONTENT[:HALF]
     get()
     check_complete(folder)
     assert server.starts == [0, HALF]
 
 
-def test_requests_that_get_something_are_not_counted(get, server, folder):
-    server.answers = [serve(stop=i << 16) for i in range(1, 6)]
-    get()
-    check_complete(folder)
-    assert len(server.requests) == 5
-
-
-def test_after_a_request_that_gets_nothing_the_same_command_resumes(
-    fails, get, server, folder, part
-):
-    server.answers = [serve(stop=HALF)]
-    line = fails(JobError)
-    assert f"{HALF:,} of {SIZE:,} bytes" in line
-    assert "run the same command again to resume" in line
-    assert len(server.requests) == 2
-    assert part.read_bytes() == CONTENT[:HALF]
-    server.answers = [serve()]
-    get()
-    check_complete(folder)
-    assert server.starts[-1] == HALF
-
-
-def test_an_archive_put_there_by_hand_is_verified_unpacked_and_kept(get, server, folder):
+@pytest.mark.parametrize("content", [CONTENT, CONTENT[:HALF]], ids=["complete", "no ranges"])
+def test_a_part_is_used_or_replaced(get, server, folder, part, content):
     folder.mkdir()
+    part.write_bytes(content)
+    server.answers = [serve(ranges=False)]
+    get()
+    check_complete(folder)
+    assert len(server.requests) == (content != CONTENT)
+
+
+def test_a_download_with_another_checksum_is_deleted(fails, get, server, folder, part):
+    server.answers = [serve(bytes(SIZE)), serve()]
+    assert "tweets.zip.part is not the archive: its SHA-256 is" in fails(UserError)
+    assert not part.exists()
+    get()
+    check_complete(folder)
+
+
+def test_an_archive_put_there_by_hand_is_verified_unpacked_and_kept(get, fails, server, folder):
+    folder.mkdir()
+    (folder / "tweets.zip").write_bytes(CONTENT[:HALF])
+    assert fails(UserError).startswith(f"{folder / 'tweets.zip'} is not the archive: its SHA-256")
+    assert (folder / "tweets.zip").exists()
     (folder / "tweets.zip").write_bytes(CONTENT)
     get()
     check_complete(folder, "tweets.zip")
     assert server.requests == []
-
-
-@pytest.mark.parametrize("content", [CONTENT[:HALF], bytes(SIZE)], ids=["size", "content"])
-def test_another_archive_of_that_name_is_refused_and_kept(fails, server, folder, content):
-    folder.mkdir()
-    (folder / "tweets.zip").write_bytes(content)
-    line = fails(UserError)
-    assert line.startswith(f"{folder / 'tweets.zip'} is not the archive: it")
-    assert (folder / "tweets.zip").read_bytes() == content
-    assert server.requests == []
-
-
-def test_free_space_is_checked_before_the_download(get, fails, server, folder, archive):
-    huge = replace(archive, members=MEMBERS.fromkeys(MEMBERS, 10**18))
-    with pytest.raises(
-        UserError, match="MB free, and 2,000,000,000,000 MB are needed: free some space"
-    ):
-        download(huge, folder)
-    with pytest.raises(
-        UserError, match="MB free, and 1,000,000,000,000 MB are needed: free some space"
-    ):
-        download(replace(archive, size=10**18), folder)
-    assert server.requests == []
-    (folder / "tweets.zip").write_bytes(CONTENT)
-    with pytest.raises(UserError, match="free some space"):
-        download(huge, folder)
 
 
 def test_a_full_disk_gives_one_line_and_the_same_command_resumes(get, fails, server, folder):
@@ -151,120 +104,35 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(get, fails, ser
         line = fails(UserError)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (
-        f"cannot write to {folder}: File too large: solve that and run the same command again"
-        in line
-    )
+    assert f"cannot write to {folder}: File too large: solve that and run the same comm" in line
     get()
     check_complete(folder)
     assert server.starts == [0, HALF]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_gives_one_line(fails, folder):
-    folder.mkdir(mode=0o500)
-    assert f"cannot write to {folder}: Permission denied" in fails(UserError)
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://127.0.0.1:9/x.zip", "no connection (ConnectionError)"),
+        ("x.zip", "no connection (MissingSchema)"),
+        (None, "the server answers 404"),
+    ],
+)
+def test_a_refusal_explains_how_to_do_it_by_hand(fails, server, folder, url, problem):
+    server.answers = [send(404)]
+    line = fails(UserError, url=url)
+    assert line.startswith(f"cannot download {url or server.url}: {problem}: is there a network")
+    assert f"put it at {folder / 'tweets.zip'}, and run the same command" in line
 
 
-def test_a_file_in_place_of_the_folder_gives_one_line(fails, folder):
-    folder.write_bytes(b"")
-    assert f"cannot write to {folder}: File exists" in fails(UserError)
-
-
-# Unpacking
-
-
-def test_an_archive_that_a_kill_after_unpacking_left_is_deleted(get, server, folder, part):
-    get()
-    part.write_bytes(CONTENT)
-    get()
-    assert len(server.requests) == 1
+def test_a_proxy_is_used_and_its_password_is_not_shown(get, server, folder, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", server.address.replace("//", "//me:secret@"))
+    get(url="http://mirror.invalid/tweets.zip")
     check_complete(folder)
-
-
-def test_a_killed_unpacking_is_repeated(get, folder):
-    """One file is complete, the other is half written."""
-    get()
-    (folder / "few.csv").unlink()
-    (folder / "few.csv.ab12cd34.tmp").write_bytes(b"0,b")
-    get()
-    check_complete(folder)
-
-
-# Processes
-
-SCRIPT = """
-import json, logging, sys
-from pathlib import Path
-from sentiflow.data.archives import Archive
-from sentiflow.data.download import download
-
-logging.basicConfig(level="INFO", format="%(message)s")
-download(Archive(**json.loads(sys.argv[1])), Path(sys.argv[2]))
-"""
-
-
-@pytest.fixture
-def start(archive, folder):
-    """Start a download in a process of its own."""
-    started = []
-
-    def run():
-        command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(archive)), str(folder)]
-        started.append(subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_of_two_downloads_one_waits_for_the_other(get, server, folder, said):
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with downloading._locked(folder, "tweets.zip"):
-            second = pool.submit(get)
-            wait_for(lambda: "another process writes" in said.text)
-            assert not server.requests
-        second.result()
-    check_complete(folder)
-
-
-def test_a_download_that_another_one_has_finished_meanwhile_asks_for_nothing(
-    get, server, folder, said
-):
-    get()
-    content = (folder / "few.csv").read_bytes()
-    (folder / "few.csv").unlink()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with downloading._locked(folder, "tweets.zip"):
-            second = pool.submit(get)
-            wait_for(lambda: "another process writes" in said.text)
-            (folder / "few.csv").write_bytes(content)
-        second.result()
-    assert len(server.requests) == 1
-    check_complete(folder)
-
-
-def test_a_killed_download_is_resumed_by_the_same_command(start, server, folder, part):
-    server.answers = [stall(20), serve()]
-    killed = start()
-    wait_for(lambda: part.exists() and part.stat().st_size == HALF)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait(20) == -signal.SIGKILL
-    assert start().wait(20) == 0
-    check_complete(folder)
-    assert server.starts == [0, HALF]
-
-
-# The command
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(UserError) as error:
+        get(url="http://mirror.invalid/tweets.zip", overwrite=True)
+    assert "secret" not in str(error.value)
 
 
 def invoke(*arguments: object):
@@ -272,26 +140,14 @@ def invoke(*arguments: object):
 
 
 def test_the_command_prints_where_the_files_are(archive, folder, monkeypatch):
-    monkeypatch.setattr(archives, "SENTIMENT140", archive)
-    for _ in range(2):
-        result = invoke("sentiment140", "--to", folder)
-        assert result.exit_code == 0, result.stderr
-        assert result.stdout.splitlines() == [str(folder / name) for name in MEMBERS]
+    monkeypatch.setattr(downloading, "SENTIMENT140", archive)
+    result = invoke("sentiment140", "--to", folder)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [str(folder / name) for name in MEMBERS]
     files = json.loads(invoke("sentiment140", "--to", folder, "--json").stdout)["files"]
     assert files == [
         {"path": str(folder / name), "bytes": len(content)} for name, content in MEMBERS.items()
     ]
-
-
-@pytest.mark.parametrize(
-    ("answer", "code"), [(send(404), 2), (serve(), 2)], ids=["absent", "another"]
-)
-def test_the_command_fails_in_one_line(server, tmp_path, answer, code):
-    server.answers = [answer]
-    result = invoke("sentiment140", "--to", tmp_path / "cache", "--url", server.url)
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert f"sentiflow: cannot download {server.url}: " in result.stderr.splitlines()[-1]
-    assert str(tmp_path / "cache" / "trainingandtestdata.zip") in result.stderr
 
 
 def test_files_go_where_the_settings_look_for_them():
@@ -302,11 +158,6 @@ def test_files_go_where_the_settings_look_for_them():
         folder, _, file = config["prepare"]["csv"].rpartition("/")
         assert folder == "data"
         assert file in SENTIMENT140.members
-    assert all(
-        member.startswith(f"glove.{name}.") and member.endswith("d.txt")
-        for name, archive in GLOVE.items()
-        for member in archive.members
-    )
 
 
 def test_every_archive_has_an_https_address_and_a_checksum():

@@ -15,8 +15,8 @@ from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data.inspection import column_roles, findings, new_config, samples
-from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.data.inspection import columns, findings, samples
+from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.errors import UserError
 
 ROWS = make_rows(300)
@@ -215,7 +215,7 @@ def test_parquet_is_read_as_csv_is(tmp_path):
     table["brand"] = pd.Series(["north", "south", "east"] * 100).astype("category")
     table.to_parquet(tmp_path / "a.parquet")
     found = findings.inspect([str(tmp_path / "a.parquet")])
-    assert found.roles == column_roles.Roles(
+    assert found.roles == columns.Roles(
         text="message", label="mood", time="written", keep=("brand",)
     )
     assert set(found.classes) == {"negative", "neutral", "positive"}
@@ -274,5 +274,5 @@ def test_any_bytes_give_a_config_or_one_line(data):
             message = str(error)
     assert len(message.splitlines()) == 1
     if found:
-        text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+        text = findings.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
         assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"

@@ -9,7 +9,8 @@ import yaml
 from conftest import PROJECT
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, parts, table_plans
+from sentiflow.data import corpus, input_files, parts, table_files
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
 NAMED = {"kind": "csv", "columns": {"text": "body", "label": "mood"}}
@@ -24,14 +25,14 @@ def plan(folder, *tables, form=None, keep=()):
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
     files = input_files.as_found(uris)["files"]
-    return table_plans.plan_preparation(files, settings=form or FormatSettings(), keep_columns=keep)
+    return table_files.plan_preparation(files, settings=form or FormatSettings(), keep_columns=keep)
 
 
 def read(folder, *tables, form=None, keep=(), required=("label",)):
     """Read tables as they are prepared."""
     source = corpus.open_tables(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
     (part,) = source.parts
-    return parts.read(part, required=required, keep=keep)
+    return parts.read(part, RowRules(required=required, keep=keep))
 
 
 @pytest.mark.parametrize(

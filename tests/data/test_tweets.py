@@ -93,7 +93,7 @@ def read_range(csv_range, *, form=SENTIMENT140, errors="replace", required=("lab
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
     form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
     part = parts.Part((csv_range,), form, {"fingerprint": "", "files": []})
-    rows = parts.read(part, required=required, **options)
+    rows = parts.read(part, tweets.RowRules(required=tuple(required), **options))
     accepted = parts.take_accepted(rows, keep=options.get("keep", ()))
     assert accepted["split"].null_count == len(accepted)
     return Checked(rows, accepted.drop_columns("split"), parts.take_rejected(rows))
@@ -244,7 +244,7 @@ def test_the_hand_made_cases_show_every_reason():
 
 def test_a_value_that_names_no_split_is_a_reason():
     rows = pa.table({"text": ["a", "b", "c", ""], "split": [" Dev", None, "TRAIN", "x"]})
-    found = tweets.check(rows, splits={"train": None, "dev": "validation"})
+    found = tweets.check(rows, tweets.RowRules(splits={"train": None, "dev": "validation"}))
     assert found["split"].to_pylist() == ["validation", None, None, None]
     reasons = [None, tweets.UNKNOWN_SPLIT, None, tweets.EMPTY_TEXT]
     assert found["reason"].to_pylist() == reasons
@@ -405,5 +405,5 @@ def test_a_row_with_broken_utf8_and_wrong_columns_is_refused(path):
 def test_the_blank_characters_are_those_that_trimming_removes():
     points = (chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
     characters = pa.array(points)
-    found = tweets.check(pa.table({"text": characters}))["reason"].is_valid()
+    found = tweets.check(pa.table({"text": characters}), tweets.RowRules())["reason"].is_valid()
     assert found.combine_chunks().equals(pc.equal(pc.utf8_trim_whitespace(characters), ""))

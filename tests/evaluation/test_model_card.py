@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import lineage, model_card
 from sentiflow.evaluation.results import ProbeResult
 

@@ -131,11 +131,11 @@ def change(**values):
 FAULTS = {
     "no key": (
         lambda t: t.drop(columns=["row_id", "text"]),
-        "has neither row_id nor text: it has prediction, probability_negative",
+        "has no column row_id or text; there are prediction, probability_negative",
     ),
     "no prediction": (
         lambda t: t[["row_id", "text"]],
-        "has no column predicted_label, prediction, label or probability_<class>: it has row_id, ",
+        "has no column predicted_label, prediction, label or probability_<class>: a file of ",
     ),
     "another class": (
         lambda t: t.assign(probability_spam=0.0),
@@ -144,32 +144,32 @@ FAULTS = {
     ),
     "another label": (
         change(prediction="good"),
-        "has the prediction 'good' in row 28, which is no class: the classes of the corpus are ",
+        "line 30: prediction 'good' is none of negative, positive, neutral",
     ),
-    "no label": (change(prediction=None), "has no prediction in row 28: give it"),
+    "no label": (change(prediction=None), "line 30: prediction '' is none of negative"),
     "a text as probability": (
         lambda t: t.assign(probability_positive="0,5"),
-        "has probability_positive of type large_string: give numbers with a decimal point",
+        "line 2: has no probabilities from 0 to 1 (299 more)",
     ),
     "sums": (
         lambda t: t.assign(probability_positive=t["probability_positive"] + (t["row_id"] == 28)),
-        "has no probabilities from 0 to 1 in row 28",
+        "line 30: has no probabilities from 0 to 1",
     ),
     "half": (
         lambda t: t.assign(probability_positive=t["probability_positive"] / 2),
-        "has probabilities that do not sum to 1 in row 0: give those of all classes",
+        "line 2: has probabilities that do not sum to 1",
     ),
     "not a number": (
         lambda t: t.assign(probability_positive=t["probability_positive"].where(t["row_id"] != 28)),
-        "has no probabilities from 0 to 1 in row 28",
+        "line 30: has no probabilities from 0 to 1",
     ),
     "twice": (
         lambda t: pd.concat([t, t[t["row_id"] == 28]]),
-        "has a row_id for the second time in row 300: give each row one prediction",
+        "line 302: row_id '28' was given before",
     ),
     "two answers to a text": (
         lambda t: pd.concat([t, t[29:30].assign(prediction="neutral")]).drop(columns="row_id"),
-        "has another prediction for a text in row 300: give each text one",
+        "line 302: another prediction for a text",
     ),
     "a row too few": (
         lambda t: t[~t["row_id"].isin([28, 8, 0])],
@@ -181,11 +181,11 @@ FAULTS = {
     ),
     "numbers that are none": (
         lambda t: t.assign(row_id=t["row_id"] + 0.5),
-        "has a row_id of type double: give whole numbers",
+        "line 2: row_id '0.5' is no row number",
     ),
     "no number": (
         lambda t: t.assign(row_id=t["row_id"].astype("Int64").where(t["row_id"] != 28)),
-        "has no row_id in row 28: give it",
+        "line 30: row_id '' is no row number",
     ),
 }
 
@@ -196,7 +196,7 @@ def test_a_faulty_file_is_refused_in_one_line(runs, write, spoil, line):
     with pytest.raises(UserError) as error:
         comparison.compare(run, file)
     assert line in str(error.value)
-    assert str(error.value).startswith(f"{file} ")
+    assert str(error.value).startswith(file)
     assert "\n" not in str(error.value)
 
 

@@ -12,7 +12,7 @@ from test_evaluated_rows import LABEL, Runs, tens
 from test_report import report_data, rows_of
 
 from sentiflow.data import manifest, schema
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import evaluated_rows, highlights, other_models
 from sentiflow.evaluation.report import render_page
 from sentiflow.storage import parquet

@@ -124,7 +124,7 @@ def test_only_the_content_of_the_files_counts(tmp_path, labelled, resources):
     assert one["fingerprint"] == same["fingerprint"] != none["fingerprint"]
     assert tables_of(tmp_path / "one") == tables_of(tmp_path / "moved")
     write(tmp_path / "a.csv", [(0, "", "positive")])
-    with pytest.raises(UserError, match=r"another corrections, .*a\.csv was changed"):
+    with pytest.raises(UserError, match=r"another corrections: .*a\.csv"):
         prepare(tmp_path / "one", labelled, NAMED, corrections=fixes, **ANY)
 
 

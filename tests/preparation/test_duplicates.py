@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiflow.data.parts import add_up
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
-from sentiflow.data.sums import add_up
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
 

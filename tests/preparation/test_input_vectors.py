@@ -7,7 +7,7 @@ from stages import look
 from test_prepare import PLAIN, THIRDS, prepare
 
 from sentiflow.config import settings
-from sentiflow.data.output_status import State, find_status
+from sentiflow.data.outputs import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 
@@ -43,7 +43,7 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state is State.DIFFERENT
+    assert find_status(preparation.describe_output(config)).state is State.OTHER
     raw["vocabulary"].pop("min_count")
     config = settings.resolve(settings.validate(whole, source="test"))
     assert find_status(preparation.describe_output(config)).state is State.COMPLETE

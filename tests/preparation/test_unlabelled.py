@@ -216,7 +216,7 @@ def test_files_are_part_of_what_is_compared(tmp_path, labelled_csv, resources):
     record = prepare(tmp_path, labelled_csv, PLAIN, **chosen)
     assert prepare(tmp_path, labelled_csv, PLAIN, **chosen)["created"] == record["created"]
     write_further(path, FURTHER[:3])
-    with pytest.raises(UserError, match=r"another unlabelled, .*more.csv was changed"):
+    with pytest.raises(UserError, match=r"another unlabelled: .*more.csv"):
         prepare(tmp_path, labelled_csv, PLAIN, **chosen)
     with pytest.raises(UserError, match="another unlabelled"):
         prepare(tmp_path, labelled_csv, PLAIN, split=THIRDS)

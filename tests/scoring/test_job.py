@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sentiflow.data import required_columns
+from sentiflow.data import corpus
 from sentiflow.errors import UserError
 from sentiflow.scoring.job import Scored
 
@@ -47,7 +47,5 @@ def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
 def test_a_kept_column_cannot_have_the_name_of_a_column_of_predictions(name):
     own = f"predictions have their own column {name.lower()}"
     with pytest.raises(UserError, match=own):
-        required_columns.check_columns(["text", name], [name], classes=["joy", "anger"])
-    required_columns.check_columns(
-        ["probability_fear"], ["probability_fear"], classes=["joy", "anger"]
-    )
+        corpus.check_columns(["text", name], [name], classes=["joy", "anger"])
+    corpus.check_columns(["probability_fear"], ["probability_fear"], classes=["joy", "anger"])

@@ -28,7 +28,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files, manifest, sample
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.pipeline import stages
 
 pytestmark = pytest.mark.slow

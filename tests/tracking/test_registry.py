@@ -16,8 +16,7 @@ from test_cli import invoke
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec, State, Status
-from sentiflow.data.outputs import Output
+from sentiflow.data.outputs import Output, OutputSpec, State, Status
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 from sentiflow.tracking import mlflow_store, recording, registry, sending

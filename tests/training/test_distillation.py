@@ -122,26 +122,22 @@ class TestSteps:
         chosen = scores[:, [2, 1]] / scores[:, [2, 1]].sum(axis=1, keepdims=True)
         np.testing.assert_allclose(np.stack(found["train"]["teacher"][:2]), chosen, rtol=1e-5)
 
-    def test_a_file_answers_by_text_or_by_row_beside_a_model(
-        self, parts, make_job, make_package, tmp_path
-    ):
+    def test_files_answer_by_text_beside_a_model(self, parts, make_job, make_package, tmp_path):
         columns = {"probability_negative": [0.1, 0.8], "probability_positive": [0.9, 0.2]}
-        by_text = pa.table({"text": ["ZZZ", "good day"], **columns})
-        by_row = pa.table({"row_id": [3, 7], "split": ["unlabelled", "train"], **columns})
         tables = []
-        for name, table in (("text", by_text), ("row", by_row)):
-            pq.write_table(table, tmp_path / f"{name}.parquet")
-            files = answers.look_at([str(tmp_path / f"{name}.parquet")], CLASSES)
+        for name, texts in (("a", ["ZZZ", "good day"]), ("b", ["zzz", "Good  day"])):
+            uri = str(tmp_path / f"{name}.parquet")
+            pq.write_table(pa.table({"text": texts, **columns}), uri)
             tables.append(str(tmp_path / f"{name}.arrow"))
-            answers.read(files, CLASSES).save(tables[-1])
+            answers.read([uri], CLASSES).save(tables[-1])
         teacher = make_package()
         found, _ = self.write(parts, make_job(teacher, tables=tuple(tables)))
         positive = ModelPackage.load(teacher).score(pa.array(TEXTS)).probabilities[:, 1]
         taught = {split: found[split]["teacher"].str[1] for split in ("train", "unlabelled")}
         np.testing.assert_allclose(taught["train"][7], (positive[0] + 0.2 + 0.2) / 3, rtol=1e-5)
         np.testing.assert_allclose(taught["train"][[3, 5]], [positive[1], 0.9], rtol=1e-5)
-        np.testing.assert_allclose(taught["unlabelled"][-8], (positive[0] + 0.2) / 2, rtol=1e-5)
-        np.testing.assert_allclose(taught["unlabelled"][-4], (positive[1] + 0.9) / 2, rtol=1e-5)
+        np.testing.assert_allclose(taught["unlabelled"][-8], (positive[0] + 0.4) / 3, rtol=1e-5)
+        np.testing.assert_allclose(taught["unlabelled"][-4], positive[1], rtol=1e-5)
         np.testing.assert_allclose(taught["unlabelled"][-6], 0.9, rtol=1e-5)
 
 
@@ -304,8 +300,11 @@ class TestStudent:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_file_teaches_what_a_model_teaches(tmp_path, student, data, finished_run):
-    """The predictions of the teacher, as a file with its answers by row, make the same student."""
-    config = write_student(tmp_path, data, finished_run / "run/scored")
+    """The predictions of the teacher, as a file with their texts, make the same student."""
+    rows = pd.read_parquet(finished_run / "run/scored/predictions")
+    texts = pd.read_parquet(data / "tweets", columns=["row_id", "text"])
+    rows.drop(columns="text", errors="ignore").merge(texts).to_parquet(tmp_path / "taught.parquet")
+    config = write_student(tmp_path, data, tmp_path / "taught.parquet")
     (outcome,) = stages.run(settings.load(config), ["train"])
     assert [item.keys() for item in outcome.record["inputs"]["teacher_1"]["files"]]
     for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):

@@ -11,7 +11,7 @@ from test_task import NUM_ROWS, StoppedError, make_job  # noqa: F401
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.tracking import refits

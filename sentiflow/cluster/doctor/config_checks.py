@@ -14,15 +14,8 @@ from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
-from sentiflow.data import (
-    answers,
-    corrections,
-    input_files,
-    manifest,
-    output_status,
-    required_columns,
-    schema,
-)
+from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import say
@@ -57,34 +50,15 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
 
 
 def choose_stages(config: Config) -> tuple[str, ...]:
-    """List the stages that a config describes, for commands that run none of them.
-
-    A preparation whose input is gone is not one of them, if its result is there.
-    """
+    """List the stages that a config describes, for commands that run none of them."""
     score, evaluate = config.score, config.evaluate
-    if config.prepare.csv and not _is_done(config):
+    if config.prepare.csv:
         return STAGES
-    has_prepared = bool(config.prepare.csv)
-    trains = has_prepared or config.train.prepared_uri != config.prepare.output_uri
-    scores = has_prepared or score.corpus != PREPARED
-    scores |= score.prepared_uri != config.prepare.output_uri
+    trains = config.train.prepared_uri != config.prepare.output_uri
+    scores = score.corpus != PREPARED or score.prepared_uri != config.prepare.output_uri
     evaluates = scores or evaluate.scored_uri != score.output_uri
     chosen = {"train": trains, "score": scores, "evaluate": evaluates}
     return tuple(name for name, is_described in chosen.items() if is_described)
-
-
-def _is_done(config: Config) -> bool:
-    record = manifest.read(config.prepare.output_uri)
-    inputs = record["inputs"] if record else {}
-    named = {
-        "csv": (*config.prepare.test, *config.prepare.validation, *config.prepare.csv),
-        "unlabelled": config.prepare.unlabelled.files,
-        "corrections": config.prepare.corrections,
-    }
-    return any(
-        name in inputs and input_files.are_gone(inputs[name], patterns)
-        for name, patterns in named.items()
-    )
 
 
 def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
@@ -110,7 +84,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
     settings = config.prepare
     name = "prepare.vocabulary.vectors"
     yield from find_problem("input", word_vectors.locate, settings.vocabulary.vectors, setting=name)
-    yield from find_problem("columns", required_columns.check_kept_names, settings.keep_columns)
+    yield from find_problem("columns", corpus.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(
             "labels", check_learned, config.train.classes, config.format.learnable
@@ -121,11 +95,11 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
         yield from _check_texts(
             config, "prepare.unlabelled.files", more.files, more.resolved_format
         )
-    required = ("label", *({settings.split.kind} & {"user", "time"}))
+    rules = RowRules.of(settings)
     named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
     for setting, files in named.items():
         if files or setting == "csv":
-            yield from _check_texts(config, f"prepare.{setting}", files, config.format, required)
+            yield from _check_texts(config, f"prepare.{setting}", files, config.format, rules)
 
 
 def _check_texts(
@@ -133,21 +107,17 @@ def _check_texts(
     setting: str,
     files: Sequence[str],
     form: FormatSettings,
-    required: Sequence[str] = (),
+    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
 ) -> Iterator[CheckResult]:
     """Check the files of one setting; without required columns they are unlabelled."""
     settings = config.prepare
-    keep = settings.read_columns if required else ()
-    split = settings.split if required else None
-    seen, problems = previews.read(
-        setting, files, form, required=required, keep_columns=keep, split=split
-    )
+    seen, problems = previews.read(setting, files, form, rules=rules)
     yield from problems
     for file in seen.files:
-        if not required or file.plan is None:  # it is blank
+        if not rules.required or file.plan is None:  # it is blank
             continue
         source = as_typed(file.first.uri)
-        check = functools.partial(required_columns.check_preparation, source=source)
+        check = functools.partial(corpus.check_preparation, source=source)
         faults = find_problem("columns", check, file.plan, settings)
         yield from faults
         if faults:  # other files lack the same
@@ -156,7 +126,7 @@ def _check_texts(
     if problems:
         return
     yield from previews.check_rows(seen, settings.max_rejected_fraction)
-    labels = previews.check_labels(seen, settings.max_rejected_fraction) if required else []
+    labels = previews.check_labels(seen, settings.max_rejected_fraction) if rules.required else []
     for found in labels:
         # corrections may fix the labels
         yield replace(found, level="warning") if settings.corrections else found
@@ -166,12 +136,12 @@ def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
     uris: list[str] = []
     expand = functools.partial(
-        input_files.expand, config.prepare.corrections, setting=corrections.SETTING
+        input_files.expand, config.prepare.corrections, setting=label_files.CORRECTIONS
     )
     missing = find_problem("input", lambda: uris.extend(expand()))
     yield from missing
     if uris:
-        yield from find_problem("labels", corrections.read, uris, config.format)
+        yield from find_problem("labels", label_files.read_corrections, uris, config.format)
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -203,8 +173,7 @@ def _check_teachers(config: Config) -> None:
         if record is not None and record["stage"] == "prepare":
             classes = manifest.list_learned(record)
     for teacher in teacher_sources.find(config, classes):
-        if teacher.files is not None:
-            answers.check(teacher.files)
+        answers.read(teacher.files, classes or ())
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -228,9 +197,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
     yield from problems
     for file in seen.files:
         columns = file.plan.columns if file.plan else None
-        yield from find_problem(
-            "columns", required_columns.check_columns, columns, settings.keep_columns
-        )
+        yield from find_problem("columns", corpus.check_columns, columns, settings.keep_columns)
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from previews.check_encoding(seen)
         yield from previews.check_scored_labels(seen)
@@ -244,9 +211,7 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
         if record is None:
             return
         kept = record["settings"].get("keep_columns", ())
-    required_columns.check_columns(
-        (*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True
-    )
+    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
@@ -272,4 +237,6 @@ def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]
             failed += [uri for _ in found]
             yield from found
     for verb, uri in uris.items():
-        yield from find_problem("output", output_status.check_location, verb, uri)
+        yield from find_problem(
+            "output", outputs.find_status, outputs.OutputSpec(verb, uri, {}, {})
+        )

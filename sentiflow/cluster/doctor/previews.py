@@ -5,8 +5,8 @@ Of each input a few files are read: a wrong column, label or delimiter is found 
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import SplitSettings
-from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
+from sentiflow.data import corpus, csv_format, first_rows, input_files, table_files, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
+from sentiflow.data.tweets import RowRules
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed
 
@@ -111,21 +111,17 @@ def _read(
     uri: str,
     settings: FormatSettings,
     *,
-    required: Iterable[str] = (),
-    keep_columns: Sequence[str] = (),
+    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
     text_column: str | None = None,
-    split: SplitSettings | None = None,
 ) -> FilePreview:
     """Check the first rows of a file as a stage would.
 
     Args:
         uri: The file.
         settings: The format.
-        required: As for ``tweets.check``.
-        keep_columns: Columns that a preparation keeps.
+        rules: What the stage asks of the rows.
         text_column: The column of the text in Parquet that is scored; None: it is prepared. Of what
             is scored only the text is needed.
-        split: How a preparation assigns rows to splits.
 
     Raises:
         UserError: The file cannot be read, or lacks a column of the format.
@@ -134,30 +130,27 @@ def _read(
     is_table = bool(len(first.schema))
     if not is_table and csv_format.is_blank(first.head):
         return FilePreview(first, None, _NO_ROWS)
-    form, plan = _plan(first, settings, keep_columns, text_column)
+    form, plan = _plan(first, settings, (*rules.keep, rules.split_column), text_column)
     if not first.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
     places = first.names if is_table else range(first.rows.num_columns)
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
-    wanted = {"text"} if is_table and text_column else {"text", "label", *required}
+    wanted = {"text"} if is_table and text_column else {"text", "label", *rules.required}
     table = {name: column for name, column in columns.items() if name in wanted}
-    names = SPLIT_VALUES if split and split.column else {}
-    if split and names:
-        at = form.position(split.column) if isinstance(form, CsvFormat) else split.column
-        table |= (
-            {"split": first.column(at)} if at is not None and plan.has_column(split.column) else {}
-        )
+    if (name := rules.split_column) and plan.has_column(name):
+        at = form.position(name) if isinstance(form, CsvFormat) else name
+        table["split"] = first.column(at if at is not None else name)
+    required = tuple(
+        name
+        for name in rules.required
+        if name in columns and (name, settings.labels) != ("label", "auto")
+    )
     rows = tweets.check(
         pa.table(table | {"reason": first.faults}),
+        replace(rules, required=required),
         labels=form.labels,
         time_format=form.time_format,
         max_text_length=settings.max_text_length,
-        required=[
-            name
-            for name in required
-            if name in columns and (name, settings.labels) != ("label", "auto")
-        ],
-        splits=names,
     )
     return FilePreview(first, plan, rows)
 
@@ -175,9 +168,9 @@ def _plan(
         found, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
         return found, corpus.CsvPlan((corpus.PlannedFile(file, found),))
     if text_column is None:
-        plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
+        plan = table_files.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
-        plan = table_plans.plan_scoring([file], text_column=text_column, keep_columns=())
+        plan = table_files.plan_scoring([file], text_column=text_column, keep_columns=())
     return plan.table_format, plan
 
 

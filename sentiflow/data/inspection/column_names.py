@@ -1,6 +1,9 @@
 """Usual names of columns and values in files of labelled texts."""
 
 import re
+from collections.abc import Collection, Mapping
+
+from sentiflow.config.classes import UNLABELLED, order_classes
 
 NAMES: dict[str, tuple[str, ...]] = {
     "text": (
@@ -56,3 +59,76 @@ def rate(name: str, meaning: str) -> int:
 def is_known(name: str) -> bool:
     """Say whether this is the usual name of a column of some meaning."""
     return any(rate(name, meaning) == 2 for meaning in NAMES)
+
+
+_MEANING = {value: name for name, values in CLASSES.items() for value in values}
+_NUMBERED: tuple[dict[str, str], ...] = (
+    {"0": "negative", "4": "positive", "2": "neutral"},
+    {"-1": "negative", "1": "positive", "0": "neutral"},
+)
+"""Usual numbers of classes."""
+_ZERO_AND_ONE = {"0": "negative", "1": "positive"}
+
+
+def are_sentiments(values: Collection[str]) -> bool:
+    """Say whether values are those of negative and positive, and perhaps of neutral and of none."""
+    names = {_MEANING.get(value.casefold()) for value in values if not _is_none(value)}
+    return {"negative", "positive"} <= names and None not in names
+
+
+def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
+    """Name the classes of a column of labels, in their order, each with its values.
+
+    Args:
+        counts: Rows by value, the most frequent first.
+        is_sentiment: Whether the column is named so: then 0 and 1 are negative and positive.
+
+    Returns:
+        Values by class; those that mean no label, other than an empty one, under ``unlabelled``.
+        Spellings that differ in case are one class.
+
+    Example:
+        >>> name_classes({"Neg": 5, "pos": 4, "POS": 1, "n/a": 1})
+        {'negative': ['Neg'], 'positive': ['pos', 'POS'], 'unlabelled': ['', 'n/a']}
+        >>> name_classes({"joy": 5, "anger": 4}), name_classes({"4": 5, "0": 5})
+        ({'anger': ['anger'], 'joy': ['joy']}, {'negative': ['0'], 'positive': ['4']})
+    """
+    meant = [value for value in counts if not _is_none(value)]
+    numbers = _number_names(meant, is_sentiment)
+    groups: dict[str, list[str]] = {}
+    spelled: dict[str, str] = {}
+    for value in meant:
+        plain = value.casefold()
+        name = numbers.get(_plain_number(value)) or _MEANING.get(plain)
+        name = name or spelled.setdefault(plain, value)
+        groups.setdefault(name, []).append(value)
+    classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}
+    none = [value for value in counts if _is_none(value) and value]
+    return {**classes, UNLABELLED: ["", *none]} if none else classes
+
+
+def _is_none(value: str) -> bool:
+    return value.casefold() in NO_LABEL
+
+
+def _plain_number(value: str) -> str:
+    """Write a whole number without a fraction and a plus sign."""
+    return value.removeprefix("+").removesuffix(".0")
+
+
+def _number_names(values: Collection[str], is_sentiment: bool) -> dict[str, str]:
+    """Name the classes of usual numbers; none are named if a number has no usual meaning."""
+    numbers = {_plain_number(value) for value in values}
+    for names in (*_NUMBERED, *([_ZERO_AND_ONE] if is_sentiment else [])):
+        needed = {number for number, name in names.items() if name != "neutral"}
+        if needed <= numbers <= names.keys():
+            return names
+    return {}
+
+
+def _order(name: str) -> tuple[float, str]:
+    """Order numbers by their value, and names by the alphabet."""
+    try:
+        return float(name), name
+    except ValueError:
+        return float("inf"), name

@@ -1,22 +1,26 @@
 """Input files of unknown form -> the section ``format`` for them, and how well it reads them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import jinja2
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
-from sentiflow.config.classes import UNLABELLED, check_names
+from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_plans, tweets
-from sentiflow.data.inspection import column_roles, columns, samples
-from sentiflow.data.inspection.column_roles import Roles
-from sentiflow.data.inspection.columns import Column
-from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.data import csv_format, input_files, table_files, tweets
+from sentiflow.data.inspection import columns, samples
+from sentiflow.data.inspection.column_names import name_classes
+from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
+from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import as_typed, split_member
 
 _SENTIMENT140_ROLES = Roles(text=5, label=0, id=1, user=4, time=2)
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
@@ -76,7 +80,7 @@ def inspect(
     if text is None and label is None and _is_sentiment140(sample, looks):
         found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
     else:
-        roles = column_roles.find_roles(looks, source=source, text=text, label=label)
+        roles = columns.find_roles(looks, source=source, text=text, label=label)
         found = Inspection(sample, looks, roles, False)
         if roles.label is not None:
             classes, unnamed = _find_classes(found.column(roles.label), source)
@@ -84,7 +88,7 @@ def inspect(
     settings = FormatSettings.model_validate(to_format(found))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
-        table_plans.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
+        table_files.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
     return replace(found, rejected=_judge(found, settings))
 
 
@@ -153,8 +157,112 @@ def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
     checked = tweets.check(
         pa.table(rows),
+        tweets.RowRules(required=("label",) if roles.label is not None else ()),
         labels=csv_format.meanings(settings),
         max_text_length=settings.max_text_length,
-        required=["label"] if roles.label is not None else [],
     )
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
+
+
+_MEDIUM, _LARGE = 20_000, 100_000
+"""Rows from which on larger batches serve as well and faster, and pretraining pays off."""
+_UNBALANCED = 1.5
+_FEW = 3000
+"""Labelled rows below which the test rows are too few to measure a model by."""
+MAX_REJECTED = 0.2
+"""Share of rejected rows up to which the config allows them."""
+_SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
+
+
+def name_after(uri: str) -> str:
+    """Make a name for an experiment from that of a file.
+
+    Example:
+        >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
+        ('Messages_2024', 'c')
+    """
+    archive, member = split_member(uri)
+    plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
+
+
+def count_rare(found: Inspection) -> dict[str, int]:
+    """Count the rows of the classes that have too few to be learned."""
+    counts, share = found.label_counts, found.sample.num_rows / max(1, found.num_sampled)
+    return {n: rows for n, rows in counts.items() if rows > 0 and rows * share < MIN_CLASS_ROWS}
+
+
+def count_rejected(found: Inspection) -> float:
+    """Return the share of rejected rows."""
+    return sum(found.rejected.values()) / max(1, found.num_sampled)
+
+
+def render(
+    found: Inspection,
+    *,
+    files: Sequence[str],
+    name: str,
+    origin: str,
+    model_uri: str | None,
+    test: Sequence[str] = (),
+) -> str:
+    """Write the settings file.
+
+    Args:
+        found: What was found out.
+        files: The input files as the user has typed them.
+        name: Name of the experiment.
+        origin: The first line, a comment.
+        model_uri: A model to score with; then nothing is trained.
+        test: Files of test rows, likewise.
+    """
+    section = to_format(found)
+    counts = {name: rows for name, rows in found.label_counts.items() if rows}
+    trains = bool(counts) and model_uri is None
+    learned = [rows for name, rows in counts.items() if name not in count_rare(found)]
+    # unknown labels are not allowed for: prepare stops if they are many
+    allowed = replace(found, rejected={**found.rejected, UNKNOWN_LABEL: 0})
+    share = count_rejected(allowed)
+    is_large = found.sample.num_rows > _LARGE
+    is_few = sum(counts.values()) * found.sample.num_rows < _FEW * found.num_sampled
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sentiflow.data.inspection"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701
+    )
+    environment.filters["flow"] = _flow
+    return environment.get_template("new_config.yaml.j2").render(
+        origin=origin,
+        name=name,
+        is_table=found.sample.dialect is None,
+        format=section,
+        rows=counts,
+        is_exact=found.sample.is_whole,
+        trains=trains,
+        files=list(files) if len(files) > 1 else files[0],
+        test=list(test) if len(test) > 1 else "".join(test),
+        roles=found.roles,
+        keep=list(found.roles.keep),
+        max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
+        rejected=list_rejected(found),
+        is_large=is_large,
+        has_folds=is_few and not test and found.roles.split is None,
+        batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
+        is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
+        model_uri=model_uri,
+    )
+
+
+def list_rejected(found: Inspection) -> str:
+    """Say how many rows are rejected, and why."""
+    reasons = list_reasons(found.rejected)
+    num_rejected = sum(found.rejected.values())
+    return f"{num_rejected:,} of {found.num_sampled:,} rows would be rejected: {reasons}"
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML in one line."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
+    )
+    return text.removesuffix("...\n").strip()

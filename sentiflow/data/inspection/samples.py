@@ -1,6 +1,6 @@
 """Input files of unknown form -> how they are written, and a sample of their rows as texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,117 +91,89 @@ def read(uris: Sequence[str]) -> Sample:
     )
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """Pieces of a CSV: the first, of a large plain file also one of its middle and its end."""
+def _open_csv(uri: str, size: int) -> tuple[list[bytes], float]:
+    """Read about ``size`` bytes of a file: the first, of a large plain file also of middle and end.
 
-    uri: str
-    pieces: tuple[bytes, ...]
-    share: float
-    """Share of the file in the pieces; estimated for a compressed file that is not read whole."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the only piece is the whole file."""
-        return self.share == 1
-
-
-def _open_csv(uri: str, size: int) -> _Opened:
-    """Read about ``size`` bytes of a file."""
+    Returns:
+        The pieces; and the share of the file that they are, estimated if it is compressed.
+    """
     with compression.open_content(uri) as content:
+        piece = content.read_block(0, size)
+        if len(piece) < size:
+            return [piece], 1.0
         if content.packed_size:
-            piece = content.read_block(0, size)
-            ratio = len(piece) / (_PACKED_RATIO * content.packed_size)
-            return _Opened(uri, (piece,), 1.0 if len(piece) < size else min(0.99, ratio))
-        total = content.stream.size()
-        if total <= size:
-            return _Opened(uri, (content.read_block(0, total) if total else b"",), 1.0)
-        block = size // 3
+            return [piece], min(0.99, size / (_PACKED_RATIO * content.packed_size))
+        block, total = size // 3, content.stream.size()
         last = total // block - 1
-        pieces = tuple(content.read_block(number, block) for number in (0, last // 2, last))
-        return _Opened(uri, pieces, 3 * block / total)
+        pieces = [piece[:block], *(content.read_block(n, block) for n in (last // 2, last))]
+        return pieces, 3 * block / total
 
 
 def _read_csvs(uris: Sequence[str]) -> Sample:
     """Read the same number of bytes of each file; the first one tells how all are written."""
     size = max(SAMPLE_BYTES // len(uris), MIN_FILE_BYTES)
-    opened = filesystem.map_files(lambda uri: _open_csv(uri, size), uris)
-    filled = [file for file in opened if not csv_format.is_blank(file.pieces[0])]
-    if not filled:
+    opened = zip(uris, filesystem.map_files(lambda uri: _open_csv(uri, size), uris), strict=True)
+    files = [(uri, *of_uri) for uri, of_uri in opened if not csv_format.is_blank(of_uri[0][0])]
+    if not files:
         raise UserError(f"{as_typed(uris[0])} holds no record", hint="name a file with texts")
-    dialects = [sniffing.sniff(file.pieces[0], source=as_typed(file.uri)) for file in filled]
-    for file, dialect in zip(filled, dialects, strict=True):
-        if _columns_of(dialect) != _columns_of(dialects[0]):
-            raise UserError(
-                f"{as_typed(file.uri)} is written otherwise than {as_typed(filled[0].uri)}",
-                hint="it has other columns or another delimiter: write a config for each",
-            )
-    encoding = sniffing.detect_encoding(
-        b"\n".join(piece for file in filled for piece in file.pieces), source=as_typed(uris[0])
-    )
-    dialect = replace(dialects[0], encoding=encoding)
+    source = as_typed(files[0][0])
+    dialect = sniffing.sniff(files[0][1][0], source=source)
+    content = b"\n".join(piece for _, pieces, _ in files for piece in pieces)
+    dialect = replace(dialect, encoding=sniffing.detect_encoding(content, source=source))
     settings = FormatSettings(
         kind="csv",
         columns=ColumnsSettings(text=0),
         header=dialect.has_header,
         delimiter=dialect.delimiter,
-        encoding=encoding,
+        encoding=dialect.encoding,
     )
-    found = [rows for file in filled for rows in _read_pieces(file, settings)]
-    names = _own_names(found[0].names, len(found[0].rows.columns))
-    shares = {file.uri: file.share for file in filled}
+    read, num_rows, header = list[FirstRows](), 0.0, tuple[str, ...]()
+    for uri, pieces, share in files:
+        found = _read_pieces(uri, pieces, settings, is_whole=share == 1)
+        first = found[0]
+        header = first.names if not read else header
+        if sorted(first.names) != sorted(header) or (
+            read and first.rows.num_columns != read[0].rows.num_columns
+        ):
+            raise UserError(
+                f"{as_typed(uri)} is written otherwise than {source}",
+                hint="it has other columns or another delimiter: write a config for each",
+            )
+        order = list(range(first.rows.num_columns))
+        if first.names != header:
+            order = [first.names.index(name) for name in header]
+        read += [replace(one, rows=one.rows.select(order)) for one in found]
+        num_rows += sum(one.num_rows for one in found) / share
+    places = list(range(read[0].rows.num_columns))
+    names = [n if n and header.count(n) == 1 else at for at, n in enumerate(header)]
     return Sample(
         tuple(uris),
         0,
-        names,
-        pa.concat_tables([_by_position(rows, names) for rows in found]),
-        pa.concat_arrays([rows.faults for rows in found]),
-        round(sum(rows.num_rows / shares[rows.uri] for rows in found)),
-        all(file.is_whole for file in filled),
+        tuple(names or places),
+        pa.concat_tables([one.rows.rename_columns(list(map(str, places))) for one in read]),
+        pa.concat_arrays([one.faults for one in read]),
+        round(num_rows),
+        all(share == 1 for *_, share in files),
         dialect,
-        any(rows.is_damaged for rows in found),
+        any(one.is_damaged for one in read),
     )
 
 
-def _columns_of(dialect: sniffing.Dialect) -> tuple[object, ...]:
-    """Describe the columns of a file: files with equal ones can be read with the same settings."""
-    names = sorted(dialect.rows[0]) if dialect.has_header else len(dialect.rows[0])
-    if names in (1, ["text"]):  # any delimiter
-        return (names,)
-    return names, dialect.delimiter, dialect.has_header
-
-
-def _read_pieces(file: _Opened, settings: FormatSettings) -> Iterator[FirstRows]:
+def _read_pieces(
+    uri: str, pieces: Sequence[bytes], settings: FormatSettings, *, is_whole: bool
+) -> list[FirstRows]:
     """Read the rows of the pieces of a file, which may begin and end within a record."""
-    for number, piece in enumerate(file.pieces):
-        if number == 0:
-            yield first_rows.read_piece(file.uri, piece, settings, is_whole=file.is_whole)
-            continue
-        rest = piece[piece.find(b"\n") + 1 :]
-        without = settings.model_copy(update={"header": False})
-        read = first_rows.read_piece(file.uri, rest, without, is_whole=False)
+    found = [first_rows.read_piece(uri, pieces[0], settings, is_whole=is_whole)]
+    without = settings.model_copy(update={"header": False})
+    for piece in pieces[1:]:
+        content = piece[piece.find(b"\n") + 1 :]
+        read = first_rows.read_piece(uri, content, without, is_whole=False)
         # the piece may begin within a quoted text: its first records are none
         begin = next((i for i, fault in enumerate(read.faults.to_pylist()) if fault is None), None)
         if begin is not None:
-            yield replace(read, rows=read.rows.slice(begin), faults=read.faults.slice(begin))
-
-
-def _own_names(names: Sequence[str], num_columns: int) -> tuple[str | int, ...]:
-    """Take the position of columns that have no name, or that of another column."""
-    if not names:
-        return tuple(range(num_columns))
-    return tuple(
-        name if name and names.count(name) == 1 else place for place, name in enumerate(names)
-    )
-
-
-def _by_position(read: FirstRows, names: Sequence[str | int]) -> pa.Table:
-    """Put columns into the order of the first file, and name them by their position there."""
-    columns = [
-        read.column(name if isinstance(name, str) and read.names else place)
-        for place, name in enumerate(names)
-    ]
-    return pa.table({str(place): column for place, column in enumerate(columns)})
+            rows, faults = read.rows.slice(begin), read.faults.slice(begin)
+            found.append(replace(read, rows=rows, faults=faults))
+    return found
 
 
 def _read_tables(uris: Sequence[str]) -> Sample:

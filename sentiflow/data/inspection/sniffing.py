@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentiflow.data import csv_format, encodings
+from sentiflow.data import csv_format, first_rows
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import is_known
 from sentiflow.errors import UserError
@@ -70,7 +70,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
             if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
                 raise _refuse(source, encoding[:6])
         raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
-    if encoding := encodings.find(content, is_cut=True):
+    if encoding := first_rows.find(content, is_cut=True):
         return encoding
     from charset_normalizer import from_bytes
 

@@ -128,7 +128,10 @@ WRONG = {
     ),
     "no column of corrections": (
         ["prepare.corrections={folder}/tickets.csv"],
-        ("labels", "tickets.csv has no column label; there are mood, message, brand: "),
+        (
+            "labels",
+            "tickets.csv has no column label and no column row_id or text; there are mood, ",
+        ),
     ),
     "unlabelled texts": (
         ["prepare.unlabelled.files={folder}/none.csv"],
