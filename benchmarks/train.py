@@ -6,8 +6,7 @@ Without ``--prepared``, ``--rows`` tweets of ``sentiflow sample`` are prepared f
 tweets per second after the first epoch, on one core for a worker.
 
 - one worker: a loop of forward, loss, backward, Adam over the same padded batches, made beforehand
-  and held in memory; the same network with ``nn.GRU`` or ``nn.RNN``, or with our CPU kernels; no
-  dropout, no checkpoints, no validation.
+  and held in memory; no dropout, no checkpoints, no validation.
 - workers: the network of ``configs/quickstart.yaml`` by batch size, beside what
   ``train.num_workers: auto`` would take on two nodes of a core for a long training.
 - start: seconds of the whole command for one epoch of few steps.
@@ -28,7 +27,7 @@ from torch import nn
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.models import batching, cpu, vocabulary
+from sentiflow.models import batching, vocabulary
 from sentiflow.training import classes, worker_count
 from sentiflow.training.initial_network import build
 from sentiflow.training.virtual_shards import TrainInput, VirtualShards
@@ -77,11 +76,9 @@ def read_batches(prepared: Path, settings: TrainSettings) -> list[batching.Batch
     return [batching.collate(part.rows, part.chosen) for part in train.slices(1)]
 
 
-def run_loop(prepared: Path, settings: TrainSettings, *, uses_pytorch: bool) -> float:
-    """Train with a plain loop over batches in memory, the network's layers PyTorch's or ours."""
+def run_loop(prepared: Path, settings: TrainSettings) -> float:
+    """Train with a plain loop over batches in memory."""
     torch.set_num_threads(1)
-    if uses_pytorch:
-        cpu.is_plain = lambda tensor: False
     network = build(settings, vocabulary.load(str(prepared / "vocabulary.parquet"))).train()
     batches = read_batches(prepared, settings)
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -98,11 +95,10 @@ def run_loop(prepared: Path, settings: TrainSettings, *, uses_pytorch: bool) -> 
     return sum(len(batch.labels) for batch in batches) / seconds
 
 
-def measure_loop(prepared: Path, given: dict, *, uses_pytorch: bool) -> measuring.Figures:
+def measure_loop(prepared: Path, given: dict) -> measuring.Figures:
     """Measure the last epoch of the loop in a process of its own."""
     settings = TrainSettings.model_validate(given)
-    loop = partial(run_loop, prepared, settings, uses_pytorch=uses_pytorch)
-    return {"tweets/s": measuring.in_processes([loop])[0]}
+    return {"tweets/s": measuring.in_processes([partial(run_loop, prepared, settings)])[0]}
 
 
 def time_start(prepared: Path, num_workers: int) -> measuring.Figures:
@@ -120,8 +116,7 @@ def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[st
         ("one worker, RNN(50), frozen vectors, batch 512", settings_of(RNN, 512)),
     ):
         tables[title] = {
-            "a loop, PyTorch's layers": partial(measure_loop, prepared, given, uses_pytorch=True),
-            "a loop, our kernels": partial(measure_loop, prepared, given, uses_pytorch=False),
+            "a loop": partial(measure_loop, prepared, given),
             "sentiflow": partial(measure_ours, prepared, given),
         }
     record = manifest.read(str(prepared))

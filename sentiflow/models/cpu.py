@@ -1,25 +1,21 @@
-"""Fast linear maps and tanh in float32 on a CPU.
+"""Fast linear maps and tanh in float32 on a CPU, for inference.
 
 Matrices are multiplied by oneDNN, which uses the full vector width of any processor. PyTorch's own
 products use MKL, which uses half of it on AMD. :func:`affine` and :func:`tanh` call PyTorch's
-functions on a GPU, for other types, and under autocast.
+functions on a GPU, for other types, under autocast, and where a gradient is needed.
 """
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _SMALL = 1 << 19
 """Below this many multiplications a call of oneDNN costs more than it gains."""
-_ROWS = 2048
-"""Rows multiplied at a time: they fit the processor's cache."""
 
 
 @contextlib.contextmanager
@@ -40,10 +36,10 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is float32 on the CPU, and autocast will not change that."""
-    is_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-    return is_cpu and not torch.is_autocast_enabled("cpu")
+def has_kernels(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is float32 on the CPU, without autocast, and no gradient is needed."""
+    is_plain = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    return is_plain and not torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
 
 
 def _is_faster(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -75,61 +71,18 @@ def multiply_add(inputs: torch.Tensor, weight: torch.Tensor, other: torch.Tensor
     return _LINEAR.binary(inputs, other, weight, None, "add")
 
 
-def multiply_sides(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Compute ``left.T @ right`` of float32 ``(R, M)`` and ``(R, N)``, without gradient."""
-    if left.device.type != "cpu":
-        return left.T @ right
-    pairs = zip(left.split(_ROWS), right.split(_ROWS), strict=True)
-    products = (multiply(a.T, b.T) for a, b in pairs)
-    return functools.reduce(torch.Tensor.add_, products)
-
-
-def tanh_(tensor: torch.Tensor) -> torch.Tensor:
-    """Replace x by tanh x = 2 sigmoid(2 x) - 1, with an error of at most 2e-7.
-
-    PyTorch's tanh takes ten times as long.
-    """
-    return tensor.mul_(2).sigmoid_().mul_(2).sub_(1)
-
-
 def affine(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Compute ``inputs @ weight.T + bias`` for ``(..., K)``."""
-    if not is_plain(inputs):
+    if not has_kernels(inputs):
         return nn.functional.linear(inputs, weight, bias)
-    flat = inputs.flatten(end_dim=-2)
-    return _Affine.apply(flat, weight, bias).unflatten(0, inputs.shape[:-1])
+    return multiply(inputs.flatten(end_dim=-2), weight, bias).unflatten(0, inputs.shape[:-1])
 
 
 def tanh(tensor: torch.Tensor) -> torch.Tensor:
-    """Compute the hyperbolic tangent."""
-    return _Tanh.apply(tensor) if is_plain(tensor) else torch.tanh(tensor)
+    """Compute tanh x = 2 sigmoid(2 x) - 1, with an error of at most 2e-7.
 
-
-class _Affine(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return multiply(inputs, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs, weight = ctx.saved_tensors
-        of_inputs = multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None
-        return of_inputs, multiply_sides(gradient, inputs), gradient.sum(dim=0)
-
-
-class _Tanh(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        found = tanh_(tensor.clone())
-        ctx.save_for_backward(found)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        (found,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(gradient, found)
+    PyTorch's tanh takes ten times as long.
+    """
+    if not has_kernels(tensor):
+        return torch.tanh(tensor)
+    return tensor.mul(2).sigmoid_().mul_(2).sub_(1)

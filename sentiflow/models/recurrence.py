@@ -1,10 +1,10 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
-On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels with
-gradients, and faster ones for inference. PyTorch's layers take up to 2 times as long to score and
-1.5 times as long to train. LSTM and bf16 use PyTorch's layers; GPUs use :mod:`models.cudnn`.
+On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels for
+inference; PyTorch's layers take up to 2 times as long. Training, LSTM and bf16 use PyTorch's
+layers; GPUs use :mod:`models.cudnn`.
 
-The kernels for inference store u in place of the state h = 2 u - 1, because
+The kernels store u in place of the state h = 2 u - 1, because
 tanh x = 2 sigmoid(2 x) - 1. The factors move into the weights, W h = 2 W u - W 1, and each step
 needs half as many operations. The state before the first step is h = 0, so u = 1/2.
 
@@ -12,12 +12,10 @@ Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from sentiflow.models import cpu, cudnn
 
@@ -63,16 +61,14 @@ def encode(
     Returns:
         ``(T, B, H)``, the state after each token; states of padding are undefined.
     """
-    if layer.mode not in _TRAINING or not cpu.is_plain(inputs):
-        return _encode_natively(layer, inputs, valid, backward)
     if infers_by_kernel(layer, inputs):
         return _encode_gates(layer, compute_gates(layer, inputs), valid, backward)
-    return _TRAINING[layer.mode](layer, inputs, _make_mask(valid, backward), backward)
+    return _encode_natively(layer, inputs, valid, backward)
 
 
 def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
     """Whether a layer has a kernel for its inputs, and no gradient is needed."""
-    return layer.mode in _GATES and cpu.is_plain(inputs) and not torch.is_grad_enabled()
+    return layer.mode in _GATES and cpu.has_kernels(inputs)
 
 
 def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
@@ -117,18 +113,13 @@ def _encode_gates(
     """Do as :func:`encode`, from the gates ``(T, B, G)`` of :func:`compute_gates`."""
     states = gates.new_empty(*gates.shape[:2], layer.hidden_size)
     none = torch.full_like(states[0], 0.5)
-    mask = _make_mask(valid, backward)
+    mask = None if not backward or bool(valid.all()) else valid[:, :, None].float()
     step = _STEPS[layer.mode](layer)
     for number, before in _order_steps(len(states), backward):
         step(gates[number], none if before is None else states[before], states[number])
         if mask is not None:
             torch.lerp(none, states[number], mask[number], out=states[number])
     return states.mul_(2).sub_(1)
-
-
-def _make_mask(valid: torch.Tensor, backward: bool) -> torch.Tensor | None:
-    """Make the mask ``(T, B, 1)`` of the steps with a token; None if it would change nothing."""
-    return None if not backward or bool(valid.all()) else valid[:, :, None].float()
 
 
 def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
@@ -154,129 +145,6 @@ def _encode_natively(
 def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Reorder states: step t of tweet b is taken from step ``source[t, b]``."""
     return states.gather(0, source[:, :, None].expand(-1, -1, states.shape[2]))
-
-
-def _of_weight(states: torch.Tensor, gradients: torch.Tensor, backward: bool) -> torch.Tensor:
-    """Sum the gradient of the hidden weight over the steps."""
-    before, after = (states[1:], gradients[:-1]) if backward else (states[:-1], gradients[1:])
-    return cpu.multiply_sides(after.flatten(end_dim=1), before.flatten(end_dim=1))
-
-
-def _encode_tanh(
-    layer: nn.RNNBase, inputs: torch.Tensor, mask: torch.Tensor | None, backward: bool
-) -> torch.Tensor:
-    gate = cpu.affine(inputs, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0)
-    return _TanhKernel.apply(gate, layer.weight_hh_l0, mask, backward)
-
-
-class _TanhKernel(torch.autograd.Function):
-    """h' = tanh(gate + W h)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gate: torch.Tensor,
-        weight: torch.Tensor,
-        mask: torch.Tensor | None,
-        backward: bool,
-    ) -> torch.Tensor:
-        states = torch.empty_like(gate)
-        for step, before in _order_steps(len(gate), backward):
-            if before is None:
-                total = gate[step].clone()
-            else:
-                total = cpu.multiply_add(states[before], weight, gate[step])
-            state = cpu.tanh_(total)
-            states[step] = state if mask is None else state.mul_(mask[step])
-        ctx.save_for_backward(states, weight, mask)
-        ctx.is_backward = backward
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        states, weight, mask = ctx.saved_tensors
-        of_gate, transposed = torch.empty_like(states), weight.T.contiguous()
-        after = None
-        for step, _ in reversed(_order_steps(len(states), ctx.is_backward)):
-            of_state = gradient[step]
-            if after is not None:
-                of_state = cpu.multiply_add(of_gate[after], transposed, of_state)
-            if mask is not None:
-                of_state = of_state * mask[step]
-            _TANH_GRADIENT(of_state, states[step], grad_input=of_gate[step])
-            after = step
-        return of_gate, _of_weight(states, of_gate, ctx.is_backward), None, None
-
-
-def _encode_gru(
-    layer: nn.RNNBase, inputs: torch.Tensor, mask: torch.Tensor | None, backward: bool
-) -> torch.Tensor:
-    of_gates, of_new = layer.bias_hh_l0.tensor_split([2 * layer.hidden_size])
-    bias = layer.bias_ih_l0 + nn.functional.pad(of_gates, (0, layer.hidden_size))
-    gates = cpu.affine(inputs, layer.weight_ih_l0, bias)
-    return _GruKernel.apply(gates, layer.weight_hh_l0, of_new, mask, backward)
-
-
-class _GruKernel(torch.autograd.Function):
-    """The gated recurrent unit. ``gates`` and W have PyTorch's order: reset r, update z, new n.
-
-    r, z = sigmoid(gates + W h); n = tanh(gates + r (W h + bias)); h' = n + z (h - n).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gates: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        mask: torch.Tensor | None,
-        backward: bool,
-    ) -> torch.Tensor:
-        size = len(bias)
-        states = gates.new_empty(*gates.shape[:2], size)
-        first, kept = torch.zeros_like(states[0]), []
-        for step, before in _order_steps(len(gates), backward):
-            state = first if before is None else states[before]
-            hidden = cpu.multiply(state, weight).split(size, dim=1)
-            gate = gates[step].split(size, dim=1)
-            reset = torch.add(gate[0], hidden[0]).sigmoid_()
-            update = torch.add(gate[1], hidden[1]).sigmoid_()
-            hidden_new = hidden[2] + bias
-            new = cpu.tanh_(torch.addcmul(gate[2], reset, hidden_new))
-            torch.lerp(new, state, update, out=states[step])
-            if mask is not None:
-                states[step].mul_(mask[step])
-            kept += [reset, update, hidden_new, new]
-        ctx.save_for_backward(states, weight, mask, *kept)
-        ctx.is_backward = backward
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        states, weight, mask, *kept = ctx.saved_tensors
-        size, transposed = states.shape[2], weight.T.contiguous()
-        of_gates, of_hidden = (states.new_empty(*states.shape[:2], 3 * size) for _ in range(2))
-        first, carried = torch.zeros_like(states[0]), torch.zeros_like(states[0])
-        for step, before in reversed(_order_steps(len(states), ctx.is_backward)):
-            state = first if before is None else states[before]
-            *kept, reset, update, hidden_new, new = kept
-            of_state = carried.add_(gradient[step])
-            if mask is not None:
-                of_state.mul_(mask[step])
-            of_reset, of_update, of_hidden_new = of_hidden[step].split(size, dim=1)
-            of_new = of_gates[step, :, 2 * size :]
-            _SIGMOID_GRADIENT((state - new).mul_(of_state), update, grad_input=of_update)
-            passed = of_state * update
-            _TANH_GRADIENT(of_state.sub_(passed), new, grad_input=of_new)
-            torch.mul(of_new, reset, out=of_hidden_new)
-            _SIGMOID_GRADIENT(of_new * hidden_new, reset, grad_input=of_reset)
-            carried = cpu.multiply(of_hidden[step], transposed).add_(passed)
-        of_gates[:, :, : 2 * size] = of_hidden[:, :, : 2 * size]
-        of_weight = _of_weight(states, of_hidden, ctx.is_backward)
-        of_bias = of_hidden[:, :, 2 * size :].sum(dim=(0, 1))
-        return of_gates, of_weight, of_bias, None, None
 
 
 def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
@@ -328,9 +196,6 @@ def _scale_of_gru(layer: nn.RNNBase) -> torch.Tensor:
     return scale
 
 
-_TANH_GRADIENT = torch.ops.aten.tanh_backward.grad_input
-_SIGMOID_GRADIENT = torch.ops.aten.sigmoid_backward.grad_input
-_TRAINING: dict[str, Callable[..., torch.Tensor]] = {"RNN_TANH": _encode_tanh, "GRU": _encode_gru}
 _GATES: dict[str, Callable[[nn.RNNBase, torch.Tensor], torch.Tensor]] = {
     "RNN_TANH": _gates_of_tanh,
     "GRU": _gates_of_gru,

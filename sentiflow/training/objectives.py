@@ -1,15 +1,11 @@
 """Batch -> loss of each row, of classification or of language modeling."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from sentiflow.models import cpu
 from sentiflow.models.batching import Batch, copy_to
 from sentiflow.models.networks import Network, TweetRNN
 from sentiflow.models.vocabulary import PAD_ID
@@ -19,8 +15,6 @@ NGRAMS = "network.ngrams.weights.weight"
 """Names of the large tables among the parameters; a batch uses few of their rows."""
 VALIDATION_STEP = 1 << 48
 """The step whose negative words validation uses after each epoch. No training comes so far."""
-_ROWS = 256
-"""Rows of logits that are computed at a time: they fit the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -190,29 +184,24 @@ class LanguageModeling(nn.Module):
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.
 
-        Words and directions of a row have equal weight; a row of one word has loss 0.
+        Words and directions of a row have equal weight; a row of one word has loss 0. Padding is
+        predicted, too, with weight 0: a GPU would be waited for to count the words.
         """
         states = self.network.encode_first_layer(batch.token_ids, batch.lengths, dropout_mask)
-        size = self.heads[0].in_features
+        size, words = self.heads[0].in_features, batch.token_ids.T.contiguous()
+        directions = [(states[:-1, :, :size], words[1:]), (states[1:, :, size:], words[:-1])]
         negatives = self._look_up(self.draw_negatives(step))
-        list_cells = _first_cells if states.device.type == "cpu" else _all_cells
-        rows, steps, has_next = list_cells(batch.lengths - 1, len(states) - 1)
-        previous, following = batch.token_ids[rows, steps], batch.token_ids[rows, steps + 1]
-        directions = [
-            (states[steps, rows, :size], following),
-            (states[steps + 1, rows, size:], previous),
-        ]
+        num_next = batch.lengths - 1
+        has_next = torch.arange(len(words) - 1, device=words.device)[:, None] < num_next
+        weights = has_next / (len(self.heads) * num_next.clamp(min=1)).float()
         losses = torch.zeros(len(batch.lengths), device=states.device)
-        correct = torch.zeros(len(batch.lengths), device=states.device)
-        weights = 1.0 / (len(self.heads) * (batch.lengths - 1).clamp(min=1)).float()
-        shares = weights[rows] * has_next
-        for head, (state, words) in zip(self.heads, directions, strict=False):
-            loss, is_correct = self._predict(
-                cpu.affine(state, head.weight, head.bias), words, *negatives
-            )
-            losses.index_add_(0, rows, loss * shares)
-            correct.index_add_(0, rows, is_correct * shares)
-        return Losses(losses, losses.detach(), correct.sum())
+        correct = torch.zeros((), device=states.device)
+        for head, (state, targets) in zip(self.heads, directions, strict=False):
+            queries = head(state).flatten(end_dim=1)
+            loss, is_correct = self._predict(queries, targets.flatten(), *negatives)
+            losses = losses + (loss.view_as(weights) * weights).sum(dim=0)
+            correct = correct + (is_correct.view_as(weights) * weights).sum()
+        return Losses(losses, losses.detach(), correct)
 
     def _look_up(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the distinct negatives, their vectors, and the bias of their logits.
@@ -232,97 +221,22 @@ class LanguageModeling(nn.Module):
         vectors: torch.Tensor,
         bias: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the loss of N target words, and whether each has the largest logit."""
-        equal = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
-        equal = torch.where(negatives[equal] == targets, equal, -1)
+        """Compute the loss of N target words, and whether each has the largest logit.
+
+        A negative word that is the target is left out.
+        """
+        place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
+        is_equal = negatives[place] == targets
         logits = (queries * self.network.embedding(targets)).sum(dim=1)
         logits = logits + (self.bias - self.log_expected)[targets]
         with torch.autocast(queries.device.type, enabled=False):
-            losses, margins = _SampledSoftmax.apply(
-                queries.float(), logits.float(), vectors.float(), bias.float(), equal
+            logits = logits.float()[:, None]
+            negative = torch.addmm(bias, queries.float(), vectors.float().T)
+            scores = torch.cat([logits, negative], dim=1)
+            # column 0 keeps the target's own logit where no negative equals it
+            left_out = torch.where(is_equal, place + 1, 0)[:, None]
+            scores.scatter_(1, left_out, torch.where(is_equal[:, None], -torch.inf, logits))
+            losses = nn.functional.cross_entropy(
+                scores, torch.zeros_like(targets), reduction="none"
             )
-        return losses, (margins > 0).float()
-
-
-class _SampledSoftmax(torch.autograd.Function):
-    """Cross-entropy of a target's logit among K negatives, and its margin over the best of them.
-
-    Shape: (N targets, K negatives, D dimensions)
-        - queries: ``(N, D)`` float32, multiplied with the vectors of the negatives.
-        - logits: ``(N,)`` float32, the logits of the targets.
-        - vectors: ``(K, D)`` float32, the vectors of the negatives.
-        - bias: ``(K,)`` float32, added to the logits of the negatives.
-        - equal: ``(N,)`` int64, the negative that equals the target and is left out; or -1.
-        - returns: ``(N,)`` losses; ``(N,)`` margins, without gradient.
-
-    The ``(N, K)`` logits are computed in place, some rows at a time, while they are in the cache.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        queries: torch.Tensor,
-        logits: torch.Tensor,
-        vectors: torch.Tensor,
-        bias: torch.Tensor,
-        equal: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        parts, totals, tops = [], [], []
-        for query, logit, same in _in_parts(queries, logits, equal):
-            negative = cpu.multiply(query, vectors, bias)
-            place = same.clamp(min=0)[:, None]
-            kept = negative.gather(1, place).masked_fill_(same[:, None] >= 0, -torch.inf)
-            negative.scatter_(1, place, kept)
-            tops.append(negative.amax(dim=1))
-            top = torch.maximum(tops[-1], logit)
-            negative.sub_(top[:, None]).exp_()
-            totals.append(negative.sum(dim=1).add_((logit - top).exp_()).log_().add_(top))
-            parts.append(negative.mul_((top - totals[-1]).exp_()[:, None]))
-        losses = torch.cat(totals) - logits
-        margins = logits - torch.cat(tops)
-        ctx.mark_non_differentiable(margins)
-        ctx.save_for_backward(queries, vectors, losses, *parts)
-        return losses, margins
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        queries, vectors, losses, *parts = ctx.saved_tensors
-        of_logits = gradient * ((-losses).exp() - 1)
-        of_queries, transposed = [], vectors.T.contiguous()
-        of_vectors, of_bias = torch.zeros_like(vectors), torch.zeros_like(vectors[:, 0])
-        for share, (query, slope) in zip(parts, _in_parts(queries, gradient), strict=True):
-            share.mul_(slope[:, None])
-            of_queries.append(cpu.multiply(share, transposed))
-            of_vectors.add_(cpu.multiply_sides(share, query))
-            of_bias.add_(share.sum(dim=0))
-        return torch.cat(of_queries), of_logits, of_vectors, of_bias, None
-
-
-def _in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Cut tensors for the cache of a CPU; a GPU takes them whole."""
-    size = _ROWS if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
-
-
-def _first_cells(
-    lengths: torch.Tensor, width: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """List the first ``lengths`` cells of each row.
-
-    Returns:
-        The rows and the steps of N cells, and whether each is among the first ones.
-    """
-    is_first = torch.arange(width) < lengths[:, None]
-    rows, steps = is_first.nonzero(as_tuple=True)
-    return rows, steps, torch.ones_like(rows, dtype=torch.bool)
-
-
-def _all_cells(
-    lengths: torch.Tensor, width: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Do as :func:`_first_cells`, but list all cells: a GPU would be waited for to count some."""
-    rows, steps = (torch.arange(size, device=lengths.device) for size in (len(lengths), width))
-    is_first = steps < lengths[:, None]
-    rows, steps = torch.cartesian_prod(rows, steps).unbind(dim=1)
-    return rows, steps, is_first.flatten()
+        return losses, (logits.squeeze(1) > scores[:, 1:].detach().amax(dim=1)).float()

@@ -19,31 +19,24 @@ def test_products_are_pytorchs(rows, has_onednn, monkeypatch):
         (cpu.multiply(left, right), expected),
         (cpu.multiply(left, right, bias), expected + bias),
         (cpu.multiply_add(left, right, other), expected + other),
-        (cpu.multiply_sides(left, other), left.double().T @ other.double()),
     ):
         torch.testing.assert_close(actual, wanted.float(), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(4,), (700,), (30, 50)])
-def test_a_linear_layer_and_its_gradient_are_pytorchs(shape):
+def test_a_linear_layer_is_pytorchs(shape):
     torch.manual_seed(0)
-    layer, inputs = torch.nn.Linear(40, 30), torch.randn(*shape, 40, requires_grad=True)
-    weights = torch.randn(*shape, 30)
-    results = []
-    for found in (cpu.affine(inputs, layer.weight, layer.bias), layer(inputs)):
-        wanted = [inputs, layer.weight, layer.bias]
-        results.append((found, *torch.autograd.grad((found * weights).sum(), wanted)))
-    for actual, expected in zip(*results, strict=True):
-        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
+    layer, inputs = torch.nn.Linear(40, 30), torch.randn(*shape, 40)
+    with torch.inference_mode():
+        found, expected = cpu.affine(inputs, layer.weight, layer.bias), layer(inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_tanh_is_exact_to_a_few_units_in_the_last_place_of_one():
     values = torch.cat([torch.linspace(-20, 20, 100_001), torch.tensor([-1e30, 0.0, 1e30])])
     expected = torch.tanh(values.double())
-    assert (cpu.tanh(values).double() - expected).abs().max() < 2e-7
-    values = torch.randn(100, requires_grad=True)
-    (gradient,) = torch.autograd.grad(cpu.tanh(values).sum(), values)
-    torch.testing.assert_close(gradient, 1 - torch.tanh(values) ** 2, rtol=1e-5, atol=1e-6)
+    with torch.inference_mode():
+        assert (cpu.tanh(values).double() - expected).abs().max() < 2e-7
 
 
 def test_other_types_are_left_to_pytorch():
@@ -51,11 +44,3 @@ def test_other_types_are_left_to_pytorch():
     inputs = torch.randn(2, 4, dtype=torch.float64)
     assert torch.equal(cpu.affine(inputs, layer.weight, layer.bias), layer(inputs))
     assert torch.equal(cpu.tanh(inputs), torch.tanh(inputs))
-
-
-def test_products_of_many_rows_are_added_up_as_they_come():
-    left, right = torch.randn(70 * cpu._ROWS, 64), torch.randn(70 * cpu._ROWS, 64)
-    expected = left.double().T @ right.double()
-    torch.testing.assert_close(
-        cpu.multiply_sides(left, right).double(), expected, rtol=1e-3, atol=1e-2
-    )

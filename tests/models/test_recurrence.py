@@ -1,5 +1,3 @@
-import gc
-
 import pytest
 import torch
 
@@ -31,12 +29,10 @@ def encode_one_by_one(layer, inputs, lengths, *, backward):
 
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("hidden_size", [7, 160])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_states_and_gradients_are_pytorchs(cell, backward, hidden_size, dtype):
-    layer, inputs, lengths = make(cell, num_tweets=40, hidden_size=hidden_size, dtype=dtype)
+def test_states_and_gradients_are_pytorchs(cell, backward):
+    layer, inputs, lengths = make(cell, num_tweets=40)
     valid = steps_of(inputs, lengths)
-    weights = torch.randn(*inputs.shape[:2], hidden_size, dtype=dtype) * valid[:, :, None]
+    weights = torch.randn(*inputs.shape[:2], layer.hidden_size) * valid[:, :, None]
     results = []
     for states in (
         recurrence.encode(layer, inputs, valid, backward=backward),
@@ -68,34 +64,18 @@ def test_a_single_step_and_a_single_tweet_can_be_encoded(cell):
     for shape in ((1, 3), (4, 1), (1, 1)):
         layer, inputs, _ = make(cell, num_steps=shape[0], num_tweets=shape[1])
         valid = torch.ones(*shape, dtype=torch.bool)
-        states = recurrence.encode(layer, inputs, valid, backward=True)
-        states.sum().backward()
-        torch.testing.assert_close(states, layer(inputs.flip(0))[0].flip(0), rtol=1e-5, atol=1e-6)
-        assert layer.weight_hh_l0.grad is not None
+        with torch.inference_mode():
+            states = recurrence.encode(layer, inputs, valid, backward=True)
+            expected = layer(inputs.flip(0))[0].flip(0)
+        torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", ["RNN", "GRU"])
-def test_encoded_states_are_freed_without_a_garbage_collection(cell):
-    layer, inputs, lengths = make(cell)
-    gc.collect()
-    gc.disable()
-    gc.freeze()  # what is there already need not be counted
-    try:
-        counts = []
-        for _ in range(3):
-            recurrence.encode(layer, inputs, steps_of(inputs, lengths)).sum().backward()
-            counts.append(sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()))
-        assert counts[1] == counts[2]
-    finally:
-        gc.unfreeze()
-        gc.enable()
-
-
+@torch.inference_mode()
 def test_bf16_is_left_to_pytorch():
     layer, inputs, lengths = make("GRU")
     valid = steps_of(inputs, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not cpu.is_plain(inputs)
+        assert not cpu.has_kernels(inputs)
         states = recurrence.encode(layer, inputs, valid, backward=True)
     expected = recurrence.encode(layer, inputs, valid, backward=True)
     mask = valid[:, :, None]

@@ -8,7 +8,6 @@ import torch
 from sentiflow.config.model_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
-from sentiflow.training import objectives
 from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
@@ -210,28 +209,6 @@ def test_all_words_with_a_gradient_are_among_the_used_rows():
     objective(batch, None, 2).trained.sum().backward()
     touched = objective.network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
     assert set(touched.tolist()) <= set(objective.used_rows(batch, 2)[VECTORS].tolist())
-
-
-@pytest.mark.parametrize("rows", [[[1, 2, 3, 4, 5], [6, 7], [8]], [[1], [2]]])
-def test_losses_over_all_cells_at_once_as_on_a_gpu_are_the_same(rows, monkeypatch):
-    objective, batch = language_modeling(make_network()), make_batch(rows)
-    torch.nn.init.normal_(objective.bias)
-    trained = [
-        parameter
-        for name, parameter in objective.named_parameters()
-        if name.startswith(objective.trained_parameters)
-    ]
-    results = []
-    for number in range(2):
-        if number:
-            monkeypatch.setattr(objectives, "_first_cells", objectives._all_cells)
-            monkeypatch.setattr(objectives, "_ROWS", 1 << 20)
-        losses = objective(batch, None, 3)
-        slope = torch.arange(1.0, 1 + len(rows))
-        gradients = torch.autograd.grad((losses.trained * slope).sum(), trained)
-        results.append((losses.reported, losses.correct, *gradients))
-    for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("ngrams", [0, 2])
