@@ -23,8 +23,8 @@ from sentiflow.models import package_files
 from sentiflow.models.average import Model
 from sentiflow.progress import Progress
 from sentiflow.tracking import model_sources, registry
-from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import ResolvedModel
+from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 _TEST_ROWS = ("tweets/split=test/",)
 

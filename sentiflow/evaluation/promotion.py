@@ -11,7 +11,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import challenge, lineage
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.metrics import paired
-from sentiflow.tracking import registry, store_address
+from sentiflow.tracking import mlflow_store, registry
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_DATA = "sentiflow.test_data"
@@ -63,7 +63,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri = store_address.default_uri(config.tracking.uri)
+    uri = mlflow_store.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(

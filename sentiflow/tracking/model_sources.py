@@ -9,7 +9,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, join, names_model
-from sentiflow.tracking.provenance import FOLDERS
+from sentiflow.tracking.runs import FOLDERS
 
 SETTING = "score.model_uri"
 REPORT = FOLDERS[3]
@@ -155,6 +155,6 @@ def load_described(
 def _resolve(uri: str, tracking: str | None) -> Any:
     """Look a model up in MLflow, which is imported only for that."""
     from sentiflow.tracking import registry
-    from sentiflow.tracking.store_address import default_uri
+    from sentiflow.tracking.mlflow_store import default_uri
 
     return registry.resolve(uri, tracking_uri=default_uri(tracking))

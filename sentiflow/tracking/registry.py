@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from mlflow import MlflowClient, pyfunc
+from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD, MANIFEST
 from sentiflow.data.manifest_types import Manifest
@@ -14,16 +20,9 @@ from sentiflow.errors import UserError
 from sentiflow.models import average, average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import store_address
+from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.mlflow_store import asking
-from sentiflow.tracking.provenance import FINGERPRINT_TAG
-
-# isort: split
-from mlflow import MlflowClient, pyfunc
-from mlflow.artifacts import download_artifacts, list_artifacts
-from mlflow.entities import LoggedModel, LoggedModelOutput
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
+from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -114,7 +113,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     with asking(tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError) as client:
         source, version = _find_source(client, uri)
         package = _locate(source)
-        known = store_address.with_password(tracking_uri)
+        known = mlflow_store.with_password(tracking_uri)
         if MANIFEST not in [Path(f.path).name for f in list_artifacts(package, tracking_uri=known)]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
@@ -284,7 +283,7 @@ def _locate(source: str, name: str = "") -> str:
 
 
 def _read(source: str, name: str, tracking_uri: str) -> bytes:
-    known = store_address.with_password(tracking_uri)
+    known = mlflow_store.with_password(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=known)
         return Path(path).read_bytes()

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow_server import Server
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, sending
+from sentiflow.tracking import recording
 
 pytestmark = pytest.mark.slow
 
@@ -167,7 +167,7 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
 
 
 def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
-    monkeypatch.setattr(sending, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(recording, "MAX_WAIT_SECONDS", 0.5)
     with open_run(store, "slow") as recorder:
         recorder.flush()
         with hanging(server):

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from test_servers import record, serving
 
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import mlflow_store, recording, store_address
+from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -25,8 +25,8 @@ SEARCHED = f"{os.environ['PATH']}:{BY_DEBIAN}"
 NUM_JOBS = 4
 JOB = """
     import sys
-    from sentiflow.tracking import recording, store_address
-    uri = store_address.default_uri(None)
+    from sentiflow.tracking import recording, mlflow_store
+    uri = mlflow_store.default_uri(None)
     store = recording.open_store(uri, experiment="many", required=True)
     with store.run("train", group=sys.argv[1], tags={}) as recorder:
         for step in range(50):
@@ -104,7 +104,7 @@ def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
 def test_jobs_that_use_a_database_at_the_same_time_lose_nothing(database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
-    uri = store_address.default_uri(None)
+    uri = mlflow_store.default_uri(None)
     recording.open_store(uri, experiment="many", required=True)  # makes the tables
     command = [sys.executable, "-c", textwrap.dedent(JOB)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -129,7 +129,7 @@ def test_a_database_that_crashes_costs_one_line_and_no_work(
     database, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)
-    uri = store_address.default_uri(database.uri)
+    uri = mlflow_store.default_uri(database.uri)
     assert uri == f"postgresql://127.0.0.1:{database.port}/mlflow"
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder:

@@ -86,7 +86,7 @@ def publish_run(
     if registers == "evaluate":
         run["registers_model"] = True
         run["training"]["tags"]["mlflow.note.content"] = "75.0% test accuracy\n- data"
-    evaluated = publish(f"{output}/report", "evaluate", inputs, run)
+    evaluated = publish(f"{output}/report", "evaluate", inputs, run, model_fingerprint=model or "0")
     return {"prepare": prepared, "train": trained, "score": scored, "evaluate": evaluated}
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, runs, sending
+from sentiflow.tracking import recording, runs
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_run_that_the_store_does_not_have_costs_one_line_and_no_job(store, uri
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
-    for opened in (store, recording.Store(sending.Sender(""), "laws")):
+    for opened in (store, recording.Store("", "laws")):
         tags = {"sentiflow.version": "1", "sentiflow.output_uri": "/x"}
         with opened.run("evaluate", group="0123abcd", tags=tags) as recorder:
             recorder.log_settings({"evaluate": {"seed": 3}})

@@ -20,7 +20,7 @@ from sentiflow.data.output_status import OutputSpec, State, Status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, recording, registry, sending
+from sentiflow.tracking import mlflow_store, recording, registry
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.registry import CANDIDATE, REQUIREMENTS, Version
 from sentiflow.training import publishing
@@ -75,7 +75,7 @@ def read_files(folder: str) -> dict[str, bytes]:
 
 def check_it_comes_back(laws: Registered, folder: Path) -> None:
     """Find and download a registered package by any of its names."""
-    (output,) = mlflow_store.connect(laws.uri).get_run(laws.run_id).outputs.model_outputs
+    (output,) = mlflow_store.make_client(laws.uri).get_run(laws.run_id).outputs.model_outputs
     versions = ["models:/laws@candidate", "models:/laws/1", "models:/laws/latest"]
     logged = [f"models:/{output.model_id}", f"runs:/{laws.run_id}/model"]
     for name in [*versions, *logged]:
@@ -101,7 +101,7 @@ def check_a_model_of_another_kind_is_refused(uri: str, folder: Path) -> None:
     (folder / "other").mkdir()
     (folder / "other/MLmodel").write_text("flavors: {}\n")
     with open_run(uri) as recorder:
-        client = mlflow_store.connect(uri)
+        client = mlflow_store.make_client(uri)
         run = client.get_run(recorder.run_id)
         model = client.create_logged_model(
             run.info.experiment_id, name="forest", source_run_id=recorder.run_id
@@ -151,7 +151,7 @@ def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
 
 
 def test_mlflow_knows_the_version_by_its_run_model_and_package(laws):
-    client = mlflow_store.connect(laws.uri)
+    client = mlflow_store.make_client(laws.uri)
     found = client.get_model_version("laws", "1")
     assert found.run_id == laws.run_id
     assert found.tags == {"sentiflow.fingerprint": laws.resolve().record["fingerprint"]}
@@ -266,7 +266,7 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
 def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqlite):
     config = Config(name="laws", output_uri="x")
     output = Output(OutputSpec("train", "x", {}, {}), Status(State.NEW))
-    with recording.Store(sending.Sender(""), "").run(
+    with recording.Store("", "").run(
         "train", group="0123abcd", tags={}, registers_model=True
     ) as without:
         assert publishing.register(config, output, without, "") is None
@@ -287,7 +287,7 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     uri = f"sqlite:///{finished_run}/mlflow.db"
     found = registry.resolve("models:/test@candidate", tracking_uri=uri)
     assert found.version == Version("test", number)
-    client = mlflow_store.connect(uri)
+    client = mlflow_store.make_client(uri)
     version = client.get_model_version("test", str(number))
     assert version.run_id == trained["mlflow_run_id"]
     assert found.record["fingerprint"] == trained["model_fingerprint"]
@@ -344,7 +344,7 @@ def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_pack
     fingerprint = manifest.read(package)["fingerprint"]
     assert registry.find("described", fingerprint, tracking_uri=sqlite) == version
     assert registry.find("described", "0" * 16, tracking_uri=sqlite) is None
-    client = mlflow_store.connect(sqlite)
+    client = mlflow_store.make_client(sqlite)
 
     def describe(text: str) -> str:
         registry.describe(version, text=text, tags={"a": text}, tracking_uri=sqlite)

@@ -18,7 +18,7 @@ from conftest import PROJECT, make_store, write_config
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import mlflow_store, recording, store_address
+from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def wait_for_port(server: subprocess.Popen, port: int) -> None:
 
 def record(uri: str) -> None:
     """Record a run with all that a stage logs, and read it back."""
-    store = recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
+    store = recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder, recorder.watching_system():
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
@@ -86,7 +86,7 @@ def record(uri: str) -> None:
 def refusal(uri: str) -> str:
     """Return why a store cannot be used."""
     with pytest.raises(UnavailableError) as error:
-        recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
+        recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
     (line,) = str(error.value).splitlines()
     return line
 
@@ -158,7 +158,7 @@ def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
         record(f"http://admin:long-admin-password@{host}")
         subprocess.run(**type_in(add_user, tmp_path), check=True)
         recorder = recording.open_store(
-            store_address.default_uri(f"http://ann:long-password-of-ann@{host}"),
+            mlflow_store.default_uri(f"http://ann:long-password-of-ann@{host}"),
             experiment="of ann", required=True,
         )  # fmt: skip
         assert recorder.experiment_id
