@@ -20,7 +20,7 @@ from sentiflow.metrics import paired
 from sentiflow.metrics.classification import macro_f1
 from sentiflow.metrics.predicted import count_confusion
 from sentiflow.models import package_files
-from sentiflow.models.average import Model
+from sentiflow.models.package import ModelPackage
 from sentiflow.progress import Progress
 from sentiflow.tracking import model_sources, registry
 from sentiflow.tracking.registry import ResolvedModel
@@ -120,7 +120,7 @@ def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
     )
 
 
-def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
+def _load(model: ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any]]:
     """Load what a model is judged by: itself, or the run that it repeats.
 
     Returns:
@@ -148,7 +148,7 @@ def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
 def _predict_test_rows(
     uri: str,
     prepared: Manifest,
-    packages: Sequence[Model],
+    packages: Sequence[ModelPackage],
     classes: Sequence[str],
     excluded: Collection[str],
     seen: np.ndarray,

@@ -21,7 +21,7 @@ from sentiflow.words import word_bias
 from sentiflow.words.word_vectors import WordVectors
 
 if TYPE_CHECKING:
-    from sentiflow.models.average import Model
+    from sentiflow.models.package import ModelPackage
     from sentiflow.models.scores import Scores
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -110,8 +110,6 @@ def _load_model(
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():
             scores = package.score(pa.array(texts, pa.string()))
-        if not scores.is_finite.all():
-            raise UserError("the model gives no finite probability for a made-up text")
         return _choose_positive(scores)
 
     def knows(words: str) -> bool:
@@ -130,7 +128,7 @@ def _choose_positive(scores: "Scores") -> np.ndarray:
     return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 
 
-def _take_vectors(package: "Model") -> WordVectors:
+def _take_vectors(package: "ModelPackage") -> WordVectors:
     """Take the vectors of a package's words, without padding and unknown words.
 
     Those of an average are those of its first package.

@@ -7,7 +7,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.evaluation import lineage
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""

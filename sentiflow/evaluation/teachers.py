@@ -20,10 +20,10 @@ from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 
 if TYPE_CHECKING:
-    from sentiflow.models.average import Model
+    from sentiflow.models.package import ModelPackage
 
 AGREES = "of the texts get the label of the "
 """Begins the meaning of the highlight about the teachers."""
@@ -200,7 +200,9 @@ def _measure_speed(
     return _time(text, of_teachers, of_model), ""
 
 
-def _time(text: pa.Array, first: "Sequence[Model]", second: "Sequence[Model]") -> Speed:
+def _time(
+    text: pa.Array, first: "Sequence[ModelPackage]", second: "Sequence[ModelPackage]"
+) -> Speed:
     """Time two lists of models, in turn, on one core."""
     from scipy.stats import t
 

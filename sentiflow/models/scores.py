@@ -63,11 +63,6 @@ class Scores:
         tokens = {"num_tokens": self.num_tokens}
         return {"predicted_label": labels, **probability, **by_class, **tokens}
 
-    @property
-    def is_finite(self) -> np.ndarray:
-        """Whether the probabilities of each text are numbers, (N,) bool."""
-        return np.isfinite(self.probabilities).all(axis=1)
-
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
         """Summarize the texts as the model sees them, and their labels, see :meth:`Profile.of`."""
         return Profile.of(

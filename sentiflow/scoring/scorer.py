@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from sentiflow.cluster import kept_models
 from sentiflow.data import parts
-from sentiflow.models.average import score_finite
 from sentiflow.scoring.job import Job
 
 
@@ -26,8 +25,7 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
     """
     settings = job.settings
     (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
-    scores = score_finite(
-        package,
+    scores = package.score(
         parts.accepted_texts(table),
         row_ids=table["row_id"].to_numpy(),
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),

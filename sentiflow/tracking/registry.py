@@ -17,7 +17,8 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD, MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.models import average, average_files, package_files
+from sentiflow.models import average_files, package_files
+from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_store
@@ -138,7 +139,7 @@ def download(model: ResolvedModel, *, to: str) -> None:
             filesystem.write_bytes(join(to, name), content)
 
 
-def load(model: ResolvedModel) -> average.Model:
+def load(model: ResolvedModel) -> ModelPackage:
     """Download a model package and read it, on the CPU.
 
     Raises:
@@ -147,7 +148,7 @@ def load(model: ResolvedModel) -> average.Model:
     """
     with tempfile.TemporaryDirectory() as folder:
         download(model, to=folder)
-        return average.load(folder, setting=model.uri)
+        return ModelPackage.load(folder, setting=model.uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
