@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
@@ -64,24 +64,16 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
         model: Their average, as :func:`describe` describes it.
         packages: Their directories, in the order of its members.
         to: The directory to write.
-
-    Raises:
-        JobError: A package was replaced since it was described.
     """
     assert model["settings"] is not None, "a package has settings"
     members = {
         "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
     }  # fmt: skip
-    filesystem.delete(join(to, manifest.MANIFEST))
     files: list[FileEntry] = []
     for number, package in enumerate(packages):
-        folder, member = join(MEMBERS, str(number)), model["members"][number]
         for name in (*package_files.FILES, manifest.MANIFEST):
             content = filesystem.read_bytes(join(package, name))
-            files.append(filesystem.write_file(to, join(folder, name), content))
-        record = manifest.require(join(to, folder), stage="model", setting=member["uri"])
-        if record["fingerprint"] != member["fingerprint"]:
-            raise JobError(f"{member['uri']} was replaced since the job began: run again")
+            files.append(filesystem.write_file(to, join(MEMBERS, str(number), name), content))
     record = manifest.describe(
         "model",
         model["settings"],

@@ -1,12 +1,11 @@
 """Profiles of two corpora under one model -> drift between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
 
-from sentiflow.data.schema import BINARY
 from sentiflow.data.sums import add_up
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
@@ -38,45 +37,6 @@ class Profile:
     """Rows predicted to be of each class by a model of other classes; else empty."""
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)
     """Labelled rows by label, then by prediction; without pairs that do not occur."""
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        lengths: np.ndarray,
-        num_unknown: np.ndarray,
-        probabilities: np.ndarray,
-        prediction: np.ndarray,
-        classes: tuple[str, ...] = BINARY,
-        label: np.ndarray | None = None,
-        names: Sequence[str] = (),
-    ) -> "Profile":
-        """Count scored rows.
-
-        Args:
-            lengths: Tokens of each of N texts.
-            num_unknown: Tokens of each text that are out of the vocabulary.
-            probabilities: (N, C) probabilities.
-            prediction: N positions in ``classes``.
-            classes: Names of the C classes.
-            label: N positions in ``names``; others stand for no label.
-            names: Names of the labels, first those of the C classes.
-        """
-        probability = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
-        predicted = np.bincount(prediction, minlength=len(classes)).tolist()
-        is_binary = classes == BINARY
-        by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
-        by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
-        return cls(
-            rows=len(lengths),
-            tokens=int(lengths.sum()),
-            unknown_tokens=int(num_unknown.sum()),
-            positive=predicted[1] if is_binary else 0,
-            lengths=_count(by_length, len(LENGTH_EDGES)),
-            probabilities=_count(by_tenth.astype(np.int64), NUM_PROBABILITY_BINS),
-            predicted={} if is_binary else dict(zip(classes, predicted, strict=True)),
-            confusion={} if label is None else _cross(label, prediction, names),
-        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Profile":
@@ -178,20 +138,3 @@ def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
         if abs(here - there) > LARGE_DIFFERENCE + spread:
             lines.append(f"{what}: {here:.1%} here, {there:.1%} in validation")
     return lines
-
-
-def _cross(
-    label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    is_labelled = (label >= 0) & (label < len(names))
-    pairs, counts = np.unique(
-        np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
-    )
-    found: dict[str, dict[str, int]] = {}
-    for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        found.setdefault(names[one], {})[names[other]] = count
-    return found
-
-
-def _count(bins: np.ndarray, num_bins: int) -> tuple[int, ...]:
-    return tuple(np.bincount(bins, minlength=num_bins).tolist())

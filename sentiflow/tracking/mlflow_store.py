@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _SQLITE = "sqlite:///"
-_DATABASE = re.compile(r"(mysql|mssql|postgresql)(\+\w+)?://")
+_ADDRESS = re.compile(
+    r"sqlite:///.+|(mysql|mssql|postgresql)(\+\w+)?://\S+"
+    r"|https?://([^\s/@]*@)?([^\s/@:[\]]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d*)?(/\S*)?"
+)
 _FORMS = (
     "write http://HOST:5000, sqlite:////absolute/path/mlflow.db or postgresql://HOST/NAME, "
     "and in a password %2F for / and %40 for @"
@@ -101,15 +104,7 @@ def check(uri: str) -> None:
     Raises:
         UserError: It is not.
     """
-    if _is_server(uri):
-        try:
-            parts = urlsplit(uri)
-            is_address = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", uri)
-        except ValueError:  # the port is no number, or the address no IPv6 address
-            is_address = False
-    else:
-        is_address = bool(find_file(uri) or _DATABASE.match(uri))
-    if not is_address:
+    if not _ADDRESS.fullmatch(uri):
         shown = repr(without_credentials(uri).rpartition("@")[2])
         raise UserError(f"{shown} is not the address of an MLflow store", hint=_FORMS)
 

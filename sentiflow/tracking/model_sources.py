@@ -99,39 +99,29 @@ def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     """Return a directory with the package of a described model, which every node can read.
 
-    A model in MLflow is copied to ``to``, unless it is there already.
+    A model in MLflow is copied to ``to``.
     """
     if not names_model(model["uri"]):
         return model["uri"]
-    if not _holds(to, model):
-        from sentiflow.tracking import registry
+    from sentiflow.tracking import registry
 
-        registry.download(_resolve(model["uri"], tracking), to=to)
+    filesystem.delete(to)  # a killed job may have copied a part
+    registry.download(_resolve(model["uri"], tracking), to=to)
     return to
 
 
 def gather(model: ModelInput, *, to: str, work: str, tracking: str | None) -> str:
-    """Copy the models of a described average into one package, unless it is there; return ``to``.
+    """Copy the models of a described average into one package, and return ``to``.
 
     Models in MLflow are downloaded to the directory ``work`` first.
     """
-    if not _holds(to, model):
-        packages = [
-            download(member, to=join(work, str(number)), tracking=tracking)
-            for number, member in enumerate(model["members"])
-        ]
-        average_files.save(model, packages, to=to)
+    packages = [
+        download(member, to=join(work, str(number)), tracking=tracking)
+        for number, member in enumerate(model["members"])
+    ]
+    filesystem.delete(to)
+    average_files.save(model, packages, to=to)
     return to
-
-
-def _holds(uri: str, model: ModelInput) -> bool:
-    """Say whether a directory has the package of a model; if not, it is deleted."""
-    record = manifest.read(uri)
-    is_it = record is not None and record["fingerprint"] == model["fingerprint"]
-    if record and is_it and not manifest.find_damaged(uri, record, filesystem.sizes(uri)):
-        return True
-    filesystem.delete(uri)  # a killed job may have copied a part, or moved one to its place
-    return False
 
 
 def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPackage":

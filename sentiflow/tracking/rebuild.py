@@ -91,7 +91,7 @@ def _read(uri: str) -> FinishedStage | None:
 def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     """Complete the runs of finished stages in a store, and make those that it does not have.
 
-    What a run has already stays as it is, so that a second call changes nothing.
+    A finished run stays as it is, so that a second call changes nothing.
 
     Args:
         stages: In the order in which they build on each other.
@@ -146,37 +146,15 @@ def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) ->
 
 
 def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
-    """Add all that a run lacks, and end it."""
+    """Add all that the manifest says to a run, and end it."""
     record, run = stage.record, stage.run
     tags = _choose_tags(run["tags"]) | runs.describe_lineage(record["inputs"])
     tags |= {OUTPUT_TAG: stage.uri, FINGERPRINT_TAG: record["fingerprint"]}
     client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
     runs.add_files(client, run_id, stage.files)
-    _add_missing(client, run_id, stage.metrics, tags, run["params"])
+    params = runs.to_params(run["params"])
+    runs.log(client, run_id, metrics=stage.metrics, params=params, tags=tags)
     client.set_terminated(run_id, "FINISHED", stage.end_ms)
-
-
-def _add_missing(
-    client: MlflowClient,
-    run_id: str,
-    metrics: Sequence[Metric],
-    tags: Mapping[str, str],
-    params: Mapping[str, str],
-) -> None:
-    """Add metrics, tags and parameters that a run does not have."""
-    data = client.get_run(run_id).data
-    points = {
-        (name, point.step)
-        for name in {metric.key for metric in metrics} & data.metrics.keys()
-        for point in client.get_metric_history(run_id, name)
-    }
-    runs.log(
-        client,
-        run_id,
-        metrics=[metric for metric in metrics if (metric.key, metric.step) not in points],
-        params={k: v for k, v in runs.to_params(params).items() if k not in data.params},
-        tags={k: v for k, v in runs.to_tags(tags).items() if k not in data.tags},
-    )
 
 
 def _add_to_model(
@@ -206,7 +184,11 @@ def _add_to_model(
         if NOTE_TAG in tags:
             experiment_id = client.get_run(run_id).info.experiment_id
             tags[NOTE_TAG] = runs.add_report(tags[NOTE_TAG], experiment_id, run_id)
-        _add_missing(client, model_run, _to_points(part["metrics"], stage.end_ms, 0), tags, {})
+        has = client.get_run(model_run).data
+        points = _to_points(part["metrics"], stage.end_ms, 0)
+        missing = {name: value for name, value in tags.items() if name not in has.tags}
+        points = [point for point in points if point.key not in has.metrics]
+        runs.log(client, model_run, metrics=points, tags=missing)
     if run["registers_model"]:
         from sentiflow.tracking import registry  # a second to import, and few runs need it
 

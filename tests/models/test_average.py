@@ -13,7 +13,7 @@ from test_cli import invoke
 
 import sentiflow
 from sentiflow.config.model_sections import RnnSettings
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
@@ -172,12 +172,13 @@ def test_an_average_whose_members_were_changed_is_refused(packages, saved, damag
 
 
 def test_a_member_that_is_replaced_before_it_is_copied_is_not_averaged(packages, tmp_path):
-    copy = shutil.copytree(packages[0], tmp_path / "copy")
-    model = model_sources.describe([packages[2], str(copy)], tracking=None)
+    copy, to = shutil.copytree(packages[0], tmp_path / "copy"), str(tmp_path / "average")
+    model = model_sources.describe([packages[2], str(copy)], tracking=None, to=to)
     shutil.rmtree(copy)
     shutil.copytree(packages[1], copy)
-    with pytest.raises(JobError, match="copy was replaced since the job began"):
-        average_files.save(model, [packages[2], str(copy)], to=str(tmp_path / "average"))
+    average_files.save(model, [packages[2], str(copy)], to=to)
+    with pytest.raises(UserError, match="holds other models than its manifest says"):
+        ModelPackage.load(to)
 
 
 def test_an_average_moves_to_a_device_whole(packages):

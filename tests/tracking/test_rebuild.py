@@ -1,6 +1,5 @@
 """Runs in MLflow are rebuilt from the manifests of a run's output, and from nothing else."""
 
-import contextlib
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -157,26 +156,11 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
     assert snapshot(uri) == before
 
 
-def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
-    store = recording.open_store(uri, experiment="laws", required=True)
-    with contextlib.suppress(ValueError), store.run("train", group=GROUP, tags={}) as run:
-        run.log_metrics({"train/loss": 0.9}, step=1)
-        run.log_settings({"train": {"seed": 3}})
-        run.set_tags({"mlflow.user": "bob"})
-        raise ValueError("away")
-    publish_run(output)
-    assert send(output, uri) == ["added", "complete", "added", "added"]
-    found = runs(uri)["train"]
-    assert (found.info.run_id, found.info.status) == (run.run_id, "FINISHED")
-    assert found.data.tags["mlflow.user"] == "bob"
-    points = MlflowClient(uri).get_metric_history(run.run_id, "train/loss")
-    assert sorted((p.step, p.value) for p in points) == [(1, 0.9), (2, 0.5)]
-
-
 def kill_during_run(pipe: Connection, uri: str) -> None:
     """Kill this process while its run is open."""
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group=GROUP, tags={}) as recorder:
+        recorder.log_settings({"train": {"seed": 3}})
         recorder.log_metrics({"train/loss": 1.0}, step=1)
         recorder.flush()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -192,6 +176,9 @@ def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(o
     assert send(output, uri) == ["added", "complete", "added", "added"]
     found = runs(uri)["train"]
     assert (found.info.run_id, found.info.status) == (run.info.run_id, "FINISHED")
+    points = MlflowClient(uri).get_metric_history(run.info.run_id, "train/loss")
+    assert {(p.step, p.value) for p in points} == {(1, 1.0), (2, 0.5)}
+    assert found.data.params == {"train.seed": "3"}
     assert send(output, uri) == ["complete"] * 4
 
 
