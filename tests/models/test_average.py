@@ -81,12 +81,6 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
         assert scores.num_tokens[5] == 2 > each[0][5], "night is a word of the second only"
 
 
-def test_an_average_is_kept_in_object_storage(packages, bucket):
-    model = save([*packages[:2]], f"{bucket}/average")
-    found = model.score(pa.array(TEXTS)).probabilities
-    np.testing.assert_allclose(found, mean_of(packages[:2]), atol=1e-6)
-
-
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
     encoded, encode = [], ModelPackage._encode
@@ -179,8 +173,3 @@ def test_a_member_that_is_replaced_before_it_is_copied_is_not_averaged(packages,
     average_files.save(model, [packages[2], str(copy)], to=to)
     with pytest.raises(UserError, match="holds other models than its manifest says"):
         ModelPackage.load(to)
-
-
-def test_an_average_moves_to_a_device_whole(packages):
-    model = model_sources.load(packages).to("meta")
-    assert {each.device.type for each in (model, *model.others)} == {"meta"}

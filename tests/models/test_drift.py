@@ -36,13 +36,6 @@ def test_profiles_of_parts_add_up_to_that_of_the_whole(rows, cut):
 
 @settings(deadline=None)
 @given(rows=ROWS)
-def test_every_row_is_in_one_bin(rows):
-    found = profile(rows)
-    assert sum(found.lengths) == sum(found.probabilities) == found.rows == len(rows)
-
-
-@settings(deadline=None)
-@given(rows=ROWS)
 def test_a_profile_survives_json(rows):
     assert Profile.from_json(json.loads(json.dumps(asdict(profile(rows))))) == profile(rows)
 
@@ -53,18 +46,6 @@ def test_bins_begin_at_their_edges():
     tenths = [(1, 0, (number + 0.5) / 10) for number in range(10)]
     assert profile(tenths).probabilities == (1,) * NUM_PROBABILITY_BINS
     assert profile([(1, 0, 1.0)]).probabilities[-1] == 1
-
-
-@settings(deadline=None)
-@given(counts=COUNTS, others=COUNTS)
-def test_the_index_is_symmetric_and_zero_for_equal_histograms_alone(counts, others):
-    there, back = (
-        drift.population_stability_index(tuple(a), tuple(b))
-        for a, b in ((counts, others), (others, counts))
-    )
-    assert there == pytest.approx(back)
-    assert there >= 0
-    assert drift.population_stability_index(tuple(counts), tuple(counts)) == 0
 
 
 def test_the_index_of_a_known_case():

@@ -97,13 +97,6 @@ def test_a_series_of_any_type_keeps_its_index(dtype, missing, expected):
     )
 
 
-def test_no_text_and_no_known_word_give_the_prior():
-    found = MODEL.predict([None, "unheard of", float("nan"), pd.NA, ""])
-    assert found["num_tokens"].eq(0).all()
-    assert found["probability_positive"].eq(0.25).all()
-    assert found["predicted_label"].eq("negative").all()
-
-
 @pytest.mark.parametrize(
     "nothing",
     [[], iter([]), np.array([]), pd.Series([], dtype=str), pa.array([], pa.string()), pa.array([])],
@@ -114,11 +107,6 @@ def test_no_texts_give_an_empty_table_with_the_same_columns(nothing):
     assert len(found) == 0
     assert found.dtypes.to_dict() == MODEL.predict(["good"]).dtypes.to_dict()
     assert MODEL.predict_proba([]).shape == (0, 2)
-
-
-def test_a_column_without_any_text_is_no_error():
-    assert len(MODEL.predict(pd.Series([np.nan, np.nan]))) == 2
-    assert len(MODEL.predict([None])) == 1
 
 
 def test_one_text_gives_one_row(expected):
@@ -179,31 +167,11 @@ def test_a_model_that_gives_no_number_is_no_answer():
         Model(package, "here").predict(["good"])
 
 
-def test_a_model_of_other_classes_has_no_probability_of_positive():
-    found = Model(new_package(classes=("joy", "fear", "anger")), "here").predict(TEXTS)
-    assert list(found.columns) == [
-        "predicted_label", "probability_joy", "probability_fear", "probability_anger", "num_tokens"
-    ]  # fmt: skip
-    np.testing.assert_allclose(found.filter(like="probability").sum(axis=1), 1, atol=1e-6)
-
-
 def test_a_model_is_a_step_of_scikit_learn():
     texts, labels = ["good", "bad"] * 10, [1, 0] * 10
     pipeline = make_pipeline(FunctionTransformer(MODEL.predict_proba), LogisticRegression(C=1e4))
     assert cross_val_score(pipeline, texts, labels, cv=2).tolist() == [1, 1]
     assert pipeline.fit(texts, labels).predict(["bad", "good"]).tolist() == [0, 1]
-
-
-def test_a_model_is_a_function_of_duckdb():
-    def positive(texts: pa.ChunkedArray) -> pa.Array:
-        return pa.array(MODEL.predict(texts)["probability"])
-
-    connection = duckdb.connect()
-    connection.create_function("positive", positive, ["VARCHAR"], "FLOAT", type="arrow")
-    messages = pd.DataFrame({"text": ["good", "bad"]})
-    connection.register("messages", messages)
-    found = connection.sql("SELECT positive(text) AS p FROM messages").to_df()["p"]
-    np.testing.assert_allclose(found, MODEL.predict(messages["text"])["probability"])
 
 
 def test_a_copy_is_the_model_itself_and_a_pickle_answers_the_same(expected):
@@ -221,16 +189,6 @@ def test_predict_equals_the_predictions_of_score(finished_run):
         found = model.predict(texts)
         assert len(found) == len(predictions) > 5000
         same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_registered_model_is_loaded_by_its_name(finished_run):
-    store = f"sqlite:///{finished_run}/mlflow.db"
-    model = sentiflow.load_model("models:/test/1", tracking_uri=store, device="cpu")
-    assert model.classes == ("negative", "positive")
-    own = sentiflow.load_run(str(finished_run / "run")).model
-    same(model.predict(["what a lovely day"]), own.predict(["what a lovely day"]))
 
 
 def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(make_package):

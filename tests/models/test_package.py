@@ -99,13 +99,6 @@ def test_the_manifest_describes_the_package(package, tmp_path):
     assert Profile.from_json(json.loads(json.dumps(record))["reference"]) == reference
 
 
-def test_answers_tell_known_and_unknown_tokens(package):
-    scores = package.score(pa.array(["good zebra day zebra", "", "zebra"]))
-    assert scores.lengths.tolist() == [4, 0, 1]
-    assert scores.num_tokens.tolist() == [2, 0, 0]
-    assert scores.num_unknown.tolist() == [2, 0, 1]
-
-
 def test_answers_are_joined(package):
     texts = pa.array(TEXTS)
     joined = Scores.join([package.score(texts[:3]), package.score(texts[3:])])

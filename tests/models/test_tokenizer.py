@@ -3,10 +3,7 @@
 import re
 import sys
 import unicodedata
-from collections import Counter
-from itertools import chain
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -237,12 +234,6 @@ def test_a_rule_splits_at_the_white_space_and_signs_of_unicode(name):
     assert tokens_of(texts, name) == [REFERENCES[name](text) for text in texts]
 
 
-def test_runs_end_with_their_row():
-    texts = ["aa", "a", "", "aaa", "!", "!", "--", "-", "ooo", "a", "aa"]
-    squeezed = ["aa", "a", "", "a", "!", "!", "--", "-", "o", "a", "aa"]
-    assert squeeze_runs(pa.array(texts)).to_pylist() == squeezed
-
-
 @SETTINGS
 @given(texts=st.lists(TWEETS, max_size=6), start=st.integers(0, 6), length=st.integers(0, 6))
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
@@ -271,29 +262,6 @@ def test_tokenizing_tokens_changes_nothing(name, text):
 
 
 @SETTINGS
-@given(text=TWEETS)
-def test_links_mentions_and_runs_are_gone_from_tokens(text):
-    (tokens,) = tokens_of([text], "tweet")
-    assert not [token for token in tokens if re.search(r"([a-z])\1\1|!!|\?\?|\.{4}", token)]
-    assert not [token for token in tokens if re.search(r"^@\w|^https?://", token, re.ASCII)]
-
-
-@SETTINGS
-@given(texts=st.lists(TWEETS, max_size=6), chosen=st.lists(st.booleans(), min_size=6, max_size=6))
-@pytest.mark.parametrize("name", sorted(TOKENIZERS))
-def test_each_word_stands_once_and_is_counted_in_the_chosen_rows(name, texts, chosen):
-    tokens = tokenize(pa.array(texts, pa.string()), name=name)
-    words, rows = tokens.words.to_pylist(), tokens.to_lists().to_pylist()
-    assert Counter(words) == Counter(set(chain.from_iterable(rows)))
-    expected = Counter(
-        chain.from_iterable(row for row, take in zip(rows, chosen, strict=False) if take)
-    )
-    counts = tokens.count(np.array(chosen[: len(texts)], bool))
-    assert counts.tolist() == [expected[word] for word in words]
-    assert (tokens.ids.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
-
-
-@SETTINGS
 @given(texts=st.lists(TWEETS, max_size=6), max_length=st.integers(0, 12))
 def test_cutting_keeps_the_first_tokens_of_each_text(texts, max_length):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
@@ -306,7 +274,3 @@ def test_texts_without_a_word_have_no_tokens(texts):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
     assert tokens.to_lists().to_pylist() == [[] for _ in texts]
     assert (len(tokens.words), len(tokens.ids)) == (0, 0)
-
-
-def test_no_rows_have_no_tokens(name):
-    assert tokens_of([], name) == []

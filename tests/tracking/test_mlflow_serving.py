@@ -56,14 +56,6 @@ def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: s
     return json.loads((folder / "answers.json").read_text())
 
 
-@pytest.mark.soak
-def test_mlflow_models_predict_answers_as_the_package_does(laws, tmp_path):
-    answers = predict_by_mlflow(
-        BIN, "models:/laws@candidate", tmp_path, MLFLOW_TRACKING_URI=laws.uri
-    )
-    assert answers == {"predictions": expected(laws.package)}
-
-
 @contextlib.contextmanager
 def answering(model: str) -> Iterator[str]:
     """Let the web application of ``mlflow models serve`` answer in a thread of this process."""
@@ -93,24 +85,6 @@ def test_what_mlflow_serves_answers_as_the_package_does(laws):
         with pytest.raises(urllib.error.HTTPError, match="400") as error:
             ask(address, {"inputs": [3]})
         assert "Expected type str, but got int" in json.load(error.value)["message"]
-
-
-@pytest.mark.soak
-def test_mlflow_models_serve_answers_as_the_package_does(laws):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "-m", "models:/laws@candidate"]
-    paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_TRACKING_URI": laws.uri}
-    with subprocess.Popen(command, env=os.environ | paths) as process:
-        try:
-            wait_for_port(process, port)
-            assert ask(f"http://127.0.0.1:{port}", {"inputs": TEXTS}) == {
-                "predictions": expected(laws.package)
-            }
-        finally:
-            process.terminate()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -98,14 +97,6 @@ def test_a_server_that_hangs_is_asked_once(server, store, monkeypatch, requests_
     assert len(load) > 1
 
 
-def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
-    with contextlib.suppress(ValueError), open_run(store, "secret"):
-        raise ValueError("no luck with s3://AKIA:se/cret@bucket/x")
-    (run,) = runs(server, "secret")
-    assert run.info.status == "FAILED"
-    assert run.data.tags["sentiflow.reason"] == "no luck with s3://bucket/x"
-
-
 def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, caplog):
     with open_run(store, "refused") as recorder:
         recorder.log_settings({"seed": 1})
@@ -115,19 +106,6 @@ def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, ca
     (run,) = runs(server, "refused")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
     assert [m.startswith("MLflow refuses a part of the run: ") for m in caplog.messages] == [True]
-
-
-def test_a_locked_database_behind_the_server_loses_no_epoch(server, store):
-    with open_run(store, "locked") as recorder:
-        recorder.flush()
-        with contextlib.closing(sqlite3.connect(server.folder / "server.db")) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            recorder.log_metrics({"loss": 1.0}, step=1)
-            time.sleep(1)
-            other.rollback()
-    (run,) = runs(server, "locked")
-    assert run.info.status == "FINISHED"
-    assert history(server, run.info.run_id) == [(1, 1.0)]
 
 
 def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, requests_made):

@@ -4,15 +4,12 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 from test_servers import record, serving
 
 from sentiflow.errors import UnavailableError
@@ -22,17 +19,6 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 BY_DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/none"))
 SEARCHED = f"{os.environ['PATH']}:{BY_DEBIAN}"
-NUM_JOBS = 4
-JOB = """
-    import sys
-    from sentiflow.tracking import recording, mlflow_store
-    uri = mlflow_store.default_uri(None)
-    store = recording.open_store(uri, experiment="many", required=True)
-    with store.run("train", group=sys.argv[1], tags={}) as recorder:
-        for step in range(50):
-            recorder.log_metrics({"loss": step}, step=step)
-    sys.exit(not recorder.flush())
-"""
 
 
 class Database:
@@ -99,30 +85,6 @@ def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
         client = mlflow_store.make_client(database.uri)
         (experiment,) = client.search_experiments(filter_string="name = 'laws'")
         assert len(client.search_runs([experiment.experiment_id])) == 1
-
-
-def test_jobs_that_use_a_database_at_the_same_time_lose_nothing(database, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
-    uri = mlflow_store.default_uri(None)
-    recording.open_store(uri, experiment="many", required=True)  # makes the tables
-    command = [sys.executable, "-c", textwrap.dedent(JOB)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    jobs = [
-        subprocess.Popen(
-            [*command, f"0123abc{number}"], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for number in range(NUM_JOBS)
-    ]
-    for job in jobs:
-        _, said = job.communicate(timeout=300)
-        assert (job.returncode, said) == (0, "")
-    client = MlflowClient(database.uri)
-    experiment = client.get_experiment_by_name("many").experiment_id
-    found = client.search_runs([experiment])
-    assert [run.info.status for run in found] == ["FINISHED"] * NUM_JOBS
-    for run in found:
-        assert len(client.get_metric_history(run.info.run_id, "loss")) == 50
 
 
 def test_a_database_that_crashes_costs_one_line_and_no_work(

@@ -1,21 +1,25 @@
 """Runs in MLflow are rebuilt from the manifests of a run's output, and from nothing else."""
 
 import os
+import re
 import signal
+import types
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from conftest import make_store
+from conftest import make_store, write_config
 from mlflow import MlflowClient
 from other_process import calling
 from stages import publish as complete
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
+from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
+from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 from sentiflow.tracking import rebuild, recording
 
@@ -253,3 +257,69 @@ def test_a_stage_that_does_not_describe_its_run_cannot_be_imported(output):
     publish(output, "train", {}, None, history=EPOCHS)
     with pytest.raises(UserError, match="no finished stage that describes its run"):
         rebuild.find(output)
+
+
+def make_stage() -> types.SimpleNamespace:
+    """Make a stage that logs and publishes."""
+
+    def describe_output(config):
+        return OutputSpec("evaluate", config.evaluate.output_uri, {}, {})
+
+    def run(config, output, recorder):
+        output.begin()
+        recorder.log_metrics({"test/accuracy": 0.5})
+        return output.publish(counts={}, files=[], seconds=1, run=recorder.describe())
+
+    return types.SimpleNamespace(describe_output=describe_output, run=run)
+
+
+def test_a_job_that_ran_without_the_store_is_imported_later(
+    tmp_path, sample_csv, monkeypatch, caplog
+):
+    monkeypatch.setattr(stages, "_stage", lambda verb: make_stage())
+    away = {"uri": "http://127.0.0.1:9", "required": False}
+    path = write_config(tmp_path, sample_csv, tracking=away)
+    stages.run(settings.load(path), ["evaluate"])
+    assert caplog.messages[-1].endswith(f"sentiflow tracking import {tmp_path}/run")
+    uri = make_store(tmp_path)
+    send(f"{tmp_path}/run", uri)
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    assert run.data.metrics == {"test/accuracy": 0.5}
+
+
+@pytest.mark.ray
+def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, tmp_path):
+    """All but step and system metrics, the settings file and the process is in the manifests."""
+    before, after = f"sqlite:///{finished_run}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"
+    assert send(str(finished_run / "run"), before) == ["complete"] * 4
+    make_store(tmp_path)
+    send(str(finished_run / "run"), after)
+    assert describe_runs(before) == describe_runs(after)
+
+
+def describe_runs(uri: str) -> dict[str, object]:
+    """Collect what must be equal in two stores."""
+    client, found = MlflowClient(uri), {}
+    experiment = client.get_experiment_by_name("test").experiment_id
+    for run in client.search_runs([experiment]):
+        metrics = {
+            name: sorted(
+                (p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)
+            )
+            for name in run.data.metrics
+            if not name.startswith(("step/", "system/"))
+        }
+        tags = {
+            k: re.sub(r"#/experiments/\d+/runs/\w{32}/", "#/", v)  # each store has ids of its own
+            for k, v in run.data.tags.items()
+            if k != "mlflow.log-model.history"
+        }
+        datasets = sorted(str(dict(item.dataset)) for item in run.inputs.dataset_inputs)
+        files = {file.path for file in client.list_artifacts(run.info.run_id)} - {"settings.yaml"}
+        versions = [v.version for v in client.search_model_versions("name = 'test'")]
+        found[tags["sentiflow.stage"]] = (
+            run.info.run_name, run.info.status, run.data.params, metrics, tags, datasets, files,
+            versions,
+        )  # fmt: skip
+    return found

@@ -99,26 +99,6 @@ def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
     assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
 
 
-def test_a_recorder_without_a_run_writes_nothing():
-    recorder = recording.Recorder()
-    recorder.log_metrics({"a": 1})
-    recorder.log_settings({"a": 1})
-    recorder.log_files({"a": b""})
-    recorder.set_tags({"a": "b"})
-    recorder.of_run("0" * 32).log_metrics({"a": 1})
-    assert not recorder.begin_nested("a", stage="train", tags={}).run_id
-
-
-def test_a_run_that_the_store_does_not_have_costs_one_line_and_no_job(store, uri, caplog):
-    with store.run("evaluate", group="0123abcd", tags={}) as recorder:
-        for run in (recorder.of_run("0" * 32), recorder.of_run(recorder.run_id)):
-            run.log_metrics({"test/accuracy": 0.5})
-            run.set_tags({"a": "b"})
-    assert only_run(uri).data.metrics == {"test/accuracy": 0.5}
-    (line,) = caplog.messages
-    assert line.startswith("MLflow refuses a part of the run")
-
-
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
     for opened in (store, recording.Store("", "laws")):
         tags = {"sentiflow.version": "1", "sentiflow.output_uri": "/x"}
@@ -171,13 +151,6 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
     assert line.endswith("install sentiflow[s3]")
 
 
-def test_the_tags_of_a_run_are_read(store, uri):
-    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
-        pass
-    tags = recording.read_tags(uri, recorder.run_id)
-    assert (tags["more"], tags["sentiflow.stage"]) == ("x", "train")
-
-
 def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
     with pytest.raises(
         UserError, match=r"read the run 0{32} in .*not found; check its id, or name its store by"
@@ -187,13 +160,6 @@ def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
         recording.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
     with pytest.raises(JobError, match="cannot read the run"):
         recording.read_tags("http://127.0.0.1:9", "0" * 32)
-
-
-def test_a_password_is_in_no_message(caplog):
-    away = "http://me:secret@127.0.0.1:9"
-    with pytest.raises(JobError) as error:
-        recording.open_store(away, experiment="laws", required=True)
-    assert "secret" not in str(error.value)
 
 
 def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
@@ -257,12 +223,3 @@ def test_every_stage_records_its_inputs_output_and_code(finished_run):
             assert logged[shown].dataset.digest == fingerprint[:36]
             assert [tag.value for tag in logged[shown].tags] == [context]
     assert runs["train"].info.run_name == "run: gru(32)"
-
-
-def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):
-    space = {f"train.model.setting{n}": list(range(3000)) for n in range(150)}
-    with store.run("sweep", group="0b1c3f2a", tags={}) as recorder:
-        recorder.log_settings({"sweep": {"space": space}})
-    params = only_run(uri).data.params
-    assert len(params) == 150
-    assert {len(value) for value in params.values()} == {runs.MAX_PARAM_LENGTH}

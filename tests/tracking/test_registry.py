@@ -12,7 +12,6 @@ import pytest
 import yaml
 from conftest import make_store
 from mlflow.entities import LoggedModelOutput
-from test_cli import invoke
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
@@ -128,15 +127,6 @@ def test_a_model_of_another_kind_is_refused(sqlite, tmp_path):
     check_a_model_of_another_kind_is_refused(sqlite, tmp_path)
 
 
-def test_a_registered_package_gives_its_word_vectors_by_name(laws, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", laws.uri)
-    result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
-    assert result.exit_code == 0, result.output
-    record = json.loads(result.stdout)
-    assert record["vectors"] == "models:/laws@candidate"
-    assert {found["word"] for found in record["results"]} == {"bad", "morning", "day"}
-
-
 def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
     sqlite, make_package, tmp_path
 ):
@@ -230,17 +220,6 @@ def test_a_name_that_leads_nowhere_gives_one_clear_line(laws, name, problem):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path):
-    with pytest.raises(UserError, match=r"there is no MLflow store sqlite:///.*absent\.db"):
-        registry.resolve("models:/laws/1", tracking_uri=f"sqlite:///{tmp_path}/absent.db")
-    assert not (tmp_path / "absent.db").exists()
-
-
-def test_an_unavailable_server_fails_the_job():
-    with pytest.raises(JobError, match=r"cannot look up .* in http://127.*: Connection refused"):
-        registry.resolve("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
-
-
 def test_a_manifest_that_names_other_files_is_refused(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="elsewhere")
     source = registry.resolve(str(version), tracking_uri=sqlite).source
@@ -253,14 +232,6 @@ def test_a_manifest_that_names_other_files_is_refused(sqlite, make_package):
         path.write_text(content.replace('"path": "settings.json"', f'"path": "{name}"'))
         with pytest.raises(UserError, match=problem):
             registry.resolve(str(version), tracking_uri=sqlite)
-
-
-def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, make_package):
-    with pytest.raises(JobError) as error:
-        registry.register(make_package(seed=9), name="laws", tracking_uri=laws.uri, run_id="0" * 32)
-    (line,) = str(error.value).splitlines()
-    assert line.startswith(f"cannot register laws in {laws.uri}: ")
-    assert line.endswith("; tracking.register_model=false trains without it")
 
 
 def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqlite):

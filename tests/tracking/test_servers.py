@@ -121,14 +121,6 @@ def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tls, tmp_path
     record(uri)
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_without_verification_a_server_is_still_known_by_its_names_only(tls, monkeypatch):
-    port, _ = tls
-    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-    record(f"https://localhost:{port}")
-    assert "--allowed-hosts HOST:PORT" in refusal(f"https://127.0.0.1:{port}")
-
-
 def test_a_package_is_registered_at_a_server_and_comes_back(
     tls, make_package, tmp_path, monkeypatch
 ):
