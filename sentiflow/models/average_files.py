@@ -31,7 +31,7 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
     """
     first = members[0]
     for model in members:
-        package_files.refuse_average(model, setting=setting)
+        package_files.reject_average(model, setting=setting)
         classes, others = package_files.classes_of(first), package_files.classes_of(model)
         if set(classes) != set(others):
             raise UserError(
@@ -41,13 +41,13 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
     margins = [(model["calibration"] or {}).get("neutral_margin") for model in members]
-    known = [margin for margin in margins if margin is not None]
+    margins = [margin for margin in margins if margin is not None]
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,
         "fingerprint": manifest.identify("model", settings, inputs),
         "reference": first["reference"],
-        "calibration": {"neutral_margin": sum(known) / len(known)} if known else None,
+        "calibration": {"neutral_margin": sum(margins) / len(margins)} if margins else None,
         "settings": settings,
         "training": None,
         "members": [
@@ -110,8 +110,8 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
     places = [join(uri, folder) for folder in _list_folders(record)]
     if not places:
         return [uri]
-    found = [manifest.require(place, stage="model", setting=setting) for place in places]
-    members = [package_files.to_input(*each) for each in zip(places, found, strict=True)]
+    records = [manifest.require(place, stage="model", setting=setting) for place in places]
+    members = [package_files.to_input(*each) for each in zip(places, records, strict=True)]
     is_listed = {item["path"] for item in record["files"]} == {*list_names(record)}
     if not is_listed or describe(members, setting=setting)["fingerprint"] != record["fingerprint"]:
         raise UserError(

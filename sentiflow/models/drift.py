@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -67,35 +67,43 @@ class Profile:
         }
 
 
-class Drift(TypedDict, total=False):
-    """The drift between a corpus and the validation rows of a model, as a manifest has it."""
+def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
+    """Measure the drift of a corpus from the held-out texts of a model.
 
-    corpus: dict[str, float]
-    """:attr:`Profile.means` of the corpus."""
-    reference: dict[str, float]
-    """:attr:`Profile.means` of the validation rows."""
-    length_psi: float
-    """:func:`population_stability_index` of the lengths."""
-    probability_psi: float
-    """The same of the probabilities."""
-    warnings: list[str]
-    """A line for each large difference."""
-
-
-def compare(profile: Profile, reference: Profile) -> Drift:
-    """Measure the drift of a corpus from the reference; empty if one of them has no rows."""
+    Returns:
+        As the manifest of a scoring has it: ``corpus`` and ``reference``, the :attr:`Profile.means`
+        of both; ``length_psi`` and ``probability_psi``, see :func:`population_stability_index`;
+        and ``warnings``, a line for each large difference. Empty if one of them has no rows.
+    """
     if not profile.rows or not reference.rows:
         return {}
-    found: Drift = {
+    length = population_stability_index(profile.lengths, reference.lengths)
+    probability = population_stability_index(profile.probabilities, reference.probabilities)
+    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
+    for index, what, bins in (
+        (length, "length of the texts", len(LENGTH_EDGES)),
+        (probability, "probabilities", NUM_PROBABILITY_BINS),
+    ):
+        # Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is
+        # from Yurdakul, Statistical Properties of Population Stability Index, 2018.
+        if index > LARGE_PSI + (bins - 1) * chance:
+            lines.append(f"{what}: population stability index {index:.2f}")
+    margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
+    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
+    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
+    for name in names:
+        if name not in profile.means.keys() & reference.means.keys():
+            continue
+        ours, theirs = profile.means[name], reference.means[name]
+        if abs(ours - theirs) > LARGE_DIFFERENCE + margin:
+            lines.append(f"{names[name]}: {ours:.1%} here, {theirs:.1%} in validation")
+    return {
         "corpus": profile.means,
         "reference": reference.means,
-        "length_psi": population_stability_index(profile.lengths, reference.lengths),
-        "probability_psi": population_stability_index(
-            profile.probabilities, reference.probabilities
-        ),
+        "length_psi": length,
+        "probability_psi": probability,
+        "warnings": lines,
     }
-    found["warnings"] = _warn(found, profile, reference)
-    return found
 
 
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
@@ -113,28 +121,3 @@ def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ..
     """
     p, q = ((np.array(c) + 0.5) / (sum(c) + 0.5 * len(c)) for c in (counts, reference))
     return float(((p - q) * np.log(p / q)).sum())
-
-
-def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
-    """Write a line for each large difference.
-
-    Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
-    Yurdakul, Statistical Properties of Population Stability Index, 2018.
-    """
-    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
-    for index, what, bins in (
-        (found["length_psi"], "length of the texts", len(LENGTH_EDGES)),
-        (found["probability_psi"], "probabilities", NUM_PROBABILITY_BINS),
-    ):
-        if index > LARGE_PSI + (bins - 1) * chance:
-            lines.append(f"{what}: population stability index {index:.2f}")
-    spread = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
-    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
-    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
-    for name, what in names.items():
-        if name not in found["corpus"].keys() & found["reference"].keys():
-            continue
-        here, there = found["corpus"][name], found["reference"][name]
-        if abs(here - there) > LARGE_DIFFERENCE + spread:
-            lines.append(f"{what}: {here:.1%} here, {there:.1%} in validation")
-    return lines

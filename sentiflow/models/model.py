@@ -67,16 +67,16 @@ class Model:
             UserError: Something in ``texts`` is no text.
 
         Example:
-            >>> found = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
-            >>> found[["predicted_label", "num_tokens"]]  # doctest: +SKIP
+            >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
+            >>> predictions[["predicted_label", "num_tokens"]]  # doctest: +SKIP
               predicted_label  num_tokens
             0        positive           4
             1        negative           2
         """
         columns = self._score(texts).columns
         columns["predicted_label"] = columns["predicted_label"].to_pandas()
-        found = pd.DataFrame(columns)
-        return found.set_axis(texts.index) if isinstance(texts, pd.Series) else found
+        frame = pd.DataFrame(columns)
+        return frame.set_axis(texts.index) if isinstance(texts, pd.Series) else frame
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
         """Compute the probability of each class: ``(N, C)`` float32, columns as :attr:`classes`.
@@ -99,8 +99,8 @@ class Model:
         on_cpu = self.package.device.type == "cpu"
         num_threads = min(count_cores(), _MAX_THREADS if on_cpu else _THREADS_ON_GPU)
         with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            found = list(pool.map(self.package.score, pieces))
-        return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
+            scores = list(pool.map(self.package.score, pieces))
+        return Scores.join(scores or [self.package.score(pa.array([], pa.string()))])
 
     def __deepcopy__(self, memo: object) -> "Model":
         return self  # it does not change, and scikit-learn copies the steps of a pipeline

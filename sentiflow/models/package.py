@@ -130,7 +130,7 @@ class ModelPackage:
         device = self.device
         size = batch_size or self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)
-        found = []
+        by_batch = []
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
@@ -139,9 +139,9 @@ class ModelPackage:
             for chosen in batches:
                 batch = batching.collate(rows, chosen).to(device)
                 logits = predict(batch.token_ids, batch.lengths).float()
-                found.append(torch.softmax(logits / self.settings.temperature, dim=1))
+                by_batch.append(torch.softmax(logits / self.settings.temperature, dim=1))
             if batches:
-                probabilities[np.concatenate(batches)] = torch.cat(found).cpu().numpy()
+                probabilities[np.concatenate(batches)] = torch.cat(by_batch).cpu().numpy()
         return probabilities
 
     def save(

@@ -85,7 +85,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
             other, or it needs a newer sentiflow.
     """
     record = manifest.require(uri, stage="model", setting=setting)
-    refuse_average(to_input(uri, record), setting=setting)
+    reject_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
     settings = read_settings(join(uri, SETTINGS), content[SETTINGS])
     words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
@@ -100,8 +100,8 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
     return PackageFiles(settings, words, content[WEIGHTS])
 
 
-def refuse_average(model: ModelInput, *, setting: str) -> None:
-    """Refuse a model that is no single network.
+def reject_average(model: ModelInput, *, setting: str) -> None:
+    """Reject a model that is no single network.
 
     Raises:
         UserError: It is the average of several.
@@ -154,7 +154,7 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     members = settings.pop("members", [])
     for each in [settings, *(members if isinstance(members, list) else [members])]:
         read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
-    known: ModelInput = {
+    model: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
         "reference": record.get("reference"),
@@ -163,10 +163,10 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "training": record["inputs"].get("training"),
     }
     if members := record["inputs"].get("members", {}).get("models"):
-        known["members"] = members
+        model["members"] = members
     if "refit" in record:
-        known["refit"] = record["refit"]
-    return known
+        model["refit"] = record["refit"]
+    return model
 
 
 def classes_of(model: ModelInput) -> tuple[str, ...]:
@@ -254,7 +254,7 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
         UserError: The model differs in more than dropout, trained vectors and n-grams, or is an
             average of several.
     """
-    refuse_average(first, setting="train.init_from")
+    reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))
     if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
         raise UserError(

@@ -132,7 +132,7 @@ def _cross(
     pairs, counts = np.unique(
         np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
     )
-    found: dict[str, dict[str, int]] = {}
+    confusion: dict[str, dict[str, int]] = {}
     for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        found.setdefault(names[one], {})[names[other]] = count
-    return found
+        confusion.setdefault(names[one], {})[names[other]] = count
+    return confusion

@@ -277,7 +277,7 @@ def _check(
 def _report(
     new: Scored,
     total: Scored,
-    found: drift.Drift,
+    found: dict[str, Any],
     shares: list[tuple[str, str]],
     num_scored: int,
     seconds: float,

@@ -112,15 +112,15 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         run, record = stage.run, stage.record
         store = recording.open_store(tracking_uri, experiment=run["experiment"], required=True)
         with mlflow_store.asking(tracking_uri, "add to runs") as client:
-            known = _find_run(client, store.experiment_id, stage)
-            own = known or client.create_run(
+            present = _find_run(client, store.experiment_id, stage)
+            mlflow_run = present or client.create_run(
                 store.experiment_id,
                 start_time=stage.start_ms,
                 tags={GROUP_TAG: run["group"], STAGE_TAG: record["stage"]},
                 run_name=run["name"],
             )
-            run_id = own.info.run_id
-            if own.info.status != "FINISHED":
+            run_id = mlflow_run.info.run_id
+            if mlflow_run.info.status != "FINISHED":
                 _complete(client, run_id, stage)
             model = record["inputs"].get("model", {})
             if record["stage"] == "train":
@@ -128,18 +128,19 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
             elif "members" in model:  # the run of an average is that of its evaluation
                 models[model["fingerprint"]] = join(stage.uri, MODEL), ""
             _add_to_model(client, stage, run_id, models, tracking_uri)
-        outcomes.append("complete" if known else "added")
+        outcomes.append("complete" if present else "added")
     return outcomes
 
 
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
     """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
-    group, own = stage.run["group"], stage.record["fingerprint"]
+    group, fingerprint = stage.run["group"], stage.record["fingerprint"]
     same = f"tags.`{GROUP_TAG}` = '{group}' and tags.`{STAGE_TAG}` = '{stage.record['stage']}'"
     candidates = [
         run
         for run in client.search_runs([experiment_id], filter_string=same)
-        if run.data.tags.get(FINGERPRINT_TAG, own) == own and PARENT_TAG not in run.data.tags
+        if run.data.tags.get(FINGERPRINT_TAG, fingerprint) == fingerprint
+        and PARENT_TAG not in run.data.tags
     ]
     logged = stage.run["mlflow_run_id"]
     return min(candidates, key=lambda run: run.info.run_id != logged, default=None)
