@@ -40,8 +40,8 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
-    margins = [(model["calibration"] or {}).get("neutral_margin") for model in members]
-    margins = [margin for margin in margins if margin is not None]
+    calibrations = [model["calibration"] or {} for model in members]
+    margins = [m for each in calibrations if (m := each.get("neutral_margin")) is not None]
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,

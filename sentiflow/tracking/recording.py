@@ -374,21 +374,19 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
     Args:
         tracking_uri: The store.
-        experiment: Its name; by default that of the latest run.
+        experiment: Its name; by default the one that was made last.
 
     Raises:
-        UserError: There is no such store, or it has no such run.
+        UserError: There is no such store, or it has no such experiment.
         UnavailableError: It does not answer.
     """
     with mlflow_store.asking(tracking_uri, "look for runs") as client:
         named = None if experiment is None else f"name = '{experiment}'"
-        ids = [each.experiment_id for each in client.search_experiments(filter_string=named)]
-        latest = client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+        latest = client.search_experiments(filter_string=named, max_results=1)
     if not latest:
-        what = "no run" if experiment is None else f"no run of {experiment}"
-        store = without_credentials(tracking_uri)
-        raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
-    return f"/#/experiments/{latest[0].info.experiment_id}/runs?workflowType=machine_learning"
+        problem = f"there is no run of {experiment} in {without_credentials(tracking_uri)}"
+        raise UserError(problem, hint="sentiflow run CONFIG makes one")
+    return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
 
 
 def _now() -> str:
