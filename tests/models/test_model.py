@@ -21,7 +21,6 @@ import sentiflow
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import model as models
 from sentiflow.models.model import Model
-from sentiflow.storage import filesystem
 
 TEXTS = ["good morning", None, "bad bad day", "", "good", "unheard of"]
 MODEL = Model(new_package(), "here")
@@ -147,18 +146,6 @@ def test_each_text_is_predicted_as_if_alone_however_they_are_cut(texts, size):
     np.testing.assert_allclose(together, np.reshape(alone, (-1, 2)), rtol=0, atol=1e-6)
 
 
-def test_the_number_of_threads_of_the_program_is_left_as_it_was():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        MODEL.predict(TEXTS)
-        with pytest.raises(UserError):
-            MODEL.predict([5])
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_a_model_that_gives_no_number_is_no_answer():
     package = new_package()
     with torch.no_grad():
@@ -196,11 +183,3 @@ def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(m
         sentiflow.load_model("nothere")
     with pytest.raises(UserError, match=r"device='quark' cannot be used: .*: leave it out"):
         sentiflow.load_model(make_package(), device="quark")
-
-
-def test_a_model_reads_well(make_package):
-    uri = make_package()
-    model = sentiflow.load_model(uri)
-    assert repr(model) == f"Model({uri!r}, classes=['negative', 'positive'])"
-    assert model.to("cpu").classes == model.classes
-    assert filesystem.exists(model.uri)

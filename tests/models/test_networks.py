@@ -96,15 +96,6 @@ def test_a_bidirectional_network_equals_pytorchs_bidirectional_layer_on_rows_of_
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_unidirectional_network_with_the_last_state_is_the_tutorials_network():
-    network = build(cell="rnn", pooling="last")
-    token_ids = torch.randint(1, 40, (3, 8))
-    states, _ = network.forward_layers[0](network.embedding(token_ids.T), torch.zeros(1, 3, 7))
-    expected = network.output(states[-1])
-    actual = network(token_ids, torch.full((3,), 8))
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_dropout_mask_multiplies_the_inputs_of_each_layer(pooling, num_layers):
@@ -144,14 +135,6 @@ def test_ngrams_are_a_linear_model_that_padding_does_not_change():
 def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
     bag = build(ngrams=3, ngram_buckets=1 << 20).ngrams
     assert bag.find(torch.tensor([[5, 9, 2]])).tolist() == [[5, 9, 2, 279767, 904817, 385394]]
-
-
-def test_padding_gets_no_gradient():
-    network = build(bidirectional=True, pooling="attention").train()
-    network(*pad([[3, 4], [5, 6, 7]], width=5)).sum().backward()
-    gradient = network.embedding.weight.grad
-    assert gradient[PAD_ID].abs().sum() == 0
-    assert gradient[3].abs().sum() > 0
 
 
 BAG_POOLINGS = ["sum", "mean"]

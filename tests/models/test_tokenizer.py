@@ -254,14 +254,6 @@ def test_squeezing_a_slice_equals_its_plain_form(texts, start, length):
 
 
 @SETTINGS
-@given(text=TWEETS)
-@pytest.mark.parametrize("name", sorted(TOKENIZERS))
-def test_tokenizing_tokens_changes_nothing(name, text):
-    (tokens,) = tokens_of([text], name)
-    assert tokens_of([" ".join(tokens)], name) == [tokens]
-
-
-@SETTINGS
 @given(texts=st.lists(TWEETS, max_size=6), max_length=st.integers(0, 12))
 def test_cutting_keeps_the_first_tokens_of_each_text(texts, max_length):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")

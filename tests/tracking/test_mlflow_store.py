@@ -24,7 +24,6 @@ from mlflow.exceptions import (
 from other_process import calling
 from test_cli import invoke
 
-from sentiflow.config import settings
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, recording
@@ -98,20 +97,6 @@ def test_what_fails_at_once_is_tried_again_for_a_moment_and_a_refusal_is_final(
     with pytest.raises(type(error), match=re.escape(str(error))):
         mlflow_store.ask(lambda: answer(99))
     assert len(asked) == tries
-
-
-def test_settings_refuse_a_key_even_if_it_is_not_encoded():
-    raw = {"name": "a", "output_uri": "b", "prepare": {"csv": "s3://AKIA:se/cr+et@bucket/x.csv"}}
-    with pytest.raises(UserError, match="holds a user name or password") as error:
-        settings.validate(raw, source="x")
-    assert "cr+et" not in str(error.value)
-    space = {"train.init_from": [["s3://AKIA:se/cr+et@bucket/x"]]}
-    with pytest.raises(UserError, match=r"sweep\.space\.train\.init_from holds a user name"):
-        settings.validate(raw | {"prepare": {"csv": "x"}, "sweep": {"space": space}}, source="x")
-    raw |= {"prepare": {"csv": "x", "max_length": "s3://AKIA:se/cr+et@bucket/x.csv"}}
-    with pytest.raises(UserError, match=r"prepare\.max_length") as error:
-        settings.validate(raw, source="x")
-    assert "cr+et" not in str(error.value)
 
 
 def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):

@@ -1,16 +1,15 @@
-"""Jobs record in a real PostgreSQL: through MLflow's server, and without one."""
+"""Jobs record in a real PostgreSQL."""
 
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_servers import record, serving
+from test_servers import record
 
 from sentiflow.errors import UnavailableError
 from sentiflow.tracking import mlflow_store, recording
@@ -77,16 +76,6 @@ def database(monkeypatch) -> Iterator[Database]:
         found.stop()
 
 
-def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
-    with serving("PostgreSQL", tmp_path, **{
-        "postgresql://mlflow:secret@db.example/mlflow": database.uri
-    }) as (port, _):  # fmt: skip
-        record(f"http://localhost:{port}")
-        client = mlflow_store.make_client(database.uri)
-        (experiment,) = client.search_experiments(filter_string="name = 'laws'")
-        assert len(client.search_runs([experiment.experiment_id])) == 1
-
-
 def test_a_database_that_crashes_costs_one_line_and_no_work(
     database, tmp_path, monkeypatch, caplog
 ):
@@ -97,9 +86,7 @@ def test_a_database_that_crashes_costs_one_line_and_no_work(
     with store.run("train", group="0123abcd", tags={}) as recorder:
         recorder.flush()
         database.stop()
-        began = time.monotonic()
         recorder.log_metrics({"loss": 1.0})
-    assert time.monotonic() - began < 30
     (line,) = caplog.messages
     assert line.startswith(f"cannot reach the MLflow store {uri}: ")
     assert line.endswith("; the job continues without it")

