@@ -189,24 +189,23 @@ def find_teachers(config: Config, classes: Sequence[str] | None) -> list[ModelIn
         UserError: One does not exist, is neither a model nor Parquet, or lacks a class.
         JobError: MLflow cannot be reached.
     """
-    return [_find_teacher(uri, config, classes) for uri in config.train.distill.teachers]
-
-
-def _find_teacher(
-    uri: str, config: Config, classes: Sequence[str] | None
-) -> ModelInput | AnswerFiles:
-    if not names_model(uri):
-        record = manifest.read(manifest.find_package(uri))
-        if record is None or record["stage"] != "model":
-            return answers.look_at(_list_files(uri, record), classes)
-    model = describe(uri, tracking=config.tracking.uri, setting=answers.SETTING)
-    has = package_files.classes_of(model)
-    if missing := [name for name in classes or () if name not in has]:
-        raise UserError(
-            f"{answers.SETTING}: {as_typed(uri)} does not know the class {' or '.join(missing)}",
-            hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
-        )
-    return model
+    teachers: list[ModelInput | AnswerFiles] = []
+    for uri in config.train.distill.teachers:
+        if not names_model(uri):
+            record = manifest.read(manifest.find_package(uri))
+            if record is None or record["stage"] != "model":
+                teachers.append(answers.look_at(_list_files(uri, record), classes))
+                continue
+        model = describe(uri, tracking=config.tracking.uri, setting=answers.SETTING)
+        has = package_files.classes_of(model)
+        if missing := [name for name in classes or () if name not in has]:
+            raise UserError(
+                f"{answers.SETTING}: {as_typed(uri)} does not know the class "
+                f"{' or '.join(missing)}",
+                hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
+            )
+        teachers.append(model)
+    return teachers
 
 
 def _list_files(uri: str, record: Manifest | None) -> list[str]:
