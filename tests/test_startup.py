@@ -253,7 +253,7 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
 def happened(monkeypatch):
     """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
     from sentiflow.cluster import connection
-    from sentiflow.tracking import recording, sending
+    from sentiflow.tracking import recording
 
     notes = []
 
@@ -271,9 +271,7 @@ def happened(monkeypatch):
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
-    monkeypatch.setattr(
-        recording, "open_store", note("the store opens", recording.Store(sending.Sender(""), ""))
-    )
+    monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store("", "")))
     monkeypatch.setattr(stages, "_stage", lambda verb: stage)
     return notes
 

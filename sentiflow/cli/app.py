@@ -159,9 +159,9 @@ def import_outputs(
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
         from sentiflow.cli import summary
-        from sentiflow.tracking import rebuild, store_address
+        from sentiflow.tracking import mlflow_store, rebuild
 
-        store = store_address.default_uri(tracking_uri)
+        store = mlflow_store.default_uri(tracking_uri)
         stages = [stage for uri in output_uris for stage in rebuild.find(absolute_uri(uri))]
         for stage, outcome in zip(stages, rebuild.send(stages, tracking_uri=store), strict=True):
             say("tracking", f"{outcome:<8}  {stage.run['name']}")

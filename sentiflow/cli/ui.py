@@ -36,10 +36,10 @@ def ui(
     """
     with reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
-        from sentiflow.tracking import recording, store_address
+        from sentiflow.tracking import mlflow_store, recording
 
         uri = tracking_uri or (resolved.tracking.uri if resolved else None)
-        store = store_address.default_uri(uri)
+        store = mlflow_store.default_uri(uri)
         page = recording.find_page(store, resolved.name if resolved else None)
         if store.startswith("http"):
             typer.echo(f"{store}{page}")
@@ -47,7 +47,7 @@ def ui(
         say("ui", f"MLflow shows {store}; Ctrl-C ends it")
         typer.echo(f"http://{_HOST}:{port}{page}")
         sys.stdout.flush()
-        _become_server(store_address.with_password(store), port, verbose=verbose)
+        _become_server(mlflow_store.with_password(store), port, verbose=verbose)
 
 
 def _become_server(store: str, port: int, *, verbose: bool) -> NoReturn:

@@ -7,13 +7,13 @@ import torch
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
 from sentiflow.errors import JobError
-from sentiflow.models import average
+from sentiflow.models.package import ModelPackage
 
 
 @functools.lru_cache(maxsize=1)
 def load(
     *models: tuple[str, str], on_gpu: bool, setting: str = "score.model_uri"
-) -> tuple[average.Model, ...]:
+) -> tuple[ModelPackage, ...]:
     """Load the models of a job once for each worker process.
 
     Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
@@ -31,9 +31,9 @@ def load(
     return tuple(_load(*model, on_gpu=on_gpu, setting=setting) for model in models)
 
 
-def _load(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> average.Model:
+def _load(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> ModelPackage:
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    package = average.load(uri, setting=setting).to(device)
+    package = ModelPackage.load(uri, setting=setting).to(device)
     # after reading, as it may also have been replaced meanwhile
     if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
         raise JobError(

@@ -13,7 +13,7 @@ from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials
-from sentiflow.tracking import provenance, store_address
+from sentiflow.tracking import mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for those who attach to it."""
@@ -120,8 +120,8 @@ def prepare(
             )
     named = {name: os.environ[name] for name in variables}
     _check_store(resolved, environment | named)
-    if commit := provenance.read_commit():
-        environment[provenance.COMMIT_VARIABLE] = commit
+    if commit := runs.read_commit():
+        environment[runs.COMMIT_VARIABLE] = commit
     uploaded, root = f"configs/{config.name}", folder.absolute()
     code = sorted(path for pattern in _UPLOADED for path in root.glob(pattern) if path.is_file())
     files = {path.relative_to(root).as_posix(): path for path in code}
@@ -150,5 +150,5 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
             "dashboard would show",
             hint="set one of them to the address of a server, and the password on the nodes",
         )
-    store_address.check(store)
+    mlflow_store.check(store)
     ray_job.refuse_store(store)

@@ -26,7 +26,7 @@ from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
-from sentiflow.tracking import provenance, store_address
+from sentiflow.tracking import mlflow_store
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -114,9 +114,9 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
 def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
     from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
 
-    tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
+    tags = recording.read_tags(mlflow_store.default_uri(tracking_uri), run_id)
     stage = tags.get(runs.STAGE_TAG, "unknown")
-    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
+    own = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
     names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:

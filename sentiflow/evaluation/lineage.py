@@ -18,7 +18,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking import refits
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)

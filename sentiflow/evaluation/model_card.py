@@ -26,8 +26,8 @@ from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
-from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
+from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 
 _MAX_DATASETS = 10
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")

@@ -18,7 +18,7 @@ from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

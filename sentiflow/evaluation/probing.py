@@ -19,7 +19,7 @@ from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 
 if TYPE_CHECKING:
-    from sentiflow.models.average import Model
+    from sentiflow.models.package import ModelPackage
     from sentiflow.models.scores import Scores
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -90,7 +90,7 @@ def judge_behavior(
         return [], str(error)
 
 
-def _load_model(scored: Manifest, tracking: str | None) -> tuple[behavior.Score, "Model"]:
+def _load_model(scored: Manifest, tracking: str | None) -> tuple[behavior.Score, "ModelPackage"]:
     """Load the model that made the predictions.
 
     Returns:
@@ -102,13 +102,13 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[behavior.Score,
     """
     from sentiflow.models.cpu import one_thread
 
-    package: Model = model_sources.load_described(scored["inputs"]["model"], tracking=tracking)
+    package: ModelPackage = model_sources.load_described(
+        scored["inputs"]["model"], tracking=tracking
+    )
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():
             scores = package.score(pa.array(texts, pa.string()))
-        if not scores.is_finite.all():
-            raise UserError("the model gives no finite probability for a made-up text")
         return _choose_positive(scores)
 
     return score, package

@@ -22,11 +22,11 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
-from sentiflow.models.average import Model
+from sentiflow.models.package import ModelPackage
 from sentiflow.progress import Progress
-from sentiflow.tracking import model_sources, registry, store_address
-from sentiflow.tracking.provenance import FINGERPRINT_TAG
+from sentiflow.tracking import mlflow_store, model_sources, registry
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
+from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
@@ -120,7 +120,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri = store_address.default_uri(config.tracking.uri)
+    uri = mlflow_store.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(
@@ -274,7 +274,9 @@ def _read_test_rows(
     return rows, {names[code]: counts[code] for code in codes if counts[code]}
 
 
-def _predict(rows: pa.Table, packages: Sequence[Model], classes: Sequence[str]) -> list[np.ndarray]:
+def _predict(
+    rows: pa.Table, packages: Sequence[ModelPackage], classes: Sequence[str]
+) -> list[np.ndarray]:
     """Predict the rows by each model, as positions in ``classes``."""
     device, predictions = "cuda" if torch.cuda.is_available() else "cpu", []
     with Progress("promote", total=len(rows) * len(packages), unit="rows") as progress:
@@ -288,7 +290,7 @@ def _predict(rows: pa.Table, packages: Sequence[Model], classes: Sequence[str]) 
     return predictions
 
 
-def _load(model: ResolvedModel) -> tuple[Model, Mapping[str, Any]]:
+def _load(model: ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any]]:
     """Load what a model is judged by: itself, or the run that it repeats.
 
     Returns:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
@@ -31,7 +31,7 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
     """
     first = members[0]
     for model in members:
-        package_files.refuse_average(model, setting=setting)
+        package_files.reject_average(model, setting=setting)
         classes, others = package_files.classes_of(first), package_files.classes_of(model)
         if set(classes) != set(others):
             raise UserError(
@@ -40,14 +40,14 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
-    margins = [(model["calibration"] or {}).get("neutral_margin") for model in members]
-    known = [margin for margin in margins if margin is not None]
+    calibrations = [model["calibration"] or {} for model in members]
+    margins = [m for each in calibrations if (m := each.get("neutral_margin")) is not None]
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,
         "fingerprint": manifest.identify("model", settings, inputs),
         "reference": first["reference"],
-        "calibration": {"neutral_margin": sum(known) / len(known)} if known else None,
+        "calibration": {"neutral_margin": sum(margins) / len(margins)} if margins else None,
         "settings": settings,
         "training": None,
         "members": [
@@ -64,24 +64,16 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
         model: Their average, as :func:`describe` describes it.
         packages: Their directories, in the order of its members.
         to: The directory to write.
-
-    Raises:
-        JobError: A package was replaced since it was described.
     """
     assert model["settings"] is not None, "a package has settings"
     members = {
         "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
     }  # fmt: skip
-    filesystem.delete(join(to, manifest.MANIFEST))
     files: list[FileEntry] = []
     for number, package in enumerate(packages):
-        folder, member = join(MEMBERS, str(number)), model["members"][number]
         for name in (*package_files.FILES, manifest.MANIFEST):
             content = filesystem.read_bytes(join(package, name))
-            files.append(filesystem.write_file(to, join(folder, name), content))
-        record = manifest.require(join(to, folder), stage="model", setting=member["uri"])
-        if record["fingerprint"] != member["fingerprint"]:
-            raise JobError(f"{member['uri']} was replaced since the job began: run again")
+            files.append(filesystem.write_file(to, join(MEMBERS, str(number), name), content))
     record = manifest.describe(
         "model",
         model["settings"],
@@ -118,8 +110,8 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
     places = [join(uri, folder) for folder in _list_folders(record)]
     if not places:
         return [uri]
-    found = [manifest.require(place, stage="model", setting=setting) for place in places]
-    members = [package_files.to_input(*each) for each in zip(places, found, strict=True)]
+    records = [manifest.require(place, stage="model", setting=setting) for place in places]
+    members = [package_files.to_input(*each) for each in zip(places, records, strict=True)]
     is_listed = {item["path"] for item in record["files"]} == {*list_names(record)}
     if not is_listed or describe(members, setting=setting)["fingerprint"] != record["fingerprint"]:
         raise UserError(

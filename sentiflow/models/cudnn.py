@@ -80,8 +80,8 @@ def _flatten(directions: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]
     All matrices come first, then all biases; a call names the four of each direction.
     """
     order = [
-        *(weight for own in directions for weight in own[:2]),
-        *(bias for own in directions for bias in own[2:]),
+        *(weight for each in directions for weight in each[:2]),
+        *(bias for each in directions for bias in each[2:]),
     ]
     flat = torch.cat([tensor.flatten() for tensor in order])
     parts = flat.split([tensor.numel() for tensor in order])

@@ -1,13 +1,12 @@
 """Profiles of two corpora under one model -> drift between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from sentiflow.data.parts import add_up
-from sentiflow.data.schema import BINARY
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""
@@ -40,45 +39,6 @@ class Profile:
     """Labelled rows by label, then by prediction; without pairs that do not occur."""
 
     @classmethod
-    def of(
-        cls,
-        *,
-        lengths: np.ndarray,
-        num_unknown: np.ndarray,
-        probabilities: np.ndarray,
-        prediction: np.ndarray,
-        classes: tuple[str, ...] = BINARY,
-        label: np.ndarray | None = None,
-        names: Sequence[str] = (),
-    ) -> "Profile":
-        """Count scored rows.
-
-        Args:
-            lengths: Tokens of each of N texts.
-            num_unknown: Tokens of each text that are out of the vocabulary.
-            probabilities: (N, C) probabilities.
-            prediction: N positions in ``classes``.
-            classes: Names of the C classes.
-            label: N positions in ``names``; others stand for no label.
-            names: Names of the labels, first those of the C classes.
-        """
-        probability = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
-        predicted = np.bincount(prediction, minlength=len(classes)).tolist()
-        is_binary = classes == BINARY
-        by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
-        by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
-        return cls(
-            rows=len(lengths),
-            tokens=int(lengths.sum()),
-            unknown_tokens=int(num_unknown.sum()),
-            positive=predicted[1] if is_binary else 0,
-            lengths=_count(by_length, len(LENGTH_EDGES)),
-            probabilities=_count(by_tenth.astype(np.int64), NUM_PROBABILITY_BINS),
-            predicted={} if is_binary else dict(zip(classes, predicted, strict=True)),
-            confusion={} if label is None else _cross(label, prediction, names),
-        )
-
-    @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Profile":
         """Read a profile that was written by ``dataclasses.asdict`` and JSON."""
         histograms = {name: tuple(value[name]) for name in ("lengths", "probabilities")}
@@ -107,35 +67,43 @@ class Profile:
         }
 
 
-class Drift(TypedDict, total=False):
-    """The drift between a corpus and the validation rows of a model, as a manifest has it."""
+def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
+    """Measure the drift of a corpus from the held-out texts of a model.
 
-    corpus: dict[str, float]
-    """:attr:`Profile.means` of the corpus."""
-    reference: dict[str, float]
-    """:attr:`Profile.means` of the validation rows."""
-    length_psi: float
-    """:func:`population_stability_index` of the lengths."""
-    probability_psi: float
-    """The same of the probabilities."""
-    warnings: list[str]
-    """A line for each large difference."""
-
-
-def compare(profile: Profile, reference: Profile) -> Drift:
-    """Measure the drift of a corpus from the reference; empty if one of them has no rows."""
+    Returns:
+        As the manifest of a scoring has it: ``corpus`` and ``reference``, the :attr:`Profile.means`
+        of both; ``length_psi`` and ``probability_psi``, see :func:`population_stability_index`;
+        and ``warnings``, a line for each large difference. Empty if one of them has no rows.
+    """
     if not profile.rows or not reference.rows:
         return {}
-    found: Drift = {
+    length = population_stability_index(profile.lengths, reference.lengths)
+    probability = population_stability_index(profile.probabilities, reference.probabilities)
+    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
+    for index, what, bins in (
+        (length, "length of the texts", len(LENGTH_EDGES)),
+        (probability, "probabilities", NUM_PROBABILITY_BINS),
+    ):
+        # Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is
+        # from Yurdakul, Statistical Properties of Population Stability Index, 2018.
+        if index > LARGE_PSI + (bins - 1) * chance:
+            lines.append(f"{what}: population stability index {index:.2f}")
+    margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
+    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
+    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
+    for name in names:
+        if name not in profile.means.keys() & reference.means.keys():
+            continue
+        ours, theirs = profile.means[name], reference.means[name]
+        if abs(ours - theirs) > LARGE_DIFFERENCE + margin:
+            lines.append(f"{names[name]}: {ours:.1%} here, {theirs:.1%} in validation")
+    return {
         "corpus": profile.means,
         "reference": reference.means,
-        "length_psi": population_stability_index(profile.lengths, reference.lengths),
-        "probability_psi": population_stability_index(
-            profile.probabilities, reference.probabilities
-        ),
+        "length_psi": length,
+        "probability_psi": probability,
+        "warnings": lines,
     }
-    found["warnings"] = _warn(found, profile, reference)
-    return found
 
 
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
@@ -153,45 +121,3 @@ def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ..
     """
     p, q = ((np.array(c) + 0.5) / (sum(c) + 0.5 * len(c)) for c in (counts, reference))
     return float(((p - q) * np.log(p / q)).sum())
-
-
-def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
-    """Write a line for each large difference.
-
-    Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
-    Yurdakul, Statistical Properties of Population Stability Index, 2018.
-    """
-    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
-    for index, what, bins in (
-        (found["length_psi"], "length of the texts", len(LENGTH_EDGES)),
-        (found["probability_psi"], "probabilities", NUM_PROBABILITY_BINS),
-    ):
-        if index > LARGE_PSI + (bins - 1) * chance:
-            lines.append(f"{what}: population stability index {index:.2f}")
-    spread = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
-    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
-    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
-    for name, what in names.items():
-        if name not in found["corpus"].keys() & found["reference"].keys():
-            continue
-        here, there = found["corpus"][name], found["reference"][name]
-        if abs(here - there) > LARGE_DIFFERENCE + spread:
-            lines.append(f"{what}: {here:.1%} here, {there:.1%} in validation")
-    return lines
-
-
-def _cross(
-    label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    is_labelled = (label >= 0) & (label < len(names))
-    pairs, counts = np.unique(
-        np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
-    )
-    found: dict[str, dict[str, int]] = {}
-    for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        found.setdefault(names[one], {})[names[other]] = count
-    return found
-
-
-def _count(bins: np.ndarray, num_bins: int) -> tuple[int, ...]:
-    return tuple(np.bincount(bins, minlength=num_bins).tolist())

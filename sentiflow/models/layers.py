@@ -79,13 +79,13 @@ class NgramBag(nn.Module):
     def find(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Find each tweet's words and n-grams in the table; ``PAD_ID`` stands for padding."""
         keys = token_ids if self.keys is None else self.keys[token_ids]
-        found, hashed = [token_ids], keys
+        rows, hashed = [token_ids], keys
         for n in range(2, self.max_n + 1):
             last = keys[:, n - 1 :]
             hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
             bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
-            found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
-        return torch.cat(found, dim=1)
+            rows.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
+        return torch.cat(rows, dim=1)
 
 
 def make_table(num_rows: int, dim: int) -> nn.Embedding:

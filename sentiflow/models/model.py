@@ -1,7 +1,6 @@
 """Texts of any container -> a DataFrame of predictions, by a model package in this process."""
 
 import concurrent.futures
-import functools
 import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.errors import UserError
-from sentiflow.models import average
 from sentiflow.models.cpu import count_cores, one_thread
+from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.storage.uris import as_typed
 
@@ -40,7 +39,7 @@ class Model:
         ('negative', 'positive')
     """
 
-    package: average.Model
+    package: ModelPackage
     """Network, vocabulary and settings; or several of them, whose probabilities are averaged."""
     uri: str | tuple[str, ...]
     """The directory or the name that it was read from, or several."""
@@ -68,16 +67,16 @@ class Model:
             UserError: Something in ``texts`` is no text.
 
         Example:
-            >>> found = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
-            >>> found[["predicted_label", "num_tokens"]]  # doctest: +SKIP
+            >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
+            >>> predictions[["predicted_label", "num_tokens"]]  # doctest: +SKIP
               predicted_label  num_tokens
             0        positive           4
             1        negative           2
         """
         columns = self._score(texts).columns
         columns["predicted_label"] = columns["predicted_label"].to_pandas()
-        found = pd.DataFrame(columns)
-        return found.set_axis(texts.index) if isinstance(texts, pd.Series) else found
+        frame = pd.DataFrame(columns)
+        return frame.set_axis(texts.index) if isinstance(texts, pd.Series) else frame
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
         """Compute the probability of each class: ``(N, C)`` float32, columns as :attr:`classes`.
@@ -99,10 +98,9 @@ class Model:
         pieces = _to_arrays(texts, size=_CHUNK)
         on_cpu = self.package.device.type == "cpu"
         num_threads = min(count_cores(), _MAX_THREADS if on_cpu else _THREADS_ON_GPU)
-        score = functools.partial(average.score_finite, self.package)
         with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            found = list(pool.map(score, pieces))
-        return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
+            scores = list(pool.map(self.package.score, pieces))
+        return Scores.join(scores or [self.package.score(pa.array([], pa.string()))])
 
     def __deepcopy__(self, memo: object) -> "Model":
         return self  # it does not change, and scikit-learn copies the steps of a pipeline

@@ -172,8 +172,8 @@ class TweetRNN(Network):
         occurs = np.zeros(len(words), bool)
         occurs[PAD_ID] = True
         occurs[token_ids] = True
-        known = np.flatnonzero(occurs)
-        words = words[torch.from_numpy(np.pad(known, (0, -len(known) % _WORDS)))]
+        word_ids = np.flatnonzero(occurs)
+        words = words[torch.from_numpy(np.pad(word_ids, (0, -len(word_ids) % _WORDS)))]
         num_gates = sum(layer.weight_hh_l0.shape[0] for layer in layers)
         if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
             return self
@@ -189,9 +189,9 @@ class TweetRNN(Network):
         lengths: torch.Tensor,
     ) -> torch.Tensor:
         """Compute the logits of a batch; ``places`` are the rows of the words in the tables."""
-        valid, found = _find_valid(token_ids, lengths), places[token_ids.T.contiguous()]
+        valid, rows = _find_valid(token_ids, lengths), places[token_ids.T.contiguous()]
         halves = [
-            recurrence.encode_words(layer, table, found, lengths, backward=bool(number))
+            recurrence.encode_words(layer, table, rows, lengths, backward=bool(number))
             for number, (layer, table) in enumerate(tables)
         ]
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)

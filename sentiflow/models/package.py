@@ -6,9 +6,9 @@ and unpickles nothing, and a package that does not match its manifest is refused
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ import torch
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
-from sentiflow.errors import UserError
-from sentiflow.models import batching, networks, package_files
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import average_files, batching, networks, package_files
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
@@ -30,14 +30,6 @@ from sentiflow.storage.uris import join
 _KEYS = "ngrams.keys"
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
-
-
-class EncodedTexts(NamedTuple):
-    """N texts as a package reads them."""
-
-    encoded: Encoded
-    lengths: np.ndarray
-    """Tokens of each whole text, known or not, N int64."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,9 @@ class ModelPackage:
     network: networks.Network
     vocabulary: Vocabulary
     settings: package_files.PackageSettings
+    others: "tuple[ModelPackage, ...]" = ()
+    """Further packages of the same classes, in any order: the probabilities are the mean of all.
+    The order of the classes and the word vectors of a report are those of this package."""
 
     @property
     def device(self) -> torch.device:
@@ -61,40 +56,63 @@ class ModelPackage:
 
     def to(self, device: torch.device | str) -> "ModelPackage":
         """Move the network to a device, in evaluation mode."""
-        return replace(self, network=self.network.to(device).eval())
+        others = tuple(each.to(device) for each in self.others)
+        return replace(self, network=self.network.to(device).eval(), others=others)
 
-    def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
+    def score(
+        self,
+        text: pa.Array,
+        *,
+        row_ids: Sequence[int] | np.ndarray = (),
+        batch_size: int | None = None,
+        bf16: bool = False,
+    ) -> Scores:
         """Predict the class of each text; the result has the order of the texts.
+
+        Of several packages, ``num_tokens`` is the largest, and other counts are those of the first.
 
         Args:
             text: N strings, without nulls.
+            row_ids: N numbers, for messages.
             batch_size: Rows in a padded batch. It changes the speed only; by default the fastest.
             bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
                 GPU do not, see :mod:`models.cudnn`.
-        """
-        return self.score_encoded(self.encode(text), batch_size=batch_size, bf16=bf16)
 
-    def encode(self, text: pa.Array) -> EncodedTexts:
-        """Tokenize texts, and replace tokens by their ids."""
+        Raises:
+            JobError: A probability is not a number; the message names the first rows.
+        """
+        encoded, lengths = self._encode(text)
+        classes, probabilities, num_known = self.settings.classes, [], []
+        for package in (self, *self.others):
+            texts = encoded if package._encodes_as(self) else package._encode(text)[0]
+            rows = batching.EncodedRows.from_lists(texts.token_ids)
+            by_class = package.predict(rows, batch_size=batch_size, bf16=bf16)
+            order = [package.settings.classes.index(name) for name in classes]
+            probabilities.append(by_class[:, order])
+            num_known.append(texts.num_known)
+        mean = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
+        is_finite = np.isfinite(mean).all(axis=1)
+        if not is_finite.all():
+            wrong = np.flatnonzero(~is_finite)
+            named = ", ".join(f"row {row_ids[row]:,}" for row in wrong[:3] if len(row_ids))
+            raise JobError(
+                f"the model gives no finite probability for {text[wrong[0]].as_py()[:60]!r}"
+                f"{named and f' ({named})'}; such texts: {len(wrong):,}"
+            )
+        return Scores(mean, classes, np.max(num_known, axis=0), lengths, encoded.num_unknown)
+
+    def _encode(self, text: pa.Array) -> tuple[Encoded, np.ndarray]:
+        """Return the ids of N texts, and the tokens of each whole text, known or not, N int64."""
         tokens = tokenize(text, name=self.settings.tokenizer)
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
-        return EncodedTexts(encoded, np.diff(tokens.offsets))
+        return encoded, np.diff(tokens.offsets)
 
-    @property
-    def encoding(self) -> tuple[Any, ...]:
-        """What decides the ids of a text; packages that encode alike have the same."""
-        rule = self.settings.tokenizer, self.settings.max_length
-        return (*rule, *self.vocabulary.words.to_pylist())
-
-    def score_encoded(
-        self, texts: EncodedTexts, *, batch_size: int | None = None, bf16: bool = False
-    ) -> Scores:
-        """Predict the class of each text, as :meth:`score` does."""
-        encoded = texts.encoded
-        rows = batching.EncodedRows.from_lists(encoded.token_ids)
-        probabilities = self.predict(rows, batch_size=batch_size, bf16=bf16)
-        classes = self.settings.classes
-        return Scores(probabilities, classes, encoded.num_known, texts.lengths, encoded.num_unknown)
+    def _encodes_as(self, other: "ModelPackage") -> bool:
+        """Whether two packages give a text the same ids."""
+        mine, theirs = (
+            (each.settings.tokenizer, each.settings.max_length) for each in (self, other)
+        )
+        return mine == theirs and self.vocabulary.words.equals(other.vocabulary.words)
 
     def predict(
         self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
@@ -112,7 +130,7 @@ class ModelPackage:
         device = self.device
         size = batch_size or self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)
-        found = []
+        by_batch = []
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
@@ -121,9 +139,9 @@ class ModelPackage:
             for chosen in batches:
                 batch = batching.collate(rows, chosen).to(device)
                 logits = predict(batch.token_ids, batch.lengths).float()
-                found.append(torch.softmax(logits / self.settings.temperature, dim=1))
+                by_batch.append(torch.softmax(logits / self.settings.temperature, dim=1))
             if batches:
-                probabilities[np.concatenate(batches)] = torch.cat(found).cpu().numpy()
+                probabilities[np.concatenate(batches)] = torch.cat(by_batch).cpu().numpy()
         return probabilities
 
     def save(
@@ -175,7 +193,7 @@ class ModelPackage:
 
     @classmethod
     def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":
-        """Read a package back, on the CPU, ready to score.
+        """Read a package, or an average of several, on the CPU, ready to score.
 
         Args:
             uri: The directory.
@@ -185,9 +203,12 @@ class ModelPackage:
             UserError: The directory is no finished package, its files were changed or do not fit
                 each other, or it needs a newer sentiflow.
         """
-        files = package_files.read(uri, setting=setting)
-        network = _build(join(uri, package_files.WEIGHTS), files.weights, files.settings)
-        return cls(network.eval(), files.vocabulary, files.settings)
+        packages = []
+        for place in average_files.list_packages(uri, setting=setting):
+            files = package_files.read(place, setting=setting)
+            network = _build(join(place, package_files.WEIGHTS), files.weights, files.settings)
+            packages.append(cls(network.eval(), files.vocabulary, files.settings))
+        return replace(packages[0], others=tuple(packages[1:]))
 
 
 def _build(path: str, content: bytes, settings: package_files.PackageSettings) -> networks.Network:

@@ -30,6 +30,8 @@ FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
 _LARGE = 1 << 31
 COPY_AGAIN = "the model package is damaged; copy it again"
+_MAY_DIFFER = {"dropout", "output_dropout", "vectors", "ngrams", "ngram_buckets"}
+"""Settings of a network in which a model may differ from the one that it starts from."""
 
 
 class PackageSettings(Settings):
@@ -83,7 +85,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
             other, or it needs a newer sentiflow.
     """
     record = manifest.require(uri, stage="model", setting=setting)
-    refuse_average(to_input(uri, record), setting=setting)
+    reject_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
     settings = read_settings(join(uri, SETTINGS), content[SETTINGS])
     words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
@@ -98,8 +100,8 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
     return PackageFiles(settings, words, content[WEIGHTS])
 
 
-def refuse_average(model: ModelInput, *, setting: str) -> None:
-    """Refuse a model that is no single network.
+def reject_average(model: ModelInput, *, setting: str) -> None:
+    """Reject a model that is no single network.
 
     Raises:
         UserError: It is the average of several.
@@ -152,7 +154,7 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     members = settings.pop("members", [])
     for each in [settings, *(members if isinstance(members, list) else [members])]:
         read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
-    known: ModelInput = {
+    model: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
         "reference": record.get("reference"),
@@ -161,10 +163,10 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "training": record["inputs"].get("training"),
     }
     if members := record["inputs"].get("members", {}).get("models"):
-        known["members"] = members
+        model["members"] = members
     if "refit" in record:
-        known["refit"] = record["refit"]
-    return known
+        model["refit"] = record["refit"]
+    return model
 
 
 def classes_of(model: ModelInput) -> tuple[str, ...]:
@@ -240,3 +242,35 @@ def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
     if words.words[:1].to_pylist() != [vocabulary.PAD]:
         raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=COPY_AGAIN)
     return words
+
+
+def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]) -> list[str]:
+    """Check that a training can start from a model.
+
+    Returns:
+        A line about what does not fit and is reinitialized, if anything.
+
+    Raises:
+        UserError: The model differs in more than dropout, trained vectors and n-grams, or is an
+            average of several.
+    """
+    reject_average(first, setting="train.init_from")
+    theirs = read_settings(first["uri"], json.dumps(first["settings"]))
+    if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
+        raise UserError(
+            f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",
+            hint=f"train.model is {ours.summary}; only dropout, vectors and n-grams may differ",
+        )
+    if theirs.classes != classes:
+        lost = "output layer and n-grams are" if ours.ngrams else "output layer is"
+        named = ", ".join(theirs.classes)
+        return [f"the first model has other classes ({named}): the {lost} reinitialized"]
+    if ours.ngrams and not has_same_ngrams(theirs.model, ours):
+        return ["the first model has other n-grams: those of this model are reinitialized"]
+    return []
+
+
+def has_same_ngrams(theirs: ModelSettings, ours: ModelSettings) -> bool:
+    """Whether two models have the same table of n-grams."""
+    shapes = [(model.ngrams, model.ngram_buckets) for model in (theirs, ours)]
+    return shapes[0] == shapes[1] and bool(ours.ngrams)

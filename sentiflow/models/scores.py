@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.schema import LABEL_NAMES, POSITIVE
-from sentiflow.models.drift import Profile
+from sentiflow.data.schema import BINARY
+from sentiflow.models.drift import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
+
+_POSITIVE = BINARY[1]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,9 @@ class Scores:
     @property
     def probability(self) -> np.ndarray | None:
         """Probability of positive, (N,) float32; None if the model has no such class."""
-        positive = LABEL_NAMES[POSITIVE]
-        if positive not in self.classes:
+        if _POSITIVE not in self.classes:
             return None
-        return np.ascontiguousarray(self.probabilities[:, self.classes.index(positive)])
+        return np.ascontiguousarray(self.probabilities[:, self.classes.index(_POSITIVE)])
 
     @property
     def predicted(self) -> dict[str, int]:
@@ -63,21 +64,28 @@ class Scores:
         tokens = {"num_tokens": self.num_tokens}
         return {"predicted_label": labels, **probability, **by_class, **tokens}
 
-    @property
-    def is_finite(self) -> np.ndarray:
-        """Whether the probabilities of each text are numbers, (N,) bool."""
-        return np.isfinite(self.probabilities).all(axis=1)
-
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
-        """Summarize the texts as the model sees them, and their labels, see :meth:`Profile.of`."""
-        return Profile.of(
-            lengths=self.lengths,
-            num_unknown=self.num_unknown,
-            probabilities=self.probabilities,
-            prediction=self.prediction,
-            classes=self.classes,
-            label=label,
-            names=names,
+        """Count the texts as the model sees them.
+
+        Args:
+            label: N positions in ``names``; others stand for no label.
+            names: Names of the labels, first those of the C classes.
+        """
+        is_two, predicted = len(self.classes) == 2, self.predicted
+        probability = self.probabilities[:, 1] if is_two else self.probabilities.max(axis=1)
+        by_length = np.searchsorted(LENGTH_EDGES, self.lengths, side="right") - 1
+        by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
+        return Profile(
+            rows=len(self.lengths),
+            tokens=int(self.lengths.sum()),
+            unknown_tokens=int(self.num_unknown.sum()),
+            positive=predicted[_POSITIVE] if self.classes == BINARY else 0,
+            lengths=tuple(np.bincount(by_length, minlength=len(LENGTH_EDGES)).tolist()),
+            probabilities=tuple(
+                np.bincount(by_tenth.astype(np.int64), minlength=NUM_PROBABILITY_BINS).tolist()
+            ),
+            predicted={} if self.classes == BINARY else predicted,
+            confusion={} if label is None else _cross(label, self.prediction, names),
         )
 
     @classmethod
@@ -115,3 +123,16 @@ class Scores:
 _CLASSES = b"classes"
 """Key of the names in the metadata of the column of probabilities."""
 _COLUMNS = tuple(field.name for field in fields(Scores) if field.name != "classes")
+
+
+def _cross(
+    label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    is_labelled = (label >= 0) & (label < len(names))
+    pairs, counts = np.unique(
+        np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
+    )
+    confusion: dict[str, dict[str, int]] = {}
+    for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        confusion.setdefault(names[one], {})[names[other]] = count
+    return confusion

@@ -54,16 +54,16 @@ class Vocabulary:
 
         The shorter of the two lists is hashed, as hashing takes longer than looking up.
         """
-        known = self.words[self.num_special :]
+        listed = self.words[self.num_special :]
         ids = np.full(len(words), UNKNOWN_ID if self.has_unknown else _DROPPED, np.int32)
-        if len(words) < len(known):
-            places = pc.index_in(known, value_set=words)
-            found = places.is_valid().to_numpy(zero_copy_only=False)
-            ids[places.drop_null()] = np.flatnonzero(found) + self.num_special
+        if len(words) < len(listed):
+            places = pc.index_in(listed, value_set=words)
+            is_known = places.is_valid().to_numpy(zero_copy_only=False)
+            ids[places.drop_null()] = np.flatnonzero(is_known) + self.num_special
         else:
-            places = pc.index_in(words, value_set=known)
-            found = places.is_valid().to_numpy(zero_copy_only=False)
-            ids[found] = places.drop_null().to_numpy() + self.num_special
+            places = pc.index_in(words, value_set=listed)
+            is_known = places.is_valid().to_numpy(zero_copy_only=False)
+            ids[is_known] = places.drop_null().to_numpy() + self.num_special
         return ids
 
     def knows(self, words: pa.Array) -> np.ndarray:
@@ -104,11 +104,11 @@ class Vocabulary:
         table = pa.Table.from_arrays([ids, self.words, self.counts], schema=schema.VOCABULARY)
         if self.vectors is None:
             return table
-        known = ~np.isnan(self.vectors[:, 0])
+        has_vector = ~np.isnan(self.vectors[:, 0])
         dim = self.vectors.shape[1]
-        offsets = np.concatenate([[0], np.cumsum(np.where(known, dim, 0))]).astype(np.int32)
-        values = pa.array(self.vectors[known].ravel(), pa.float32())
-        lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~known))
+        offsets = np.concatenate([[0], np.cumsum(np.where(has_vector, dim, 0))]).astype(np.int32)
+        values = pa.array(self.vectors[has_vector].ravel(), pa.float32())
+        lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~has_vector))
         field = pa.field("vector", lists.type, metadata={_DIM: str(dim)})
         return table.append_column(field, lists)
 

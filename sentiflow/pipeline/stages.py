@@ -210,11 +210,11 @@ class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened by the first stage that needs it."""
 
     def __init__(self, config: Config, *, verbose: bool) -> None:
-        from sentiflow.tracking import store_address
+        from sentiflow.tracking import mlflow_store
 
         super().__init__()
         self.config, self.verbose = config, verbose
-        self.store_uri = store_address.default_uri(config.tracking.uri)
+        self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
@@ -269,14 +269,14 @@ class _Session(contextlib.ExitStack):
     @contextlib.contextmanager
     def recorder(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
-        from sentiflow.tracking import provenance
+        from sentiflow.tracking import runs
 
         if self._store is None:
             self._store = self._open_store()
         known = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        name = provenance.name_run(verb, self.config)
-        tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
-        tags |= provenance.describe_lineage(known)
+        name = runs.name_run(verb, self.config)
+        tags = runs.describe_code() | {runs.OUTPUT_TAG: spec.uri}
+        tags |= runs.describe_lineage(known)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
             verb, group=self.group, tags=tags, name=name, registers_model=registers

@@ -15,8 +15,8 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data.schema import BINARY
-from sentiflow.models.average import Model, score_finite
 from sentiflow.models.cpu import count_cores
+from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 
 BLOCK_BYTES = 1 << 20
@@ -32,7 +32,7 @@ _BLANKS = str.maketrans("\t\n\r", "   ")
 _NO_KNOWN_WORD = "\t(no known word: the prior)"
 
 
-def predict(package: Model, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
+def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
     """Score blocks of lines on all cores, and write the predictions in order.
 
     Predictions are written before more input is awaited, so that it can be used interactively.
@@ -49,7 +49,7 @@ def predict(package: Model, blocks: Iterable[Block], out: BinaryIO, render: Rend
     pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
 
     def work(text: pa.Array) -> bytes:
-        return render(text, score_finite(package, text))
+        return render(text, package.score(text))
 
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for text, more in blocks:

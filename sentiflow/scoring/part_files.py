@@ -46,11 +46,9 @@ def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
     from sentiflow.cluster import kept_models
-    from sentiflow.models.average import score_finite
 
     (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
-    scores = score_finite(
-        package,
+    scores = package.score(
         parts.accepted_texts(table),
         row_ids=table["row_id"].to_numpy(),
         bf16=job.precision == "bf16",

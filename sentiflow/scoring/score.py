@@ -256,7 +256,7 @@ def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
 def _report(
     new: Scored,
     total: Scored,
-    differences: drift.Drift,
+    differences: dict[str, Any],
     shares: list[tuple[str, str]],
     num_scored: int,
     seconds: float,

@@ -1,38 +1,44 @@
-"""Address of an MLflow store -> a client that answers soon, or the reason why it does not."""
+"""Setting or environment -> an MLflow store: its address, a client, its errors in one line."""
 
 import logging
 import os
 import random
 import re
-import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
-# MLflow reads these when it is imported.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# No job waits long for a server: ``rebuild`` adds later what it has missed.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-from sqlalchemy import create_engine
-from sqlalchemy.exc import SQLAlchemyError
-
+from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
-from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import store_address
+from sentiflow.storage.uris import absolute_uri, holds_credentials, without_credentials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_SQLITE = "sqlite:///"
+_ADDRESS = re.compile(
+    r"sqlite:///.+|(mysql|mssql|postgresql)(\+\w+)?://\S+"
+    r"|https?://([^\s/@]*@)?([^\s/@:[\]]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d*)?(/\S*)?"
+)
+_FORMS = (
+    "write http://HOST:5000, sqlite:////absolute/path/mlflow.db or postgresql://HOST/NAME, "
+    "and in a password %2F for / and %40 for @"
+)
+_EXTRAS = {
+    "psycopg": "install sentiflow[postgres]",
+    "psycopg2": "install sentiflow[postgres] and write postgresql://HOST/NAME",
+    "pymysql": "install sentiflow[mysql]",
+    "MySQLdb": "install sentiflow[mysql] and write mysql+pymysql://HOST/NAME",
+    "boto3": "install sentiflow[s3]",
+}
+"""What to do about a Python package that is missing."""
 _AT_ONCE_SECONDS = 2.0
 """A call that fails sooner is made again: another process has locked the SQLite file or has just
 made the same experiment, or a connection broke."""
@@ -62,44 +68,105 @@ _REASONS = (
     ("timed out", "it does not answer"),
 )
 """What is said of an error, by a pattern in MLflow's message."""
-_OF_CLOUDS = {
-    "boto3.exceptions": ("Boto3Error",),
-    "botocore.exceptions": ("BotoCoreError", "ClientError"),
-    "google.api_core.exceptions": ("GoogleAPIError",),
-    "azure.core.exceptions": ("AzureError",),
-}
-"""What reading and writing artifacts may raise, by module; MLflow imports the one it needs."""
 
 
-def make_client(uri: str) -> MlflowClient:
-    """Make MLflow's client for runs and models of the same store."""
-    known = store_address.with_password(uri)
-    return MlflowClient(tracking_uri=known, registry_uri=known)
+def default_uri(setting: str | None) -> str:
+    """Choose the store: the setting, ``MLFLOW_TRACKING_URI``, or SQLite in the working directory.
 
-
-def connect(uri: str) -> MlflowClient:
-    """Make a client for a store that must exist; a server is not asked yet.
+    A relative SQLite file is made absolute. The address that is returned has no user and password,
+    so that it can be shown and stored: they go to MLflow's own variables, those of a database to
+    ``MLFLOW_TRACKING_URI``, from where :func:`with_password` adds them.
 
     Raises:
-        UserError: There is none.
+        UserError: It is no address of a store; or it is an SQLite file, and the job was submitted
+            to a cluster.
     """
-    path = store_address.find_file(uri)
+    uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    check(uri)
+    if ray_job.is_here():
+        ray_job.refuse_store(uri)
+    if find_file(uri):
+        return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
+    if not _is_server(uri):
+        if holds_credentials(uri):
+            os.environ["MLFLOW_TRACKING_URI"] = uri
+        return without_credentials(uri)
+    parts = urlsplit(uri)
+    for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
+        if value:
+            os.environ[f"MLFLOW_TRACKING_{name}"] = unquote(value)
+    return without_credentials(uri)
+
+
+def check(uri: str) -> None:
+    """Reject what is not the address of an MLflow store, without showing a password in it.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not _ADDRESS.fullmatch(uri):
+        shown = repr(without_credentials(uri).rpartition("@")[2])
+        raise UserError(f"{shown} is not the address of an MLflow store", hint=_FORMS)
+
+
+def find_file(uri: str) -> Path | None:
+    """Return the file of an SQLite store; None if the store is something else."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
+
+
+def with_password(uri: str) -> str:
+    """Add to the address of a database the password that ``MLFLOW_TRACKING_URI`` has for it."""
+    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return mine if without_credentials(mine) == uri and not _is_server(uri) else uri
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def make_client(uri: str) -> "MlflowClient":
+    """Make MLflow's client for runs and models of the same store; a server is not asked yet.
+
+    MLflow logs only errors from now on, unless ``--verbose``, and nothing about the tables of a
+    database.
+    """
+    from mlflow import MlflowClient
+
+    if not log.isEnabledFor(logging.DEBUG):
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    address = with_password(uri)
+    return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+def make(uri: str) -> None:
+    """Make an SQLite store that is not there yet; connect to a database.
+
+    The file gets its name when it is whole: MLflow cannot use one whose tables it was interrupted
+    in making, such as by Ctrl-C in the first seconds of the first job.
+    """
+    path = find_file(uri)
     if path and not path.exists():
-        raise UserError(
-            f"there is no MLflow store {without_credentials(uri)}",
-            hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
-        )
-    quiet()
-    return make_client(uri)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+        if not path.exists():
+            unfinished.rename(path)
+    elif uri.startswith(("postgresql", "mysql")):  # MLflow would try for minutes
+        from sqlalchemy import create_engine
+
+        engine = create_engine(with_password(uri), connect_args={"connect_timeout": 20})
+        engine.connect().close()
+        engine.dispose()
 
 
 @contextmanager
 def asking(
     uri: str, what: str, *, hint: str = "", refusal: type[Exception] = JobError
-) -> Iterator[MlflowClient]:
-    """Connect to a store for the block, and turn MLflow's errors into one line.
-
-    MLflow logs only errors meanwhile, unless ``--verbose``.
+) -> Iterator["MlflowClient"]:
+    """Connect to a store for the block; an error of MLflow or of a cloud becomes one line.
 
     Args:
         uri: The store, which must exist.
@@ -112,24 +179,40 @@ def asking(
         JobError: MLflow refuses.
         UnavailableError: It does not answer.
     """
-    client = connect(uri)
-    logger = logging.getLogger("mlflow")
-    before = logger.level
-    if not log.isEnabledFor(logging.DEBUG):
-        logger.setLevel(logging.ERROR)
+    path = find_file(uri)
+    if path and not path.exists():
+        raise UserError(
+            f"there is no MLflow store {without_credentials(uri)}",
+            hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
+        )
     try:
-        yield client
+        yield make_client(uri)
     except (JobError, UserError):
         raise
-    except failures() as error:
+    except Exception as error:  # each cloud has errors of its own
         kind = refusal if is_refusal(error) else UnavailableError
         store, why = without_credentials(uri), reason(error).rstrip(".")
         raise kind(f"cannot {what} in {store}: {why}{hint}") from error
-    finally:
-        logger.setLevel(before)
 
 
-def unreachable(uri: str, error: BaseException) -> str:
+def ask(call: Callable[[], Result]) -> Result:
+    """Call a store, and call it again if it fails at once."""
+    began = time.monotonic()
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
+                raise
+        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
+
+
+def is_refusal(error: Exception) -> bool:
+    """Check whether a store refuses a call for good; otherwise a later try may succeed."""
+    return isinstance(error, ImportError) or getattr(error, "error_code", "") in _REFUSALS
+
+
+def unreachable(uri: str, error: Exception) -> str:
     """Say in one line that a store cannot be reached, and why."""
     return f"cannot reach the MLflow store {without_credentials(uri)}: {reason(error)}"
 
@@ -137,82 +220,14 @@ def unreachable(uri: str, error: BaseException) -> str:
 def reason(error: BaseException) -> str:
     """Find the reason in the message of a failed request, which is long."""
     for pattern, template in _REASONS:
-        if found := re.search(pattern, str(error)):
-            return found.expand(template)
+        if match := re.search(pattern, str(error)):
+            return match.expand(template)
     return first_line(error)
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of a message; MLflow often adds a traceback."""
-    if isinstance(error, ImportError):
-        return store_address.name_extra(error)
-    line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return without_credentials(line)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """List the errors of a store that is unavailable or refuses: MLflow's, a cloud's, our own.
-
-    MLflow imports what it needs for a cloud when it is used.
-    """
-    of_clouds = [
-        getattr(sys.modules[module], name)
-        for module, names in _OF_CLOUDS.items()
-        if module in sys.modules
-        for name in names
-    ]
-    of_mlflow = (MlflowException, SQLAlchemyError, RequestException)
-    return (*of_mlflow, OSError, ImportError, JobError, UserError, *of_clouds)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Check whether a store refuses a call for good; otherwise a later try may succeed."""
-    if isinstance(error, MlflowException):
-        return error.error_code in _REFUSALS
-    is_ours = isinstance(error, JobError | UserError | ImportError)
-    return is_ours and not isinstance(error, UnavailableError)
-
-
-def ask(call: Callable[[], Result]) -> Result:
-    """Call a store, and call it again if it fails at once.
-
-    Raises:
-        Exception: One of :func:`failures`.
-    """
-    began = time.monotonic()
-    while True:
-        try:
-            return call()
-        except failures() as error:
-            if is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
-                raise
-        time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
-
-
-def make(uri: str) -> None:
-    """Make an SQLite store that is not there yet; connect to a database.
-
-    The file gets its name when it is whole: MLflow cannot use one whose tables it was interrupted
-    in making, and of processes that make them in one file all but one fail.
-    """
-    path = store_address.find_file(uri)
-    if path and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-        try:
-            make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-            if not path.exists():
-                unfinished.rename(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    elif uri.startswith(("postgresql", "mysql")):  # MLflow would wait for minutes
-        limit = {"connect_timeout": 20}
-        engine = create_engine(store_address.with_password(uri), connect_args=limit)
-        engine.connect().close()
-        engine.dispose()
-
-
-def quiet() -> None:
-    """Silence the hundred lines that MLflow logs for a new SQLite file, and its tracebacks."""
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, ImportError) and error.name in _EXTRAS:
+        lines[0] += f"; {_EXTRAS[error.name]}"
+    return without_credentials(lines[0])

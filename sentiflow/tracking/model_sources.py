@@ -1,18 +1,32 @@
-"""URI of a model, a directory or a name in MLflow, or several -> its manifest, or its package."""
+"""Name of a model -> its manifest, or its package; names of teachers -> models, files of answers.
+
+A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose models are averaged.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
-from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest, ModelInput
+from pyarrow import fs
+
+from sentiflow.config.sections import Config
+from sentiflow.data import answers, input_files, manifest
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
-from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, join, names_model
-from sentiflow.tracking.provenance import FOLDERS
+from sentiflow.storage import filesystem, globs
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.tracking import mlflow_store
+from sentiflow.tracking.runs import FOLDERS
+
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
+    from sentiflow.tracking.registry import ResolvedModel
 
 SETTING = "score.model_uri"
 REPORT = FOLDERS[3]
+TEACHER = "teacher_"
+"""Names of the inputs of a training that are teachers begin so; a number follows."""
 
 
 def describe(
@@ -56,16 +70,16 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
 
     Args:
         package: Manifest of the model.
-        uri: Where it was found: a directory of the run, or a name in MLflow.
+        uri: Where it is: a directory of the run, or a name in MLflow.
     """
-    made = package["inputs"].get("training") or package["inputs"].get("members")
-    inside = (made["uri"] if made else "") if names_model(uri) else uri
+    maker = package["inputs"].get("training") or package["inputs"].get("members")
+    inside = (maker["uri"] if maker else "") if names_model(uri) else uri
     above = [inside.rsplit("/", level)[0] for level in range(3)]
-    for place in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
-        record = manifest.read(place)
+    for report in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
+        record = manifest.read(report)
         is_evaluation = record is not None and record["stage"] == "evaluate"
         if record and is_evaluation and record.get("model_fingerprint") == package["fingerprint"]:
-            return place, record
+            return report, record
     return None
 
 
@@ -76,71 +90,62 @@ def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
         package: Manifest of the model.
         uri: As :func:`find_evaluation` takes it.
     """
-    found = find_evaluation(package, uri)
-    run = found[1].get("run") if found else None
+    evaluation = find_evaluation(package, uri)
+    run = evaluation[1].get("run") if evaluation else None
     return dict(run["training"]["metrics"]) if run and "training" in run else {}
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     """Return a directory with the package of a described model, which every node can read.
 
-    A model in MLflow is copied to ``to``, unless it is there already.
+    A model in MLflow is copied to ``to``.
     """
     if not names_model(model["uri"]):
         return model["uri"]
-    if not _is_there(model, to):
-        from sentiflow.tracking import registry
+    from sentiflow.tracking import registry
 
-        registry.download(_resolve(model["uri"], tracking), to=to)
+    filesystem.delete(to)  # a killed job may have copied a part
+    registry.download(_resolve(model["uri"], tracking), to=to)
     return to
 
 
 def gather(model: ModelInput, *, to: str, work: str, tracking: str | None) -> str:
-    """Copy the models of a described average into one package, unless it is there; return ``to``.
+    """Copy the models of a described average into one package, and return ``to``.
 
     Models in MLflow are downloaded to the directory ``work`` first.
     """
-    if not _is_there(model, to):
-        packages = [
-            download(member, to=join(work, str(number)), tracking=tracking)
-            for number, member in enumerate(model["members"])
-        ]
-        average_files.save(model, packages, to=to)
+    packages = [
+        download(member, to=join(work, str(number)), tracking=tracking)
+        for number, member in enumerate(model["members"])
+    ]
+    filesystem.delete(to)
+    average_files.save(model, packages, to=to)
     return to
 
 
-def _is_there(model: ModelInput, uri: str) -> bool:
-    """Say whether a directory has the package of a model; if not, it is deleted."""
-    present = manifest.read(uri)
-    is_it = present is not None and present["fingerprint"] == model["fingerprint"]
-    if present and is_it and not manifest.find_damaged(uri, present, filesystem.sizes(uri)):
-        return True
-    filesystem.delete(uri)  # a killed job may have copied a part, or moved one to its place
-    return False
-
-
-def load(uri: str | Sequence[str], *, tracking: str | None = None) -> Any:
-    """Read a package or the average of several, a :data:`models.average.Model`, on the CPU.
+def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPackage":
+    """Read a package, or several as their average, on the CPU.
 
     Raises:
         UserError: There is no such model, it is damaged, or several have no average.
         JobError: MLflow cannot be reached.
     """
-    from sentiflow.models import average
+    from sentiflow.models.package import ModelPackage
 
     if not isinstance(uri, str):
         describe([absolute_uri(each) for each in uri], tracking=tracking, setting="the models")
-        return average.Average.of([load(each, tracking=tracking) for each in uri])
+        first, *others = (load(each, tracking=tracking) for each in uri)
+        return replace(first, others=tuple(others))
     if names_model(uri):
         from sentiflow.tracking import registry
 
         return registry.load(_resolve(uri, tracking))
-    return average.load(manifest.find_package(absolute_uri(uri)))
+    return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 
 
 def load_described(
     model: Mapping[str, Any], *, tracking: str | None, setting: str = SETTING
-) -> Any:
+) -> "ModelPackage":
     """Read a package that was described as an input, as :func:`load`.
 
     Raises:
@@ -152,9 +157,77 @@ def load_described(
     return load(uri, tracking=tracking)
 
 
-def _resolve(uri: str, tracking: str | None) -> Any:
+def _resolve(uri: str, tracking: str | None) -> "ResolvedModel":
     """Look a model up in MLflow, which is imported only for that."""
     from sentiflow.tracking import registry
-    from sentiflow.tracking.store_address import default_uri
 
-    return registry.resolve(uri, tracking_uri=default_uri(tracking))
+    return registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
+
+
+def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:
+    """Describe the teachers of :func:`find_teachers` as inputs; files are read if they are new."""
+    inputs = {}
+    for number, teacher in enumerate(find_teachers(config, classes), start=1):
+        if isinstance(teacher, tuple):
+            described = input_files.describe(teacher)
+        else:
+            names = {"uri", "fingerprint", "training", "members"} & teacher.keys()
+            described = cast(Input, {name: cast(Any, teacher)[name] for name in sorted(names)})
+        inputs[f"{TEACHER}{number}"] = described
+    return inputs
+
+
+def find_teachers(
+    config: Config, classes: Sequence[str] | None
+) -> list[ModelInput | tuple[str, ...]]:
+    """Find the teachers of a training, models or files, in the order of the setting.
+
+    Args:
+        config: The experiment.
+        classes: Classes that each must know; None: any.
+
+    Raises:
+        UserError: One does not exist, is neither a model nor Parquet, or lacks a class.
+        JobError: MLflow cannot be reached.
+    """
+    teachers: list[ModelInput | tuple[str, ...]] = []
+    for uri in config.train.distill.teachers:
+        if not names_model(uri):
+            record = manifest.read(manifest.find_package(uri))
+            if record is None or record["stage"] != "model":
+                files = _list_files(uri, record)
+                answers.check_columns(files, classes)
+                teachers.append(tuple(files))
+                continue
+        model = describe(uri, tracking=config.tracking.uri, setting=answers.SETTING)
+        has = package_files.classes_of(model)
+        if missing := [name for name in classes or () if name not in has]:
+            raise UserError(
+                f"{answers.SETTING}: {as_typed(uri)} does not know the class "
+                f"{' or '.join(missing)}",
+                hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
+            )
+        teachers.append(model)
+    return teachers
+
+
+def _list_files(uri: str, record: Manifest | None) -> list[str]:
+    """List the Parquet files of a name or glob, of a directory or of a scoring.
+
+    Raises:
+        UserError: There are none.
+    """
+    pattern = uri
+    if record is not None and record["stage"] == "score":
+        pattern = join(uri, "predictions", "*.parquet")
+    elif filesystem.file_info(uri).type == fs.FileType.Directory or not (
+        uri.endswith(".parquet") or any(mark in uri for mark in "*?[")
+    ):
+        pattern = join(uri, "*.parquet")
+    try:
+        return globs.expand([pattern])
+    except UserError as error:
+        raise UserError(
+            f"{answers.SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
+            hint=str(error),
+        ) from error

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD, MODEL
 from sentiflow.data.manifest_types import (
@@ -14,21 +17,19 @@ from sentiflow.data.manifest_types import (
     RunRecord,
 )
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed, join, names_model
-from sentiflow.tracking import mlflow_store, provenance, recording, runs
+from sentiflow.storage.uris import as_typed, join
+from sentiflow.tracking import mlflow_store, recording, runs
 from sentiflow.tracking.runs import (
     CODE_TAGS,
+    FINGERPRINT_TAG,
     GROUP_TAG,
     NOTE_TAG,
+    OUTPUT_TAG,
     PARENT_TAG,
     SCORED_FINGERPRINT_TAG,
     SCORED_TAG,
     STAGE_TAG,
 )
-
-# isort: split
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
 
 _TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, NOTE_TAG}
 """Tags that are taken from a manifest; any others are ignored."""
@@ -57,7 +58,7 @@ def find(output_uri: str) -> list[FinishedStage]:
     Raises:
         UserError: There is none that describes its run, or one is wrong.
     """
-    uris = [output_uri, *(join(output_uri, name) for name in provenance.FOLDERS)]
+    uris = [output_uri, *(join(output_uri, name) for name in runs.FOLDERS)]
     stages = [stage for uri in uris if (stage := _read(uri))]
     if not stages:
         raise UserError(
@@ -90,7 +91,7 @@ def _read(uri: str) -> FinishedStage | None:
 def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     """Complete the runs of finished stages in a store, and make those that it does not have.
 
-    What a run has already stays as it is, so that a second call changes nothing.
+    A finished run stays as it is, so that a second call changes nothing.
 
     Args:
         stages: In the order in which they build on each other.
@@ -105,145 +106,98 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         JobError: The store refuses something.
     """
     outcomes: list[str] = []
-    known: dict[str, tuple[FinishedStage, str]] = {}
+    models: dict[str, tuple[str, str]] = {}
+    """Package and run of each model that a stage has made, by fingerprint."""
     for stage in stages:
         run, record = stage.run, stage.record
         store = recording.open_store(tracking_uri, experiment=run["experiment"], required=True)
         with mlflow_store.asking(tracking_uri, "add to runs") as client:
-            found = _find_run(client, store.experiment_id, stage)
-            own = found or client.create_run(
+            present = _find_run(client, store.experiment_id, stage)
+            mlflow_run = present or client.create_run(
                 store.experiment_id,
                 start_time=stage.start_ms,
                 tags={GROUP_TAG: run["group"], STAGE_TAG: record["stage"]},
                 run_name=run["name"],
             )
-            run_id = own.info.run_id
-            known[record["fingerprint"]] = stage, run_id
-            if own.info.status != "FINISHED":
+            run_id = mlflow_run.info.run_id
+            if mlflow_run.info.status != "FINISHED":
                 _complete(client, run_id, stage)
-            if run["registers_model"] and record["stage"] == "train":
-                model, note = record.get("model_fingerprint", ""), run["tags"].get(NOTE_TAG, "")
-                _register(stage, model, run_id, tracking_uri, note=note)
-            if "training" in run:
-                _add_to_training(client, stage, run_id, known, tracking_uri)
-        outcomes.append("complete" if found else "added")
+            model = record["inputs"].get("model", {})
+            if record["stage"] == "train":
+                models[record.get("model_fingerprint", "")] = join(stage.uri, MODEL), run_id
+            elif "members" in model:  # the run of an average is that of its evaluation
+                models[model["fingerprint"]] = join(stage.uri, MODEL), ""
+            _add_to_model(client, stage, run_id, models, tracking_uri)
+        outcomes.append("complete" if present else "added")
     return outcomes
 
 
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
     """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
-    tags = {GROUP_TAG: stage.run["group"], STAGE_TAG: stage.record["stage"]}
-    own = stage.record["fingerprint"]
-    found = [
+    group, fingerprint = stage.run["group"], stage.record["fingerprint"]
+    same = f"tags.`{GROUP_TAG}` = '{group}' and tags.`{STAGE_TAG}` = '{stage.record['stage']}'"
+    candidates = [
         run
-        for run in runs.find(client, experiment_id, tags)
-        if run.data.tags.get(provenance.FINGERPRINT_TAG, own) == own
+        for run in client.search_runs([experiment_id], filter_string=same)
+        if run.data.tags.get(FINGERPRINT_TAG, fingerprint) == fingerprint
         and PARENT_TAG not in run.data.tags
     ]
     logged = stage.run["mlflow_run_id"]
-    return min(found, key=lambda run: run.info.run_id != logged, default=None)
+    return min(candidates, key=lambda run: run.info.run_id != logged, default=None)
 
 
 def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
-    """Add all that a run lacks, and end it."""
+    """Add all that the manifest says to a run, and end it."""
     record, run = stage.record, stage.run
-    tags = _choose_tags(run["tags"]) | provenance.describe_lineage(record["inputs"])
-    tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: record["fingerprint"]}
-    runs.add_datasets(client, run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
+    tags = _choose_tags(run["tags"]) | runs.describe_lineage(record["inputs"])
+    tags |= {OUTPUT_TAG: stage.uri, FINGERPRINT_TAG: record["fingerprint"]}
+    client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
     runs.add_files(client, run_id, stage.files)
-    _add_missing(client, run_id, stage.metrics, tags, run["params"])
-    runs.end(client, run_id, "FINISHED", stage.end_ms)
+    params = runs.to_params(run["params"])
+    runs.log(client, run_id, metrics=stage.metrics, params=params, tags=tags)
+    client.set_terminated(run_id, "FINISHED", stage.end_ms)
 
 
-def _add_missing(
-    client: MlflowClient,
-    run_id: str,
-    metrics: Sequence[Metric],
-    tags: Mapping[str, str],
-    params: Mapping[str, str] | None = None,
-) -> None:
-    """Add metrics, tags and parameters that a run does not have."""
-    data = client.get_run(run_id).data
-    points = {
-        (name, point.step)
-        for name in {metric.key for metric in metrics} & data.metrics.keys()
-        for point in client.get_metric_history(run_id, name)
-    }
-    runs.log(
-        client,
-        run_id,
-        metrics=[metric for metric in metrics if (metric.key, metric.step) not in points],
-        params={k: v for k, v in runs.to_params(params or {}).items() if k not in data.params},
-        tags={k: v for k, v in runs.to_tags(tags).items() if k not in data.tags},
-    )
-
-
-def _add_to_training(
+def _add_to_model(
     client: MlflowClient,
     stage: FinishedStage,
     run_id: str,
-    known: Mapping[str, tuple[FinishedStage, str]],
+    models: Mapping[str, tuple[str, str]],
     tracking_uri: str,
 ) -> None:
-    """Add an evaluation's metrics to the run of the training, if that was imported before.
-
-    The run of an average, which no training has made, is that of its evaluation.
+    """Add an evaluation's metrics to the run of its model, and register a model that is not yet.
 
     Args:
         client: The store.
-        stage: The evaluation.
+        stage: A training or an evaluation.
         run_id: Its run.
-        known: Stages with their runs, by the fingerprint of the stage.
+        models: Package and run of each model, if its training was imported before.
         tracking_uri: The store.
     """
-    inputs: Mapping[str, Any] = stage.record["inputs"]
-    scored, _ = known.get(inputs.get("scored", {}).get("fingerprint", ""), (None, ""))
-    model = scored.record["inputs"].get("model", {}) if scored else {}
-    made_by = (model.get("training") or {}).get("fingerprint", "")
-    maker, model_run = known.get(made_by, (None, ""))
-    if "members" in model:
-        maker, model_run = scored, run_id
-    if maker is None:
+    run, fingerprint = stage.run, stage.record.get("model_fingerprint", "")
+    if fingerprint not in models:
         return
-    part = stage.run["training"]
+    package, model_run = models[fingerprint]
+    model_run = model_run or run_id
+    part = run.get("training", run)
     tags = _choose_tags(part["tags"])
-    if note := tags.get(NOTE_TAG, ""):
-        experiment_id = client.get_run(run_id).info.experiment_id
-        tags[NOTE_TAG] = note = runs.add_report(note, experiment_id, run_id)
-    _add_missing(client, model_run, _to_points(part["metrics"], stage.end_ms, 0), tags)
-    if stage.run["registers_model"] and not names_model(model.get("uri", "")):
-        card = stage.files.get(CARD, b"")
-        _register(maker, model["fingerprint"], model_run, tracking_uri, note=note, card=card)
+    if "training" in run:
+        if NOTE_TAG in tags:
+            experiment_id = client.get_run(run_id).info.experiment_id
+            tags[NOTE_TAG] = runs.add_report(tags[NOTE_TAG], experiment_id, run_id)
+        has = client.get_run(model_run).data
+        points = _to_points(part["metrics"], stage.end_ms, 0)
+        missing = {name: value for name, value in tags.items() if name not in has.tags}
+        points = [point for point in points if point.key not in has.metrics]
+        runs.log(client, model_run, metrics=points, tags=missing)
+    if run["registers_model"]:
+        from sentiflow.tracking import registry  # a second to import, and few runs need it
 
-
-def _register(
-    maker: FinishedStage,
-    model: str,
-    run_id: str,
-    tracking_uri: str,
-    *,
-    note: str,
-    card: bytes = b"",
-) -> None:
-    """Register the model in a stage's output, unless the store has it.
-
-    Args:
-        maker: The training, or the scoring by an average.
-        model: Fingerprint of the model package.
-        run_id: The run of the model.
-        tracking_uri: The store.
-        note: A description.
-        card: The model card.
-    """
-    from sentiflow.tracking import registry  # a second to import, and few runs need it
-
-    name = maker.run["experiment"]
-    if registry.find(name, model, tracking_uri=tracking_uri):
-        return
-    version = registry.register(
-        join(maker.uri, MODEL), name=name, tracking_uri=tracking_uri, run_id=run_id
-    )
-    registry.describe(version, text=note, tags={}, tracking_uri=tracking_uri, card=card)
+        name, where = run["experiment"], {"tracking_uri": tracking_uri}
+        if not registry.find(name, fingerprint, **where):
+            version = registry.register(package, name=name, run_id=model_run, **where)
+            note, card = tags.get(NOTE_TAG, ""), stage.files.get(CARD, b"")
+            registry.describe(version, text=note, tags={}, card=card, **where)
 
 
 def _to_points(metrics: Mapping[str, float | None], time: int, step: int) -> list[Metric]:
@@ -255,4 +209,4 @@ def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _to_ms(time: str) -> int:
-    return runs.to_ms(datetime.fromisoformat(time))
+    return int(datetime.fromisoformat(time).timestamp() * 1000)

@@ -4,44 +4,161 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
-from sentiflow.errors import UnavailableError, UserError
-from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, provenance, runs, store_address
-from sentiflow.tracking.mlflow_store import first_line
-from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, STAGE_TAG, Status
-from sentiflow.tracking.sending import Sender
-
-# isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
+from sentiflow.errors import UnavailableError, UserError
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking.runs import (
+    CODE_TAGS,
+    GROUP_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    REASON_TAG,
+    STAGE_TAG,
+    Status,
+)
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+MAX_WAIT_SECONDS = 40.0
+"""The longest time that a job waits for what is queued, once."""
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
-
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
+
+
+class Store:
+    """An MLflow store with the experiment of a job; a thread sends what the stages log, in order.
+
+    MLflow's own asynchronous logging takes neither files nor the end of a run, and goes on asking a
+    store that is dead. The first failure of the store ends the sending of this job.
+    """
+
+    def __init__(self, uri: str, experiment: str, *, repair: str = "") -> None:
+        """Send nothing yet.
+
+        Args:
+            uri: The store's address, without user and password.
+            experiment: The name of the experiment.
+            repair: The command that adds later what the store has missed.
+        """
+        self.uri, self.experiment, self.is_available = uri, experiment, True
+        self.experiment_id = ""
+        self._repair = repair
+        self._refusals: set[str] = set()
+        self._thread = ThreadPoolExecutor(1, "mlflow sender")
+        self._queued: list[Future[object]] = []
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
+        return type(None), ()
+
+    def put(self, call: Callable[[MlflowClient], object]) -> None:
+        """Queue a call, unless the store has failed."""
+        if self.is_available:
+            self._queued.append(self._thread.submit(self.ask, call))
+
+    def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
+        """Call the store now; return None if it refuses, fails or has failed before.
+
+        A refusal does not end the sending: it concerns one value, or a run of another store.
+        """
+        try:
+            if self.is_available:
+                client = mlflow_store.make_client(self.uri)
+                return mlflow_store.ask(lambda: call(client))
+        except Exception as error:  # MLflow fails no job
+            if not mlflow_store.is_refusal(error):
+                self.fail(mlflow_store.unreachable(self.uri, error))
+            elif (reason := mlflow_store.first_line(error)) not in self._refusals:
+                self._refusals.add(reason)
+                log.warning("MLflow refuses a part of the run: %s", reason)
+        return None
+
+    def make_run(self, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run that begins now, and return its id; empty if the store fails."""
+        options = {"start_time": runs.now_ms(), "tags": runs.to_tags(tags), "run_name": name}
+        run = self.ask(lambda client: client.create_run(self.experiment_id, **options))
+        return run.info.run_id if run else ""
+
+    def flush(self) -> bool:
+        """Wait until everything queued is sent; return whether the store is still available."""
+        sent, unsent = wait(self._queued, MAX_WAIT_SECONDS if self.is_available else 0)
+        if unsent:
+            self.fail(f"the MLflow store {without_credentials(self.uri)} is too slow")
+        for call in sent:
+            call.result()
+        self._queued.clear()
+        return self.is_available
+
+    def fail(self, problem: str) -> None:
+        """Send nothing more, and say once how to add later what is missing."""
+        if self.is_available:
+            self.is_available = False
+            repair = f"; to add its runs later: {self._repair}" if self._repair else ""
+            log.warning("%s; the job continues without it%s", problem, repair)
+
+    @contextmanager
+    def run(
+        self,
+        stage: str,
+        *,
+        group: str,
+        tags: Mapping[str, str],
+        name: str = "",
+        registers_model: bool = False,
+    ) -> Iterator["Recorder"]:
+        """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
+        name = name or f"{stage} {group[-4:]}"
+        code = {
+            "mlflow.source.name": f"sentiflow {stage}",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": runs.name_user(),
+            **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
+        }
+        about: RunRecord = {
+            "experiment": self.experiment, "group": group, "name": name, "start": _now(),
+            "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
+            "registers_model": registers_model, "mlflow_run_id": "",
+        }  # fmt: skip
+        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **tags}
+        run_id = self.make_run(name, all_tags) if self.experiment_id else ""
+        recorder = Recorder(run_id, self, about=about, tags=all_tags, kept=about)
+        try:
+            yield recorder
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            recorder.end("KILLED" if killed else "FAILED", reason=mlflow_store.first_line(error))
+            raise
+        else:
+            recorder.end("FINISHED")
+        finally:
+            self.flush()
 
 
 @dataclass
 class Recorder:
     """Takes what a stage logs, sends it to its MLflow run, and keeps it for its manifest.
 
-    Nothing waits for the store: a thread sends. Without a run, only :meth:`describe` knows what
-    was logged.
+    Nothing waits for the store. Without a run, only :meth:`describe` knows what was logged.
     """
 
     run_id: str = ""
     """Empty where MLflow has no run, or has not answered."""
-    sender: Sender | None = field(default=None, repr=False)
-    experiment_id: str = ""
+    store: Store | None = field(default=None, repr=False)
     about: RunRecord | None = None
     """For the run of a stage: what its manifest will say of it."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +169,12 @@ class Recorder:
     @property
     def tracking_uri(self) -> str:
         """The store's address, without user and password."""
-        return self.sender.tracking_uri if self.sender else ""
+        return self.store.uri if self.store else ""
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment of the run."""
+        return self.store.experiment_id if self.store else ""
 
     @property
     def registers_model(self) -> bool:
@@ -74,7 +196,7 @@ class Recorder:
             for step, metrics in series
             for name, value in runs.to_metrics(metrics).items()
         ]
-        self._put(runs.log, metrics=points)
+        self._put(lambda client: client.log_batch(self.run_id, metrics=points))
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
@@ -86,7 +208,7 @@ class Recorder:
             yield
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-        uri = store_address.with_password(self.tracking_uri)
+        uri = mlflow_store.with_password(self.tracking_uri)
         monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=uri)
         monitor.start()
         try:
@@ -99,24 +221,24 @@ class Recorder:
         params = runs.to_params(settings)
         if self.about is not None:
             self.about["params"] |= params
-        self._put(runs.log, params=params)
+        self._put(lambda client: runs.log(client, self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
         """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
         if inputs:
-            self._put(runs.add_datasets, datasets=runs.to_datasets(inputs, stage=stage))
-            self._put(runs.log, tags=provenance.describe_lineage(inputs))
+            datasets, tags = runs.to_datasets(inputs, stage=stage), runs.describe_lineage(inputs)
+            self._put(lambda client: client.log_inputs(self.run_id, datasets))
+            self._put(lambda client: runs.log(client, self.run_id, tags=tags))
 
     def log_result(self, record: Manifest) -> None:
         """Log the manifest of the stage: its fingerprint, and its inputs, files too."""
-        self.set_tags({provenance.FINGERPRINT_TAG: record["fingerprint"]})
+        self.set_tags({runs.FINGERPRINT_TAG: record["fingerprint"]})
         self.log_inputs(record["inputs"], stage=record["stage"])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
-        known = runs.to_tags(tags)
-        self.kept["tags"] |= known
-        self._put(runs.log, tags=known)
+        self.kept["tags"] |= runs.to_tags(tags)
+        self._put(lambda client: runs.log(client, self.run_id, tags=tags))
 
     def set_note(self, text: str, *, report_of: "Recorder | None" = None) -> None:
         """Describe the run in Markdown.
@@ -126,10 +248,10 @@ class Recorder:
             report_of: An evaluation, whose report is linked; the manifest has no link, as the run
                 may be rebuilt in another store.
         """
-        self.kept["tags"] |= runs.to_tags({runs.NOTE_TAG: text})
+        self.kept["tags"] |= runs.to_tags({NOTE_TAG: text})
         if report_of and report_of.run_id:
             text = runs.add_report(text, report_of.experiment_id, report_of.run_id)
-        self._put(runs.log, tags=runs.to_tags({runs.NOTE_TAG: text}))
+        self._put(lambda client: runs.log(client, self.run_id, tags={NOTE_TAG: text}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.
@@ -140,7 +262,8 @@ class Recorder:
         """
         if self.about is not None and are_outputs:
             self.about["artifacts"] += files
-        self._put(runs.add_files, files=dict(files))
+        contents = dict(files)
+        self._put(lambda client: runs.add_files(client, self.run_id, contents))
 
     def of_run(self, run_id: str) -> "Recorder":
         """Make a recorder for the run of the training that this stage evaluates.
@@ -151,20 +274,22 @@ class Recorder:
         part = RunPart(metrics={}, tags={})
         if self.about is not None:
             self.about["training"] = part
-        return Recorder(run_id, self.sender, kept=part)
+        return Recorder(run_id, self.store, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
         """Begin a run below this one; it stays open until :meth:`end`."""
-        if not self.sender or not self.run_id:
+        if not self.store or not self.run_id:
             return Recorder()
-        shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
+        shared = {key: value for key, value in self.tags.items() if key != runs.OUTPUT_TAG}
         tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
-        run_id = self.sender.make_run(self.experiment_id, name, tags)
-        return Recorder(run_id, self.sender)
+        return Recorder(self.store.make_run(name, tags), self.store)
 
     def end(self, status: Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
-        self._put(runs.end, status=status, time=runs.now_ms(), reason=reason)
+        if reason:
+            self._put(lambda client: runs.log(client, self.run_id, tags={REASON_TAG: reason}))
+        now = runs.now_ms()
+        self._put(lambda client: client.set_terminated(self.run_id, status, now))
 
     def flush(self) -> bool:
         """Wait until everything logged is in the store.
@@ -172,12 +297,12 @@ class Recorder:
         Returns:
             False if the store is unavailable.
         """
-        return self.sender is not None and self.sender.flush()
+        return self.store is not None and self.store.flush()
 
     def note_unavailable(self, error: UnavailableError) -> None:
         """Stop sending: the store has failed in a call that did not go through this recorder."""
-        if self.sender:
-            self.sender.fail(str(error))
+        if self.store:
+            self.store.fail(str(error))
 
     def describe(self) -> RunRecord | None:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
@@ -187,59 +312,9 @@ class Recorder:
         run["end"], run["mlflow_run_id"] = _now(), self.run_id
         return run
 
-    def _put(self, call: Callable[..., object], **parts: Any) -> None:
-        if self.sender and self.run_id:
-            self.sender.put(partial(call, run_id=self.run_id, **parts))
-
-
-@dataclass(frozen=True)
-class Store:
-    """An MLflow tracking store with the experiment that runs go to; or none."""
-
-    sender: Sender = field(repr=False)
-    experiment: str
-    experiment_id: str = ""
-    """Empty if the store could not be reached and the job may run without it."""
-
-    @contextmanager
-    def run(
-        self,
-        stage: str,
-        *,
-        group: str,
-        tags: Mapping[str, str],
-        name: str = "",
-        registers_model: bool = False,
-    ) -> Iterator[Recorder]:
-        """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
-        name = name or f"{stage} {group[-4:]}"
-        code = {
-            "mlflow.source.name": f"sentiflow {stage}",
-            "mlflow.source.type": "LOCAL",
-            "mlflow.user": provenance.name_user(),
-            **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
-        }
-        about: RunRecord = {
-            "experiment": self.experiment, "group": group, "name": name, "start": _now(),
-            "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
-            "registers_model": registers_model, "mlflow_run_id": "",
-        }  # fmt: skip
-        if not self.experiment_id:
-            yield Recorder(about=about, kept=about)
-            return
-        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **tags}
-        run_id = self.sender.make_run(self.experiment_id, name, all_tags)
-        recorder = Recorder(run_id, self.sender, self.experiment_id, about, all_tags, kept=about)
-        try:
-            yield recorder
-        except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            recorder.end("KILLED" if killed else "FAILED", reason=first_line(error))
-            raise
-        else:
-            recorder.end("FINISHED")
-        finally:
-            self.sender.flush()
+    def _put(self, call: Callable[[MlflowClient], object]) -> None:
+        if self.store and self.run_id:
+            self.store.put(call)
 
 
 def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -> Store:
@@ -254,20 +329,29 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
     Raises:
         UnavailableError: It cannot be reached, and tracking is required.
     """
-    mlflow_store.quiet()
-    sender = Sender(uri, repair=repair)
+    store = Store(uri, experiment, repair=repair)
     try:
         mlflow_store.make(uri)
         client = mlflow_store.make_client(uri)
-        return Store(
-            sender, experiment, mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
-        )
-    except mlflow_store.failures() as error:
+        store.experiment_id = mlflow_store.ask(lambda: _find_experiment(client, experiment, uri))
+    except Exception as error:  # as Store.ask
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error
-        sender.fail(problem)
-        return Store(sender, experiment)
+        store.fail(problem)
+    return store
+
+
+def _find_experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """Find the id of an experiment, or make it."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        path = mlflow_store.find_file(uri)  # artifacts go beside it, wherever the job works
+        location = str(path.parent / "mlruns" / name) if path else None
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
@@ -277,11 +361,9 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         UserError: There is no such run, or no such store.
         UnavailableError: The store does not answer.
     """
+    what = f"read the run {run_id}"
     hint = "; check its id, or name its store by MLFLOW_TRACKING_URI"
-    asking = mlflow_store.asking(
-        tracking_uri, f"read the run {run_id}", hint=hint, refusal=UserError
-    )
-    with asking as client:
+    with mlflow_store.asking(tracking_uri, what, hint=hint, refusal=UserError) as client:
         return dict(client.get_run(run_id).data.tags)
 
 
@@ -292,32 +374,19 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
     Args:
         tracking_uri: The store.
-        experiment: Its name; by default that of the latest run.
+        experiment: Its name; by default the one that was made last.
 
     Raises:
-        UserError: There is no such store, or it has no such run.
+        UserError: There is no such store, or it has no such experiment.
         UnavailableError: It does not answer.
     """
     with mlflow_store.asking(tracking_uri, "look for runs") as client:
         named = None if experiment is None else f"name = '{experiment}'"
-        ids = [each.experiment_id for each in client.search_experiments(filter_string=named)]
-        latest = client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+        latest = client.search_experiments(filter_string=named, max_results=1)
     if not latest:
-        what = "no run" if experiment is None else f"no run of {experiment}"
-        store = without_credentials(tracking_uri)
-        raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
-    return f"/#/experiments/{latest[0].info.experiment_id}/runs?workflowType=machine_learning"
-
-
-def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        path = store_address.find_file(uri)  # artifacts go beside it, wherever the job works
-        location = str(path.parent / "mlruns" / name) if path else None
-        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
-    if experiment.lifecycle_stage != "active":
-        client.restore_experiment(experiment.experiment_id)
-    return str(experiment.experiment_id)
+        problem = f"there is no run of {experiment} in {without_credentials(tracking_uri)}"
+        raise UserError(problem, hint="sentiflow run CONFIG makes one")
+    return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
 
 
 def _now() -> str:

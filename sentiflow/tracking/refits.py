@@ -17,7 +17,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage.uris import as_typed, names_model
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 
 SETTING = "train.refit.of"
 TEST = SPLITS[2]

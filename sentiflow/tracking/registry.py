@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from sentiflow.data import manifest
-from sentiflow.data.manifest import CARD, MANIFEST
-from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import UserError
-from sentiflow.models import average, average_files, package_files
-from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
-from sentiflow.tracking import store_address
-from sentiflow.tracking.mlflow_store import asking
-from sentiflow.tracking.provenance import FINGERPRINT_TAG
-
-# isort: split
 from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest import CARD, MANIFEST
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import UserError
+from sentiflow.models import average_files, package_files
+from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.tracking import mlflow_store
+from sentiflow.tracking.mlflow_store import asking
+from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -49,10 +49,10 @@ _OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
 _MAX_DESCRIPTION = 5000
 """Characters."""
 
-_BY_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
-_BY_VERSION = re.compile(r"models:/([^/@]+)/(\d+|latest)")
-_BY_ID = re.compile(r"models:/(m-[0-9a-f]{32})")
-_BY_RUN = re.compile(r"runs:/([^/]+)/(.+)")
+_URI = re.compile(
+    r"models:/(?P<id>m-[0-9a-f]{32})|runs:/(?P<run>[^/]+)/(?P<model>.+)"
+    r"|models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+|latest))"
+)
 _FORMS = "write models:/NAME@champion, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
 _HINT = "; sentiflow ui shows the models that there are"
 
@@ -97,8 +97,8 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"
     with asking(tracking_uri, f"register {name}", hint=hint) as client:
-        known = find(name, record["fingerprint"], tracking_uri=tracking_uri)
-        version = known or _create(client, name, run_id, package_uri, record)
+        version = find(name, record["fingerprint"], tracking_uri=tracking_uri)
+        version = version or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
 
@@ -114,8 +114,8 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     with asking(tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError) as client:
         source, version = _find_source(client, uri)
         package = _locate(source)
-        known = store_address.with_password(tracking_uri)
-        if MANIFEST not in [Path(f.path).name for f in list_artifacts(package, tracking_uri=known)]:
+        files = list_artifacts(package, tracking_uri=mlflow_store.with_password(tracking_uri))
+        if MANIFEST not in [Path(file.path).name for file in files]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
@@ -139,7 +139,7 @@ def download(model: ResolvedModel, *, to: str) -> None:
             filesystem.write_bytes(join(to, name), content)
 
 
-def load(model: ResolvedModel) -> average.Model:
+def load(model: ResolvedModel) -> ModelPackage:
     """Download a model package and read it, on the CPU.
 
     Raises:
@@ -148,7 +148,7 @@ def load(model: ResolvedModel) -> average.Model:
     """
     with tempfile.TemporaryDirectory() as folder:
         download(model, to=folder)
-        return average.load(folder, setting=model.uri)
+        return ModelPackage.load(folder, setting=model.uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
@@ -180,16 +180,16 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
         JobError: MLflow refuses.
     """
     with asking(tracking_uri, f"look up {name}") as client:
-        found = client.search_model_versions(
+        versions = client.search_model_versions(
             f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000
         )
-    return {int(version.version): version.tags for version in found}
+    return {int(version.version): version.tags for version in versions}
 
 
 def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
     """Find the newest version whose package has this fingerprint; it raises as `find_tagged`."""
-    known = find_tagged(name, FINGERPRINT_TAG, fingerprint, tracking_uri=tracking_uri)
-    return Version(name, max(known)) if known else None
+    versions = find_tagged(name, FINGERPRINT_TAG, fingerprint, tracking_uri=tracking_uri)
+    return Version(name, max(versions)) if versions else None
 
 
 def describe(
@@ -284,7 +284,7 @@ def _locate(source: str, name: str = "") -> str:
 
 
 def _read(source: str, name: str, tracking_uri: str) -> bytes:
-    known = store_address.with_password(tracking_uri)
+    known = mlflow_store.with_password(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=known)
         return Path(path).read_bytes()
@@ -296,20 +296,21 @@ def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
     Raises:
         UserError: There is no such model, version, alias or run.
     """
-    if match := _BY_ID.fullmatch(uri):
-        return client.get_logged_model(match[1]).artifact_location, None
-    if match := _BY_RUN.fullmatch(uri):
-        return _find_output(client, *match.groups()).artifact_location, None
-    if match := _BY_ALIAS.fullmatch(uri):
-        found = client.get_model_version_by_alias(*match.groups())
-    elif match := _BY_VERSION.fullmatch(uri):
-        name, number = match.groups()
-        if number == "latest":
-            versions = client.get_registered_model(name).latest_versions
-            number = str(max((int(each.version) for each in versions), default=0))
-        found = client.get_model_version(name, number)
-    else:
+    match = _URI.fullmatch(uri)
+    if match is None:
         raise UserError(f"cannot read {uri}", hint=_FORMS)
+    if match["id"]:
+        return client.get_logged_model(match["id"]).artifact_location, None
+    if match["run"]:
+        return _find_output(client, match["run"], match["model"]).artifact_location, None
+    name, number = match["name"], match["version"]
+    if number == "latest":
+        versions = client.get_registered_model(name).latest_versions
+        number = str(max((int(each.version) for each in versions), default=0))
+    if match["alias"]:
+        found = client.get_model_version_by_alias(name, match["alias"])
+    else:
+        found = client.get_model_version(name, number)
     version = Version(found.name, int(found.version))
     return client.get_model_version_download_uri(version.name, str(version.number)), version
 

@@ -1,39 +1,55 @@
-"""An MLflow run -> made or found, given its parts within MLflow's limits, ended.
+"""What an MLflow run says: its name, tags, parameters, metrics, files and datasets.
 
-Values are brought within MLflow's limits and lose their credentials first.
+Values are brought within MLflow's limits and lose their credentials first. MLflow is imported only
+to send them.
 """
 
+import getpass
 import hashlib
 import json
+import os
 import posixpath
 import re
+import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from sentiflow import __version__
+from sentiflow.config import ray_job
+from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import is_local, split_member, without_credentials
-from sentiflow.tracking import (
-    mlflow_store,  # noqa: F401  MLflow reads what it sets
-    provenance,
-)
 
-# isort: split
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+FOLDERS = ("prepared", "trained", "scored", "report", "trends", "sweep")
+"""Folders of a run's output, in the order in which the stages build on each other."""
+OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
+"""Tags of a run: location and fingerprint of its result. A version of a registered model has the
+fingerprint of its package."""
+COMMIT_TAG, DIRTY_TAG = "mlflow.source.git.commit", "mlflow.source.git.dirty"
+CODE_TAG = "sentiflow.code"
+"""Tags of a run: the commit; ``true`` if tracked files differ from it; a hash of the code."""
+SUBMISSION_TAG = "sentiflow.submission_id"
+COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
+"""The variable with the commit where there is no repository, as in a submitted job: what
+:func:`read_commit` returned where the job was submitted."""
+_DIRTY = "-dirty"
 STAGE_TAG, GROUP_TAG, TRIAL_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.trial"
 PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
 """Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
 CODE_TAGS = (
-    "sentiflow.version", provenance.CODE_TAG, provenance.COMMIT_TAG, provenance.DIRTY_TAG,
-    provenance.SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
+    "sentiflow.version", CODE_TAG, COMMIT_TAG, DIRTY_TAG,
+    SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
 
 REASON_TAG = "sentiflow.reason"
@@ -49,19 +65,86 @@ CONTEXTS = {
 _MAX_FILES = 100
 """Files that are named in a dataset's source; its profile has their number."""
 
-_BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
-"""Values that MLflow takes in one request."""
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
 """Characters."""
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 
 
+def name_run(stage: str, config: Config) -> str:
+    """Name a run by its output directory and its stage, a training by its model.
+
+    Example:
+        >>> config = Config(
+        ...     name="a",
+        ...     output_uri="runs/b",
+        ...     train={"output_uri": "runs/b/trained"},
+        ...     score={"output_uri": "runs/b/scored"},
+        ... )
+        >>> name_run("score", config), name_run("train", config)
+        ('b: score', 'b: gru(128)')
+    """
+    folders = getattr(config, stage).output_uri.rstrip("/").split("/")
+    folder = folders[-2] if folders[-1] in FOLDERS and len(folders) > 1 else folders[-1]
+    return f"{folder}: {config.train.model.brief if stage == 'train' else stage}"
+
+
+def describe_code() -> dict[str, str]:
+    """Make tags of the version and the code of sentiflow, the commit, and the submitted job."""
+    commit = os.environ.get(COMMIT_VARIABLE) or read_commit()
+    tags = {
+        "sentiflow.version": __version__,
+        CODE_TAG: hash_code(),
+        COMMIT_TAG: commit.removesuffix(_DIRTY),
+        DIRTY_TAG: "true" if commit.endswith(_DIRTY) else "",
+        SUBMISSION_TAG: ray_job.submission_id(),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Make a tag of the fingerprint of each input."""
+    return {f"sentiflow.input.{name}": value["fingerprint"] for name, value in inputs.items()}
+
+
+def hash_code() -> str:
+    """Hash all modules and data files of sentiflow, as two checkouts of one version may differ."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parents[1]
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".py", ".yaml"):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def read_commit() -> str:
+    """Ask git for the commit of the working directory; empty without git or a repository.
+
+    It ends with ``-dirty`` if files that git tracks have been changed since.
+    """
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],  # noqa: S607
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def name_user() -> str:
+    """Name the user; in a container the number of the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def log(
-    client: MlflowClient,
+    client: "MlflowClient",
     run_id: str,
     *,
-    metrics: Sequence[Metric] = (),
+    metrics: "Sequence[Metric]" = (),
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
@@ -69,18 +152,17 @@ def log(
 
     Parameters that the run has must be equal.
     """
-    parts: dict[str, Sequence[Metric | Param | RunTag]] = {
-        "metrics": metrics,
-        "params": [Param(key, value) for key, value in (params or {}).items()],
-        "tags": [RunTag(key, value) for key, value in (tags or {}).items()],
-    }
-    for name, values in parts.items():
-        for first in range(0, len(values), _BATCH_SIZES[name]):
-            batch = values[first : first + _BATCH_SIZES[name]]
-            client.log_batch(run_id, **{name: batch})
+    from mlflow.entities import Param, RunTag
+
+    client.log_batch(
+        run_id,
+        metrics=metrics,
+        params=[Param(*item) for item in (params or {}).items()],
+        tags=[RunTag(*item) for item in to_tags(tags or {}).items()],
+    )
 
 
-def add_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
     """Add files to a run's artifacts, by their paths there."""
     if not files:
         return
@@ -93,25 +175,6 @@ def add_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> 
         client.log_artifacts(run_id, folder)
 
 
-def add_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetInput]) -> None:
-    """Add datasets to a run; one that it has is not added again."""
-    if datasets:
-        client.log_inputs(run_id, datasets=list(datasets))
-
-
-def end(client: MlflowClient, run_id: str, status: Status, time: int, reason: str = "") -> None:
-    """End a run."""
-    if reason:
-        log(client, run_id, tags=to_tags({REASON_TAG: reason}))
-    client.set_terminated(run_id, status, time)
-
-
-def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """Find the runs of an experiment that have all of these tags, the newest first."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(client.search_runs([experiment_id], filter_string=wanted))
-
-
 def add_report(text: str, experiment_id: str, run_id: str) -> str:
     """Add to the first line of a description the page with the report of an evaluation's run."""
     first, end, others = text.partition("\n")
@@ -119,35 +182,34 @@ def add_report(text: str, experiment_id: str, run_id: str) -> str:
     return f"{first} [Report]({link}){end}{others}"
 
 
-def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> list[DatasetInput]:
+def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]":
     """Describe the inputs of a spec or manifest as MLflow's datasets.
 
     An input that stands for a directory is called as the stage calls it, one of files by the first
     of them.
     """
-    return [_to_dataset(name, value, stage) for name, value in inputs.items()]
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-
-def _to_dataset(name: str, value: Mapping[str, Any], stage: str) -> DatasetInput:
-    files = value.get("files", ())
-    uris = [item["uri"] for item in files or value.get("members") or [value]]
-    named = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
-    profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
-    dataset = Dataset(
-        name=_name_files(uris) if files else name,
-        digest=value["fingerprint"][:MAX_DIGEST_LENGTH],
-        source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
-        source=json.dumps({"uri": named[0]} if len(named) == 1 else {"uris": named}),
-        profile=json.dumps(profile if files else {}),
-    )
-    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", CONTEXTS[stage])])
-
-
-def _name_files(uris: list[str]) -> str:
-    archive, member = split_member(uris[0])
-    first = (member or archive).rpartition("/")[2]
-    more = len(uris) - 1
-    return f"{first} and {more} more" if more else first
+    datasets = []
+    for name, value in inputs.items():
+        files = value.get("files", ())
+        uris = [item["uri"] for item in files or value.get("members") or [value]]
+        shown = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
+        title, profile = name, {}
+        if files:
+            first = (split_member(uris[0])[1] or uris[0]).rpartition("/")[2]
+            title = f"{first} and {len(uris) - 1} more" if len(uris) > 1 else first
+            profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
+        dataset = Dataset(
+            name=title,
+            digest=value["fingerprint"][:MAX_DIGEST_LENGTH],
+            source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
+            source=json.dumps({"uri": shown[0]} if len(shown) == 1 else {"uris": shown}),
+            profile=json.dumps(profile),
+        )
+        context = InputTag("mlflow.data.context", CONTEXTS[stage])
+        datasets.append(DatasetInput(dataset, tags=[context]))
+    return datasets
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -168,14 +230,9 @@ def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {to_key(key): _to_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
 
-def to_ms(time: datetime) -> int:
-    """Convert a time to milliseconds since 1970, as MLflow has it."""
-    return int(time.timestamp() * 1000)
-
-
 def now_ms() -> int:
     """Return the time in milliseconds since 1970."""
-    return to_ms(datetime.now(UTC))
+    return int(time.time() * 1000)
 
 
 def _to_keys(names: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from mlflow.models import ModelConfig
 from pydantic import BaseModel, create_model
 
 from sentiflow.config.classes import BINARY
-from sentiflow.models import average
+from sentiflow.models.package import ModelPackage
 
 CLASSES: list[str] = ModelConfig(development_config={"classes": list(BINARY)}).get("classes")
 _PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
@@ -35,7 +35,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the package that was logged with the model."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.package = average.load(context.artifacts["package"]).to(device)
+        self.package = ModelPackage.load(context.artifacts["package"]).to(device)
 
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
         """Predict the class of each text, in the same order."""

@@ -35,7 +35,7 @@ from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.teacher_sources import TEACHER
+from sentiflow.tracking.model_sources import TEACHER
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
 
@@ -261,11 +261,10 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
     if not job.models:
         return
     from sentiflow.cluster import kept_models  # imports torch
-    from sentiflow.models.average import score_finite
 
     for package in kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING):
         known = package.settings.classes
-        scores = score_finite(package, text)
+        scores = package.score(text)
         columns = [known.index(name) for name in job.classes]
         chosen = scores.probabilities[:, columns].astype(np.float64)
         total = chosen.sum(axis=1)

@@ -8,7 +8,7 @@ import torch
 from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, transfer, vocabulary
+from sentiflow.models import networks, package_files, vocabulary
 from sentiflow.models.layers import NgramBag
 from sentiflow.models.package import ModelPackage
 
@@ -75,7 +75,7 @@ def _load_weights(
 ) -> None:
     """Load the weights of a model; words that it does not know keep their vectors.
 
-    The output layer of other classes, and other n-grams, start anew.
+    The output layer of other classes, and other n-grams, are reinitialized.
     """
     assert settings.init_from is not None, "there is a first model"
     dims = first.network.embedding.embedding_dim, network.embedding.embedding_dim
@@ -96,7 +96,7 @@ def _load_weights(
     rows = torch.from_numpy(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64))
     known = (rows >= 0).nonzero().squeeze(1)
     network.embedding.weight[known] = first.network.embedding.weight[rows[known]]
-    if has_same_classes and transfer.has_same_ngrams(first.settings.model, settings.model):
+    if has_same_classes and package_files.has_same_ngrams(first.settings.model, settings.model):
         _load_ngrams(network.ngrams, first.network.ngrams, rows)
 
 

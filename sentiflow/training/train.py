@@ -16,10 +16,10 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
-from sentiflow.models import transfer
+from sentiflow.models import package_files
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import as_typed, join
-from sentiflow.tracking import model_sources, refits, teacher_sources
+from sentiflow.tracking import model_sources, refits
 from sentiflow.training import classes, publishing, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import (
@@ -64,14 +64,14 @@ def describe_output(config: Config) -> OutputSpec:
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = _describe_first(config)
-        transfer.check(first, settings, learned.names)
+        package_files.check_first(first, settings.model, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     if repeated:
         repeated.check_first(inputs.get("init_from"))
         inputs["refit"] = repeated.input
     if settings.distill.teachers:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
-        inputs |= teacher_sources.describe(config, learned.names)
+        inputs |= model_sources.describe_teachers(config, learned.names)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
@@ -83,13 +83,13 @@ def _describe_first(config: Config) -> ModelInput:
 
 
 def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
-    """Return the settings with a directory of the first model; say what of it starts anew."""
+    """Return the settings with a directory of the first model; say what of it is reinitialized."""
     settings = config.train
     if settings.init_from is None:
         return settings
     first = _describe_first(config)
     say(STAGE, f"starting from {as_typed(first['uri'])}")
-    for note in transfer.check(first, settings, learned.names):
+    for note in package_files.check_first(first, settings.model, learned.names):
         say(STAGE, note)
     uri = model_sources.download(
         first, to=join(output.uri, "downloaded"), tracking=config.tracking.uri

@@ -100,7 +100,7 @@ def test_a_signal_to_its_process_ends_the_server(uri, number):
         assert is_free(port)
 
 
-def test_the_experiment_of_the_config_is_shown_or_that_of_the_latest_run(uri, tmp_path):
+def test_the_experiment_of_the_config_is_shown_or_the_latest(uri, tmp_path):
     store = recording.open_store(uri, experiment="second", required=True)
     with store.run("prepare", group="0123abcd", tags={}):
         pass

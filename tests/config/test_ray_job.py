@@ -4,7 +4,7 @@ import pytest
 
 from sentiflow.config import ray_job
 from sentiflow.errors import UserError
-from sentiflow.tracking import provenance
+from sentiflow.tracking import runs
 
 
 @pytest.mark.parametrize("uri", ["runs/x", "./x", "../x", "x.csv", "a/b.zip::c.csv"])
@@ -23,16 +23,16 @@ def test_a_store_that_is_a_file_is_refused(uri):
 
 
 def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
-    assert provenance.SUBMISSION_TAG not in provenance.describe_code()
+    assert runs.SUBMISSION_TAG not in runs.describe_code()
     assert not ray_job.is_here()
     job = '{"runtime_env": {}, "metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}}'
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
-    monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee")
+    monkeypatch.setenv(runs.COMMIT_VARIABLE, "c0ffee")
     assert ray_job.is_here()
-    tags = provenance.describe_code()
-    assert tags[provenance.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
-    assert tags[provenance.COMMIT_TAG] == "c0ffee"
-    assert provenance.DIRTY_TAG not in tags
-    monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee-dirty")
-    tags = provenance.describe_code()
-    assert (tags[provenance.COMMIT_TAG], tags[provenance.DIRTY_TAG]) == ("c0ffee", "true")
+    tags = runs.describe_code()
+    assert tags[runs.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
+    assert tags[runs.COMMIT_TAG] == "c0ffee"
+    assert runs.DIRTY_TAG not in tags
+    monkeypatch.setenv(runs.COMMIT_VARIABLE, "c0ffee-dirty")
+    tags = runs.describe_code()
+    assert (tags[runs.COMMIT_TAG], tags[runs.DIRTY_TAG]) == ("c0ffee", "true")

@@ -28,8 +28,8 @@ from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
 from sentiflow.tracking import mlflow_store, recording, registry
-from sentiflow.tracking.provenance import FINGERPRINT_TAG
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION
+from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 TEXTS = ["good morning", "bad day", "good", "bad", "morning", "day bad good", "day", "morning day"]
 NEUTRAL, UNLABELLED = 2, None
@@ -97,7 +97,7 @@ def log(store) -> Callable[[str], ModelVersion]:
             version = registry.register(
                 package, name="logged", tracking_uri=store, run_id=recorder.run_id
             )
-        return mlflow_store.connect(store).get_model_version("logged", str(version.number))
+        return mlflow_store.make_client(store).get_model_version("logged", str(version.number))
 
     return run
 
@@ -105,7 +105,7 @@ def log(store) -> Callable[[str], ModelVersion]:
 @pytest.fixture
 def register(config, store, log) -> Callable[[str], int]:
     """Register packages, each as the candidate; gives the number of the version."""
-    name, client = settings.load(config).name, mlflow_store.connect(store)
+    name, client = settings.load(config).name, mlflow_store.make_client(store)
 
     def run(package: str) -> int:
         logged = log(package)
@@ -270,7 +270,7 @@ def test_the_champion_itself_stays(config, register, good):
 def test_what_was_reached_is_tagged_on_both_versions(config, register, store, prepared, good, bad):
     register(good)
     promotion.promote(settings.load(config))
-    name, client = settings.load(config).name, mlflow_store.connect(store)
+    name, client = settings.load(config).name, mlflow_store.make_client(store)
     client.set_model_version_tag(name, "1", "sentiflow.test_rows", "of other data")
     register(bad)
     promotion.promote(settings.load(config))
@@ -287,7 +287,7 @@ def test_no_candidate_gives_one_clear_line(config, register, store, good):
         promotion.promote(settings.load(config))
     register(good)
     name = settings.load(config).name
-    mlflow_store.connect(store).delete_registered_model_alias(name, CANDIDATE)
+    mlflow_store.make_client(store).delete_registered_model_alias(name, CANDIDATE)
     with pytest.raises(
         UserError, match="has no candidate: sentiflow run registers one, on its own"
     ):

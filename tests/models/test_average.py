@@ -12,10 +12,9 @@ from conftest import new_package
 from test_cli import invoke
 
 import sentiflow
-from sentiflow.config.train_sections import TrainSettings
-from sentiflow.errors import JobError, UserError
-from sentiflow.models import average, average_files, package_files, transfer, vocabulary
-from sentiflow.models.average import Average
+from sentiflow.config.model_sections import RnnSettings
+from sentiflow.errors import UserError
+from sentiflow.models import average_files, package_files, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
 
@@ -49,11 +48,11 @@ def packages(tmp_path_factory) -> list[str]:
     return [str(folder / f"m{number}") for number in range(3)]
 
 
-def save(uris: list[str], to: str) -> average.Model:
+def save(uris: list[str], to: str) -> ModelPackage:
     """Save the average of packages, and load it."""
     model = model_sources.describe(uris, tracking=None, to=to)
     average_files.save(model, uris, to=to)
-    return average.load(to)
+    return ModelPackage.load(to)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def mean_of(uris: list[str], classes: tuple[str, ...] = THREE) -> np.ndarray:
 
 
 def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any(packages, saved):
-    for model in (model_sources.load(packages), average.load(saved)):
+    for model in (model_sources.load(packages), ModelPackage.load(saved)):
         scores = model.score(pa.array(TEXTS))
         assert scores.classes == THREE
         np.testing.assert_allclose(scores.probabilities, mean_of(packages), atol=1e-6)
@@ -82,18 +81,11 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
         assert scores.num_tokens[5] == 2 > each[0][5], "night is a word of the second only"
 
 
-def test_an_average_is_kept_in_object_storage(packages, bucket):
-    model = save([*packages[:2]], f"{bucket}/average")
-    found = model.score(pa.array(TEXTS)).probabilities
-    np.testing.assert_allclose(found, mean_of(packages[:2]), atol=1e-6)
-
-
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
-    assert [len(group) for group in model.groups] == [2, 1]
-    encoded, encode = [], ModelPackage.encode
+    encoded, encode = [], ModelPackage._encode
     monkeypatch.setattr(
-        ModelPackage, "encode", lambda self, text: encoded.append(self) or encode(self, text)
+        ModelPackage, "_encode", lambda self, text: encoded.append(self) or encode(self, text)
     )
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
@@ -145,10 +137,9 @@ def test_models_of_other_classes_have_no_average(packages, tmp_path):
 def test_an_average_is_no_member_of_another_and_no_network_to_start_from(packages, saved):
     for refused in (
         lambda: model_sources.describe([packages[0], saved], tracking=None),
-        lambda: ModelPackage.load(saved, setting="train.init_from"),
         lambda: package_files.read_vectors(saved),
-        lambda: transfer.check(
-            model_sources.describe(saved, tracking=None), TrainSettings(), THREE
+        lambda: package_files.check_first(
+            model_sources.describe(saved, tracking=None), RnnSettings(), THREE
         ),
     ):
         with pytest.raises(UserError, match=f"{saved} is an average of 3 models: name one of them"):
@@ -171,19 +162,14 @@ def test_an_average_whose_members_were_changed_is_refused(packages, saved, damag
         record["files"][0]["path"] = "../../elsewhere"
         path.write_text(json.dumps(record))
     with pytest.raises(UserError):
-        average.load(saved)
+        ModelPackage.load(saved)
 
 
 def test_a_member_that_is_replaced_before_it_is_copied_is_not_averaged(packages, tmp_path):
-    copy = shutil.copytree(packages[0], tmp_path / "copy")
-    model = model_sources.describe([packages[2], str(copy)], tracking=None)
+    copy, to = shutil.copytree(packages[0], tmp_path / "copy"), str(tmp_path / "average")
+    model = model_sources.describe([packages[2], str(copy)], tracking=None, to=to)
     shutil.rmtree(copy)
     shutil.copytree(packages[1], copy)
-    with pytest.raises(JobError, match="copy was replaced since the job began"):
-        average_files.save(model, [packages[2], str(copy)], to=str(tmp_path / "average"))
-
-
-def test_an_average_moves_to_a_device_whole(packages):
-    model = model_sources.load(packages).to("meta")
-    assert isinstance(model, Average)
-    assert {each.device.type for group in model.groups for each in group} == {"meta"}
+    average_files.save(model, [packages[2], str(copy)], to=to)
+    with pytest.raises(UserError, match="holds other models than its manifest says"):
+        ModelPackage.load(to)

@@ -1,6 +1,5 @@
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,18 +39,6 @@ def test_a_scoring_batch_holds_few_long_texts(monkeypatch):
     lengths = np.array([1, 1, 2, 2, 2, 2, 5, 5, 5, 40])
     batches = batching.order_by_length(lengths, batch_size=5)
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4], [5, 6], [7, 8], [9]]
-
-
-@pytest.mark.parametrize("num_tables", [0, 1, 3])
-def test_tables_are_joined_in_the_order_given(num_tables):
-    tables = [
-        pa.table([[n + 5], [n % 2], [[n + 1] * n], [n]], schema=schema.ENCODED)
-        for n in range(num_tables)
-    ]
-    rows = EncodedRows.from_tables(tables)
-    assert rows.lengths.tolist() == list(range(num_tables))
-    assert rows.labels.tolist() == [n % 2 for n in range(num_tables)]
-    assert rows.row_ids.tolist() == [n + 5 for n in range(num_tables)]
 
 
 def test_a_sliced_list_column_is_viewed_right():

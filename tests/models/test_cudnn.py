@@ -83,14 +83,6 @@ def test_a_network_has_the_logits_and_gradients_of_the_cpu(
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_padding_changes_no_logit(as_on_gpu):
-    network = network_of(cell="lstm", num_layers=2)
-    token_ids, lengths = batch_of()
-    together = network(token_ids, lengths)
-    alone = [network(row[None, :n], n[None]) for row, n in zip(token_ids, lengths, strict=True)]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
-
-
 class TypesSeen(TorchDispatchMode):
     """Lists the types of all floating-point tensors that operations give."""
 
@@ -113,15 +105,6 @@ def test_autocast_never_reaches_the_cells(cell):
             states = cudnn.encode_layer([layer, other], inputs, steps_of(inputs, lengths))
         states.sum().backward()
     assert seen.found == {torch.float32}
-
-
-def test_under_bf16_the_rest_of_a_network_is_bf16_and_nothing_fp16(as_on_gpu):
-    network = network_of(pooling="attention")
-    with TypesSeen() as seen:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(*batch_of())
-        logits.float().sum().backward()
-    assert seen.found == {torch.float32, torch.bfloat16}
 
 
 @pytest.mark.parametrize("num_directions", [1, 2])

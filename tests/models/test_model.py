@@ -21,7 +21,6 @@ import sentiflow
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import model as models
 from sentiflow.models.model import Model
-from sentiflow.storage import filesystem
 
 TEXTS = ["good morning", None, "bad bad day", "", "good", "unheard of"]
 MODEL = Model(new_package(), "here")
@@ -97,13 +96,6 @@ def test_a_series_of_any_type_keeps_its_index(dtype, missing, expected):
     )
 
 
-def test_no_text_and_no_known_word_give_the_prior():
-    found = MODEL.predict([None, "unheard of", float("nan"), pd.NA, ""])
-    assert found["num_tokens"].eq(0).all()
-    assert found["probability_positive"].eq(0.25).all()
-    assert found["predicted_label"].eq("negative").all()
-
-
 @pytest.mark.parametrize(
     "nothing",
     [[], iter([]), np.array([]), pd.Series([], dtype=str), pa.array([], pa.string()), pa.array([])],
@@ -114,11 +106,6 @@ def test_no_texts_give_an_empty_table_with_the_same_columns(nothing):
     assert len(found) == 0
     assert found.dtypes.to_dict() == MODEL.predict(["good"]).dtypes.to_dict()
     assert MODEL.predict_proba([]).shape == (0, 2)
-
-
-def test_a_column_without_any_text_is_no_error():
-    assert len(MODEL.predict(pd.Series([np.nan, np.nan]))) == 2
-    assert len(MODEL.predict([None])) == 1
 
 
 def test_one_text_gives_one_row(expected):
@@ -159,18 +146,6 @@ def test_each_text_is_predicted_as_if_alone_however_they_are_cut(texts, size):
     np.testing.assert_allclose(together, np.reshape(alone, (-1, 2)), rtol=0, atol=1e-6)
 
 
-def test_the_number_of_threads_of_the_program_is_left_as_it_was():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        MODEL.predict(TEXTS)
-        with pytest.raises(UserError):
-            MODEL.predict([5])
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_a_model_that_gives_no_number_is_no_answer():
     package = new_package()
     with torch.no_grad():
@@ -179,31 +154,11 @@ def test_a_model_that_gives_no_number_is_no_answer():
         Model(package, "here").predict(["good"])
 
 
-def test_a_model_of_other_classes_has_no_probability_of_positive():
-    found = Model(new_package(classes=("joy", "fear", "anger")), "here").predict(TEXTS)
-    assert list(found.columns) == [
-        "predicted_label", "probability_joy", "probability_fear", "probability_anger", "num_tokens"
-    ]  # fmt: skip
-    np.testing.assert_allclose(found.filter(like="probability").sum(axis=1), 1, atol=1e-6)
-
-
 def test_a_model_is_a_step_of_scikit_learn():
     texts, labels = ["good", "bad"] * 10, [1, 0] * 10
     pipeline = make_pipeline(FunctionTransformer(MODEL.predict_proba), LogisticRegression(C=1e4))
     assert cross_val_score(pipeline, texts, labels, cv=2).tolist() == [1, 1]
     assert pipeline.fit(texts, labels).predict(["bad", "good"]).tolist() == [0, 1]
-
-
-def test_a_model_is_a_function_of_duckdb():
-    def positive(texts: pa.ChunkedArray) -> pa.Array:
-        return pa.array(MODEL.predict(texts)["probability"])
-
-    connection = duckdb.connect()
-    connection.create_function("positive", positive, ["VARCHAR"], "FLOAT", type="arrow")
-    messages = pd.DataFrame({"text": ["good", "bad"]})
-    connection.register("messages", messages)
-    found = connection.sql("SELECT positive(text) AS p FROM messages").to_df()["p"]
-    np.testing.assert_allclose(found, MODEL.predict(messages["text"])["probability"])
 
 
 def test_a_copy_is_the_model_itself_and_a_pickle_answers_the_same(expected):
@@ -223,26 +178,8 @@ def test_predict_equals_the_predictions_of_score(finished_run):
         same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_registered_model_is_loaded_by_its_name(finished_run):
-    store = f"sqlite:///{finished_run}/mlflow.db"
-    model = sentiflow.load_model("models:/test/1", tracking_uri=store, device="cpu")
-    assert model.classes == ("negative", "positive")
-    own = sentiflow.load_run(str(finished_run / "run")).model
-    same(model.predict(["what a lovely day"]), own.predict(["what a lovely day"]))
-
-
 def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(make_package):
     with pytest.raises(UserError, match=r"nothere has no manifest.json: name a finished model"):
         sentiflow.load_model("nothere")
     with pytest.raises(UserError, match=r"device='quark' cannot be used: .*: leave it out"):
         sentiflow.load_model(make_package(), device="quark")
-
-
-def test_a_model_reads_well(make_package):
-    uri = make_package()
-    model = sentiflow.load_model(uri)
-    assert repr(model) == f"Model({uri!r}, classes=['negative', 'positive'])"
-    assert model.to("cpu").classes == model.classes
-    assert filesystem.exists(model.uri)

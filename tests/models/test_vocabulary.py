@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentiflow.data import schema
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens
-from sentiflow.models.vocabulary import PAD, UNKNOWN, Vocabulary
+from sentiflow.models.vocabulary import PAD, UNKNOWN
 from sentiflow.storage import parquet
 
 SETTINGS = settings(max_examples=50, deadline=None)
@@ -121,17 +121,6 @@ def test_the_most_frequent_words_come_first_then_the_alphabet(counts, min_count,
     assert found.counts.to_pylist() == [None, None, *(counts[word] for word in words)]
 
 
-def test_special_words_of_the_corpus_take_no_place():
-    found = fitted([(UNKNOWN, 100), ("a", 2), (PAD, 50), ("b", 1)], max_size=2)
-    assert found.words.to_pylist() == [PAD, UNKNOWN, "a", "b"]
-    assert found.counts.to_pylist() == [None, None, 2, 1]
-
-
-def test_a_corpus_without_a_frequent_word_has_the_special_ones_alone():
-    assert fitted([("a", 2)], min_count=3).words.to_pylist() == [PAD, UNKNOWN]
-    assert fitted([]).words.to_pylist() == [PAD, UNKNOWN]
-
-
 def test_pretrained_words_keep_their_order_behind_the_padding():
     assert PRETRAINED.words.to_pylist() == [PAD, "c", "a", "the", "\u00e9"]
     assert PRETRAINED.counts.null_count == len(PRETRAINED) == 5
@@ -178,25 +167,3 @@ def test_loading_gives_what_was_saved(tmp_path, vectors):
     else:
         np.testing.assert_array_equal(loaded.vectors, vectors)
         assert loaded.vectors.dtype == np.float32
-
-
-@pytest.mark.parametrize("words", [CORPUS, PRETRAINED], ids=["corpus", "pretrained"])
-def test_a_saved_vocabulary_encodes_as_before(tmp_path, words):
-    uri = str(tmp_path / "vocabulary.parquet")
-    words.save(uri)
-    tokens = Tokens.from_lists(lists_of([["a", "x", "c"], [], ["\u00e9", PAD]]))
-    before, after = (v.encode(tokens, max_length=9)[0] for v in (words, vocabulary.load(uri)))
-    assert before.equals(after)
-
-
-def test_a_vocabulary_of_padding_alone_knows_nothing():
-    words = Vocabulary(pa.array([PAD]), pa.nulls(1, pa.int64()))
-    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
-    assert (lists.to_pylist(), num_known.tolist()) == ([[]], [0])
-
-
-def test_padding_and_the_unknown_are_no_words_of_pretrained_vectors():
-    words = vocabulary.from_words(pa.array(["<unk>", "good", "<pad>", "day"]))
-    assert words.words.to_pylist() == ["<pad>", "good", "day"]
-    assert not words.has_unknown
-    assert words.look_up(pa.array(["day", "night"])).tolist() == [2, -1]

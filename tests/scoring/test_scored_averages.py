@@ -125,9 +125,9 @@ def test_a_registered_average_comes_back_and_is_promoted_like_any_model(averaged
     assert (folder / "champion.md").read_text() == (
         folder / "run_best/report/model_card.md"
     ).read_text()
-    version = mlflow_store.connect(store).get_model_version("test", "1")
+    version = mlflow_store.make_client(store).get_model_version("test", "1")
     assert "- model: average of 2 models: " in version.description
-    run = mlflow_store.connect(store).get_run(version.run_id)
+    run = mlflow_store.make_client(store).get_run(version.run_id)
     assert run.data.metrics["test/accuracy"] > 0.5
 
     named = ["score.model_uri=models:/test@champion", f"score.output_uri={folder}/by_name"]

@@ -14,7 +14,7 @@ from test_rebuild import invoke, output, publish_run, runs, send, uri
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package_files import FILES
-from sentiflow.tracking import store_address
+from sentiflow.tracking import mlflow_store
 
 HOSTILE = [
     ("run.artifacts", ["../secret.txt"]),
@@ -101,5 +101,5 @@ def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, mo
             listener.accept()
     for run in runs(uri).values():
         assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.invented"}
-    assert store_address.default_uri(None) != host
+    assert mlflow_store.default_uri(None) != host
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"

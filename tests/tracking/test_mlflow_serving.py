@@ -4,17 +4,11 @@
 
 import contextlib
 import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
-import venv
 from collections.abc import Iterator
-from pathlib import Path
 
 import mlflow
 import pyarrow as pa
@@ -22,12 +16,10 @@ import pytest
 import uvicorn
 from mlflow.pyfunc import scoring_server
 from test_registry import laws, register, sqlite
-from test_servers import wait_for_port
 
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import registry
 
-BIN = Path(sys.executable).parent
 TEXTS = ["good morning", "bad", "unheard of", ""]
 
 
@@ -45,23 +37,6 @@ def expected(package: str) -> list[dict[str, object]]:
         "num_tokens": scores.num_tokens.tolist(),
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: str) -> object:
-    (folder / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
-    command = [python_bin / "mlflow", "models", "predict", "--env-manager", "local"]
-    command += ["-m", model, "-i", folder / "texts.json", "-o", folder / "answers.json"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run(command, check=True, env=environment | variables, cwd=folder)
-    return json.loads((folder / "answers.json").read_text())
-
-
-@pytest.mark.soak
-def test_mlflow_models_predict_answers_as_the_package_does(laws, tmp_path):
-    answers = predict_by_mlflow(
-        BIN, "models:/laws@candidate", tmp_path, MLFLOW_TRACKING_URI=laws.uri
-    )
-    assert answers == {"predictions": expected(laws.package)}
 
 
 @contextlib.contextmanager
@@ -93,51 +68,6 @@ def test_what_mlflow_serves_answers_as_the_package_does(laws):
         with pytest.raises(urllib.error.HTTPError, match="400") as error:
             ask(address, {"inputs": [3]})
         assert "Expected type str, but got int" in json.load(error.value)["message"]
-
-
-@pytest.mark.soak
-def test_mlflow_models_serve_answers_as_the_package_does(laws):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "-m", "models:/laws@candidate"]
-    paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_TRACKING_URI": laws.uri}
-    with subprocess.Popen(command, env=os.environ | paths) as process:
-        try:
-            wait_for_port(process, port)
-            assert ask(f"http://127.0.0.1:{port}", {"inputs": TEXTS}) == {
-                "predictions": expected(laws.package)
-            }
-        finally:
-            process.terminate()
-
-
-@pytest.fixture
-def fresh_bin(laws, tmp_path) -> Iterator[Path]:
-    """Make an environment of nothing but what the model requires."""
-    root = Path(laws.resolve().source)
-    venv.create(tmp_path / "fresh", with_pip=True)
-    command = [tmp_path / "fresh/bin/pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*command, "-r", root / "requirements.txt"], check=True)
-    yield tmp_path / "fresh/bin"
-    shutil.rmtree(tmp_path / "fresh")
-
-
-@pytest.mark.soak
-def test_an_environment_of_the_models_own_requirements_is_enough(laws, fresh_bin, tmp_path):
-    root = Path(laws.resolve().source)
-    listed = subprocess.run([fresh_bin / "pip", "list"], check=True, capture_output=True, text=True)
-    assert not {"sentiflow", "ray"} & {line.split()[0] for line in listed.stdout.splitlines()}
-    answers = predict_by_mlflow(fresh_bin, str(root), tmp_path)
-    assert answers == {"predictions": expected(laws.package)}
-    script = (
-        f"from mlflow import pyfunc; pyfunc.load_model({str(root)!r}).predict(['good']); "
-        "import sentiflow.models.package as p; print(p.__file__)"
-    )
-    command = [fresh_bin / "python", "-I", "-c", script]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert Path(ran.stdout.strip()) == root / "code/sentiflow/models/package.py"
 
 
 @pytest.mark.parametrize("classes", [("bad", "good", "so-so"), ("negative", "positive", "none")])

@@ -1,16 +1,19 @@
-"""Several jobs on one SQLite file; addresses with passwords."""
+"""Which store a job uses; several jobs on one SQLite file; no message shows a password."""
 
+import base64
 import contextlib
-import errno
+import http.server
 import io
 import logging
 import os
 import re
-import time
+import sys
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from conftest import write_config
 from mlflow import MlflowClient
 from mlflow.exceptions import (
     BAD_REQUEST,
@@ -19,10 +22,12 @@ from mlflow.exceptions import (
     MlflowException,
 )
 from other_process import calling
+from test_cli import invoke
 
-from sentiflow.config import settings
-from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import mlflow_store, recording, sending
+from sentiflow.errors import UnavailableError, UserError
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking.mlflow_store import default_uri
 
 NUM_JOBS, NUM_STEPS = 2, 20
 
@@ -94,33 +99,126 @@ def test_what_fails_at_once_is_tried_again_for_a_moment_and_a_refusal_is_final(
     assert len(asked) == tries
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.ECONNREFUSED, errno.ENETUNREACH])
-def test_the_reason_of_the_system_is_whole(number):
-    error = OSError(number, os.strerror(number), "/ro/.mlflow.db.new")
-    line = mlflow_store.unreachable("sqlite:////ro/mlflow.db", error)
-    reason = os.strerror(number)
-    assert line == f"cannot reach the MLflow store sqlite:////ro/mlflow.db: {reason}"
+def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert default_uri(None) == "http://127.0.0.1:5000"
+    assert default_uri("sqlite:////x.db") == "sqlite:////x.db"
 
 
-def test_a_database_that_is_away_is_said_soon_and_no_error_shows_a_password():
-    away = "postgresql://me:secret@127.0.0.1:9/db"
-    began = time.monotonic()
-    with pytest.raises((JobError, UserError)) as error:  # here may be no driver for it
-        recording.open_store(away, experiment="laws", required=True)
-    assert time.monotonic() - began < 30
-    assert "secret" not in str(error.value)
-    assert "secret" not in repr(recording.Store(sending.Sender(away), "1"))
+def test_a_submitted_job_refuses_a_store_that_is_a_file(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri("http://tracking:5000") == "http://tracking:5000"
+    for uri in (None, "sqlite:////m.db"):
+        with pytest.raises(UserError, match="would be lost"):
+            default_uri(uri)
 
 
-def test_settings_refuse_a_key_even_if_it_is_not_encoded():
-    raw = {"name": "a", "output_uri": "b", "prepare": {"csv": "s3://AKIA:se/cr+et@bucket/x.csv"}}
-    with pytest.raises(UserError, match="holds a user name or password") as error:
-        settings.validate(raw, source="x")
-    assert "cr+et" not in str(error.value)
-    space = {"train.init_from": [["s3://AKIA:se/cr+et@bucket/x"]]}
-    with pytest.raises(UserError, match=r"sweep\.space\.train\.init_from holds a user name"):
-        settings.validate(raw | {"prepare": {"csv": "x"}, "sweep": {"space": space}}, source="x")
-    raw |= {"prepare": {"csv": "x", "max_length": "s3://AKIA:se/cr+et@bucket/x.csv"}}
-    with pytest.raises(UserError, match=r"prepare\.max_length") as error:
-        settings.validate(raw, source="x")
-    assert "cr+et" not in str(error.value)
+def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Be silent."""
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://ann:s%40cret@127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    uri = default_uri(None)
+    assert uri == f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(MlflowException):
+        mlflow_store.make_client(uri).get_run("0" * 32)
+    server.shutdown()
+    assert asked[-1][1] == "Basic " + base64.b64encode(b"ann:s@cret").decode()
+
+
+def test_only_the_client_gets_the_password_of_a_database(monkeypatch):
+    pytest.importorskip("psycopg", reason="needs the extra postgres")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    uri = default_uri("postgresql://me:secret@host/db")
+    assert uri == "postgresql://host/db"
+    assert mlflow_store.with_password(uri) == "postgresql://me:secret@host/db"
+    assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000/a", "http://host:5000/a"),
+        ("http://me:se/cr@et@host:5000/a", "http://host:5000/a"),
+        ("postgresql://me:secret@host/db", "postgresql://host/db"),
+        ("http://me@corp.com:secret@host:5000/a", "http://host:5000/a"),
+        ("postgresql://host/db?password=secret", "postgresql://host/db?password=***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("http://[::1]/a@b", "http://[::1]/a@b"),
+        ("http://me:secret@[::1]:5000/a", "http://[::1]:5000/a"),
+        ("http://[:sec]ret@host/a", "http://host/a"),
+    ],
+)
+def test_an_address_is_shown_without_password(uri, shown):
+    assert without_credentials(uri) == shown
+
+
+MISTYPED = [
+    "me:hush@host:5000", "http//me:hush@host", "http:/me:hush@host", "htp://me:hush@host",
+    "HTTP://me:hush@host", " http://me:hush@host", "http://me:hush @host",
+    "http://me:hush@host:50x", "http://me:hu/sh@host", "http://me:hush@[::1", "http://me:hush@",
+    "https:///me:hush@", "postgres://me:hush@host/db", "postgresql:/me:hush@host/db",
+    "s3://me:hush@bucket", "sqlite:/x.db", "sqlite://x.db", "mlruns", "file:///mlruns",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("uri", MISTYPED)
+def test_a_mistyped_address_gives_one_line_without_its_password(uri, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    config = str(write_config(tmp_path, tmp_path / "no.csv", tracking={}))
+    result = invoke("run", config)
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 2, line
+    assert "is not the address of " in line
+    assert "hu" not in line
+
+
+@pytest.mark.parametrize(
+    ("uri", "package", "hint"),
+    [
+        ("postgresql://me:hush@host/db", "psycopg", "install sentiflow[postgres]"),
+        ("mysql://me:hush@host/db", "MySQLdb", "write mysql+pymysql://HOST/NAME"),
+        ("postgresql+none://me:hush@host/db", "", "sqlalchemy.dialects:postgresql.none"),
+        ("postgresql://me:hush@host:x/db", "", "invalid literal for int()"),
+    ],
+)
+def test_a_database_that_cannot_be_used_gives_one_line_without_its_password(
+    uri, package, hint, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    if package:
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UnavailableError, match=re.escape(hint)) as error:
+        recording.open_store(default_uri(None), experiment="laws", required=True)
+    assert "hush" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_store_whose_making_was_interrupted_has_not_its_name_yet(tmp_path, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mlflow_store.make(f"sqlite:///{tmp_path}/mlflow.db")
+    assert not (tmp_path / "mlflow.db").exists()

@@ -2,16 +2,15 @@
 
 import contextlib
 import signal
-import sqlite3
-import time
 from collections.abc import Iterator
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow_server import Server
 
-from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, sending
+from sentiflow.errors import JobError
+from sentiflow.tracking import recording
 
 pytestmark = pytest.mark.slow
 
@@ -39,16 +38,12 @@ def open_run(store, stage="train"):
     return store.run(stage, group="0123abcd", tags={})
 
 
-def runs(server: Server, stage: str, experiment: str = "laws") -> list:
+def find_run(server: Server, stage: str) -> Run:
+    """Find the only run of a stage."""
     client = MlflowClient(server.uri)
-    known = client.get_experiment_by_name(experiment).experiment_id
-    found = client.search_runs([known], order_by=["attributes.start_time ASC"])
-    return [run for run in found if run.data.tags["sentiflow.stage"] == stage]
-
-
-def history(server: Server, run_id: str, name: str = "loss") -> list[tuple[int, float]]:
-    points = MlflowClient(server.uri).get_metric_history(run_id, name)
-    return sorted((point.step, point.value) for point in points)
+    experiment = client.get_experiment_by_name("laws").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`sentiflow.stage` = '{stage}'")
+    return run
 
 
 @contextlib.contextmanager
@@ -77,33 +72,12 @@ def requests_made(monkeypatch) -> list[str]:
 
 def test_a_server_that_hangs_is_asked_once(server, store, monkeypatch, requests_made):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
-    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
-    with (
-        open_run(store, "hang") as recorder,
-        recorder.watching_system(),
-        contextlib.ExitStack() as stack,
-    ):
-        time.sleep(2)
-        recorder.flush()
-        stack.enter_context(hanging(server))
-        del requests_made[:]
+    with open_run(store, "hang") as recorder, hanging(server):
         for step in range(1, 2000):
             recorder.log_series([(step, {"loss": float(step)})])
         assert not recorder.flush()
         assert requests_made.count(recorder.run_id) == 1
-    (run,) = runs(server, "hang")
-    assert run.info.status == "RUNNING"
-    load = history(server, run.info.run_id, "system/cpu_utilization_percentage")
-    assert [step for step, _ in load] == [*range(len(load))]
-    assert len(load) > 1
-
-
-def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
-    with contextlib.suppress(ValueError), open_run(store, "secret"):
-        raise ValueError("no luck with s3://AKIA:se/cret@bucket/x")
-    (run,) = runs(server, "secret")
-    assert run.info.status == "FAILED"
-    assert run.data.tags["sentiflow.reason"] == "no luck with s3://bucket/x"
+    assert find_run(server, "hang").info.status == "RUNNING"
 
 
 def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, caplog):
@@ -112,31 +86,15 @@ def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, ca
         recorder.log_settings({"seed": 2})
         recorder.log_settings({"seed": 2})
         recorder.log_metrics({"loss": 1.0})
-    (run,) = runs(server, "refused")
+    run = find_run(server, "refused")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
     assert [m.startswith("MLflow refuses a part of the run: ") for m in caplog.messages] == [True]
-
-
-def test_a_locked_database_behind_the_server_loses_no_epoch(server, store):
-    with open_run(store, "locked") as recorder:
-        recorder.flush()
-        with contextlib.closing(sqlite3.connect(server.folder / "server.db")) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            recorder.log_metrics({"loss": 1.0}, step=1)
-            time.sleep(1)
-            other.rollback()
-    (run,) = runs(server, "locked")
-    assert run.info.status == "FINISHED"
-    assert history(server, run.info.run_id) == [(1, 1.0)]
 
 
 def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, requests_made):
     options = {"experiment": "laws", "repair": "sentiflow tracking import x"}
     store = recording.open_store(server.uri, required=True, **options)
     with open_run(store, "killed") as recorder:
-        assert recording.read_tags(server.uri, recorder.run_id)["sentiflow.stage"] == "killed"
-        with pytest.raises(UserError, match="cannot read the run 0000"):
-            recording.read_tags(server.uri, "0" * 32)
         for step in range(1, 60):
             if step == 20:
                 recorder.flush()
@@ -160,14 +118,12 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
     behind = MlflowClient(f"sqlite:///{server.folder}/server.db")
     points = behind.get_metric_history(recorder.run_id, "loss")
     assert sorted((p.step, p.value) for p in points) == [(s, float(s)) for s in range(1, 20)]
-    with pytest.raises(JobError, match="cannot read the run"):
-        recording.read_tags(server.uri, recorder.run_id)
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
         recording.open_store(server.uri, experiment="laws", required=True)
 
 
 def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
-    monkeypatch.setattr(sending, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(recording, "MAX_WAIT_SECONDS", 0.5)
     with open_run(store, "slow") as recorder:
         recorder.flush()
         with hanging(server):

@@ -3,7 +3,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from conftest import PROJECT
 
 from sentiflow.tracking import registry
@@ -47,29 +46,6 @@ def _files(name: str) -> Iterator[Path]:
     if root == "sentiflow" and inner:
         packages = [parent / "__init__.py" for parent in (path, *path.parents[: len(inner) - 1])]
         yield from (file for file in (path.with_suffix(".py"), *packages) if file.exists())
-
-
-@pytest.fixture
-def script(tmp_path):
-    """Write a file that imports in every way."""
-    path = tmp_path / "script.py"
-    path.write_text(
-        "import json, yaml\n"
-        "import pyarrow.parquet as pq\n"
-        "from sentiflow.storage import uris\n"
-        "from sentiflow.data.schema import SPLITS\n"
-        "def later():\n"
-        "    from sentiflow import errors\n"
-    )
-    return path
-
-
-def test_each_kind_of_import_is_seen(script):
-    found = find_modules(script)
-    assert [path.relative_to(PACKAGE).as_posix() for path in found] == [
-        "__init__.py", "config/__init__.py", "config/classes.py", "data/__init__.py",
-        "data/schema.py", "errors.py", "storage/__init__.py", "storage/uris.py",
-    ]  # fmt: skip
 
 
 def test_a_served_model_requires_what_its_modules_import():

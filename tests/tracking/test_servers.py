@@ -18,7 +18,7 @@ from conftest import PROJECT, make_store, write_config
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import mlflow_store, recording, store_address
+from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def wait_for_port(server: subprocess.Popen, port: int) -> None:
 
 def record(uri: str) -> None:
     """Record a run with all that a stage logs, and read it back."""
-    store = recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
+    store = recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder, recorder.watching_system():
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
@@ -86,7 +86,7 @@ def record(uri: str) -> None:
 def refusal(uri: str) -> str:
     """Return why a store cannot be used."""
     with pytest.raises(UnavailableError) as error:
-        recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
+        recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
     (line,) = str(error.value).splitlines()
     return line
 
@@ -121,14 +121,6 @@ def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tls, tmp_path
     record(uri)
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_without_verification_a_server_is_still_known_by_its_names_only(tls, monkeypatch):
-    port, _ = tls
-    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
-    record(f"https://localhost:{port}")
-    assert "--allowed-hosts HOST:PORT" in refusal(f"https://127.0.0.1:{port}")
-
-
 def test_a_package_is_registered_at_a_server_and_comes_back(
     tls, make_package, tmp_path, monkeypatch
 ):
@@ -158,7 +150,7 @@ def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
         record(f"http://admin:long-admin-password@{host}")
         subprocess.run(**type_in(add_user, tmp_path), check=True)
         recorder = recording.open_store(
-            store_address.default_uri(f"http://ann:long-password-of-ann@{host}"),
+            mlflow_store.default_uri(f"http://ann:long-password-of-ann@{host}"),
             experiment="of ann", required=True,
         )  # fmt: skip
         assert recorder.experiment_id

@@ -10,7 +10,7 @@ from conftest import new_package
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, transfer, vocabulary
+from sentiflow.models import networks, package_files, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
 from sentiflow.training import initial_network
@@ -102,19 +102,19 @@ def describe(first, **settings):
 def check(first, classes=BINARY, described=None, **model):
     raw = first.settings.model.model_dump() | model
     settings = TrainSettings.model_validate({"model": raw})
-    return transfer.check(described or describe(first), settings, classes)
+    return package_files.check_first(described or describe(first), settings.model, classes)
 
 
-def test_what_starts_anew_is_said(first):
+def test_what_is_reinitialized_is_said(first):
     assert check(first) == check(first, dropout=0.1, vectors="frozen") == []
     (line,) = check(first, THREE)
     assert line == (
         "the first model has other classes (negative, positive): "
-        "the output layer and n-grams start anew"
+        "the output layer and n-grams are reinitialized"
     )
-    assert check(first, THREE, ngrams=0) == [line.replace("and n-grams start", "starts")]
+    assert check(first, THREE, ngrams=0) == [line.replace("and n-grams are", "is")]
     (line,) = check(first, ngrams=2)
-    assert line == "the first model has other n-grams: those of this model start anew"
+    assert line == "the first model has other n-grams: those of this model are reinitialized"
 
 
 def test_a_model_of_a_newer_version_is_refused(first):

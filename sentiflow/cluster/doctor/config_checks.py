@@ -17,11 +17,11 @@ from sentiflow.config.sections import Config
 from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import transfer
+from sentiflow.models import package_files
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local
-from sentiflow.tracking import model_sources, refits, teacher_sources
+from sentiflow.tracking import model_sources, refits
 from sentiflow.words import word_vectors
 
 PREPARED = ("prepared",)
@@ -162,7 +162,8 @@ def _check_first(config: Config) -> None:
     first = model_sources.describe(
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
-    transfer.check(first, settings, settings.classes or config.format.learnable)
+    classes = settings.classes or config.format.learnable
+    package_files.check_first(first, settings.model, classes)
 
 
 def _check_teachers(config: Config) -> None:
@@ -172,8 +173,9 @@ def _check_teachers(config: Config) -> None:
         record, classes = manifest.read(settings.prepared_uri), config.format.learnable
         if record is not None and record["stage"] == "prepare":
             classes = manifest.list_learned(record)
-    for teacher in teacher_sources.find(config, classes):
-        answers.read(teacher.files, classes or ())
+    for teacher in model_sources.find_teachers(config, classes):
+        if isinstance(teacher, tuple):
+            answers.read(teacher, classes or ())
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:

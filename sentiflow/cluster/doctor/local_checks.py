@@ -19,7 +19,7 @@ from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local, join
-from sentiflow.tracking import provenance
+from sentiflow.tracking import runs
 
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 """Packages that decide whether jobs run and what comes out."""
@@ -70,7 +70,7 @@ def find_versions() -> dict[str, str]:
         found[name] = "missing"
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found | {"code": provenance.hash_code()}
+    return found | {"code": runs.hash_code()}
 
 
 def check_versions() -> str:
@@ -125,10 +125,10 @@ def check_disk(config: Config) -> str:
 
 def check_tracking(config: Config | None) -> str:
     """Make sure that this process can use the tracking store, as the driver of a job does."""
-    from sentiflow.tracking import mlflow_store, store_address
+    from sentiflow.tracking import mlflow_store
 
-    uri = store_address.default_uri(None if config is None else config.tracking.uri)
-    if path := store_address.find_file(uri):
+    uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
+    if path := mlflow_store.find_file(uri):
         filesystem.check_writable(str(path.parent))
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written", hint="check tracking.uri")
