@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import signal
-import subprocess
 import sys
 import traceback
 import warnings
@@ -41,24 +40,6 @@ def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> No
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=meaning)(command)
     run(app)
-
-
-@contextmanager
-def last_words() -> Iterator[None]:
-    """Let a shell say what to do if this process ends within the block.
-
-    Ray ends it, without a word, where a thread of its own finds the object store closed.
-    """
-    words = "sentiflow: Ray has ended this process, or it was killed; run the same command again"
-    script = 'trap "" INT TERM HUP; read end || echo "$0 to resume" >&2'
-    command = ["/bin/sh", "-c", script, words]
-    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE) as shell:  # noqa: S603
-        try:
-            yield
-        finally:
-            assert shell.stdin, "it is a pipe"
-            with suppress(BrokenPipeError):  # somebody has killed it
-                shell.stdin.write(b"\n")
 
 
 @contextmanager

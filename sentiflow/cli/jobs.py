@@ -206,7 +206,6 @@ def _run(
         # Ray prints pages there when a node is lost; that of this machine we report ourselves.
         is_shown = verbose or os.environ.get("RAY_ADDRESS")
         with (
-            exits.last_words(),
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stdout(sys.stderr if is_shown else nowhere),
         ):

@@ -46,15 +46,6 @@ _MODULES: dict[Verb, str] = {
     "sweep": "sentiflow.training.sweep",
 }
 _NEED_RAY = ("prepare", "train", "score", "sweep")
-_DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data",),
-    "train": ("sentiflow.training.task", "sentiflow.training.workers"),
-    "score": (),
-    "evaluate": ("sklearn.metrics", "sentiflow.evaluation.evaluate"),
-    "trends": (),
-    "sweep": (),
-}
-"""Modules that the driver needs when a stage runs, and can import while Ray starts."""
 
 
 def whole_run(config: Config) -> tuple[Verb, ...]:
@@ -239,12 +230,7 @@ class _Session(contextlib.ExitStack):
         if verbs[0] in _NEED_RAY and self._resources is None:
             from sentiflow.cluster import connection, local_ray
 
-            self._resources = self.enter_context(
-                connection.starting(
-                    verbose=self.verbose,
-                    meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
-                )
-            )
+            self._resources = self.enter_context(connection.starting(verbose=self.verbose))
             self.enter_context(signals.handled(signal.SIGCHLD, local_ray.end_with_ray))
 
     def resources(self) -> "Resources":

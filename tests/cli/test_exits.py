@@ -118,32 +118,6 @@ def test_a_signal_ends_a_command_with_one_line(monkeypatch, capsys, number):
     )
 
 
-@pytest.mark.parametrize(
-    ("end", "last"),
-    [
-        ("pass", ""),
-        ("raise SystemExit(1)", ""),
-        ("os.killpg(0, signal.SIGTERM)", "and nothing of the signal"),
-        ("os._exit(1)", "run the same command again to resume"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "run the same command again to resume"),
-    ],
-)
-def test_a_process_that_is_ended_from_without_has_last_words(end, last):
-    script = f"""
-import os, signal
-from sentiflow.cli import exits
-signal.signal(signal.SIGTERM, lambda *_: print("and nothing of the signal", file=sys.stderr))
-with exits.last_words():
-    {end}
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{script}"], capture_output=True, text=True, timeout=60,
-        start_new_session=True,
-    )  # fmt: skip
-    assert done.stderr.count("\n") == bool(last)
-    assert done.stderr.strip().endswith(last)
-
-
 def test_under_nohup_a_command_continues(monkeypatch):
     monkeypatch.setenv("ENDED", "no")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -6,14 +6,12 @@ Nothing here starts or imports Ray.
 import os
 import platform
 import secrets
-import shutil
 from contextlib import suppress
 from importlib import metadata
 
 from packaging.requirements import Requirement
 
 import sentiflow
-from sentiflow.cluster import session_folder
 from sentiflow.cluster.doctor.check import CheckResult, report
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -23,11 +21,6 @@ from sentiflow.tracking import provenance
 
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 """Packages that decide whether jobs run and what comes out."""
-
-_MIN_RESULT_BYTES = 500_000_000
-"""Space for checkpoints and the results of a small corpus."""
-_MIN_FREE_FRACTION = 0.05
-"""Ray's object store does not spill to a disk that has less."""
 
 
 def examine(config: Config | None) -> list[CheckResult]:
@@ -42,7 +35,6 @@ def examine(config: Config | None) -> list[CheckResult]:
         for uri in find_outputs(config):
             if not is_local(uri):  # of local ones, the config's checks say it
                 results += report("output", try_object_store, uri)
-        results += report("disk", check_disk, config)
     return results + examine_tracking(config)
 
 
@@ -104,23 +96,6 @@ def try_object_store(uri: str) -> str:
     filesystem.write_bytes(trial, b"")
     filesystem.delete(trial)
     return f"{uri} can be written"
-
-
-def check_disk(config: Config) -> str:
-    """Make sure that the disks of Ray's own files and of local results are not full."""
-    folder = filesystem.find_existing(str(session_folder.choose()))
-    usage = shutil.disk_usage(folder)
-    least = {folder: _MIN_FREE_FRACTION * usage.total}
-    for uri in filter(is_local, find_outputs(config)):
-        least[filesystem.find_existing(uri)] = _MIN_RESULT_BYTES
-    for path, needed in least.items():
-        free = shutil.disk_usage(path).free
-        if free < needed:
-            raise UserError(
-                f"{free / 1e9:,.1f} GB are free at {path}, and {needed / 1e9:,.1f} are needed",
-                hint="free some space, or set output_uri or RAY_TMPDIR to a larger disk",
-            )
-    return "there is space for results and for Ray's own files"
 
 
 def check_tracking(config: Config | None) -> str:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -49,7 +48,7 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     result = invoke("doctor", str(config), "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [r["check"] for r in found] == ["versions", "config", "disk", "tracking"]
+    assert [r["check"] for r in found] == ["versions", "config", "tracking"]
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -165,17 +164,6 @@ def test_output_in_an_object_store_is_tried(load, bucket):
 def test_each_output_location_is_checked_once(load, tmp_path):
     found = local_checks.find_outputs(load("score.output_uri=s3://bucket/scored"))
     assert found == [str(tmp_path / "run"), "s3://bucket/scored"]
-
-
-@pytest.mark.parametrize(("free", "place"), [(4, "ray"), (6, "run")])
-def test_a_disk_that_is_too_full_is_found(load, tmp_path, monkeypatch, free, place):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
-    for name in ("ray", "run"):
-        (tmp_path / name).mkdir()
-    usage = SimpleNamespace(total=100, free=free)
-    monkeypatch.setattr(local_checks.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=f"GB are free at {tmp_path}/{place}, .*output_uri or RAY"):
-        local_checks.check_disk(load())
 
 
 def test_versions_are_those_that_are_imported():
