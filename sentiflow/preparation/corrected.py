@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.label import Label
+from sentiflow.cluster.map_stages import Label
 from sentiflow.data import corrections, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.corrections import NO_ROW
