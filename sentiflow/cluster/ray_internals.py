@@ -113,18 +113,3 @@ def callbacks_of_data(check: Callable[[], None]) -> list[type]:
     base = _find("ray.data._internal.execution.execution_callback.ExecutionCallback")
     step = {"on_execution_step": lambda callback, executor: check()}
     return [type("Check", (base,), step)] if base else []
-
-
-def connect_to_jobs(address: str, headers: dict[str, str], timeout: tuple[float, float]) -> Any:
-    """Connect Ray's client for jobs, and limit the time of each of its requests.
-
-    Why: it would wait for ever for a server that does not answer.
-    Without: it does.
-    """
-    from ray.job_submission import JobSubmissionClient
-
-    class Client(JobSubmissionClient):
-        def _do_request(self, *arguments: Any, **options: Any) -> Any:
-            return super()._do_request(*arguments, timeout=timeout, **options)
-
-    return Client(address, headers=headers)

@@ -194,9 +194,9 @@ def _run_stage(
         resources = options["resources"] = session.resources()
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
-            from sentiflow.cluster import shared_storage
+            from sentiflow.cluster import nodes
 
-            shared_storage.check(f"{verb}.output_uri", uri)
+            nodes.check_shared(f"{verb}.output_uri", uri)
     record: Manifest = _stage(verb).run(config, output, recorder, **options)
     return record
 

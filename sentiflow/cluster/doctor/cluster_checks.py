@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 
-from sentiflow.cluster import connection, nodes, shared_storage
+from sentiflow.cluster import connection, nodes
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.config.sections import Config
@@ -35,7 +35,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
             results.extend(report("versions", check_versions))
             results.extend(report("torch", check_torch))
             for uri in local_checks.find_outputs(config) if config else ():
-                results.extend(report("output", shared_storage.check, "output_uri", uri))
+                results.extend(report("output", nodes.check_shared, "output_uri", uri))
             results.append(check_token())
 
     failed = find_problem("nodes", join_and_check)
