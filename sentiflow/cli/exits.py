@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 import typer
 
@@ -22,15 +22,13 @@ log = logging.getLogger(__name__)
 
 def run(app: typer.Typer) -> None:
     """Run a command line; characters that the encoding of standard output lacks are escaped."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  it is closed
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as ended:
         if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
-            with suppress(OSError):
-                sys.stdout.flush()
+            sys.stdout.flush()
             os._exit(ended.code)  # Ray, still at work in a thread, would crash or keep the process
         raise
 
@@ -79,9 +77,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         known = errors.explain(error) or error
         message = str(known)
         if not isinstance(known, UserError | JobError):
-            _print(traceback.format_exc().rstrip())
+            typer.echo(clean(traceback.format_exc().rstrip()), err=True)
             message = f"the job failed: {type(error).__name__}: {error}"
-        _print(f"sentiflow: {message}")
+        typer.echo(clean(f"sentiflow: {message}"), err=True)
         raise typer.Exit(2 if isinstance(known, UserError) else 1) from None
 
 
@@ -105,8 +103,3 @@ def _ending(number: int, received: list[int]) -> Iterator[None]:
 
 def _say_interrupted() -> None:
     log.error("sentiflow: interrupted; run the same command again to resume")
-
-
-def _print(message: str) -> None:
-    with suppress(OSError):  # the exit code says it, too
-        typer.echo(clean(message), err=True)

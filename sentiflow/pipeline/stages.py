@@ -242,15 +242,12 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import recording
 
         config = self.config
-        uris = [getattr(config, verb).output_uri for verb in _MODULES]
-        elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
-        places = " ".join(map(as_typed, [config.output_uri, *elsewhere]))
         try:
             return recording.open_store(
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
-                repair=f"sentiflow tracking import {places}",
+                repair=f"sentiflow tracking import {as_typed(config.output_uri)}",
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"

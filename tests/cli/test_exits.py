@@ -39,17 +39,6 @@ def test_a_full_standard_output_is_one_line():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_closed_standard_output_is_no_error():
-    done = shell("sentiflow config show configs/quickstart.yaml >&-")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2> /dev/full", marks=FULL)])
-def test_the_exit_code_stays_if_standard_error_cannot_be_written(redirection):
-    done = shell(f"sentiflow config show no-such.yaml {redirection}")
-    assert (done.returncode, done.stderr) == (2, "")
-
-
 @FULL
 def test_a_log_that_cannot_be_written_does_not_end_a_job(tmp_path):
     done = shell(f"sentiflow sample {tmp_path}/a.csv --rows 10 2> /dev/full")

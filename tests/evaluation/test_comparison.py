@@ -13,7 +13,7 @@ from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, 
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.cli.comparison_text import to_text
+from sentiflow.cli.compare import to_text
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison

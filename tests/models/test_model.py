@@ -233,11 +233,9 @@ def test_a_registered_model_is_loaded_by_its_name(finished_run):
     same(model.predict(["what a lovely day"]), own.predict(["what a lovely day"]))
 
 
-def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(make_package):
+def test_a_model_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match=r"nothere has no manifest.json: name a finished model"):
         sentiflow.load_model("nothere")
-    with pytest.raises(UserError, match=r"device='quark' cannot be used: .*: leave it out"):
-        sentiflow.load_model(make_package(), device="quark")
 
 
 def test_a_model_reads_well(make_package):
