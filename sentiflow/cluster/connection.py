@@ -67,8 +67,6 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
         UserError: Other users of this machine could reach a Ray that is started here.
         JobError: A Ray that was started here has ended; Ray's own error is its cause.
     """
-    if not ray.is_initialized() and name_address() == "local":
-        local_ray.prepare_folder()
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -100,10 +98,6 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 
 def start_until_exit() -> None:
     """Connect or start as :func:`started` does, until the process ends."""
-    if ray.is_initialized():
-        return
-    if name_address() == "local":
-        local_ray.prepare_folder()
     connection = ExitStack()
     connection.enter_context(_connected(verbose=False))
     atexit.register(connection.close)
@@ -119,6 +113,7 @@ def _connected(verbose: bool) -> Iterator[None]:
         return
     address = name_address()
     if address == "local":
+        local_ray.prepare_folder()
         _guard_token()
         if sys.platform == "linux":
             # Training workers inherit it. Without it they would exchange gradients through the
@@ -266,11 +261,7 @@ class Capacity:
         return int(min(has.get(name, 0) // number for name, number in self.need.items()))
 
     def __str__(self) -> str:
-        names = {"CPU": "core", "GPU": "GPU"}
-        one = " and ".join(
-            f"{number:g} {names[name]}{'s' if number > 1 else ''}"
-            for name, number in self.need.items()
-        )
+        one = " and ".join(f"{number:g} {name}" for name, number in self.need.items())
         return f"{one} for {self.times} workers" if self.times > 1 else one
 
 

@@ -69,6 +69,10 @@ Work = Callable[[Any, Label], Any]
 """Takes a part and its label, and returns what JSON can hold."""
 
 
+class PartError(Exception):
+    """The error of a part, as it is: Ray Data adds lines to the text of others."""
+
+
 class MapStages:
     """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
@@ -235,7 +239,11 @@ def process(
 
     def do(block: pa.Table) -> pa.Table:
         label, part = cloudpickle.loads(block["part"][0].as_py())
-        return pa.table({"number": [label.number], "result": [json.dumps(work(part, label))]})
+        try:
+            result = json.dumps(work(part, label))
+        except Exception as error:
+            raise PartError(error) from error
+        return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
     compute, step = TaskPoolStrategy(concurrency), do
@@ -261,7 +269,8 @@ def process(
         for row in dataset.iter_rows():
             yield row["number"], json.loads(row["result"])
     except ray.exceptions.RayTaskError as error:
-        cause = errors.explain(error.cause) or error.cause
+        cause = error.cause.args[0] if isinstance(error.cause, PartError) else error.cause
+        cause = errors.explain(cause) or cause
         if isinstance(cause, UserError | JobError):
             raise cause from None
         log.error("%s", error.traceback_str)

@@ -93,10 +93,10 @@ def run(
             if verb == "train":
                 config = session.config = _apply_refit(config)
             left = verbs[verbs.index(verb) :]
-            if manifest.read(getattr(config, verb).output_uri) is None:
-                session.check(left)
-            spec = _stage(verb).describe_output(config)
             check = functools.partial(session.check, left)
+            if manifest.read(getattr(config, verb).output_uri) is None:
+                check()
+            spec = _stage(verb).describe_output(config)
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {as_typed(spec.uri)}")
@@ -191,6 +191,7 @@ def _run_stage(
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
+        assert session.resources, "start_ray comes first"
         resources = options["resources"] = session.resources()
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
@@ -211,7 +212,8 @@ class _Session(contextlib.ExitStack):
         self.config, self.verbose = config, verbose
         self.store_uri = store_address.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
-        self._resources: Callable[[], Resources] | None = None
+        self.resources: Callable[[], Resources] | None = None
+        """Waits for Ray."""
         self._store: Store | None = None
         self._is_checked = False
 
@@ -227,16 +229,11 @@ class _Session(contextlib.ExitStack):
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
-        if verbs[0] in _NEED_RAY and self._resources is None:
+        if verbs[0] in _NEED_RAY and self.resources is None:
             from sentiflow.cluster import connection, local_ray
 
-            self._resources = self.enter_context(connection.starting(verbose=self.verbose))
+            self.resources = self.enter_context(connection.starting(verbose=self.verbose))
             self.enter_context(signals.handled(signal.SIGCHLD, local_ray.end_with_ray))
-
-    def resources(self) -> "Resources":
-        """Wait for Ray."""
-        assert self._resources is not None, "start_ray comes first"
-        return self._resources()
 
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording
@@ -260,10 +257,10 @@ class _Session(contextlib.ExitStack):
 
         if self._store is None:
             self._store = self._open_store()
-        known = {name: value for name, value in spec.inputs.items() if "files" not in value}
+        inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         name = provenance.name_run(verb, self.config)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
-        tags |= provenance.describe_lineage(known)
+        tags |= provenance.describe_lineage(inputs)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
             verb, group=self.group, tags=tags, name=name, registers_model=registers
@@ -271,7 +268,7 @@ class _Session(contextlib.ExitStack):
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}
             recorder.log_files(settings, are_outputs=False)
-            recorder.log_inputs(known, stage=spec.stage)
+            recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
 
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:

@@ -162,9 +162,9 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
     capacity.check()
     nodes(89, {"CPU": 2.0})
     capacity.check()
-    assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
+    assert said.text.count("no node with 2 CPU and 0.5 GPU: waiting for one, 60 s at most") == 1
     nodes(91, {"CPU": 2.0})
-    with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
+    with pytest.raises(JobError, match=r"had no node with 2 CPU and 0\.5 GPU for 60 s"):
         capacity.check()
 
 
@@ -174,7 +174,7 @@ def test_no_work_waits_for_another_node_of_this_machine(nodes, monkeypatch):
     nodes(0, {"CPU": 1.0})
     capacity.check()
     nodes(10)
-    with pytest.raises(JobError, match="no node with 1 core any more, and gets no other one; run"):
+    with pytest.raises(JobError, match="no node with 1 CPU any more, and gets no other one; run"):
         capacity.check()
 
 
@@ -184,7 +184,7 @@ def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
     assert capacity.is_there()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
     assert not capacity.is_there()
-    assert str(capacity) == "2 cores for 3 workers"
+    assert str(capacity) == "2 CPU for 3 workers"
 
 
 @pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", "Connection"), ("a..b", ".*label")])
