@@ -247,7 +247,7 @@ def process(
 
     do.__name__ = name
     compute, step = TaskPoolStrategy(concurrency), do
-    retries = ray_internals.retries_of_data(_MAX_RETRIES)
+    retries = {"max_retries": _MAX_RETRIES}  # deprecated, and without a public replacement
     if num_gpus:  # actors are restarted, and have no such option
         retries = {}
         most = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
