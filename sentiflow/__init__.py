@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from sentiflow.models.model import Model
     from sentiflow.pipeline.results import (
         Evaluated,
+        Filters,
         Prepared,
         Report,
         Run,
         Scored,
+        Table,
         Trained,
         Trends,
     )
-    from sentiflow.pipeline.tables import Filters, Table
 
 # Ray and MLflow read these when they are imported: no command reports to anybody by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

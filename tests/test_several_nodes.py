@@ -252,9 +252,9 @@ def test_without_a_node_a_job_ends_and_the_same_command_resumes(
         nodes.have(0)
         assert end_of(process, log) == 1, log.read_text()
     said = log.read_text()
-    assert "no node with 1 core: waiting for one, 6 s at most" in said
+    assert "no node with 1 CPU: waiting for one, 6 s at most" in said
     assert said.endswith(
-        "sentiflow: the cluster has had no node with 1 core for 6 s (cluster.max_wait_minutes): "
+        "sentiflow: the cluster has had no node with 1 CPU for 6 s (cluster.max_wait_minutes): "
         "add one and run the same command again: it resumes\n"
     )
     nodes.have(1)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import card, compare, demo, doctor, exits, init, jobs, submit, ui, words
+from sentiflow.cli import compare, demo, doctor, exits, init, jobs, submit, summary, ui, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
@@ -41,7 +41,6 @@ app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command(cls=compare.WithMargin)(compare.compare)
-app.command()(card.card)
 app.command()(submit.submit)
 app.command()(ui.ui)
 app.command()(demo.demo)
@@ -106,7 +105,9 @@ def predict(
         from sentiflow.tracking import model_sources
 
         package = model_sources.load(settings.read_models(model_uri))
-        blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
+        # bytes of the command line that are not UTF-8 are replaced
+        typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
+        blocks = lines.take(typed) if texts else lines.read(sys.stdin.buffer)
         to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
         render = lines.to_json if as_json else to_tsv
         lines.predict(package, blocks, sys.stdout.buffer, render)
@@ -139,6 +140,36 @@ def promote(
             typer.echo(promotion.to_text(outcome))
 
 
+@app.command()
+def card(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's output_uri, a model's directory, or models:/NAME@champion.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="Where the card goes.")
+    ] = Path("model_card.md"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that has this name.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the model card: what the model is, its data, its training, its results, its limits.
+
+    It is Markdown, with the metadata that the Hugging Face Hub reads.
+    """
+    with reporting(verbose):
+        uri = jobs.check_free(output, overwrite, option="--output ")
+        from sentiflow.evaluation import model_card
+        from sentiflow.storage import filesystem
+
+        filesystem.write_bytes(uri, model_card.find(run).encode())
+        typer.echo(output)
+
+
 @tracking_app.callback()
 def tracking_group() -> None:
     """Keep the name of the only command."""
@@ -158,7 +189,6 @@ def import_outputs(
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
-        from sentiflow.cli import summary
         from sentiflow.tracking import mlflow_store, rebuild
 
         store = mlflow_store.default_uri(tracking_uri)
@@ -214,8 +244,3 @@ def sentiment140(
         print_json({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]})
     else:
         typer.echo("\n".join(map(str, paths)))
-
-
-def _printable(text: str) -> str:
-    """Replace bytes of the command line that are not UTF-8."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,18 +1,23 @@
 """The command ``compare``: two models on the same rows, in text, JSON or Markdown."""
 
 import dataclasses
+import functools
 import re
+import textwrap
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Verbose
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import fill, print_json, shorten
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri
+from sentiflow.storage.uris import absolute_uri, as_typed
+
+if TYPE_CHECKING:
+    from sentiflow.evaluation.comparison import Comparison
 
 _RUN_HELP = (
     "A run's output_uri, a scored directory, the id of an MLflow run; or a file of predictions."
@@ -66,14 +71,13 @@ def compare(
 ) -> None:
     """Compare two models on the same test rows, with confidence intervals and tests."""
     with reporting(verbose):
-        to = absolute_uri(markdown, setting="--markdown") if markdown is not None else None
+        to = absolute_uri(markdown, setting="--markdown") if markdown else ""
         patterns = _read_patterns([option for option in slices or () if "=" in option])
         columns = [option for option in slices or () if "=" not in option]
-        from sentiflow.cli import comparison_text
         from sentiflow.evaluation import comparison
         from sentiflow.storage import filesystem
 
-        found = comparison.compare(
+        result = comparison.compare(
             first,
             second,
             patterns=patterns,
@@ -81,13 +85,13 @@ def compare(
             tracking_uri=tracking_uri,
             margin=margin,
         )
-        if to is not None:
-            filesystem.write_bytes(to, comparison_text.to_markdown(found).encode())
+        if to:
+            filesystem.write_bytes(to, to_markdown(result).encode())
         if as_json:
-            print_json(dataclasses.asdict(found), allow_nan=False)
+            print_json(dataclasses.asdict(result), allow_nan=False)
         else:
-            typer.echo(comparison_text.to_text(found))
-    if found.regression and found.regression.worse:
+            typer.echo(to_text(result))
+    if result.regression and result.regression.worse:
         raise typer.Exit(3)
 
 
@@ -99,3 +103,39 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
         return check_patterns(dict(option.split("=", 1) for option in options))
     except ValueError as error:
         raise UserError(f"--slice {error}") from error
+
+
+def to_text(comparison: "Comparison") -> str:
+    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
+    return _fill("comparison.txt.j2", comparison)
+
+
+def to_markdown(comparison: "Comparison") -> str:
+    """Write the verdict, what is worse, the metrics, slices that differ, and settings."""
+    return _fill("comparison.md.j2", comparison) + "\n"
+
+
+def _fill(template: str, comparison: "Comparison") -> str:
+    """Give a template the comparison, what is shown of it, and how to write names and numbers."""
+    from sentiflow.evaluation.comparison import METRIC_NAMES
+    from sentiflow.metrics.paired import write_p
+
+    return fill(
+        template,
+        c=comparison,
+        metric_names=METRIC_NAMES,
+        slices=[item for item in comparison.slices if item.moved],
+        worse=comparison.regression.worse if comparison.regression else (),
+        settings=[(s.key, shorten(s.first), shorten(s.second)) for s in comparison.settings or ()],
+        as_typed=as_typed,
+        cut=functools.partial(textwrap.shorten, width=30, placeholder="..."),
+        escape=_escape_markdown,
+        write_p=write_p,
+    )
+
+
+def _escape_markdown(text: str) -> str:
+    """Keep Markdown from reading a name as a table, a tag or a style."""
+    for mark in "\\`*_<>|[]#@":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

@@ -1,8 +1,6 @@
 """`doctor` command -> results of checks of a machine or cluster, as text or JSON."""
 
 import dataclasses
-import faulthandler
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +11,6 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.progress import clean
-
-_LIMIT_SECONDS = 180
-"""After so long a hanging check ends the command, with a traceback that shows where it hangs."""
 
 
 def doctor(
@@ -34,23 +29,14 @@ def doctor(
         from sentiflow.config import settings
 
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import check, local_checks
+        from sentiflow.cluster.doctor import check, machine_checks
 
-        faulthandler.dump_traceback_later(_LIMIT_SECONDS, exit=True, file=2)
-        try:
-            if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
-                results = local_checks.examine(resolved)
-            else:
-                from sentiflow.cluster.doctor import cluster_checks
-
-                results = cluster_checks.examine(resolved, verbose=verbose)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        results = machine_checks.examine(resolved, verbose=verbose)
         if as_json:
-            print_json([dataclasses.asdict(found) for found in results])
+            print_json([dataclasses.asdict(result) for result in results])
         else:
             typer.echo(clean(check.to_text(results)))
-    if any(found.level == "error" for found in results):
+    if any(result.level == "error" for result in results):
         raise typer.Exit(1)
 
 

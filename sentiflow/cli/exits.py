@@ -4,12 +4,11 @@ import io
 import logging
 import os
 import signal
-import subprocess
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 import typer
 
@@ -23,15 +22,13 @@ log = logging.getLogger(__name__)
 
 def run(app: typer.Typer) -> None:
     """Run a command line; characters that the encoding of standard output lacks are escaped."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  it is closed
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as ended:
         if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
-            with suppress(OSError):
-                sys.stdout.flush()
+            sys.stdout.flush()
             os._exit(ended.code)  # Ray, still at work in a thread, would crash or keep the process
         raise
 
@@ -41,24 +38,6 @@ def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> No
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=meaning)(command)
     run(app)
-
-
-@contextmanager
-def last_words() -> Iterator[None]:
-    """Let a shell say what to do if this process ends within the block.
-
-    Ray ends it, without a word, where a thread of its own finds the object store closed.
-    """
-    words = "sentiflow: Ray has ended this process, or it was killed; run the same command again"
-    script = 'trap "" INT TERM HUP; read end || echo "$0 to resume" >&2'
-    command = ["/bin/sh", "-c", script, words]
-    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE) as shell:  # noqa: S603
-        try:
-            yield
-        finally:
-            assert shell.stdin, "it is a pipe"
-            with suppress(BrokenPipeError):  # somebody has killed it
-                shell.stdin.write(b"\n")
 
 
 @contextmanager
@@ -98,9 +77,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         known = errors.explain(error) or error
         message = str(known)
         if not isinstance(known, UserError | JobError):
-            _print(traceback.format_exc().rstrip())
+            typer.echo(clean(traceback.format_exc().rstrip()), err=True)
             message = f"the job failed: {type(error).__name__}: {error}"
-        _print(f"sentiflow: {message}")
+        typer.echo(clean(f"sentiflow: {message}"), err=True)
         raise typer.Exit(2 if isinstance(known, UserError) else 1) from None
 
 
@@ -124,8 +103,3 @@ def _ending(number: int, received: list[int]) -> Iterator[None]:
 
 def _say_interrupted() -> None:
     log.error("sentiflow: interrupted; run the same command again to resume")
-
-
-def _print(message: str) -> None:
-    with suppress(OSError):  # the exit code says it, too
-        typer.echo(clean(message), err=True)

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 import yaml
 
-from sentiflow.cli import exits
+from sentiflow.cli import exits, summary
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
 from sentiflow.cli.terminal import print_json
@@ -66,9 +66,9 @@ def skip_garbage_collection() -> None:
 
 def _command(verb: str) -> Callable[..., None]:
     """Make the command of a job."""
-    own: dict[str, Callable[..., None]] = {"sweep": sweep, "trends": trends}
-    if verb in own:
-        return own[verb]
+    with_options: dict[str, Callable[..., None]] = {"sweep": sweep, "trends": trends}
+    if verb in with_options:
+        return with_options[verb]
 
     def command(
         config: ConfigPath,
@@ -102,16 +102,30 @@ def run(
     verbose: bool = False,
     as_json: bool = False,
 ) -> Sequence["Outcome"]:
-    """Run a job, and print its result; returns what its stages have made."""
-    resolved = settings.load(config, overrides, command=verb)
-    outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
-    if outcomes and as_json:
-        print_json(_list_outputs(outcomes))
-    elif outcomes:
-        from sentiflow.cli import summary
+    """Run a job, and print its result; returns what its stages have made.
 
-        if text := summary.render(verb, outcomes, config):
-            typer.echo(text)
+    In a dry run, show the settings and the plan instead, and return nothing.
+    """
+    from sentiflow.pipeline import stages
+
+    resolved = settings.load(config, overrides, command=verb)
+    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
+    if dry_run:
+        show_settings(resolved)
+        for plan in stages.plan(resolved, verbs, overwrite=overwrite):
+            typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+        return []
+    # Ray prints pages there when a node is lost; that of this machine we report ourselves.
+    is_shown = verbose or os.environ.get("RAY_ADDRESS")
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(sys.stderr if is_shown else nowhere),
+    ):
+        outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+    if as_json:
+        print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
+    elif text := summary.render(verb, outcomes, config):
+        typer.echo(text)
     return outcomes
 
 
@@ -195,28 +209,6 @@ def sweep(
             _write_best(best_to, config, overrides or (), outcomes[0].record)
 
 
-def _run(
-    resolved: Config, verb: str, *, overwrite: bool, dry_run: bool, verbose: bool
-) -> Sequence["Outcome"]:
-    """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
-    from sentiflow.pipeline import stages
-
-    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
-    if not dry_run:
-        # Ray prints pages there when a node is lost; that of this machine we report ourselves.
-        is_shown = verbose or os.environ.get("RAY_ADDRESS")
-        with (
-            exits.last_words(),
-            open(os.devnull, "w") as nowhere,
-            contextlib.redirect_stdout(sys.stderr if is_shown else nowhere),
-        ):
-            return stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
-    show_settings(resolved)
-    for plan in stages.plan(resolved, verbs, overwrite=overwrite):
-        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
-    return []
-
-
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     """Check that a file can be written, before the work whose result it takes.
 
@@ -272,8 +264,3 @@ def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Man
 def show_settings(resolved: Config) -> None:
     """Print every setting as YAML."""
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
-
-
-def _list_outputs(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
-    """List for each stage its manifest, where it is, and whether the stage ran, for ``--json``."""
-    return {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}

@@ -96,7 +96,7 @@ def submit(
                 installs=install,
             )
             if dry_run:
-                _show(job, as_json)
+                _show(job)
                 return
         from sentiflow.cluster import job_client
 
@@ -154,18 +154,8 @@ def _describe_upload(job: Submission) -> str:
     return f"{len(job.files)} files, {sum(job.sizes.values()) / 1e6:,.1f} MB"
 
 
-def _show(job: Submission, as_json: bool) -> None:
+def _show(job: Submission) -> None:
     """Print what would be submitted."""
-    if as_json:
-        record: dict[str, object] = {
-            "job": job.submission_id,
-            "entrypoint": job.entrypoint,
-            "env": job.shown_variables,
-            "upload": {"bytes": sum(job.sizes.values()), "files": job.sizes},
-            "output_uri": job.output_uri,
-        }
-        print_json(record)
-        return
     typer.echo(f"entrypoint  {job.entrypoint}")
     for name, value in job.shown_variables.items():
         typer.echo(f"env         {name}={value}")

@@ -1,7 +1,6 @@
 """Address -> a connection to Ray, or a Ray on this machine; its resources; capacity for work."""
 
 import atexit
-import importlib
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -32,7 +31,7 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from sentiflow.cluster import local_ray, ray_internals, session_folder
+from sentiflow.cluster import local_ray, ray_internals
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
@@ -51,7 +50,7 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 
 @contextmanager
-def starting(*, verbose: bool, meanwhile: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
+def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
@@ -60,8 +59,6 @@ def starting(*, verbose: bool, meanwhile: Sequence[str] = ()) -> Iterator[Callab
 
     Args:
         verbose: Show Ray's own messages.
-        meanwhile: Modules that this process needs later. While the caller waits for Ray, a thread
-            imports them: an exception of a signal is lost if it is raised within an import.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
@@ -70,49 +67,37 @@ def starting(*, verbose: bool, meanwhile: Sequence[str] = ()) -> Iterator[Callab
         UserError: Other users of this machine could reach a Ray that is started here.
         JobError: A Ray that was started here has ended; Ray's own error is its cause.
     """
-    if not ray.is_initialized() and name_address() == "local":
-        session_folder.prepare()
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    connection = ExitStack()
-    thread, patience, is_over = ThreadPoolExecutor(1, "ray"), None, threading.Event()
+    connection, thread = ExitStack(), ThreadPoolExecutor(1, "ray")
+    patience, is_over = None, threading.Event()
     threading.Thread(target=local_ray.end_if_stuck, args=(is_over,), daemon=True).start()
-    with ThreadPoolExecutor(1, "import") as importer:
-        connected = thread.submit(connection.enter_context, _connected(verbose))
+    connected = thread.submit(connection.enter_context, _connected(verbose))
 
-        def wait_and_count() -> Resources:
-            imports = [importer.submit(importlib.import_module, name) for name in meanwhile]
-            connected.result()
-            for left in imports:
-                left.cancel()
-            return count_resources()
+    def wait_and_count() -> Resources:
+        connected.result()
+        return count_resources()
 
-        try:
-            yield wait_and_count
-        except BaseException as error:
-            # Ray may still be starting, which nothing can interrupt
-            patience = local_ray.END_SECONDS
-            is_end = local_ray.end_noticed.is_set() or isinstance(error, Exception)
-            if is_end and (reason := local_ray.find_end()):
-                raise JobError(reason) from error
-            raise
-        finally:
-            is_over.set()
-            importer.shutdown(wait=False, cancel_futures=True)
-            closed = thread.submit(connection.close)
-            wait([closed], patience)
-            thread.shutdown(wait=closed.done())
-            if closed.done():
-                closed.result()
+    try:
+        yield wait_and_count
+    except BaseException as error:
+        patience = local_ray.END_SECONDS  # Ray may still be starting: nothing can interrupt that
+        is_end = local_ray.end_noticed.is_set() or isinstance(error, Exception)
+        if is_end and (reason := local_ray.explain_end()):
+            raise JobError(reason) from error
+        raise
+    finally:
+        is_over.set()
+        closed = thread.submit(connection.close)
+        wait([closed], patience)
+        thread.shutdown(wait=closed.done())
+        if closed.done():
+            closed.result()
 
 
 def start_until_exit() -> None:
     """Connect or start as :func:`started` does, until the process ends."""
-    if ray.is_initialized():
-        return
-    if name_address() == "local":
-        session_folder.prepare()
     connection = ExitStack()
     connection.enter_context(_connected(verbose=False))
     atexit.register(connection.close)
@@ -121,13 +106,14 @@ def start_until_exit() -> None:
 @contextmanager
 def _connected(verbose: bool) -> Iterator[None]:
     """Start or join Ray for the block, unless this process has joined one already."""
-    if local_ray.find_end():  # in an earlier call
+    if local_ray.explain_end():  # in an earlier call
         local_ray.leave()
     if ray.is_initialized():
         yield
         return
     address = name_address()
     if address == "local":
+        local_ray.prepare_folder()
         _guard_token()
         if sys.platform == "linux":
             # Training workers inherit it. Without it they would exchange gradients through the
@@ -252,7 +238,7 @@ class Capacity:
         if now - self._checked_at < POLL_SECONDS:
             return
         self._checked_at = now
-        if reason := local_ray.find_end():
+        if reason := local_ray.explain_end():
             raise JobError(reason)
         if self.is_there():
             self._missing_since = None
@@ -260,7 +246,7 @@ class Capacity:
         if local_ray.is_running_here():
             raise JobError(
                 f"this machine has no node with {self} any more, and gets no other one; run the "
-                f"same command again: it resumes. Ray's logs: {session_folder.logs()}"
+                f"same command again: it resumes. Ray's logs: {local_ray.logs()}"
             )
         if self._missing_since is None:
             self._missing_since = now
@@ -275,11 +261,7 @@ class Capacity:
         return int(min(has.get(name, 0) // number for name, number in self.need.items()))
 
     def __str__(self) -> str:
-        names = {"CPU": "core", "GPU": "GPU"}
-        one = " and ".join(
-            f"{number:g} {names[name]}{'s' if number > 1 else ''}"
-            for name, number in self.need.items()
-        )
+        one = " and ".join(f"{number:g} {name}" for name, number in self.need.items())
         return f"{one} for {self.times} workers" if self.times > 1 else one
 
 
@@ -292,12 +274,8 @@ def _guard_token() -> None:
         return
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        own = path.with_name(f"auth_token.{secrets.token_hex(4)}")
-        descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
-        with suppress(FileExistsError):  # another process was faster
-            os.link(own, path)
-        own.unlink()
     path.chmod(0o600)

@@ -11,24 +11,21 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from sentiflow.cluster import ray_internals
 from sentiflow.cluster.submission import OUTPUT_KEY, Submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import holds_credentials, names_this_machine, without_credentials
 
-log = logging.getLogger(__name__)
-
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_TIMEOUT = (10.0, 120.0)
-"""Seconds to connect, and to wait for an answer."""
-_PATIENCE_SECONDS = 1800.0
-"""How long the server may be unavailable while a job is followed."""
+_MAX_FAILURES = 60
+"""How many requests one after another may stay without an answer while a job is followed."""
 _DELAY_SECONDS, _DELAY_PER_CHARACTER = 1.0, 1e-6
 """Delay between two requests; longer for a long log, as each request gives all of it."""
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
-_FAILURES = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
-"""What Ray's client raises: ``RuntimeError`` for an answer that is an error."""
+_AWAY = (requests.RequestException, ConnectionError)
+"""What Ray's client raises for a server that does not answer."""
+_FAILURES = (*_AWAY, RuntimeError, AuthenticationError)
+"""All that it raises: ``RuntimeError`` for an answer that is an error."""
 
 
 def choose_address(option: str | None) -> str:
@@ -70,7 +67,7 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
         )
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        return ray_internals.connect_to_jobs(address, headers, _TIMEOUT)
+        return JobSubmissionClient(address, headers=headers)
     except AuthenticationError as error:
         raise UserError(
             f"{address} {'refuses the token' if token else 'asks for a token'}",
@@ -122,8 +119,7 @@ def submit(client: JobSubmissionClient, job: Submission) -> None:
 def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> JobDetails:
     """Write a job's log as it grows, from its beginning, until the job has ended.
 
-    The state is read before the log, so the log is complete when the state is final. While the
-    server does not answer, it is tried again.
+    The state is read before the log, so the log is complete when the state is final.
 
     Args:
         client: Client of the job's cluster.
@@ -132,30 +128,25 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 
     Raises:
         UserError: There is no such job, or the token is refused.
-        JobError: The server was unavailable for too long, or does not know the job any more.
+        JobError: The server stays away; the job may still run.
     """
-    details: JobDetails | None = None
-    num_written, answered, is_away = 0, time.monotonic(), False
+    num_written = num_failures = 0
     while True:
         try:
             details = client.get_job_info(job)
             text = client.get_job_logs(job)
-        except _FAILURES as error:
-            line = _last_line(error)
-            is_final = isinstance(error, AuthenticationError) or "status code 4" in str(error)
-            is_final |= details is not None and details.status.is_terminal()
-            if is_final and details is None:
-                raise UserError(line, hint="`ray job list` shows the jobs of a cluster") from error
-            if is_final or time.monotonic() - answered > _PATIENCE_SECONDS:
+        except _AWAY as error:
+            num_failures += 1
+            if num_failures > _MAX_FAILURES:
                 attach = f"sentiflow submit --attach {job}"
-                raise JobError(f"{line}; the job may still run: {attach}") from error
-            if not is_away:
-                log.warning("submit    %s; the job continues, trying again", line)
-            is_away = True
+                raise JobError(f"{_last_line(error)}; the job may still run: {attach}") from error
+        except (RuntimeError, AuthenticationError) as error:
+            hint = f"`ray job list` shows the jobs of a cluster, `submit --attach {job}` follows it"
+            raise UserError(_last_line(error), hint=hint) from error
         else:
-            is_away, answered = False, time.monotonic()
+            num_failures = 0
             write(text[num_written:])
-            num_written = max(num_written, len(text))
+            num_written = len(text)
             if details.status.is_terminal():
                 return details
         time.sleep(_DELAY_SECONDS + num_written * _DELAY_PER_CHARACTER)

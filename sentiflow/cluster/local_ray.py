@@ -1,15 +1,17 @@
-"""The processes of a Ray that this one has started: how they start, and what follows if one ends.
+"""A Ray of this machine: its private folder, its processes, and what follows if one ends.
 
 Nothing here concerns a Ray that was joined. Import it after :mod:`connection`, which sets what Ray
 reads when it is imported.
+
+Ray lets everybody write to its sessions (mode 0777): sockets, logs, code of jobs. Who can reach the
+sockets can disturb a run or take it over. So the sessions are in a folder of mode 0700.
 """
 
 import logging
 import os
-import re
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,84 +19,102 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import ray
 
-from sentiflow.cluster import session_folder
-from sentiflow.errors import JobError
+from sentiflow.errors import UserError
 from sentiflow.progress import say
 
 log = logging.getLogger(__name__)
+
+_VARIABLE = "RAY_TMPDIR"
+_LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_MAX_PATH = (107 if sys.platform == "linux" else 103) - len(_LONGEST_SOCKET)
 
 END_SECONDS = 8.0
 """How long a command that has failed waits for the end of Ray."""
 _WATCH_SECONDS = 0.5
 """How often a thread looks for the end of Ray, which the main thread may not see."""
 
-_own: dict[str, psutil.Process] = {}
-"""The processes of a Ray that was started here, by name; empty if none was."""
+_processes: dict[str, psutil.Process] = {}
+"""The processes of a Ray that was started here, by the name of the program; empty if none was."""
 end_noticed = threading.Event()
 """Whether :func:`end_with_ray` has noticed the end of that Ray."""
 
 
+def choose_folder() -> Path:
+    """Name the folder: ``RAY_TMPDIR``, or the user's own in the folder that Ray would use."""
+    if named := os.environ.get(_VARIABLE):
+        return Path(named).absolute()
+    shared = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+    return Path(shared or "/tmp").absolute() / f"sentiflow-{os.getuid()}"  # noqa: S108
+
+
+def prepare_folder() -> None:
+    """Make the folder if it is missing, check it, and name it to Ray by ``RAY_TMPDIR``.
+
+    Raises:
+        UserError: Other users could enter or replace it, or its path is too long.
+    """
+    folder = choose_folder()
+    if not os.path.lexists(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if problem := _find_problem(folder):
+        raise UserError(
+            f"Ray's folder {folder} {problem}",
+            hint=f"name a folder of your own in {_VARIABLE}, with a short path; if it is missing, "
+            "it is made with mode 0700",
+        )
+    os.environ[_VARIABLE] = str(folder.resolve())
+
+
+def logs() -> Path:
+    """Name the folder with the logs of the Ray that was started last."""
+    return choose_folder() / "ray/session_latest/logs"
+
+
+def _find_problem(folder: Path) -> str:
+    """Say why Ray should not use a folder that exists; empty if other users cannot enter it."""
+    target = folder.resolve()
+    if {folder.lstat().st_uid, target.stat().st_uid} != {os.getuid()}:  # of a link and its target
+        return "belongs to another user"
+    if (mode := target.stat().st_mode & 0o777) & 0o077:
+        return f"can be entered by other users (mode {mode:04o})"
+    for parent in target.parents:
+        mode = parent.stat().st_mode & 0o7777
+        if mode & 0o022 and not mode & 0o1000:  # only the sticky bit protects what is in it
+            return f"can be replaced by other users (mode {mode:04o} of {parent})"
+    if (length := len(os.fsencode(target))) > _MAX_PATH:
+        return f"has a path of {length} characters, and Ray's sockets allow {_MAX_PATH}"
+    return ""
+
+
+def start(**options: Any) -> None:
+    """Start Ray, and note its processes."""
+    ray.init(**options)
+    folder = str(Path(ray.__file__).parent)
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            programs = [part for part in process.cmdline() if part.startswith(folder)]
+            _processes.update({Path(program).name: process for program in programs[:1]})
+
+
 def is_running_here() -> bool:
     """Say whether a Ray was started here, and not left yet."""
-    return bool(_own)
+    return bool(_processes)
 
 
 def leave() -> None:
     """Leave Ray, and end one that was started here."""
-    left = _with_children(_own.values()) if find_end() else []  # they would stay for long
-    _own.clear()
+    left = []
+    if explain_end():  # the others would stay for long
+        for process in _processes.values():
+            with suppress(psutil.Error):
+                left += [process, *process.children(recursive=True)]
+    elif "monitor.py" in _processes:  # it ignores SIGTERM, and Ray would wait a second for it
+        with suppress(psutil.Error):
+            _processes["monitor.py"].kill()
+    _processes.clear()
     end_noticed.clear()
-    _end_monitor()
     ray.shutdown()
-    _kill(left)
-
-
-def start(**options: Any) -> None:
-    """Start Ray; a start that timed out, as on a busy machine, is tried once more.
-
-    Raises:
-        JobError: Both starts timed out.
-    """
-    before = psutil.Process().children()
-    for number in (1, 2):
-        try:
-            ray.init(**options)
-        except Exception as error:  # Ray has no narrower class for it
-            if "timed out" not in str(error).lower():
-                raise
-            _kill(_with_children(_find_processes(before)))
-            if number == 2:
-                raise JobError(
-                    "Ray's start on this machine has timed out twice; if the machine is less busy, "
-                    f"run the same command again. Ray's logs: {session_folder.logs()}"
-                ) from error
-            say("ray", "its start has timed out: starting it once more")
-        else:
-            _own.update({process.name(): process for process in _find_processes(before)})
-            return
-
-
-def _find_processes(before: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """List the processes of Ray that this process has started, but for those ``before``."""
-    folder, found = str(Path(ray.__file__).parent), []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if child not in before and any(part.startswith(folder) for part in child.cmdline()):
-                found.append(child)
-    return found
-
-
-def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """List processes, and those that they have started and that still run."""
-    found = list(processes)
-    for process in processes:
-        with suppress(psutil.Error):
-            found += process.children(recursive=True)
-    return found
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
+    for process in left:
         with suppress(psutil.Error):
             process.kill()
 
@@ -106,10 +126,11 @@ def end_with_ray(number: int, frame: object) -> None:
         KeyboardInterrupt: It has. Code of Ray that waits drops all other errors of a handler, and
             tidies up after them, for minutes. :func:`connection.starting` makes it an error.
     """
-    if find_end():
+    if explain_end():
         signal.signal(number, signal.SIG_DFL)  # it must not interrupt what is done at the end
         end_noticed.set()
-        say("ray", "has ended: stopping")  # at once, as threads of Ray may end this process, too
+        # at once, as threads of Ray may end this process, too
+        say("ray", "has ended: stopping; run the same command again to resume")
         raise KeyboardInterrupt
 
 
@@ -120,34 +141,24 @@ def end_if_stuck(is_over: threading.Event) -> None:
     """
     while not is_over.wait(_WATCH_SECONDS):
         if has_ended("gcs_server") and not is_over.wait(END_SECONDS):
-            log.error("sentiflow: %s", find_end())
+            log.error("sentiflow: %s", explain_end())
             os._exit(1)
 
 
-def find_end() -> str:
+def explain_end() -> str:
     """Say that a Ray that was started here has ended; empty while it runs, or if none was."""
     if not has_ended("raylet") and not has_ended("gcs_server"):
         return ""
     return (
         "Ray has ended on this machine, perhaps for lack of memory; run the same command again: it "
-        f"resumes. Ray's logs: {session_folder.logs()}"
+        f"resumes. Ray's logs: {logs()}"
     )
 
 
 def has_ended(name: str) -> bool:
     """Say whether a process of a Ray that was started here has ended."""
     try:
-        return name in _own and bool(_own[name].status() == psutil.STATUS_ZOMBIE)
+        process = _processes.get(name)
+        return process is not None and bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
-
-
-def _end_monitor() -> None:
-    """Kill the autoscaler of a cluster that this process has started.
-
-    Ray would send it SIGTERM, which it ignores, and wait a second before it kills it.
-    """
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any(re.search(r"/autoscaler/.*/monitor\.py$", part) for part in child.cmdline()):
-                child.kill()

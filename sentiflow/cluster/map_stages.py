@@ -1,31 +1,54 @@
-"""Parts -> the map stages of a job: each part done once, also if the driver is killed.
+"""Parts -> the map stages of a job: each part done once, by one task of Ray Data.
 
 A finished part leaves a completion marker with its result, so that the next run adopts its files
-and does not repeat it.
+and does not repeat it. Only the result of a part travels to the driver. With GPUs the parts are
+done in actors, which keep what they have loaded.
 """
 
-import functools
 import json
+import logging
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from sentiflow.cluster import dataset
-from sentiflow.cluster.dataset import Work
-from sentiflow.cluster.label import Label
+from sentiflow.cluster import ray_internals
+from sentiflow.cluster.connection import Capacity  # before Ray: it sets variables
 from sentiflow.data.outputs import MARKERS, Output
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
-from sentiflow.storage import filesystem, lease
+from sentiflow.storage import errors, filesystem, lease
 from sentiflow.storage.uris import join
 
-Read = Callable[[Any], pa.Table]
-Step = Callable[[pa.Table], pa.Table]
-Write = Callable[[pa.Table, Label], Any]
-"""Takes the last table of a part and its label, and returns what JSON can hold."""
+# isort: split
+from ray import cloudpickle
+from ray.util.annotations import RayDeprecationWarning
+
+log = logging.getLogger(__name__)
+
+_MAX_RETRIES = 4
+"""How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
+
+
+class Label(NamedTuple):
+    """What a task knows of its part."""
+
+    number: int
+    key: str = ""
+    """Hash of the part's settings and input."""
+
+    def name_file(self, *, first: int = 0) -> str:
+        """Name a file of the part; no two writes share a name.
+
+        Args:
+            first: Number of the first part, where earlier ones are files already.
+        """
+        return f"part-{first + self.number:05d}-{self.key}-{secrets.token_hex(4)}.parquet"
 
 
 class Marker(TypedDict):
@@ -40,6 +63,13 @@ class Marker(TypedDict):
 
 
 _MARKER = TypeAdapter(Marker)
+
+Work = Callable[[Any, Label], Any]
+"""Takes a part and its label, and returns what JSON can hold."""
+
+
+class PartError(Exception):
+    """The error of a part, as it is: Ray Data adds lines to the text of others."""
 
 
 class MapStages:
@@ -70,9 +100,9 @@ class MapStages:
         self,
         name: str,
         parts: Sequence[Any],
-        read: Read,
-        *steps: Step,
-        write: Write,
+        read: Callable[[Any], pa.Table],
+        *steps: Callable[[pa.Table], pa.Table],
+        write: Callable[[pa.Table, Label], Any],
         sizes: Sequence[int],
         unit: str = "rows",
         keys: Sequence[str],
@@ -96,15 +126,38 @@ class MapStages:
             The results by part.
         """
 
-        def compute(part: Any) -> pa.Table:
+        def work(part: Any, label: Label) -> Any:
             table = read(part)
             for step in steps:
                 table = step(table)
-            return table
+            return write(table, label)
 
-        return self._do(
-            name, parts, compute, write, sizes=sizes, unit=unit, keys=keys, num_gpus=num_gpus
+        results: dict[int, Any] = {}
+        markers = read_markers(self.root, self.work, name) if self.resumes else {}
+        for number, marker in markers.items():
+            if number < len(keys) and marker["key"] == keys[number]:
+                results[number] = marker["result"]
+        todo = [number for number in range(len(parts)) if number not in results]
+        self.fresh, left = todo, sum(sizes[number] for number in todo)
+        if results and todo:
+            say(
+                self.stage,
+                f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
+                f"{left:,} of {sum(sizes):,} {unit} are left",
+            )
+        done = process(
+            {Label(number, keys[number]): parts[number] for number in todo},
+            self._mark(work, name),
+            name=name,
+            max_wait_seconds=self.max_wait_seconds,
+            concurrency=self.concurrency,
+            num_gpus=num_gpus,
         )
+        with Progress(self.stage, total=left, unit=unit) as progress:
+            for number, result in done:
+                results[number] = result
+                progress.advance(sizes[number])
+        return [results[number] for number in range(len(parts))]
 
     def map(
         self, name: str, work: Callable[[Any], Any], parts: Sequence[Any], *, key: str
@@ -117,73 +170,113 @@ class MapStages:
             parts: Files, for the user.
             key: Hash of settings and input that all parts have in common.
         """
-
-        def keep(result: Any, label: Label) -> Any:
-            return result
-
         sizes, keys = [1] * len(parts), [key] * len(parts)
-        return self._do(name, parts, work, keep, sizes=sizes, unit="files", keys=keys)
-
-    def _do(
-        self,
-        name: str,
-        parts: Sequence[Any],
-        compute: Callable[[Any], Any],
-        finish: Callable[[Any, Label], Any],
-        *,
-        sizes: Sequence[int],
-        unit: str,
-        keys: Sequence[str],
-        num_gpus: float = 0,
-    ) -> list[Any]:
-        """Do the work of :meth:`run` or :meth:`map`: ``finish`` gets what ``compute`` returns."""
-        results: dict[int, Any] = {}
-        markers = read_markers(self.root, self.work, name) if self.resumes else {}
-        for part, marker in markers.items():
-            if part < len(keys) and marker["key"] == keys[part]:
-                results[part] = marker["result"]
-        todo = [part for part in range(len(parts)) if part not in results]
-        self.fresh, left = todo, sum(sizes[part] for part in todo)
-        if results and todo:
-            say(
-                self.stage,
-                f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
-                f"{left:,} of {sum(sizes):,} {unit} are left",
-            )
-        done = dataset.process(
-            {Label(part, keys[part]): parts[part] for part in todo},
-            self._mark(compute, finish, name),
-            name=name,
-            max_wait_seconds=self.max_wait_seconds,
-            concurrency=self.concurrency,
-            num_gpus=num_gpus,
+        return self.run(
+            name, parts, work, write=lambda done, _: done, sizes=sizes, unit="files", keys=keys
         )
-        with Progress(self.stage, total=left, unit=unit) as progress:
-            for part, result in done:
-                results[part] = result
-                progress.advance(sizes[part])
-        return [results[part] for part in range(len(parts))]
 
-    def _mark(
-        self, compute: Callable[[Any], Any], finish: Callable[[Any, Label], Any], name: str
-    ) -> Work:
+    def _mark(self, work: Work, name: str) -> Work:
         """Add the completion marker to the work on a part, and the check that it still may write.
 
         The job may have been killed, and another one have started since.
         """
-        root, work, check = self.root, self.work, functools.partial(lease.check, self.claim)
+        root, folder, claim = self.root, self.work, self.claim
 
         def apply(part: Any, label: Label) -> Any:
-            computed = compute(part)
-            with filesystem.recording(check) as sizes:
-                result = finish(computed, label)
+            with filesystem.recording(lambda: lease.check(claim)) as sizes:
+                result = work(part, label)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
+                lease.check(claim)
                 marker: Marker = {"key": label.key, "files": files, "result": result}
-                check()
-                write_marker(work, name, label.number, marker)
+                write_marker(folder, name, label.number, marker)
             return result
 
         return apply
+
+
+def process(
+    parts: Mapping[Label, Any],
+    work: Work,
+    *,
+    name: str = "work",
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Any]]:
+    """Do the work on each part; yield the number and the result of each as they come.
+
+    A task that is lost with its worker or node is repeated. Nothing is printed: the stages report
+    progress themselves.
+
+    Args:
+        parts: What ``work`` takes, by label.
+        work: The work on one part.
+        name: Its name in Ray's dashboard.
+        max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
+        concurrency: Parts at the same time; None: as many as there are cores.
+        num_gpus: Share of a GPU for each part, which is then done in an actor.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise, and its traceback is logged; a part ended its worker again
+            and again; or no node is left that could do the work.
+    """
+    if not parts:
+        return
+    import ray.data
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+    ray_internals.speed_up_data()
+    verbose = log.isEnabledFor(logging.DEBUG)
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = verbose
+    context.raise_original_map_exception = True
+    context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
+
+    def do(block: pa.Table) -> pa.Table:
+        label, part = cloudpickle.loads(block["part"][0].as_py())
+        try:
+            result = json.dumps(work(part, label))
+        except Exception as error:
+            raise PartError(error) from error
+        return pa.table({"number": [label.number], "result": [result]})
+
+    do.__name__ = name
+    compute, step = TaskPoolStrategy(concurrency), do
+    retries = {"max_retries": _MAX_RETRIES}  # deprecated, and without a public replacement
+    if num_gpus:  # actors are restarted, and have no such option
+        retries = {}
+        most = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
+        compute = ActorPoolStrategy(min_size=1, max_size=most)
+        step = type(name, (), {"__call__": lambda self, block: do(block)})
+    rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
+    with DataContext.current(context), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            step,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=compute,
+            num_cpus=1,
+            num_gpus=num_gpus,
+            **retries,
+        )
+    try:
+        for row in dataset.iter_rows():
+            yield row["number"], json.loads(row["result"])
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause.args[0] if isinstance(error.cause, PartError) else error.cause
+        cause = errors.explain(cause) or cause
+        if isinstance(cause, UserError | JobError):
+            raise cause from None
+        log.error("%s", error.traceback_str)
+        raise JobError(f"{type(cause).__name__}: {cause}") from None
+    except ray.exceptions.RayError as error:
+        line = str(error).strip().partition("\n")[0]
+        raise JobError(f"a part was lost: {line}") from error
 
 
 def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:

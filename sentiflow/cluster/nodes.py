@@ -1,5 +1,6 @@
 """Function -> its result on each node of the cluster, or why a node has none."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,8 +12,9 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sentiflow.storage import errors
-from sentiflow.storage.uris import without_credentials
+from sentiflow.errors import UserError
+from sentiflow.storage import errors, filesystem
+from sentiflow.storage.uris import is_local, join, without_credentials
 
 Result = TypeVar("Result")
 
@@ -46,12 +48,12 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
     Returns:
         An answer for each node, in the order of their addresses.
     """
-    task = ray.remote(num_cpus=0, max_retries=0)(_call)
+    task = ray.remote(num_cpus=0, max_retries=0)(work)
     waiting = {}
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-            call = task.options(scheduling_strategy=strategy).remote(work, arguments)
+            call = task.options(scheduling_strategy=strategy).remote(*arguments)
             waiting[call] = (node["NodeManagerAddress"], node["Resources"])
     done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=_ANSWER_SECONDS)
     answers = [NodeAnswer(*waiting[call], *_get(call)) for call in done]
@@ -60,10 +62,6 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
         problem = f"no answer within {_ANSWER_SECONDS:g} s"
         answers.append(NodeAnswer(*waiting[call], problem=problem))
     return sorted(answers, key=lambda answer: answer.node)
-
-
-def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    return work(*arguments)
 
 
 def _get(task: Any) -> tuple[Any, str]:
@@ -75,3 +73,41 @@ def _get(task: Any) -> tuple[Any, str]:
         # Ray puts the cause last, below its traceback
         line = str(errors.explain(cause) or cause).strip().rpartition("\n")[2]
         return None, without_credentials(line or type(cause).__name__)
+
+
+def check_shared(setting: str, uri: str) -> str:
+    """Have each node read a small file that this one writes, and write one of its own beside it.
+
+    Where the directory does not exist, the files are in the nearest one above.
+
+    Args:
+        setting: Name of the setting, for the message.
+        uri: The directory, which is not created.
+
+    Returns:
+        That it is shared, for the user.
+
+    Raises:
+        UserError: A node cannot write there, or does not see the file.
+    """
+    folder = filesystem.find_existing(uri) if is_local(uri) else uri
+    file = join(folder, f".sentiflow-{secrets.token_hex(6)}")
+    filesystem.write_bytes(file, b"")
+    try:
+        answers = on_each(_read_and_write, file)
+    finally:
+        filesystem.delete(file)
+    bad = [f"{answer.node} ({answer.problem})" for answer in answers if answer.problem]
+    if bad:
+        raise UserError(
+            f"{setting}={without_credentials(uri)} is not shared with node {', '.join(bad)}",
+            hint="set a location that all nodes can read and write, such as NFS or s3://bucket/run",
+        )
+    return f"{uri} can be read and written by {len(answers)} nodes"
+
+
+def _read_and_write(file: str) -> None:
+    filesystem.read_bytes(file)
+    another = f"{file}-{secrets.token_hex(6)}"
+    filesystem.write_bytes(another, b"")
+    filesystem.delete(another)

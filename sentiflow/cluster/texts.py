@@ -4,10 +4,9 @@ This is what :func:`sentiflow.read_texts` is.
 """
 
 import atexit
-import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +23,7 @@ from sentiflow.storage.uris import absolute_uri
 
 # isort: split
 import ray.data
-from ray.data import DataContext, Datasource, ReadTask
-from ray.data.block import BlockMetadata
+from ray import cloudpickle
 
 
 def read_texts(
@@ -83,10 +81,15 @@ def read_texts(
             hint=f"there are {', '.join(source.columns)}",
         )
     connection.start_until_exit()
-    read = functools.partial(_read, classes=config.format.classes, keep=tuple(keep_columns))
-    return ray.data.read_datasource(
-        _PartsDatasource(source.parts, read), override_num_blocks=len(source.parts)
-    )
+    classes, keep = config.format.classes, tuple(keep_columns)
+
+    def read(block: pa.Table) -> pa.Table:
+        part = cloudpickle.loads(block["part"][0].as_py())
+        return _read(part, classes=classes, keep=keep)
+
+    rows = [{"part": cloudpickle.dumps(part)} for part in source.parts]
+    parts_of_rows = ray.data.from_items(rows, override_num_blocks=len(rows))
+    return parts_of_rows.map_batches(read, batch_size=1, batch_format="pyarrow")
 
 
 def _make_folder() -> str:
@@ -114,36 +117,3 @@ def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str
     table = table.set_column(place, parts.LABEL_NAME, names).drop_columns("split")
     source = table.column_names.index("source")
     return table.set_column(source, "source", table["source"].cast(pa.string()))
-
-
-class _PartsDatasource(Datasource):
-    """Parts, each read as one Arrow table by one task."""
-
-    def __init__(self, parts: Sequence[parts.Part], read: Callable[[Any], pa.Table]) -> None:
-        super().__init__()
-        self.parts, self.read = parts, read
-
-    def get_name(self) -> str:
-        """Return the name, before which Ray puts "Read"."""
-        return "Texts"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: it is not known."""
-        return None
-
-    def get_read_tasks(
-        self,
-        parallelism: int,
-        per_task_row_limit: int | None = None,
-        data_context: DataContext | None = None,
-    ) -> list[ReadTask]:
-        """Make one task for each part, whatever the parallelism; Ray Data asks several times."""
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [
-            ReadTask(functools.partial(_read_block, self.read, part), unknown)
-            for part in self.parts
-        ]
-
-
-def _read_block(read: Callable[[Any], pa.Table], part: parts.Part) -> list[pa.Table]:
-    return [read(part)]

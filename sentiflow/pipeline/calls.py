@@ -1,6 +1,5 @@
 """Calls of a Python program -> stages run, with progress shown and errors that say what to do."""
 
-import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import results, signals, stages
+from sentiflow.pipeline import results, stages
 from sentiflow.storage import errors
 
 if TYPE_CHECKING:
@@ -42,10 +41,10 @@ def run(
         resolved = settings.load(config, changes or {}, command=command)
         verbs = verbs or stages.whole_run(resolved)
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
-    found: dict[str, results.StageResult] = {
+    done: dict[str, results.StageResult] = {
         o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
     }
-    return results.Run(resolved.output_uri, found)
+    return results.Run(resolved.output_uri, done)
 
 
 def promote(
@@ -66,7 +65,7 @@ def promote(
 @contextmanager
 def reporting(verbose: bool = False) -> Iterator[None]:
     """Show the progress of a call; let its errors be those of :mod:`sentiflow.errors`."""
-    with progress.shown(verbose=verbose), warnings.catch_warnings(), _sigterm_ends():
+    with progress.shown(verbose=verbose), warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
         try:
@@ -78,26 +77,3 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             if known is error:
                 raise
             raise known from error
-
-
-@contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    """Let SIGTERM end Ray and the MLflow run first, and then the process, as it would anyway.
-
-    A program with a handler of its own keeps it.
-    """
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    received = []
-
-    def end(number: int, frame: object) -> None:
-        received.append(number)
-        signals.end(number, frame)
-
-    try:
-        with signals.handled(signal.SIGTERM, end):
-            yield
-    finally:
-        if received:
-            signal.raise_signal(signal.SIGTERM)

@@ -3,23 +3,89 @@
 import html
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.errors import UserError
-from sentiflow.pipeline.tables import Table
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from sentiflow.models.model import Model
 
 R = TypeVar("R", bound="StageResult")
+
+Filters = Sequence[tuple[str, str, Any]]
+"""Conditions that rows must all meet: column, operator such as ``==`` or ``in``, value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in Parquet files, which is read when it is asked for."""
+
+    uri: str
+    """The directory, or the file if there is one only."""
+    files: tuple[str, ...]
+    """The files, with the rows in their order."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._dataset().schema.names)
+
+    def __len__(self) -> int:
+        return int(self._dataset().count_rows())
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pa.Table":
+        """Read some columns, or all, as a table of Arrow.
+
+        Args:
+            columns: Their names.
+            filters: Conditions: ``[("split", "==", "test"), ("probability", "<", 0.5)]``.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        import pyarrow.parquet as pq
+
+        dataset = self._dataset()
+        named = [*(columns or ()), *(name for name, _, _ in filters)]
+        if missing := [name for name in named if name not in dataset.schema.names]:
+            raise UserError(
+                f"{as_typed(self.uri)} has no column {', '.join(missing)}",
+                hint=f"there are {', '.join(dataset.schema.names)}",
+            )
+        condition = pq.filters_to_expression(list(filters)) if filters else None
+        chosen = None if columns is None else list(columns)
+        return dataset.to_table(columns=chosen, filter=condition)
+
+    def to_pandas(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pd.DataFrame":
+        """Read as :meth:`to_arrow` does, as a DataFrame."""
+        frame: pd.DataFrame = self.to_arrow(columns, filters=filters).to_pandas()
+        return frame
+
+    def _dataset(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        if not self.files:
+            return ds.dataset(pa.table({}))
+        places = [filesystem.locate(join(self.uri, name)) for name in self.files]
+        return ds.dataset(
+            [path for _, path in places],
+            filesystem=places[0][0],
+            partitioning=ds.partitioning(flavor="hive"),
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,11 +225,7 @@ class Trained(StageResult):
         return pd.DataFrame(self.manifest["history"])
 
     def _summary(self) -> str:
-        chosen = self.manifest["chosen_epoch"]
-        epochs = {found["epoch"]: found for found in self.manifest["history"]}
-        accuracy = epochs.get(chosen, {}).get("validation_accuracy")
-        shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-        return f"epoch {chosen} of {len(epochs)}{shown}"
+        return f"epoch {self.manifest['chosen_epoch']} of {len(self.manifest['history'])}"
 
 
 class Scored(_OfCorpus):
@@ -188,8 +250,8 @@ class _Reported(StageResult):
     @property
     def report(self) -> Report:
         """The page, and the most important results."""
-        found = tuple((number, meaning) for number, meaning, _ in self.manifest["conclusions"])
-        return Report(join(self.uri, self.page), found)
+        headlines = tuple((number, text) for number, text, _ in self.manifest["conclusions"])
+        return Report(join(self.uri, self.page), headlines)
 
     def _summary(self) -> str:
         number, meaning = self.report.headlines[0]
@@ -223,9 +285,9 @@ class Evaluated(_Reported):
         """
         import pandas as pd
 
-        found = json.loads(manifest.read_file(self.uri, self.manifest, "metrics.json"))["slices"]
+        content = manifest.read_file(self.uri, self.manifest, "metrics.json")
         names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted", "is_found"]
-        return pd.DataFrame(found, columns=names)
+        return pd.DataFrame(json.loads(content)["slices"], columns=names)
 
 
 class Trends(_Reported):
@@ -264,13 +326,13 @@ class Run:
             UserError: None is.
         """
         root = absolute_uri(output_uri)
-        found = {kind.stage: result for kind in KINDS.values() if (result := kind.find(root))}
-        if not found:
+        stages = {kind.stage: result for kind in KINDS.values() if (result := kind.find(root))}
+        if not stages:
             raise UserError(
                 f"{as_typed(root)} has no finished stage of a run",
                 hint="name the output_uri of a config, such as runs/quickstart",
             )
-        return cls(root, found)
+        return cls(root, stages)
 
     @property
     def prepared(self) -> Prepared:
@@ -320,13 +382,13 @@ class Run:
         return self.evaluated.report
 
     def _find(self, kind: type[R]) -> R:
-        found = self.stages.get(kind.stage) or kind.find(self.output_uri)
-        if not isinstance(found, kind):
+        result = self.stages.get(kind.stage) or kind.find(self.output_uri)
+        if not isinstance(result, kind):
             raise UserError(
                 f"{as_typed(self.output_uri)} has no finished {kind.folder}",
                 hint=f"call sentiflow.{kind.stage} with its config",
             )
-        return found
+        return result
 
     def __repr__(self) -> str:
         lines = [f"  {stage.folder:<9} {stage._summary()}" for stage in self.stages.values()]
@@ -344,13 +406,7 @@ def load_model(
 
     package = model_sources.load(uri, tracking=tracking_uri)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return Model(package.to(chosen), uri)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        raise UserError(
-            f"device={chosen!r} cannot be used: {str(error).splitlines()[0]}",
-            hint="leave it out, or give cpu",
-        ) from error
+    return Model(package.to(chosen), uri)
 
 
 def find_predictions(place: "str | os.PathLike[str] | Run | Scored") -> Table:

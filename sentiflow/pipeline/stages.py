@@ -45,15 +45,6 @@ _MODULES: dict[Verb, str] = {
     "sweep": "sentiflow.training.sweep",
 }
 _NEED_RAY = ("prepare", "train", "score", "sweep")
-_DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data",),
-    "train": ("sentiflow.training.task", "sentiflow.training.workers"),
-    "score": (),
-    "evaluate": ("sklearn.metrics", "sentiflow.evaluation.evaluate"),
-    "trends": (),
-    "sweep": (),
-}
-"""Modules that the driver needs when a stage runs, and can import while Ray starts."""
 
 
 def whole_run(config: Config) -> tuple[Verb, ...]:
@@ -101,10 +92,10 @@ def run(
             if verb == "train":
                 config = session.config = _apply_refit(config)
             left = verbs[verbs.index(verb) :]
-            if manifest.read(getattr(config, verb).output_uri) is None:
-                session.check(left)
-            spec = _stage(verb).describe_output(config)
             check = functools.partial(session.check, left)
+            if manifest.read(getattr(config, verb).output_uri) is None:
+                check()
+            spec = _stage(verb).describe_output(config)
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {as_typed(spec.uri)}")
@@ -196,12 +187,13 @@ def _run_stage(
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
+        assert session.resources, "start_ray comes first"
         resources = options["resources"] = session.resources()
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
-            from sentiflow.cluster import shared_storage
+            from sentiflow.cluster import nodes
 
-            shared_storage.check(f"{verb}.output_uri", uri)
+            nodes.check_shared(f"{verb}.output_uri", uri)
     record: Manifest = _stage(verb).run(config, output, recorder, **options)
     return record
 
@@ -216,7 +208,8 @@ class _Session(contextlib.ExitStack):
         self.config, self.verbose = config, verbose
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
-        self._resources: Callable[[], Resources] | None = None
+        self.resources: Callable[[], Resources] | None = None
+        """Waits for Ray."""
         self._store: Store | None = None
         self._is_checked = False
 
@@ -232,35 +225,22 @@ class _Session(contextlib.ExitStack):
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
-        if verbs[0] in _NEED_RAY and self._resources is None:
+        if verbs[0] in _NEED_RAY and self.resources is None:
             from sentiflow.cluster import connection, local_ray
 
-            self._resources = self.enter_context(
-                connection.starting(
-                    verbose=self.verbose,
-                    meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
-                )
-            )
+            self.resources = self.enter_context(connection.starting(verbose=self.verbose))
             self.enter_context(signals.handled(signal.SIGCHLD, local_ray.end_with_ray))
-
-    def resources(self) -> "Resources":
-        """Wait for Ray."""
-        assert self._resources is not None, "start_ray comes first"
-        return self._resources()
 
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording
 
         config = self.config
-        uris = [getattr(config, verb).output_uri for verb in _MODULES]
-        elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
-        places = " ".join(map(as_typed, [config.output_uri, *elsewhere]))
         try:
             return recording.open_store(
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
-                repair=f"sentiflow tracking import {places}",
+                repair=f"sentiflow tracking import {as_typed(config.output_uri)}",
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"
@@ -273,10 +253,10 @@ class _Session(contextlib.ExitStack):
 
         if self._store is None:
             self._store = self._open_store()
-        known = {name: value for name, value in spec.inputs.items() if "files" not in value}
+        inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         name = runs.name_run(verb, self.config)
         tags = runs.describe_code() | {runs.OUTPUT_TAG: spec.uri}
-        tags |= runs.describe_lineage(known)
+        tags |= runs.describe_lineage(inputs)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
             verb, group=self.group, tags=tags, name=name, registers_model=registers
@@ -284,7 +264,7 @@ class _Session(contextlib.ExitStack):
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}
             recorder.log_files(settings, are_outputs=False)
-            recorder.log_inputs(known, stage=spec.stage)
+            recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
 
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.label import Label
+from sentiflow.cluster.map_stages import Label
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.label_files import PLACE

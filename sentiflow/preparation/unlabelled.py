@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.cluster.label import Label
+from sentiflow.cluster.map_stages import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema

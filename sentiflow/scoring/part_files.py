@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.label import Label
+from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.models.drift import Profile

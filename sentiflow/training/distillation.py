@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.label import Label
-from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config

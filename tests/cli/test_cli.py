@@ -213,8 +213,9 @@ class TestPredict:
         return str(finished_run / "run/trained/model")
 
     def test_each_text_gets_a_prediction(self, model):
-        result = invoke("predict", model, *self.TEXTS, "--json")
-        answers = [json.loads(line) for line in result.stdout.splitlines()]
+        result = invoke("predict", model, *self.TEXTS, "caf\udce9", "--json")
+        *answers, broken = [json.loads(line) for line in result.stdout.splitlines()]
+        assert broken["text"] == "caf\ufffd"
         assert [answer["text"] for answer in answers] == list(self.TEXTS)
         assert [answer["num_tokens"] > 0 for answer in answers] == [True, True, False, False]
         assert answers[0]["label"] == "positive"
@@ -238,12 +239,6 @@ def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, sample_
     line = one_line(invoke("run", QUICKSTART, *changes))
     assert f"{tmp_path}/file/run" in line
     assert "choose another location" in line
-
-
-def test_invalid_utf8_is_replaced_in_texts_to_predict():
-    from sentiflow.cli.app import _printable
-
-    assert _printable(b"caf\xe9".decode(errors="surrogateescape")) == "caf\ufffd"
 
 
 def test_the_page_of_settings_lists_every_setting_as_it_is():

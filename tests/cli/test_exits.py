@@ -39,17 +39,6 @@ def test_a_full_standard_output_is_one_line():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_closed_standard_output_is_no_error():
-    done = shell("sentiflow config show configs/quickstart.yaml >&-")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2> /dev/full", marks=FULL)])
-def test_the_exit_code_stays_if_standard_error_cannot_be_written(redirection):
-    done = shell(f"sentiflow config show no-such.yaml {redirection}")
-    assert (done.returncode, done.stderr) == (2, "")
-
-
 @FULL
 def test_a_log_that_cannot_be_written_does_not_end_a_job(tmp_path):
     done = shell(f"sentiflow sample {tmp_path}/a.csv --rows 10 2> /dev/full")
@@ -116,32 +105,6 @@ def test_a_signal_ends_a_command_with_one_line(monkeypatch, capsys, number):
     assert capsys.readouterr().err == (
         "sentiflow: interrupted; run the same command again to resume\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("end", "last"),
-    [
-        ("pass", ""),
-        ("raise SystemExit(1)", ""),
-        ("os.killpg(0, signal.SIGTERM)", "and nothing of the signal"),
-        ("os._exit(1)", "run the same command again to resume"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "run the same command again to resume"),
-    ],
-)
-def test_a_process_that_is_ended_from_without_has_last_words(end, last):
-    script = f"""
-import os, signal
-from sentiflow.cli import exits
-signal.signal(signal.SIGTERM, lambda *_: print("and nothing of the signal", file=sys.stderr))
-with exits.last_words():
-    {end}
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{script}"], capture_output=True, text=True, timeout=60,
-        start_new_session=True,
-    )  # fmt: skip
-    assert done.stderr.count("\n") == bool(last)
-    assert done.stderr.strip().endswith(last)
 
 
 def test_under_nohup_a_command_continues(monkeypatch):

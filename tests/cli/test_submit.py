@@ -187,7 +187,6 @@ def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_n
     seen = lines_of(log)
     assert seen == list(range(len(seen)))
     assert len(seen) > 1500
-    assert err.count("the job continues, trying again") == 1
     assert f"ray job stop {job_of(err)}" in err
     assert f"sentiflow submit --attach {job_of(err)}" in err
 

@@ -13,7 +13,7 @@ class FakeRay:
     def __init__(self, monkeypatch):
         self.calls, self.init = [], lambda: None
         self.came = threading.Event()
-        monkeypatch.setattr(local_ray, "_own", {})  # not that of the whole session
+        monkeypatch.setattr(local_ray, "_processes", {})  # not that of the whole session
         monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
         monkeypatch.setattr(connection.ray, "init", self._init)
         monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))

@@ -1,7 +1,6 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
 # ruff: noqa: F811 -- a fixture is imported
 
-import importlib
 import os
 import re
 import socket
@@ -50,20 +49,22 @@ def test_a_worker_imports_no_library_that_only_training_or_tracking_needs():
         pytest.param("import ray", marks=pytest.mark.soak),
     ],
 )
-def test_ray_starts_with_a_token_whatever_was_imported_first_and_is_gone_soon(tmp_path, first):
+def test_ray_starts_with_a_token_whatever_was_imported_first_and_is_gone_at_the_end(
+    tmp_path, first
+):
     script = f"""
 {first}
-import pathlib, time
+import pathlib, psutil
 from sentiflow.cluster import connection, local_ray
 with connection.started(verbose=False) as resources:
     token = pathlib.Path.home() / ".ray/auth_token"
     print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
-    began = time.monotonic()
-print(time.monotonic() - began)
+    print([name in local_ray._processes for name in ("raylet", "gcs_server", "monitor.py")])
+print([p.name() for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE])
 """
-    shown, seconds = python(script, HOME=str(tmp_path)).splitlines()
-    assert shown == "True 600"
-    assert float(seconds) < 1
+    assert python(script, HOME=str(tmp_path)).splitlines() == [
+        "True 600", "[True, True, True]", "[]"
+    ]  # fmt: skip
 
 
 def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
@@ -76,23 +77,6 @@ def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
         assert resources() == "what there is"
         assert resources() == "what there is"
     assert ray.done == ["init", "shutdown"]
-
-
-def test_modules_are_imported_in_a_thread_while_somebody_waits_for_ray(ray, monkeypatch):
-    imported, really_import = [], importlib.import_module
-    ray.init = lambda: time.sleep(0.3)
-
-    def import_module(name):
-        if name not in ("first", "second", "third"):
-            return really_import(name)
-        imported.append((name, threading.current_thread().name))
-        return time.sleep(0.2)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    with connection.starting(verbose=False, meanwhile=("first", "second", "third")) as resources:
-        assert imported == []
-        assert resources() == "what there is"
-    assert imported == [("first", "import_0"), ("second", "import_0")]
 
 
 def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
@@ -122,15 +106,6 @@ def test_an_error_of_ray_is_raised_where_it_is_waited_for(ray, error):
     assert ray.done == ["init"]
 
 
-def test_an_error_of_ray_hides_no_other_error(ray):
-    def fail():
-        raise RuntimeError("no Ray")
-
-    ray.init = fail
-    with pytest.raises(KeyError, match="mine"):
-        fail_beside_ray(KeyError("mine"))
-
-
 def fail_beside_ray(error, *, waited=False):
     """Raise ``error`` in the block, before Ray is there or after."""
     with connection.starting(verbose=False) as resources:
@@ -158,7 +133,7 @@ def test_a_ray_that_was_running_before_is_not_stopped(ray, monkeypatch):
 @pytest.fixture
 def nodes(monkeypatch):
     """Stand for the nodes of Ray, and for a clock."""
-    monkeypatch.setattr(local_ray, "_own", {})
+    monkeypatch.setattr(local_ray, "_processes", {})
     alive = []
     clock = types.SimpleNamespace(now=100.0)
     monkeypatch.setattr(
@@ -180,28 +155,26 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
     assert not said.text
     nodes(10, {"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0})
     capacity.check()
-    nodes(69, {"CPU": 2.0})
+    nodes(20, {"CPU": 2.0, "GPU": 1.0})
     capacity.check()
-    assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
-    nodes(71, {"CPU": 2.0})
-    with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
+    said.clear()
+    nodes(30, {"CPU": 2.0})
+    capacity.check()
+    nodes(89, {"CPU": 2.0})
+    capacity.check()
+    assert said.text.count("no node with 2 CPU and 0.5 GPU: waiting for one, 60 s at most") == 1
+    nodes(91, {"CPU": 2.0})
+    with pytest.raises(JobError, match=r"had no node with 2 CPU and 0\.5 GPU for 60 s"):
         capacity.check()
 
 
 def test_no_work_waits_for_another_node_of_this_machine(nodes, monkeypatch):
-    monkeypatch.setattr(local_ray, "_own", {"raylet": psutil.Process()})
+    monkeypatch.setattr(local_ray, "_processes", {"raylet": psutil.Process()})
     capacity = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
     nodes(0, {"CPU": 1.0})
     capacity.check()
     nodes(10)
-    with pytest.raises(JobError, match="no node with 1 core any more, and gets no other one; run"):
-        capacity.check()
-
-
-def test_the_wait_starts_again_after_there_was_capacity(nodes):
-    capacity = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
-    for seconds in range(0, 600, 50):
-        nodes(seconds, *([{"CPU": 1.0}] if seconds % 100 else []))
+    with pytest.raises(JobError, match="no node with 1 CPU any more, and gets no other one; run"):
         capacity.check()
 
 
@@ -211,7 +184,7 @@ def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
     assert capacity.is_there()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
     assert not capacity.is_there()
-    assert str(capacity) == "2 cores for 3 workers"
+    assert str(capacity) == "2 CPU for 3 workers"
 
 
 @pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", "Connection"), ("a..b", ".*label")])
@@ -246,29 +219,14 @@ def test_an_address_that_is_not_rays_is_refused(monkeypatch, address, hint):
         connection.name_address()
 
 
-@pytest.mark.parametrize("address", ["", "local", "auto", "head:6379", "[::1]:6379"])
-def test_an_address_of_ray_is_accepted(monkeypatch, address):
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    assert connection.name_address() == (address or "local")
-
-
-def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):
+def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    seen = set()
-
-    def guard():
+    path, seen = tmp_path / ".ray/auth_token", set()
+    for _ in range(2):
         connection._guard_token()
-        seen.add((tmp_path / ".ray/auth_token").read_text())
-
-    for _ in range(20):
-        (tmp_path / ".ray/auth_token").unlink(missing_ok=True)
-        threads = [threading.Thread(target=guard) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(seen) == 1
-        assert len(seen.pop()) == 64
-    assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]
+        seen.add(path.read_text())
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o644)
+    assert [len(token) for token in seen] == [64]

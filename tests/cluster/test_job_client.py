@@ -1,10 +1,8 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
-import contextlib
 import json
 import logging
 import os
-import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -137,13 +135,6 @@ def test_another_server_than_a_dashboard_is_refused(dashboard, monkeypatch):
     )
 
 
-def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(job_client, "_TIMEOUT", (0.2, 0.2))
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
-
-
 def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
     assert job_client.choose_address(None) == "http://127.0.0.1:8265"
     for variables, expected in (
@@ -228,40 +219,22 @@ def quick(monkeypatch):
     monkeypatch.setattr(job_client, "_DELAY_SECONDS", 0)
 
 
-@pytest.mark.parametrize(
-    "logs",
-    [[LOG], ["", LOG[:9], LOG], [LOG[:9], AWAY, AWAY, LOG], [LOG[:9], RuntimeError("502"), LOG]],
-)
-def test_the_log_is_complete_when_the_state_is_final_whatever_fails_before(quick, said, logs):
+@pytest.mark.parametrize("logs", [[LOG], ["", LOG[:9], LOG], [LOG[:9], AWAY, AWAY, LOG]])
+def test_the_log_is_complete_when_the_state_is_final_whatever_fails_before(quick, logs):
     assert follow([RUNNING] * (len(logs) - 1) + [DONE], logs) == (LOG, DONE)
-    assert said.text.count("the job continues, trying again") == any(
-        isinstance(log, Exception) for log in logs
-    )
 
 
 @pytest.mark.parametrize(
     ("states", "logs", "error", "problem"),
     [
-        ([LOST], [LOG], UserError, "Job job does not exist"),
+        ([LOST], [LOG], UserError, "Job job does not exist: `ray job list`"),
         ([ray.exceptions.AuthenticationError("no")], [LOG], UserError, "no"),
-        (
-            [RUNNING, LOST],
-            [LOG],
-            JobError,
-            "does not exist; the job may still run: .* --attach job",
-        ),
-        ([state("FAILED")], [AWAY], JobError, "no answer; the job may"),
+        ([RUNNING, AWAY], [LOG], JobError, "no answer; the job may still run: .* --attach job"),
     ],
 )
-def test_what_no_later_try_changes_ends_it_at_once(quick, states, logs, error, problem):
+def test_a_job_that_cannot_be_followed_is_one_line(quick, states, logs, error, problem):
     with pytest.raises(error, match=problem):
         follow(states, logs)
-
-
-def test_a_server_that_stays_away_ends_it(quick, monkeypatch):
-    monkeypatch.setattr(job_client, "_PATIENCE_SECONDS", 0)
-    with pytest.raises(JobError, match=r"the job may still run: sentiflow submit --attach job"):
-        follow([RUNNING, AWAY])
 
 
 @pytest.mark.parametrize(

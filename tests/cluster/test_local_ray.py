@@ -1,54 +1,31 @@
-"""A Ray of this machine that ends, or does not start, ends the command in one line."""
+"""A Ray of this machine is closed to other users, and its end ends the command in one line."""
 # ruff: noqa: F811 -- a fixture is imported
 
-import contextlib
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from fake_ray import ray  # noqa: F401
 
 from sentiflow.cluster import connection, local_ray
-from sentiflow.errors import JobError
-
-TIMED_OUT = "The current node timed out during startup."
-
-
-@pytest.mark.parametrize(
-    ("failures", "num_starts", "raised"),
-    [
-        ([TIMED_OUT], 2, None),
-        ([TIMED_OUT, TIMED_OUT], 2, r"^Ray's start on this machine has timed out twice; .*/logs$"),
-        (["no space left"], 1, "^no space left$"),
-    ],
-)
-def test_a_start_that_timed_out_is_tried_once_more(ray, said, failures, num_starts, raised):
-    left = iter(failures)
-
-    def fail():
-        for message in left:
-            raise Exception(message)
-
-    ray.init = fail
-    refused = pytest.raises(Exception, match=raised) if raised else contextlib.nullcontext()
-    with refused as error, connection.starting(verbose=False) as resources:
-        resources()
-    assert ray.done.count("init") == num_starts
-    assert said.text.count("its start has timed out: starting it once more") == num_starts - 1
-    assert isinstance(getattr(error, "value", None), JobError) == (num_starts == len(failures) == 2)
+from sentiflow.errors import JobError, UserError
 
 
 @pytest.fixture
 def kill_raylet(ray, monkeypatch):
     """Let a process of our own be the raylet; the function kills it."""
     monkeypatch.setattr(local_ray, "end_noticed", threading.Event())
-    monkeypatch.setattr(local_ray, "_own", {})
+    monkeypatch.setattr(local_ray, "_processes", {})
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        ray.init = lambda: local_ray._own.update(raylet=psutil.Process(process.pid))
+        ray.init = lambda: local_ray._processes.update(raylet=psutil.Process(process.pid))
         yield process.kill
         process.kill()
 
@@ -60,7 +37,7 @@ def fail_without_ray(kill, error=None):
         kill()
         if error is None:
             threading.Event().wait(60)
-        while not local_ray.find_end():
+        while not local_ray.explain_end():
             time.sleep(0.01)
         raise error
 
@@ -90,3 +67,137 @@ def test_the_end_of_ray_ends_work_that_waits_for_nothing_of_it(kill_raylet):
         assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, "it ends it once"
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+NOBODY = 65534
+
+TAMPER = """
+import os, socket, sys
+session, user = sys.argv[1], int(sys.argv[2])
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+sockets = session + "/sockets"
+client = socket.socket(socket.AF_UNIX)
+attempts = {
+    "list": lambda: os.listdir(session),
+    "connect": lambda: client.connect(sockets + "/raylet"),
+    "write": lambda: open(session + "/logs/forged", "w"),
+    "rename": lambda: os.rename(sockets + "/raylet", sockets + "/stolen"),
+    "rename back": lambda: os.rename(sockets + "/stolen", sockets + "/raylet"),
+}
+if user:
+    folder = os.path.dirname(os.path.dirname(session))
+    attempts["replace"] = lambda: os.rename(folder, folder + "-stolen")
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    except OSError as error:
+        print(name, error.strerror)
+    else:
+        print(name, "done")
+"""
+
+
+def tamper(session, user):
+    """Try to disturb a session of Ray as a user; returns what was not forbidden."""
+    command = [sys.executable, "-c", TAMPER, session, str(user)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@needs_root
+@pytest.mark.ray
+def test_another_user_can_do_nothing_with_the_session_of_a_local_run(resources):
+    from ray import nodes
+
+    session = str(Path(nodes()[0]["ObjectStoreSocketName"]).parents[1])
+    done = ["list done", "connect done", "write done", "rename done", "rename back done"]
+    assert tamper(session, os.getuid()) == done, "each attempt can succeed"
+    assert tamper(session, NOBODY) == []
+
+
+@pytest.fixture
+def shared(tmp_path_factory, monkeypatch):
+    """Make a folder like /tmp, with a short path, where Ray would keep its files."""
+    folder = Path(tempfile.mkdtemp(prefix="sf", dir="/tmp"))
+    folder.chmod(0o1777)
+    monkeypatch.setenv("RAY_TMPDIR", "")  # so that it is as before at the end
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_each_user_has_a_folder_and_keeps_it(shared):
+    folder = shared / f"sentiflow-{os.getuid()}"
+    for _ in range(2):
+        local_ray.prepare_folder()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert os.environ["RAY_TMPDIR"] == str(folder)
+
+
+def test_the_folder_of_the_user_is_made_or_used(shared, monkeypatch):
+    (shared / "link").symlink_to(shared / "a/b")
+    for name in ("a/b", "link"):
+        monkeypatch.setenv("RAY_TMPDIR", str(shared / name))
+        local_ray.prepare_folder()
+        assert os.environ["RAY_TMPDIR"] == str(shared / "a/b")
+        assert (shared / "a/b").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o750, 0o701, 0o755])
+def test_a_folder_that_others_can_enter_is_refused(shared, monkeypatch, mode):
+    (shared / "open").mkdir()
+    (shared / "open").chmod(mode)
+    monkeypatch.setenv("RAY_TMPDIR", str(shared / "open"))
+    with pytest.raises(UserError, match=f"can be entered by other users .mode {mode:04o}"):
+        local_ray.prepare_folder()
+    assert not list((shared / "open").iterdir())
+
+
+def test_a_folder_that_others_can_replace_is_refused(shared, monkeypatch):
+    (shared / "open").mkdir()
+    (shared / "open").chmod(0o775)
+    monkeypatch.setenv("RAY_TMPDIR", str(shared / "open/mine"))
+    with pytest.raises(UserError, match=rf"replaced by other users .mode 0775 of {shared}/open"):
+        local_ray.prepare_folder()
+
+
+@needs_root
+def test_a_link_to_the_folder_of_another_user_is_refused(shared, monkeypatch):
+    (shared / "theirs").mkdir(mode=0o700)
+    os.chown(shared / "theirs", NOBODY, NOBODY)
+    (shared / "link").symlink_to(shared / "theirs")
+    monkeypatch.setenv("RAY_TMPDIR", str(shared / "link"))
+    with pytest.raises(UserError, match="belongs to another user"):
+        local_ray.prepare_folder()
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_another_user_has_put_there_is_refused(shared, kind):
+    there = shared / f"sentiflow-{os.getuid()}"
+    if kind == "folder":
+        there.mkdir(mode=0o700)
+    else:
+        (shared / "mine").mkdir(mode=0o700)
+        there.symlink_to(shared / "mine")
+    os.chown(there, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(UserError, match=r"belongs to another user: .*RAY_TMPDIR"):
+        local_ray.prepare_folder()
+
+
+@pytest.mark.parametrize("length", [40, 200])
+def test_a_path_that_is_too_long_for_sockets_is_refused(shared, monkeypatch, length):
+    longest = 39 if sys.platform == "linux" else 35
+    fits = f"{shared}/".ljust(longest, "x")
+    monkeypatch.setenv("RAY_TMPDIR", fits)
+    local_ray.prepare_folder()
+    assert os.environ["RAY_TMPDIR"] == fits
+    monkeypatch.setenv("RAY_TMPDIR", f"{shared}/".ljust(length, "x"))
+    with pytest.raises(UserError, match=f"{length} characters, and Ray's sockets allow {longest}"):
+        local_ray.prepare_folder()

@@ -1,7 +1,6 @@
 """A killed job repeats no finished part, and takes no marker of other settings for its own."""
 
 import json
-import threading
 
 import pyarrow as pa
 import pytest
@@ -27,7 +26,7 @@ def run_here(parts, work, **options):
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch):
-    monkeypatch.setattr(map_stages.dataset, "process", run_here)
+    monkeypatch.setattr(map_stages, "process", run_here)
 
 
 def make_stages(root, *, resumes, seed=0, num_workers="auto", max_wait_minutes=10):
@@ -110,26 +109,11 @@ def test_markers_are_read_by_part_in_order(tmp_path_factory, results):
     assert list(read(root).items()) == sorted(results.items())
 
 
-def test_a_text_of_broken_characters_is_written(tmp_path):
-    mark(tmp_path, 0, {"raw": "\udc80"})
-    assert read(tmp_path) == {0: {"raw": "\udc80"}}
-
-
-def test_nothing_is_read_where_nothing_was_written(tmp_path):
-    assert read(tmp_path / "none") == {}
-
-
 def test_each_name_has_its_own_parts(tmp_path):
     for name in ("ingest", "ingest-2", "in.est", "encode"):
         mark(tmp_path, 7, name, name=name)
     for name in ("ingest", "ingest-2", "in.est", "encode"):
         assert read(tmp_path, name) == {7: name}
-
-
-def test_a_repeated_part_has_its_latest_result(tmp_path):
-    for rows in (1, 2):
-        mark(tmp_path, 0, {"rows": rows})
-    assert read(tmp_path) == {0: {"rows": 2}}
 
 
 def test_an_incomplete_marker_is_ignored(tmp_path):
@@ -174,39 +158,3 @@ def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
     with pytest.raises(JobError, match="another job has taken the directory over"):
         run_stage(stages, lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["started.json"]
-
-
-def test_a_marker_is_published_at_once(tmp_path, monkeypatch):
-    published = []
-    monkeypatch.setattr(
-        filesystem, "write_bytes", lambda uri, content: published.append((uri, content))
-    )
-    mark(tmp_path, 3, {"rows": 1})
-    ((uri, content),) = published
-    assert uri == f"{tmp_path}/{RUN}/receipts/ingest-000003.json"
-    assert json.loads(content) == {"key": "k", "files": {}, "result": {"rows": 1}}
-    assert not list(tmp_path.iterdir())
-
-
-def test_sixteen_are_read_at_a_time(tmp_path, monkeypatch):
-    for part in range(32):
-        mark(tmp_path, part, {})
-    together, read_bytes = threading.Barrier(16, timeout=20), filesystem.read_bytes
-
-    def wait_and_read(uri):
-        together.wait()
-        return read_bytes(uri)
-
-    monkeypatch.setattr(filesystem, "read_bytes", wait_and_read)
-    assert len(read(tmp_path)) == 32
-
-
-def test_a_marker_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
-    mark(tmp_path, 0, {})
-
-    def fail(uri):
-        raise PermissionError(uri)
-
-    monkeypatch.setattr(filesystem, "read_bytes", fail)
-    with pytest.raises(PermissionError):
-        read(tmp_path)

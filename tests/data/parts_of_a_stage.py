@@ -2,8 +2,7 @@
 
 from stages import list_owned, look
 
-from sentiflow.cluster.label import Label
-from sentiflow.cluster.map_stages import read_markers, write_marker
+from sentiflow.cluster.map_stages import Label, read_markers, write_marker
 from sentiflow.data import manifest
 from sentiflow.data.outputs import State, Status, find_status
 from sentiflow.errors import UserError

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from test_comparison import runs  # noqa: F401
 from test_evaluated_rows import NUM_ROWS
 
-from sentiflow.cli.comparison_text import to_text
+from sentiflow.cli.compare import to_text
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, evaluated_rows

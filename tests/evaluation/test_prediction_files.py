@@ -11,7 +11,7 @@ from sklearn import metrics
 from test_comparison import runs  # noqa: F401
 from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, by_tens
 
-from sentiflow.cli.comparison_text import to_text
+from sentiflow.cli.compare import to_text
 from sentiflow.config.classes import BINARY
 from sentiflow.data import manifest
 from sentiflow.errors import UserError

@@ -178,8 +178,6 @@ def test_predict_equals_the_predictions_of_score(finished_run):
         same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
 
 
-def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(make_package):
+def test_a_model_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match=r"nothere has no manifest.json: name a finished model"):
         sentiflow.load_model("nothere")
-    with pytest.raises(UserError, match=r"device='quark' cannot be used: .*: leave it out"):
-        sentiflow.load_model(make_package(), device="quark")

@@ -11,14 +11,11 @@ import sys
 import textwrap
 import threading
 import warnings
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import PROJECT, make_store
-from mlflow import MlflowClient
-from other_process import calling
 from rich.console import Console
 
 import sentiflow
@@ -26,7 +23,6 @@ from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.pipeline import calls
-from sentiflow.tracking import recording
 
 BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
 
@@ -157,19 +153,6 @@ def test_warnings_of_libraries_are_shown_on_request():
         assert len(noted) == 1
 
 
-def test_a_handler_of_the_program_stays():
-    def own(number, frame):
-        raise AssertionError
-
-    before = signal.signal(signal.SIGTERM, own)
-    try:
-        with calls.reporting():
-            assert signal.getsignal(signal.SIGTERM) is own
-        assert signal.getsignal(signal.SIGTERM) is own
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def test_a_thread_can_call():
     done = []
 
@@ -189,26 +172,6 @@ def program(text: str, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
     )  # fmt: skip
-
-
-def wait_in_a_run(pipe: Connection, uri: str) -> None:
-    """Wait in a call that has opened a run."""
-    store = recording.open_store(uri, experiment="laws", required=True)
-    with calls.reporting(), store.run("train", group="0123abcd", tags={}):
-        pipe.send("ready")
-        pipe.recv()
-
-
-def test_sigterm_ends_the_mlflow_run_and_then_the_process(tmp_path):
-    uri = make_store(tmp_path)
-    with calling(wait_in_a_run, uri) as (process, pipe):
-        assert pipe.recv() == "ready"
-        os.kill(process.pid, signal.SIGTERM)
-        process.join(30)
-        assert process.exitcode == -signal.SIGTERM
-    client = MlflowClient(uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("laws").experiment_id])
-    assert run.info.status == "KILLED"
 
 
 @pytest.mark.ray

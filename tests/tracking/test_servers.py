@@ -15,7 +15,7 @@ import pytest
 import test_registry
 from conftest import PROJECT, make_store, write_config
 
-from sentiflow.cluster.doctor import local_checks
+from sentiflow.cluster.doctor import machine_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
 from sentiflow.tracking import mlflow_store, recording
@@ -114,7 +114,7 @@ def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tls, tmp_path
     for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"):
         with monkeypatch.context() as patch:
             patch.setenv(name, ca)
-            assert local_checks.check_tracking(config) == f"{uri} answers"
+            assert machine_checks.check_tracking(config) == f"{uri} answers"
             patch.setenv(name, f"{ca}x")
             assert f"there is no file {ca}x" in refusal(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", ca)

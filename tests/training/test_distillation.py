@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from stages import mark_unfinished
 from test_train import configure
 
-from sentiflow.cluster.label import Label
+from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
 from sentiflow.errors import JobError, UserError

@@ -60,25 +60,18 @@ def report(
     check: str, work: Callable[..., str], *arguments: Any, level: Level = "error"
 ) -> list[CheckResult]:
     """Do some work, which says what is well; the result is that, or why it failed."""
-    said: list[str] = []
-    problems = find_problem(check, lambda: said.append(work(*arguments)), level=level)
-    return problems or [CheckResult(check, "ok", said[0])]
+    texts: list[str] = []
+    problems = find_problem(check, lambda: texts.append(work(*arguments)), level=level)
+    return problems or [CheckResult(check, "ok", texts[0])]
 
 
 def to_text(results: Sequence[CheckResult]) -> str:
     """Write each result, and a line that sums them up."""
-    lines = []
-    for result in results:
-        label = f"{result.level:<9} {result.check:<9} "
-        lines += textwrap.wrap(
-            result.what,
-            width=100,
-            initial_indent=label,
-            subsequent_indent=" " * len(label),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    levels = Counter(result.level for result in results)
+    wrap = textwrap.TextWrapper(
+        100, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False
+    )
+    lines = [wrap.fill(f"{each.level:<9} {each.check:<9} {each.what}") for each in results]
+    levels = Counter(each.level for each in results)
     bad = [
         f"{levels[level]} {level}" for level in ("error", "warning", "unchecked") if levels[level]
     ]

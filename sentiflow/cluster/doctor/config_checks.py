@@ -181,13 +181,14 @@ def _check_teachers(config: Config) -> None:
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
-    own = f"{config.train.output_uri}/"
-    will_be_made = [u for u in settings.model_uris if f"{u}/".startswith(own) and "train" in verbs]
-    there = [uri for uri in settings.model_uris if uri not in will_be_made]
-    if there:
+    folder = f"{config.train.output_uri}/" if "train" in verbs else None
+    models = [uri for uri in settings.model_uris if not (folder and f"{uri}/".startswith(folder))]
+    if models:
         tracking, name = config.tracking.uri, "score.model_uri"
         describe = functools.partial(model_sources.describe, tracking=tracking, setting=name)
-        yield from find_problem("model", describe, there if there[1:] else there[0], setting=name)
+        yield from find_problem(
+            "model", describe, models if models[1:] else models[0], setting=name
+        )
     if settings.corpus == PREPARED:
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
@@ -202,7 +203,6 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         yield from find_problem("columns", corpus.check_columns, columns, settings.keep_columns)
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from previews.check_encoding(seen)
-        yield from previews.check_scored_labels(seen)
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
@@ -231,14 +231,15 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
 
 def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check that local directories can be written, and that none holds other files."""
-    uris = {verb: getattr(config, verb).output_uri for verb in verbs}
-    failed: list[str] = []
-    for uri in filter(is_local, dict.fromkeys([config.output_uri, *uris.values()])):
-        if not uri.startswith(tuple(f"{above}/" for above in failed)):
-            found = find_problem("output", filesystem.check_writable, uri)
-            failed += [uri for _ in found]
-            yield from found
-    for verb, uri in uris.items():
-        yield from find_problem(
-            "output", outputs.find_status, outputs.OutputSpec(verb, uri, {}, {})
-        )
+    for uri in filter(is_local, find_outputs(config, verbs)):
+        yield from find_problem("output", filesystem.check_writable, uri)
+    for verb in verbs:
+        spec = outputs.OutputSpec(verb, getattr(config, verb).output_uri, {}, {})
+        yield from find_problem("output", outputs.find_status, spec)
+
+
+def find_outputs(config: Config, verbs: Sequence[str]) -> list[str]:
+    """List the directory of the whole run, and those of stages that lie elsewhere."""
+    uris = [getattr(config, verb).output_uri for verb in verbs]
+    elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
+    return list(dict.fromkeys([config.output_uri, *elsewhere]))

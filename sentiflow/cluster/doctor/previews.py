@@ -183,18 +183,15 @@ def check_encoding(seen: Preview) -> list[CheckResult]:
     ]
     if not bad:
         return []
-    worst, encoding = max(bad, key=lambda file: file.num_damaged), seen.format.encoding
-    uri, fitting = as_typed(worst.first.uri), worst.first.fitting_encoding
-    treated = "are dropped from" if seen.format.errors == "ignore" else "become U+FFFD in"
+    worst, section = max(bad, key=lambda file: file.num_damaged), seen.format.section
+    treated = "are dropped" if seen.format.errors == "ignore" else "become U+FFFD"
     what = (
-        f"bytes that are not {encoding} {treated} {worst.num_damaged:,} of the first "
-        f"{worst.rows.num_rows:,} texts of {uri}"
+        f"{seen.setting}: {as_typed(worst.first.uri)} is not {seen.format.encoding}: invalid bytes "
+        f"{treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} texts"
     )
-    if not worst.num_damaged:
-        what = f"{uri} is {fitting}, and not {encoding}: its characters would be wrong"
-    way_out = f"; {fitting} fits: write {seen.format.section}.encoding: {fitting}"
-    line = f"{seen.setting}: {what}{way_out if fitting else ''}"
-    return [CheckResult("encoding", "warning", line)]
+    if fitting := worst.first.fitting_encoding:
+        what += f"; {fitting} fits: write {section}.encoding: {fitting}"
+    return [CheckResult("encoding", "warning", what)]
 
 
 def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
@@ -242,31 +239,19 @@ def check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResul
     if not unknown:
         return []
     is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
-    return [CheckResult("labels", "error" if is_bad else "warning", explain_labels(seen))]
+    return [CheckResult("labels", "error" if is_bad else "warning", _explain_labels(seen))]
 
 
-def check_scored_labels(seen: Preview) -> list[CheckResult]:
-    """Warn of labels of a corpus to score that become null."""
-    if not seen.unknown or seen.format.labels in (None, "auto"):
-        return []
-    line = (
-        f"{explain_labels(seen)}; they are scored, and in no figure; an evaluation stops if more "
-        "than 1 % of the labels are unknown"
-    )
-    return [CheckResult("labels", "warning", line)]
-
-
-def explain_labels(seen: Preview) -> str:
+def _explain_labels(seen: Preview) -> str:
     """Say which values no class names, and which setting names them."""
     unknown, settings = seen.unknown, seen.format
     num_unknown, num_rows = unknown.total(), seen.num_rows
     where = as_typed(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
-    has = "has" if num_unknown == 1 else "have"
     listed = tweets.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
     if len(unknown) > _MAX_SHOWN:
         listed += f", ... ({len(unknown):,} values)"
     what = (
-        f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows {has} a label that "
+        f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows have a label that "
         f"format.labels does not name, in {where}: {listed}"
     )
     if settings.kind == "sentiment140":
@@ -274,10 +259,6 @@ def explain_labels(seen: Preview) -> str:
             f"{what}: describe the file by the section format, with kind: csv; without it the "
             "labels of Sentiment140 are expected"
         )
-    first_labels = [file.rows["unknown_label"][:1] for file in seen.files]
-    is_header = num_unknown == sum(len(label.drop_null()) for label in first_labels)
-    if is_header and not settings.has_header:
-        return f"{what}: if that is the header, write format.header: true"
     if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"

@@ -13,7 +13,7 @@ from mlflow_server import Server
 from ray_nodes import RayNodes, may_mount
 from test_cli import invoke
 
-from sentiflow.cluster.doctor import cluster_checks
+from sentiflow.cluster.doctor import machine_checks
 
 needs_root = pytest.mark.skipif(
     not may_mount(), reason="only root can give a node file systems of its own, and not everywhere"
@@ -184,6 +184,6 @@ def test_gpus_that_ray_hides_from_its_tasks_are_tried(monkeypatch, number):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     if number == 2:
         with pytest.raises(RuntimeError, match="no kernel image"):
-            cluster_checks.count_gpus()
+            machine_checks.count_gpus()
     else:
-        assert cluster_checks.count_gpus() == number
+        assert machine_checks.count_gpus() == number

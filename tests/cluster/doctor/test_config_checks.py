@@ -205,12 +205,6 @@ def test_only_what_the_stages_use_is_looked_at(find):
             "error",
             "... (40 values): is format.columns.label=mood the right column?",
         ),
-        (
-            ROWS,
-            ["format.columns={text: 1, label: 0}"],
-            "warning",
-            "'mood' (1): if that is the header, write format.header: true",
-        ),
         ([("good", "a", "")] * 9, ["format.labels=auto"], "error", "there is only one: 'good'"),
         (
             [(str(i), "text", "acme") for i in range(101)],
@@ -241,16 +235,6 @@ def test_labels_may_be_corrected_and_do_not_stop_a_job(find, tmp_path):
     assert any(level == "error" and line in text for _, level, text in found)
 
 
-def test_labels_of_a_corpus_to_score_become_null_which_is_said(find, tmp_path):
-    (tmp_path / "new.csv").write_text(to_csv([("meh", "a", ""), ("", "b", "")]))
-    ((check, level, line),) = find("score.corpus={folder}/new.csv")
-    assert (check, level) == ("labels", "warning")
-    assert line.startswith("score.corpus: 1 of the first 2 rows has a label that format.labels")
-    assert "they are scored, and in no figure" in line
-    (tmp_path / "new.csv").write_text("message\nhello\n")
-    assert find("score.corpus={folder}/new.csv") == []
-
-
 def test_a_file_of_one_class_may_have_others_further_down(find):
     rows = [("good", "so good " * 20, "acme")] * 9_000
     assert find(content=to_csv(rows)) == []
@@ -275,7 +259,7 @@ def test_an_encoding_that_does_not_fit_is_named(find):
     assert find(content=content) == []
     ((check, level, line),) = find(content=content.encode("cp1252"))
     assert (check, level) == ("encoding", "warning")
-    assert "bytes that are not utf-8 become U+FFFD in 1 of the first 121 texts of " in line
+    assert "is not utf-8: invalid bytes become U+FFFD in 1 of the first 121 texts; " in line
     assert line.endswith("; cp1252 fits: write format.encoding: cp1252")
     assert find("format.encoding=windows-1252") == []
     ((_, _, line),) = find("format.encoding=latin1", content=content)

@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -16,10 +14,9 @@ from conftest import PROJECT, write_config
 from test_cli import invoke, one_line
 
 import sentiflow
-from sentiflow.cluster.doctor import config_checks, local_checks
-from sentiflow.cluster.doctor.local_checks import examine_config
+from sentiflow.cluster.doctor import config_checks, machine_checks
+from sentiflow.cluster.doctor.machine_checks import examine_config
 from sentiflow.config import settings
-from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, parquet
 
 FORMAT = {
@@ -49,35 +46,19 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     result = invoke("doctor", str(config), "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [r["check"] for r in found] == ["versions", "config", "disk", "tracking"]
+    assert [r["check"] for r in found] == ["versions", "config", "tracking"]
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_this_machine_is_checked_without_ray(tmp_path):
-    script = "import sys; from sentiflow.cluster.doctor import local_checks\n"
-    script += "print([found.level for found in local_checks.examine(None)], 'ray' in sys.modules)"
+    script = "import sys; from sentiflow.cluster.doctor import machine_checks\n"
+    script += "print([found.level for found in machine_checks.examine(None)], 'ray' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("['ok', 'ok'] False\n", "")
-
-
-def test_a_check_that_hangs_ends_the_command(tmp_path):
-    script = (
-        "import sys, time\nfrom sentiflow.cli import app, doctor\n"
-        "from sentiflow.cluster.doctor import local_checks\n"
-        "doctor._LIMIT_SECONDS = 1\n"
-        "local_checks.examine = lambda config: time.sleep(200)\n"
-        "sys.argv = ['sentiflow', 'doctor']\napp.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "Timeout" in done.stderr
+    assert (done.stdout, done.stderr) == ("['ok', 'unchecked', 'ok'] False\n", "")
 
 
 def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
@@ -154,50 +135,20 @@ def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
 
 def test_output_in_an_object_store_is_tried(load, bucket):
     elsewhere = load(f"output_uri={bucket}/run")
-    found = [r.what for r in local_checks.examine(elsewhere) if r.check == "output"]
+    found = [r.what for r in machine_checks.examine(elsewhere) if r.check == "output"]
     assert found == [f"{bucket}/run can be written"]
     assert filesystem.listing(f"{bucket}/run") == []
     elsewhere = load("score.output_uri=s3://absent/scored")
-    (line,) = [r.what for r in local_checks.examine(elsewhere) if r.check == "output"]
+    (line,) = [r.what for r in machine_checks.examine(elsewhere) if r.check == "output"]
     assert "s3://absent" in line
 
 
-def test_each_output_location_is_checked_once(load, tmp_path):
-    found = local_checks.find_outputs(load("score.output_uri=s3://bucket/scored"))
-    assert found == [str(tmp_path / "run"), "s3://bucket/scored"]
-
-
-@pytest.mark.parametrize(("free", "place"), [(4, "ray"), (6, "run")])
-def test_a_disk_that_is_too_full_is_found(load, tmp_path, monkeypatch, free, place):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
-    for name in ("ray", "run"):
-        (tmp_path / name).mkdir()
-    usage = SimpleNamespace(total=100, free=free)
-    monkeypatch.setattr(local_checks.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=f"GB are free at {tmp_path}/{place}, .*output_uri or RAY"):
-        local_checks.check_disk(load())
-
-
 def test_versions_are_those_that_are_imported():
-    found = local_checks.find_versions()
+    found = machine_checks.find_versions()
     assert found["ray"] == ray.__version__
     assert found["sentiflow"] == sentiflow.__version__
     assert found["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert "missing" not in found.values()
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "expected"),
-    [
-        ("pandas", "1.5.3", "pandas 1.5.3, but sentiflow requires <4,>=2.2"),
-        ("torch", "missing", "torch missing, but sentiflow requires >=2.6"),
-    ],
-)
-def test_a_version_that_sentiflow_does_not_support_is_found(monkeypatch, name, version, expected):
-    found = local_checks.find_versions() | {name: version}
-    monkeypatch.setattr(local_checks, "find_versions", lambda: found)
-    with pytest.raises(UserError, match=re.escape(expected)):
-        local_checks.check_versions()
 
 
 class Store(BaseHTTPRequestHandler):
@@ -246,7 +197,7 @@ def test_a_tracking_server_must_let_this_machine_in(
 ):
     store.health, store.search, store.text = health, search, text
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
-    (result,) = local_checks.examine_tracking(load(f"tracking.uri={store.uri}"))
+    (result,) = machine_checks.examine_tracking(load(f"tracking.uri={store.uri}"))
     assert result.level == ("ok" if search == health == 200 else "error")
     assert expected in result.what
     assert store.asked in ([], ["Bearer abc"])
@@ -254,7 +205,7 @@ def test_a_tracking_server_must_let_this_machine_in(
 
 def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypatch):
     def find(uri):
-        return local_checks.examine_tracking(load(f"tracking.uri={uri}"))[0].what
+        return machine_checks.examine_tracking(load(f"tracking.uri={uri}"))[0].what
 
     assert "Connection refused" in find("http://127.0.0.1:9")
     assert "is not the address of an MLflow store" in find("mlruns")
@@ -269,7 +220,7 @@ def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypat
 
 def test_a_store_that_a_job_can_do_without_is_a_warning(load):
     config = load("tracking.uri=http://127.0.0.1:9", "tracking.required=false")
-    (result,) = local_checks.examine_tracking(config)
+    (result,) = machine_checks.examine_tracking(config)
     assert (result.check, result.level) == ("tracking", "warning")
 
 

@@ -1,4 +1,4 @@
-"""Each part is done once, in as many tasks as are wanted; a failure is told in a line."""
+"""Ray does each part once, in as many tasks as are wanted; a failure is told in a line."""
 
 import functools
 import os
@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from sentiflow.cluster import dataset
-from sentiflow.cluster.dataset import Label
+from sentiflow.cluster import map_stages
+from sentiflow.cluster.map_stages import Label
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -28,7 +28,7 @@ def double(part, label):
 def process(parts, work=double, **options):
     """Process numbered parts; returns the results in the order of the parts."""
     labelled = {Label(number, f"k{number}"): part for number, part in enumerate(parts)}
-    return [result for _, result in sorted(dataset.process(labelled, work, **options))]
+    return [result for _, result in sorted(map_stages.process(labelled, work, **options))]
 
 
 def test_each_part_is_done_with_its_label(resources):
@@ -36,14 +36,30 @@ def test_each_part_is_done_with_its_label(resources):
     assert process([]) == []
 
 
-def fail(*_, kind):
-    raise kind("part 0 is wrong")
+def fail(*_, error):
+    raise error
 
 
-@pytest.mark.parametrize("kind", [UserError, JobError])
-def test_an_error_of_a_part_is_raised_in_the_driver(resources, kind):
-    with pytest.raises(kind, match=r"^part 0 is wrong$"):
-        process([1], functools.partial(fail, kind=kind))
+REFUSED = PermissionError(13, "Permission denied", "/data/run")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "line", "is_logged"),
+    [
+        (UserError("part 0 is wrong"), UserError, "part 0 is wrong$", False),
+        (JobError("part 0 is wrong"), JobError, "part 0 is wrong$", False),
+        (REFUSED, UserError, "Permission denied: '/data/run': choose another", False),
+        (ZeroDivisionError("part 0"), JobError, "ZeroDivisionError: part 0$", True),
+    ],
+)
+def test_an_error_of_a_part_is_one_line_in_the_driver(
+    resources, caplog, error, kind, line, is_logged
+):
+    with pytest.raises(kind, match=f"^{line}"):
+        process([1], functools.partial(fail, error=error))
+    assert bool(caplog.records) is is_logged
+    assert ("in fail" in caplog.text) is is_logged
+    assert "\x1b" not in caplog.text
 
 
 def fail_first(part, label, *, folder):
@@ -57,30 +73,6 @@ def test_after_a_failure_hardly_another_part_begins(resources, tmp_path):
     with pytest.raises(UserError, match="part 0 is wrong"):
         process(range(60), functools.partial(fail_first, folder=tmp_path))
     assert len(list(tmp_path.iterdir())) < 45
-
-
-def test_many_failures_leave_ray_as_it_was(resources):
-    for _ in range(6):
-        with pytest.raises(UserError):
-            process(range(1, 5), functools.partial(fail, kind=UserError))
-    assert process([2]) == [[0, "k0", 4]]
-
-
-def refuse(part, label):
-    raise PermissionError(13, "Permission denied", "/data/run")
-
-
-def test_a_location_without_permission_is_a_user_error(resources, caplog):
-    with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another"):
-        process([1], refuse)
-    assert not caplog.records
-
-
-def test_an_unknown_failure_is_one_line_and_its_traceback_is_logged(resources, caplog):
-    with pytest.raises(JobError, match=r"^ZeroDivisionError: part 0 is wrong$"):
-        process([1], functools.partial(fail, kind=ZeroDivisionError))
-    assert 'raise kind("part 0 is wrong")' in caplog.text
-    assert "\x1b" not in caplog.text
 
 
 def note(part, label, *, folder):
@@ -115,7 +107,7 @@ def die(part, label, *, folder):
 
 
 def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_MAX_RETRIES", 1)
+    monkeypatch.setattr(map_stages, "_MAX_RETRIES", 1)
     with pytest.raises(JobError, match=r"^a part was lost: \S"):
         process([1], functools.partial(die, folder=tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
@@ -127,6 +119,6 @@ def wait(part, label):
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):
     """Ray would wait for ever. The nodes are hidden from the check."""
-    monkeypatch.setattr(dataset.Capacity, "is_there", lambda capacity: False)
-    with pytest.raises(JobError, match=r"this machine has no node with 1 core any more"):
+    monkeypatch.setattr(map_stages.Capacity, "is_there", lambda capacity: False)
+    with pytest.raises(JobError, match=r"this machine has no node with 1 CPU any more"):
         process([60], wait, max_wait_seconds=1)

@@ -1,0 +1,212 @@
+"""Config -> whether its jobs can run on this machine, or on the cluster of ``RAY_ADDRESS``.
+
+Without a cluster, nothing here starts or imports Ray. On a cluster every node is checked: tasks of
+Ray run a check on all nodes at the same time. They take no core, so a busy cluster answers too.
+"""
+
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from importlib import metadata
+from typing import TYPE_CHECKING, TypeVar
+
+import sentiflow
+from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
+from sentiflow.config.sections import Config
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import is_local, join
+from sentiflow.tracking import runs
+
+if TYPE_CHECKING:
+    from sentiflow.cluster.nodes import NodeAnswer
+
+Result = TypeVar("Result")
+
+PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
+"""Packages that decide whether jobs run and what comes out."""
+
+
+def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult]:
+    """Check this machine, or every node of a cluster, as the jobs of a config would use it.
+
+    Args:
+        config: The experiment; without one, its files are not checked.
+        verbose: Show Ray's own messages.
+    """
+    results: list[CheckResult] = []
+    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+        results += report("versions", describe_versions)
+        for uri in _find_outputs(config):
+            if not is_local(uri):  # of local ones, the config's checks say it
+                results += report("output", try_object_store, uri)
+    else:
+        results += find_problem("nodes", _examine_nodes, config, verbose, results)
+    return [*results, *examine_config(config), *examine_tracking(config)]
+
+
+def _examine_nodes(config: Config | None, verbose: bool, results: list[CheckResult]) -> None:
+    """Join the cluster, and add to the results."""
+    from sentiflow.cluster import connection, nodes
+
+    # Ray prints some messages on standard output
+    with redirect_stdout(sys.stderr), connection.started(verbose=verbose) as resources:
+        what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster at "
+        results.append(CheckResult("nodes", "ok", what + connection.name_address()))
+        results.extend(report("versions", check_versions))
+        results.extend(report("torch", check_torch))
+        for uri in _find_outputs(config):
+            results.extend(report("output", nodes.check_shared, "output_uri", uri))
+        results.append(check_token())
+
+
+def examine_config(config: Config | None) -> list[CheckResult]:
+    """Report what :func:`config_checks.find` finds, or that there is nothing."""
+    from sentiflow.cluster.doctor import config_checks
+
+    if config is None:
+        return [CheckResult("config", "unchecked", "no CONFIG was given")]
+    problems = config_checks.find(config, config_checks.choose_stages(config))
+    what = "the input, the models and the directories fit the settings"
+    return problems or [CheckResult("config", "ok", what)]
+
+
+def examine_tracking(config: Config | None) -> list[CheckResult]:
+    """Check the tracking store; a warning, if jobs may do without."""
+    is_required = config is None or config.tracking.required
+    return report("tracking", check_tracking, config, level="error" if is_required else "warning")
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
+    versions = {"python": platform.python_version(), "sentiflow": sentiflow.__version__}
+    for name in PACKAGES:
+        versions[name] = "missing"
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions | {"code": runs.hash_code()}
+
+
+def describe_versions() -> str:
+    """List the versions of this machine."""
+    return ", ".join(f"{name} {version}" for name, version in find_versions().items())
+
+
+def check_versions() -> str:
+    """Make sure that all nodes have the versions and the code of this machine."""
+    expected = find_versions()
+
+    def explain(answer: "NodeAnswer[dict[str, str]]") -> str:
+        versions = answer.result or {}
+        return ", ".join(f"{k} {v}" for k, v in versions.items() if v != expected[k])
+
+    _check_nodes(
+        find_versions,
+        explain,
+        f"with other versions than the driver, which has {describe_versions()}",
+        hint="install the same everywhere (pip install -c constraints.txt, or one image), or "
+        "submit the job; if a node does not answer, look at its load and at ray status",
+    )
+    return f"all nodes: {describe_versions()}"
+
+
+def check_torch() -> str:
+    """Make sure that torch works on all nodes, and on the GPUs that Ray counts there."""
+
+    def explain(answer: "NodeAnswer[int]") -> str:
+        counted = int(answer.resources.get("GPU", 0))
+        is_bad = (answer.result or 0) < counted
+        return f"can use {answer.result} of {counted} GPUs" if is_bad else ""
+
+    _check_nodes(
+        count_gpus,
+        explain,
+        "where torch does not work",
+        hint="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
+        "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
+    )
+    return "torch works on all nodes, and on all GPUs that Ray counts"
+
+
+def _check_nodes(
+    work: Callable[[], Result],
+    explain: "Callable[[NodeAnswer[Result]], str]",
+    problem: str,
+    *,
+    hint: str,
+) -> None:
+    """Call a function on each node, and name those that fail or whose answer is wrong."""
+    from sentiflow.cluster import nodes
+
+    reasons = [(each.node, each.problem or explain(each)) for each in nodes.on_each(work)]
+    bad = [f"{node} ({reason})" for node, reason in reasons if reason]
+    if bad:
+        raise UserError(f"there are nodes {problem}: {', '.join(bad)}", hint=hint)
+
+
+def count_gpus() -> int:
+    """Count the GPUs of this node on which torch computes.
+
+    Ray hides a node's GPUs from tasks that ask for none: here they are not hidden. A broken build
+    or driver may end this process, which Ray reports.
+    """
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    import torch
+
+    number = torch.cuda.device_count()
+    for one in ("cpu", *(f"cuda:{gpu}" for gpu in range(number))):
+        torch.ones(8, device=one).sum().item()
+    return number
+
+
+def check_token() -> CheckResult:
+    """Check that Ray's dashboard, which starts jobs, asks for a token; it may be out of reach."""
+    import ray
+    import requests
+
+    address = str(ray.init(ignore_reinit_error=True, logging_level="ERROR").dashboard_url or "")
+    try:
+        answer = requests.get(f"http://{address}/api/jobs/", timeout=5, allow_redirects=False)
+    except requests.RequestException:
+        return CheckResult("token", "unchecked", f"no dashboard answers here (at {address or '-'})")
+    if answer.status_code >= 400:
+        return CheckResult("token", "ok", f"the dashboard at {address} asks for a token")
+    what = (
+        f"the dashboard at {address} answers without a token: who reaches it can run any code on "
+        "the cluster (CVE-2023-48022): make a token (umask 077; ray get-auth-token --generate "
+        ">/dev/null), copy ~/.ray/auth_token to every node, and start Ray with RAY_AUTH_MODE=token"
+    )
+    return CheckResult("token", "error", what)
+
+
+def _find_outputs(config: Config | None) -> list[str]:
+    from sentiflow.cluster.doctor import config_checks
+
+    return config_checks.find_outputs(config, config_checks.STAGES) if config else []
+
+
+def try_object_store(uri: str) -> str:
+    """Write and delete a small object."""
+    trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
+    filesystem.write_bytes(trial, b"")
+    filesystem.delete(trial)
+    return f"{uri} can be written"
+
+
+def check_tracking(config: Config | None) -> str:
+    """Make sure that this process can use the tracking store, as the driver of a job does."""
+    from sentiflow.tracking import mlflow_store
+
+    uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
+    if path := mlflow_store.find_file(uri):
+        filesystem.check_writable(str(path.parent))
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(f"{path} cannot be written", hint="check tracking.uri")
+        return f"{uri} can be written"
+    with mlflow_store.asking(uri, "look for experiments") as client:
+        client.search_experiments(max_results=1)
+    return f"{uri} answers"
