@@ -71,12 +71,6 @@ def test_a_mistake_is_named_where_it_was_typed(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("written", ["utf-9", "utf-16", "cp1251", "[utf-8]"])
-def test_another_encoding_is_refused_with_the_way_out(load, written):
-    (line,) = faults_of(load, f"format.encoding={written}")
-    assert "must be utf-8, latin-1 or cp1252; convert other files first: iconv -f" in line
-
-
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
