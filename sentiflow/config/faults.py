@@ -25,7 +25,6 @@ _SYNONYMS = {
     "experiment": "name",
     "files": "csv",
     "input": "csv",
-    "layers": "num_layers",
     "lr": "learning_rate",
     "n_epochs": "num_epochs",
     "output": "output_uri",

@@ -37,8 +37,6 @@ class RnnSettings(NetworkSettings):
     """``rnn``: recurrent cell: Elman RNN, GRU or LSTM."""
     hidden_size: int = Field(default=128, ge=1)
     """``rnn``: size of the hidden state of each direction."""
-    num_layers: int = Field(default=1, ge=1, le=16)
-    """``rnn``: number of stacked recurrent layers."""
     bidirectional: bool = True
     """``rnn``: whether a second recurrent layer reads each text backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
@@ -54,8 +52,7 @@ class RnnSettings(NetworkSettings):
     def summary(self) -> str:
         """Describe the network in a few words."""
         direction = "bidirectional" if self.bidirectional else "unidirectional"
-        layers = f", {self.num_layers} layers" if self.num_layers > 1 else ""
-        return self._with_ngrams(f"{self.brief}{layers}, {direction}, {self.pooling}")
+        return self._with_ngrams(f"{self.brief}, {direction}, {self.pooling}")
 
 
 def _as_sizes(value: Any) -> Any:

@@ -116,7 +116,6 @@ class TweetRNN(Network):
         embedding_dim: int,
         cell: str,
         hidden_size: int,
-        num_layers: int,
         bidirectional: bool,
         pooling: str,
         ngrams: int,
@@ -126,10 +125,11 @@ class TweetRNN(Network):
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
         state_size = hidden_size * (2 if bidirectional else 1)
-        sizes = [embedding_dim] + [state_size] * (num_layers - 1)
         self.embedding = make_table(vocabulary_size, embedding_dim)
-        self.forward_layers = _stack(cell, sizes, hidden_size)
-        self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
+        self.forward_layers = nn.ModuleList([_CELLS[cell](embedding_dim, hidden_size)])
+        self.backward_layers = nn.ModuleList(
+            [_CELLS[cell](embedding_dim, hidden_size)] if bidirectional else []
+        )
         self.pooling: Callable[..., torch.Tensor] = pool_mean_max
         if pooling == "attention":
             self.pooling = Attention(state_size, hidden_size)
@@ -140,14 +140,14 @@ class TweetRNN(Network):
         self.ngrams = NgramBag(
             vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets, num_classes=num_classes
         )
-        self.mask_sizes = [*sizes, pooled_size]
+        self.mask_sizes = [embedding_dim, pooled_size]
 
     def layer_logits(
         self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Compute the logits of the recurrent part."""
         valid, masks = _find_valid(token_ids, lengths), self._masks(dropout_mask)
-        states = self._encode(self.embedding(token_ids.T), valid, masks)
+        states = self._encode(self.embedding(token_ids.T), valid, next(masks))
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
         return self.output(pooled if mask is None else pooled * mask)
 
@@ -165,7 +165,7 @@ class TweetRNN(Network):
 
         The input gates of the first layer are computed once for each word that occurs.
         """
-        layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
+        layers = [*self.forward_layers, *self.backward_layers]
         words = self.embedding.weight
         if not all(recurrence.infers_by_kernel(layer, words) for layer in layers):
             return self
@@ -195,7 +195,6 @@ class TweetRNN(Network):
             for number, (layer, table) in enumerate(tables)
         ]
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
-        states = self._encode(states, valid, itertools.repeat(None), first=1)
         logits = self.output(self.pooling(states, valid, lengths))
         return logits + self.ngrams(token_ids) if self.ngrams.max_n else logits
 
@@ -207,28 +206,14 @@ class TweetRNN(Network):
     ) -> torch.Tensor:
         """Compute the states of the first recurrent layer ``(T, B, H)``, the forward half first."""
         valid, mask = _find_valid(token_ids, lengths), next(self._masks(dropout_mask))
-        return self._encode_layer(0, self.embedding(token_ids.T), valid, mask)
+        return self._encode(self.embedding(token_ids.T), valid, mask)
 
     def _encode(
-        self,
-        states: torch.Tensor,
-        valid: torch.Tensor,
-        masks: Iterator[torch.Tensor | None],
-        *,
-        first: int = 0,
+        self, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Run all layers from the ``first`` on."""
-        for number in range(first, len(self.forward_layers)):
-            states = self._encode_layer(number, states, valid, next(masks))
-        return states
-
-    def _encode_layer(
-        self, number: int, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Run one layer in each direction."""
-        stacks = (self.forward_layers, self.backward_layers)
+        """Run the layer in each direction."""
         return recurrence.encode_layer(
-            [stack[number] for stack in stacks if stack],
+            [*self.forward_layers, *self.backward_layers],
             inputs if mask is None else inputs * mask,
             valid,
         )
@@ -306,10 +291,6 @@ def build(
     shape = settings.model_dump(exclude=_NOT_OF_SHAPE)
     shape |= {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim}
     return network(num_classes=num_classes, **shape)
-
-
-def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:
-    return nn.ModuleList(_CELLS[cell](size, hidden_size) for size in sizes)
 
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

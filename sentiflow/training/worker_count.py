@@ -93,6 +93,4 @@ def _count_multiplications(model: ModelSettings, vector_size: int) -> int:
     if model.kind != "rnn":
         return vector_size
     directions = 1 + model.bidirectional
-    inputs = vector_size + (model.num_layers - 1) * directions * model.hidden_size
-    states = model.num_layers * model.hidden_size
-    return _GATES[model.cell] * model.hidden_size * directions * (inputs + states)
+    return _GATES[model.cell] * model.hidden_size * directions * (vector_size + model.hidden_size)

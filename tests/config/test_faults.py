@@ -71,12 +71,6 @@ def test_a_mistake_is_named_where_it_was_typed(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("written", ["utf-9", "utf-16", "cp1251", "[utf-8]"])
-def test_another_encoding_is_refused_with_the_way_out(load, written):
-    (line,) = faults_of(load, f"format.encoding={written}")
-    assert "must be utf-8, latin-1 or cp1252; convert other files first: iconv -f" in line
-
-
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
@@ -151,7 +145,6 @@ def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, ke
         ),
         ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean train.model.pooling?"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
-        ("train.model.num_layers=17", "train.model.num_layers=17: input should be less than or"),
         ("prepare.vocabulary.vectors=models:/x/1", "give the directory of the model's package"),
         ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),

@@ -143,8 +143,3 @@ def test_unlabelled_files_have_the_column_text_unless_the_settings_say_else():
 def test_unlabelled_files_have_no_labels(form):
     with pytest.raises(UserError, match=r"^trial.yaml: prepare.unlabelled.format: unlabelled text"):
         unlabelled(format=form)
-
-
-def test_an_unknown_setting_of_unlabelled_files_is_named():
-    with pytest.raises(UserError, match=r"did you mean prepare\.unlabelled\.format\.columns\.text"):
-        unlabelled(format={"text": "a"})

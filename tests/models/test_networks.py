@@ -14,7 +14,6 @@ def build(**settings: object) -> torch.nn.Module:
     defaults = {
         "cell": "gru",
         "hidden_size": 7,
-        "num_layers": 1,
         "bidirectional": False,
         "pooling": "last",
     }
@@ -38,9 +37,8 @@ def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("num_layers", [1, 2])
-def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectional, num_layers):
-    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers)
+def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectional):
+    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional)
     rows = [[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
     together = network(*pad(rows, width=11))
     alone = torch.cat([network(*pad([row], width=len(row))) for row in rows])
@@ -50,13 +48,10 @@ def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectiona
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_the_inference_function_changes_no_logit(
-    cell, pooling, bidirectional, num_layers, ngrams, monkeypatch
-):
+def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, ngrams, monkeypatch):
     network = build(
-        cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
+        cell=cell, pooling=pooling, bidirectional=bidirectional,
         ngrams=ngrams,
     )  # fmt: skip
     if ngrams:
@@ -97,9 +92,8 @@ def test_a_bidirectional_network_equals_pytorchs_bidirectional_layer_on_rows_of_
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("num_layers", [1, 2])
-def test_a_dropout_mask_multiplies_the_inputs_of_each_layer(pooling, num_layers):
-    network = build(pooling=pooling, num_layers=num_layers, bidirectional=True)
+def test_a_dropout_mask_multiplies_the_inputs_of_each_layer(pooling):
+    network = build(pooling=pooling, bidirectional=True)
     batch = pad([[3, 5, 9], [4, 4]], width=4)
     ones = torch.ones(2, len(network.dropout_rates(inputs=0, output=0)))
     torch.testing.assert_close(network(*batch, ones), network(*batch))

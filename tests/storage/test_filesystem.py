@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import itertools
 import os
 
 import pyarrow as pa
@@ -92,16 +91,6 @@ def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
     found = hashes.hash_files(files, advance=done.append)
     assert found == {uri: hashes.tree_sha256(uri) for uri in files}
     assert sum(done) == sum(sizes)
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 4 * LEAF + 9), st.lists(st.integers(0, 5)))
-def test_pieces_hashed_apart_give_the_hash_of_the_whole(size, cuts):
-    content = bytes(range(251)) * (size // 251 + 1)
-    content = content[:size]
-    ends = [0, *sorted(cut * LEAF for cut in cuts), max(size, 5 * LEAF)]
-    digests = [hashes.hash_leaves(content[i:j]) for i, j in itertools.pairwise(ends)]
-    assert hashes.join_leaves(b"".join(digests)) == tree_sha256(content)
 
 
 def test_deleting_removes_what_is_named_and_nothing_else(root):
@@ -239,19 +228,6 @@ def test_a_member_of_an_archive_is_looked_up_as_the_archive(root):
     assert filesystem.exists(names[0])
     assert filesystem.file_info(names[1]).size == len("xx.zip")
     assert hashes.tree_sha256(names[1]) == hashes.tree_sha256(join(root, "xx.zip"))
-
-
-def test_a_member_of_an_archive_that_is_not_there_is_refused(root):
-    fill(root, "x.csv", "sub.zip/a")
-    for pattern, problem in [
-        ("none.zip::a.csv", "no such file: {root}/none.zip"),
-        ("*.zip::a.csv", "no file matches {root}/*.zip"),
-        ("sub.zip::a", "{root}/sub.zip is a directory"),
-        ("x.csv::a", "no such file: {root}/x.csv::a"),
-    ]:
-        with pytest.raises(UserError) as error:
-            globs.expand([join(root, pattern)])
-        assert str(error.value).startswith(problem.format(root=root))
 
 
 def test_an_unknown_scheme_is_refused():

@@ -1,7 +1,5 @@
 """A location means the same wherever it is read, and paths below it are joined with slashes."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +11,6 @@ from sentiflow.storage.uris import (
     as_typed,
     holds_credentials,
     is_local,
-    join,
     join_member,
     split_member,
     without_credentials,
@@ -109,26 +106,12 @@ def test_files_of_this_machine_are_local(uri, local):
     assert is_local(uri) is local
 
 
-def test_paths_are_joined_by_slashes():
-    assert join("s3://bucket/run", "prepared", "manifest.json") == (
-        "s3://bucket/run/prepared/manifest.json"
-    )
-    assert join("/run/", "prepared") == "/run/prepared"
-    assert Path(join("/run", "prepared")) == Path("/run/prepared")
-
-
 def test_a_location_below_the_working_directory_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert as_typed(f"{tmp_path}/runs/trial") == "runs/trial"
     assert as_typed("/elsewhere/run") == "/elsewhere/run"
     assert as_typed("s3://bucket/run") == "s3://bucket/run"
     assert absolute_uri(as_typed(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
-
-
-def test_a_member_of_an_archive_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert as_typed(f"{tmp_path}/data/x.zip::a/../b.csv") == "data/x.zip::a/../b.csv"
-    assert as_typed("/elsewhere/x.zip::b.csv") == "/elsewhere/x.zip::b.csv"
 
 
 @pytest.mark.parametrize(

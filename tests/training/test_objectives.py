@@ -13,10 +13,10 @@ from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjecti
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
 
 
-def make_network(bidirectional=True, ngrams=0, num_layers=1):
+def make_network(bidirectional=True, ngrams=0):
     torch.manual_seed(0)
     settings = RnnSettings(
-        cell="gru", hidden_size=6, bidirectional=bidirectional, num_layers=num_layers,
+        cell="gru", hidden_size=6, bidirectional=bidirectional,
         pooling="last", ngrams=ngrams, ngram_buckets=50,
     )  # fmt: skip
     return build(settings, vocabulary_size=10, embedding_dim=4)
@@ -193,7 +193,7 @@ def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
 
 @pytest.mark.parametrize("ngrams", [0, 2])
 def test_parameters_with_a_gradient_are_those_that_are_trained(ngrams):
-    network, batch = make_network(ngrams=ngrams, num_layers=2), make_batch([[1, 2, 3], [3, 4]])
+    network, batch = make_network(ngrams=ngrams), make_batch([[1, 2, 3], [3, 4]])
     for objective in (ClassificationObjective(network), language_modeling(network)):
         objective.zero_grad()
         objective(batch, None, 2).trained.sum().backward()
@@ -215,7 +215,7 @@ def test_all_words_with_a_gradient_are_among_the_used_rows():
 def test_nothing_in_an_objective_waits_for_a_gpu(ngrams, monkeypatch):
     """Tensors on the device ``meta`` have no values, so that nothing can wait for one."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
-    network = make_network(ngrams=ngrams, num_layers=2)
+    network = make_network(ngrams=ngrams)
     weights = np.array([0.5, 3.0], np.float32)
     for objective in (
         ClassificationObjective(network, class_weights=weights),

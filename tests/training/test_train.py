@@ -217,7 +217,7 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | store))
     (outcome,) = stages.run(settings.load(config), ["train"])
     for name, tensor in weights_of(tmp_path).items():
-        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
+        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=2e-3)
     named = outcome.record["inputs"]["init_from"]
     assert named["uri"] == f"models:/test/{first['registered']['version']}"
     assert named["training"]["fingerprint"] == first["fingerprint"]

@@ -106,17 +106,6 @@ def matrices(*, min_rows=1, dim=4):
     return arrays.arrays(np.float32, shape, elements=COORDINATES)
 
 
-@given(matrices(min_rows=2), st.sampled_from([0.25, 2, 8]))
-def test_similarity_is_symmetric_and_depends_on_directions_only(rows, factor):
-    assume(np.linalg.norm(rows[:2], axis=1).min() > 1e-3)
-    vectors = vectors_of([*rows[:2], factor * rows[0], -rows[0]], ["a", "b", "a2", "-a"])
-    same, opposite, b = geometry.similarity(vectors, "a", ["a2", "-a", "b"])
-    assert (same, opposite) == pytest.approx((1, -1), abs=1e-6)
-    assert -1 <= opposite <= same <= 1
-    assert b == geometry.similarity(vectors, "b", ["a"])[0]
-    assert b == pytest.approx(geometry.similarity(vectors, "a2", ["b"])[0], abs=1e-6)
-
-
 @given(matrices(), st.integers(1, 50), st.sampled_from(["euclidean", "cosine"]), st.data())
 def test_nearest_is_a_plain_stable_sort(rows, n, by, data):
     rows = rows.round(0)  # many are equally near

@@ -132,12 +132,6 @@ def test_a_wrong_line_is_named(path, line, header, number, block_bytes, monkeypa
     )
 
 
-def test_an_endless_line_is_refused(path, monkeypatch):
-    monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
-    found = refusal(path, LINES + b"endless" * 99)
-    assert found.startswith("vectors.txt, line 4 is not a word with 2 finite numbers")
-
-
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

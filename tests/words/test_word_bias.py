@@ -108,21 +108,6 @@ def test_random_partitions_agree_with_all(monkeypatch):
     assert drawn.p_value * 12_870 == pytest.approx(round(drawn.p_value * 12_870))
 
 
-def test_lengths_of_vectors_and_the_order_of_words_change_nothing(glove, of_glove):
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(glove.words))
-    scaled = glove.vectors[order] * rng.uniform(0.1, 10, (len(order), 1)).astype(np.float32)
-    again = measure_word_bias(WordVectors(glove.words.take(pa.array(order)), scaled))
-    figures = [
-        [
-            *(each.cosine for each in bias.direction.projections),
-            *(figure for each in bias.associations for figure in (each.effect_size, each.p_value)),
-        ]
-        for bias in (of_glove, again)
-    ]
-    assert figures[0] == pytest.approx(figures[1], abs=1e-5)
-
-
 def test_a_set_with_too_few_known_words_skips_its_test():
     test = make_test("ijkl12", "mno123", "abcd", "ef345")
     (found,) = associate(random_vectors(), test)

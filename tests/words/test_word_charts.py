@@ -47,13 +47,6 @@ def test_every_word_has_a_label_that_no_other_covers(drawn, num):
     assert len(pairs) <= num // 45
 
 
-def test_labels_of_the_same_point_do_not_overlap(drawn):
-    words = ["one", "two", "three", "four", "five"]
-    charts.draw_map(words, Projection(np.zeros((5, 2)), np.zeros(2)))
-    _, boxes = labels_of(drawn[0])
-    assert not any(boxes[i].overlaps(boxes[j]) for i in range(5) for j in range(i))
-
-
 def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
     charts.draw_map(*scattered(9))
     (axes,) = drawn[0].axes
@@ -68,9 +61,3 @@ def test_drawing_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
         before = dict(mpl.rcParams)
         assert charts.draw_map(*scattered(20)) == charts.draw_map(*scattered(20))
         assert dict(mpl.rcParams) == before
-
-
-def test_words_that_look_like_formulas_are_literal(drawn):
-    words = ["$", r"$\no$", r"\alpha", "a_b^c", "%", "l\u00e9\u00f1"]
-    charts.draw_map(words, scattered(6)[1])
-    assert labels_of(drawn[0])[0] == words
