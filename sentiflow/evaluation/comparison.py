@@ -11,7 +11,14 @@ import pyarrow as pa
 from sentiflow.config.settings import flatten
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.evaluation import behavior, common_rows, lineage, prediction_files, probing, slices
+from sentiflow.evaluation import (
+    behavior,
+    common_rows,
+    lineage,
+    model_checks,
+    prediction_files,
+    slices,
+)
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.paired import Difference
@@ -216,7 +223,7 @@ def compare(
     checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
     if not is_file:
         records = [scored.record for scored in pair]
-        taken, not_asked = probing.judge_behavior(records, rows.table, tracking=tracking_uri)
+        taken, not_asked = model_checks.judge_behavior(records, rows.table, tracking=tracking_uri)
         checks += check_behavior(*taken) if taken else []
     return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
 

@@ -9,7 +9,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, results
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.highlights import summarize
-from sentiflow.evaluation.results import ProbeResult
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.metrics import classification
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import filesystem, parquet
@@ -53,7 +53,7 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
     assert found.f1_of_folds == [measure(rows[fold[:90] == k]).f1_macro for k in (1, 2)]
     assert found.origin == "cross-validated over 2 folds, 90 rows"
     assert found.to_json()["accuracy"] == found.metrics.accuracy
-    first, second = summarize(MEASURED, ProbeResult(), cross_validated=found)[:2]
+    first, second = summarize(MEASURED, ModelChecks(), cross_validated=found)[:2]
     assert first[0] == f"{found.metrics.accuracy:.1%}"
     assert "cross-validated over 2 folds, 90 rows (95 % interval" in first.meaning
     assert second[0] == f"{found.metrics.f1_macro:.3f}"

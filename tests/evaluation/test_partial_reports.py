@@ -18,12 +18,12 @@ from test_report import (  # noqa: F401
 )
 
 from sentiflow.evaluation import charts
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.report import render_page
-from sentiflow.evaluation.results import ProbeResult
 
 
 def test_the_page_says_why_a_model_was_not_tested(data):
-    result = dataclasses.replace(data.result, probed=ProbeResult(not_asked="the model is gone"))
+    result = dataclasses.replace(data.result, probed=ModelChecks(not_asked="the model is gone"))
     text = Outline(write(dataclasses.replace(data, result=result))).text
     assert text.count("The model was not tested: the model is gone.") == 2
 

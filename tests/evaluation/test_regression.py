@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.data.schema import BINARY
-from sentiflow.evaluation import probing
+from sentiflow.evaluation import model_checks
 from sentiflow.evaluation.comparison import Check, check_behavior, find_regression
 from sentiflow.metrics import paired
 from sentiflow.tracking import model_sources
@@ -49,7 +49,9 @@ def record_of(uri):
 def test_two_models_take_the_same_behavior_tests(make_package):
     good, bad = make_package(seed=1), make_package(seed=1, sign=-1)
     rows = pa.table({"row_id": [0, 1], "text": ["good morning", "a bad day"]})
-    taken, reason = probing.judge_behavior([record_of(good), record_of(bad)], rows, tracking=None)
+    taken, reason = model_checks.judge_behavior(
+        [record_of(good), record_of(bad)], rows, tracking=None
+    )
     assert reason == ""
     checks = check_behavior(*taken)
     assert len(checks) == len(taken[0]) > 20
@@ -65,10 +67,10 @@ def test_why_there_are_no_behavior_tests_is_said(make_package, tmp_path):
     other = make_package(seed=1, classes=("spam", "ham"))
     rows = pa.table({"row_id": [0], "text": ["good"]})
     good = record_of(make_package(seed=1))
-    assert probing.judge_behavior([good, record_of(other)], rows, tracking=None) == (
+    assert model_checks.judge_behavior([good, record_of(other)], rows, tracking=None) == (
         [], f"the classes do not include {' and '.join(BINARY)}",
     )  # fmt: skip
     gone = {"inputs": {"model": good["inputs"]["model"] | {"uri": str(tmp_path / "gone")}}}
-    taken, reason = probing.judge_behavior([good, gone], rows, tracking=None)
+    taken, reason = model_checks.judge_behavior([good, gone], rows, tracking=None)
     assert taken == []
     assert "gone" in reason

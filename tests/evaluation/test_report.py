@@ -14,9 +14,9 @@ from sentiflow.evaluation import highlights, mistakes, results
 from sentiflow.evaluation.behavior import check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
-from sentiflow.evaluation.group_bias import measure_group_bias
+from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
 from sentiflow.evaluation.report import ReportData, render_page
-from sentiflow.evaluation.results import EvaluationResult, ProbeResult
+from sentiflow.evaluation.results import EvaluationResult
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -75,11 +75,11 @@ def answer(texts):
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
     measured = results.measure(rows, model=model, patterns={"weather": "rain"})
-    probed = ProbeResult(not_asked="the model is gone")
+    probed = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
         texts = ["a good day", "bad rain"]
-        probed = ProbeResult(check_behavior(answer, texts=texts), groups)
+        probed = ModelChecks(check_behavior(answer, texts=texts), groups)
     lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
         "quickstart",

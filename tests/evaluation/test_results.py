@@ -12,9 +12,9 @@ import pytest
 
 from sentiflow.evaluation import evaluated_rows, highlights, results
 from sentiflow.evaluation.behavior import BehaviorResult
-from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.mistakes import LabelErrors
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements, ProbeResult
+from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
+from sentiflow.evaluation.results import AnsweredMetrics, Measurements
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError
@@ -150,7 +150,7 @@ MEASURED = Measurements(
     label_errors=LabelErrors(1234, 62, 0.05),
     slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
 )
-PROBED = ProbeResult(
+PROBED = ModelChecks(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
     group_bias=[gap("age", 0.2, 0.002), gap("religion", 0.3, 0.06)],
 )
@@ -184,7 +184,7 @@ def test_a_gap_within_chance_is_no_highlight():
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
         "in the same sentences (p = 0.002)"
     )
-    assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
+    assert "groups" not in sections(ModelChecks(group_bias=PROBED.group_bias[1:]))
 
 
 def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
