@@ -211,7 +211,13 @@ def compare(
         other,
         rows.split,
         num_rows,
-        _compare_metrics(*predicted, labels_alone=labels_alone),
+        {
+            metric.name: None
+            if labels_alone and metric.of_probabilities
+            else metric.difference(*predicted)
+            for metric in METRICS
+            if metric.difference
+        },
         counts,
         measured,
         settings,
@@ -226,19 +232,6 @@ def compare(
         taken, not_asked = model_checks.judge_behavior(records, rows.table, tracking=tracking_uri)
         checks += check_behavior(*taken) if taken else []
     return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
-
-
-def _compare_metrics(
-    first: Predicted, second: Predicted, *, labels_alone: bool
-) -> dict[str, paired.Difference | None]:
-    """Compare all metrics; those of probabilities are None where a file has labels alone."""
-    return {
-        metric.name: None
-        if labels_alone and metric.of_probabilities
-        else metric.difference(first, second)
-        for metric in METRICS
-        if metric.difference
-    }
 
 
 def _list_checks(compared: Comparison) -> list[Check]:

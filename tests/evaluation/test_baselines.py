@@ -26,16 +26,28 @@ def evaluated(num_rows=600, *, noise, seed=1):
     return rows.set_column(rows.column_names.index("text"), "text", texts)
 
 
-def test_the_difference_is_the_models_metric_minus_the_baselines():
+@pytest.fixture
+def train(monkeypatch):
+    """Measure the simple model, given the train rows and those to measure it on."""
+
+    def run(text, label, rows):
+        monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: (text, label))
+        (found,), _ = other_models.measure(rows, {})
+        return found
+
+    return run
+
+
+def test_the_difference_is_the_models_metric_minus_the_baselines(train):
     rows = evaluated(noise=0)
     label = np.random.default_rng(2).integers(0, 3, 900)
-    found = other_models._train(texts_of(label, noise=0), label, rows)
+    found = train(texts_of(label, noise=0), label, rows)
     assert found.accuracy == found.f1_macro == 1
     expected = (rows["label"].to_numpy() == rows["prediction"].to_numpy()).mean()
     assert found.accuracy_of_model == expected
     assert found.accuracy_difference.value == pytest.approx(expected - 1)
     assert "worse" in found.verdict
-    noisy = other_models._train(texts_of(label, noise=1), label, evaluated(noise=1))
+    noisy = train(texts_of(label, noise=1), label, evaluated(noise=1))
     assert noisy.accuracy < 0.6
     assert "better" in noisy.verdict
     assert noisy.f1_macro_difference.low > 0
@@ -92,9 +104,9 @@ def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
     assert f"There is no comparison with a simple model: {reason}." in Outline(write(data)).text
 
 
-def test_the_page_says_whether_the_model_is_better():
+def test_the_page_says_whether_the_model_is_better(train):
     label = np.random.default_rng(2).integers(0, 3, 900)
-    found = other_models._train(texts_of(label, noise=0), label, evaluated(noise=0))
+    found = train(texts_of(label, noise=0), label, evaluated(noise=0))
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "baselines", [found])
     text = Outline(write(data)).text
