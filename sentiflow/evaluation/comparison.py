@@ -11,7 +11,14 @@ import pyarrow as pa
 from sentiflow.config.settings import flatten
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.evaluation import behavior, common_rows, lineage, prediction_files, probing, slices
+from sentiflow.evaluation import (
+    behavior,
+    common_rows,
+    lineage,
+    model_checks,
+    prediction_files,
+    slices,
+)
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.paired import Difference
@@ -204,7 +211,13 @@ def compare(
         other,
         rows.split,
         num_rows,
-        _compare_metrics(*predicted, labels_alone=labels_alone),
+        {
+            metric.name: None
+            if labels_alone and metric.of_probabilities
+            else metric.difference(*predicted)
+            for metric in METRICS
+            if metric.difference
+        },
         counts,
         measured,
         settings,
@@ -216,22 +229,9 @@ def compare(
     checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
     if not is_file:
         records = [scored.record for scored in pair]
-        taken, not_asked = probing.judge_behavior(records, rows.table, tracking=tracking_uri)
+        taken, not_asked = model_checks.judge_behavior(records, rows.table, tracking=tracking_uri)
         checks += check_behavior(*taken) if taken else []
     return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
-
-
-def _compare_metrics(
-    first: Predicted, second: Predicted, *, labels_alone: bool
-) -> dict[str, paired.Difference | None]:
-    """Compare all metrics; those of probabilities are None where a file has labels alone."""
-    return {
-        metric.name: None
-        if labels_alone and metric.of_probabilities
-        else metric.difference(first, second)
-        for metric in METRICS
-        if metric.difference
-    }
 
 
 def _list_checks(compared: Comparison) -> list[Check]:

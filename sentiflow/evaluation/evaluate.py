@@ -24,16 +24,17 @@ from sentiflow.evaluation import (
     lineage,
     mistakes,
     model_card,
+    model_checks,
     other_models,
     prediction_files,
-    probing,
     registration,
     report,
     results,
     slices,
 )
 from sentiflow.evaluation.highlights import summarize
-from sentiflow.evaluation.results import EvaluationResult, Measurements, ProbeResult
+from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
@@ -85,9 +86,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     model = scored["inputs"]["model"]
     chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored, file)
     output.begin()
-    probed = ProbeResult(not_asked=prediction_files.NO_MODEL)
+    probed = ModelChecks(not_asked=prediction_files.NO_MODEL)
     if file is None:
-        probed = probing.probe(config, scored, chosen)
+        probed = model_checks.check_model(config, scored, chosen)
     found_baselines, no_baseline = other_models.measure(chosen, by_model)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
     trained = None if "members" in model else lineage.training_of(scored)

@@ -3,14 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import AGREES, Baseline, TeacherComparison
-from sentiflow.evaluation.results import (
-    CrossValidated,
-    Highlight,
-    Measurements,
-    ProbeResult,
-    name_texts,
-)
+from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements, name_texts
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
@@ -19,7 +14,7 @@ from sentiflow.metrics.predicted_shares import compare_shares
 
 def summarize(
     measured: Measurements,
-    probed: ProbeResult,
+    probed: ModelChecks,
     baselines: Sequence[Baseline] = (),
     teacher: TeacherComparison | None = None,
     cross_validated: CrossValidated | None = None,
@@ -132,7 +127,7 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
     )
 
 
-def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
+def _summarize_probe(probed: ModelChecks) -> Iterator[Highlight]:
     if probed.behavior:
         worst = min(probed.behavior, key=lambda test: test.pass_rate)
         yield Highlight(

@@ -177,9 +177,23 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
         return [], "there are no texts"
     try:
         text, label = _read_train_rows(scored)
-        return [_train(text, label, rows.take(pa.array(spread(len(rows), MAX_ROWS))))], ""
+        rows = rows.take(pa.array(spread(len(rows), MAX_ROWS)))
+        began, chosen = time.monotonic(), spread(len(label), MAX_TRAIN_ROWS)
+        further = rows["text"].combine_chunks()
+        prediction, c = predict(text.take(pa.array(chosen)), label[chosen], further)
     except UserError as error:
         return [], str(error)
+    baseline = Baseline.of(
+        predicted_of(rows),
+        prediction,
+        name=TFIDF,
+        num_train_rows=len(chosen),
+        num_train_rows_in_all=len(label),
+        max_train_rows=MAX_TRAIN_ROWS,
+        c=c,
+        seconds=time.monotonic() - began,
+    )
+    return [baseline], ""
 
 
 def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
@@ -207,8 +221,11 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
 
 
-def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
-    """Train and measure.
+def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
+    """Train on labelled texts, and predict the labels of further texts.
+
+    Returns:
+        The predictions, and ``C``.
 
     Raises:
         UserError: There are too few texts, they have one label, or no n-gram is in two of them.
@@ -217,30 +234,6 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
         raise UserError(f"only {len(label)} texts of the train split are labelled")
     if len(np.unique(label)) < 2:
         raise UserError("the texts of the train split have one label")
-    began, chosen = time.monotonic(), spread(len(label), MAX_TRAIN_ROWS)
-    further = rows["text"].combine_chunks()
-    prediction, c = predict(text.take(pa.array(chosen)), label[chosen], further)
-    return Baseline.of(
-        predicted_of(rows),
-        prediction,
-        name=TFIDF,
-        num_train_rows=len(chosen),
-        num_train_rows_in_all=len(label),
-        max_train_rows=MAX_TRAIN_ROWS,
-        c=c,
-        seconds=time.monotonic() - began,
-    )
-
-
-def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
-    """Train on labelled texts, and predict the labels of further texts.
-
-    Returns:
-        The predictions, and ``C``.
-
-    Raises:
-        UserError: No n-gram is in two of the texts.
-    """
     features, features_of_further = _weigh(text, further)
     c = _choose_c(features, label)
     model = _make_model(_TOLERANCE).set_params(C=c).fit(features, label)

@@ -136,7 +136,9 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     models = [candidate]
     if present is not None:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
-    test = None if _repeats(candidate, models[-1]) else _judge(config, models)
+    repeated = candidate.record["refit"]["of"] if lineage.has_seen_test(candidate.record) else None
+    is_refit_of_champion = repeated and repeated["fingerprint"] == models[-1].record["fingerprint"]
+    test = None if is_refit_of_champion else _judge(config, models)
     objection = find_objection(test) if test else ""
     if is_promoted := force or not objection:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
@@ -147,13 +149,6 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             m.version.number for m in models if m.version and lineage.has_seen_test(m.record)
         ),
     )  # fmt: skip
-
-
-def _repeats(candidate: ResolvedModel, champion: ResolvedModel) -> bool:
-    """Say whether the candidate is a refit of the champion that has learned the test rows."""
-    if not lineage.has_seen_test(candidate.record):
-        return False
-    return bool(candidate.record["refit"]["of"]["fingerprint"] == champion.record["fingerprint"])
 
 
 def find_objection(test: ChampionTest) -> str:

@@ -20,7 +20,7 @@ from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.charts import bin_reliability
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
+from sentiflow.evaluation.model_checks import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired

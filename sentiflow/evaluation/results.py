@@ -14,7 +14,6 @@ from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, mistakes, slice_search, slices
-from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
@@ -23,7 +22,7 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
     predicted_of,
 )
-from sentiflow.evaluation.group_bias import GroupBias
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
@@ -129,18 +128,6 @@ class CrossValidated:
         return {**self.metrics.to_json(), "f1_macro_of_folds": self.f1_of_folds}
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """What the model itself shows, given texts that are not in the corpus."""
-
-    behavior: Sequence[BehaviorResult] = ()
-    group_bias: Sequence[GroupBias] = ()
-    not_asked: str = ""
-    """Why the model was not probed; empty if it was."""
-    unmeasured_groups: Sequence[str] = ()
-    """Categories without a group bias, as the model knows fewer than two of their terms."""
-
-
 class Highlight(NamedTuple):
     """A number and what it means: ``0.706``, ``is the macro F1``."""
 
@@ -158,7 +145,7 @@ class EvaluationResult:
     name: str
     """Name of the experiment."""
     measured: Measurements
-    probed: ProbeResult
+    probed: ModelChecks
     is_unseen: bool
     """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
     notes: Sequence[str]

@@ -219,30 +219,24 @@ def measure(
         prediction: N predicted labels.
     """
     right = prediction == label
-    measured = _test(slices, [_measure(item, right, label, probability) for item in slices], right)
+    measured = [_measure(item, right, label, probability) for item in slices]
+    # Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
+    # rows, so their test is one-sided.
+    for is_found, kind in ((True, "less"), (False, "two-sided")):
+        tested = [
+            number
+            for number, each in enumerate(measured)
+            if each.is_found == is_found
+            and each.num_rows >= MIN_ROWS
+            and each.difference is not None
+        ]
+        p_values = [_fisher(right, slices[k].rows, slices[k].others, kind) for k in tested]
+        for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
+            measured[number] = replace(measured[number], p_adjusted=p_adjusted)
     return sorted(
         _drop_echoes(slices, measured, right),
         key=lambda s: (not s.is_own, not s.is_found, s.num_rows < MIN_ROWS, s.accuracy, s.name),
     )
-
-
-def _test(
-    slices: list[Slice], measured: list[SliceMetrics], right: np.ndarray
-) -> list[SliceMetrics]:
-    """Test each slice of enough rows against the others, and adjust for the number of tests.
-
-    Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
-    rows: their test is one-sided.
-    """
-    p_values: dict[bool, dict[int, float]] = {True: {}, False: {}}
-    for number, (item, metrics) in enumerate(zip(slices, measured, strict=True)):
-        if metrics.num_rows >= MIN_ROWS and metrics.difference is not None:
-            kind = "less" if metrics.is_found else "two-sided"
-            p_values[metrics.is_found][number] = _fisher(right, item.rows, item.others, kind)
-    adjusted: dict[int, float] = {}
-    for family in p_values.values():
-        adjusted |= zip(family, paired.adjust([*family.values()]), strict=True)
-    return [replace(item, p_adjusted=adjusted.get(n)) for n, item in enumerate(measured)]
 
 
 def _drop_echoes(

@@ -101,11 +101,6 @@ class Direction:
     unknown: tuple[str, ...]
     """Words without a vector."""
 
-    def ends(self, count: int) -> tuple[Projection, ...]:
-        """Choose so many words at each end; all where there are no more."""
-        chosen = self.projections
-        return chosen if len(chosen) <= 2 * count else chosen[:count] + chosen[-count:]
-
 
 @dataclass(frozen=True)
 class KnownSet:

@@ -17,7 +17,7 @@ from sentiflow.cli.app import app
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import lineage, model_card
-from sentiflow.evaluation.results import ProbeResult
+from sentiflow.evaluation.model_checks import ModelChecks
 
 SETTINGS = {
     "model": {"cell": "gru", "hidden_size": 32},
@@ -239,7 +239,7 @@ def test_a_card_names_no_location_and_no_text(card, result, tmp_path):
 
 def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
     notes = ["it was trained on rows of /home/ann/secret/a.csv", "s3://secret/team/b.csv is gone"]
-    probed = ProbeResult(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
+    probed = ModelChecks(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
     changed = dataclasses.replace(result, notes=notes, probed=probed)
     card = model_card.render(model_of(tmp_path), changed, corpus="tweets.csv")
     text = Outline(html_of(card)).text

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import highlights, mistakes, results
-from sentiflow.evaluation.behavior import check_behavior
+from sentiflow.evaluation import charts, highlights, mistakes, results
+from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
-from sentiflow.evaluation.group_bias import measure_group_bias
+from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
 from sentiflow.evaluation.report import ReportData, render_page
-from sentiflow.evaluation.results import EvaluationResult, ProbeResult
+from sentiflow.evaluation.results import EvaluationResult
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -75,11 +75,11 @@ def answer(texts):
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
     measured = results.measure(rows, model=model, patterns={"weather": "rain"})
-    probed = ProbeResult(not_asked="the model is gone")
+    probed = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
         texts = ["a good day", "bad rain"]
-        probed = ProbeResult(check_behavior(answer, texts=texts), groups)
+        probed = ModelChecks(check_behavior(answer, texts=texts), groups)
     lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
         "quickstart",
@@ -306,3 +306,110 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
         tags = Outline(written).tags
         places = {f"#{attributes['id']}" for _, attributes in tags if "id" in attributes}
         assert {attributes["href"] for tag, attributes in tags if tag == "a"} == places
+
+
+def test_the_page_says_why_a_model_was_not_tested(data):
+    result = dataclasses.replace(data.result, probed=ModelChecks(not_asked="the model is gone"))
+    text = Outline(write(dataclasses.replace(data, result=result))).text
+    assert text.count("The model was not tested: the model is gone.") == 2
+
+
+def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes a second
+    data = report_data(rows.drop_columns("text"))
+    assert set(draw(data)) == ALL_PLOTS
+    text = Outline(render_page(data, {})).text
+    assert "score.keep_columns: [text]" in text
+    assert "Mistakes worth reading" not in text
+
+
+def test_three_labels_are_shown_where_some_are_neutral(rows):
+    label = rows["label"].to_numpy().copy()
+    label[::5] = 2
+    data = report_data(rows.set_column(2, "label", pa.array(label)))
+    text = Outline(write(data)).text
+    three = data.result.measured.three_class["test"]
+    assert "Three labels, test" in text
+    assert f"{three.accuracy:.1%} of {three.num_rows:,} texts are labelled correctly" in text
+    assert "120 neutral texts are not counted here" in text
+
+
+def test_a_corpus_without_splits_is_called_no_split():
+    text = Outline(write(report_data(rows_of("all", 300)))).text
+    assert "of the texts correctly" in text
+    assert "the all texts" not in text
+    assert "Groups of texts with something in common" in text
+
+
+def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
+    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
+    positive = rows.filter(pa.compute.equal(rows["label"], 1))
+    data = report_data(positive)
+    plots = draw(data)
+    assert set(plots) == ALL_PLOTS - {"roc.png", "precision_recall.png"}
+    text = Outline(render_page(data, dict.fromkeys(plots, b""))).text
+    assert "need both labels" in text
+    assert "ranks above the others —" in text
+
+
+def test_a_training_without_validation_rows_is_reported(data):
+    curve = data.curve.copy()
+    curve[["validation_loss", "validation_accuracy"]] = np.nan
+    page = write(dataclasses.replace(data, curve=curve))
+    assert "3 0.3500 — —" in Outline(page).text
+    assert "nan" not in page.partition('id="training"')[2]
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    tags = Outline(page).tags
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in tags}
+    addresses = [
+        value
+        for _, attributes in tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "href", "data", "action", "poster")
+    ]
+    images = [address for address in addresses if not address.startswith("#")]
+    assert len(images) == len(ALL_PLOTS)
+    assert all(image.startswith("data:image/png;base64,") for image in images)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_page_forbids_scripts_and_the_network(page):
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in Outline(page).tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    assert "script-src" not in directives
+    assert directives["img-src"] == "data:"
+
+
+def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
+    hostile = report_data(
+        rows.set_column(7, "text", pa.array([SCRIPT] * len(rows))),
+        counts={SCRIPT: 1},
+        settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
+        lineage=[(SCRIPT, SCRIPT, SCRIPT)],
+        versions={SCRIPT: SCRIPT},
+    )
+    hostile = dataclasses.replace(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
+    failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
+    behavior = [
+        dataclasses.replace(test, failures=failures) for test in hostile.result.probed.behavior
+    ]
+    hostile = probed_anew(hostile, behavior=behavior)
+    page = write(hostile)
+    outline = Outline(page)
+    assert "script" not in {tag for tag, _ in outline.tags}
+    assert "<script" not in page
+    num_failures = 2 * len(behavior)
+    assert (
+        outline.text.count(SCRIPT)
+        >= 10 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
+    )

@@ -10,16 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import evaluated_rows, highlights, results
+from sentiflow.errors import UserError
+from sentiflow.evaluation import evaluated_rows, highlights, lineage, results
 from sentiflow.evaluation.behavior import BehaviorResult
-from sentiflow.evaluation.group_bias import GroupBias, TermResult
+from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.mistakes import LabelErrors
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements, ProbeResult
+from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
+from sentiflow.evaluation.results import AnsweredMetrics, Measurements
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.confidence import Calibration, ThreeClassMetrics
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.storage import filesystem, parquet
 
 MODEL = {
     "settings": {"tokenizer": "tweet", "max_length": 64},
@@ -150,7 +153,7 @@ MEASURED = Measurements(
     label_errors=LabelErrors(1234, 62, 0.05),
     slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
 )
-PROBED = ProbeResult(
+PROBED = ModelChecks(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
     group_bias=[gap("age", 0.2, 0.002), gap("religion", 0.3, 0.06)],
 )
@@ -184,7 +187,7 @@ def test_a_gap_within_chance_is_no_highlight():
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
         "in the same sentences (p = 0.002)"
     )
-    assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
+    assert "groups" not in sections(ModelChecks(group_bias=PROBED.group_bias[1:]))
 
 
 def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
@@ -234,3 +237,61 @@ def test_three_labels_are_reported_beside_two():
         "55.0% of all 500 texts are labelled correctly with three labels: 140 are neutral "
         "(macro F1 0.500)"
     )
+
+
+CLASSES = ("bad", "dull", "good")
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """The answers of two folds, and predictions of the model; rows 90 on are of a first model."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), 100).astype(np.float32)
+    label, fold = rng.integers(0, 3, 100).astype(np.int8), (np.arange(100) % 2 + 1).astype(np.int8)
+    table = pa.table(
+        {"row_id": range(100), "fold": fold, "label": label}
+        | {"prediction": probabilities.argmax(axis=1).astype(np.int8)}
+        | {f"probability_{name}": probabilities[:, k] for k, name in enumerate(CLASSES)}
+    )
+    files = [
+        filesystem.write_file(
+            str(tmp_path), f"folds/ab/fold-{k}.parquet", parquet.to_bytes(table.filter(fold == k))
+        )
+        for k in (1, 2)
+    ]
+    seen = lineage.TrainingRows(np.arange(90, 200), is_known=True)
+    monkeypatch.setattr(lineage, "find_training_rows", lambda *_, **__: seen)
+    model = {"settings": {"classes": CLASSES}, "training": {"uri": str(tmp_path)}}
+    return {"files": files}, {"inputs": {"model": model}}, (label, probabilities, fold)
+
+
+def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(training):
+    record, scored, (label, probabilities, fold) = training
+    found = results.measure_folds(record, scored)
+
+    def measure(rows):
+        guess = probabilities[rows].argmax(axis=1)
+        return classification.measure(Predicted(CLASSES, label[rows], guess, probabilities[rows]))
+
+    rows = np.arange(90)
+    assert found.metrics == measure(rows)
+    assert found.f1_of_folds == [measure(rows[fold[:90] == k]).f1_macro for k in (1, 2)]
+    assert found.origin == "cross-validated over 2 folds, 90 rows"
+    assert found.to_json()["accuracy"] == found.metrics.accuracy
+    first, second = highlights.summarize(MEASURED, ModelChecks(), cross_validated=found)[:2]
+    assert first[0] == f"{found.metrics.accuracy:.1%}"
+    assert "cross-validated over 2 folds, 90 rows (95 % interval" in first.meaning
+    assert second[0] == f"{found.metrics.f1_macro:.3f}"
+    assert headline_split(["test", "cross-validated"]) == "cross-validated"
+
+
+def test_a_training_without_folds_has_no_such_figures(training):
+    _, scored, _ = training
+    assert results.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
+
+
+def test_answers_of_another_model_are_refused(training):
+    record, scored, _ = training
+    scored["inputs"]["model"]["settings"]["classes"] = ("bad", "good", "dull")
+    with pytest.raises(UserError, match=r"fold-1\.parquet has answers of another model"):
+        results.measure_folds(record, scored)
