@@ -40,12 +40,6 @@ def test_the_manifest_records_files_settings_and_inputs(spec):
     assert manifest.reference("/made", record) == own
 
 
-def test_no_two_writes_share_the_name_of_a_part(spec):
-    first = finish(spec())["files"]
-    second = finish(spec(seed=1))["files"]
-    assert {item["path"] for item in first} & {item["path"] for item in second} == {"words.parquet"}
-
-
 def test_the_output_of_another_stage_is_never_replaced(spec):
     finish(spec())
     before = filesystem.listing(spec().uri)
@@ -112,14 +106,6 @@ def test_a_link_in_an_output_is_refused_and_nothing_is_written_through_it(
     assert os.listdir(outside) == ["diary.txt"]
 
 
-def test_an_output_may_be_reached_through_a_link(spec, folder, tmp_path):
-    (tmp_path / "place").mkdir()
-    folder.symlink_to(tmp_path / "place")
-    finish(spec())
-    assert find_status(spec()).state is State.COMPLETE
-    assert manifest.require(str(folder), stage="prepare", setting="")
-
-
 def test_a_replaced_result_stays_whole_until_the_new_one_is_put_in_place(spec, folder):
     before = finish(spec())
     fill(folder, "notes.txt")
@@ -153,12 +139,6 @@ def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spe
     assert len(filesystem.listing(str(folder))) == 3
     assert not begin(spec(seed=1), overwrite=True).resumes
     assert len(filesystem.listing(str(folder))) == 1
-
-
-def test_a_run_that_has_done_nothing_yet_is_replaced_without_overwrite(spec):
-    begin(spec())
-    assert not begin(spec(seed=1)).resumes
-    assert find_status(spec(seed=1)).problem == ""
 
 
 def test_an_unfinished_run_of_the_same_spec_is_resumed_with_its_details(spec):
