@@ -1,6 +1,5 @@
 """Input files -> their description as the input of a stage: sizes, times, hashes of the content."""
 
-import os
 from collections.abc import Collection, Sequence
 
 from sentiflow.data import manifest
@@ -9,7 +8,6 @@ from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, globs, hashes
-from sentiflow.storage.uris import is_local
 
 _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_state_of`."""
@@ -94,20 +92,6 @@ def check_part(described: Input, sources: Collection[str]) -> None:
         check_unchanged({"fingerprint": "", "files": files})
     elif not manifest.read_input({"input": described}, "input"):
         raise JobError(f"{described['uri']} was replaced while it was read: run again")
-
-
-def identify_state(described: Input) -> str:
-    """Identify the state of input files, for work on them that is resumed without reading them.
-
-    On a local disk the time of the last change of any kind counts, which no program can set back.
-    """
-    stats = [
-        os.stat(filesystem.locate(item["uri"])[1])
-        for item in described["files"]
-        if is_local(item["uri"])
-    ]
-    state = [described["fingerprint"], *([stat.st_ino, stat.st_ctime_ns] for stat in stats)]
-    return manifest.fingerprint(state)
 
 
 def _state_of(item: InputFile) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, label_files, table_files
+from sentiflow.data import corpus, input_files, label_files, manifest, table_files
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -111,7 +111,7 @@ def cut(
     """
     files, is_labelled = found["files"], source.name == "csv"
     name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
-    map_files = functools.partial(maps.map, name, key=input_files.identify_state(found))
+    map_files = functools.partial(maps.map, name, key=manifest.fingerprint(found["files"]))
     if files[0]["uri"].lower().endswith(".parquet"):
         keep = settings.read_columns if is_labelled else ()
         plan: corpus.Plan = table_files.plan_preparation(

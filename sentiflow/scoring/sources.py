@@ -213,8 +213,8 @@ def cut(
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    state = input_files.identify_state(input_files.join(plan.files))
-    map_files = functools.partial(maps.map, "read_files", key=state)
+    key = manifest.fingerprint(plan.files)
+    map_files = functools.partial(maps.map, "read_files", key=key)
     found = corpus.cut(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
     absent = _note_absent(plan) if isinstance(plan, corpus.CsvPlan) else ()
     return replace(found, notes=(*found.notes, *absent))

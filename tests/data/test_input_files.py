@@ -62,12 +62,6 @@ def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
     assert again["fingerprint"] != known["fingerprint"]
 
 
-def test_an_unknown_file_is_read(files, hashed):
-    known = input_files.describe(files[:1])
-    input_files.describe(files, known=known)
-    assert hashed == files
-
-
 def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
     known = input_files.describe(files)
     os.utime(files[1], ns=(1, 1))
@@ -109,18 +103,6 @@ def test_inputs_are_identified_by_their_contents_in_order_and_not_by_location(fi
     moved = [str(tmp_path / "moved" / name) for name in ("a.csv", "b.csv")]
     prints = [input_files.describe(uris)["fingerprint"] for uris in (files, moved, files[::-1])]
     assert prints[0] == prints[1] != prints[2]
-
-
-def test_a_described_input_has_uri_size_time_and_hash(files):
-    described = input_files.describe(files[:1])["files"]
-    assert described == [
-        {
-            "uri": files[0],
-            "bytes": 5,
-            "modified_ns": os.stat(files[0]).st_mtime_ns,
-            "tree_sha256": hashes.tree_sha256(files[0]),
-        }
-    ]
 
 
 def test_two_members_of_an_archive_are_two_inputs_and_a_moved_archive_is_none(tmp_path):
@@ -170,14 +152,3 @@ def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):
     publish(OutputSpec("prepare", uri, {"seed": 1}, {}))
     with pytest.raises(JobError, match="prepared was replaced while it was read"):
         input_files.check_part(described, ())
-
-
-def test_a_state_changes_with_the_content_though_size_and_time_do_not(files):
-    found, before = input_files.as_found(files), os.stat(files[0])
-    state = input_files.identify_state(found)
-    assert input_files.identify_state(input_files.as_found(files)) == state
-    with open(files[0], "r+b") as file:
-        file.write(b"A")
-    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert input_files.as_found(files) == found
-    assert input_files.identify_state(input_files.as_found(files)) != state
