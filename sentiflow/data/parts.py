@@ -101,13 +101,7 @@ def _read(form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: Ro
     if rules.split_column:
         columns["split"] = kept[rules.split_column].cast(pa.string())
     num_rows = piece.num_rows
-    checked = tweets.check(
-        pa.table(columns),
-        rules,
-        labels=form.labels,
-        time_format=form.time_format,
-        max_text_length=form.max_text_length,
-    )
+    checked = tweets.check(pa.table(columns), form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
     if isinstance(form, CsvFormat):
         assert isinstance(piece, CsvRange), "a part has one format"

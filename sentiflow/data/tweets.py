@@ -13,7 +13,9 @@ from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.label_files import CorrectedRows
+from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import UserError, shorten
 
 WRONG_COLUMNS = "wrong number of columns"
@@ -81,24 +83,15 @@ class RowRules:
         )
 
 
-def check(
-    rows: pa.Table,
-    rules: RowRules,
-    *,
-    labels: Sequence[tuple[str, int | None]] = (),
-    time_format: str | None = None,
-    max_text_length: int | None = None,
-) -> pa.Table:
+def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.Table:
     """Check rows: convert labels and times, and find the reason why a row is rejected.
 
     Every row stays in its place. A null stands for an empty value.
 
     Args:
         rows: One or more rows of strings.
+        form: How their values are written.
         rules: What is asked of them.
-        labels: Pairs of written value and label; None: unlabelled.
-        time_format: As for :func:`read_times`.
-        max_text_length: In characters; None: any length.
 
     Columns:
         read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``row_id`` for
@@ -111,7 +104,8 @@ def check(
 
     Example:
         >>> rows = pa.table({"text": ["so good", " ", "hm"], "label": ["pos", "neg", "?"]})
-        >>> checked = check(rows, RowRules(required=("label",)), labels=[("neg", 0), ("pos", 1)])
+        >>> form = TableFormat(labels=(("neg", 0), ("pos", 1)))
+        >>> checked = check(rows, form, RowRules(required=("label",)))
         >>> checked["label"].to_pylist(), checked["reason"].to_pylist()
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
@@ -121,7 +115,7 @@ def check(
     written = columns.pop("label", nulls)
     columns["label"], unknown = pa.nulls(len(rows), pa.int8()), pa.repeat(False, len(rows))
     if "label" in rows.column_names:
-        columns["label"], unknown = _read_labels(written, labels)
+        columns["label"], unknown = _read_labels(written, form.labels)
     unknown = pc.and_(unknown, reason.is_null())
     if rules.corrections is not None:
         is_corrected, label = rules.corrections.labels_of(columns["row_id"])
@@ -131,12 +125,13 @@ def check(
         reason = _add(reason, UNKNOWN_LABEL, unknown)
     is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     reason = _add(reason, EMPTY_TEXT, pc.fill_null(is_empty, True))
-    if max_text_length and (pc.max(pc.binary_length(text)).as_py() or 0) > max_text_length:
-        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), max_text_length))
+    length = form.max_text_length
+    if length and (pc.max(pc.binary_length(text)).as_py() or 0) > length:
+        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), length))
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        columns["time"] = _read_times(columns["time"], time_format)
+        columns["time"] = _read_times(columns["time"], form.time_format)
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())

@@ -52,16 +52,6 @@ def test_a_file_of_another_time_is_read_again(files, hashed):
     assert again["fingerprint"] == known["fingerprint"]
 
 
-def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
-    known = input_files.describe(files)
-    time = os.stat(files[0]).st_mtime_ns
-    (tmp_path / "a.csv").write_bytes(b"longer")
-    os.utime(files[0], ns=(time, time))
-    again = input_files.describe(files, known=known)
-    assert hashed == [*files, files[0]]
-    assert again["fingerprint"] != known["fingerprint"]
-
-
 def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
     known = input_files.describe(files)
     os.utime(files[1], ns=(1, 1))
@@ -69,14 +59,6 @@ def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, has
     assert hashed == [*files, files[1]]
     assert again[0] == again[1] == again[2] != known
     assert again[0]["fingerprint"] == known["fingerprint"]
-
-
-def test_files_are_unchanged_until_their_content_is_another(files, hashed):
-    known = input_files.describe(files)
-    input_files.check_unchanged(known)
-    os.utime(files[1], ns=(1, 1))
-    input_files.check_unchanged(known)
-    input_files.check_unchanged({"fingerprint": "0", "uri": "/prepared"})
 
 
 def write_again(path):

@@ -14,6 +14,7 @@ from sentiflow.data import csv_format, csv_records, csv_rows, parts, schema, twe
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.csv_records import find_records
+from sentiflow.data.table_files import TableFormat
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -219,7 +220,9 @@ def test_a_row_without_a_required_user_or_time_is_rejected(path):
 
 def test_a_value_that_names_no_split_is_a_reason():
     rows = pa.table({"text": ["a", "b", "c", ""], "split": [" Dev", None, "TRAIN", "x"]})
-    found = tweets.check(rows, tweets.RowRules(splits={"train": None, "dev": "validation"}))
+    found = tweets.check(
+        rows, TableFormat(), tweets.RowRules(splits={"train": None, "dev": "validation"})
+    )
     assert found["split"].to_pylist() == ["validation", None, None, None]
     reasons = [None, tweets.UNKNOWN_SPLIT, None, tweets.EMPTY_TEXT]
     assert found["reason"].to_pylist() == reasons
@@ -269,5 +272,7 @@ def test_columns_and_labels_follow_the_format(path):
 def test_the_blank_characters_are_those_that_trimming_removes():
     points = (chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
     characters = pa.array(points)
-    found = tweets.check(pa.table({"text": characters}), tweets.RowRules())["reason"].is_valid()
+    found = tweets.check(pa.table({"text": characters}), TableFormat(), tweets.RowRules())[
+        "reason"
+    ].is_valid()
     assert found.combine_chunks().equals(pc.equal(pc.utf8_trim_whitespace(characters), ""))

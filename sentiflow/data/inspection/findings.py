@@ -155,12 +155,11 @@ def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
     rows = {"text": sample.column(roles.text), "reason": sample.faults}
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
-    checked = tweets.check(
-        pa.table(rows),
-        tweets.RowRules(required=("label",) if roles.label is not None else ()),
-        labels=csv_format.meanings(settings),
-        max_text_length=settings.max_text_length,
+    form = table_files.TableFormat(
+        labels=csv_format.meanings(settings), max_text_length=settings.max_text_length
     )
+    rules = tweets.RowRules(required=("label",) if roles.label is not None else ())
+    checked = tweets.check(pa.table(rows), form, rules)
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
 
 
