@@ -127,12 +127,6 @@ def test_a_listed_file_that_is_reached_through_a_link_is_missing(spec, folder, t
         manifest.require(str(folder), stage="prepare", setting="")
 
 
-def test_requiring_returns_the_manifest_of_a_complete_directory(spec, folder):
-    finish(spec())
-    record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
-    assert record["fingerprint"] == spec().fingerprint
-
-
 def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
     with pytest.raises(UserError) as error:
         manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")

@@ -40,15 +40,6 @@ def test_the_manifest_records_files_settings_and_inputs(spec):
     assert manifest.reference("/made", record) == own
 
 
-def test_the_output_of_another_stage_is_never_replaced(spec):
-    finish(spec())
-    before = filesystem.listing(spec().uri)
-    for act in (look, begin):
-        with pytest.raises(UserError, match="holds files that are not from train"):
-            act(spec(stage="train"), overwrite=True)
-    assert filesystem.listing(spec().uri) == before
-
-
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
@@ -104,22 +95,6 @@ def test_a_link_in_an_output_is_refused_and_nothing_is_written_through_it(
     with pytest.raises(UserError, match=f"{name} is a link"), open_output(spec(), overwrite=True):
         pass
     assert os.listdir(outside) == ["diary.txt"]
-
-
-def test_a_replaced_result_stays_whole_until_the_new_one_is_put_in_place(spec, folder):
-    before = finish(spec())
-    fill(folder, "notes.txt")
-    output = begin(spec(seed=1), overwrite=True)
-    listed = [add_part(output), output.write("words.parquet", b"others")]
-    assert manifest.require(str(folder), stage="prepare", setting="") == json.loads(
-        json.dumps(before)
-    )
-    assert find_status(spec()).state is State.COMPLETE
-    assert find_status(spec(seed=1)).state is State.OTHER
-    output.publish(counts={}, files=listed, seconds=0)
-    assert find_status(spec(seed=1)) == Status(State.COMPLETE)
-    names = {"manifest.json", "notes.txt", "words.parquet", listed[0]["path"]}
-    assert {*filesystem.listing(str(folder))} == names
 
 
 def test_publishing_removes_what_else_the_stage_left_and_nothing_else(spec, folder):

@@ -229,14 +229,6 @@ def test_a_value_that_names_no_split_is_a_reason():
 
 
 @SETTINGS
-@given(st.lists(st.binary(max_size=8), max_size=6))
-def test_repairing_a_range_repairs_each_field_as_if_alone(values):
-    fields = [value.replace(b",", b"") for value in values]
-    repaired = csv_rows.to_utf8(b",".join(fields), "utf-8").decode()
-    assert repaired == ",".join(field.decode("utf-8", "replace") for field in fields)
-
-
-@SETTINGS
 @given(st.lists(st.sampled_from([b"a", b"\n", "\u2665".encode(), b"\xe2\x99", b"\xff"])))
 def test_repairing_in_blocks_equals_repairing_at_once(pieces):
     content = b"".join(pieces)
@@ -250,12 +242,6 @@ def test_raw_bytes_are_blank_where_they_are_not_kept(path):
     refused = read(path, b'"0"x\n0\n' + GOOD, keep_raw=False).rejected.to_pylist()
     assert [row["raw"] for row in refused] == [b"", b""]
     assert [row["offset"] for row in refused] == [0, 5]
-
-
-@pytest.mark.parametrize("line", [b"wrong", b'"0"x'])
-def test_a_range_may_hold_refused_rows_alone(path, line):
-    checked = read(path, b"\n".join([line] * 3))
-    assert (checked.tweets.num_rows, checked.rejected.num_rows) == (0, 3)
 
 
 def test_columns_and_labels_follow_the_format(path):
