@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,8 +58,7 @@ class TableFile:
 
     uri: str
     groups: tuple[tuple[int, int], ...]
-    """Rows and bytes of each row group; or of the whole file, if it is small enough for a part."""
-    split: str | None = None
+    """Rows and bytes of each row group."""
 
     @property
     def num_rows(self) -> int:
@@ -110,7 +109,7 @@ class TablePlan:
 
 
 def cut(
-    files: Iterable[TableFile], *, rows_per_part: int, first_row: int
+    files: Iterable[TableFile], *, rows_per_part: int, first_row: int, splits: Mapping[str, str]
 ) -> list[tuple[TableSlice, ...]]:
     """Cut files into parts of about ``rows_per_part`` rows, as one long table.
 
@@ -122,6 +121,7 @@ def cut(
         files: The files.
         rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
+        splits: The split of all rows of a file, by URI.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
@@ -135,7 +135,9 @@ def cut(
             if last and last.source == file.uri:
                 slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
             else:
-                slices.append(TableSlice(file.uri, start, stop, row, num_bytes, file.split))
+                slices.append(
+                    TableSlice(file.uri, start, stop, row, num_bytes, splits.get(file.uri))
+                )
             row, held = row + stop - start, held + stop - start
     return [*parts, tuple(slices)] if slices else parts
 

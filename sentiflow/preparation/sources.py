@@ -126,8 +126,12 @@ def cut(
         )
     if is_labelled:
         corpus.check_preparation(plan, settings)
-        plan = corpus.with_splits(plan, find_splits(source, files))
-    cut = corpus.cut(plan, rows_per_part=settings.rows_per_file, map_files=map_files)
+    cut = corpus.cut(
+        plan,
+        rows_per_part=settings.rows_per_file,
+        map_files=map_files,
+        splits=find_splits(source, files),
+    )
     if not cut.num_rows:
         raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
     for note in cut.notes:

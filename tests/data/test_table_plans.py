@@ -30,7 +30,7 @@ def plan(folder, *tables, form=None, keep=()):
 
 def read(folder, *tables, form=None, keep=(), required=("label",)):
     """Read tables as they are prepared."""
-    source = corpus.open_tables(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
+    source = corpus.cut(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
     (part,) = source.parts
     return parts.read(part, RowRules(required=required, keep=keep))
 
