@@ -246,7 +246,7 @@ def open_prepared(
         for folder, split in folders.items()
         for path in manifest.list_tables(record, uri, [folder])
     }
-    footers = filesystem.map_files(table_files.look_at, splits)
+    footers = filesystem.map_files(table_files.read_footer, splits)
     files = [footer.table for footer in footers]
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)

@@ -248,8 +248,8 @@ class Footer:
     """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
 
 
-def look_at(uri: str, *, with_ids: bool = False) -> Footer:
-    """Look at a file, which is opened once, and closed: there may be more than can be open.
+def read_footer(uri: str, *, with_ids: bool = False) -> Footer:
+    """Read the footer of a file, and close it: there may be more files than can be open.
 
     Args:
         uri: The file.
@@ -331,7 +331,7 @@ def plan_scoring(
             column cannot be combined.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(functools.partial(look_at, with_ids=True), [*earlier, *uris])
+    footers = map_files(functools.partial(read_footer, with_ids=True), [*earlier, *uris])
     schemas = [footer.arrow for footer in footers[len(earlier) :]]
     for uri, arrow in zip(uris, schemas, strict=True):
         check_text(uri, arrow, text_column, setting="score.text_column")
@@ -404,7 +404,7 @@ def plan_preparation(
         UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(look_at, uris)
+    footers = map_files(read_footer, uris)
     schemas = [footer.arrow for footer in footers]
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     columns = _find_columns(settings, uris, schemas)

@@ -131,7 +131,7 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        columns["time"] = _read_times(columns["time"], form.time_format)
+        columns["time"] = read_times(columns["time"], form.time_format)
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
@@ -155,11 +155,15 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
     """Convert times to timestamps in whole seconds of UTC; unreadable ones become null.
 
     Args:
-        written: Strings; a time without a zone is taken as UTC.
+        written: Strings, or a type of Arrow for dates and times; without a zone it is UTC.
         time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
             or else seconds since 1970.
     """
-    coded = written.dictionary_encode()
+    if pa.types.is_date(written.type):
+        return written.cast(pa.timestamp("s")).cast(_TIME)
+    if pa.types.is_timestamp(written.type):
+        return pc.floor_temporal(written, unit="second").cast(_TIME)
+    coded = pc.fill_null(written, "").dictionary_encode()
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
     dates = distinct.where(distinct.str.contains(r"\d"))  # pandas reads "now" and "today", too
     times = pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
@@ -169,15 +173,6 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
         times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
     return pa.array(seconds, _TIME).take(coded.indices)
-
-
-def _read_times(column: pa.Array, time_format: str | None) -> pa.Array:
-    """Convert times that are written, or that have a type for dates and times."""
-    if pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("s")).cast(_TIME)
-    if pa.types.is_timestamp(column.type):
-        return pc.floor_temporal(column, unit="second").cast(_TIME)
-    return read_times(pc.fill_null(column, ""), time_format)
 
 
 def null_if_empty(column: pa.Array) -> pa.Array:
