@@ -97,14 +97,6 @@ def test_a_link_in_an_output_is_refused_and_nothing_is_written_through_it(
     assert os.listdir(outside) == ["diary.txt"]
 
 
-def test_publishing_removes_what_else_the_stage_left_and_nothing_else(spec, folder):
-    half = ["words.parquet.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp", "_work/ab/half"]
-    mine = ["notes.txt.0a1b2c3d.tmp", "words.tmp", "deep/words.parquet.0a1b2c3d.tmp"]
-    output = begin(spec())
-    fill(folder, *half[1:], *mine, "tables/unlisted.parquet")
-    output.publish(counts={}, files=[], seconds=0)
-    assert filesystem.listing(str(folder)) == sorted([*mine, "manifest.json"])
-    assert not (folder / "tables").exists()
 
 
 def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spec, folder):
