@@ -290,7 +290,14 @@ def _as_written(column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_float16(kind):  # Arrow has no text for it
         column = column.cast(pa.float32())
-    return column.cast(pa.string())
+    text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:  # invalid UTF-8 is replaced
+        values = text.cast(pa.binary()).to_pylist()
+        repaired = [None if value is None else value.decode(errors="replace") for value in values]
+        return pa.array(repaired, pa.string())
+    return text
 
 
 _NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))

@@ -97,8 +97,6 @@ def test_a_link_in_an_output_is_refused_and_nothing_is_written_through_it(
     assert os.listdir(outside) == ["diary.txt"]
 
 
-
-
 def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spec, folder):
     add_part(begin(spec()))
     with pytest.raises(UserError, match=r"unfinished run of other settings \(seed: 0 there, 1 h"):

@@ -145,3 +145,8 @@ def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypa
         assert read_part(parts[number])["text"].to_pylist() == expected
     with pytest.raises(UserError, match="the file is damaged: create it again"):
         read_part(parts[3])
+
+
+def test_invalid_utf8_is_replaced(tmp_path):
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"a\xff"], pa.binary()).buffers())
+    assert read(tmp_path, pa.table({"text": broken}))["text"].to_pylist() == ["a\ufffd"]
