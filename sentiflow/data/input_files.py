@@ -13,12 +13,14 @@ _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_state_of`."""
 
 
-def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
+def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None) -> list[str]:
     """List the files that a setting names, see ``globs.expand``.
 
     Args:
         patterns: Files and globs.
         setting: The setting, for messages.
+        known: The files of a complete result. If they are those of the setting, and none is there
+            any more, the list is empty.
 
     Raises:
         UserError: One does not exist, or is named twice.
@@ -26,12 +28,27 @@ def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
     try:
         return globs.expand(list(patterns))
     except UserError as error:
+        if known and are_gone(known, patterns):
+            return []
         corpus_file = next(iter(SENTIMENT140.members))
         missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
         if missing and not filesystem.exists(missing[0]):
             hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
             raise UserError(f"{setting}: no such file: {missing[0]}", hint=hint) from error
         raise UserError(f"{setting}: {error}") from error
+
+
+def are_gone(known: Input, patterns: Sequence[str]) -> bool:
+    """Say whether files that were read before are those of a setting, and none is there any more.
+
+    Args:
+        known: Their description.
+        patterns: Files and globs.
+    """
+    uris = [item["uri"] for item in known.get("files", [])]
+    is_same = all(any(globs.matches(uri, p) for p in patterns) for uri in uris)
+    is_same &= all(any(globs.matches(uri, p) for uri in uris) for p in patterns)
+    return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
 def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:

@@ -69,8 +69,8 @@ def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> I
     Raises:
         UserError: One does not exist.
     """
-    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS)
-    return input_files.describe(uris, known=known)
+    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS, known=known)
+    return input_files.describe(uris, known=known) if uris or not known else known
 
 
 def describe(source: Source, *, known: Input | None) -> Input:
@@ -83,6 +83,8 @@ def describe(source: Source, *, known: Input | None) -> Input:
     Raises:
         UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
+    if known and input_files.are_gone(known, source.patterns):
+        return known
     uris: list[str] = []
     for setting, patterns in source.files.items():
         found_here = input_files.expand(patterns, setting=setting)

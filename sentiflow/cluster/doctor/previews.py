@@ -164,8 +164,9 @@ def _plan(
     if text_column is None:
         plan = table_files.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
+        longest = FormatSettings(max_text_length=settings.max_text_length)
         plan = table_files.plan_scoring(
-            [file], text_column=text_column, keep_columns=(), settings=settings
+            [file], text_column=text_column, keep_columns=(), settings=longest
         )
     return plan.table_format, plan
 
