@@ -66,7 +66,7 @@ def check_columns(uris: Sequence[str], classes: Sequence[str] | None) -> None:
     Raises:
         UserError: A file is not Parquet, or lacks a column.
     """
-    for uri, footer in zip(uris, filesystem.map_files(table_files.look_at, uris), strict=True):
+    for uri, footer in zip(uris, filesystem.map_files(table_files.read_footer, uris), strict=True):
         names = footer.arrow.names
         table_files.check_text(uri, footer.arrow, "text", setting=SETTING)
         has = [name for name in names if name.startswith(PROBABILITY)]

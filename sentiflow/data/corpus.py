@@ -36,20 +36,10 @@ class PlannedFile:
     """About the bytes of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a compressed file."""
-    split: str | None = None
-    """The split of all its rows, if the file is of one."""
 
 
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
-
-
-def _map_small(files: Sequence[InputFile], map_files: MapFiles) -> MapFiles:
-    """Choose how to work on files: small ones need no workers, which may not have started."""
-    is_packed = any(compression.is_compressed(item["uri"]) for item in files)
-    if is_packed or sum(item["bytes"] for item in files) > _CUT_HERE_BYTES:
-        return map_files
-    return filesystem.map_files
 
 
 @dataclass(frozen=True)
@@ -110,31 +100,51 @@ class CsvPlan:
 Plan = CsvPlan | table_files.TablePlan
 
 
-def with_splits(plan: Plan, splits: Mapping[str, str]) -> Plan:
-    """Note the split of all rows of some files, given by URI."""
-    if isinstance(plan, CsvPlan):
-        planned = (replace(one, split=splits.get(one.found["uri"])) for one in plan.planned)
-        return CsvPlan(tuple(planned))
-    tables = (replace(one, split=splits.get(one.uri)) for one in plan.tables)
-    return replace(plan, tables=tuple(tables))
-
-
-def cut(plan: Plan, *, rows_per_part: int, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
-    """Cut planned files into parts, and hash their content.
+def cut(
+    plan: Plan,
+    *,
+    rows_per_part: int,
+    map_files: MapFiles = map,
+    first_row: int = 0,
+    splits: Mapping[str, str] | None = None,
+) -> Corpus:
+    """Cut planned files into parts, files in parallel, and hash their content.
 
     Args:
         plan: The files.
         rows_per_part: Approximate number of rows in a part of Parquet files; a plan of CSV files
             has it.
         map_files: Does the work on each file, unless they are small.
-        first_row: Number of the first row.
+        first_row: Number of the first row, if the files have no ``row_id``.
+        splits: The split of all rows of a file, by URI.
+
+    Returns:
+        The corpus; a CSV without a record adds no row, and a note.
 
     Raises:
         UserError: A CSV is damaged, or there is no record in any.
     """
+    is_packed = any(compression.is_compressed(item["uri"]) for item in plan.files)
+    if not is_packed and sum(item["bytes"] for item in plan.files) <= _CUT_HERE_BYTES:
+        map_files = filesystem.map_files  # needs no workers, which may not have started
     if isinstance(plan, CsvPlan):
-        return cut_csv(plan, map_files=map_files, first_row=first_row)
-    return open_tables(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
+        return _cut_csv(plan, map_files, first_row, splits or {})
+    trees = map_files(hashes.tree_sha256, plan.uris)
+    described: dict[str, InputFile] = {
+        item["uri"]: {**item, "tree_sha256": tree}
+        for item, tree in zip(plan.files, trees, strict=True)
+    }
+    cuts = table_files.cut(
+        plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits or {}
+    )
+    parts = []
+    for slices in cuts:
+        uris = dict.fromkeys(one.source for one in slices)
+        inputs = input_files.join([described[uri] for uri in uris])
+        parts.append(Part(slices, plan.table_format, inputs))
+    num_rows = sum(table.num_rows for table in plan.tables)
+    inputs = input_files.join(list(described.values()))
+    return Corpus(tuple(parts), num_rows, inputs, plan.columns, plan.table_format, plan.notes)
 
 
 def open_csv(
@@ -186,24 +196,13 @@ def plan_csv(
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
 
-def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
-    """Cut CSV files into parts, files in parallel, and hash their content.
-
-    Args:
-        plan: The files.
-        map_files: Does the work on each file, unless they are small.
-        first_row: Number of the first record.
-
-    Returns:
-        The corpus; a file without a record adds no row, and a note.
-
-    Raises:
-        UserError: A file is damaged, or there is no record at all.
-    """
+def _cut_csv(
+    plan: CsvPlan, map_files: MapFiles, first_row: int, splits: Mapping[str, str]
+) -> Corpus:
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    results = _map_small(plan.files, map_files)(cut_file, plan.planned)
+    results = map_files(cut_file, plan.planned)
     for file, result in zip(plan.planned, results, strict=True):
         item: InputFile = {**file.found, "tree_sha256": result["tree_sha256"]}
         described.append(item)
@@ -211,9 +210,9 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
             notes.append(f"{as_typed(item['uri'])} holds no record")
             continue
         assert file.csv_format, "a file with records has columns"
-        inputs = input_files.join([item])
+        inputs, split = input_files.join([item]), splits.get(item["uri"])
         for one in result["ranges"]:
-            cut = replace(csv_ranges.CsvRange(**one), first_row=next_row, split=file.split)
+            cut = replace(csv_ranges.CsvRange(**one), first_row=next_row, split=split)
             parts.append(Part((cut,), file.csv_format, inputs))
             next_row += cut.num_rows
     if not next_row:
@@ -241,15 +240,14 @@ def open_prepared(
 ) -> Corpus:
     """Open the tweets of all splits of a prepared directory as a corpus."""
     record = manifest.require(uri, stage="prepare", setting=setting)
-    tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
-    tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
-    footers = filesystem.map_files(
-        table_files.look_at, [join(uri, item["path"]) for item in tables]
-    )
-    files = [
-        replace(footer.table, split=_split_of(item["path"]))
-        for footer, item in zip(footers, tables, strict=True)
-    ]
+    folders = {f"tweets/split={split}": split for split in schema.SPLITS}
+    splits = {
+        path: split
+        for folder, split in folders.items()
+        for path in manifest.list_tables(record, uri, [folder])
+    }
+    footers = filesystem.map_files(table_files.read_footer, splits)
+    files = [footer.table for footer in footers]
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
@@ -258,7 +256,7 @@ def open_prepared(
         kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)
-    slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
+    slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
     return Corpus(
         tuple(Part(some, table_format, inputs) for some in slices),
         sum(file.num_rows for file in files),
@@ -266,48 +264,6 @@ def open_prepared(
         (*schema.TWEETS.names, *present),
         table_format,
     )
-
-
-def open_tables(
-    plan: table_files.TablePlan,
-    *,
-    rows_per_part: int,
-    map_files: MapFiles = map,
-    first_row: int = 0,
-) -> Corpus:
-    """Cut Parquet files into parts, and hash their content.
-
-    Args:
-        plan: The files.
-        rows_per_part: Approximate number of rows in a part.
-        map_files: Does the work on each file, unless they are small.
-        first_row: Number of the first row, if the files have no ``row_id``.
-    """
-    results = _map_small(plan.files, map_files)(hashes.tree_sha256, plan.uris)
-    described: list[InputFile] = [
-        {**item, "tree_sha256": tree} for item, tree in zip(plan.files, results, strict=True)
-    ]
-    of_file = dict(zip(plan.uris, described, strict=True))
-    parts = [
-        Part(
-            some,
-            plan.table_format,
-            input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),
-        )
-        for some in table_files.cut(plan.tables, rows_per_part=rows_per_part, first_row=first_row)
-    ]
-    return Corpus(
-        tuple(parts),
-        sum(table.num_rows for table in plan.tables),
-        input_files.join(described),
-        plan.columns,
-        plan.table_format,
-        plan.notes,
-    )
-
-
-def _split_of(path: str) -> str:
-    return path.split("split=")[1].split("/")[0]
 
 
 def check_columns(

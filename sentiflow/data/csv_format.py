@@ -194,19 +194,14 @@ def find_positions(
     """
     assert settings.columns is not None, "a kind that knows its columns needs no search"
     prefix = f"{settings.section}.columns"
-    found = {
-        key: None
-        if not needs_all and key != "text" and _is_absent(value, names)
-        else _position(f"{prefix}.{key}", value, names, num_columns, source)
-        for key, value in dict(settings.columns).items()
-        if value is not None
-    }
-    return settings.columns.model_copy(update=found)
-
-
-def _is_absent(column: int | str, names: Sequence[str]) -> bool:
-    """Say whether neither this name nor a similar one is among the names."""
-    return isinstance(column, str) and not difflib.get_close_matches(column, names, cutoff=0.8)
+    positions: dict[str, int | None] = {}
+    for key, column in dict(settings.columns).items():
+        may_lack = not needs_all and key != "text" and isinstance(column, str)
+        if column is None or (may_lack and not difflib.get_close_matches(column, names, 1, 0.8)):
+            positions[key] = None
+        else:
+            positions[key] = _position(f"{prefix}.{key}", column, names, num_columns, source)
+    return settings.columns.model_copy(update=positions)
 
 
 def _position(

@@ -1,6 +1,5 @@
 """Input files -> their description as the input of a stage: sizes, times, hashes of the content."""
 
-import os
 from collections.abc import Collection, Sequence
 
 from sentiflow.data import manifest
@@ -9,18 +8,19 @@ from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, globs, hashes
-from sentiflow.storage.uris import is_local
 
 _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_state_of`."""
 
 
-def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
+def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None) -> list[str]:
     """List the files that a setting names, see ``globs.expand``.
 
     Args:
         patterns: Files and globs.
         setting: The setting, for messages.
+        known: The files of a complete result. If they are those of the setting, and none is there
+            any more, the list is empty.
 
     Raises:
         UserError: One does not exist, or is named twice.
@@ -28,12 +28,27 @@ def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
     try:
         return globs.expand(list(patterns))
     except UserError as error:
+        if known and are_gone(known, patterns):
+            return []
         corpus_file = next(iter(SENTIMENT140.members))
         missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
         if missing and not filesystem.exists(missing[0]):
             hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
             raise UserError(f"{setting}: no such file: {missing[0]}", hint=hint) from error
         raise UserError(f"{setting}: {error}") from error
+
+
+def are_gone(known: Input, patterns: Sequence[str]) -> bool:
+    """Say whether files that were read before are those of a setting, and none is there any more.
+
+    Args:
+        known: Their description.
+        patterns: Files and globs.
+    """
+    uris = [item["uri"] for item in known.get("files", [])]
+    is_same = all(any(globs.matches(uri, p) for p in patterns) for uri in uris)
+    is_same &= all(any(globs.matches(uri, p) for uri in uris) for p in patterns)
+    return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
 def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
@@ -94,20 +109,6 @@ def check_part(described: Input, sources: Collection[str]) -> None:
         check_unchanged({"fingerprint": "", "files": files})
     elif not manifest.read_input({"input": described}, "input"):
         raise JobError(f"{described['uri']} was replaced while it was read: run again")
-
-
-def identify_state(described: Input) -> str:
-    """Identify the state of input files, for work on them that is resumed without reading them.
-
-    On a local disk the time of the last change of any kind counts, which no program can set back.
-    """
-    stats = [
-        os.stat(filesystem.locate(item["uri"])[1])
-        for item in described["files"]
-        if is_local(item["uri"])
-    ]
-    state = [described["fingerprint"], *([stat.st_ino, stat.st_ctime_ns] for stat in stats)]
-    return manifest.fingerprint(state)
 
 
 def _state_of(item: InputFile) -> str:

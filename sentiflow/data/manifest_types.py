@@ -1,5 +1,12 @@
-"""The keys of a manifest and their meanings; pydantic checks a manifest that is read by them."""
+"""The keys of a manifest and their meanings; pydantic checks a manifest that is read by them.
 
+Counts of parts are merged here, too.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -299,3 +306,26 @@ PRETRAINING_METRICS = {
     "pretrain/validation_loss": "validation_loss",
     "pretrain/epoch_seconds": "seconds",
 }
+
+
+def merge_counts(counts: Sequence[Any]) -> Any:
+    """Add counts of one form: numbers, whatever else has a sum, or containers of them.
+
+    Lists are joined; tuples have equally many numbers. A name that some dictionaries lack counts
+    as 0 there.
+
+    Example:
+        >>> merge_counts([{"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3}}])
+        {'rows': {'train': 4, 'test': 2}}
+    """
+    first = counts[0]
+    if isinstance(first, dict):
+        names = dict.fromkeys(chain.from_iterable(counts))
+        return {
+            name: merge_counts([each[name] for each in counts if name in each]) for name in names
+        }
+    if isinstance(first, list):
+        return list(chain.from_iterable(counts))
+    if isinstance(first, tuple):
+        return tuple(map(sum, zip(*counts, strict=True)))
+    return functools.reduce(operator.add, counts)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import zip_longest
-from typing import Any, NotRequired
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -70,8 +70,6 @@ class Description(TypedDict):
     stage: str
     settings: Settings
     inputs: Inputs
-    details: NotRequired[dict[str, Any]]
-    """Of an unfinished run: what else the stage needs to resume."""
 
 
 _DESCRIPTION = TypeAdapter(Description)
@@ -146,8 +144,6 @@ class Status:
     """The manifest of the directory."""
     run: str = field(default="", compare=False)
     """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
-    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What that run has noted."""
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs."""
     is_tidy: bool = field(default=True, compare=False)
@@ -177,7 +173,6 @@ def find_status(spec: OutputSpec) -> Status:
         )
     changes = {name: spec.find_changes(started, may_grow=True) for name, started in runs.items()}
     run = next((name for name in sorted(runs) if not changes[name]), "")
-    details = runs[run].get("details", {}) if run else {}
     leftovers = find_leftovers(spec, record, sizes)
     state, problem = State.NEW if record is None else State.COMPLETE, ""
     if record is None:
@@ -195,7 +190,7 @@ def find_status(spec: OutputSpec) -> Status:
     if problem:
         state = State.OTHER
     is_tidy = not leftovers or bool(runs.keys() - {run})
-    return Status(state, problem, record, run, details, leftovers, is_tidy)
+    return Status(state, problem, record, run, leftovers, is_tidy)
 
 
 def find_leftovers(
@@ -271,17 +266,12 @@ class Output:
         """Return the manifest of the result that this run extends."""
         return self.status.record if self.status.state is State.EXTENDED else None
 
-    def begin(self, **details: Any) -> None:
-        """Note that this run began, and remove unfinished ones that are not resumed.
-
-        Args:
-            details: What else the stage needs to resume, as JSON.
-        """
+    def begin(self) -> None:
+        """Note that this run began, and remove unfinished ones that are not resumed."""
         started: Description = {
             "stage": self.spec.stage,
             "settings": self.spec.settings,
             "inputs": self.spec.inputs,
-            "details": details,
         }
         lease.check(self.claim)
         filesystem.write_bytes(join(self.uri, STARTED), manifest.to_json(started))

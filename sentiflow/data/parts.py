@@ -1,11 +1,7 @@
 """Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
 
-import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,13 +97,7 @@ def _read(form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: Ro
     if rules.split_column:
         columns["split"] = kept[rules.split_column].cast(pa.string())
     num_rows = piece.num_rows
-    checked = tweets.check(
-        pa.table(columns),
-        rules,
-        labels=form.labels,
-        time_format=form.time_format,
-        max_text_length=form.max_text_length,
-    )
+    checked = tweets.check(pa.table(columns), form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
     if isinstance(form, CsvFormat):
         assert isinstance(piece, CsvRange), "a part has one format"
@@ -168,24 +158,3 @@ def take_rejected(rows: pa.Table) -> pa.Table:
         return schema.REJECTED.empty_table()
     rows = rows.select(schema.REJECTED.names).filter(rows["reason"].is_valid())
     return rows.cast(schema.REJECTED)
-
-
-def add_up(counts: Sequence[Any]) -> Any:
-    """Add counts of one form: numbers, whatever else has a sum, or containers of them.
-
-    Lists are joined; tuples have equally many numbers. A name that some dictionaries lack counts
-    as 0 there.
-
-    Example:
-        >>> add_up([{"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3}}])
-        {'rows': {'train': 4, 'test': 2}}
-    """
-    first = counts[0]
-    if isinstance(first, dict):
-        names = dict.fromkeys(chain.from_iterable(counts))
-        return {name: add_up([each[name] for each in counts if name in each]) for name in names}
-    if isinstance(first, list):
-        return list(chain.from_iterable(counts))
-    if isinstance(first, tuple):
-        return tuple(map(sum, zip(*counts, strict=True)))
-    return functools.reduce(operator.add, counts)

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,8 +58,7 @@ class TableFile:
 
     uri: str
     groups: tuple[tuple[int, int], ...]
-    """Rows and bytes of each row group; or of the whole file, if it is small enough for a part."""
-    split: str | None = None
+    """Rows and bytes of each row group."""
 
     @property
     def num_rows(self) -> int:
@@ -110,7 +109,7 @@ class TablePlan:
 
 
 def cut(
-    files: Iterable[TableFile], *, rows_per_part: int, first_row: int
+    files: Iterable[TableFile], *, rows_per_part: int, first_row: int, splits: Mapping[str, str]
 ) -> list[tuple[TableSlice, ...]]:
     """Cut files into parts of about ``rows_per_part`` rows, as one long table.
 
@@ -122,6 +121,7 @@ def cut(
         files: The files.
         rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
+        splits: The split of all rows of a file, by URI.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
@@ -135,7 +135,9 @@ def cut(
             if last and last.source == file.uri:
                 slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
             else:
-                slices.append(TableSlice(file.uri, start, stop, row, num_bytes, file.split))
+                slices.append(
+                    TableSlice(file.uri, start, stop, row, num_bytes, splits.get(file.uri))
+                )
             row, held = row + stop - start, held + stop - start
     return [*parts, tuple(slices)] if slices else parts
 
@@ -246,8 +248,8 @@ class Footer:
     """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
 
 
-def look_at(uri: str, *, with_ids: bool = False) -> Footer:
-    """Look at a file, which is opened once, and closed: there may be more than can be open.
+def read_footer(uri: str, *, with_ids: bool = False) -> Footer:
+    """Read the footer of a file, and close it: there may be more files than can be open.
 
     Args:
         uri: The file.
@@ -288,7 +290,14 @@ def _as_written(column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_float16(kind):  # Arrow has no text for it
         column = column.cast(pa.float32())
-    return column.cast(pa.string())
+    text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:  # invalid UTF-8 is replaced
+        values = text.cast(pa.binary()).to_pylist()
+        repaired = [None if value is None else value.decode(errors="replace") for value in values]
+        return pa.array(repaired, pa.string())
+    return text
 
 
 _NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))
@@ -329,7 +338,7 @@ def plan_scoring(
             column cannot be combined.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(functools.partial(look_at, with_ids=True), [*earlier, *uris])
+    footers = map_files(functools.partial(read_footer, with_ids=True), [*earlier, *uris])
     schemas = [footer.arrow for footer in footers[len(earlier) :]]
     for uri, arrow in zip(uris, schemas, strict=True):
         check_text(uri, arrow, text_column, setting="score.text_column")
@@ -402,7 +411,7 @@ def plan_preparation(
         UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(look_at, uris)
+    footers = map_files(read_footer, uris)
     schemas = [footer.arrow for footer in footers]
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     columns = _find_columns(settings, uris, schemas)

@@ -13,8 +13,10 @@ from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records
 from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.schema import SPLIT_VALUES
+from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import UserError, shorten
 
 WRONG_COLUMNS = "wrong number of columns"
@@ -82,24 +84,15 @@ class RowRules:
         )
 
 
-def check(
-    rows: pa.Table,
-    rules: RowRules,
-    *,
-    labels: Sequence[tuple[str, int | None]] = (),
-    time_format: str | None = None,
-    max_text_length: int | None = None,
-) -> pa.Table:
+def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.Table:
     """Check rows: convert labels and times, and find the reason why a row is rejected.
 
     Every row stays in its place. A null stands for an empty value.
 
     Args:
         rows: One or more rows of strings.
+        form: How their values are written.
         rules: What is asked of them.
-        labels: Pairs of written value and label; None: unlabelled.
-        time_format: As for :func:`read_times`.
-        max_text_length: In characters; None: any length.
 
     Columns:
         read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``row_id`` for
@@ -112,7 +105,8 @@ def check(
 
     Example:
         >>> rows = pa.table({"text": ["so good", " ", "hm"], "label": ["pos", "neg", "?"]})
-        >>> checked = check(rows, RowRules(required=("label",)), labels=[("neg", 0), ("pos", 1)])
+        >>> form = TableFormat(labels=(("neg", 0), ("pos", 1)))
+        >>> checked = check(rows, form, RowRules(required=("label",)))
         >>> checked["label"].to_pylist(), checked["reason"].to_pylist()
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
@@ -122,7 +116,7 @@ def check(
     written = columns.pop("label", nulls)
     columns["label"], unknown = pa.nulls(len(rows), pa.int8()), pa.repeat(False, len(rows))
     if "label" in rows.column_names:
-        columns["label"], unknown = _read_labels(written, labels)
+        columns["label"], unknown = _read_labels(written, form.labels)
     unknown = pc.and_(unknown, reason.is_null())
     if rules.corrections is not None:
         is_corrected, label = rules.corrections.labels_of(columns["row_id"])
@@ -132,12 +126,13 @@ def check(
         reason = _add(reason, UNKNOWN_LABEL, unknown)
     is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     reason = _add(reason, EMPTY_TEXT, pc.fill_null(is_empty, True))
-    if max_text_length and (pc.max(pc.binary_length(text)).as_py() or 0) > max_text_length:
-        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), max_text_length))
+    length = form.max_text_length
+    if length and (pc.max(pc.binary_length(text)).as_py() or 0) > length:
+        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), length))
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        columns["time"] = _read_times(columns["time"], time_format)
+        columns["time"] = read_times(columns["time"], form.time_format)
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
@@ -161,11 +156,15 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
     """Convert times to timestamps in whole seconds of UTC; unreadable ones become null.
 
     Args:
-        written: Strings; a time without a zone is taken as UTC.
+        written: Strings, or a type of Arrow for dates and times; without a zone it is UTC.
         time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
             or else seconds since 1970.
     """
-    coded = written.dictionary_encode()
+    if pa.types.is_date(written.type):
+        return written.cast(pa.timestamp("s")).cast(_TIME)
+    if pa.types.is_timestamp(written.type):
+        return pc.floor_temporal(written, unit="second").cast(_TIME)
+    coded = pc.fill_null(written, "").dictionary_encode()
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
     dates = distinct.where(distinct.str.contains(r"\d"))  # pandas reads "now" and "today", too
     times = pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
@@ -175,15 +174,6 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
         times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
     return pa.array(seconds, _TIME).take(coded.indices)
-
-
-def _read_times(column: pa.Array, time_format: str | None) -> pa.Array:
-    """Convert times that are written, or that have a type for dates and times."""
-    if pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("s")).cast(_TIME)
-    if pa.types.is_timestamp(column.type):
-        return pc.floor_temporal(column, unit="second").cast(_TIME)
-    return read_times(pc.fill_null(column, ""), time_format)
 
 
 def null_if_empty(column: pa.Array) -> pa.Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiflow.data.parts import add_up
+from sentiflow.data.manifest_types import merge_counts
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""
@@ -50,7 +50,7 @@ class Profile:
             raise ValueError(f"histograms of {bins} bins")
 
     def __add__(self, other: "Profile") -> "Profile":
-        return Profile(**add_up([vars(self), vars(other)]))
+        return Profile(**merge_counts([vars(self), vars(other)]))
 
     @property
     def means(self) -> dict[str, float]:

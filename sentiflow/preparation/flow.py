@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.csv_format import meanings
-from sentiflow.data.manifest_types import DuplicateCounts
-from sentiflow.data.parts import Part, add_up
+from sentiflow.data.manifest_types import DuplicateCounts, merge_counts
+from sentiflow.data.parts import Part
 from sentiflow.preparation import (
     corrected,
     part_files,
@@ -168,7 +168,9 @@ class Flow:
     def _find_fixed_splits(self) -> tuple[str, ...]:
         """Find out which splits ``prepare.split.column`` names."""
         texts = [Texts(part) for part in self.parts]
-        counts = add_up(self._run("count_splits", texts, self.read, write=part_files.write_splits))
+        counts = merge_counts(
+            self._run("count_splits", texts, self.read, write=part_files.write_splits)
+        )
         return tuple(split for split, num_rows in counts.items() if num_rows)
 
     def _find_time_bounds(self) -> tuple[int, int]:
@@ -204,7 +206,7 @@ class Flow:
         )
         name = f"{self.job.prefix}count_duplicates"
         groups = self.maps.map(name, find, range(num_groups), key=self.job.key)
-        self.repeats = add_up([counts for counts, _ in groups])
+        self.repeats = merge_counts([counts for counts, _ in groups])
         return [uri for _, uri in groups]
 
     def _run(

@@ -60,7 +60,7 @@ RULES_VERSION = 1
 def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
-    Word vectors of a complete result that are gone are described as they were.
+    Files and word vectors of a complete result that are gone are described as they were.
 
     Args:
         config: The experiment.

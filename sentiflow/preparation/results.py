@@ -7,8 +7,7 @@ from typing import Any
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
-from sentiflow.data.manifest_types import Counts, FileEntry
-from sentiflow.data.parts import add_up
+from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import JobError, UserError
@@ -62,7 +61,7 @@ class PartCounts:
     def of(cls, parts: Sequence[PartJson]) -> "PartCounts":
         """Add up the results of all parts in one map stage."""
         peak = max(part["peak_memory_bytes"] for part in parts)
-        return cls(**add_up(parts) | {"peak_memory_bytes": peak})
+        return cls(**merge_counts(parts) | {"peak_memory_bytes": peak})
 
     @property
     def accepted(self) -> int:
@@ -151,7 +150,7 @@ def choose_classes(
     Raises:
         UserError: There are too few or too many, or one is no name.
     """
-    counts = Counter(add_up(labels))
+    counts = Counter(merge_counts(labels))
     written = {name.casefold(): name for name in counts}
     for name, number in (corrected or {}).items():
         counts[written.setdefault(name.casefold(), name)] += number

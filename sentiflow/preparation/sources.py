@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, label_files, table_files
+from sentiflow.data import corpus, input_files, label_files, manifest, table_files
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -71,8 +71,8 @@ def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> I
     Raises:
         UserError: One does not exist.
     """
-    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS)
-    return input_files.describe(uris, known=known)
+    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS, known=known)
+    return input_files.describe(uris, known=known) if uris or not known else known
 
 
 def describe(source: Source, *, known: Input | None) -> Input:
@@ -85,6 +85,8 @@ def describe(source: Source, *, known: Input | None) -> Input:
     Raises:
         UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
+    if known and input_files.are_gone(known, source.patterns):
+        return known
     uris: list[str] = []
     for setting, patterns in source.files.items():
         found_here = input_files.expand(patterns, setting=setting)
@@ -113,7 +115,7 @@ def cut(
     """
     files, is_labelled = described["files"], source.name == "csv"
     name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
-    map_files = functools.partial(maps.map, name, key=input_files.identify_state(described))
+    map_files = functools.partial(maps.map, name, key=manifest.fingerprint(files))
     if files[0]["uri"].lower().endswith(".parquet"):
         keep = settings.read_columns if is_labelled else ()
         plan: corpus.Plan = table_files.plan_preparation(
@@ -128,8 +130,12 @@ def cut(
         )
     if is_labelled:
         corpus.check_preparation(plan, settings)
-        plan = corpus.with_splits(plan, find_splits(source, files))
-    cut = corpus.cut(plan, rows_per_part=settings.rows_per_file, map_files=map_files)
+    cut = corpus.cut(
+        plan,
+        rows_per_part=settings.rows_per_file,
+        map_files=map_files,
+        splits=find_splits(source, files),
+    )
     if not cut.num_rows:
         raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
     for note in cut.notes:

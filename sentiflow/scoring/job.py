@@ -7,8 +7,14 @@ from typing import Any
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
-from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest
-from sentiflow.data.parts import add_up
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    Input,
+    InputFile,
+    Manifest,
+    merge_counts,
+)
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
@@ -74,7 +80,7 @@ class Scored:
     def sum(cls, parts: Sequence["Scored"]) -> "Scored":
         """Add up parts, of which there may be none."""
         peak = max((part.peak_memory_bytes for part in parts), default=0)
-        total = add_up([vars(part) for part in (cls(), *parts)])
+        total = merge_counts([vars(part) for part in (cls(), *parts)])
         return cls(**total | {"peak_memory_bytes": peak})
 
     @classmethod

@@ -84,9 +84,9 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     check_columns(plan.columns, settings.keep_columns, classes=classes)
     reference = sources.read_reference(spec)
-    precision = _choose_precision(output, previous, settings, resources)
+    precision = _choose_precision(previous, settings, resources)
     previous.check_compatible(plan, precision)
-    output.begin(precision=precision)
+    output.begin()
     maps = MapStages(
         output,
         num_workers=settings.num_workers,
@@ -216,10 +216,8 @@ def _publish(
     )
 
 
-def _choose_precision(
-    output: Output, previous: PreviousRun, settings: ScoreSettings, resources: Resources
-) -> str:
-    """Choose the precision: that of a previous or unfinished run, or the best of the cluster.
+def _choose_precision(previous: PreviousRun, settings: ScoreSettings, resources: Resources) -> str:
+    """Choose the precision: that of a previous run, or the best of the cluster.
 
     The cluster may have lost or gained GPUs since the previous run.
     """
@@ -227,8 +225,6 @@ def _choose_precision(
         return settings.precision
     if previous.precision:
         return previous.precision
-    if "precision" in output.status.details:
-        return str(output.status.details["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 

@@ -92,6 +92,8 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
 def describe_corpus(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 
+    If all files of a complete result are gone, they are described as they were.
+
     Raises:
         UserError: It does not exist.
     """
@@ -102,7 +104,9 @@ def describe_corpus(settings: ScoreSettings) -> Input:
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
     known: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus")
+    uris = input_files.expand(settings.corpus, setting="score.corpus", known=known)
+    if known and not uris:
+        return known
     if not known or "files" not in known:
         return input_files.as_found(uris)
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
@@ -213,8 +217,7 @@ def cut(
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    state = input_files.identify_state(input_files.join(plan.files))
-    map_files = functools.partial(maps.map, "read_files", key=state)
+    map_files = functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files))
     cut_corpus = corpus.cut(
         plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
     )

@@ -93,13 +93,6 @@ def test_names_that_yaml_reads_as_something_else_are_quoted(place):
     assert found.classes == ("no", "yes")
 
 
-def test_values_that_are_not_the_names_of_classes_are_shown_with_them(place):
-    rows = [(text, "4" if label == "positive" else "0") for text, label in ROWS]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert " (negative) " in init("messages.csv")
-    assert read_config()["format"]["labels"] == {"negative": "0", "positive": "4"}
-
-
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
 
     from sentiflow.data.inspection import findings
@@ -186,24 +179,6 @@ def test_a_table_in_place_of_a_config_is_said_to_be_one(place):
             line = one_line(invoke(*command, name))
             expected = f"{name} is a table, not a config: sentiflow init {name} writes one"
             assert line == f"sentiflow: {expected}"
-
-
-def test_a_config_may_be_named_after_a_table(place):
-    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
-    init("messages.csv", "--output", "messages.csv.yaml")
-    assert invoke("config", "validate", "messages.csv.yaml").exit_code == 0
-
-
-def test_columns_are_asked_for_in_one_line(place):
-    rows = [(text, text[::-1], label) for text, label in ROWS]
-    (place / "messages.csv").write_bytes(write(rows, header=("question", "reply", "label")))
-    line = one_line(invoke("init", "messages.csv"))
-    assert line == (
-        "sentiflow: messages.csv: several columns hold texts: question, reply: "
-        "choose one with --text COLUMN"
-    )
-    init("messages.csv", "--text", "reply")
-    assert read_config()["format"]["columns"]["text"] == "reply"
 
 
 def test_files_in_object_storage_are_looked_at(place, bucket):

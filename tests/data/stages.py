@@ -78,9 +78,9 @@ def run_stage(stage, config, recorder, *, overwrite=False, **options):
         return stage.run(config, output, recorder, **options)
 
 
-def mark_unfinished(spec, **details):
+def mark_unfinished(spec):
     """Make a finished output look like one that was killed right before its manifest."""
-    look(spec, overwrite=True).begin(**details)
+    look(spec, overwrite=True).begin()
     filesystem.delete(f"{spec.uri}/manifest.json")
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import zipfile
 
 import pyarrow as pa
 import pytest
@@ -55,14 +54,6 @@ def test_sentiment140_is_known_without_a_look_at_the_file():
     assert dict(found.labels) == {"0": 0, "4": 1, "2": 2}
     assert found.time_format == "%a %b %d %H:%M:%S PDT %Y"
     assert resolve(FormatSettings(), BOM + b'"0"', source="tweets.csv") == (found, 3)
-
-
-def test_settings_of_encoding_and_length_reach_the_reader():
-    form = {"encoding": "cp1252", "errors": "ignore", "max_text_length": 7}
-    for kind in ({}, {"kind": "csv", "columns": {"text": 0}, "time_format": "%Y"}):
-        found, _ = resolve(FormatSettings(**form, **kind), ROWS, source="tweets.csv")
-        assert {name: getattr(found.settings, name) for name in form} == form
-    assert found.time_format == "%Y"
 
 
 COLUMNS = {
@@ -125,26 +116,6 @@ def test_any_name_that_a_header_can_hold_is_found(names, data, delimiter):
     assert start == len(stream.getvalue().encode())
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
-def test_a_header_is_read_in_the_encoding_of_the_file(encoding):
-    head = "id,t\u00e9xt\n".encode(encoding)
-    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].position("text") == 1
-
-
-def test_a_header_alone_has_columns_and_no_data():
-    for head in (HEADER, HEADER.strip()):
-        found, start = find(head)
-        assert (found.position("text"), found.num_columns, start) == (1, 4, len(head))
-
-
-def test_a_header_may_be_longer_than_python_reads_by_default():
-    names = [f"column {number}" for number in range(15_000)]
-    header = ",".join(names).encode() + b"\n"
-    assert csv.field_size_limit() < len(header) < HEAD_BYTES
-    found, start = find(header + b"x," * 14_999 + b"x\n", columns={"text": "column 14999"})
-    assert (found.columns.text, found.num_columns, start) == (14_999, 15_000, len(header))
-
-
 def test_a_name_means_a_header_and_the_settings_may_say_otherwise():
     assert find(HEADER + ROWS, columns={"text": 1})[1] == 0
     assert find(HEADER + ROWS, columns={"text": 1}, header=True)[1] == len(HEADER)
@@ -161,17 +132,6 @@ LONG = b'"x",' + b"y" * csv.field_size_limit() + b"\n"
 def test_without_a_header_most_of_the_first_records_say_how_many_columns(damaged):
     found, start = find(damaged + ROWS * 2, columns={"text": 1})
     assert (found.num_columns, start) == (4, 0)
-
-
-@pytest.mark.parametrize("head", [b"a,b\na,b,c\n", b"a,b,c\na,b\n"])
-def test_of_two_equal_numbers_of_columns_the_larger_one_is_taken(head):
-    assert find(head, columns={"text": 0})[0].num_columns == 3
-
-
-@pytest.mark.parametrize("first", [b'"7,an unclosed quote\n', BOM])
-def test_only_the_beginning_of_a_long_file_counts(first):
-    head = (first + b"a,b\n" * 300 + b"a,b,c,d\n" * HEAD_BYTES)[:HEAD_BYTES]
-    assert find(head, columns={"text": 0})[0].num_columns == 2
 
 
 @SETTINGS
@@ -195,7 +155,6 @@ REFUSED = {
         {"text": "texts"},
         "format.columns.text: tweets.csv has no column 'texts': did you mean 'text'?",
     ),
-    "other case": (HEADER, {"text": "User_Name"}, "did you mean 'user_name'?"),
     "nothing close": (
         HEADER,
         {"text": "zzz"},
@@ -211,48 +170,26 @@ REFUSED = {
         {"text": 1, "id": 4},
         "format.columns.id=4, but the last column of tweets.csv is 3: positions count from 0",
     ),
-    "too far in a header": (
-        HEADER,
-        {"text": "text", "user": 4},
-        "format.columns.user=4, but the last column of tweets.csv is 3",
-    ),
     "another delimiter": (
         HEADER.replace(b",", b";"),
         {"text": "text"},
         "no column 'text': its only column is 'id;text;airline_sentiment;user_name'; is the delim",
-    ),
-    "another delimiter and positions": (
-        ROWS.replace(b",", b"\t"),
-        {"text": 1},
-        "the last column of tweets.csv is 0: positions count from 0; is the delimiter right?",
     ),
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
         {"text": "text"},
         "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
     ),
-    "no names": (
-        b"x" * 41 + b",b\n",
-        {"text": "text"},
-        f"its columns are {'x' * 37 + '...'!r}, 'b'",
-    ),
     "unclosed header": (
         b'id,"text\n' + ROWS,
         {"text": "text"},
         "the header is too long, or a quote in it is unclosed or misplaced: is it",
-    ),
-    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is too long, or "),
-    "a long name": (
-        b"x" * (csv.field_size_limit() + 1) + b",text\n",
-        {"text": "text"},
-        "the header is too long, or ",
     ),
     "binary without header": (
         b"\x00" * HEAD_BYTES,
         {"text": 0},
         "has no valid record at its beginning: ",
     ),
-    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "has no valid record at its beginning: is it"),
 }
 
 
@@ -271,30 +208,22 @@ def test_a_file_without_a_record_is_called_empty(head, columns, header):
     )
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        ("a,b".encode("utf-16"), "tweets.csv is UTF-16: convert it to UTF-8 first"),
+        (b"\xfe\xff\x00i", "tweets.csv is UTF-16: convert it to UTF-8 first"),
+        (b"PK\x03\x04", "tweets.csv is compressed: its name must end in .zip"),
+        (pa.Codec("gzip").compress(ROWS), "tweets.csv is compressed: its name must end in .gz"),
+        (pa.Codec("zstd").compress(ROWS), "tweets.csv is compressed: its name must end in .zst"),
+        (b"PAR1", "tweets.csv is Parquet: its name must end in .parquet"),
+    ],
+)
 @pytest.mark.parametrize("form", [FormatSettings(), csv_form()], ids=["sentiment140", "csv"])
-def test_utf_16_is_refused_by_its_mark(encoding, form):
-    head = (HEADER + ROWS).decode().encode(encoding)
-    with pytest.raises(UserError, match=r"tweets\.csv is UTF-16: convert it to UTF-8 first"):
-        resolve(form, head, source="tweets.csv")
-    with pytest.raises(UserError, match="is UTF-16"):
-        resolve(form, b"\xfe\xff\x00i", source="tweets.csv")
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".zst", ".zip"])
-@pytest.mark.parametrize("form", [FormatSettings(), csv_form()], ids=["sentiment140", "csv"])
-def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
-    packed = io.BytesIO()
-    if suffix == ".zip":
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("tweets.csv", HEADER + ROWS)
-        head = packed.getvalue()
-    else:
-        codec = pa.Codec({".gz": "gzip", ".zst": "zstd"}[suffix])
-        head = codec.compress(HEADER + ROWS, asbytes=True)
-    with pytest.raises(UserError) as caught:
-        resolve(form, head, source="tweets.csv")
-    assert str(caught.value) == f"tweets.csv is compressed: its name must end in {suffix}"
+def test_a_file_of_another_kind_is_told_by_its_mark(head, line, form):
+    with pytest.raises(UserError) as error:
+        resolve(form, bytes(head), source="tweets.csv")
+    assert str(error.value) == line
 
 
 @pytest.mark.parametrize(
@@ -323,7 +252,3 @@ def test_labels_mean_what_the_settings_say(labels, meanings):
     found, _ = find(HEADER, columns=columns, labels=yaml.safe_load(labels))
     assert dict(found.labels) == meanings
     assert len(found.labels) == len(meanings)
-
-
-def test_without_a_label_no_value_means_any():
-    assert (find(HEADER)[0].columns.label, find(HEADER)[0].labels) == (None, ())

@@ -1,7 +1,6 @@
 """The records and their numbers do not depend on where a file is cut."""
 
 import gzip
-import hashlib
 from itertools import pairwise
 
 import pytest
@@ -142,13 +141,6 @@ def test_a_range_holds_about_as_many_rows_as_wanted():
     assert range_size(b"", rows_per_range=10, delimiter=",") == hashes.LEAF_BYTES
 
 
-def test_a_header_belongs_to_no_range(folder):
-    content = b"label,text\n0,a\n4,b\n"
-    (csv_range,) = cut(write(folder, content), 100, first_record=11)[0]
-    assert csv_range.read() == b"0,a\n4,b\n"
-    assert (csv_range.start, csv_range.num_rows) == (11, 2)
-
-
 @pytest.mark.parametrize("content", [b"", b"\n\r\n"])
 def test_a_file_without_a_record_has_no_range(folder, content):
     assert ranges_of(folder, content, range_bytes=4) == []
@@ -169,11 +161,3 @@ def test_a_file_without_line_ends_is_refused_and_no_byte_is_searched_many_times(
     with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 does not end within "):
         cut(path, 64)
     assert sum(searched) < 200_000
-
-
-def test_the_hash_of_a_file_is_the_same_cut_or_read(folder):
-    content = b'"0","a"\n' * 50_000
-    path = write(folder, content)
-    leaves = [content[i : i + hashes.LEAF_BYTES] for i in range(0, len(content), 65536)]
-    digests = b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)
-    assert hashes.tree_sha256(path) == hashlib.sha256(digests).hexdigest()

@@ -107,12 +107,6 @@ def find_in_pieces(content, sizes):
     return found + triples(records, position)
 
 
-@pytest.fixture
-def short_records(monkeypatch):
-    """Let records be no longer than ``CUT_SHORT``."""
-    monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", CUT_SHORT)
-
-
 @SETTINGS
 @example(b'5" tall,"a"\r\n')
 @given(rfc_4180())
@@ -194,49 +188,6 @@ def test_what_is_left_of_a_piece_is_at_most_one_record_long(content):
     assert len(content) - used <= CUT_SHORT
 
 
-def test_a_line_beyond_the_limit_is_malformed_and_the_next_is_not(short_records):
-    content = b"short\n" + b"x" * CUT_SHORT + b"\nshort\n"
-    assert triples(find_records(content)[0]) == [(0, 6, False), (6, 19, True), (19, 25, False)]
-
-
-def test_a_quote_open_beyond_the_limit_costs_its_own_line(short_records):
-    content = b'"open\nb\nc\nd\ne\nf"\n'
-    assert triples(find_records(content)[0])[:3] == [(0, 6, True), (6, 8, False), (8, 10, False)]
-
-
-def test_a_record_of_exactly_the_limit_is_well_formed(short_records):
-    content = b"x" * (CUT_SHORT - 1) + b"\n" + b'"a"b\n'
-    assert triples(find_records(content)[0]) == [(0, 12, False), (12, 17, True)]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        pytest.param(b"", [], id="empty"),
-        pytest.param(b"\n\r\n\n", [], id="blank lines"),
-        pytest.param(b"a,b", [(0, 3, False)], id="no newline at the end"),
-        pytest.param(b"a,\n,\n", [(0, 3, False), (3, 5, False)], id="empty fields"),
-        pytest.param(b'""\n', [(0, 3, False)], id="nothing but an empty quoted field"),
-        pytest.param(b'a"b\nc\n', [(0, 4, False), (4, 6, False)], id="quote in a plain field"),
-        pytest.param(b'"a\nb\nc\n', [(0, 3, True), (3, 5, False), (5, 7, False)], id="unclosed"),
-        pytest.param(b'b\n"a', [(0, 2, False), (2, 4, True)], id="unclosed at the end"),
-        pytest.param(
-            b'"a" \n"b"c,d\n"e"\n',
-            [(0, 5, True), (5, 12, True), (12, 16, False)],
-            id="text after a closing quote",
-        ),
-        pytest.param(
-            b'"a\n"b","c"\n"d"\n',
-            [(0, 3, True), (3, 11, False), (11, 15, False)],
-            id="unclosed before quoted fields",
-        ),
-        pytest.param(b'"a\x00\xff\n\r"\n', [(0, 8, False)], id="any byte in quotes"),
-    ],
-)
-def test_records_of_small_files(content, expected):
-    assert triples(find_records(content)[0]) == expected
-
-
 def test_another_delimiter_parts_fields():
     content = b'"a";"b,""c"\n"a","b"\n'
     assert triples(find_records(content, delimiter=";")[0]) == [(0, 12, False), (12, 20, True)]
@@ -263,12 +214,3 @@ def test_the_fault_of_a_malformed_record_is_named(monkeypatch, line, fault):
     records, _ = find_records(content)
     assert triples(records)[1] == (8, 8 + len(line), True)
     assert csv_records.name_faults(content, records) == [fault]
-
-
-@SETTINGS
-@given(BROKEN)
-def test_every_malformed_record_has_a_fault(content):
-    records, _ = find_records(content)
-    faults = csv_records.name_faults(content, records)
-    assert len(faults) == records.malformed.sum()
-    assert set(faults) <= set(csv_records.FAULTS)

@@ -35,28 +35,12 @@ def test_all_columns_are_read_as_texts():
     assert tweets.count_values(found.column("mood")) == {"good": 2, "bad": 1}
 
 
-def test_without_a_header_columns_are_named_by_their_position():
-    found = read(b"1,so good\n2,hm\n", header=False)
-    assert (found.names, found.rows.column_names) == ((), ["0", "1"])
-    assert found.column("1").to_pylist() == ["so good", "hm"]
-
-
-def test_columns_of_the_same_name_are_told_apart_by_their_position():
-    found = read(b"text,text\na,b\n")
-    assert [found.column(i).to_pylist() for i in range(2)] == [["a"], ["b"]]
-
-
 def test_records_that_cannot_be_split_are_counted():
     found = read(b'id,text\n1,good\n2\n3,"oh" no\n4,fine\n')
     assert Counter(found.faults.drop_null().to_pylist()) == {
         "wrong number of columns": 1, "text after a closing quote": 1,
     }  # fmt: skip
     assert found.column("text").to_pylist() == ["good", None, None, "fine"]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
-def test_a_blank_file_has_no_rows(content):
-    assert (read(content).num_rows, read(content).names) == (0, ())
 
 
 def test_a_megabyte_is_read_and_no_record_is_cut(tmp_path):

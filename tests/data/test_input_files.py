@@ -44,28 +44,26 @@ def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
     assert hashed == files
 
 
+def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
+    known = input_files.as_found(files)
+    glob = [f"{tmp_path}/*.csv"]
+    assert not input_files.are_gone(known, glob)
+    (tmp_path / "a.csv").unlink()
+    assert not input_files.are_gone(known, glob), "one is still there"
+    (tmp_path / "b.csv").unlink()
+    assert input_files.are_gone(known, glob)
+    assert input_files.are_gone(known, files)
+    assert not input_files.are_gone(known, files[:1]), "other files were read"
+    assert not input_files.are_gone(known, [*files, f"{tmp_path}/c.csv"]), "others are named"
+    assert not input_files.are_gone({"fingerprint": "", "uri": "/x"}, files), "a directory"
+
+
 def test_a_file_of_another_time_is_read_again(files, hashed):
     known = input_files.describe(files)
     os.utime(files[1], ns=(1, 1))
     again = input_files.describe(files, known=known)
     assert hashed == [*files, files[1]]
     assert again["fingerprint"] == known["fingerprint"]
-
-
-def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
-    known = input_files.describe(files)
-    time = os.stat(files[0]).st_mtime_ns
-    (tmp_path / "a.csv").write_bytes(b"longer")
-    os.utime(files[0], ns=(time, time))
-    again = input_files.describe(files, known=known)
-    assert hashed == [*files, files[0]]
-    assert again["fingerprint"] != known["fingerprint"]
-
-
-def test_an_unknown_file_is_read(files, hashed):
-    known = input_files.describe(files[:1])
-    input_files.describe(files, known=known)
-    assert hashed == files
 
 
 def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
@@ -75,14 +73,6 @@ def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, has
     assert hashed == [*files, files[1]]
     assert again[0] == again[1] == again[2] != known
     assert again[0]["fingerprint"] == known["fingerprint"]
-
-
-def test_files_are_unchanged_until_their_content_is_another(files, hashed):
-    known = input_files.describe(files)
-    input_files.check_unchanged(known)
-    os.utime(files[1], ns=(1, 1))
-    input_files.check_unchanged(known)
-    input_files.check_unchanged({"fingerprint": "0", "uri": "/prepared"})
 
 
 def write_again(path):
@@ -109,18 +99,6 @@ def test_inputs_are_identified_by_their_contents_in_order_and_not_by_location(fi
     moved = [str(tmp_path / "moved" / name) for name in ("a.csv", "b.csv")]
     prints = [input_files.describe(uris)["fingerprint"] for uris in (files, moved, files[::-1])]
     assert prints[0] == prints[1] != prints[2]
-
-
-def test_a_described_input_has_uri_size_time_and_hash(files):
-    described = input_files.describe(files[:1])["files"]
-    assert described == [
-        {
-            "uri": files[0],
-            "bytes": 5,
-            "modified_ns": os.stat(files[0]).st_mtime_ns,
-            "tree_sha256": hashes.tree_sha256(files[0]),
-        }
-    ]
 
 
 def test_two_members_of_an_archive_are_two_inputs_and_a_moved_archive_is_none(tmp_path):
@@ -170,14 +148,3 @@ def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):
     publish(OutputSpec("prepare", uri, {"seed": 1}, {}))
     with pytest.raises(JobError, match="prepared was replaced while it was read"):
         input_files.check_part(described, ())
-
-
-def test_a_state_changes_with_the_content_though_size_and_time_do_not(files):
-    found, before = input_files.as_found(files), os.stat(files[0])
-    state = input_files.identify_state(found)
-    assert input_files.identify_state(input_files.as_found(files)) == state
-    with open(files[0], "r+b") as file:
-        file.write(b"A")
-    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert input_files.as_found(files) == found
-    assert input_files.identify_state(input_files.as_found(files)) != state

@@ -21,7 +21,7 @@ def write(folder, *files):
 
 def find_fault(uris):
     """Look at files, and find the fault of their ids."""
-    return table_files.find_id_fault([table_files.look_at(uri, with_ids=True) for uri in uris])
+    return table_files.find_id_fault([table_files.read_footer(uri, with_ids=True) for uri in uris])
 
 
 @settings(deadline=None, max_examples=60)

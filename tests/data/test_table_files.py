@@ -23,7 +23,7 @@ def read(folder, *tables, keep_columns=()):
     plan = table_files.plan_scoring(
         input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
     )
-    (part,) = corpus.open_tables(plan, rows_per_part=100).parts
+    (part,) = corpus.cut(plan, rows_per_part=100).parts
     return read_part(part, RowRules(keep=tuple(keep_columns)))
 
 
@@ -68,7 +68,7 @@ def open_groups(path, rows_per_part):
     """Cut one file into parts."""
     files = input_files.as_found([str(path)])["files"]
     plan = table_files.plan_scoring(files, text_column="text", keep_columns=())
-    return corpus.open_tables(plan, rows_per_part=rows_per_part)
+    return corpus.cut(plan, rows_per_part=rows_per_part)
 
 
 def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
@@ -77,7 +77,7 @@ def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
     files = input_files.as_found([str(path)])["files"]
     form = FormatSettings(max_text_length=3)
     plan = table_files.plan_scoring(files, text_column="text", keep_columns=(), settings=form)
-    (part,) = corpus.open_tables(plan, rows_per_part=10).parts
+    (part,) = corpus.cut(plan, rows_per_part=10).parts
     assert read_part(part)["reason"].to_pylist() == ["text too long", None]
 
 
@@ -145,3 +145,8 @@ def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypa
         assert read_part(parts[number])["text"].to_pylist() == expected
     with pytest.raises(UserError, match="the file is damaged: create it again"):
         read_part(parts[3])
+
+
+def test_invalid_utf8_is_replaced(tmp_path):
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"a\xff"], pa.binary()).buffers())
+    assert read(tmp_path, pa.table({"text": broken}))["text"].to_pylist() == ["a\ufffd"]

@@ -30,7 +30,7 @@ def plan(folder, *tables, form=None, keep=()):
 
 def read(folder, *tables, form=None, keep=(), required=("label",)):
     """Read tables as they are prepared."""
-    source = corpus.open_tables(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
+    source = corpus.cut(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
     (part,) = source.parts
     return parts.read(part, RowRules(required=required, keep=keep))
 
@@ -69,12 +69,6 @@ def test_without_a_format_the_columns_have_their_usual_names(tmp_path, identity)
     assert rows.schema.field("time").type == pa.timestamp("s", "UTC")
 
 
-def test_labels_may_be_named_without_a_format(tmp_path):
-    names = ["negative", "positive", "neutral", "mixed"]
-    rows = read(tmp_path, pa.table({"text": TEXTS, "label": names}))
-    assert rows["label"].to_pylist() == [0, 1, 2, None]
-
-
 @pytest.mark.parametrize(
     "times",
     [
@@ -104,12 +98,6 @@ def test_files_may_have_their_columns_in_any_order(tmp_path):
     first = pa.table({"body": TEXTS, "mood": ["bad"] * 4, "extra": [1] * 4})
     rows = read(tmp_path, first, first.select(["mood", "body"]), form=CHOSEN)
     assert rows["text"].to_pylist() == TEXTS.to_pylist() * 2
-
-
-def test_a_text_that_is_too_long_is_rejected_as_in_a_csv(tmp_path):
-    form = FormatSettings(max_text_length=3)
-    rows = read(tmp_path, pa.table({"text": ["good", "bad"], "label": [1, 0]}), form=form)
-    assert rows["reason"].to_pylist() == ["text too long", None]
 
 
 REFUSED = {

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.data import tweets
+from sentiflow.data.table_files import TableFormat
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,6 @@ def test_a_word_is_no_time_in_any_format():
 def test_a_column_of_times_needs_no_reading():
     moments = [datetime.fromisoformat("2024-01-31T10:15:00.9+02:00"), None]
     rows = pa.table({"text": ["a", "b"], "time": pa.array(moments, pa.timestamp("us", "UTC"))})
-    found = tweets.check(rows, tweets.RowRules(required=("time",)))
+    found = tweets.check(rows, TableFormat(), tweets.RowRules(required=("time",)))
     assert found["time"].to_pylist() == [datetime.fromisoformat("2024-01-31T08:15:00Z"), None]
     assert found["reason"].to_pylist() == [None, tweets.NO_TIME]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.data.parts import add_up
+from sentiflow.data.manifest_types import merge_counts
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
@@ -261,7 +261,7 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     parts = [keys.filter(pa.array(group == i)) for i in range(num_groups)]
     found = [find(part, mode=mode) for part in parts]
     whole = find(keys, mode=mode)
-    assert add_up([part.counts for part in found]) == whole.counts
+    assert merge_counts([part.counts for part in found]) == whole.counts
     together = pa.concat_tables([part.dropped for part in found])
     assert together.sort_by("row_id") == whole.dropped
 

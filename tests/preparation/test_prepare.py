@@ -16,6 +16,7 @@ from stages import run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import corpus, parts, schema
+from sentiflow.data.tweets import RowRules
 from sentiflow.preparation import prepare as preparation
 from sentiflow.preparation import results
 from sentiflow.tracking.recording import Recorder
@@ -250,7 +251,7 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     found = corpus.open_prepared(
         str(tmp_path / "run/prepared"), rows_per_part=50, setting="", keep_columns=["confidence"]
     )
-    rows = [parts.read(part, keep=("confidence",)) for part in found.parts]
+    rows = [parts.read(part, RowRules(keep=("confidence",))) for part in found.parts]
     assert {table.schema.field("confidence").type for table in rows} == {pa.float32()}
     assert sum(map(len, rows)) == found.num_rows == 240
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PROJECT, make_store, new_package, without_token, write_config
-from stages import look, mark_unfinished
+from stages import mark_unfinished
 from test_cli import invoke
 from test_registry import register
 from test_resume import busy_workers
@@ -28,7 +28,6 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files, manifest, sample
-from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
@@ -184,7 +183,7 @@ def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only
     changed = spec.inputs | {other: spec.inputs[other] | {"fingerprint": "other"}}
     if other == "corpus":
         changed["corpus"] = input_files.as_found([f"{corpora}/day-1.csv"])
-    mark_unfinished(replace(spec, inputs=changed), precision="fp32")
+    mark_unfinished(replace(spec, inputs=changed))
     with pytest.raises(UserError, match=f"unfinished run of other settings .another {other}"):
         score(scored)
     assert len(times(tmp_path)) == 6
@@ -271,22 +270,17 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     assert named.stdout == direct.stdout != ""
 
 
-def test_a_resumed_scoring_keeps_its_precision(tmp_path):
-    spec = OutputSpec("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
+def test_an_extended_scoring_keeps_its_precision():
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
-    def choose(resources, *, previous=None, model="c5f0", **score):
-        output = look(replace(spec, inputs={"model": {"fingerprint": model}}))
+    def choose(resources, *, previous=None, **score):
         score, previous = ScoreSettings(**score), previous or PreviousRun()
-        return scoring._choose_precision(output, previous, score, resources)
+        return scoring._choose_precision(previous, score, resources)
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
     assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
-    mark_unfinished(spec, precision="bf16")
-    assert choose(without) == "bf16"
-    assert choose(without, model="another") == "fp32"
-    assert choose(without, precision="fp32") == "fp32"
+    assert choose(with_gpu, precision="fp32") == "fp32"
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):

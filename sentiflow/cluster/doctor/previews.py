@@ -145,13 +145,8 @@ def _read(
         for name in rules.required
         if name in columns and (name, settings.labels) != ("label", "auto")
     )
-    rows = tweets.check(
-        pa.table(table | {"reason": first.faults}),
-        replace(rules, required=required),
-        labels=form.labels,
-        time_format=form.time_format,
-        max_text_length=settings.max_text_length,
-    )
+    checked = pa.table(table | {"reason": first.faults})
+    rows = tweets.check(checked, form, replace(rules, required=required))
     return FilePreview(first, plan, rows)
 
 
@@ -170,7 +165,10 @@ def _plan(
     if text_column is None:
         plan = table_files.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
-        plan = table_files.plan_scoring([file], text_column=text_column, keep_columns=())
+        longest = FormatSettings(max_text_length=settings.max_text_length)
+        plan = table_files.plan_scoring(
+            [file], text_column=text_column, keep_columns=(), settings=longest
+        )
     return plan.table_format, plan
 
 

@@ -89,7 +89,7 @@ def inspect(
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
         table_files.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
-    return replace(found, rejected=_judge(found, settings))
+    return replace(found, rejected=_count_rejected(found, settings))
 
 
 def to_format(found: Inspection) -> dict[str, object]:
@@ -149,18 +149,17 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     return classes, {v: rows for v, rows in column.counts.items() if v not in values}
 
 
-def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
+def _count_rejected(found: Inspection, settings: FormatSettings) -> dict[str, int]:
     """Check the sampled rows as ``prepare`` does, and count the rejected ones by reason."""
     sample, roles = found.sample, found.roles
     rows = {"text": sample.column(roles.text), "reason": sample.faults}
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
-    checked = tweets.check(
-        pa.table(rows),
-        tweets.RowRules(required=("label",) if roles.label is not None else ()),
-        labels=csv_format.meanings(settings),
-        max_text_length=settings.max_text_length,
+    form = table_files.TableFormat(
+        labels=csv_format.meanings(settings), max_text_length=settings.max_text_length
     )
+    rules = tweets.RowRules(required=("label",) if roles.label is not None else ())
+    checked = tweets.check(pa.table(rows), form, rules)
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
 
 

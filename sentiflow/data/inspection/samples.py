@@ -178,7 +178,7 @@ def _read_pieces(
 
 def _read_tables(uris: Sequence[str]) -> Sample:
     """Read rows of Parquet files; columns of lists and other nested types are left out."""
-    footers = filesystem.map_files(table_files.look_at, uris)
+    footers = filesystem.map_files(table_files.read_footer, uris)
     names = [f.name for f in footers[0].arrow if table_files.has_text(f.type)]
     shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
     tables = [

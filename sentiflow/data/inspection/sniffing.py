@@ -68,7 +68,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     if head.count(b"\0") * 4 > len(head):
         for encoding in _WIDE:
             if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
-                raise _refuse(source, encoding[:6])
+                raise _unreadable(source, encoding[:6])
         raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
     if encoding := first_rows.find(content, is_cut=True):
         return encoding
@@ -76,10 +76,10 @@ def detect_encoding(content: bytes, *, source: str) -> str:
 
     beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
     best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
-    raise _refuse(source, best.encoding.replace("_", "-") if best else "")
+    raise _unreadable(source, best.encoding.replace("_", "-") if best else "")
 
 
-def _refuse(source: str, encoding: str) -> UserError:
+def _unreadable(source: str, encoding: str) -> UserError:
     if not encoding:
         return UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
     return UserError(
