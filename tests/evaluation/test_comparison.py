@@ -211,14 +211,14 @@ def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):
         tagged(store, "train", scored_uri=f"{a}/scored"),
     ]
     for run_id in ids:
-        found = comparison.compare(run_id, a, tracking_uri=store.sender.tracking_uri)
+        found = comparison.compare(run_id, a, tracking_uri=store.uri)
         assert found.first.run_id == found.first.name == run_id
         assert found.first.scored_uri == f"{a}/scored"
         assert found.verdict.startswith("No difference shown")
 
 
 def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
-    a, uri = runs.run("a"), store.sender.tracking_uri
+    a, uri = runs.run("a"), store.uri
     for stage in ("train", "score"):
         run_id = tagged(store, stage)
         line = line_of(invoke(run_id, a, "--tracking-uri", uri))
@@ -239,7 +239,7 @@ def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, sto
     with pytest.raises(
         UserError, match=f"no longer holds the predictions of the MLflow run {run_id}"
     ):
-        comparison.compare(run_id, a, tracking_uri=store.sender.tracking_uri)
+        comparison.compare(run_id, a, tracking_uri=store.uri)
 
 
 # Output
