@@ -22,7 +22,7 @@ from sentiflow.storage import filesystem
 from sentiflow.tracking import mlflow_store, recording, registry, sending
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.registry import CANDIDATE, REQUIREMENTS, Version
-from sentiflow.training import publishing
+from sentiflow.training import train as training
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +268,9 @@ def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(sqli
     with recording.Store(sending.Sender(""), "").run(
         "train", group="0123abcd", tags={}, registers_model=True
     ) as without:
-        assert publishing.register(config, output, without, "") is None
+        assert training.register(config, output, without, "") is None
     with open_run(sqlite) as recorder:
-        assert publishing.register(config, output, recorder, "") is None
+        assert training.register(config, output, recorder, "") is None
 
 
 @pytest.mark.ray

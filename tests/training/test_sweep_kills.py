@@ -18,7 +18,8 @@ from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import StorageError, WorkerError
-from sentiflow.training import checkpoints, publishing, sweep, sweep_trials
+from sentiflow.training import checkpoints, sweep, sweep_trials
+from sentiflow.training import train as training
 
 
 def plan(config):
@@ -34,7 +35,7 @@ def record_of(trial):
 
 def checkpoints_of(trial):
     """Name the directory of the checkpoints of a trial."""
-    return publishing.locate_checkpoints(trial.open_output())
+    return training.locate_checkpoints(trial.open_output())
 
 
 def is_training(process):
