@@ -237,7 +237,7 @@ def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Man
     """
     from sentiflow.data.manifest import MODEL
     from sentiflow.storage import filesystem
-    from sentiflow.training.sweep import best
+    from sentiflow.training.sweep_tables import best
     from sentiflow.training.sweep_trials import TRIALS
 
     raw, swept = settings.read(config, overrides), settings.load(config, overrides)

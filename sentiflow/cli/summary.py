@@ -30,9 +30,9 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
     if verb == "train":
         return ""
     if verb == "sweep":
-        from sentiflow.training import sweep
+        from sentiflow.training import sweep_tables
 
-        return sweep.to_text(records["sweep"])
+        return sweep_tables.to_text(records["sweep"])
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split

@@ -44,30 +44,6 @@ def max_resources() -> Mapping[str, float]:
     return state.get_max_resources_from_cluster_config() or {}
 
 
-def groups_of_dead_actors(job: str) -> list[Any]:
-    """List the placement groups that were made by actors of a job which have died.
-
-    Why: Ray keeps their cores until the job ends. Its public table does not say who made a group,
-    and its state API needs the dashboard.
-    Without: none, and the trial that replaces a killed one waits until others end.
-    """
-    import ray
-    from ray.util.placement_group import PlacementGroup
-
-    connect = _find("ray._private.state.state._connect_and_get_accessor")
-    table = _find("ray.core.generated.gcs_pb2.PlacementGroupTableData")
-    rows = map(table.FromString, connect().get_placement_group_table()) if connect and table else ()
-    return [
-        PlacementGroup(ray.PlacementGroupID(row.placement_group_id))
-        for row in rows
-        if row.creator_job_id.hex() == job
-        and row.creator_actor_dead
-        and not ray.ActorID(row.creator_actor_id).is_nil()
-        and row.state != table.REMOVED
-        and not row.is_detached
-    ]
-
-
 def speed_up_data() -> None:
     """Let Ray Data start its tasks at once.
 

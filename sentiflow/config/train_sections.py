@@ -31,8 +31,15 @@ class BatchingSettings(Settings):
     """Number of virtual shards of the rows: the upper limit of workers. Another number draws other
     batches."""
     drop_last: bool = False
-    """Leave out the batch that is not full. ``pooled``: as many rows are drawn at random in each
-    epoch. ``exact``: the batch of each length that is not full, as in the tutorial."""
+    """With ``exact``: leave out the batch of each length that is not full, as in the tutorial."""
+
+    @model_validator(mode="after")
+    def _check_drop_last(self) -> "BatchingSettings":
+        if self.drop_last and self.bucketing != "exact":
+            raise ValueError(
+                "drop_last is for bucketing: exact, where each length has a last batch"
+            )
+        return self
 
 
 class PretrainSettings(Settings):

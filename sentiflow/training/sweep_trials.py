@@ -1,14 +1,17 @@
 """Trial of a sweep -> its training in a process of Ray Tune; its epochs -> log lines and MLflow."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, find_status
 from sentiflow.errors import (
     JobError,
@@ -19,20 +22,21 @@ from sentiflow.errors import (
     shorten,
 )
 from sentiflow.progress import say
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
-from sentiflow.training import search_space, sweep_seeds
+from sentiflow.training import classes, search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import MODEL, Taught, read_epochs
 
 # isort: split
 import ray.tune
 
+SEED = "train.seed"
 TRIALS = "trials"
-Curve = list[dict[str, float | None]]
-"""The metrics of each epoch, named as in MLflow."""
+Curve = list[tuple[dict[str, float | None], float]]
+"""The metrics of each epoch, named as in MLflow, and the seconds until its end."""
 
 Status = Literal["finished", "stopped", "failed"]
 ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -64,31 +68,20 @@ class Trial:
     taught: Taught | None = None
     """The answers of the teachers, which all trials share."""
 
-    @property
-    def lost_uri(self) -> str:
-        """File that says that an earlier run of the sweep has lost the trial."""
-        return f"{self.stopped_uri}.lost"
+    def has_ended(self) -> bool:
+        """Whether an earlier run of the sweep has finished or stopped the trial."""
+        return self.open_output().is_complete or filesystem.exists(self.stopped_uri)
 
     def open_output(self) -> Output:
         """Look at the output of the training, which the sweep holds."""
         spec = training.describe_output(self.config)
         return Output(spec, find_status(spec), overwrite=True, claim=self.claim)
 
-    def known_curve(self) -> tuple[Status | None, Curve]:
-        """Read how a trial ended, and its curve; None and [] if it is still to be trained."""
-        output = self.open_output()
-        record = output.status.record
-        if output.is_complete and record is not None:
-            curve = [epoch.to_metrics() for epoch in read_epochs(record["history"])]
-            curve[0]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
-            return "finished", curve
-        if filesystem.exists(self.stopped_uri):
-            return "stopped", json.loads(filesystem.read_bytes(self.stopped_uri))
-        return None, []
-
 
 def plan(config: Config, output: Output, *, taught: Taught | None = None) -> list[Trial]:
     """Place the trials of a sweep in its output, each in a directory that no other sweep shares.
+
+    A trial has one worker: another number makes the same model, and trials run side by side.
 
     Raises:
         UserError: As :func:`search_space.expand`.
@@ -97,46 +90,33 @@ def plan(config: Config, output: Output, *, taught: Taught | None = None) -> lis
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
         name = f"{number:04d}-{manifest.fingerprint([output.spec.fingerprint, values])[:8]}"
         uri, stopped_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
-        train = applied.train.model_copy(update={"output_uri": uri, "folds": 0})
-        own = applied.model_copy(update={"train": train})
+        update = {"output_uri": uri, "folds": 0, "num_workers": 1, "min_workers": 1}
+        own = applied.model_copy(update={"train": applied.train.model_copy(update=update)})
         trials.append(Trial(number, name, values, own, stopped_uri, output.claim, taught))
     return trials
 
 
-def train(trial: Trial, *, metric: str, share: Resources) -> None:
-    """Train or resume a trial; of a finished or stopped one only report the curve again.
+def train(trial: Trial, *, share: Resources) -> None:
+    """Train or resume a trial.
 
     An error of the settings is reported as ``reason``: if it were raised, Tune would start the
     trial again.
 
     Args:
         trial: The trial.
-        metric: The metric by which Tune compares trials.
         share: The trial's share of the cluster.
     """
-    reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
-    status, curve = trial.known_curve()
-    if status is not None:
-        for epoch, metrics in enumerate(curve, start=1):
-            reporter.log_metrics(metrics, step=epoch)
-    else:
-        # Elastic training is off, as living and dead trainings of one job cannot be told apart.
-        most = trial.config.train.batching.num_shards
-        fixed = trial.config.train.model_copy(update={"min_workers": most})
-        config = trial.config.model_copy(update={"train": fixed})
-        try:
-            training.run(
-                config, trial.open_output(), reporter, resources=share, taught=trial.taught
-            )
-        except (WorkerError, StorageError, UnavailableError):
-            raise
-        except (UserError, JobError) as error:
-            ray.tune.report({"reason": str(error)})
-            return
-    if status != "stopped" and sweep_seeds.SEED in trial.values:
-        model_uri = join(trial.config.train.output_uri, MODEL)
-        accuracy = sweep_seeds.measure_test_accuracy(model_uri, trial.config.train)
-        ray.tune.report({"test_accuracy": accuracy})
+    output, settings = trial.open_output(), trial.config.train
+    if output.is_complete:  # its process died before it had reported the last epoch
+        return
+    reporter = _Reporter(settings=settings)
+    try:
+        training.run(trial.config, output, reporter, resources=share, taught=trial.taught)
+    except (WorkerError, StorageError, UnavailableError):
+        raise
+    except (UserError, JobError) as error:
+        ray.tune.report({"reason": str(error), "curve": reporter.curve})
+        return
     if reporter.last is not None:
         ray.tune.report(reporter.last)
 
@@ -148,23 +128,24 @@ class _Reporter(Recorder):
     The last epoch is kept until the model is published, because Tune ends the trial with it.
     """
 
-    metric: str = ""
-    num_epochs: int = 0
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    curve: Curve = field(default_factory=list)
     last: dict[str, object] | None = None
-    pretraining_seconds: float = 0.0
+    seconds: float = 0.0
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Report an epoch, or keep it if it is the last one; other metrics are left out."""
-        self.pretraining_seconds += metrics.get("pretrain/epoch_seconds") or 0.0
+        """Report the epochs so far, or keep them if it is the last one."""
+        self.seconds += metrics.get("pretrain/epoch_seconds") or 0.0
         if "validation/loss" not in metrics:
             return
-        value, named = metrics[f"validation/{self.metric}"], dict(metrics)
+        self.seconds += metrics["train/epoch_seconds"] or 0.0
+        self.curve.append(({**metrics}, self.seconds))
+        name = self.settings.selection.metric_name
+        value = metrics[f"validation/{name}"]
         if value is None:
             raise JobError("no validation row has a known word, so the trials cannot be compared")
-        if step == 1:
-            named.setdefault("pretrain/seconds", self.pretraining_seconds)
-        result = {"epoch": step, self.metric: value, "metrics": named}
-        if step < self.num_epochs:
+        result = {"epoch": step, name: value, "curve": [*self.curve]}
+        if step < self.settings.num_epochs:
             ray.tune.report(result)
         else:
             self.last = result
@@ -196,80 +177,29 @@ class TrialRecord(TypedDict):
     it."""
 
 
-@dataclass
-class _Result:
-    """The state of a trial so far."""
+def measure_test_accuracy(settings: TrainSettings) -> float | None:
+    """Measure the accuracy of a trained model on the test rows of the classes that it learned.
 
-    trial: Trial
-    recorder: Recorder
-    """Recorder of the trial's own MLflow run."""
-    curve: Curve = field(default_factory=list)
-    status: Status | None = None
-    """None while the trial is trained."""
-    reason: str = ""
-    test_accuracy: float | None = None
+    Returns:
+        The share of these rows that are predicted correctly; None if there are none.
+    """
+    from sentiflow.models.package import ModelPackage  # imports torch
 
-    def add(self, epoch: int, metrics: dict[str, float | None]) -> None:
-        """Add an epoch; one that a restarted trial repeats is ignored."""
-        if epoch > len(self.curve):
-            self.curve.append(metrics)
-            self.recorder.log_metrics(metrics, step=epoch)
-
-    def chosen(self) -> tuple[int, dict[str, float | None]]:
-        """Choose the epoch for the trial's model as its training does; 0 before the first."""
-        if not self.curve:
-            return 0, {}
-        selection = self.trial.config.train.selection
-        name = f"validation/{selection.metric_name}"
-        chosen = self.curve[-1]
-        if selection.keep == "best":
-            chosen = min(self.curve, key=lambda metrics: selection.order(metrics.get(name)))
-        return self.curve.index(chosen) + 1, chosen
-
-    @property
-    def value(self) -> float | None:
-        """The metric by which trials are compared, of the chosen epoch."""
-        _, metrics = self.chosen()
-        return metrics.get(f"validation/{self.trial.config.train.selection.metric_name}")
-
-    def rank(self) -> tuple[int, float, int]:
-        """Order trials: finished, stopped, failed, the best of each first."""
-        assert self.status is not None, "Tune has ended every trial"
-        order = self.trial.config.train.selection.order
-        return [*ENDS].index(self.status), order(self.value), self.trial.number
-
-    def record(self) -> TrialRecord:
-        """Describe the trial for the manifest."""
-        assert self.status is not None, "Tune has ended every trial"
-        epoch, metrics = self.chosen()
-        times = ("pretrain/seconds", "train/epoch_seconds")
-        seconds = sum(each.get(name) or 0.0 for each in self.curve for name in times)
-        return {
-            "trial": self.trial.number,
-            "name": self.trial.name,
-            "mlflow_run_id": self.recorder.run_id,
-            "status": self.status,
-            "values": self.trial.values,
-            "validation_accuracy": metrics.get("validation/accuracy"),
-            "validation_loss": metrics.get("validation/loss"),
-            "validation_f1_macro": metrics.get("validation/f1_macro"),
-            "chosen_epoch": epoch,
-            "epochs": len(self.curve),
-            "seconds": round(seconds, 1),
-            "reason": self.reason,
-            "test_accuracy": self.test_accuracy,
-        }
+    uri = settings.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    package = ModelPackage.load(join(settings.output_uri, MODEL))
+    learned, is_right = classes.choose(prepared, settings), []
+    for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
+        table = classes.relabel(parquet.read(path, columns=["text", "label"]), learned.positions)
+        prediction = package.score(table["text"].combine_chunks()).prediction
+        is_right += (prediction == table["label"].to_numpy()).tolist()
+    return statistics.fmean(is_right) if is_right else None
 
 
 class TrialCallback(ray.tune.Callback):
-    """Called by Ray Tune: shows the trials, and keeps an MLflow run of each."""
+    """Called by Ray Tune: shows each trial that has ended, and makes its run in MLflow."""
 
-    def __init__(
-        self,
-        trials: Sequence[Trial],
-        recorder: Recorder,
-        capacity: Capacity,
-    ) -> None:
+    def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
         """Expect the trials.
 
         Args:
@@ -278,90 +208,115 @@ class TrialCallback(ray.tune.Callback):
             capacity: What a trial needs of the cluster.
         """
         self.trials, self.recorder, self.capacity = trials, recorder, capacity
-        self.results: dict[int, _Result] = {}
+        self.records: list[TrialRecord] = []
+        """Trials that have ended."""
         self.lost: list[str] = []
         """Trials that the next run of the sweep has to resume, each with its reason."""
         self.short = search_space.short_names(list(trials[0].values))
-
-    def end_open_runs(self) -> None:
-        """End the MLflow runs of trials that were interrupted."""
-        for result in self.results.values():
-            if result.status is None:
-                result.recorder.end("KILLED", reason="the sweep was ended")
 
     def on_step_begin(self, **info: Any) -> None:
         """End the sweep when the cluster has no room for any trial."""
         self.capacity.check()
 
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Begin the trial's MLflow run, unless the trial is restarted after a crash."""
-        self._begin(trial.config["index"])
-
-    def _begin(self, index: int) -> _Result:
-        """Find the state of a trial, which begins here or when its process died before it ran."""
-        if index not in self.results:
-            planned = self.trials[index]
-            tags = {TRIAL_TAG: planned.name}
-            recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
-            recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
-            self.results[index] = _Result(planned, recorder)
-        return self.results[index]
-
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
-    ) -> None:
-        """Take an epoch, or the reason of a failure."""
-        known = self.results[trial.config["index"]]
-        known.reason = result.get("reason", known.reason)
-        known.test_accuracy = result.get("test_accuracy", known.test_accuracy)
-        if "metrics" in result:
-            known.add(result["epoch"], result["metrics"])
-
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Find out whether a trial finished, was stopped or failed."""
-        known = self.results[trial.config["index"]]
-        if known.reason:
-            return self._end(known, "failed")
-        status, curve = known.trial.known_curve()
-        if status is None:  # a resumed sweep leaves it alone, too
-            filesystem.write_bytes(known.trial.stopped_uri, json.dumps(known.curve).encode())
-        for epoch, metrics in enumerate(curve, start=1):
-            known.add(epoch, metrics)
-        return self._end(known, status or "stopped")
+        """Take a trial that has finished, was stopped, or has told why it failed."""
+        told = trial.last_result
+        self.end(trial.config["index"], told.get("curve", []), reason=told.get("reason", ""))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine or storage.
 
         The next run of the sweep resumes the trial. If it is lost then, too, it has failed.
         """
-        known = self._begin(trial.config["index"])
+        index = trial.config["index"]
         text = str(trial.get_error() or "").strip()
-        known.reason = text.splitlines()[-1] if text else "its process died"
-        if not filesystem.exists(known.trial.lost_uri):
-            self.lost.append(
-                f"trial {known.trial.number} was lost ({shorten(known.reason, MAX_REASON)})"
-            )
-            filesystem.write_bytes(known.trial.lost_uri, known.reason.encode())
-        self._end(known, "failed")
+        reason = text.splitlines()[-1] if text else "its process died"
+        lost_uri = f"{self.trials[index].stopped_uri}.lost"
+        if not filesystem.exists(lost_uri):
+            number = self.trials[index].number
+            self.lost.append(f"trial {number} was lost ({shorten(reason, MAX_REASON)})")
+            filesystem.write_bytes(lost_uri, reason.encode())
+        self.end(index, (trial.last_result or {}).get("curve", []), reason=reason)
 
-    def records(self) -> list[TrialRecord]:
-        """List the trials for the manifest: finished, stopped, failed, the best of each first."""
-        return [known.record() for known in sorted(self.results.values(), key=_Result.rank)]
+    def end(self, index: int, curve: Curve | None = None, *, reason: str = "") -> None:
+        """Note a trial that has ended, now or in an earlier run of the sweep.
 
-    def _end(self, known: _Result, status: Status) -> None:
-        known.status = status
-        if known.test_accuracy is not None:
-            known.recorder.log_metrics({"test/accuracy": known.test_accuracy})
-        known.recorder.end(ENDS[status], reason=known.reason)
-        record = known.record()
-        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
-        if status == "failed":
-            outcome = f"failed: {shorten(known.reason, MAX_REASON)}"
-        else:
-            metric = known.trial.config.train.selection.metric
-            outcome = f"validation {metric} {known.value:.4f}"
+        Args:
+            index: Its place among the trials.
+            curve: What it has reported; None in an earlier run.
+            reason: Why it has failed.
+        """
+        trial = self.trials[index]
+        output, settings = trial.open_output(), trial.config.train
+        trained = output.status.record if output.is_complete else None
+        status: Status = "failed" if reason else "finished" if trained else "stopped"
+        if trained:
+            curve = _curve_of(trained)
+        elif curve is None:
+            curve = json.loads(filesystem.read_bytes(trial.stopped_uri))
+        elif status == "stopped":
+            filesystem.write_bytes(trial.stopped_uri, json.dumps(curve).encode())
+        tags = {TRIAL_TAG: trial.name}
+        run = self.recorder.begin_nested(trial.name, stage=training.STAGE, tags=tags)
+        run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
+        for epoch, (metrics, _) in enumerate(curve, start=1):
+            run.log_metrics(metrics, step=epoch)
+        test_accuracy = None
+        if status == "finished" and SEED in trial.values:
+            test_accuracy = measure_test_accuracy(settings)
+            run.log_metrics({"test/accuracy": test_accuracy})
+        run.end(ENDS[status], reason=reason)
+        epoch, metrics = _choose(curve, settings.selection)
+        record: TrialRecord = {
+            "trial": trial.number,
+            "name": trial.name,
+            "mlflow_run_id": run.run_id,
+            "status": status,
+            "values": trial.values,
+            "validation_accuracy": metrics.get("validation/accuracy"),
+            "validation_loss": metrics.get("validation/loss"),
+            "validation_f1_macro": metrics.get("validation/f1_macro"),
+            "chosen_epoch": epoch,
+            "epochs": len(curve),
+            "seconds": round(curve[-1][1], 1) if curve else 0.0,
+            "reason": reason,
+            "test_accuracy": test_accuracy,
+        }
+        self.records.append(record)
+        self._show(record, settings.selection)
+
+    def _show(self, record: TrialRecord, selection: SelectionSettings) -> None:
+        outcome = f"failed: {shorten(record['reason'], MAX_REASON)}"
+        if record["status"] != "failed":
+            outcome = f"validation {selection.metric} {value_of(record, selection):.4f}"
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
-        note = (
-            f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
-        )
-        say("sweep", f"trial {record['trial']} of {len(self.trials)}: {values}: {outcome} ({note})")
+        if record["status"] == "stopped":
+            epochs = f"stopped after {epochs}"
+        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
+        number = f"trial {record['trial']} of {len(self.trials)}"
+        say("sweep", f"{number}: {values}: {outcome} ({epochs}, {record['seconds']:.1f} s)")
+
+
+def _curve_of(trained: Manifest) -> Curve:
+    """Read the curve of a finished trial from the manifest of its training."""
+    seconds, curve = sum(epoch["seconds"] for epoch in trained["pretraining"]), Curve()
+    for epoch in read_epochs(trained["history"]):
+        seconds += epoch.seconds
+        curve.append((epoch.to_metrics(), seconds))
+    return curve
+
+
+def _choose(curve: Curve, selection: SelectionSettings) -> tuple[int, Mapping[str, float | None]]:
+    """Choose the epoch for a trial's model as its training does; 0 before the first."""
+    if not curve:
+        return 0, {}
+    name = f"validation/{selection.metric_name}"
+    chosen = curve[-1][0]
+    if selection.keep == "best":
+        chosen = min((m for m, _ in curve), key=lambda metrics: selection.order(metrics.get(name)))
+    return 1 + [metrics for metrics, _ in curve].index(chosen), chosen
+
+
+def value_of(record: TrialRecord, selection: SelectionSettings) -> float | None:
+    """Return the metric by which trials are compared."""
+    return cast(dict[str, Any], record)[f"validation_{selection.metric_name}"]

@@ -85,9 +85,8 @@ class TrainJob:
     @property
     def num_epochs(self) -> dict[Phase, int]:
         """The last epoch of each phase; the schedule of a refit may go beyond it."""
-        if self.refit:
-            return {PRETRAIN: self.refit.num_pretraining_epochs, TRAIN: self.refit.num_epochs}
-        return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: self.settings.num_epochs}
+        num_epochs = self.refit.num_epochs if self.refit else self.settings.num_epochs
+        return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: num_epochs}
 
     def list_files(self, table: str, splits: Sequence[str]) -> dict[str, int]:
         """List the files of a table in their order, with the rows of each."""

@@ -1,11 +1,14 @@
-"""Encoded Parquet -> checkpoints, metrics, a model package.
+"""Encoded Parquet -> checkpoints, metrics, a model package, a version in the registry.
 
 What imports torch is imported when the training runs, as it can be while Ray starts.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
@@ -14,13 +17,14 @@ from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UnavailableError, UserError
 from sentiflow.models import package_files
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources, refits
-from sentiflow.training import classes, publishing, worker_count
+from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import (
     CHECKPOINTS,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 STAGE = "train"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
+CURVE = "plots/training_curve.png"
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
@@ -52,11 +57,11 @@ def describe_output(config: Config) -> OutputSpec:
             incomplete, or the data have no row of a class to learn, or none that ``patience``
             needs.
     """
-    config, repeated = refits.apply(config)
+    config, refit = refits.apply(config)
     settings = config.train
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings)
-    if not repeated:
+    if not refit:
         classes.check_patience(settings, record, learned)
         classes.check_folds(settings, record)
     decisive = settings.dump_decisive()
@@ -66,9 +71,17 @@ def describe_output(config: Config) -> OutputSpec:
         first = _describe_first(config)
         package_files.check_first(first, settings.model, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
-    if repeated:
-        repeated.check_first(inputs.get("init_from"))
-        inputs["refit"] = repeated.input
+    if refit:
+        fingerprints = [
+            (first or {}).get("fingerprint") for first in (refit.first, inputs.get("init_from"))
+        ]
+        if fingerprints[0] != fingerprints[1]:
+            raise UserError(
+                "train.init_from: the run to repeat has started from "
+                f"{as_typed(refit.first['uri']) if refit.first else 'random weights'}",
+                hint="leave train.init_from out, or name that model as it was then",
+            )
+        inputs["refit"] = refit.input
     if settings.distill.teachers:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
         inputs |= model_sources.describe_teachers(config, learned.names)
@@ -124,94 +137,53 @@ def run(
     from sentiflow.training import task
 
     began = time.monotonic()
-    config, repeated = refits.apply(config)
-    splits = repeated.splits if repeated else SPLITS[:1]
-    spec, uri = output.spec, config.train.prepared_uri
-    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
-    record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, config.train, splits)
-    num_workers, why = worker_count.choose(config.train, record, learned, resources)
+
+    config, refit = refits.apply(config)
+    settings, spec = config.train, output.spec
+    splits = refit.record["splits"] if refit else SPLITS[:1]
+    record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, settings, splits)
+    num_workers, why = worker_count.choose(settings, record, learned, resources)
+    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
     if resources.may_grow:
-        resources = _wait_for_nodes(config, resources, num_workers)
+        cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
+        resources = connection.Capacity(
+            {"CPU": cpus, "GPU": gpus},
+            times=num_workers,
+            max_wait_seconds=60 * config.cluster.max_wait_minutes,
+        ).wait_for_nodes()
     output.begin()
-    if config.train.distill.teachers and taught is None:
+    if settings.distill.teachers and taught is None:
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
+    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
-        checkpoints_uri=publishing.locate_checkpoints(output),
+        checkpoints_uri=locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
         claim=output.claim,
         prepared=record,
         lineage=spec.inputs | {"training": training},
-        num_threads=resources.threads_per_train_worker(num_workers, config.train.cpus_per_worker),
-        on_gpu=resources.gpus_per_train_worker(config.train.gpus_per_worker) > 0,
+        num_threads=resources.threads_per_train_worker(num_workers, settings.cpus_per_worker),
+        on_gpu=gpus > 0,
         taught=taught.files if taught else None,
         splits=splits,
-        refit=repeated,
+        refit=refit,
     )
-    note = repeated.describe(int(learned.counts.sum())) if repeated else ""
-    num_rows = _count_rows(job, learned)
-    _announce(job, learned, [note, why], num_workers=num_workers)
-    report, num_workers = _train(config, output, recorder, job, learned, resources, num_workers)
-    answers = [*(taught.entries if taught else ())]
-    if config.train.folds and not repeated:
-        answers += _train_folds(config, output, job, learned, resources)
-    more: dict[str, Any] = {"taught": taught.describe()} if taught else {}
-    more |= {"refit": repeated.record} if repeated else {}
-    registered = publishing.register(config, output, recorder, note)
-    more |= {"num_workers": num_workers, "registered": registered}
-    seconds = time.monotonic() - began
-    return publishing.publish(
-        output, report, recorder, num_rows=num_rows, seconds=seconds, further_files=answers, **more
-    )
-
-
-def _count_rows(job: "TrainJob", learned: classes.LearnedClasses) -> int:
-    """Count the rows of an epoch."""
-    return int(learned.counts.sum()) if job.taught is None else sum(job.taught.values())
-
-
-def _announce(
-    job: "TrainJob", learned: classes.LearnedClasses, notes: Sequence[str], *, num_workers: int
-) -> None:
-    """Say what is trained: the network, rows, workers, classes; empty notes are left out."""
-    say(
-        STAGE,
-        f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{_count_rows(job, learned):,} tweets, {count_workers(num_workers)}",
-    )
-    for note in filter(None, notes):
-        say(STAGE, note)
+    note = ""
+    if refit:
+        epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
+        note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
+    num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
+    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} tweets"
+    say(STAGE, f"{settings.model.summary}; {size}, {count_workers(num_workers)}")
+    for line in filter(None, (note, why)):
+        say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-
-
-def _train(
-    config: Config,
-    output: Output,
-    recorder: "Recorder",
-    job: "TrainJob",
-    learned: classes.LearnedClasses,
-    resources: Resources,
-    num_workers: int,
-) -> tuple[TrainReport, int]:
-    """Let workers train, and show how far they are.
-
-    Returns:
-        The report of the first worker, and the number of workers at the end.
-
-    Raises:
-        UserError: The data cannot be trained on; an output without a checkpoint is removed.
-        JobError: A loss is not finite, or workers died too often.
-    """
-    settings = config.train
-    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(job.prepared)
-    total = (
-        _count_rows(job, learned) * job.num_epochs[TRAIN]
-        + num_pretrained * job.num_epochs[PRETRAIN]
-    )
+    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
+    total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
     with (
         Progress(STAGE, total=total, unit="tweets") as progress,
         recorder.watching_system(),
@@ -226,7 +198,27 @@ def _train(
             num_classes=len(learned.names),
         )
         report = _run_workers(config, output, job, resources, num_workers, callback)
-    return report, callback.num_workers
+    answers = [*(taught.entries if taught else ())]
+    if settings.folds and not refit:
+        from sentiflow.training import folds
+
+        answers += folds.train(
+            job,
+            learned,
+            root=spec.uri,
+            folder=f"{FOLDS}/{spec.fingerprint}",
+            run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
+        )
+    more: dict[str, Any] = {"num_workers": callback.num_workers}
+    if taught:
+        more["taught"] = taught.describe()
+    if refit:
+        more["refit"] = refit.record
+    more["registered"] = register(config, output, recorder, note)
+    seconds = time.monotonic() - began
+    return _publish(
+        output, report, recorder, num_rows=num_rows, seconds=seconds, further_files=answers, **more
+    )
 
 
 def _run_workers(
@@ -256,38 +248,121 @@ def _run_workers(
     )
 
 
-def _train_folds(
-    config: Config,
-    output: Output,
-    job: "TrainJob",
-    learned: classes.LearnedClasses,
-    resources: Resources,
-) -> list[FileEntry]:
-    """Train a model for each fold, with one worker; return the files of their answers."""
-    from sentiflow.training import folds
-
-    return folds.train(
-        job,
-        learned,
-        root=output.spec.uri,
-        folder=f"{FOLDS}/{output.spec.fingerprint}",
-        run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
-    )
-
-
 def _has_checkpoint(output: Output) -> bool:
     from sentiflow.training import checkpoints
 
-    return bool(checkpoints.list_steps(publishing.locate_checkpoints(output)))
+    return bool(checkpoints.list_steps(locate_checkpoints(output)))
 
 
-def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
-    """Wait until a cluster that can grow has room for all workers; return its resources then."""
-    cpus = config.train.cpus_per_worker
-    need = {
-        "CPU": 1 if cpus == "auto" else int(cpus),
-        "GPU": resources.gpus_per_train_worker(config.train.gpus_per_worker),
-    }
-    max_wait_seconds = 60 * config.cluster.max_wait_minutes
-    capacity = connection.Capacity(need, times=num_workers, max_wait_seconds=max_wait_seconds)
-    return capacity.wait_for_nodes()
+def locate_checkpoints(output: Output) -> str:
+    """Name the directory of the checkpoints of this training, which no other training shares."""
+    return join(output.spec.uri, CHECKPOINTS, output.spec.fingerprint)
+
+
+def register(
+    config: Config, output: Output, recorder: "Recorder", note: str
+) -> dict[str, Any] | None:
+    """Register the package as candidate, if there is a run to register it from.
+
+    Where the store is unavailable, that is done later from the manifest.
+
+    Args:
+        config: Its ``name`` is that of the registered model.
+        output: The output of the training.
+        recorder: Its run.
+        note: Description of a model that no evaluation will describe.
+    """
+    if note:
+        recorder.set_note(note)
+    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
+        return None
+    from sentiflow.tracking import registry
+
+    try:
+        version = registry.register(
+            join(output.uri, MODEL),
+            name=config.name,
+            tracking_uri=recorder.tracking_uri,
+            run_id=recorder.run_id,
+        )
+        if note:
+            registry.describe(
+                version,
+                text=note,
+                tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
+                tracking_uri=recorder.tracking_uri,
+            )
+    except UnavailableError as error:
+        recorder.note_unavailable(error)
+        return None
+    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
+    return {"name": version.name, "version": version.number}
+
+
+def _publish(
+    output: Output,
+    report: TrainReport,
+    recorder: "Recorder",
+    *,
+    num_rows: int,
+    seconds: float,
+    further_files: Sequence[FileEntry],
+    **more: Any,
+) -> Manifest:
+    """Record the metrics of the whole training, draw its curve, and write the manifest.
+
+    Args:
+        output: The output.
+        report: The outcome of the training.
+        recorder: Its run in MLflow.
+        num_rows: Rows of an epoch.
+        seconds: Duration of the stage.
+        further_files: The answers of teachers and of folds, in the output.
+        more: Further keys of the manifest.
+    """
+    from sentiflow import plotting  # a second to import: not before the training has succeeded
+    from sentiflow.training import checkpoints
+
+    package = report.package
+    history = [asdict(epoch) for epoch in report.history]
+    rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
+    metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
+    if calibration := package["calibration"]:
+        metrics["train/temperature"] = calibration["temperature"]
+        if bias := calibration["bias"].values():
+            say(
+                STAGE,
+                f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
+                f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
+                "each class, which the model's predictions include",
+            )
+    if refit := more.get("refit"):
+        metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
+    recorder.log_metrics(metrics)
+    curve = plotting.render_training_curve(history)
+    recorder.log_files({CURVE: curve})
+    saved = locate_checkpoints(output)
+    return output.publish(
+        counts={
+            "rows": num_rows,
+            "rows_without_token": report.rows_without_token,
+            "epochs": len(history),
+            "parameters": package["counts"]["parameters"],
+        },
+        files=[
+            output.write(CURVE, curve),
+            *list_result(join(output.uri, MODEL), package, path=MODEL),
+            *checkpoints.list_files(saved, path=saved.removeprefix(f"{output.spec.uri}/")),
+            *further_files,
+        ],
+        seconds=seconds,
+        run=recorder.describe(),
+        pretraining=[asdict(epoch) for epoch in report.pretraining],
+        history=history,
+        chosen_epoch=report.chosen_epoch,
+        model_fingerprint=package["fingerprint"],
+        mlflow_run_id=recorder.run_id,
+        device=report.device,
+        precision=report.precision,
+        **more,
+    )  # fmt: skip

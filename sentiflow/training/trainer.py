@@ -5,12 +5,15 @@ take slices of the same global batches. So any number of workers makes the same 
 a training resumed from a checkpoint makes the steps that remain.
 """
 
+import collections
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,17 +24,17 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted import macro_f1
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives
-from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
     VALIDATION_STEP,
     ClassificationObjective,
     LanguageModeling,
     Losses,
 )
-from sentiflow.training.prefetch import prefetch
 from sentiflow.training.results import EpochResult
-from sentiflow.training.schedules import rate_factor
-from sentiflow.training.virtual_shards import Slice, TrainInput
+from sentiflow.training.step_rules import draw_dropout_mask, rate_factor
+from sentiflow.training.virtual_shards import TrainInput
+
+T = TypeVar("T")
 
 _NGRAMS_RATE = 0.1
 """Learning rate of the n-gram weights, on the schedule of the others; they are not clipped."""
@@ -43,6 +46,7 @@ _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps",
 without a token."""
 
 _EVALUATION_BATCH_SIZE = 1024
+_ITEMS_AHEAD = 2
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
 
@@ -51,13 +55,14 @@ _STEPS_AHEAD = 32
 class StepInput:
     """What a step needs; tensors are on the worker's device."""
 
-    batch_slice: Slice
     batch: batching.Batch | None
-    """The slice's rows; None if it has none."""
+    """The rows of the worker's slice; None if it has none."""
     mask: torch.Tensor | None
     """The dropout mask of the slice; None without dropout."""
     counts: torch.Tensor
-    """Rows, tokens and cells, ``(3,)`` float32."""
+    """Rows, tokens and cells of the slice, ``(3,)`` float32."""
+    global_size: int
+    """Rows of the global batch."""
 
 
 class Trainer:
@@ -119,8 +124,8 @@ class Trainer:
         )
         self.step = self.epoch = self.step_in_epoch = 0
         self._epoch_sums, self._recent_sums = np.zeros(len(_SUMS)), np.zeros(len(_SUMS))
-        self._pending: list[tuple[int, Slice, torch.Tensor]] = []
-        self._not_finite: tuple[str, int, Slice] | None = None
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._not_finite: tuple[str, int] | None = None
         self._collected_at = time.monotonic()
 
     @property
@@ -228,6 +233,7 @@ class Trainer:
 
     def _inputs(self) -> Iterator[StepInput]:
         """Make the inputs of the remaining steps of the epoch."""
+        owned = self.train.rows.own
         slices = self.train.slices(self.epoch, first_step=self.step_in_epoch)
         for step, batch_slice in enumerate(slices, start=self.step):
             batch = mask = None
@@ -235,9 +241,18 @@ class Trainer:
             if len(batch_slice.chosen):
                 host = batching.collate(batch_slice.rows, batch_slice.chosen)
                 sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
-                batch, mask = host.to(self.device), self._draw_dropout_mask(batch_slice, step)
-            counts = torch.tensor(sizes, dtype=torch.float32)
-            yield StepInput(batch_slice, batch, mask, batching.copy_to(counts, self.device))
+                batch = host.to(self.device)
+            if batch is not None and self._dropout_rates.any():
+                mask = draw_dropout_mask(
+                    batch_slice.shard_sizes[owned.start : owned.stop].tolist(),
+                    dropout=self._dropout_rates,
+                    seed=self.settings.seed,
+                    step=step,
+                    first_shard=owned.start,
+                )
+                mask = batching.copy_to(mask, self.device)
+            counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
+            yield StepInput(batch, mask, counts, batch_slice.global_size)
 
     def _make_step(self, step_input: StepInput) -> None:
         """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
@@ -245,52 +260,28 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad(set_to_none=True)
-        batch_slice, batch = step_input.batch_slice, step_input.batch
+        batch = step_input.batch
         sums = torch.zeros(5, device=self.device)
         if batch is not None:
-            summed = self._backward(batch, step_input.mask, batch_slice.global_size)
+            losses = self._losses(batch, step_input.mask, self.step)
+            (losses.trained.sum() / step_input.global_size).backward()
+            summed = torch.stack([losses.reported.sum(), losses.correct.float()])
             sums = torch.cat([summed, step_input.counts])
-        sums = self._all_reduce(sums, batch)
+        if collectives.world_size() > 1:
+            used = {} if batch is None else self.objective.used_rows(batch, self.step)
+            sums = collectives.sum_gradients(self.tuned, used, sums)
         limit = self.settings.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
         self.optimizer.step()
         self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-        self._pending.append((self.step, batch_slice, torch.cat([sums, norm[None]])))
+        self._pending.append((self.step, torch.cat([sums, norm[None]])))
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
-
-    def _backward(
-        self, batch: batching.Batch, mask: torch.Tensor | None, global_size: int
-    ) -> torch.Tensor:
-        """Compute the gradients of a slice; sum losses and hits."""
-        losses = self._losses(batch, mask, self.step)
-        (losses.trained.sum() / global_size).backward()
-        return torch.stack([losses.reported.sum(), losses.correct.float()])
-
-    def _draw_dropout_mask(self, batch_slice: Slice, step: int) -> torch.Tensor | None:
-        if not self._dropout_rates.any():
-            return None
-        own = self.train.rows.own
-        mask = draw_dropout_mask(
-            batch_slice.shard_sizes[own.start : own.stop].tolist(),
-            dropout=self._dropout_rates,
-            seed=self.settings.seed,
-            step=step,
-            first_shard=own.start,
-        )
-        return batching.copy_to(mask, self.device)
 
     def _losses(self, batch: batching.Batch, mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the losses of a batch; without a mask there is no dropout."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             return self.objective(batch, mask, step)
-
-    def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
-        """Sum gradients and metrics over the workers; return the metrics."""
-        if collectives.world_size() == 1:
-            return sums
-        used = {} if batch is None else self.objective.used_rows(batch, self.step)
-        return collectives.sum_gradients(self.tuned, used, sums)
 
     def _collect_metrics(self) -> None:
         """Add up the metrics of the steps made since the last call; waits for a GPU."""
@@ -298,11 +289,11 @@ class Trainer:
         if not pending:
             return
         now = time.monotonic()
-        rows = torch.stack([metrics for *_, metrics in pending]).tolist()
-        for (step, batch_slice, _), values in zip(pending, rows, strict=True):
+        rows = torch.stack([metrics for _, metrics in pending]).tolist()
+        for (step, _), values in zip(pending, rows, strict=True):
             if not math.isfinite(values[0] + values[-1]):
                 what = "gradient" if math.isfinite(values[0]) else "loss"
-                self._not_finite = self._not_finite or (what, step, batch_slice)
+                self._not_finite = self._not_finite or (what, step)
             sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
             self._epoch_sums += sums
             self._recent_sums += sums
@@ -319,11 +310,9 @@ class Trainer:
         self._collect_metrics()
         if self._not_finite is None:
             return
-        what, step, batch_slice = self._not_finite
-        row_ids = np.concatenate(collectives.gather(batch_slice.rows.row_ids[batch_slice.chosen]))
+        what, step = self._not_finite
         raise JobError(
-            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
-            f"or look at the batch's rows: {', '.join(map(_name_row, row_ids))}"
+            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}"
         )
 
     @property
@@ -360,11 +349,6 @@ class Trainer:
         return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
 
 
-def _name_row(row_id: int) -> str:
-    """Name a row by its number; an unlabelled text is numbered from -1 downward."""
-    return str(row_id) if row_id >= 0 else f"{-1 - row_id} of the unlabelled texts"
-
-
 def _means(sums: np.ndarray) -> dict[str, float]:
     """Compute the means over rows, steps and seconds."""
     loss, correct, rows, tokens, cells, gradient_norm, steps, seconds = sums.tolist()
@@ -375,3 +359,22 @@ def _means(sums: np.ndarray) -> dict[str, float]:
         "padding_fraction": 1 - tokens / max(1, cells),
         "tweets_per_second": rows / max(1e-9, seconds),
     }
+
+
+def prefetch(items: Iterator[T], device: torch.device) -> Iterator[T]:
+    """Yield the items of an iterator, each made while those before it are used.
+
+    An error of the iterator is raised in place of its item. The thread ends with the last item, or
+    when the caller stops.
+
+    Args:
+        items: Used by no one else.
+        device: Where the items are; a thread would use the first GPU, not that of its process.
+    """
+    is_numbered = device.type == "cuda" and device.index is not None
+    choose = functools.partial(torch.cuda.set_device, device) if is_numbered else None
+    with ThreadPoolExecutor(max_workers=1, initializer=choose) as pool:
+        ahead = collections.deque(pool.submit(next, items, None) for _ in range(_ITEMS_AHEAD))
+        while (item := ahead.popleft().result()) is not None:
+            ahead.append(pool.submit(next, items, None))
+            yield item

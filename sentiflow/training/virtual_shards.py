@@ -186,9 +186,8 @@ class TrainInput:
             bucketing: ``pooled`` sorts shuffled rows by length inside pools of
                 ``BATCHES_IN_POOL`` batches, so that lengths in a batch are nearly equal;
                 ``exact`` makes them equal.
-            drop_last: Leave out as many rows as the last batch is short of a full one: with
-                ``pooled``, rows drawn at random in each epoch; with ``exact``, rows of each
-                length, so a length of fewer rows than a batch is never trained on.
+            drop_last: With ``exact``, leave out the batch of each length that is not full: a length
+                of fewer rows than a batch is never trained on.
             keep_empty: Put rows of length 0 into the batches, too.
             seed: Seed of the training.
         """
@@ -219,8 +218,7 @@ class TrainInput:
         ``first_step`` batches of the epoch are skipped.
         """
         for number, window in enumerate(self._windows(epoch)):
-            dropped = self._draw_dropped(window, epoch, number)
-            groups, sizes = self._divide(self._count(window) - dropped)
+            groups, sizes = self._divide(self._count(window))
             random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
             least = self.batch_size if self.drop_last else 1
             batches = random.permutation(np.flatnonzero(sizes.sum(axis=1) >= least))
@@ -231,8 +229,7 @@ class TrainInput:
             starts = np.cumsum(sizes, axis=0) - sizes
             orders = [
                 begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, shard],
-                                        np.random.default_rng([self.seed, epoch, number, shard]),
-                                        dropped[shard])
+                                        np.random.default_rng([self.seed, epoch, number, shard]))
                 for i, shard in enumerate(self.rows.own)
             ]  # fmt: skip
             for batch in batches[len(skipped) :]:
@@ -254,22 +251,6 @@ class TrainInput:
         """Count the rows of each shard in a window by length: ``(S, L)``."""
         return np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
 
-    def _draw_dropped(self, window: np.ndarray, epoch: int, number: int) -> np.ndarray:
-        """Draw how many rows of each shard and length ``drop_last`` leaves out of pools.
-
-        Every row of the window is as likely as any other. Batches of the longest rows would
-        otherwise be the ones that are never full.
-        """
-        by_length = self._count(window)
-        num_dropped = int(by_length.sum()) % self.batch_size
-        if not (self.drop_last and self.bucketing == "pooled" and num_dropped):
-            return np.zeros_like(by_length)
-        random = np.random.default_rng([self.seed, epoch, number, self.num_shards + 1])
-        drawn = random.multivariate_hypergeometric(
-            by_length.ravel(), num_dropped, method="marginals"
-        )
-        return drawn.reshape(by_length.shape)
-
     def _divide(self, by_length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count the rows from each shard in each group of a window, and in each batch.
 
@@ -281,22 +262,10 @@ class TrainInput:
         return groups, _cut(groups, self.batch_size)
 
     def _order(
-        self,
-        lengths: np.ndarray,
-        groups: np.ndarray,
-        random: np.random.Generator,
-        dropped: np.ndarray,
+        self, lengths: np.ndarray, groups: np.ndarray, random: np.random.Generator
     ) -> np.ndarray:
-        """Order a shard's rows: shuffled, then by group, and by length inside a group.
-
-        So many rows of each length as ``dropped`` says are left out.
-        """
+        """Order a shard's rows: shuffled, then by group, and by length inside a group."""
         rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
-        if dropped.any():
-            by_length = np.argsort(lengths[rows], kind="stable")
-            num_rows = np.bincount(lengths[rows], minlength=len(dropped))
-            place = np.arange(len(rows)) - np.repeat(num_rows.cumsum() - num_rows, num_rows)
-            rows = np.delete(rows, by_length[place < np.repeat(dropped, num_rows)])
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]

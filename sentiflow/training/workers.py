@@ -1,22 +1,18 @@
-"""Training function -> run by Ray Train's workers; their events come through one queue."""
+"""Training function -> run in this process, or by workers of Ray Train; events of both."""
 
 import concurrent.futures
 import contextlib
 import logging
-import math
 import os
 import queue
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
-from sentiflow.progress import say
 from sentiflow.storage import errors, filesystem
 from sentiflow.training.results import Event
 
@@ -25,7 +21,6 @@ import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
-from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -34,14 +29,8 @@ log = logging.getLogger(__name__)
 _GROW_EVERY_SECONDS = 300.0
 """How often Ray Train looks for room for missing workers. To add them it restarts all workers, and
 they resume from the last checkpoint."""
-_CHECK_EVERY_SECONDS = 1.0
+_CHECK_EVERY_SECONDS = 0.5
 """How often the driver looks at the cluster while it waits for events."""
-_PATIENCE_SECONDS = 30.0
-"""Workers that have their cores start in less."""
-_WHY_IT_WAITS = (
-    "waiting for workers: others use the cores, or Ray still keeps those of a training that was "
-    "killed, for 3 minutes at most"
-)
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -85,24 +74,26 @@ def train(
         WorkerError: A worker failed otherwise; the log has its traceback.
         JobError: The cluster has no room for the workers, or a worker returned it.
     """
-    in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
-    fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-    capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
-    workers = num_workers if fewest == num_workers else (fewest, num_workers)
-    events = None if in_process else _start_queue()
-    report = callback if events is None else events.put
-    trainer = _make_trainer(
-        lambda config: worker(config["job"], report),
-        job,
-        num_workers=0 if in_process else workers,
-        need=need,
-        storage_path=storage_path,
-        max_failures=max_failures,
-    )
     try:
-        if events is None:
-            result = trainer.fit().return_value
+        if resources.runs_in_process(num_workers, gpus=gpus_per_worker):
+            result: Any = worker(job, callback)
         else:
+            fewest = min(min_workers, num_workers)
+            need = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+            # on this process's node, so that both are lost together
+            here = NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=False
+            )
+            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+            trainer = _make_trainer(
+                lambda config: worker(config["job"], events.put),
+                job,
+                num_workers=num_workers if fewest == num_workers else (fewest, num_workers),
+                need=need,
+                storage_path=storage_path,
+                max_failures=max_failures,
+            )
+            capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
             result = _fit(trainer, events, callback, capacity)
     except (UserError, JobError):
         raise
@@ -122,7 +113,7 @@ def _make_trainer(
     storage_path: str,
     max_failures: int,
 ) -> ray.train.torch.TorchTrainer:
-    """Set Ray Train up; 0 workers run in this process, and of two numbers it takes what it gets."""
+    """Set Ray Train up; of two numbers of workers it takes what it gets."""
     file_system, path = filesystem.locate(storage_path)
     return ray.train.torch.TorchTrainer(
         work,
@@ -163,86 +154,47 @@ def _choose_interface() -> None:
     """Set Gloo's network interface to that of this node's address, unless it is set."""
     address = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
-        if any(found.address == address for found in addresses):
+        if any(each.address == address for each in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
-def _start_queue() -> Queue:
-    """Start the queue of events on this process's node, so that both are lost together."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-
-
-def _fit(
-    trainer: Any,
-    events: Queue,
-    callback: Callable[[Event], None],
-    capacity: Capacity,
-) -> Any:
+def _fit(trainer: Any, events: Queue, callback: Callable[[Event], None], capacity: Capacity) -> Any:
     """Run Ray Train in a thread, and pass the workers' events to the callback until it ends.
 
-    The thread puts a last item, None, into the queue. If the callback raises or the cluster has no
-    room left, the queue is killed; the workers fail with it.
+    If the callback raises or the cluster has no room left, the queue is killed; the workers fail
+    with it.
     """
     fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
-    is_closed = threading.Event()
 
     def fit() -> None:
         try:
             fitted.set_result(trainer.fit().return_value)
         except BaseException as error:
             fitted.set_exception(error)
-        if not is_closed.is_set():
-            events.put(None)
 
-    has_begun = False
+    threading.Thread(target=fit, daemon=True).start()
     try:
-        begins_before = time.monotonic() + _PATIENCE_SECONDS
-        threading.Thread(target=fit, daemon=True).start()
-        while True:
+        while not (fitted.done() and events.empty()):
             with contextlib.suppress(queue.Empty):
-                event = events.get(timeout=_CHECK_EVERY_SECONDS)
-                if event is None:
-                    return fitted.result()
-                has_begun = True
-                callback(event)
+                callback(events.get(timeout=_CHECK_EVERY_SECONDS))
             capacity.check()
-            if not has_begun:
-                free_cores_of_dead()
-                if time.monotonic() > begins_before:
-                    begins_before = math.inf
-                    say("train", _WHY_IT_WAITS)
+        return fitted.result()
     finally:
-        is_closed.set()
         events.shutdown(force=True)
-
-
-def free_cores_of_dead() -> None:
-    """Give back the cores of trainings of this job that have died.
-
-    In a sweep, Ray Tune or somebody else may kill the process of a trial. Ray keeps the cores of
-    its workers until the job ends. Ray Train has a cleaner, but it needs the dashboard.
-    """
-    job = ray.get_runtime_context().get_job_id()
-    for group in ray_internals.groups_of_dead_actors(job):
-        remove_placement_group(group)
 
 
 def _find_cause(error: Exception) -> Exception:
     """Turn the first worker's failure into an error of ours, in one line."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    rank, failure = min(failures.items())
-    if isinstance(failure, UserError):
-        return failure
-    text = str(failure).strip()
-    last = text.splitlines()[-1] if text else type(failure).__name__
+    rank, failure = min((getattr(error, "worker_failures", None) or {0: error}).items())
+    text = str(failure).strip() or type(failure).__name__
+    last = text.splitlines()[-1]
     for kind in (UserError, StorageError):
         _, is_problem, problem = last.partition(f"{kind.__name__}: ")
         if is_problem:
             return kind(problem)
-    known = errors.explain(failure) or errors.explain_text(last)
-    if isinstance(known, StorageError):
-        return known
-    if known is None:
+    explained = errors.explain(failure) or errors.explain_text(last)
+    if isinstance(explained, StorageError):
+        return explained
+    if explained is None:
         log.error("%s", text)
-    return WorkerError(f"training worker {rank} failed: {known or last}")
+    return WorkerError(f"training worker {rank} failed: {explained or last}")

@@ -1,4 +1,4 @@
-"""A step that cannot be trusted ends the training, and names its rows."""
+"""A step that cannot be trusted ends the training, and names the settings to change."""
 # ruff: noqa: F811 -- fixtures are imported
 
 import pytest
@@ -7,23 +7,6 @@ import torch.distributed
 from test_trainer import make_settings, make_trainer, train_all, uris  # noqa: F401
 
 from sentiflow.errors import JobError, UserError
-
-
-def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
-    trainer = make_trainer(uris)
-    parts = list(trainer.train.slices(0))
-
-    def spoil():
-        if trainer.step == 2:
-            trainer.objective.network.output.bias.data[:] = torch.nan
-
-    with pytest.raises(
-        JobError, match=r"loss of step 3 \(epoch 1\) is not finite; lower"
-    ) as raised:
-        train_all(trainer, spoil)
-    ids = parts[2].rows.row_ids[parts[2].chosen]
-    assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
-    assert not trainer.is_finite
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(uris):
@@ -41,21 +24,18 @@ def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(uri
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0), or"),
-        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm, or"),
-        (
-            {"pretrain": {"num_epochs": 1}},
-            "lower train.clip_norm (1.0), or",
-        ),
+        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0)"),
+        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm"),
+        ({"pretrain": {"num_epochs": 1}}, "lower train.clip_norm (1.0)"),
     ],
     ids=["clipped", "not clipped", "pretraining"],
 )
-def test_the_settings_to_change_are_those_of_the_phase(uris, changes, remedy):
+def test_a_loss_that_is_not_finite_names_the_settings_of_its_phase(uris, changes, remedy):
     trainer = make_trainer(uris, make_settings(**changes))
     trainer.objective.network.embedding.weight.data[:] = torch.nan
     with pytest.raises(JobError) as raised:
         train_all(trainer)
-    assert f"the loss of step 1 (epoch 1) is not finite; {remedy} look at" in str(raised.value)
+    assert f"the loss of step 1 (epoch 1) is not finite; {remedy}" in str(raised.value)
 
 
 def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
@@ -71,6 +51,6 @@ def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
 
 
 def test_a_corpus_without_one_full_batch_is_refused(uris):
-    settings = make_settings(batching={"global_batch_size": 1000, "drop_last": True})
+    batching = {"global_batch_size": 1000, "drop_last": True, "bucketing": "exact"}
     with pytest.raises(UserError, match="no full batch in the"):
-        make_trainer(uris, settings)
+        make_trainer(uris, make_settings(batching=batching))

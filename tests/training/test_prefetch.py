@@ -21,7 +21,7 @@ from test_trainer import (  # noqa: F401
 )
 
 from sentiflow.errors import JobError
-from sentiflow.training.prefetch import prefetch
+from sentiflow.training.trainer import prefetch
 
 
 def test_inputs_made_ahead_in_a_thread_train_the_same_weights(uris, monkeypatch):

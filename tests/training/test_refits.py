@@ -17,7 +17,6 @@ from sentiflow.errors import UserError
 from sentiflow.tracking import refits
 from sentiflow.training import checkpoints, task
 from sentiflow.training import train as training
-from sentiflow.training.results import PRETRAIN, TRAIN
 
 PACKAGE = {
     "settings": {"temperature": 1.25},
@@ -36,15 +35,16 @@ PACKAGE = {
 def make_refit(make_job):  # noqa: F811
     """Describe the refit of a run that kept the second of three epochs."""
 
-    def make(name, **repeated):
+    def make(name):
         job = make_job(name, vectors="tuned")
         refit = refits.Refit(
             input={"uri": "runs/one/trained/model", "fingerprint": "cd", "training": None},
             package=PACKAGE,
             settings=job.settings,
             first=None,
-            splits=SPLITS,
-            **{"num_epochs": 2, "num_pretraining_epochs": 0, "metrics": {}} | repeated,
+            num_epochs=2,
+            record={"splits": [*SPLITS], "prepared": PACKAGE["inputs"]["prepared"], "metrics": {}}
+            | {"of": {"uri": "runs/one/trained/model", "fingerprint": "cd"}},
         )
         return replace(job, splits=SPLITS, refit=refit)
 
@@ -78,7 +78,7 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     trained = checkpoints.load_last(job.checkpoints_uri).tensors["weights/network.output.bias"]
     biased = load_file(f"{job.model_uri}/weights.safetensors")["output.bias"]
     torch.testing.assert_close(biased, trained + 1.25 * torch.tensor([-0.4, 0.4]))
-    assert package["refit"] == refits.Refit.record.fget(job.refit)
+    assert package["refit"] == job.refit.record
     assert package["metrics"] == {}
 
 
@@ -95,11 +95,6 @@ def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
     ours, theirs = (load_file(f"{job.model_uri}/weights.safetensors") for job in (stopped, whole))
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
-
-
-def test_both_phases_end_where_those_of_the_run_did(make_refit):
-    job = make_refit("refit", num_pretraining_epochs=3)
-    assert job.num_epochs == {PRETRAIN: 3, TRAIN: 2}
 
 
 def test_patience_without_validation_rows_is_refused(tmp_path):

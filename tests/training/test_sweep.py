@@ -29,8 +29,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.tracking import rebuild
-from sentiflow.tracking.recording import Recorder
-from sentiflow.training import sweep, sweep_trials
+from sentiflow.training import sweep, sweep_tables, sweep_trials
 
 TRAIN = {
     "model": {"cell": "gru", "hidden_size": 8, "pooling": "mean_max", "dropout": 0.0},
@@ -43,6 +42,11 @@ GOOD_AND_BAD = {"train.learning_rate": [0.02, 1e-6], "train.model.hidden_size": 
 ONE_BY_ONE = {"max_concurrent": 1}
 """So that it is known beforehand which trials are stopped."""
 SHORT = {"num_epochs": 2}
+
+
+GROWING = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
+"""A head whose autoscaler could add nodes; they count if the number of trials is given."""
+ON_CORES = ["train.gpus_per_worker=0", "train.cpus_per_worker=4"]
 
 
 def configure(folder, prepared, space, *, train=(), **options):  # noqa: F811
@@ -101,7 +105,7 @@ class TestSweep:
         for row, trial in zip(rows, record["trials"], strict=True):
             assert float(row["train.learning_rate"]) == trial["values"]["train.learning_rate"]
             assert float(row["validation_accuracy"]) == trial["validation_accuracy"]
-        header, *lines = sweep.to_text(record).splitlines()
+        header, *lines = sweep_tables.to_text(record).splitlines()
         assert header.split()[:4] == ["trial", "status", "learning_rate", "hidden_size"]
         assert len(lines) == 4
 
@@ -222,7 +226,7 @@ def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resou
         values = [trial[name] for trial in own]
         assert best[f"{name}_mean"] == pytest.approx(np.mean(values))
         assert best[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
-    *_, caption, header, first, second = sweep.to_text(record).splitlines()
+    *_, caption, header, first, second = sweep_tables.to_text(record).splitlines()
     assert caption == "mean ± standard deviation over the seeds:"
     assert header.split() == ["seeds", "learning_rate", "accuracy", "loss", "test", "accuracy"]
     shown = f"{best['test_accuracy_mean']:.4f} ± {best['test_accuracy_std']:.4f}"
@@ -241,27 +245,6 @@ def plan(config):
     loaded = settings.load(config)
     spec = OutputSpec("sweep", loaded.sweep.output_uri, {}, {})
     return sweep_trials.plan(loaded, look(spec))
-
-
-def test_a_trial_reports_the_epoch_whose_weights_its_own_training_keeps(tmp_path):
-    """The sweep's own setting decided for all of them."""
-    config = configure(tmp_path, tmp_path, {"train.selection.keep": ["best", "last"]})
-    best, last = (sweep_trials._Result(trial, Recorder()) for trial in plan(config))
-    for known in (best, last):
-        known.add(1, {"validation/accuracy": 0.8})
-        known.add(2, {"validation/accuracy": 0.7})
-    assert best.chosen() == (1, {"validation/accuracy": 0.8})
-    assert last.chosen() == (2, {"validation/accuracy": 0.7})
-
-
-def test_a_trial_whose_process_died_before_it_ran_is_lost(tmp_path):
-    """Ray Tune then tells the error of a trial whose start it has not told."""
-    trials = plan(configure(tmp_path, tmp_path, {"train.seed": [1, 2]}))
-    callback = sweep_trials.TrialCallback(trials, Recorder(), None)
-    died = types.SimpleNamespace(config={"index": 1}, get_error=lambda: None)
-    callback.on_trial_error(0, [], died)
-    assert callback.lost == ["trial 2 was lost (its process died)"]
-    assert [(r["trial"], r["status"]) for r in callback.records()] == [(2, "failed")]
 
 
 def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, caplog):
@@ -290,8 +273,8 @@ def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resour
     good, bad = record["trials"]
     assert (good["status"], bad["status"]) == ("finished", "failed")
     assert "is not finite; lower train.learning_rate" in bad["reason"]
-    assert "trial 2 failed: the loss of step" in sweep.to_text(record)
-    assert max(len(line) for line in sweep.to_text(record).splitlines()) < 200
+    assert "trial 2 failed: the loss of step" in sweep_tables.to_text(record)
+    assert max(len(line) for line in sweep_tables.to_text(record).splitlines()) < 200
     statuses = {r.data.tags.get("sentiflow.trial"): r for r in runs_of(tmp_path)[1]}
     assert statuses[bad["name"]].info.status == "FAILED"
     assert "is not finite" in statuses[bad["name"]].data.tags["sentiflow.reason"]
@@ -300,12 +283,11 @@ def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resour
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_sweep_whose_trials_all_fail_has_failed(tmp_path, prepared, resources, monkeypatch):  # noqa: F811
-    def fail(config, trials, division, callback, storage_path):
+    def fail(config, output, callback, remaining, num_concurrent, request):
         """Say what Ray Tune says of trials that report the reason of their failure."""
-        for index in range(len(trials)):
-            trial = types.SimpleNamespace(config={"index": index})
-            callback.on_trial_start(0, [], trial)
-            callback.on_trial_result(0, [], trial, {"reason": "the loss of step 2"})
+        for index in remaining:
+            told = {"reason": "the loss of step 2", "curve": []}
+            trial = types.SimpleNamespace(config={"index": index}, last_result=told)
             callback.on_trial_complete(0, [], trial)
 
     monkeypatch.setattr(sweep, "_tune", fail)
@@ -328,45 +310,20 @@ def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: 
 
 
 @pytest.mark.parametrize(
-    ("cluster", "num_workers", "limit", "expected"),
+    ("cluster", "overrides", "expected"),
     [
-        ((8, 0, 1, 8), "auto", "auto", (8, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
-        ((8, 0, 1, 8), 1, 3, (3, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
-        ((2, 0, 1, 2), "auto", 5, (2, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
-        ((16, 1, 1, 16), "auto", "auto", (1, {"cpu": 1, "gpu": 1.0}, (1, 1, 1, 1))),
-        ((16, 1, 1, 16), "auto", 3, (3, {"cpu": 1, "gpu": 0.333}, (1, 1, 1, 1))),
-        ((16, 2, 1, 16), "auto", 3, (3, {"cpu": 1, "gpu": 0.5}, (1, 1, 1, 1))),
-        ((16, 8, 1, 16), 2, "auto", (4, {"cpu": 0, "memory": 1}, (4, 2, 1, 16))),
-        ((8, 0, 2, 4), 2, "auto", (4, {"cpu": 0, "memory": 1}, (2, 0, 2, 4))),
-        ((8, 0, 2, 4), 4, 9, (2, {"cpu": 0, "memory": 1}, (4, 0, 2, 4))),
+        (Resources(8, 0, 1, 8), [], (8, {"cpu": 1, "gpu": 0})),
+        (Resources(8, 0, 1, 8), ["sweep.max_concurrent=3"], (3, {"cpu": 1, "gpu": 0})),
+        (Resources(2, 0, 1, 2), ["sweep.max_concurrent=5"], (2, {"cpu": 1, "gpu": 0})),
+        (Resources(16, 1, 1, 16), [], (1, {"cpu": 1, "gpu": 1})),
+        (Resources(16, 1, 1, 16), ["sweep.max_concurrent=3"], (3, {"cpu": 1, "gpu": 0.333})),
+        (Resources(16, 2, 1, 16), ["sweep.max_concurrent=3"], (3, {"cpu": 1, "gpu": 0.5})),
+        (Resources(8, 0, 2, 4), ["train.cpus_per_worker=4"], (2, {"cpu": 4, "gpu": 0})),
+        (GROWING, ["sweep.max_concurrent=16"], (16, {"cpu": 1, "gpu": 0.25})),
+        (GROWING, [*ON_CORES, "sweep.max_concurrent=20"], (16, {"cpu": 4, "gpu": 0})),
+        (GROWING, ON_CORES, (1, {"cpu": 4, "gpu": 0})),
     ],
 )
-def test_the_cluster_is_divided_among_the_trials(cluster, num_workers, limit, expected):
-    config = settings.load(
-        PROJECT / "configs/quickstart.yaml",
-        [f"train.num_workers={num_workers}", f"sweep.max_concurrent={limit}"],
-    )
-    room = sweep._Division.find(config, Resources(*cluster))
-    num_concurrent, request, share = expected
-    assert (room.num_concurrent, room.request) == (num_concurrent, request)
-    assert room.share == Resources(*share)
-
-
-def test_a_sweep_may_request_nodes_that_an_autoscaler_could_add():
-    place = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
-    config = PROJECT / "configs/quickstart.yaml"
-
-    def divide(*overrides):
-        found = sweep._Division.find(settings.load(config, overrides), place)
-        return found.num_concurrent, found.request
-
-    assert divide("sweep.max_concurrent=16") == (16, {"cpu": 1, "gpu": 0.25})
-    on_cores = ("train.gpus_per_worker=0", "train.cpus_per_worker=4")
-    assert divide("sweep.max_concurrent=20", *on_cores) == (16, {"cpu": 4, "gpu": 0.0})
-    assert divide(*on_cores) == (1, {"cpu": 4, "gpu": 0.0})
-
-
-def test_more_workers_than_cores_are_refused():
-    config = settings.load(PROJECT / "configs/quickstart.yaml", ["train.num_workers=4"])
-    with pytest.raises(UserError, match=r"train\.num_workers=4, but Ray has 2 cores"):
-        sweep._Division.find(config, Resources(2, 0, 1, 2))
+def test_the_cluster_is_divided_among_the_trials(cluster, overrides, expected):
+    config = settings.load(PROJECT / "configs/quickstart.yaml", overrides)
+    assert sweep._divide(config, cluster) == expected

@@ -18,7 +18,8 @@ from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import StorageError, WorkerError
-from sentiflow.training import checkpoints, publishing, sweep, sweep_trials
+from sentiflow.training import checkpoints, sweep, sweep_trials
+from sentiflow.training import train as training
 
 
 def plan(config):
@@ -34,7 +35,7 @@ def record_of(trial):
 
 def checkpoints_of(trial):
     """Name the directory of the checkpoints of a trial."""
-    return publishing.locate_checkpoints(trial.open_output())
+    return training.locate_checkpoints(trial.open_output())
 
 
 def is_training(process):
@@ -63,10 +64,9 @@ def wait_for_checkpoint(root, process):
 
 @pytest.mark.ray
 @pytest.mark.soak
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers):
+def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared):
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
-    train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
+    train = {"batching": {"global_batch_size": 32}}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
     root = checkpoints_of(tasks[0])
@@ -157,7 +157,7 @@ def test_failures_that_another_node_may_not_have_are_raised_for_tune_to_retry(
     (task,) = plan(configure(tmp_path, prepared, {"train.seed": [1]}))
     share = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1, is_one_machine=True)
     with pytest.raises(kind, match="not let in"):
-        sweep_trials.train(task, metric="accuracy", share=share)
+        sweep_trials.train(task, share=share)
 
 
 @pytest.mark.ray

@@ -21,8 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import stages
-from sentiflow.storage import filesystem, parquet
-from sentiflow.training import checkpoints, publishing
+from sentiflow.training import checkpoints
 from sentiflow.training import train as training
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -71,7 +70,7 @@ def configure(folder, prepared, **train):
 def checkpoints_of(folder):
     """Name the directory of the checkpoints of the training that the settings describe."""
     spec = training.describe_output(settings.load(folder / "config.yaml"))
-    return publishing.locate_checkpoints(look(spec, overwrite=True))
+    return training.locate_checkpoints(look(spec, overwrite=True))
 
 
 def weights_of(folder):
@@ -232,27 +231,13 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
 
 
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
-    tmp_path, prepared, resources, num_workers
-):
+def test_a_loss_that_is_not_finite_ends_the_job(tmp_path, prepared, resources, num_workers):
     config = configure(
         tmp_path, prepared, learning_rate=1e38, clip_norm=None, schedule="constant",
         num_workers=num_workers,
     )  # fmt: skip
-    with pytest.raises(
-        JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"
-    ) as e:
+    with pytest.raises(JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"):
         stages.run(settings.load(config), ["train"])
-    rows = str(e.value).partition("rows: ")[2].split(", ")
-    encoded = filesystem.listing(str(prepared / "encoded/split=train"))
-    known = {
-        row
-        for name in encoded
-        for row in parquet.read(str(prepared / "encoded/split=train" / name))["row_id"]
-        .to_pylist()
-    }  # fmt: skip
-    assert len(rows) == 32
-    assert set(map(int, rows)) <= known
 
 
 def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared):

@@ -110,6 +110,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
             own=own,
             counts=train.count_lengths(range(num_shards), max_length=MAX_LENGTH),
             batch_size=settings.batching.global_batch_size,
+            bucketing=settings.batching.bucketing,
             drop_last=settings.batching.drop_last,
             keep_empty=not network.needs_token,
             seed=settings.seed,
@@ -341,7 +342,7 @@ def test_several_workers_train_as_one_does(uris, by_workers, name):
 
 
 @pytest.mark.slow
-def test_workers_name_the_whole_batch_of_a_bad_loss(uris, by_workers):
+def test_workers_end_with_the_same_line_of_a_bad_loss(uris, by_workers):
     texts = {text for text, _ in by_workers["a bad loss"]}
     assert len(texts) == 1
     with pytest.raises(JobError) as raised:

@@ -1,11 +1,8 @@
 """Events of the workers come in order, and their failures become one line."""
 
-import logging
-import os
 import queue
 import sys
 import threading
-import time
 import types
 
 import pytest
@@ -15,9 +12,7 @@ from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.training import workers  # before Ray, which reads what it sets
 
 # isort: split
-import ray
 from ray import cloudpickle
-from ray.util.placement_group import placement_group, placement_group_table
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
@@ -31,62 +26,48 @@ class RayError(Exception):
             self.worker_failures = failures
 
 
-def test_a_mistake_of_the_user_in_a_worker_stays_one():
-    text = "Traceback ...\n  here\nsentiflow.errors.UserError: no row: check prepare.csv\n"
-    cause = workers._find_cause(RayError({0: text}))
-    assert type(cause) is UserError
-    assert str(cause) == "no row: check prepare.csv"
-
-
-def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
-    mistake = UserError("no row", hint="check prepare.csv")
-    assert workers._find_cause(RayError({0: mistake, 1: "later"})) is mistake
+STORE = "When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during X operation: y"
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failures", "kind", "line"),
     [
-        PermissionError(13, "Permission denied", "/data/run"),
-        "Traceback ...\nsentiflow.errors.StorageError: Permission denied: '/data/run': choose "
-        "another location, or make it writable",
+        (
+            {0: "Trace ...\nsentiflow.errors.UserError: no row: check x\n"},
+            UserError,
+            "no row: check x",
+        ),
+        ({0: "Trace ...\nsentiflow.errors.StorageError: no '/a'"}, StorageError, "no '/a'"),
+        (
+            {0: PermissionError(13, "Permission denied", "/a")},
+            StorageError,
+            "Permission denied: '/a'",
+        ),
+        (
+            {0: OSError(STORE)},
+            WorkerError,
+            "training worker 0 failed: s3://b/a: the object store is",
+        ),
+        (
+            {0: f"Trace ...\nOSError: {STORE}"},
+            WorkerError,
+            "training worker 0 failed: s3://b/a: the",
+        ),
+        (
+            {1: "later", 0: "Trace ...\nOSError: full"},
+            WorkerError,
+            "worker 0 failed: OSError: full",
+        ),
+        ({0: MemoryError()}, WorkerError, "training worker 0 failed: MemoryError"),
+        (None, WorkerError, "training worker 0 failed: all is lost"),
+        ({}, WorkerError, "training worker 0 failed: all is lost"),
     ],
 )
-def test_a_location_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):
-    cause = workers._find_cause(RayError({0: failure}))
-    assert type(cause) is StorageError
-    assert str(cause) == (
-        "Permission denied: '/data/run': choose another location, or make it writable"
-    )
-    assert caplog.text == ""
-
-
-@pytest.mark.parametrize("kind", [OSError, "Traceback ...\nOSError: {}".format])
-def test_a_store_that_is_away_may_be_tried_again(kind, caplog):
-    text = "When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during X operation: y"
-    cause = workers._find_cause(RayError({0: kind(text)}))
-    assert type(cause) is WorkerError
-    assert str(cause).startswith(
-        "training worker 0 failed: s3://b/a: the object store is unavailable (NETWORK"
-    )
-    assert caplog.text == ""
-
-
-def test_any_other_failure_is_the_last_line_of_the_first_worker(caplog):
-    cause = workers._find_cause(RayError({1: "later", 0: "Traceback ...\nOSError: disk full"}))
-    assert type(cause) is WorkerError
-    assert str(cause) == "training worker 0 failed: OSError: disk full"
-    assert "Traceback" in caplog.text
-
-
-@pytest.mark.parametrize("failures", [None, {}])
-def test_a_failure_of_no_worker_is_reported_too(failures):
+def test_a_failure_of_the_workers_is_one_line_of_the_first_of_them(failures, kind, line, caplog):
     cause = workers._find_cause(RayError(failures))
-    assert str(cause) == "training worker 0 failed: all is lost"
-
-
-def test_a_failure_without_a_text_is_named_by_its_kind():
-    cause = workers._find_cause(RayError({0: MemoryError()}))
-    assert str(cause) == "training worker 0 failed: MemoryError"
+    assert type(cause) is kind
+    assert line in str(cause)
+    assert ("Trace" in caplog.text) == ("full" in line)
 
 
 CAPACITY = types.SimpleNamespace(check=lambda: None)
@@ -103,8 +84,7 @@ class LocalQueue(queue.Queue):
 
 
 @pytest.fixture
-def events(monkeypatch):
-    monkeypatch.setattr(workers, "free_cores_of_dead", lambda: None)
+def events():
     return LocalQueue()
 
 
@@ -132,17 +112,6 @@ def test_events_are_passed_on_while_it_trains(events):
     trainer = types.SimpleNamespace(fit=fit)
     answer = workers._fit(trainer, events, lambda event: heard.set(), CAPACITY)
     assert answer == "trained"
-
-
-def test_a_failure_is_raised_after_the_events_before_it(events):
-    def fit():
-        events.put("first")
-        raise OSError("disk full")
-
-    heard = []
-    with pytest.raises(OSError, match="disk full"):
-        workers._fit(types.SimpleNamespace(fit=fit), events, heard.append, CAPACITY)
-    assert heard == ["first"]
 
 
 def test_a_callback_that_fails_ends_the_workers(events):
@@ -193,7 +162,7 @@ def test_a_function_is_run_by_all_workers_and_rank_0_returns(
     tmp_path, resources, num_workers, monkeypatch
 ):
     if num_workers == 1:  # it trains in this process, and no queue is started
-        monkeypatch.setattr(workers, "_start_queue", None)
+        monkeypatch.setattr(workers, "Queue", None)
 
     def worker(job, report):
         import torch.distributed as dist
@@ -230,50 +199,3 @@ def run(worker, folder, resources, num_workers):
         storage_path=str(folder / "ray"), callback=heard.append,
     )  # fmt: skip
     return answer, heard
-
-
-class Holder:
-    """An actor that holds a core of its own by a placement group, as Ray Train's does."""
-
-    def hold(self):
-        group = placement_group([{"CPU": 1}])
-        ray.get(group.ready())
-        return group.id.hex()
-
-    def die(self):
-        os._exit(1)
-
-
-def state_of(group):
-    return placement_group_table()[group]["state"]
-
-
-@pytest.mark.ray
-def test_only_the_cores_of_the_dead_are_freed(resources):
-    make = ray.remote(num_cpus=0, max_restarts=0)(Holder)
-    dead, living = make.remote(), make.remote()
-    groups = [ray.get(holder.hold.remote()) for holder in (dead, living)]
-    dead.die.remote()
-    deadline = time.monotonic() + 60
-    while state_of(groups[0]) != "REMOVED":
-        assert time.monotonic() < deadline
-        workers.free_cores_of_dead()
-        time.sleep(0.1)
-    assert state_of(groups[1]) == "CREATED"
-    ray.kill(living)
-
-
-def test_a_training_that_waits_says_why_once(events, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, logger="sentiflow.progress")
-    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(workers, "_CHECK_EVERY_SECONDS", 0.001)
-    checks = []
-
-    def fit():
-        while len(checks) < 5:
-            time.sleep(0.001)
-        return types.SimpleNamespace(return_value="trained")
-
-    capacity = types.SimpleNamespace(check=lambda: checks.append(1))
-    workers._fit(types.SimpleNamespace(fit=fit), events, print, capacity)
-    assert caplog.text.count("keeps those of a training that was killed, for 3 minutes") == 1

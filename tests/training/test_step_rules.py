@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.distributed
 
-from sentiflow.training.dropout_masks import draw_dropout_mask
-from sentiflow.training.schedules import rate_factor
+from sentiflow.training.step_rules import draw_dropout_mask, rate_factor
 
 
 def curve(schedule, num_steps=100):

@@ -3,7 +3,7 @@
 import pytest
 
 from sentiflow.config.train_sections import SelectionSettings
-from sentiflow.training import sweep_seeds
+from sentiflow.training import sweep_tables
 
 
 def trial(seed, accuracy, *, size=8, status="finished", test=0.5, loss=0.25):
@@ -26,7 +26,7 @@ def test_mean_and_standard_deviation_are_those_of_the_finished_seeds():
         trial(3, 0.1, status="failed"),
         trial(1, 0.99, size=16),
     ]
-    best, worst = sweep_seeds.summarize(trials, SelectionSettings())
+    best, worst = sweep_tables.summarize_seeds(trials, SelectionSettings())
     assert best["values"] == {"train.model.hidden_size": 4}
     assert (best["num_seeds"], worst["num_seeds"]) == (2, 2)
     assert best["validation_accuracy_mean"] == pytest.approx(0.75)
@@ -41,7 +41,7 @@ def test_the_best_mean_is_first_by_the_metric_of_selection():
         trial(seed, 0.5 + size / 100, size=size, loss=size) for size in (4, 8) for seed in "ab"
     ]
     for metric, first in (("accuracy", 8), ("loss", 4), ("macro_f1", 8)):
-        best, _ = sweep_seeds.summarize(trials, SelectionSettings(metric=metric))
+        best, _ = sweep_tables.summarize_seeds(trials, SelectionSettings(metric=metric))
         assert best["values"]["train.model.hidden_size"] == first
 
 
@@ -50,4 +50,4 @@ def test_the_best_mean_is_first_by_the_metric_of_selection():
 )
 def test_trials_repeat_each_other_if_only_the_seed_differs(sizes, expected):
     values = [trial(seed, 0.5, size=size)["values"] for seed, size in enumerate(sizes)]
-    assert sweep_seeds.has_repeats(values) == expected
+    assert sweep_tables.has_repeats(values) == expected
