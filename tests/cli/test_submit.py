@@ -133,15 +133,6 @@ def job_of(err: str) -> str:
 SOAK = pytest.mark.soak
 
 
-@SOAK
-@pytest.mark.parametrize("code", [1, 130, 128 + signal.SIGKILL])
-def test_the_exit_code_is_the_jobs_own(submit, code):
-    returned, out, err = submit("fail", f"train.seed={code}")
-    assert returned == code
-    assert "the last words" in out
-    assert "failed: " in err.splitlines()[-1]
-
-
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     code, out, err = submit(
         "look", "train.seed=2", "--env", "EXTRA", AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more"
@@ -211,19 +202,6 @@ def test_a_killed_client_does_not_stop_the_job(start, cluster, number):
     assert again.returncode == 0, err
     assert json.loads(out)["status"] == "SUCCEEDED"
     assert lines_of(err) == list(range(NUM_LINES)), "with --json the log is on standard error"
-
-
-@SOAK
-def test_a_job_that_is_stopped_has_failed(start):
-    left = start("submit", "count", "configs/submitted.yaml", "train.seed=9", "--no-wait")
-    job = left.communicate(timeout=60)[0].strip()
-    stop = start("job", "stop", job, program=[BIN / "ray"], RAY_AUTH_MODE="token")
-    stop.communicate(timeout=60)
-    assert stop.returncode == 0
-    again = start("submit", "--attach", job)
-    _, err = again.communicate(timeout=100)
-    assert again.returncode == 1
-    assert f"{job} failed: " in err
 
 
 @SOAK
