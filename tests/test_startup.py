@@ -43,7 +43,7 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ("verbs", "needless"),
     [
         (("prepare",), {"torch", "matplotlib", "sklearn", "mlflow"}),
-        (("train",), {"torch", "matplotlib", "sklearn", "mlflow", "pandas"}),
+        (("train",), {"torch", "matplotlib", "sklearn", "mlflow"}),
         (("score", "sweep"), {"torch", "matplotlib", "sklearn"}),
         (("evaluate",), {"torch", "ray"}),
     ],
