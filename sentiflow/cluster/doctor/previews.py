@@ -170,8 +170,8 @@ def _read(
         return FilePreview(first, plan, _NO_ROWS)
     places = first.names if is_table else range(first.rows.num_columns)
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
-    wanted = {"text"} if is_table and text_column else {"text", "label", *rules.required}
-    table = {name: column for name, column in columns.items() if name in wanted}
+    names = {"text"} if is_table and text_column else {"text", "label", *rules.required}
+    table = {name: column for name, column in columns.items() if name in names}
     if (name := rules.split_column) and plan.has_column(name):
         at = form.position(name) if isinstance(form, CsvFormat) else name
         table["split"] = first.column(at if at is not None else name)
