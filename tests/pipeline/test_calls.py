@@ -52,13 +52,11 @@ def test_settings_of_a_program_are_those_of_a_file(tmp_path):
     ("config", "changes", "problem"),
     [
         ("nope.yaml", {}, "no such settings file: nope.yaml"),
-        ({"name": "n"}, {}, "settings: the setting output_uri is missing"),
         (
             BASE,
             {"train.num_epoch": 1},
             "unknown setting train.num_epoch: did you mean train.num_epochs",
         ),
-        (BASE, {"train": 5}, "settings: train=5"),
         (BASE, {}, "settings: sentiflow run needs prepare.csv"),
     ],
 )

@@ -9,7 +9,6 @@ import pytest
 
 import sentiflow
 from sentiflow.errors import UserError
-from sentiflow.pipeline.results import Report
 from sentiflow.scoring.sources import find_learned_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -98,13 +97,6 @@ def test_the_report_is_shown_by_its_headlines(run):
     assert f"<th>{number}</th>" in page
     assert f'href="{run.report.uri}"' in page
     assert run.report.read().startswith("<!DOCTYPE html>")
-
-
-def test_headlines_are_text_and_a_report_in_a_store_is_no_link():
-    page = Report("s3://bucket/<b>/report.html", (("<i>", "&"),))._repr_html_()
-    assert "<b>" not in page
-    assert "<i>" not in page
-    assert "href" not in page
 
 
 def test_a_run_and_its_stages_read_well(run, finished_run):
