@@ -43,7 +43,7 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ("verbs", "needless"),
     [
         (("prepare",), {"torch", "matplotlib", "sklearn", "mlflow"}),
-        (("train",), {"torch", "matplotlib", "sklearn", "mlflow", "pandas"}),
+        (("train",), {"torch", "matplotlib", "sklearn", "mlflow"}),
         (("score", "sweep"), {"torch", "matplotlib", "sklearn"}),
         (("evaluate",), {"torch", "ray"}),
     ],
@@ -51,19 +51,6 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
 def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
     script = f"from sentiflow.pipeline import stages; [stages._stage(verb) for verb in {verbs}]"
     assert not loaded(script) & needless
-
-
-@pytest.mark.ray
-@pytest.mark.soak
-def test_preparing_loads_neither_torch_nor_plots(tmp_path, sample_csv):
-    config = write_config(tmp_path, sample_csv)
-    script = f"""
-from sentiflow.pipeline import stages
-from sentiflow.config import settings
-stages.run(settings.load({str(config)!r}, ()), ["prepare"])
-"""
-    assert not loaded(script) & {"torch", "matplotlib", "sklearn"}
-    assert (tmp_path / "run/prepared/manifest.json").exists()
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
@@ -305,11 +292,6 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []
-
-
-def test_an_evaluation_does_without_ray(tmp_path, sample_csv, happened):
-    run(tmp_path, sample_csv, verb="evaluate")
-    assert happened == ["the store opens", "the stage runs"]
 
 
 def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):

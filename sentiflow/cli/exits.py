@@ -74,13 +74,13 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written
         raise typer.Exit(1) from None
     except Exception as error:
-        known = errors.explain(error) or error
-        message = str(known)
-        if not isinstance(known, UserError | JobError):
+        explained = errors.explain(error) or error
+        message = str(explained)
+        if not isinstance(explained, UserError | JobError):
             typer.echo(clean(traceback.format_exc().rstrip()), err=True)
             message = f"the job failed: {type(error).__name__}: {error}"
         typer.echo(clean(f"sentiflow: {message}"), err=True)
-        raise typer.Exit(2 if isinstance(known, UserError) else 1) from None
+        raise typer.Exit(2 if isinstance(explained, UserError) else 1) from None
 
 
 @contextmanager

@@ -106,11 +106,8 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     from sentiflow.data.tweets import RowRules
 
     form = FormatSettings.model_validate(findings.to_format(found))
-    seen, problems = previews.read("--test", files, form, rules=RowRules(required=("label",)))
-    if not problems:
-        problems = previews.check_rows(seen, findings.MAX_REJECTED)
-        problems += previews.check_labels(seen, findings.MAX_REJECTED)
-    for problem in problems:
+    rules, most = RowRules(required=("label",)), findings.MAX_REJECTED
+    for problem in previews.check("--test", files, form, rules=rules, max_rejected_fraction=most):
         if problem.level == "error":
             raise UserError(problem.what)
         say("init", problem.what)

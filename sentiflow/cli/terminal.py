@@ -8,8 +8,6 @@ import textwrap
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 WIDTH = 96
 """Characters in a line."""
@@ -59,20 +57,13 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     )
 
 
-def columns(text: str, number: int) -> str:
-    """Write lines whose cells are separated by ``|`` in columns as wide as the terminal.
-
-    The last column but one goes to the right, and the last is broken into lines.
-    """
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    for place in range(number):
-        grid.add_column(justify="right" if place == number - 2 else "left")
-    for line in filter(str.strip, text.splitlines()):
-        grid.add_row(*(re.split(r" \| ?", line, maxsplit=number - 1)))
-    console = Console(highlight=False, markup=False)
-    with console.capture() as captured:
-        console.print(grid)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+def columns(text: str, sides: str) -> str:
+    """Align lines whose cells are separated by ``|``, which may stand in the last cell, too."""
+    most = len(sides) - 1
+    rows = [
+        re.split(r" \| ?", line, maxsplit=most) for line in filter(str.strip, text.splitlines())
+    ]
+    return align([[*row, *[""] * (most + 1 - len(row))] for row in rows], sides)
 
 
 def table(text: str, sides: str) -> str:

@@ -222,9 +222,9 @@ class Capacity:
         """
         if not self.is_there():
             say("ray", f"waiting for nodes with {self}, {self.max_wait_seconds:g} s at most")
-            wanted = placement_group([self.need] * self.times)
-            wanted.wait(self.max_wait_seconds)
-            remove_placement_group(wanted)
+            group = placement_group([self.need] * self.times)
+            group.wait(self.max_wait_seconds)
+            remove_placement_group(group)
         return count_resources()
 
     def check(self) -> None:

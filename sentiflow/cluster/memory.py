@@ -1,11 +1,19 @@
-"""Freed memory -> kept in the process for its next arrays."""
+"""Freed memory and models -> kept in a process for its next arrays and its next part."""
 
 import ctypes
+import functools
 import resource
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+from sentiflow.data import manifest
+from sentiflow.errors import JobError
+
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
@@ -34,3 +42,41 @@ def peak_bytes() -> int:
     """Measure how much memory this process has taken at most, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@functools.lru_cache(maxsize=1)
+def load_models(
+    *models: tuple[str, str], on_gpu: bool, setting: str = "score.model_uri"
+) -> "tuple[ModelPackage, ...]":
+    """Load the models of a job once for each worker process.
+
+    Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
+
+    Args:
+        models: The directory of each package, and the fingerprint that it must still have.
+        on_gpu: Whether tasks have a share of a GPU.
+        setting: The setting that names them, for messages.
+
+    Raises:
+        JobError: A package was replaced since the job began.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    keep_freed()
+    return tuple(_load_model(*model, on_gpu=on_gpu, setting=setting) for model in models)
+
+
+def _load_model(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> "ModelPackage":
+    import torch
+
+    from sentiflow.models.package import ModelPackage
+
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    package = ModelPackage.load(uri, setting=setting).to(device)
+    # after reading, as it may also have been replaced meanwhile
+    if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
+        raise JobError(
+            f"the model in {uri} has been replaced since the job began: run the command again"
+        )
+    return package

@@ -39,21 +39,21 @@ class Resources:
     max_gpus: int = 0
     """Most GPUs that it may provide; 0 if it does not say."""
 
-    def gpus_per_train_worker(self, wanted: int | str = "auto") -> int:
+    def gpus_per_train_worker(self, setting: int | str = "auto") -> int:
         """GPUs for a training worker; ``auto``: one, if there are or may be any."""
-        if wanted != "auto":
-            return int(wanted)
+        if setting != "auto":
+            return int(setting)
         return int(self.num_gpus + self.max_gpus > 0)
 
     def train_workers(
-        self, wanted: int | str, *, cpus: int | str = "auto", gpus: int | None = None
+        self, setting: int | str, *, cpus: int | str = "auto", gpus: int | None = None
     ) -> int:
         """Most training workers; ``auto``: one for each GPU, else one for each node.
 
         Nodes that an autoscaler could add count only if the setting is a number: they cost money.
 
         Args:
-            wanted: The setting.
+            setting: ``train.num_workers``.
             cpus: Cores for each worker; one is enough for ``auto``.
             gpus: GPUs for each worker. Default: by :meth:`gpus_per_train_worker`.
 
@@ -64,8 +64,8 @@ class Resources:
         gpus = self.gpus_per_train_worker() if gpus is None else gpus
         each = 1 if cpus == "auto" else int(cpus)
         num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
-        if wanted != "auto":
-            num_workers = int(wanted)
+        if setting != "auto":
+            num_workers = int(setting)
         for needed, number, most, name in (
             (each, self.num_cpus, self.max_cpus, "cores"),
             (gpus, self.num_gpus, self.max_gpus, "GPUs"),
@@ -73,7 +73,7 @@ class Resources:
             is_hopeless = 0 < most < needed * num_workers if self.may_grow else True
             if needed * num_workers > number and is_hopeless:
                 raise UserError(
-                    f"train.num_workers={wanted}, but Ray has {max(number, most)} {name}",
+                    f"train.num_workers={setting}, but Ray has {max(number, most)} {name}",
                     hint=f"each worker needs {needed}",
                 )
         return num_workers
@@ -83,39 +83,39 @@ class Resources:
         is_here = self.num_nodes == 1 and self.is_one_machine and gpus <= self.num_gpus
         return num_workers == 1 and is_here
 
-    def cpus_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
+    def cpus_per_train_worker(self, num_workers: int, setting: int | str = "auto") -> int:
         """Cores for a training worker: the largest equal share that fits on the smallest nodes."""
-        if wanted != "auto":
-            return int(wanted)
+        if setting != "auto":
+            return int(setting)
         share = min(self.num_cpus // num_workers, self.min_node_cpus)
         while share > 1 and self.num_nodes * (self.min_node_cpus // share) < num_workers:
             share -= 1
         return max(1, share)
 
-    def threads_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
+    def threads_per_train_worker(self, num_workers: int, setting: int | str = "auto") -> int:
         """Threads of a training worker: its cores less one.
 
         A recurrent step is many small products, and each waits for its slowest thread. If another
         process uses one of the cores, training is ten times slower; a free core costs a sixth.
         """
-        return max(1, self.cpus_per_train_worker(num_workers, wanted) - 1)
+        return max(1, self.cpus_per_train_worker(num_workers, setting) - 1)
 
-    def uses_gpus(self, wanted: float | str) -> bool:
+    def uses_gpus(self, setting: float | str) -> bool:
         """Say whether scoring uses GPUs."""
-        return self.num_gpus > 0 if wanted == "auto" else float(wanted) > 0
+        return self.num_gpus > 0 if setting == "auto" else float(setting) > 0
 
-    def gpus_per_score_task(self, wanted: float | str = "auto") -> float:
+    def gpus_per_score_task(self, setting: float | str = "auto") -> float:
         """Share of a GPU for a scoring task; ``auto``: 0 if there are no GPUs.
 
         Raises:
             UserError: The setting asks for a GPU, and there can be none.
         """
-        if wanted != "auto":
-            if wanted and not self.num_gpus and not self.may_grow:
+        if setting != "auto":
+            if setting and not self.num_gpus and not self.may_grow:
                 raise UserError(
-                    f"score.gpus_per_worker={wanted}, but Ray has no GPU", hint="leave it at auto"
+                    f"score.gpus_per_worker={setting}, but Ray has no GPU", hint="leave it at auto"
                 )
-            return float(wanted)
+            return float(setting)
         if not self.num_gpus:
             return 0
         return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))

@@ -71,9 +71,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            known = errors.explain(error) or error
-            if isinstance(known, UserError | JobError):
-                known.args = (str(known).replace("--overwrite", "overwrite=True"),)
-            if known is error:
+            explained = errors.explain(error) or error
+            if isinstance(explained, UserError | JobError):
+                explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
+            if explained is error:
                 raise
-            raise known from error
+            raise explained from error

@@ -125,20 +125,20 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             config = _apply_refit(config)
         options = {"fetch": False} if verb == "prepare" else {}
         spec = _stage(verb).describe_output(config, **options)
-        found = outputs.find_status(spec)
-        if not is_new and found.state is not State.COMPLETE:
+        status = outputs.find_status(spec)
+        if not is_new and status.state is not State.COMPLETE:
             _check(config, left)
         states = {
             State.COMPLETE: "complete",
-            State.NEW: f"would run{' (an earlier run did not finish)' if found.run else ''}",
+            State.NEW: f"would run{' (an earlier run did not finish)' if status.run else ''}",
             State.EXTENDED: "would add what is new",
             State.OTHER: f"{'would replace' if overwrite else 'needs --overwrite'}: "
-            f"it {found.problem}",
+            f"it {status.problem}",
         }
         vectors = spec.inputs.get("vectors")
         is_away = vectors is not None and not vectors["fingerprint"]
         also = f", and download {config.prepare.vocabulary.vectors} first" if is_away else ""
-        plans.append(Plan(verb, uri, states[found.state] + also))
+        plans.append(Plan(verb, uri, states[status.state] + also))
     return plans
 
 

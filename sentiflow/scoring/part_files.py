@@ -45,9 +45,7 @@ def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
-    from sentiflow.cluster import kept_models
-
-    (package,) = kept_models.load((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
+    (package,) = memory.load_models((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
     scores = package.score(
         parts.accepted_texts(table),
         row_ids=table["row_id"].to_numpy(),

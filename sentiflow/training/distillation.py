@@ -259,9 +259,9 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
     """
     if not job.models:
         return
-    from sentiflow.cluster import kept_models  # imports torch
+    from sentiflow.cluster import memory
 
-    for package in kept_models.load(*job.models, on_gpu=job.on_gpu, setting=SETTING):
+    for package in memory.load_models(*job.models, on_gpu=job.on_gpu, setting=SETTING):
         known = package.settings.classes
         scores = package.score(text)
         columns = [known.index(name) for name in job.classes]

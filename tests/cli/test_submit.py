@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +13,6 @@ import yaml
 from mlflow import MlflowClient
 from mlflow_server import Server
 from ray_head import BIN, Head
-from tcp_proxy import Proxy
 
 from sentiflow.data import sample
 from sentiflow.storage import filesystem
@@ -24,19 +22,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 NUM_LINES = 4000
 JOBS = {
     "count": f"""
-import os, sys, time
+import sys, time
 for number in range({NUM_LINES}):
     print(f"line {{number}} of the log", file=sys.stderr if number % 2 else sys.stdout)
     if number % 1000 == 500:
         time.sleep(float(sys.argv[-1].partition("=")[2]))
-    while number == {NUM_LINES // 2} and not os.path.exists(os.environ.get("CONTINUES_AT", "/")):
-        time.sleep(0.05)
-""",
-    "fail": """
-import os, sys
-code = int(sys.argv[-1].partition("=")[2])
-print("the last words")
-os.kill(os.getpid(), code - 128) if code > 128 else sys.exit(code)
 """,
     "look": """
 import json, os, ray, sentiflow, sys
@@ -133,15 +123,6 @@ def job_of(err: str) -> str:
 SOAK = pytest.mark.soak
 
 
-@SOAK
-@pytest.mark.parametrize("code", [1, 130, 128 + signal.SIGKILL])
-def test_the_exit_code_is_the_jobs_own(submit, code):
-    returned, out, err = submit("fail", f"train.seed={code}")
-    assert returned == code
-    assert "the last words" in out
-    assert "failed: " in err.splitlines()[-1]
-
-
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     code, out, err = submit(
         "look", "train.seed=2", "--env", "EXTRA", AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more"
@@ -163,40 +144,6 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
     assert "failed: " in end
 
 
-@pytest.mark.soak
-def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_none(
-    start, cluster, tmp_path
-):
-    proxy, gate = Proxy(cluster.dashboard_port), tmp_path / "gate"
-    waits = ("--env", "CONTINUES_AT", "--address", proxy.address)
-    process = start(
-        "submit", "count", "configs/submitted.yaml", "train.seed=1", *waits, CONTINUES_AT=str(gate)
-    )
-    log = "".join(process.stdout.readline() for _ in range(300))
-    assert log.endswith("\n"), process.communicate()
-    proxy.refusing = True
-    proxy.break_all()
-    time.sleep(3)
-    proxy.refusing = False
-    log += "".join(process.stdout.readline() for _ in range(1500))
-    process.send_signal(signal.SIGINT)
-    log += process.stdout.read()  # communicate() would lose what is buffered
-    err = process.stderr.read()
-    proxy.close()
-    assert process.wait(timeout=100) == 130
-    seen = lines_of(log)
-    assert seen == list(range(len(seen)))
-    assert len(seen) > 1500
-    assert f"ray job stop {job_of(err)}" in err
-    assert f"sentiflow submit --attach {job_of(err)}" in err
-
-    gate.touch()
-    again = start("submit", "--attach", job_of(err))
-    out, err = again.communicate(timeout=100)
-    assert again.returncode == 0, err
-    assert lines_of(out) == list(range(NUM_LINES))
-
-
 @SOAK
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_client_does_not_stop_the_job(start, cluster, number):
@@ -211,32 +158,6 @@ def test_a_killed_client_does_not_stop_the_job(start, cluster, number):
     assert again.returncode == 0, err
     assert json.loads(out)["status"] == "SUCCEEDED"
     assert lines_of(err) == list(range(NUM_LINES)), "with --json the log is on standard error"
-
-
-@SOAK
-def test_a_job_that_is_stopped_has_failed(start):
-    left = start("submit", "count", "configs/submitted.yaml", "train.seed=9", "--no-wait")
-    job = left.communicate(timeout=60)[0].strip()
-    stop = start("job", "stop", job, program=[BIN / "ray"], RAY_AUTH_MODE="token")
-    stop.communicate(timeout=60)
-    assert stop.returncode == 0
-    again = start("submit", "--attach", job)
-    _, err = again.communicate(timeout=100)
-    assert again.returncode == 1
-    assert f"{job} failed: " in err
-
-
-@SOAK
-def test_rays_own_command_fails_on_a_location_in_the_temporary_copy(start):
-    process = start(
-        "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml",
-        "--", "python", "jobs/train.py", "configs/quickstart.yaml",
-        program=[BIN / "ray"], RAY_AUTH_MODE="token",
-    )  # fmt: skip
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 1, out + err
-    assert "output_uri='runs/quickstart' is relative, but this is a submitted job" in out
-    assert "failed with exit code 2" in out
 
 
 @SOAK
@@ -267,17 +188,6 @@ def runs_of(store: Server):
 @SOAK
 class TestWholeRun:
     """With all stages; each takes tens of seconds."""
-
-    def test_a_run_leaves_its_results_and_says_where(self, submit, store, place):
-        code, out, err = submit("run", f"output_uri={place}/whole", MLFLOW_TRACKING_URI=store.uri)
-        assert code == 0, out + err
-        report = f"{place}/whole/report/report.html"
-        assert err.splitlines()[-1].endswith(f"is done: {place}/whole")
-        assert filesystem.read_bytes(report)
-        stages = {run.data.tags["sentiflow.stage"]: run.info.status for run in runs_of(store)}
-        assert stages.keys() >= {"prepare", "train", "score", "evaluate"}
-        code, out, err = submit("run", f"output_uri={place}/whole", MLFLOW_TRACKING_URI=store.uri)
-        assert (code, out.count("complete:")) == (0, 4)
 
     def test_a_training_that_is_stopped_ends_its_run_as_killed(self, start, store, place):
         process = start(

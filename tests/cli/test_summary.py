@@ -52,18 +52,11 @@ def lines_of_preparation(**counts):
     return lines_of(render("prepare", manifest_of_preparation(**counts), "run/prepared"))
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-def test_rows_are_written_in_columns_with_the_numbers_on_the_right(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "32")
+def test_rows_are_written_in_columns_with_the_numbers_on_the_right():
     rows = "  accepted | 9 |\n\nunknown [b] | 12,345 | many words | on a line"
-    assert terminal.columns(rows, 3).splitlines() == [
+    assert terminal.columns(rows, "<><").splitlines() == [
         "  accepted        9",
-        "unknown [b]  12,345  many words",
-        "                     | on a line",
+        "unknown [b]  12,345  many words | on a line",
     ]
 
 

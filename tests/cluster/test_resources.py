@@ -37,14 +37,6 @@ def test_settings_override_rules():
     assert not resources.uses_gpus(0)
 
 
-def test_more_training_workers_than_gpus_or_cores_are_refused():
-    with pytest.raises(UserError, match=r"train\.num_workers=2, but Ray has 1 GPUs"):
-        Resources(16, 1, 1, 16).train_workers(2)
-    with pytest.raises(UserError, match=r"train\.num_workers=3, but Ray has 2 cores"):
-        Resources(2, 0, 1, 2).train_workers(3)
-    assert Resources(16, 4, 1, 16).train_workers("auto") == 4
-
-
 def test_nodes_of_an_autoscaler_count_only_if_a_number_is_set():
     scaled_to_zero = Resources(1, 0, 0, 1, False, may_grow=True, max_cpus=64, max_gpus=4)
     assert scaled_to_zero.train_workers("auto") == 1

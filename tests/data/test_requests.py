@@ -13,6 +13,7 @@ from tcp_proxy import Proxy
 from sentiflow.cluster.doctor import previews
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_files
+from sentiflow.data.tweets import RowRules
 from sentiflow.storage import filesystem, globs
 
 NUM_FILES = 16
@@ -77,7 +78,7 @@ def test_csv_files_are_opened_twice_and_many_at_a_time(bucket, requests, tmp_pat
 def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):
     content = b"text\n" + b"so good\n" * 200_000
     uris = write(bucket, requests, "csv", [content] * NUM_FILES)
-    seen, problems = previews.read("score.corpus", uris, FORM, text_column="text")
+    seen, problems = previews.read("score.corpus", uris, FORM, rules=RowRules(), text_column="text")
     assert not problems
     assert requests.count("GET") == len(seen.files) == previews.MAX_FILES
     assert requests.most >= 3

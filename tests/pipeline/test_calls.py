@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 from pathlib import Path
 
@@ -49,27 +48,15 @@ def test_settings_of_a_program_are_those_of_a_file(tmp_path):
     assert settings.load(os.fspath(path), {"output_uri": tmp_path}).output_uri == str(tmp_path)
 
 
-def test_a_section_is_changed_and_a_value_is_replaced():
-    labels = {"format": {"kind": "csv", "columns": {"text": 0, "label": 1}}}
-    changed = settings.load(
-        BASE | labels, {"train": {"seed": 7}, "format": {"labels": {"joy": "j", "fear": "f"}}}
-    )
-    assert (changed.train.seed, changed.train.num_epochs) == (7, 3)
-    assert changed.format.classes == ("joy", "fear")
-    assert BASE["train"] == {"num_epochs": 3, "model": {"hidden_size": 9}}
-
-
 @pytest.mark.parametrize(
     ("config", "changes", "problem"),
     [
         ("nope.yaml", {}, "no such settings file: nope.yaml"),
-        ({"name": "n"}, {}, "settings: the setting output_uri is missing"),
         (
             BASE,
             {"train.num_epoch": 1},
             "unknown setting train.num_epoch: did you mean train.num_epochs",
         ),
-        (BASE, {"train": 5}, "settings: train=5"),
         (BASE, {}, "settings: sentiflow run needs prepare.csv"),
     ],
 )
@@ -151,19 +138,6 @@ def test_warnings_of_libraries_are_shown_on_request():
         with calls.reporting(verbose=True):
             warnings.warn("of a library", stacklevel=1)
         assert len(noted) == 1
-
-
-def test_a_thread_can_call():
-    done = []
-
-    def work():
-        with calls.reporting():
-            done.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done
 
 
 def program(text: str, **options) -> subprocess.Popen:

@@ -4,13 +4,11 @@ import json
 import shutil
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import sentiflow
 from sentiflow.errors import UserError
-from sentiflow.pipeline.results import Report, Table
 from sentiflow.scoring.sources import find_learned_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -59,13 +57,6 @@ def test_a_run_has_what_other_calls_have_put_into_its_directory(run):
         _ = fewer.trends
 
 
-def test_the_training_data_have_no_drift(finished_run):
-    found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
-    assert found["warnings"] == []
-    assert 0 <= found["probability_psi"] < 0.1
-    assert 0 <= found["length_psi"] < 0.1
-
-
 def test_drift_and_shares_are_those_of_unseen_texts(finished_run):
     record = json.loads((finished_run / "run/scored/manifest.json").read_text())
     package = json.loads((finished_run / "run/trained/model/manifest.json").read_text())
@@ -91,16 +82,6 @@ def test_a_column_that_is_not_there_is_named(run, wanted):
         sentiflow.read_predictions(run, **wanted)
 
 
-def test_prepared_rows_have_their_split(run):
-    tweets = run.prepared.tweets.to_pandas(["row_id", "text", "split"])
-    assert tweets["row_id"].is_unique
-    assert set(tweets["split"]) == {"train", "validation", "test"}
-    assert len(run.prepared.rejected) == run.prepared.counts["rejected"]
-    joined = tweets.merge(sentiflow.read_predictions(run), on="row_id", suffixes=("", "_scored"))
-    assert len(joined) == len(tweets)
-    assert joined["split"].equals(joined["split_scored"])
-
-
 def test_metrics_are_those_of_the_report(run, finished_run):
     content = json.loads((finished_run / "run/report/metrics.json").read_text())
     test = content["figures"]["test"]
@@ -116,13 +97,6 @@ def test_the_report_is_shown_by_its_headlines(run):
     assert f"<th>{number}</th>" in page
     assert f'href="{run.report.uri}"' in page
     assert run.report.read().startswith("<!DOCTYPE html>")
-
-
-def test_headlines_are_text_and_a_report_in_a_store_is_no_link():
-    page = Report("s3://bucket/<b>/report.html", (("<i>", "&"),))._repr_html_()
-    assert "<b>" not in page
-    assert "<i>" not in page
-    assert "href" not in page
 
 
 def test_a_run_and_its_stages_read_well(run, finished_run):
@@ -142,11 +116,6 @@ def test_what_a_run_lacks_is_said_with_the_call_that_makes_it(finished_run, tmp_
         sentiflow.load_run(tmp_path / "prepared/tweets")
     with pytest.raises(UserError, match=r"has no manifest\.json"):
         sentiflow.read_predictions(tmp_path)
-
-
-def test_a_table_without_files_is_empty():
-    assert Table("nowhere", ()).to_arrow().equals(pa.table({}))
-    assert len(Table("nowhere", ())) == 0
 
 
 def test_results_are_read_from_an_object_store(finished_run, bucket):

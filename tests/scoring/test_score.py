@@ -284,11 +284,11 @@ def test_an_extended_scoring_keeps_its_precision():
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):
-    from sentiflow.cluster import kept_models
+    from sentiflow.cluster import memory
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     fingerprint = manifest.read(model)["fingerprint"]
-    (package,) = kept_models.load((model, fingerprint), on_gpu=False)
+    (package,) = memory.load_models((model, fingerprint), on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 

@@ -46,13 +46,13 @@ def find_problem(
     try:
         work(*arguments)
     except (UserError, JobError, OSError) as error:
-        known = errors.explain(error) or error
-        if isinstance(known, OSError):
+        explained = errors.explain(error) or error
+        if isinstance(explained, OSError):
             raise
-        line = without_credentials(str(known))
+        line = without_credentials(str(explained))
         if setting and not line.startswith(setting):
             line = f"{setting}: {line}"
-        return [CheckResult(check, level, line, is_mistake=isinstance(known, UserError))]
+        return [CheckResult(check, level, line, is_mistake=isinstance(explained, UserError))]
     return []
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from sentiflow.cluster.doctor import previews
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
-from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema
 from sentiflow.data.tweets import RowRules
@@ -20,7 +19,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import as_typed, is_local
+from sentiflow.storage.uris import is_local
 from sentiflow.tracking import model_sources, refits
 from sentiflow.words import word_vectors
 
@@ -43,10 +42,10 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
     findings = find(config, verbs)
     errors = [f for f in findings if f.level == "error" and (needs_input or f.check != "input")]
     if errors:
-        kind = UserError if any(found.is_mistake for found in errors) else JobError
-        raise kind("\n".join(found.what for found in errors))
-    for found in findings:
-        say(verbs[0], found.what)
+        kind = UserError if any(error.is_mistake for error in errors) else JobError
+        raise kind("\n".join(error.what for error in errors))
+    for finding in findings:
+        say(verbs[0], finding.what)
 
 
 def choose_stages(config: Config) -> tuple[str, ...]:
@@ -94,7 +93,7 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
         "score": _check_scoring,
     }
     chosen = [checks[verb] for verb in verbs if verb in checks]
-    findings = [found for check in chosen for found in check(config, verbs)]
+    findings = [finding for check in chosen for finding in check(config, verbs)]
     return [*findings, *check_outputs(config, verbs)]
 
 
@@ -109,46 +108,31 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
             "labels", check_learned, config.train.classes, config.format.learnable
         )
     yield from _check_corrections(config)
-    more = settings.unlabelled
+    more, rules, most = settings.unlabelled, RowRules.of(settings), settings.max_rejected_fraction
     if more.files:
-        yield from _check_texts(
-            config, "prepare.unlabelled.files", more.files, more.resolved_format
+        yield from previews.check(
+            "prepare.unlabelled.files",
+            more.files,
+            more.resolved_format,
+            max_rejected_fraction=most,
         )
-    rules = RowRules.of(settings)
+
+    def check_columns(plan: corpus.Plan, source: str) -> None:
+        corpus.check_preparation(plan, settings, source=source)
+
     named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
     for setting, files in named.items():
         if files or setting == "csv":
-            yield from _check_texts(config, f"prepare.{setting}", files, config.format, rules)
-
-
-def _check_texts(
-    config: Config,
-    setting: str,
-    files: Sequence[str],
-    form: FormatSettings,
-    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
-) -> Iterator[CheckResult]:
-    """Check the files of one setting; without required columns they are unlabelled."""
-    settings = config.prepare
-    seen, problems = previews.read(setting, files, form, rules=rules)
-    yield from problems
-    for file in seen.files:
-        if not rules.required or file.plan is None:  # it is blank
-            continue
-        source = as_typed(file.first.uri)
-        check = functools.partial(corpus.check_preparation, source=source)
-        faults = find_problem("columns", check, file.plan, settings)
-        yield from faults
-        if faults:  # other files lack the same
-            return
-    yield from previews.check_encoding(seen)
-    if problems:
-        return
-    yield from previews.check_rows(seen, settings.max_rejected_fraction)
-    labels = previews.check_labels(seen, settings.max_rejected_fraction) if rules.required else []
-    for found in labels:
-        # corrections may fix the labels
-        yield replace(found, level="warning") if settings.corrections else found
+            for result in previews.check(
+                f"prepare.{setting}",
+                files,
+                config.format,
+                check_columns,
+                rules=rules,
+                max_rejected_fraction=most,
+            ):
+                is_mended = result.check == "labels" and settings.corrections
+                yield replace(result, level="warning") if is_mended else result
 
 
 def _check_corrections(config: Config) -> Iterator[CheckResult]:
@@ -212,16 +196,13 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
-    form = settings.format or config.format
-    seen, problems = previews.read(
-        "score.corpus", settings.corpus, form, text_column=settings.text_column
+    yield from previews.check(
+        "score.corpus",
+        settings.corpus,
+        settings.format or config.format,
+        lambda plan, source: corpus.check_columns(plan.columns, settings.keep_columns),
+        text_column=settings.text_column,
     )
-    yield from problems
-    for file in seen.files:
-        columns = file.plan.columns if file.plan else None
-        yield from find_problem("columns", corpus.check_columns, columns, settings.keep_columns)
-    if "prepare" not in verbs or settings.corpus != config.prepare.csv:
-        yield from previews.check_encoding(seen)
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:

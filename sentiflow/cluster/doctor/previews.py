@@ -5,7 +5,7 @@ Of each input a few files are read: a wrong column, label or delimiter is found 
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +79,41 @@ class Preview:
         return sum(map(Counter, counts), Counter[str]())
 
 
+def check(
+    setting: str,
+    patterns: Sequence[str],
+    form: FormatSettings,
+    check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
+    *,
+    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
+    text_column: str | None = None,
+    max_rejected_fraction: float = 1,
+) -> Iterator[CheckResult]:
+    """Check the first rows of some files of a setting as a stage would.
+
+    Args:
+        setting: Its name.
+        patterns: Files or globs.
+        form: The format.
+        check_columns: Takes how a file would be read, and the name of the file.
+        rules: What the stage asks of the rows.
+        text_column: As for :func:`read`.
+        max_rejected_fraction: More rows must not be rejected; 1: any number.
+    """
+    seen, problems = read(setting, patterns, form, rules=rules, text_column=text_column)
+    yield from problems
+    for file in filter(lambda file: file.plan, seen.files):
+        faults = find_problem("columns", check_columns, file.plan, as_typed(file.first.uri))
+        yield from faults
+        if faults:  # other files lack the same
+            return
+    yield from _check_encoding(seen)
+    if max_rejected_fraction < 1 and not problems:
+        yield from _check_rows(seen, max_rejected_fraction)
+        if rules.required:  # others are unlabelled
+            yield from _check_labels(seen, max_rejected_fraction)
+
+
 def read(
     setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
 ) -> tuple[Preview, list[CheckResult]]:
@@ -100,8 +135,8 @@ def read(
     problems = find_problem("input", expand)
     if not problems:
         places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
-        found = filesystem.map_files(read_file, [uris[place] for place in dict.fromkeys(places)])
-        problems = list(dict.fromkeys(itertools.chain.from_iterable(found)))
+        results = filesystem.map_files(read_file, [uris[place] for place in dict.fromkeys(places)])
+        problems = list(dict.fromkeys(itertools.chain.from_iterable(results)))
     files.sort(key=lambda file: uris.index(file.first.uri))
     is_whole = len(files) == len(uris) and all(file.first.is_whole for file in files)
     return Preview(setting, form, files, is_whole), problems
@@ -111,8 +146,8 @@ def _read(
     uri: str,
     settings: FormatSettings,
     *,
-    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
-    text_column: str | None = None,
+    rules: RowRules,
+    text_column: str | None,
 ) -> FilePreview:
     """Check the first rows of a file as a stage would.
 
@@ -135,8 +170,8 @@ def _read(
         return FilePreview(first, plan, _NO_ROWS)
     places = first.names if is_table else range(first.rows.num_columns)
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
-    wanted = {"text"} if is_table and text_column else {"text", "label", *rules.required}
-    table = {name: column for name, column in columns.items() if name in wanted}
+    names = {"text"} if is_table and text_column else {"text", "label", *rules.required}
+    table = {name: column for name, column in columns.items() if name in names}
     if (name := rules.split_column) and plan.has_column(name):
         at = form.position(name) if isinstance(form, CsvFormat) else name
         table["split"] = first.column(at if at is not None else name)
@@ -160,8 +195,8 @@ def _plan(
     file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
     if not len(first.schema):
         needs_all = text_column is None
-        found, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
-        return found, corpus.CsvPlan((corpus.PlannedFile(file, found),))
+        form, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
+        return form, corpus.CsvPlan((corpus.PlannedFile(file, form),))
     if text_column is None:
         plan = table_files.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
@@ -172,7 +207,7 @@ def _plan(
     return plan.table_format, plan
 
 
-def check_encoding(seen: Preview) -> list[CheckResult]:
+def _check_encoding(seen: Preview) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
     bad = [
         file
@@ -192,7 +227,7 @@ def check_encoding(seen: Preview) -> list[CheckResult]:
     return [CheckResult("encoding", "warning", what)]
 
 
-def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows, other than for their labels."""
     if seen.is_whole and not seen.num_rows:
         what = f"{as_typed(seen.files[0].first.uri)} holds no record: it has at most a header"
@@ -205,7 +240,7 @@ def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]
         }
         for file in seen.files
     }
-    reasons = Counter(itertools.chain.from_iterable(found.values() for found in rejected.values()))
+    reasons = Counter(itertools.chain.from_iterable(rows.values() for rows in rejected.values()))
     if reasons.total() <= max_rejected_fraction * seen.num_rows:
         return []
     uri = max(rejected, key=lambda uri: len(rejected[uri]))
@@ -227,7 +262,7 @@ def check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]
     return [CheckResult("rows", "error", line)]
 
 
-def check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows for their labels."""
     unknown = seen.unknown
     if seen.format.labels == "auto" and seen.num_rows:

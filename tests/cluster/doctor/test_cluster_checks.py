@@ -137,29 +137,6 @@ def test_a_healthy_cluster_passes_every_check_soon(healthy, config, folder):
     assert os.listdir(folder / "out") == []
 
 
-@pytest.mark.ray
-@pytest.mark.soak
-def test_a_submitted_job_examines_the_cluster_from_within(healthy, config, tmp_path):
-    nodes, server = healthy
-    for folder in ("jobs", "sentiflow"):
-        shutil.copytree(PROJECT / folder, tmp_path / "project" / folder)
-    command = ["ray", "job", "submit", "--address", nodes.dashboard, "--working-dir", "."]
-    command += ["--", "python", "jobs/doctor.py"]
-
-    def submit(*arguments):
-        return subprocess.run(
-            [*command, *arguments], cwd=tmp_path / "project", env=nodes.environment,
-            capture_output=True, text=True, timeout=200,
-        )  # fmt: skip
-
-    good = submit(str(config), f"tracking.uri={server.uri}")
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert "all is well: 7 checks" in good.stdout
-    bare = submit()
-    assert bare.returncode == 1
-    assert "would be lost with the machine" in " ".join(bare.stdout.split())
-
-
 class FakeArray:
     def sum(self):
         return self

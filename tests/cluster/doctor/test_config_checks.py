@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import PROJECT, make_store
+from conftest import PROJECT
 
 from sentiflow.cluster.doctor import config_checks
 from sentiflow.config import settings
@@ -295,17 +295,6 @@ def test_a_few_of_many_files_are_looked_at(find, tmp_path):
     assert [
         name for name in ("00", "01", "04", "19") if any(f"{name}.csv" in x for x in lines)
     ] == ["00", "19"]
-
-
-def test_a_file_without_rows_has_one_fault(find):
-    ((check, _, line),) = find("format.labels=auto", content=to_csv([]))
-    assert (check, "holds no record" in line) == ("rows", True), line
-
-
-def test_a_model_in_the_registry_is_resolved_as_the_stage_does(find, tmp_path):
-    make_store(tmp_path)
-    ((check, _, line),) = find("score.model_uri=models:/test@champion")
-    assert (check, line.startswith("score.model_uri: ")) == ("model", True)
 
 
 def test_everything_wrong_is_said_at_once_and_warnings_stop_nothing(find, tmp_path, said):

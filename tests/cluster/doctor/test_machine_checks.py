@@ -4,10 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pyarrow as pa
 import pytest
 import ray
 from conftest import PROJECT, write_config
@@ -17,7 +14,7 @@ import sentiflow
 from sentiflow.cluster.doctor import config_checks, machine_checks
 from sentiflow.cluster.doctor.machine_checks import examine_config
 from sentiflow.config import settings
-from sentiflow.storage import filesystem, parquet
+from sentiflow.storage import filesystem
 
 FORMAT = {
     "kind": "csv",
@@ -74,38 +71,9 @@ def test_a_name_does_not_act_on_the_terminal(tmp_path, sample_csv):
     assert r"no such file: /no/\x1b]0;such.csv" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (["format.columns.text=mesage"], "has no column 'mesage': did you mean 'message'?"),
-        (["format.columns.label=9"], "format.columns.label=9, but"),
-        (["prepare.keep_columns=[user]"], "format.columns does not name the column user"),
-        (["prepare.split.kind=time"], "format.columns does not name the column time"),
-        (["score.keep_columns=[brand]"], "score.keep_columns: the corpus has no column brand"),
-        (["score.keep_columns=[brnd]", "score.corpus={csv}"], "brnd: did you mean 'brand'?"),
-        (["score.corpus={parquet}"], "has no column text of strings"),
-        (["score.corpus={parquet}", "score.text_column=t", "score.keep_columns=[v]"], "column v"),
-        (["score.corpus={csv}", "score.keep_columns=[split]"], "have their own column split"),
-        (["score.corpus={csv}", "score.keep_columns=[Prediction]"], "own column prediction"),
-        (["score.corpus={csv}", "score.keep_columns=[TEXT]"], "no column TEXT"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_the_columns_is_found(load, tmp_path, changes, expected):
-    parquet.write(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
-    names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
-    (result,) = examine_config(load(*(c.format(**names) for c in changes)))
-    assert (result.check, result.level) == ("columns", "error")
-    assert expected in result.what
-
-
 def problems(config):
     """List what is wrong with the input of a config."""
     return [found.what for found in examine_config(config) if found.level != "ok"]
-
-
-def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
-    assert not problems(load("score.keep_columns=[text]"))
-    assert not problems(load(f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"))
 
 
 def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
@@ -151,58 +119,6 @@ def test_versions_are_those_that_are_imported():
     assert "missing" not in found.values()
 
 
-class Store(BaseHTTPRequestHandler):
-    """Answers like an MLflow server, with the statuses and the text of the test's server."""
-
-    def do_GET(self):
-        self._answer(self.server.health)
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(self.headers.get("Authorization"))
-        self._answer(self.server.search)
-
-    def _answer(self, status):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(self.server.text)))
-        self.end_headers()
-        self.wfile.write(self.server.text)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def store():
-    """Start a server on loopback that answers like an MLflow server."""
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Store)
-    found.uri = f"http://127.0.0.1:{found.server_port}"
-    found.health, found.search, found.text, found.asked = 200, 200, b"{}", []
-    threading.Thread(target=found.serve_forever, args=[0.01], daemon=True).start()
-    yield found
-    found.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("health", "search", "text", "expected"),
-    [
-        (200, 200, b"{}", "answers"),
-        (200, 503, b"{}", "503"),
-        (200, 401, b"not you", "401"),
-        (200, 403, b"Invalid Host header - possible DNS rebinding", "Invalid Host header"),
-    ],
-)
-def test_a_tracking_server_must_let_this_machine_in(
-    store, load, monkeypatch, health, search, text, expected
-):
-    store.health, store.search, store.text = health, search, text
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
-    (result,) = machine_checks.examine_tracking(load(f"tracking.uri={store.uri}"))
-    assert result.level == ("ok" if search == health == 200 else "error")
-    assert expected in result.what
-    assert store.asked in ([], ["Bearer abc"])
-
-
 def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypatch):
     def find(uri):
         return machine_checks.examine_tracking(load(f"tracking.uri={uri}"))[0].what
@@ -225,6 +141,6 @@ def test_a_store_that_a_job_can_do_without_is_a_warning(load):
 
 
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
-    monkeypatch.setattr(config_checks.required_columns, "check_kept_names", lambda *_: 1 / 0)
+    monkeypatch.setattr(config_checks.corpus, "check_kept_names", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         examine_config(load())
