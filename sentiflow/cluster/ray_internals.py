@@ -3,18 +3,8 @@
 A later Ray may rename or remove each of them, so pyproject.toml bounds the version of Ray.
 """
 
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-
-
-def _find(name: str) -> Any:
-    """Import what a full name stands for; None if Ray no longer has it."""
-    try:
-        return pkgutil.resolve_name(name)
-    except (ImportError, AttributeError):
-        return None
 
 
 @contextmanager
