@@ -45,9 +45,8 @@ def one_line(result) -> str:
 )
 def test_an_argument_that_is_no_location_is_refused(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for typed in ("S3:x", "~no-such-user/x", "file:x", "x" * 256, "a/" * 2100, "\udcff"):
-        line = one_line(invoke(*(part.format(typed) for part in command)))
-        assert "dcff" in line if typed == "\udcff" else typed[:20] in line
+    for typed in ("S3:x", "~no-such-user/x", "file:x"):
+        assert typed in one_line(invoke(*(part.format(typed) for part in command)))
 
 
 @pytest.mark.parametrize(
