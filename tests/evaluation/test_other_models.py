@@ -70,6 +70,11 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
 
 
+def test_classes_with_fewer_rows_than_folds_choose_nothing(train):
+    label = np.array([0] * 60 + [1, 1, 2])
+    assert train(texts_of(label, noise=0), label, evaluated(noise=0)).c == other_models._C[1]
+
+
 def test_train_texts_are_those_of_the_models_training(tmp_path):
     runs = Runs(tmp_path)
     run = runs.run("a")

@@ -114,6 +114,12 @@ def test_what_needs_the_calibration_of_a_model_without_one_is_left_out():
     assert found["figures"]["test"]["num_rows"] > 0
 
 
+def test_with_a_margin_above_all_probabilities_nothing_is_answered():
+    model = MODEL | {"calibration": MODEL["calibration"] | {"neutral_margin": 0.5}}
+    neutral = measure(rows_of(), model=model)["neutral"]
+    assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)
+
+
 # Highlights
 
 LABEL = np.repeat([1, 1, 0, 0], [40, 10, 10, 40])

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.config.sections import PromoteSettings
 from sentiflow.evaluation import model_checks, promotion, slice_search, slices
 from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.evaluation.slices import Slice
@@ -197,7 +196,7 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
         test = promotion.ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
         shares.add(
             "promote: a champion is replaced (at most 2.5 %)",
-            not promotion.find_objection(test, PromoteSettings()),
+            not promotion.find_objection(test),
         )
     shares.print("false alarms of compare and promote, at most 5 %")
     shares.check(0, 0.05)
