@@ -29,13 +29,13 @@ def doctor(
         from sentiflow.config import settings
 
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import check, machine_checks
+        from sentiflow.cluster.doctor import machine_checks, to_text
 
         results = machine_checks.examine(resolved, verbose=verbose)
         if as_json:
             print_json([dataclasses.asdict(result) for result in results])
         else:
-            typer.echo(clean(check.to_text(results)))
+            typer.echo(clean(to_text(results)))
     if any(result.level == "error" for result in results):
         raise typer.Exit(1)
 
