@@ -3,7 +3,7 @@
 ``python jobs/doctor.py [CONFIG] [KEY=VALUE ...]`` here, or through ``ray job submit``.
 """
 
-from sentiflow.cli.doctor import main
+from sentiflow.cli import app, exits
 
 if __name__ == "__main__":
-    main()
+    exits.run_alone(app.doctor)

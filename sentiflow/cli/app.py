@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import compare, demo, doctor, exits, init, jobs, submit, summary, ui, words
+from sentiflow.cli import compare, demo, exits, init, jobs, submit, summary, ui, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.errors import JobError
-from sentiflow.progress import say
+from sentiflow.progress import clean, say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -39,7 +39,6 @@ app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
-app.command()(doctor.doctor)
 app.command(cls=compare.WithMargin)(compare.compare)
 app.command()(submit.submit)
 app.command()(ui.ui)
@@ -138,6 +137,32 @@ def promote(
             raise JobError(promotion.to_text(outcome))
         if not as_json:
             typer.echo(promotion.to_text(outcome))
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A settings file (YAML).")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find what would make a job fail, on this machine or the cluster of RAY_ADDRESS.
+
+    Exit code 0: no errors were found; there may be warnings. 1: there are errors.
+    """
+    with reporting(verbose):
+        resolved = None if config is None else settings.load(config, overrides or ())
+        from sentiflow.cluster.doctor import machine_checks, to_text
+
+        results = machine_checks.examine(resolved, verbose=verbose)
+        if as_json:
+            print_json([dataclasses.asdict(result) for result in results])
+        else:
+            typer.echo(clean(to_text(results)))
+    if any(result.level == "error" for result in results):
+        raise typer.Exit(1)
 
 
 @app.command()
