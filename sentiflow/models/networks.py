@@ -33,7 +33,7 @@ class Network(nn.Module):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64.
         - dropout_mask: ``(B, F)`` float, multiplied with features in training, see
-          :func:`training.step_rules.draw_dropout_mask`.
+          :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -103,7 +103,7 @@ class TweetRNN(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
         - dropout_mask: ``(B, F)`` float, multiplied with the inputs of the layers in training, see
-          :func:`training.step_rules.draw_dropout_mask`.
+          :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -235,7 +235,7 @@ class BagOfEmbeddings(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 0 to T; they are not used.
         - dropout_mask: ``(B, F)`` float, multiplied with the pooled vector and the inputs of the
-          output layer in training, see :func:`training.step_rules.draw_dropout_mask`.
+          output layer in training, see :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.config.train_sections import SelectionSettings, TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import SPLITS
@@ -171,7 +171,7 @@ class _Worker:
         validation = self._plan(job.list_files("encoded", job.validation_splits))
         self.validation = OwnRows(validation, own=self.own)
         self.history = History(self.settings.selection)
-        self.pretraining = History(SelectionSettings(metric="loss", keep="last"))
+        self.pretraining: list[EpochResult] = []
         self._resume()
         self.saved_at = self.reported_at = time.monotonic()
 
@@ -197,32 +197,19 @@ class _Worker:
             seed=self.settings.seed,
         )
 
-    def _make_pretrain_input(self) -> TrainInput:
-        """Describe the batches of pretraining: of the train split and the unlabelled texts."""
-        uri = self.settings.prepared_uri
-        further = manifest.list_tables(self.job.prepared, uri, ["unlabelled"])
-        if not further:
-            return self.train_input
-        return self._make_input(self.job.list_files("encoded", self.job.splits) | further)
-
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
-        found = checkpoints.load_last(self.root)
-        if found is not None:
-            self.pretraining.epochs = read_epochs(found.state["pretraining"])
-            self.history.epochs = read_epochs(found.state["history"])
-        self._begin_phase(PRETRAIN if self._pretrains else TRAIN)
-        if found is not None and found.state["phase"] == self.phase:
-            self.trainer.resume(found.tensors, found.state["position"])
-        elif found is not None:
-            self._load_network(self.pretraining.chosen)
+        last = checkpoints.load_last(self.root)
+        if last is not None:
+            self.pretraining = read_epochs(last.state["pretraining"])
+            self.history.epochs = read_epochs(last.state["history"])
+        is_pretrained = len(self.pretraining) == self.job.num_epochs[PRETRAIN]
+        self._begin_phase(TRAIN if is_pretrained else PRETRAIN)
+        if last is not None and last.state["phase"] == self.phase:
+            self.trainer.resume(last.tensors, last.state["position"])
+        elif last is not None:
+            self._load_network(last)
         self.report(self._event(is_start=True))
-
-    @property
-    def _pretrains(self) -> bool:
-        """Whether an epoch of pretraining remains."""
-        num_epochs = self.job.num_epochs[PRETRAIN]
-        return len(self.pretraining.epochs) < num_epochs
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights."""
@@ -235,15 +222,25 @@ class _Worker:
         self.first_step = self.first_row = 0
         train = self.train_input
         if phase == PRETRAIN:
-            settings, train = _of_pretraining(settings), self._make_pretrain_input()
+            settings = settings.model_copy(
+                update={
+                    "num_epochs": settings.pretrain.num_epochs,
+                    "learning_rate": PRETRAIN_LEARNING_RATE,
+                    "schedule": "one_cycle",
+                }
+            )
+            uri = settings.prepared_uri
+            if unlabelled := manifest.list_tables(self.job.prepared, uri, ["unlabelled"]):
+                files = self.job.list_files("encoded", self.job.splits)
+                train = self._make_input(files | unlabelled)
             objective = LanguageModeling(
                 self.network,
                 counts=self.words.estimate_counts(),
                 num_negatives=_NUM_NEGATIVES,
                 seed=settings.seed,
             )
-        elif self.pretraining.epochs:
-            self.first_step = self.pretraining.epochs[-1].step
+        elif self.pretraining:
+            self.first_step = self.pretraining[-1].step
             num_rows = train.num_rows
             if self.job.taught is None:
                 num_rows += classes.count_unlabelled(self.job.prepared)
@@ -256,10 +253,9 @@ class _Worker:
             device=self.device,
         )
 
-    def _load_network(self, epoch: EpochResult) -> None:
-        """Load the network's weights from the checkpoint of an epoch of either phase."""
-        found = checkpoints.load(self.root, epoch.step)
-        weights = checkpoints.find_below(found.tensors, "weights/network.")
+    def _load_network(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Load the network's weights from a checkpoint of either phase."""
+        weights = checkpoints.find_below(checkpoint.tensors, "weights/network.")
         self.network.load_state_dict(weights)
 
     def train(self) -> None:
@@ -269,8 +265,8 @@ class _Worker:
             JobError: The loss is not finite.
         """
         if self.phase == PRETRAIN:
-            while self._pretrains:
-                self._train_epoch(self.pretraining.epochs)
+            while len(self.pretraining) < self.job.num_epochs[PRETRAIN]:
+                self._train_epoch(self.pretraining)
             self._begin_phase(TRAIN)
         while self.trainer.epoch < self.job.num_epochs[TRAIN] and not self.history.should_stop:
             self._train_epoch(self.history.epochs)
@@ -299,12 +295,12 @@ class _Worker:
         state: checkpoints.CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
-            "pretraining": [asdict(epoch) for epoch in self.pretraining.epochs],
+            "pretraining": [asdict(epoch) for epoch in self.pretraining],
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
-        best = self.history.best or self.pretraining.best
+        best = self.history.best
         checkpoints.keep(self.root, last=_NUM_CHECKPOINTS, best=best.step if best else None)
         self.saved_at = time.monotonic()
 
@@ -318,7 +314,7 @@ class _Worker:
             num_steps=self.first_step + trainer.num_steps,
             rows_done=self.first_row + trainer.rows_done,
             num_workers=self.world_size,
-            pretraining=tuple(self.pretraining.epochs),
+            pretraining=tuple(self.pretraining),
             history=tuple(self.history.epochs),
             is_start=is_start,
             metrics=metrics,
@@ -328,7 +324,7 @@ class _Worker:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
-            self._load_network(chosen)
+            self._load_network(checkpoints.load(self.root, chosen.step))
         package = trained_package.save(
             self.job.model_uri,
             network=self.network.to(self.device),
@@ -342,7 +338,7 @@ class _Worker:
             refit=self.job.refit,
         )
         return TrainReport(
-            pretraining=self.pretraining.epochs,
+            pretraining=self.pretraining,
             history=self.history.epochs,
             chosen_epoch=chosen.epoch,
             package=package,
@@ -350,17 +346,6 @@ class _Worker:
             device=self.device.type,
             precision="bf16" if self.trainer.uses_bf16 else "fp32",
         )
-
-
-def _of_pretraining(settings: TrainSettings) -> TrainSettings:
-    """Derive the settings of pretraining."""
-    return settings.model_copy(
-        update={
-            "num_epochs": settings.pretrain.num_epochs,
-            "learning_rate": PRETRAIN_LEARNING_RATE,
-            "schedule": "one_cycle",
-        }
-    )
 
 
 def _choose_device(job: TrainJob, world_size: int) -> torch.device:

@@ -25,7 +25,6 @@ from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources, refits
 from sentiflow.training import classes, worker_count
-from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import (
     CHECKPOINTS,
     FOLDS,
@@ -35,7 +34,9 @@ from sentiflow.training.results import (
     TRAIN,
     Event,
     Taught,
+    TrainCallback,
     TrainReport,
+    count_workers,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def run(
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
-    from sentiflow.training import task
+    from sentiflow.training import checkpoints, task
 
     began = time.monotonic()
 
@@ -187,7 +188,9 @@ def run(
     with (
         Progress(STAGE, total=total, unit="tweets") as progress,
         recorder.watching_system(),
-        output.rolled_back_if_refused(unless=lambda: _has_checkpoint(output)),
+        output.rolled_back_if_refused(
+            unless=lambda: bool(checkpoints.list_steps(job.checkpoints_uri))
+        ),
     ):
         callback = TrainCallback(
             progress,
@@ -246,12 +249,6 @@ def _run_workers(
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
         callback=callback,
     )
-
-
-def _has_checkpoint(output: Output) -> bool:
-    from sentiflow.training import checkpoints
-
-    return bool(checkpoints.list_steps(locate_checkpoints(output)))
 
 
 def locate_checkpoints(output: Output) -> str:

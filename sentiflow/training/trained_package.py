@@ -74,7 +74,14 @@ def save(
     )
     package = ModelPackage(network.eval(), words, settings)
     if refit is not None:
-        return _save_refit(package, uri, refit, lineage)
+        of_run, profile = refit.package, refit.package.get("reference")
+        return _apply(package, of_run.get("calibration") or {}).save(
+            uri,
+            lineage=lineage,
+            reference=Profile.from_json(profile) if profile else None,
+            calibration=of_run.get("calibration"),
+            refit=refit.record,
+        )
     known = {
         name: value
         for name, value in epoch.to_metrics().items()
@@ -115,21 +122,6 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
         output += fitted.temperature * torch.tensor(fitted.bias or 0.0, device=output.device)
     settings = package.settings.model_copy(update={"temperature": fitted.temperature})
     return replace(package, settings=settings)
-
-
-def _save_refit(
-    package: ModelPackage, uri: str, refit: Refit, lineage: dict[str, Input]
-) -> Manifest:
-    """Publish a package with calibration and profile of the run that it repeats."""
-    of_run = refit.package
-    profile = of_run.get("reference")
-    return _apply(package, of_run.get("calibration") or {}).save(
-        uri,
-        lineage=lineage,
-        reference=Profile.from_json(profile) if profile else None,
-        calibration=of_run.get("calibration"),
-        refit=refit.record,
-    )
 
 
 def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:

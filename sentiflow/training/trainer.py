@@ -5,15 +5,12 @@ take slices of the same global batches. So any number of workers makes the same 
 a training resumed from a checkpoint makes the steps that remain.
 """
 
-import collections
-import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,10 +28,7 @@ from sentiflow.training.objectives import (
     Losses,
 )
 from sentiflow.training.results import EpochResult
-from sentiflow.training.step_rules import draw_dropout_mask, rate_factor
 from sentiflow.training.virtual_shards import TrainInput
-
-T = TypeVar("T")
 
 _NGRAMS_RATE = 0.1
 """Learning rate of the n-gram weights, on the schedule of the others; they are not clipped."""
@@ -45,8 +39,11 @@ _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps",
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
 without a token."""
 
+_WARM_UP_FRACTION = 0.3
+"""Share of the steps in which the learning rate of ``one_cycle`` rises."""
+_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
+"""Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
 _EVALUATION_BATCH_SIZE = 1024
-_ITEMS_AHEAD = 2
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
 
@@ -150,8 +147,7 @@ class Trainer:
         """
         self.objective.train()
         self._collected_at = time.monotonic()
-        inputs = self._inputs()
-        for step_input in inputs if self.device.type == "cpu" else prefetch(inputs, self.device):
+        for step_input in self._inputs():
             self._make_step(step_input)
             after_step()
         self._check_finite()
@@ -361,20 +357,57 @@ def _means(sums: np.ndarray) -> dict[str, float]:
     }
 
 
-def prefetch(items: Iterator[T], device: torch.device) -> Iterator[T]:
-    """Yield the items of an iterator, each made while those before it are used.
+def rate_factor(schedule: str, step: int, num_steps: int) -> float:
+    """Compute the factor on the learning rate of a step, counted from 0.
 
-    An error of the iterator is raised in place of its item. The thread ends with the last item, or
-    when the caller stops.
+    ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
+    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of
+    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
+    the last step).
+    """
+    if schedule == "constant":
+        return 1.0
+    peak = max(1.0, _WARM_UP_FRACTION * num_steps) if schedule == "one_cycle" else 0.0
+    if step < peak:
+        return _interpolate(_FIRST_RATE, step / peak)
+    return _interpolate(_LAST_RATE, max(0.0, (num_steps - step) / max(1.0, num_steps - peak)))
+
+
+def _interpolate(low: float, fraction: float) -> float:
+    """Interpolate from ``low`` to 1 along half a cosine."""
+    return low + (1 - low) * (1 - math.cos(math.pi * fraction)) / 2
+
+
+def draw_dropout_mask(
+    shape: Sequence[int],
+    *,
+    dropout: np.ndarray,
+    seed: int,
+    step: int,
+    first_shard: int,
+) -> torch.Tensor:
+    """Draw the dropout mask of a slice, the same in any worker.
+
+    Each value is 0 or 1 / (1 - dropout). Each row has one mask for all of its tokens (variational
+    dropout, Gal and Ghahramani 2016). It costs less than a mask for each token and trains a
+    recurrent network as well.
 
     Args:
-        items: Used by no one else.
-        device: Where the items are; a thread would use the first GPU, not that of its process.
+        shape: Rows of each shard of the slice, in order.
+        dropout: Dropout rate of each feature, ``(F,)`` float32.
+        seed: Seed of the training.
+        step: Optimizer step of the training.
+        first_shard: Number of the first shard in ``shape``.
+
+    Returns:
+        ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
     """
-    is_numbered = device.type == "cuda" and device.index is not None
-    choose = functools.partial(torch.cuda.set_device, device) if is_numbered else None
-    with ThreadPoolExecutor(max_workers=1, initializer=choose) as pool:
-        ahead = collections.deque(pool.submit(next, items, None) for _ in range(_ITEMS_AHEAD))
-        while (item := ahead.popleft().result()) is not None:
-            ahead.append(pool.submit(next, items, None))
-            yield item
+    masks = [
+        np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard])).random(
+            (num_rows, len(dropout)), np.float32
+        )
+        >= dropout
+        for shard, num_rows in enumerate(shape, first_shard)
+    ]
+    kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
+    return torch.from_numpy(kept / (1 - dropout))

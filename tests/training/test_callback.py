@@ -6,7 +6,7 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.progress import Progress
-from sentiflow.training import callback
+from sentiflow.training import results
 from sentiflow.training.results import EpochResult, Event
 
 
@@ -31,14 +31,14 @@ def said(caplog):
 
 @pytest.fixture
 def make(monkeypatch):
-    monkeypatch.setattr(callback, "_RECORD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(results, "_RECORD_EVERY_SECONDS", 0.0)
 
     def make(num_workers=2, **pretrain):
         pretrain = {"num_epochs": 1} | pretrain
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})
         progress = Progress("train", total=100, unit="tweets")
         num_epochs = {"pretrain": settings.pretrain.num_epochs, "train": settings.num_epochs}
-        return callback.TrainCallback(
+        return results.TrainCallback(
             progress, Recorder(), settings, num_workers, num_epochs=num_epochs
         )
 

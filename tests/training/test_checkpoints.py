@@ -42,24 +42,6 @@ def test_a_loaded_checkpoint_equals_the_saved_one(root):
     assert all(torch.equal(found.tensors[name], t) for name, t in make(7).tensors.items())
 
 
-def test_there_may_be_none(root):
-    assert checkpoints.load_last(root) is None
-    checkpoints.keep(root, last=2)
-
-
-def test_the_latest_is_loaded(root):
-    for step in (5, 1_000_000_000, 40):
-        checkpoints.save(root, make(step))
-    assert checkpoints.load_last(root).step == 1_000_000_000
-
-
-def test_an_unfinished_one_is_skipped(root):
-    checkpoints.save(root, make(5))
-    checkpoints.save(root, make(6))
-    (folder_of(root, 6) / "state.json").unlink()
-    assert checkpoints.load_last(root).step == 5
-
-
 @pytest.mark.parametrize("content", [b"", b"broken", b"{}"])
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
 def test_a_damaged_one_is_skipped_with_a_warning(root, caplog, name, content):

@@ -110,11 +110,6 @@ class TestSteps:
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
 
-    def test_a_part_without_a_row_to_learn_is_empty(self, parts, make_job, make_package):
-        found, counts = self.write(parts, make_job(make_package(), positions=(-1, -1, -1)))
-        assert counts["train"] == {"rows": 0, "answered": 0, "left_out": 0}
-        assert found.keys() == {"unlabelled"}
-
     def test_classes_are_matched_by_name(self, parts, make_job, make_package):
         teacher = make_package(classes=("neutral", "positive", "negative"))
         found, _ = self.write(parts, make_job(teacher))
@@ -139,13 +134,6 @@ class TestSteps:
         np.testing.assert_allclose(taught["unlabelled"][-8], (positive[0] + 0.4) / 3, rtol=1e-5)
         np.testing.assert_allclose(taught["unlabelled"][-4], positive[1], rtol=1e-5)
         np.testing.assert_allclose(taught["unlabelled"][-6], 0.9, rtol=1e-5)
-
-
-def test_the_teachers_of_a_training_without_any_leave_no_trace(finished_run):
-    record = manifest.read(str(finished_run / "run/trained"))
-    assert not [name for name in record["inputs"] if name.startswith("teacher")]
-    assert "distill" not in record["settings"]
-    assert "taught" not in record
 
 
 @pytest.fixture(scope="module")
@@ -287,28 +275,6 @@ class TestStudent:
         assert markers
         stages.run(config, ["train"])
         assert f"resumes teach: {len(markers)} of " in said.text
-
-    @pytest.mark.soak
-    def test_two_workers_make_the_steps_of_one(self, tmp_path, student, data, teacher):
-        config = write_student(tmp_path, data, teacher, num_workers=2)
-        (outcome,) = stages.run(settings.load(config), ["train"])
-        assert outcome.record["num_workers"] == 2
-        for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
-            assert epoch["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_file_teaches_what_a_model_teaches(tmp_path, student, data, finished_run):
-    """The predictions of the teacher, as a file with their texts, make the same student."""
-    rows = pd.read_parquet(finished_run / "run/scored/predictions")
-    texts = pd.read_parquet(data / "tweets", columns=["row_id", "text"])
-    rows.drop(columns="text", errors="ignore").merge(texts).to_parquet(tmp_path / "taught.parquet")
-    config = write_student(tmp_path, data, tmp_path / "taught.parquet")
-    (outcome,) = stages.run(settings.load(config), ["train"])
-    assert [item.keys() for item in outcome.record["inputs"]["teacher_1"]["files"]]
-    for epoch, wanted in zip(outcome.record["history"], student[2]["history"], strict=True):
-        assert epoch["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-5)
 
 
 def find_faults(tmp_path, data, *teachers, **changes):

@@ -8,7 +8,7 @@ import torch
 from sentiflow.config.model_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
-from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjective, LanguageModeling
+from sentiflow.training.objectives import NGRAMS, ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
 
@@ -82,16 +82,6 @@ def test_a_network_learns_its_teacher_mixed_with_the_label(hard_weight):
     weighted = ClassificationObjective(network, class_weights=weights, hard_weight=hard_weight)
     expected = soft_losses(logits, targets, weights)
     np.testing.assert_allclose(weighted(batch, None, 0).trained.detach(), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("weights", [None, np.array([0.5, 3.0], np.float32)])
-def test_a_teacher_without_weight_changes_no_loss_of_labelled_rows(weights):
-    network, batch = make_network(ngrams=2), taught_batch()
-    labelled = Batch(*(tensor[:2] for tensor in (batch.token_ids, batch.lengths, batch.labels)))
-    plain = ClassificationObjective(network, class_weights=weights)(labelled, None, 0)
-    hard = ClassificationObjective(network, class_weights=weights, hard_weight=1.0)(batch, None, 0)
-    torch.testing.assert_close(hard.trained[:2], plain.trained)
-    torch.testing.assert_close(hard.reported[:2], plain.reported)
 
 
 def test_ngrams_learn_the_labels_alone():
@@ -201,14 +191,6 @@ def test_parameters_with_a_gradient_are_those_that_are_trained(ngrams):
             assert (parameter.grad is not None) == name.startswith(objective.trained_parameters), (
                 name
             )
-
-
-def test_all_words_with_a_gradient_are_among_the_used_rows():
-    objective = language_modeling(make_network())
-    batch = make_batch([[1, 2], [3, 4]])
-    objective(batch, None, 2).trained.sum().backward()
-    touched = objective.network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
-    assert set(touched.tolist()) <= set(objective.used_rows(batch, 2)[VECTORS].tolist())
 
 
 @pytest.mark.parametrize("ngrams", [0, 2])

@@ -82,21 +82,6 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     assert package["metrics"] == {}
 
 
-def test_a_killed_refit_resumes_to_the_same_weights(make_refit):
-    def stop(event):
-        if event.history:
-            raise StoppedError
-
-    whole, stopped = make_refit("whole"), make_refit("stopped")
-    task.run(whole, lambda event: None)
-    with pytest.raises(StoppedError):
-        task.run(stopped, stop)
-    task.run(stopped, lambda event: None)
-    ours, theirs = (load_file(f"{job.model_uri}/weights.safetensors") for job in (stopped, whole))
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
-
-
 def test_patience_without_validation_rows_is_refused(tmp_path):
     binary = {"format": {"kind": "sentiment140"}}
     spec = OutputSpec("prepare", f"{tmp_path}/prepared", binary, {})

@@ -28,15 +28,6 @@ RANGES = {
 }
 
 
-def test_a_grid_is_every_combination():
-    space = {"train.model.hidden_size": [50, 100], "train.model.cell": ["rnn", "gru", "lstm"]}
-    found = values(space)
-    assert len(found) == 6
-    assert {(v["train.model.hidden_size"], v["train.model.cell"]) for v in found} == {
-        (size, cell) for size in (50, 100) for cell in ("rnn", "gru", "lstm")
-    }
-
-
 def test_each_trial_has_the_settings_with_its_values_and_all_others_as_they_are():
     base = settings.load(QUICKSTART)
     for values, config in trials({"train.model.hidden_size": [50, 100], "train.seed": [1]}):
@@ -45,13 +36,6 @@ def test_each_trial_has_the_settings_with_its_values_and_all_others_as_they_are(
         assert train.seed == 1
         assert train.model.model_copy(update={"hidden_size": 64}) == base.train.model
         assert config.prepare == base.prepare
-
-
-def test_the_order_in_which_settings_are_named_does_not_matter():
-    for num_trials in ({}, {"num_trials": 8}):
-        one = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, **num_trials)
-        other = values({"train.num_epochs": [3, 4], "train.seed": [1, 2]}, **num_trials)
-        assert one == other
 
 
 def test_samples_are_the_same_each_time_and_within_their_ranges():
@@ -134,12 +118,6 @@ def test_both_ends_of_a_range_must_be_values_of_the_setting():
     assert ["train.model.dropout=-1.0" in lines[0], "train.model.dropout=2.0" in lines[1]] == [
         True, True
     ]  # fmt: skip
-
-
-def test_every_error_of_a_space_is_named():
-    with pytest.raises(UserError) as error:
-        trials({"train.seed": [-1, -2], "train.model.cel": ["gru"]})
-    assert len(str(error.value).splitlines()) == 3
 
 
 def test_classes_are_not_swept_beside_teachers():

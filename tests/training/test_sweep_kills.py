@@ -120,28 +120,6 @@ def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
 
 
 @pytest.mark.ray
-@pytest.mark.soak
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, resources, number):
-    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
-    train = {"batching": {"global_batch_size": 32}}
-    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
-    tasks = plan(config)
-    with start(config) as process:
-        wait_for_checkpoint(checkpoints_of(tasks[1]), process)
-        process.send_signal(number)
-        lines = process.stderr.read()
-    assert process.returncode == 128 + number, lines
-    assert lines.splitlines()[-1] == "sentiflow: interrupted; run the same command again to resume"
-    assert "Traceback" not in lines
-    assert {r.info.status for r in runs_of(tmp_path)[1]} == {"FINISHED", "KILLED"}
-    first = record_of(tasks[0])
-    record = run(config).record
-    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
-    assert record_of(tasks[0]) == first
-
-
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [WorkerError, StorageError])
 def test_failures_that_another_node_may_not_have_are_raised_for_tune_to_retry(

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints, task
 from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
-from sentiflow.training.results import read_epochs
 
 NUM_ROWS = 90
 NINETY = LearnedClasses(
@@ -82,16 +80,6 @@ def make_job(tmp_path):
         return task.TrainJob(settings, *places, "", prepared, lineage={}, num_threads=1)
 
     return make
-
-
-def test_the_rows_are_divided_into_the_shards_of_the_settings(make_job):
-    job = make_job("twelve")
-    batching = job.settings.batching.model_copy(update={"num_shards": 12})
-    settings = job.settings.model_copy(update={"batching": batching})
-    worker = task._Worker(replace(job, settings=settings), lambda event: None)
-    assert worker.train_input.rows.own == worker.validation.own == range(12)
-    assert {len(part.shard_sizes) for part in worker.train_input.slices(0)} == {12}
-    assert worker.train_input.num_rows == NUM_ROWS
 
 
 def weights_of(job):
@@ -195,16 +183,6 @@ def test_a_pretraining_on_unlabelled_texts_resumes(make_pretraining):
     task.run(stopped, lambda event: None)
     for name, tensor in weights_of(stopped).items():
         torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
-
-
-def test_each_epoch_says_when_it_ended(make_job):
-    job = make_job("timed")
-    report = task.run(job, lambda event: None)
-    ended = [datetime.fromisoformat(epoch.ended) for epoch in report.history]
-    assert ended == sorted(ended)
-    assert all(time.utcoffset() == timedelta(0) and not time.microsecond for time in ended)
-    state = checkpoints.load_last(job.checkpoints_uri).state
-    assert read_epochs(state["history"]) == report.history
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from stages import begin, look
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.training import checkpoints
 from sentiflow.training import train as training
@@ -216,7 +216,8 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | store))
     (outcome,) = stages.run(settings.load(config), ["train"])
     for name, tensor in weights_of(tmp_path).items():
-        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=2e-3)
+        atol = 0.01 if name == "output.bias" else 1e-4  # which is calibrated anew
+        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=atol)
     named = outcome.record["inputs"]["init_from"]
     assert named["uri"] == f"models:/test/{first['registered']['version']}"
     assert named["training"]["fingerprint"] == first["fingerprint"]
@@ -228,16 +229,6 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
     uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
     record = manifest.require(uri, stage="train", setting="")
     assert record["fingerprint"] == before
-
-
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_a_loss_that_is_not_finite_ends_the_job(tmp_path, prepared, resources, num_workers):
-    config = configure(
-        tmp_path, prepared, learning_rate=1e38, clip_norm=None, schedule="constant",
-        num_workers=num_workers,
-    )  # fmt: skip
-    with pytest.raises(JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"):
-        stages.run(settings.load(config), ["train"])
 
 
 def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared):

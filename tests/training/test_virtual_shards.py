@@ -159,12 +159,6 @@ def test_the_order_is_a_function_of_seed_and_epoch(tmp_path, lengths):
     assert order(1, 2) != order(2, 2)
 
 
-def test_the_order_does_not_depend_on_the_cut_into_files(tmp_path, lengths):
-    one = batches_of(open_inputs(write(tmp_path / "one", lengths, num_files=1)))
-    many = batches_of(open_inputs(write(tmp_path / "many", lengths, num_files=7)))
-    assert one == many
-
-
 @pytest.mark.parametrize("world_size", [1, 4])
 def test_a_sequence_can_be_entered_at_any_step(tmp_path, lengths, monkeypatch, world_size):
     monkeypatch.setattr(virtual_shards, "ROWS_IN_CHUNK", 10)
@@ -219,19 +213,7 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
         assert used / padded > 0.95
 
 
-@pytest.mark.parametrize("world_size", range(1, NUM_VIRTUAL_SHARDS + 1))
-def test_each_shard_has_one_owner(world_size):
-    owned = [shard for rank in range(world_size) for shard in own_shards(rank, world_size)]
-    assert owned == list(range(NUM_VIRTUAL_SHARDS))
-
-
 def test_shards_give_even_shares_to_a_batch(tmp_path):
     (given_input,) = open_inputs(write(tmp_path, np.full(801, 5)), batch_size=64)
     *full, _ = sorted(given_input.slices(0), key=lambda part: -part.global_size)
     assert all((abs(part.shard_sizes - 8) <= 1).all() for part in full)
-
-
-def test_a_split_without_rows_has_no_batch():
-    (given_input,) = open_inputs([])
-    assert given_input.num_steps(0) == 0
-    assert list(given_input.slices(0)) == []

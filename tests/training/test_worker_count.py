@@ -85,30 +85,14 @@ def test_auto_takes_at_least_min_workers(choose):
     assert choose(GRU, 2048, min_workers=2) == (2, "")
 
 
-def test_one_machine_without_gpus_has_nothing_to_choose(choose):
-    assert choose(GRU, 8192, place=Resources(16, 0, 1, 16)) == (1, "")
-
-
 def test_a_corpus_without_training_rows_has_nothing_to_choose(choose):
     assert choose(GRU, num_rows=0) == choose(GRU, num_rows=0, num_workers=2) == (1, "")
-
-
-def test_more_workers_than_one_but_fewer_than_nodes_may_be_fastest(choose):
-    num_workers, why = choose(GRU, 512, place=Resources(8, 0, 8, 1, is_one_machine=False))
-    assert 1 < num_workers < 8
-    assert why.startswith(f"{num_workers} of 8 workers: more would gain too little")
 
 
 def test_gpus_need_larger_batches(choose):
     place = Resources(16, 4, 1, 16)
     assert choose(GRU, 256, place=place)[0] == 1
     assert choose({"hidden_size": 128}, 8192, place=place)[0] == 4
-
-
-def test_a_worker_with_many_threads_is_not_divided_for_little(choose):
-    assert choose(GRU, 512, place=Resources(2, 0, 1, 2), num_workers=2) == (2, "")
-    _, why = choose(GRU, 512, place=Resources(16, 0, 1, 16), num_workers=2)
-    assert why.startswith("train.num_workers=2: 1 would be faster by estimate")
 
 
 def test_more_shards_allow_more_workers(choose):

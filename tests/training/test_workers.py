@@ -101,19 +101,6 @@ def test_all_events_are_passed_on_in_order(events):
     assert events.is_killed
 
 
-def test_events_are_passed_on_while_it_trains(events):
-    heard = threading.Event()
-
-    def fit():
-        events.put("first")
-        assert heard.wait(20)
-        return types.SimpleNamespace(return_value="trained")
-
-    trainer = types.SimpleNamespace(fit=fit)
-    answer = workers._fit(trainer, events, lambda event: heard.set(), CAPACITY)
-    assert answer == "trained"
-
-
 def test_a_callback_that_fails_ends_the_workers(events):
     is_over = threading.Event()
 
