@@ -1,4 +1,4 @@
-"""Runs and models in MLflow: the driver records them there, and finds models by any name."""
+"""What a job logs -> its run in MLflow; model packages -> MLflow's registry, and back."""
 
 import os
 
