@@ -154,7 +154,8 @@ def doctor(
     """
     with reporting(verbose):
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import machine_checks, to_text
+        from sentiflow.cluster.doctor import machine_checks
+        from sentiflow.cluster.doctor.check import to_text
 
         results = machine_checks.examine(resolved, verbose=verbose)
         if as_json:

@@ -9,7 +9,8 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sentiflow.cluster.doctor import CheckResult, find_problem, previews
+from sentiflow.cluster.doctor import previews
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema

@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
 import sentiflow
-from sentiflow.cluster.doctor import CheckResult, find_problem, report
+from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.doctor import CheckResult, find_problem
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_files, tweets

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentiflow.cluster.doctor import CheckResult, find_problem, report, to_text
+from sentiflow.cluster.doctor.check import CheckResult, find_problem, report, to_text
 from sentiflow.errors import JobError, UserError
 
 REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: "
