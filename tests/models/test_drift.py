@@ -106,3 +106,4 @@ def test_predictions_of_other_classes_are_counted_by_name():
     other = of([[1, 0, 0]] * 400)
     warned = drift.compare(other, of(rows * 100))["warnings"]
     assert "predicted bad: 100.0% here, 25.0% in validation" in warned
+    assert "predicted none: 0.0% here, 75.0% in validation" in warned
