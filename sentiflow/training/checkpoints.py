@@ -129,8 +129,8 @@ def _step_of(folder: str) -> int:
 
 def _find(root: str) -> dict[str, set[str]]:
     """List the files of each checkpoint directory, complete or not, in the order of their steps."""
-    found: dict[str, set[str]] = {}
+    folders: dict[str, set[str]] = {}
     for path in filesystem.sizes(root):
         if match := re.fullmatch(r"(step-[0-9]+-[0-9a-f]+)/([^/]+)", path):
-            found.setdefault(match[1], set()).add(match[2])
-    return dict(sorted(found.items()))
+            folders.setdefault(match[1], set()).add(match[2])
+    return dict(sorted(folders.items()))

@@ -59,16 +59,16 @@ def choose(
     Raises:
         UserError: A class or a weight has no rows, or there are fewer than two classes.
     """
-    known = manifest.find_learnable(prepared)
-    counts = {name: count_rows(prepared, "train", [name]) for name in known}
+    learnable = manifest.find_learnable(prepared)
+    counts = {name: count_rows(prepared, "train", [name]) for name in learnable}
     shown = ", ".join(f"{name} {number:,}" for name, number in counts.items())
-    there = f"the train split has {shown}"
+    split_has = f"the train split has {shown}"
     if unknown := [name for name in settings.classes or () if not counts.get(name)]:
-        raise UserError(f"train.classes: no row to learn is {' or '.join(unknown)}", hint=there)
-    wanted = settings.classes or manifest.list_learned(prepared)
-    names = tuple(name for name in known if name in wanted)
+        raise UserError(f"train.classes: no row to learn is {' or '.join(unknown)}", hint=split_has)
+    chosen = settings.classes or manifest.list_learned(prepared)
+    names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
-        raise UserError("a classifier needs rows of two classes or more", hint=there)
+        raise UserError("a classifier needs rows of two classes or more", hint=split_has)
     weights = settings.class_weights
     if isinstance(weights, Mapping) and (foreign := [n for n in weights if n not in names]):
         raise UserError(
@@ -83,7 +83,7 @@ def choose(
     left_out = tuple(
         name
         for name in manifest.find_classes(prepared)
-        if name not in names and (settings.classes or name not in known)
+        if name not in names and (settings.classes or name not in learnable)
     )
     return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), left_out)
 

@@ -78,8 +78,8 @@ def _join_rows(
         return {}
     sizes = [len(trained[name]) for name in tables]
     marks = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
-    for name, own in zip(tables, marks.split(sizes), strict=True):
+    for name, of_table in zip(tables, marks.split(sizes), strict=True):
         if name in used:
-            own[used[name]] = 1
+            of_table[used[name]] = 1
     marked = all_reduce(marks).split(sizes)
     return {name: of_any.nonzero().squeeze(1) for name, of_any in zip(tables, marked, strict=True)}

@@ -103,12 +103,12 @@ def teach(
         config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
     )
     learned = choose(prepared, config.train)
-    own = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
+    sources = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
     settings = {"classes": list(learned.names), "splits": [*schema.SPLITS[:1]]}
     # answers of other teachers are never in the same directory
-    path = f"{TAUGHT}/{manifest.identify(STAGE, settings, own)}"
+    path = f"{TAUGHT}/{manifest.identify(STAGE, settings, sources)}"
     uri = join(output.spec.uri, path)
-    spec = OutputSpec(STAGE, uri, settings, own, owns=_OWNS)
+    spec = OutputSpec(STAGE, uri, settings, sources, owns=_OWNS)
     taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught.status.record if taught.is_complete else None
     with output.rolled_back_if_refused():
@@ -262,9 +262,9 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
     from sentiflow.cluster import memory
 
     for package in memory.load_models(*job.models, on_gpu=job.on_gpu, setting=SETTING):
-        known = package.settings.classes
+        names = package.settings.classes
         scores = package.score(text)
-        columns = [known.index(name) for name in job.classes]
+        columns = [names.index(name) for name in job.classes]
         chosen = scores.probabilities[:, columns].astype(np.float64)
         total = chosen.sum(axis=1)
         is_known = (scores.num_tokens > 0) & (total > 0)
@@ -290,12 +290,12 @@ def write_rows(table: pa.Table, label: Label, *, parts: Sequence[Part], job: Job
     if part.split not in _LEARNED:
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
-        known = table["label"].to_numpy()
+        labels = table["label"].to_numpy()
         flat = table["teacher"].combine_chunks().flatten().to_numpy()
-        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(known, 0)]
+        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(labels, 0)]
         taught = np.where(is_answered[:, None], flat.reshape(hard.shape), hard)
         rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
-        rows = rows.filter(pa.array(is_answered | (known >= 0)))
+        rows = rows.filter(pa.array(is_answered | (labels >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
     files = parquet.write_part(job.root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)

@@ -42,7 +42,7 @@ class _Rows:
     position: np.ndarray
     """From 0 to the number of folds, by the text: the fold, and the place within it."""
     tokens: tokenizer.Tokens
-    wanted: VocabularySettings
+    choice: VocabularySettings
     """How the words are chosen."""
     vectors: word_vectors.WordVectors
 
@@ -79,9 +79,9 @@ def train(
             content = filesystem.read_bytes(join(root, path))
         else:
             rows = rows or _read(job)
-            own = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
-            run(own)
-            content = parquet.to_bytes(_answer(own, rows, number, learned))
+            fold_job = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
+            run(fold_job)
+            content = parquet.to_bytes(_answer(fold_job, rows, number, learned))
         answers = parquet.from_bytes(content)
         right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
         what = f"fold {number + 1} of {job.settings.folds}"
@@ -118,12 +118,12 @@ def _read(job: TrainJob) -> _Rows:
     is_new[: len(labelled)] = True
     table, position = table.filter(pa.array(is_new)).combine_chunks(), position[is_new]
     tokens = tokenizer.tokenize(table["text"].combine_chunks(), name=settings["tokenizer"])
-    given, known = prepared["inputs"].get("vectors", {}), settings["vocabulary"]
-    source = known.get("vectors") or (given.get("files") or [given])[0]["uri"]
-    wanted = VocabularySettings.model_validate(known | {"vectors": source})
-    max_words = wanted.max_size if wanted.kind == "pretrained" else None
+    vector_files, fitted = prepared["inputs"].get("vectors", {}), settings["vocabulary"]
+    source = fitted.get("vectors") or (vector_files.get("files") or [vector_files])[0]["uri"]
+    choice = VocabularySettings.model_validate(fitted | {"vectors": source})
+    max_words = choice.max_size if choice.kind == "pretrained" else None
     vectors = word_vectors.load(source, max_words=max_words)
-    return _Rows(table, position, tokens, wanted, vectors)
+    return _Rows(table, position, tokens, choice, vectors)
 
 
 def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri: str) -> TrainJob:
@@ -159,24 +159,26 @@ def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri
         Manifest,
         {**job.prepared, "files": files, "counts": job.prepared["counts"] | {"labels": counts}},
     )
-    known = tuple(name for name in learned.names if counts["train"][name])
-    own = job.settings.model_copy(update={"prepared_uri": uri, "classes": known})
+    names_with_rows = tuple(name for name in learned.names if counts["train"][name])
+    settings_of_fold = job.settings.model_copy(
+        update={"prepared_uri": uri, "classes": names_with_rows}
+    )
     return replace(
-        job, settings=own, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
+        job, settings=settings_of_fold, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
         model_uri=join(uri, "model"),
     )  # fmt: skip
 
 
 def _fit(rows: _Rows, is_train: np.ndarray) -> vocabulary.Vocabulary:
     """Choose the words of train rows, and find their vectors."""
-    wanted, counted = rows.wanted, pa.array(rows.tokens.count(is_train))
-    if wanted.kind == "pretrained":
+    choice, counted = rows.choice, pa.array(rows.tokens.count(is_train))
+    if choice.kind == "pretrained":
         words = vocabulary.from_words(rows.vectors.words)
     else:
         counts = pa.table({"word": rows.tokens.words, "count": counted})
-        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
-    found = rows.vectors.find(words.words)
-    matrix = np.where((found >= 0)[:, None], rows.vectors.vectors[found], np.nan)
+        words = vocabulary.fit(counts, min_count=choice.min_count, max_size=choice.max_size)
+    places = rows.vectors.find(words.words)
+    matrix = np.where((places >= 0)[:, None], rows.vectors.vectors[places], np.nan)
     return replace(words, vectors=matrix.astype(np.float32))
 
 

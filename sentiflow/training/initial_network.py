@@ -54,11 +54,11 @@ def build(
         embedding_dim=matrix.shape[1],
         num_classes=len(classes),
     )
-    known = ~torch.isnan(matrix[:, :1])
-    spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
+    has_vector = ~torch.isnan(matrix[:, :1])
+    spread = float(matrix[has_vector.squeeze(1)].std()) if has_vector.any() else 1.0
     with torch.no_grad():
         random = torch.randn_like(matrix) * spread
-        network.embedding.weight.copy_(torch.where(known, matrix, random))
+        network.embedding.weight.copy_(torch.where(has_vector, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
         if first is not None:
             _load_weights(network, words, classes, settings, first)
@@ -92,10 +92,12 @@ def _load_weights(
         and (has_same_classes or name not in _OUTPUT)
     }
     network.load_state_dict(weights, strict=False)
-    found = pc.index_in(words.words, value_set=first.vocabulary.words)
-    rows = torch.from_numpy(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64))
-    known = (rows >= 0).nonzero().squeeze(1)
-    network.embedding.weight[known] = first.network.embedding.weight[rows[known]]
+    places = pc.index_in(words.words, value_set=first.vocabulary.words)
+    rows = torch.from_numpy(
+        pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    shared = (rows >= 0).nonzero().squeeze(1)
+    network.embedding.weight[shared] = first.network.embedding.weight[rows[shared]]
     if has_same_classes and package_files.has_same_ngrams(first.settings.model, settings.model):
         _load_ngrams(network.ngrams, first.network.ngrams, rows)
 
@@ -105,12 +107,12 @@ def _load_ngrams(ours: NgramBag, theirs: NgramBag, rows: torch.Tensor) -> None:
 
     Its words keep the keys whose hashes are the rows of their n-grams; further words get new keys.
     """
-    known = rows >= 0
-    ours.weights.weight[: ours.first_bucket][known] = theirs.weights.weight[rows[known]]
+    is_shared = rows >= 0
+    ours.weights.weight[: ours.first_bucket][is_shared] = theirs.weights.weight[rows[is_shared]]
     ours.weights.weight[ours.first_bucket :] = theirs.weights.weight[theirs.first_bucket :]
     ours.bias.copy_(theirs.bias)
     if theirs.keys is None and torch.equal(rows, torch.arange(theirs.first_bucket)):
         return
     keys = torch.arange(theirs.first_bucket) if theirs.keys is None else theirs.keys
     new = int(keys.max()) + torch.arange(1, len(rows) + 1)
-    ours.keys = torch.where(known, keys[rows.clamp(min=0)], new)
+    ours.keys = torch.where(is_shared, keys[rows.clamp(min=0)], new)

@@ -80,9 +80,9 @@ class History:
     def best(self) -> EpochResult | None:
         """The best epoch, the first of equals; None before the first, or without validation."""
         name = f"validation_{self.selection.metric_name}"
-        known = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
+        measured = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
         order = self.selection.order
-        return min(known, key=lambda epoch: order(getattr(epoch, name)), default=None)
+        return min(measured, key=lambda epoch: order(getattr(epoch, name)), default=None)
 
     @property
     def chosen(self) -> EpochResult:
@@ -241,10 +241,10 @@ class TrainCallback:
             else:
                 metrics["validation accuracy"] = result.validation_accuracy
                 metrics["macro F1"] = result.validation_f1_macro if self.shows_f1 else None
-            known = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
+            shown = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
             say(
                 TRAIN,
-                f"{_PREFIX[phase]}epoch {result.epoch}: {', '.join(known)} "
+                f"{_PREFIX[phase]}epoch {result.epoch}: {', '.join(shown)} "
                 f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
             )
         self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)

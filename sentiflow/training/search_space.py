@@ -87,7 +87,7 @@ def _check(config: Config) -> dict[str, Choices]:
 
 def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
     """Check that a setting can be swept."""
-    known = settings.flatten(config.model_dump())
+    every_setting = settings.flatten(config.model_dump())
     for is_wrong, problem, hint in (
         (not key.startswith("train."), "is not below train", "a sweep repeats only the training"),
         (
@@ -103,7 +103,7 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
         ),
         (key == "train.preset", "cannot be swept", "name the settings that it stands for"),
         (
-            any(name.startswith(f"{key}.") for name in known),
+            any(name.startswith(f"{key}.") for name in every_setting),
             "is a section",
             "name the settings in it",
         ),

@@ -82,13 +82,13 @@ def save(
             calibration=of_run.get("calibration"),
             refit=refit.record,
         )
-    known = {
+    metrics_of_epoch = {
         name: value
         for name, value in epoch.to_metrics().items()
         if name.startswith("validation/") and value is not None
     }
     if not validation:
-        return package.save(uri, lineage=lineage, metrics=known)
+        return package.save(uri, lineage=lineage, metrics=metrics_of_epoch)
     code, scores = _score_sample(package, validation)
     if classes.names == BINARY:
         names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
@@ -98,12 +98,14 @@ def save(
     scores, after, effect = _calibrate(scores, label)
     if after and effect["bias"]:  # it may change predictions
         metrics = classification.measure(after)
-        known |= {"validation/accuracy": metrics.accuracy}
-        known |= {"validation/f1_macro": metrics.f1_macro} if metrics.f1_macro is not None else {}
+        metrics_of_epoch |= {"validation/accuracy": metrics.accuracy}
+        metrics_of_epoch |= (
+            {"validation/f1_macro": metrics.f1_macro} if metrics.f1_macro is not None else {}
+        )
     return _apply(package, effect).save(
         uri,
         lineage=lineage,
-        metrics=known,
+        metrics=metrics_of_epoch,
         reference=scores.profile(label, classes.names),
         calibration=effect or None,
     )
@@ -163,10 +165,10 @@ def _calibrate(
         )
         for each in (scores, calibrated)
     )
-    found: dict[str, Any] = {**confidence.describe(fitted, before, after)}
+    effect: dict[str, Any] = {**confidence.describe(fitted, before, after)}
     if scores.classes == BINARY:
         labelled, positive = label >= 0, calibrated.probabilities[:, POSITIVE]
-        found["neutral_margin"] = confidence.choose_margin(
+        effect["neutral_margin"] = confidence.choose_margin(
             label=label[labelled], probability=positive[labelled]
         )
-    return calibrated, after, found
+    return calibrated, after, effect

@@ -50,16 +50,16 @@ def choose(
     if most == 1 or not learned.counts.any():  # without rows the training ends at once
         return 1, ""
     best = min(most, _estimate_best(settings, prepared, learned, resources, most))
-    is_auto, wanted = settings.num_workers == "auto", most
+    is_auto, num_workers = settings.num_workers == "auto", most
     if is_auto:
-        wanted = max(best, min(settings.min_workers, most))
+        num_workers = max(best, min(settings.min_workers, most))
     size = settings.batching.global_batch_size
-    if wanted > best:
+    if num_workers > best:
         name = "min_workers" if is_auto else "num_workers"
-        why = f"train.{name}={wanted}: {best} would be faster by estimate, with batches of {size}"
-        return wanted, f"{why} rows"
+        why = f"train.{name}={num_workers}: {best} would be faster by estimate, with batches of"
+        return num_workers, f"{why} {size} rows"
     if not is_auto or best == most:
-        return wanted, ""
+        return num_workers, ""
     return best, f"{best} of {most} workers: more would gain too little with batches of {size} rows"
 
 

@@ -186,12 +186,10 @@ def _fit(trainer: Any, events: Queue, callback: Callable[[Event], None], capacit
 def _find_cause(error: Exception) -> Exception:
     """Turn the first worker's failure into an error of ours, in one line."""
     rank, failure = min((getattr(error, "worker_failures", None) or {0: error}).items())
+    if isinstance(failure, UserError):
+        return failure
     text = str(failure).strip() or type(failure).__name__
     last = text.splitlines()[-1]
-    for kind in (UserError, StorageError):
-        _, is_problem, problem = last.partition(f"{kind.__name__}: ")
-        if is_problem:
-            return kind(problem)
     explained = errors.explain(failure) or errors.explain_text(last)
     if isinstance(explained, StorageError):
         return explained

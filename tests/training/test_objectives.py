@@ -1,4 +1,3 @@
-import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -31,17 +30,6 @@ def make_batch(rows):
 
 def language_modeling(network, *, num_negatives=20):
     return LanguageModeling(network, counts=COUNTS, num_negatives=num_negatives, seed=1)
-
-
-def test_classification_loss_is_the_cross_entropy_of_each_row():
-    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
-    found = ClassificationObjective(network)(batch, None, 0)
-    logits = network(batch.token_ids, batch.lengths)
-    torch.testing.assert_close(
-        found.reported.mean(), torch.nn.functional.cross_entropy(logits, batch.labels)
-    )
-    assert torch.equal(found.reported, found.trained)
-    assert found.correct == (logits.argmax(dim=1) == batch.labels).sum()
 
 
 def test_class_weights_scale_the_loss_of_the_gradient_alone():
@@ -191,21 +179,3 @@ def test_parameters_with_a_gradient_are_those_that_are_trained(ngrams):
             assert (parameter.grad is not None) == name.startswith(objective.trained_parameters), (
                 name
             )
-
-
-@pytest.mark.parametrize("ngrams", [0, 2])
-def test_nothing_in_an_objective_waits_for_a_gpu(ngrams, monkeypatch):
-    """Tensors on the device ``meta`` have no values, so that nothing can wait for one."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
-    network = make_network(ngrams=ngrams)
-    weights = np.array([0.5, 3.0], np.float32)
-    for objective in (
-        ClassificationObjective(network, class_weights=weights),
-        language_modeling(network),
-    ):
-        objective.to("meta")
-        batch = make_batch([[1, 2, 3], [4, 5]]).to(torch.device("meta"))
-        losses = objective(batch, None, 0)
-        losses.trained.sum().backward()
-        assert losses.reported.shape == (2,)
-        assert all(used.device.type == "meta" for used in objective.used_rows(batch, 0).values())

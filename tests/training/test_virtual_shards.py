@@ -211,9 +211,3 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
             own = part.rows.lengths[part.chosen]
             used, padded = used + own.sum(), padded + own.max() * len(own)
         assert used / padded > 0.95
-
-
-def test_shards_give_even_shares_to_a_batch(tmp_path):
-    (given_input,) = open_inputs(write(tmp_path, np.full(801, 5)), batch_size=64)
-    *full, _ = sorted(given_input.slices(0), key=lambda part: -part.global_size)
-    assert all((abs(part.shard_sizes - 8) <= 1).all() for part in full)

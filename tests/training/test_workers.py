@@ -32,12 +32,7 @@ STORE = "When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during
 @pytest.mark.parametrize(
     ("failures", "kind", "line"),
     [
-        (
-            {0: "Trace ...\nsentiflow.errors.UserError: no row: check x\n"},
-            UserError,
-            "no row: check x",
-        ),
-        ({0: "Trace ...\nsentiflow.errors.StorageError: no '/a'"}, StorageError, "no '/a'"),
+        ({0: UserError("no row", hint="check x"), 1: "later"}, UserError, "no row: check x"),
         (
             {0: PermissionError(13, "Permission denied", "/a")},
             StorageError,
