@@ -272,7 +272,7 @@ def process(
         cause = errors.explain(cause) or cause
         if isinstance(cause, UserError | JobError):
             raise cause from None
-        log.error("%s", error.traceback_str)
+        log.error("%s", error)
         raise JobError(f"{type(cause).__name__}: {cause}") from None
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]

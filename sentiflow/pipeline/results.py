@@ -225,7 +225,10 @@ class Trained(StageResult):
         return pd.DataFrame(self.manifest["history"])
 
     def _summary(self) -> str:
-        return f"epoch {self.manifest['chosen_epoch']} of {len(self.manifest['history'])}"
+        chosen, history = self.manifest["chosen_epoch"], self.manifest["history"]
+        accuracy = {each["epoch"]: each["validation_accuracy"] for each in history}[chosen]
+        shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+        return f"epoch {chosen} of {len(history)}{shown}"
 
 
 class Scored(_OfCorpus):
