@@ -48,7 +48,7 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     config = settings.resolve(settings.validate(whole, source="test"))
     assert find_status(preparation.describe_output(config)).state is State.COMPLETE
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
-    with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt"):
+    with pytest.raises(UserError, match=r"another vectors: .*/moved\.txt"):
         look(preparation.describe_output(config))
 
 
