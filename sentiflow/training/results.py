@@ -245,7 +245,7 @@ class TrainCallback:
             say(
                 TRAIN,
                 f"{_PREFIX[phase]}epoch {result.epoch}: {', '.join(shown)} "
-                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
+                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} texts/s)",
             )
         self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
 

@@ -177,7 +177,7 @@ def run(
         epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
-    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} tweets"
+    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
     say(STAGE, f"{settings.model.summary}; {size}, {count_workers(num_workers)}")
     for line in filter(None, (note, why)):
         say(STAGE, line)
@@ -186,7 +186,7 @@ def run(
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
     total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
     with (
-        Progress(STAGE, total=total, unit="tweets") as progress,
+        Progress(STAGE, total=total, unit="texts") as progress,
         recorder.watching_system(),
         output.rolled_back_if_refused(
             unless=lambda: bool(checkpoints.list_steps(job.checkpoints_uri))
