@@ -179,11 +179,11 @@ def test_a_run_is_summed_up_with_the_next_steps(run):
     assert (
         found
         == """
-rows read                12,345
-  accepted                    9
-  rejected                    0
-test accuracy             77.0%  95 % interval 74.0% to 80.0%, 1,011 texts
-                          74.8%  is the accuracy of TF-IDF with logistic regression
+rows read               12,345
+  accepted                   9
+  rejected                   0
+test accuracy            77.0%  95 % interval 74.0% to 80.0%, 1,011 texts
+                         74.8%  is the accuracy of TF-IDF with logistic regression
 prepare        123,450 texts/s  0.1 s
 train              200 texts/s  0.1 s
 score               90 texts/s  0.1 s
