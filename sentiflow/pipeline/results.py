@@ -225,7 +225,10 @@ class Trained(StageResult):
         return pd.DataFrame(self.manifest["history"])
 
     def _summary(self) -> str:
-        return f"epoch {self.manifest['chosen_epoch']} of {len(self.manifest['history'])}"
+        history, chosen = self.manifest["history"], self.manifest["chosen_epoch"]
+        accuracy = {one["epoch"]: one.get("validation_accuracy") for one in history}.get(chosen)
+        shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+        return f"epoch {chosen} of {len(history)}{shown}"
 
 
 class Scored(_OfCorpus):
