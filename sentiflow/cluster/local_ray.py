@@ -88,9 +88,10 @@ def _find_problem(folder: Path) -> str:
 
 def start(**options: Any) -> None:
     """Start Ray, and note its processes."""
+    before = psutil.Process().children()
     ray.init(**options)
     folder = str(Path(ray.__file__).parent)
-    for process in psutil.Process().children():
+    for process in {*psutil.Process().children()} - {*before}:
         with suppress(psutil.Error):
             programs = [part for part in process.cmdline() if part.startswith(folder)]
             _processes.update({Path(program).name: process for program in programs[:1]})

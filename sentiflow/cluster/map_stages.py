@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import secrets
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ Work = Callable[[Any, Label], Any]
 
 
 class PartError(Exception):
-    """The error of a part, as it is: Ray Data adds lines to the text of others."""
+    """The error of a part, and its traceback: Ray Data adds lines to the text of others."""
 
 
 class MapStages:
@@ -241,7 +242,7 @@ def process(
         try:
             result = json.dumps(work(part, label))
         except Exception as error:
-            raise PartError(error) from error
+            raise PartError(error, traceback.format_exc()) from error
         return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
@@ -268,11 +269,13 @@ def process(
         for row in dataset.iter_rows():
             yield row["number"], json.loads(row["result"])
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause.args[0] if isinstance(error.cause, PartError) else error.cause
+        cause, text = error.cause, str(error)
+        if isinstance(cause, PartError):
+            cause, text = cause.args[:2]
         cause = errors.explain(cause) or cause
         if isinstance(cause, UserError | JobError):
             raise cause from None
-        log.error("%s", error)
+        log.error("%s", text)
         raise JobError(f"{type(cause).__name__}: {cause}") from None
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]

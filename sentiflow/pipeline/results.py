@@ -225,8 +225,8 @@ class Trained(StageResult):
         return pd.DataFrame(self.manifest["history"])
 
     def _summary(self) -> str:
-        chosen, history = self.manifest["chosen_epoch"], self.manifest["history"]
-        accuracy = {each["epoch"]: each["validation_accuracy"] for each in history}[chosen]
+        history, chosen = self.manifest["history"], self.manifest["chosen_epoch"]
+        accuracy = {one["epoch"]: one.get("validation_accuracy") for one in history}.get(chosen)
         shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
         return f"epoch {chosen} of {len(history)}{shown}"
 
