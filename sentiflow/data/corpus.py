@@ -10,7 +10,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_format, csv_ranges, input_files, manifest, schema, table_files
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
@@ -236,10 +236,9 @@ def cut_file(file: PlannedFile) -> dict[str, Any]:
 
 
 def open_prepared(
-    uri: str, *, rows_per_part: int, setting: str, keep_columns: Sequence[str] = ()
+    uri: str, record: Manifest, *, rows_per_part: int, keep_columns: Sequence[str]
 ) -> Corpus:
     """Open the tweets of all splits of a prepared directory as a corpus."""
-    record = manifest.require(uri, stage="prepare", setting=setting)
     folders = {f"tweets/split={split}": split for split in schema.SPLITS}
     splits = {
         path: split
