@@ -245,13 +245,12 @@ def open_prepared(
         for folder, split in folders.items()
         for path in manifest.list_tables(record, uri, [folder])
     }
-    footers = filesystem.map_files(table_files.read_footer, splits)
-    files = [footer.table for footer in footers]
+    files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     if wanted := [name for name in keep_columns if name in present]:
-        arrow = footers[0].arrow
+        arrow = files[0].arrow
         kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)

@@ -136,14 +136,14 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
 def _read_parquet(uri: str) -> FirstRows:
     footer = table_files.read_footer(uri)
     names = [field.name for field in footer.arrow if table_files.has_text(field.type)]
-    num_rows = min(_FIRST_ROWS, footer.table.num_rows)
+    num_rows = min(_FIRST_ROWS, footer.num_rows)
     rows = table_files.read_texts(uri, 0, num_rows, names)
     return FirstRows(
         uri,
         rows.rename_columns(names),
         tuple(footer.arrow.names),
         pa.nulls(num_rows, pa.string()),
-        num_rows == footer.table.num_rows,
+        num_rows == footer.num_rows,
         schema=footer.arrow,
     )
 

@@ -15,7 +15,7 @@ from stages import run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import corpus, parts, schema
+from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.preparation import prepare as preparation
 from sentiflow.preparation import results

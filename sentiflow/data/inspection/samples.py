@@ -184,9 +184,9 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     tables = [
         table_files.read_texts(uri, start, stop, shared)
         for uri, footer in zip(uris, footers, strict=True)
-        for start, stop in _choose_rows(footer.table.num_rows, _SAMPLE_ROWS // len(uris))
+        for start, stop in _choose_rows(footer.num_rows, _SAMPLE_ROWS // len(uris))
     ]
-    rows, num_rows = pa.concat_tables(tables), sum(footer.table.num_rows for footer in footers)
+    rows, num_rows = pa.concat_tables(tables), sum(footer.num_rows for footer in footers)
     if not num_rows:
         raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
