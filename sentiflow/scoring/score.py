@@ -20,7 +20,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, schema, tweets
-from sentiflow.data.corpus import Corpus, check_columns
+from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, list_result
@@ -102,8 +102,17 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused():
-        source = sources.cut(
-            plan, rows_per_part=settings.rows_per_file, first_row=before.rows_read, maps=maps
+        source = (
+            plan
+            if isinstance(plan, Corpus)
+            else cut(
+                plan,
+                rows_per_part=settings.rows_per_file,
+                map_files=functools.partial(
+                    maps.map, "read_files", key=manifest.fingerprint(plan.files)
+                ),
+                first_row=before.rows_read,
+            )
         )
         model_uri = sources.fetch_model(config, output)
     for line in (f"{sources.name_model(spec)} on {source.num_rows:,} rows", *source.notes):

@@ -1,10 +1,5 @@
 """Score settings -> the model and the corpus: described; the corpus planned and cut into parts."""
 
-import functools
-from collections.abc import Iterator
-from dataclasses import replace
-
-from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files
@@ -144,47 +139,6 @@ def plan(
         needs_all=False,
     )
     return csvs, labels
-
-
-def cut(
-    plan: Plan,
-    *,
-    rows_per_part: int,
-    first_row: int,
-    maps: MapStages,
-) -> corpus.Corpus:
-    """Cut a planned corpus into parts.
-
-    Args:
-        plan: By :func:`plan`.
-        rows_per_part: Rows of a part.
-        first_row: Number of the first row.
-        maps: Reads the files, unless they are small.
-
-    Raises:
-        UserError: A file is empty or damaged.
-    """
-    if isinstance(plan, corpus.Corpus):
-        return plan
-    map_files = functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files))
-    cut_corpus = corpus.cut(
-        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
-    )
-    absent = _note_absent(plan) if isinstance(plan, corpus.CsvPlan) else ()
-    return replace(cut_corpus, notes=(*cut_corpus.notes, *absent))
-
-
-def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
-    """Say which columns of the settings the files lack; a few files are named."""
-    for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
-        lacking = [
-            (as_typed(file.found["uri"]), getattr(file.csv_format.settings.columns, meaning))
-            for file in plan.planned
-            if file.csv_format and getattr(file.csv_format.columns, meaning) is None
-        ]
-        if lacking and lacking[0][1] is not None:
-            count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
-            yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
 def name_part(part: Part, run_key: str) -> str:
