@@ -151,7 +151,7 @@ def _prepare(
         input_files.check_unchanged(output.spec.inputs["vectors"])
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    fixed = sources.find_splits(sources.labelled(config), inputs["csv"]["files"]).values()
+    fixed = output.spec.settings.get("fixed_files", ())
     splits = tuple(split for split in SPLITS if split in fixed)
     job = Job(settings, config.format, output.parts_uri, output.uri, key, splits)
     flow = Flow(job, corpora["csv"].parts, maps)
