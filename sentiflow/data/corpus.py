@@ -26,7 +26,7 @@ _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 class PlannedFile:
     """A CSV file before it is cut."""
 
-    found: InputFile
+    described: InputFile
     """The file as it was described before it is read."""
     csv_format: CsvFormat | None
     """None if it has neither a header nor a record."""
@@ -83,7 +83,7 @@ class CsvPlan:
     @property
     def files(self) -> tuple[InputFile, ...]:
         """The files as they were described before they are read."""
-        return tuple(file.found for file in self.planned)
+        return tuple(file.described for file in self.planned)
 
     def has_column(self, name: str) -> bool:
         """Say whether every file has a column of this meaning, or with this name."""
@@ -101,7 +101,10 @@ class CsvPlan:
         """Say which columns of the settings the files lack; a few files are named."""
         for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
             lacking = [
-                (as_typed(file.found["uri"]), getattr(file.csv_format.settings.columns, meaning))
+                (
+                    as_typed(file.described["uri"]),
+                    getattr(file.csv_format.settings.columns, meaning),
+                )
                 for file in self.planned
                 if file.csv_format and getattr(file.csv_format.columns, meaning) is None
             ]
@@ -191,20 +194,20 @@ def plan_csv(
     """
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
-        number, found = file
-        with compression.open_content(found["uri"]) as content:
+        number, described = file
+        with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
         if csv_format.is_blank(head):
-            return PlannedFile(found, None)
+            return PlannedFile(described, None)
         resolved, start = csv_format.resolve(
-            settings, head, source=found["uri"], needs_all=needs_all
+            settings, head, source=described["uri"], needs_all=needs_all
         )
         size = csv_ranges.range_size(
             head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
         )
-        is_packed = compression.is_compressed(found["uri"])
+        is_packed = compression.is_compressed(described["uri"])
         unpacked = join(unpack_to, f"file-{number:05d}") if is_packed else ""
-        return PlannedFile(found, resolved, start, size, unpacked)
+        return PlannedFile(described, resolved, start, size, unpacked)
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -217,7 +220,7 @@ def _cut_csv(
     next_row = first_row
     results = map_files(cut_file, plan.planned)
     for file, result in zip(plan.planned, results, strict=True):
-        item: InputFile = {**file.found, "tree_sha256": result["tree_sha256"]}
+        item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
         described.append(item)
         if not result["ranges"]:
             notes.append(f"{as_typed(item['uri'])} holds no record")
@@ -238,9 +241,9 @@ def _cut_csv(
 def cut_file(file: PlannedFile) -> dict[str, Any]:
     """Cut a file; the work of a task, whose result is JSON."""
     if file.csv_format is None:  # it is blank
-        return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.found["uri"])}
+        return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.described["uri"])}
     ranges, tree = csv_ranges.cut(
-        file.found["uri"],
+        file.described["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
@@ -263,9 +266,9 @@ def open_prepared(
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
-    if wanted := [name for name in keep_columns if name in present]:
+    if chosen := [name for name in keep_columns if name in present]:
         arrow = files[0].arrow
-        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
+        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in chosen)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
@@ -296,9 +299,9 @@ def check_columns(
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
+    reserved = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
     for name in keep_columns:
-        if name.lower() in own and name not in schema.TWEETS.names:
+        if name.lower() in reserved and name not in schema.TWEETS.names:
             raise UserError(
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
@@ -342,11 +345,11 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
         if plan.has_column(name):
             continue
         if name not in ("label", "user", "time"):
-            there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
+            others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
             setting = "split.column" if name == settings.split.column else "keep_columns"
             raise UserError(
                 f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
-                hint=csv_format.suggest_column(name, there),
+                hint=csv_format.suggest_column(name, others),
             )
         raise UserError(
             f"format.columns does not name the column {name}, which preparation needs",

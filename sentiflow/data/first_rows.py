@@ -99,11 +99,11 @@ def read_piece(
         uri, start, start + used, 0, len(records), has_malformed=bool(records.malformed.any())
     )
     columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
-    own = names or [str(number) for number in range(num_columns)]
+    column_names = names or [str(number) for number in range(num_columns)]
     is_damaged, fitting = judge_encoding(content, settings.encoding)
     return FirstRows(
         uri,
-        pa.Table.from_arrays(list(columns.values()), names=own),
+        pa.Table.from_arrays(list(columns.values()), names=column_names),
         tuple(names),
         faults,
         is_whole,

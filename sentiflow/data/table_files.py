@@ -223,16 +223,16 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as source:
         file = pq.ParquetFile(source)
-        known = [name for name in columns if name in file.schema_arrow.names]
+        present = [name for name in columns if name in file.schema_arrow.names]
         if start == stop:
-            return file.schema_arrow.empty_table().select(known)
+            return file.schema_arrow.empty_table().select(present)
         groups, bounds = parquet.find_groups(file.metadata, start, stop)
         position = bounds[groups.start]
         if position == start and bounds[groups.stop] == stop:
-            return file.read_row_groups(list(groups), columns=known)
+            return file.read_row_groups(list(groups), columns=present)
         file = pq.ParquetFile(source, metadata=file.metadata, buffer_size=_BUFFER_BYTES)
         kept = []
-        for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
+        for batch in file.iter_batches(stop - start, row_groups=groups, columns=present):
             some = batch.slice(max(0, start - position), stop - max(start, position))
             kept += [some] if position + len(batch) > start else []
             position += len(batch)
@@ -374,9 +374,9 @@ def _find_labels(
     column = settings.columns.label if settings.columns else None
     if not isinstance(column, str) or column not in shared:
         return "label", (*numbers, *named)
-    known = settings.classes or ()
+    names = settings.classes or ()
     written: dict[str, int | None] = {
-        value: None if label is None else classes.index(known[label])
+        value: None if label is None else classes.index(names[label])
         for value, label in csv_format.meanings(settings)
     }
     has_numbers = any(value in written for value, label in numbers if label is not None)
@@ -433,18 +433,18 @@ def _find_columns(
     """Find the column of each meaning; all files must agree."""
     if settings.columns is None:
         return _find_default_columns(uris, schemas, settings.default_columns)
-    found: dict[str, str] = {}
+    meant: dict[str, str] = {}
     for uri, arrow in zip(uris, schemas, strict=True):
         places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
         names = {key: arrow.names[at] for key, at in dict(places).items() if at is not None}
-        if found and names != found:
+        if meant and names != meant:
             raise UserError(
                 f"{uri} has other names at the positions of {settings.section}.columns than "
                 f"{uris[0]}",
                 hint="give the columns by their names",
             )
-        found = names
-    return {"tweet_id" if key == "id" else key: name for key, name in found.items()}
+        meant = names
+    return {"tweet_id" if key == "id" else key: name for key, name in meant.items()}
 
 
 def _find_default_columns(
@@ -508,8 +508,8 @@ def _join_types(
             columns = [pa.schema([(name, kind)]) for kind in kinds]
             kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            found = dict(zip(kinds, uris, strict=True))  # a file of each type
-            listed = ", ".join(f"{kind} in {uri}" for kind, uri in found.items())
+            examples = dict(zip(kinds, uris, strict=True))  # a file of each type
+            listed = ", ".join(f"{kind} in {uri}" for kind, uri in examples.items())
             raise UserError(
                 f"{setting}: {name} is {listed}",
                 hint="convert the column to one type, or leave it out",

@@ -144,11 +144,11 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     return pa.table(columns | {"reason": reason})
 
 
-def _add(reason: pa.Array, name: str, found: pa.Array) -> pa.Array:
+def _add(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
     """Record a fault of the rows that have none before."""
-    if not pc.any(found).as_py():
+    if not pc.any(is_faulty).as_py():
         return reason
-    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(found, False)), name, reason)
+    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(is_faulty, False)), name, reason)
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -187,9 +187,9 @@ def _read_labels(
     coded = pc.fill_null(column, "").dictionary_encode()
     written = pa.array([value for value, _ in labels], pa.string())
     meaning = pa.array([label for _, label in labels], pa.int8())
-    found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
-    found = found.take(coded.indices)
-    return meaning.take(found), found.is_null()
+    place = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
+    place = place.take(coded.indices)
+    return meaning.take(place), place.is_null()
 
 
 def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:

@@ -50,9 +50,9 @@ def write_candidates(table: pa.Table, part: Label, *, job: Job) -> None:
     chosen = np.isin(row_id, named["row_id"].drop_null().to_numpy())
     chosen |= np.isin(hashes, named["text"].drop_null().to_numpy())
     classes = pa.array(job.format.classes or (), pa.string())
-    known = classes.take(one_array(table["label"]))
+    named_label = classes.take(one_array(table["label"]))
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
-    before = pc.fill_null(pc.coalesce(unknown, known), "")
+    before = pc.fill_null(pc.coalesce(unknown, named_label), "")
     rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
     filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows.filter(pa.array(chosen)))
 

@@ -26,11 +26,11 @@ def fit(
     counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also report which frequent words are unknown."""
-    wanted = settings.vocabulary
-    if wanted.kind == "pretrained":
+    section = settings.vocabulary
+    if section.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
     else:
-        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
+        words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
     every = pa.concat_arrays([words.words, counts["word"].combine_chunks()])
     rows, counted = np.split(vectors.find(every), [len(words)])
     matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)

@@ -47,8 +47,8 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     Prepared data mark them by their splits, but a refit may have learned all.
     """
     refit = model.get("refit")
-    is_own = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
-    if refit and is_own and refits.has_seen_test(refit):
+    is_of_refit = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
+    if refit and is_of_refit and refits.has_seen_test(refit):
         return [as_typed(corpus["uri"])]
     learned = set()
     for member in model.get("members") or [model]:
@@ -73,13 +73,13 @@ def describe_corpus(settings: ScoreSettings) -> Input:
         )
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
-    known: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus", known=known)
-    if known and not uris:
-        return known
-    if not known or "files" not in known:
+    earlier: Input | None = scored["inputs"].get("corpus") if scored else None
+    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
+    if earlier and not uris:
+        return earlier
+    if not earlier or "files" not in earlier:
         return input_files.as_found(uris)
-    return input_files.add(known, uris) or input_files.describe(uris, known=known)
+    return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
 
 
 def plan(
