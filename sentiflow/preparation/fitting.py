@@ -41,15 +41,11 @@ def fit(
         "frequent_without_vector": _list_frequent(counts, counted >= 0),
         "tokens": {},
     }
-    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
+    num_words = len(words) - words.num_special
+    if report["words_with_vector"] < _FEW_VECTORS * num_words:
+        share = f"only {report['words_with_vector']:,} of {num_words:,} words"
+        log.warning("%s have a vector in %s", share, as_typed(section.vectors))
     return replace(words, vectors=matrix), report
-
-
-def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
-    """Warn if most words would start from a random vector."""
-    if num_known < _FEW_VECTORS * num_words:
-        source = as_typed(settings.vocabulary.vectors)
-        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
 def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[Counts]:

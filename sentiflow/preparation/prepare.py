@@ -322,6 +322,13 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
         )
         metrics |= {"corrected": corrected["rows"], "relabelled": corrected["changed"]}
     if further:
-        say(STAGE, results.describe_unlabelled(further))
+        left_out = f"{further['left_out']:,} left out"
+        if listed := tweets.list_reasons(further["left_out_by_reason"]):
+            left_out += f" ({listed})"
+        say(
+            STAGE,
+            f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
+            f"{further['rejected']:,} rejected, {left_out}",
+        )
         metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

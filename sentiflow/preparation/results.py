@@ -244,16 +244,6 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
     }
 
 
-def describe_unlabelled(counts: Counts) -> str:
-    """Tell the user what became of the unlabelled texts, by their counts in the manifest."""
-    listed = tweets.list_reasons(counts["left_out_by_reason"])
-    return (
-        f"{counts['rows_read']:,} unlabelled texts read, {counts['accepted']:,} accepted, "
-        f"{counts['rejected']:,} rejected, {counts['left_out']:,} left out"
-        + (f" ({listed})" if listed else "")
-    )
-
-
 def describe_tokens(counts: PartCounts) -> dict[str, Counts]:
     """Count the tokens, and the unknown tokens, of each split."""
     return {
