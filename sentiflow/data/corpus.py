@@ -1,6 +1,6 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work; settings that fit its columns."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_format, csv_ranges, input_files, manifest, schema, table_files
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
@@ -26,7 +26,7 @@ _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 class PlannedFile:
     """A CSV file before it is cut."""
 
-    found: InputFile
+    described: InputFile
     """The file as it was described before it is read."""
     csv_format: CsvFormat | None
     """None if it has neither a header nor a record."""
@@ -83,7 +83,7 @@ class CsvPlan:
     @property
     def files(self) -> tuple[InputFile, ...]:
         """The files as they were described before they are read."""
-        return tuple(file.found for file in self.planned)
+        return tuple(file.described for file in self.planned)
 
     def has_column(self, name: str) -> bool:
         """Say whether every file has a column of this meaning, or with this name."""
@@ -95,6 +95,22 @@ class CsvPlan:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
         names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """Say which columns of the settings the files lack; a few files are named."""
+        for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
+            lacking = [
+                (
+                    as_typed(file.described["uri"]),
+                    getattr(file.csv_format.settings.columns, meaning),
+                )
+                for file in self.planned
+                if file.csv_format and getattr(file.csv_format.columns, meaning) is None
+            ]
+            if lacking and lacking[0][1] is not None:
+                count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
+                yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
 Plan = CsvPlan | table_files.TablePlan
@@ -178,20 +194,20 @@ def plan_csv(
     """
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
-        number, found = file
-        with compression.open_content(found["uri"]) as content:
+        number, described = file
+        with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
         if csv_format.is_blank(head):
-            return PlannedFile(found, None)
+            return PlannedFile(described, None)
         resolved, start = csv_format.resolve(
-            settings, head, source=found["uri"], needs_all=needs_all
+            settings, head, source=described["uri"], needs_all=needs_all
         )
         size = csv_ranges.range_size(
             head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
         )
-        is_packed = compression.is_compressed(found["uri"])
+        is_packed = compression.is_compressed(described["uri"])
         unpacked = join(unpack_to, f"file-{number:05d}") if is_packed else ""
-        return PlannedFile(found, resolved, start, size, unpacked)
+        return PlannedFile(described, resolved, start, size, unpacked)
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -204,7 +220,7 @@ def _cut_csv(
     next_row = first_row
     results = map_files(cut_file, plan.planned)
     for file, result in zip(plan.planned, results, strict=True):
-        item: InputFile = {**file.found, "tree_sha256": result["tree_sha256"]}
+        item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
         described.append(item)
         if not result["ranges"]:
             notes.append(f"{as_typed(item['uri'])} holds no record")
@@ -218,15 +234,16 @@ def _cut_csv(
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
+    notes += plan.notes
     return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
     """Cut a file; the work of a task, whose result is JSON."""
     if file.csv_format is None:  # it is blank
-        return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.found["uri"])}
+        return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.described["uri"])}
     ranges, tree = csv_ranges.cut(
-        file.found["uri"],
+        file.described["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
@@ -236,24 +253,22 @@ def cut_file(file: PlannedFile) -> dict[str, Any]:
 
 
 def open_prepared(
-    uri: str, *, rows_per_part: int, setting: str, keep_columns: Sequence[str] = ()
+    uri: str, record: Manifest, *, rows_per_part: int, keep_columns: Sequence[str]
 ) -> Corpus:
     """Open the tweets of all splits of a prepared directory as a corpus."""
-    record = manifest.require(uri, stage="prepare", setting=setting)
     folders = {f"tweets/split={split}": split for split in schema.SPLITS}
     splits = {
         path: split
         for folder, split in folders.items()
         for path in manifest.list_tables(record, uri, [folder])
     }
-    footers = filesystem.map_files(table_files.read_footer, splits)
-    files = [footer.table for footer in footers]
+    files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
-    if wanted := [name for name in keep_columns if name in present]:
-        arrow = footers[0].arrow
-        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
+    if chosen := [name for name in keep_columns if name in present]:
+        arrow = files[0].arrow
+        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in chosen)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
@@ -284,9 +299,9 @@ def check_columns(
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
+    reserved = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
     for name in keep_columns:
-        if name.lower() in own and name not in schema.TWEETS.names:
+        if name.lower() in reserved and name not in schema.TWEETS.names:
             raise UserError(
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
@@ -330,11 +345,11 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
         if plan.has_column(name):
             continue
         if name not in ("label", "user", "time"):
-            there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
+            others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
             setting = "split.column" if name == settings.split.column else "keep_columns"
             raise UserError(
                 f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
-                hint=csv_format.suggest_column(name, there),
+                hint=csv_format.suggest_column(name, others),
             )
         raise UserError(
             f"format.columns does not name the column {name}, which preparation needs",

@@ -69,8 +69,8 @@ class CsvFormat:
     def names(self) -> tuple[str, ...]:
         """List the names that :meth:`position` finds, other than text, label and id."""
         meant = [name for name in ("user", "time") if self.position(name) is not None]
-        known = {"", *_MEANINGS, *schema.TWEETS.names}
-        written = [n for n in self.header if n not in known and self.header.count(n) == 1]
+        reserved = {"", *_MEANINGS, *schema.TWEETS.names}
+        written = [n for n in self.header if n not in reserved and self.header.count(n) == 1]
         return (*meant, *written)
 
 

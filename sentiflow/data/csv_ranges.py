@@ -140,26 +140,26 @@ def _find(
     Raises:
         UserError: A record does not end.
     """
-    position, rest, wanted = first_record, b"", 0
+    position, pending, least = first_record, b"", 0
     skip = first_record
     for block in blocks:
         for begin in range(skip, len(block), _SEARCH_BYTES):
-            rest += block[begin : begin + _SEARCH_BYTES]
-            if len(rest) < wanted:
+            pending += block[begin : begin + _SEARCH_BYTES]
+            if len(pending) < least:
                 continue
-            records, used = csv_records.find_records(rest, delimiter=delimiter, last=False)
-            if not used and len(rest) > _MAX_UNFINISHED:
+            records, used = csv_records.find_records(pending, delimiter=delimiter, last=False)
+            if not used and len(pending) > _MAX_UNFINISHED:
                 raise UserError(
                     f"{source}: the record at byte {position:,} does not end within "
-                    f"{len(rest):,} bytes",
+                    f"{len(pending):,} bytes",
                     hint="is it a CSV file?",
                 )
-            wanted = 0 if used else 2 * len(rest)  # so that no byte is searched many times
-            yield _Piece(position, rest[:used], records)
-            position, rest = position + used, rest[used:]
+            least = 0 if used else 2 * len(pending)  # so that no byte is searched many times
+            yield _Piece(position, pending[:used], records)
+            position, pending = position + used, pending[used:]
         skip = max(0, skip - len(block))
-    records, used = csv_records.find_records(rest, delimiter=delimiter)
-    yield _Piece(position, rest[:used], records)
+    records, used = csv_records.find_records(pending, delimiter=delimiter)
+    yield _Piece(position, pending[:used], records)
 
 
 def _join(
@@ -179,7 +179,7 @@ def _join(
     first_row = 0
     for number, (_, group) in enumerate(groups):
         some = list(group)
-        found = replace(
+        joined = replace(
             some[0],
             stop=some[-1].stop,
             first_row=first_row,
@@ -187,13 +187,13 @@ def _join(
             has_malformed=any(one.has_malformed for one in some),
         )
         if unpack_to:
-            found = replace(found, unpacked=f"{unpack_to}-{number:05d}")
-            start, stop = found.start - held_from, found.stop - held_from
-            compression.write_unpacked(found.unpacked, bytes(held[start:stop]))
+            joined = replace(joined, unpacked=f"{unpack_to}-{number:05d}")
+            start, stop = joined.start - held_from, joined.stop - held_from
+            compression.write_unpacked(joined.unpacked, bytes(held[start:stop]))
             del held[:stop]
             held_from += stop
-        yield found
-        first_row += found.num_rows
+        yield joined
+        first_row += joined.num_rows
 
 
 def _split(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:

@@ -155,7 +155,7 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int]:
     """Find records one after the other by regular expressions."""
     record, open_ended = _patterns(delimiter)
-    found: list[tuple[int, int, bool]] = []
+    records: list[tuple[int, int, bool]] = []
     position = 0
     while position < len(piece):
         limit = min(len(piece), position + MAX_RECORD_BYTES)
@@ -168,9 +168,9 @@ def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records,
         if not last and (not ends_here or may_continue):
             break
         if piece[position:stop] not in _BLANK:
-            found.append((position, stop, match is None))
+            records.append((position, stop, match is None))
         position = stop
-    rows = np.array(found, np.int64).reshape(-1, 3)
+    rows = np.array(records, np.int64).reshape(-1, 3)
     return Records(rows[:, 0], rows[:, 1], rows[:, 2].astype(bool)), position
 
 

@@ -152,7 +152,7 @@ def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
 def _read_csv(
     content: bytes,
     csv_format: CsvFormat,
-    wanted: Sequence[int],
+    numbers: Sequence[int],
     *,
     on_invalid: Callable[[int], None],
 ) -> pa.Table:
@@ -162,7 +162,7 @@ def _read_csv(
     """
     names = [str(number) for number in range(csv_format.num_columns)]
     if not content:
-        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
+        return pa.table({str(number): pa.array([], pa.string()) for number in numbers})
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         on_invalid(row.number - 1)
@@ -179,7 +179,7 @@ def _read_csv(
             invalid_row_handler=skip,
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=[str(number) for number in wanted],
+            include_columns=[str(number) for number in numbers],
             column_types={name: pa.string() for name in names},
             strings_can_be_null=False,
         ),

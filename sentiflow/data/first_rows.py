@@ -99,11 +99,11 @@ def read_piece(
         uri, start, start + used, 0, len(records), has_malformed=bool(records.malformed.any())
     )
     columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
-    own = names or [str(number) for number in range(num_columns)]
+    column_names = names or [str(number) for number in range(num_columns)]
     is_damaged, fitting = judge_encoding(content, settings.encoding)
     return FirstRows(
         uri,
-        pa.Table.from_arrays(list(columns.values()), names=own),
+        pa.Table.from_arrays(list(columns.values()), names=column_names),
         tuple(names),
         faults,
         is_whole,
@@ -136,14 +136,14 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
 def _read_parquet(uri: str) -> FirstRows:
     footer = table_files.read_footer(uri)
     names = [field.name for field in footer.arrow if table_files.has_text(field.type)]
-    num_rows = min(_FIRST_ROWS, footer.table.num_rows)
+    num_rows = min(_FIRST_ROWS, footer.num_rows)
     rows = table_files.read_texts(uri, 0, num_rows, names)
     return FirstRows(
         uri,
         rows.rename_columns(names),
         tuple(footer.arrow.names),
         pa.nulls(num_rows, pa.string()),
-        num_rows == footer.table.num_rows,
+        num_rows == footer.num_rows,
         schema=footer.arrow,
     )
 

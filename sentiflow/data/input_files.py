@@ -13,13 +13,13 @@ _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_state_of`."""
 
 
-def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None) -> list[str]:
+def expand(patterns: Sequence[str], *, setting: str, earlier: Input | None = None) -> list[str]:
     """List the files that a setting names, see ``globs.expand``.
 
     Args:
         patterns: Files and globs.
         setting: The setting, for messages.
-        known: The files of a complete result. If they are those of the setting, and none is there
+        earlier: The files of a complete result. If they are those of the setting, and none is there
             any more, the list is empty.
 
     Raises:
@@ -28,7 +28,7 @@ def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None)
     try:
         return globs.expand(list(patterns))
     except UserError as error:
-        if known and are_gone(known, patterns):
+        if earlier and are_gone(earlier, patterns):
             return []
         corpus_file = next(iter(SENTIMENT140.members))
         missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
@@ -38,20 +38,20 @@ def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None)
         raise UserError(f"{setting}: {error}") from error
 
 
-def are_gone(known: Input, patterns: Sequence[str]) -> bool:
+def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
     """Say whether files that were read before are those of a setting, and none is there any more.
 
     Args:
-        known: Their description.
+        earlier: Their description.
         patterns: Files and globs.
     """
-    uris = [item["uri"] for item in known.get("files", [])]
+    uris = [item["uri"] for item in earlier.get("files", [])]
     is_same = all(any(globs.matches(uri, p) for p in patterns) for uri in uris)
     is_same &= all(any(globs.matches(uri, p) for uri in uris) for p in patterns)
     return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
-def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
+def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
     A file whose size and time are the same as in ``known``, an earlier description, is not read.
@@ -60,17 +60,17 @@ def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
-    described = known["files"] if known else []
-    found = _hashes | {_state_of(i): i["tree_sha256"] for i in described if i["tree_sha256"]}
+    described = earlier["files"] if earlier else []
+    digests = _hashes | {_state_of(i): i["tree_sha256"] for i in described if i["tree_sha256"]}
     files = as_found(uris)["files"]
-    missing = {item["uri"]: item for item in files if _state_of(item) not in found}
+    missing = {item["uri"]: item for item in files if _state_of(item) not in digests}
     if missing:
         sizes = {uri: item["bytes"] for uri, item in missing.items()}
         with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
             trees = hashes.hash_files(sizes, advance=progress.advance)
         _hashes.update({_state_of(missing[uri]): tree for uri, tree in trees.items()})
-    found |= _hashes
-    return join([{**item, "tree_sha256": found[_state_of(item)]} for item in files])
+    digests |= _hashes
+    return join([{**item, "tree_sha256": digests[_state_of(item)]} for item in files])
 
 
 def check_unchanged(described: Input) -> None:
@@ -82,9 +82,9 @@ def check_unchanged(described: Input) -> None:
         UserError: A file was changed, replaced or deleted while it was read.
     """
     old = described.get("files", [])
-    for item, found in zip(old, as_found([item["uri"] for item in old])["files"], strict=True):
-        is_same = found["bytes"] == item["bytes"]
-        if is_same and found["modified_ns"] != item["modified_ns"]:
+    for item, now in zip(old, as_found([item["uri"] for item in old])["files"], strict=True):
+        is_same = now["bytes"] == item["bytes"]
+        if is_same and now["modified_ns"] != item["modified_ns"]:
             is_same = describe([item["uri"]])["files"][0]["tree_sha256"] == item["tree_sha256"]
         if not is_same:
             raise UserError(
@@ -116,7 +116,7 @@ def _state_of(item: InputFile) -> str:
     return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
 
 
-def add(known: Input, uris: Sequence[str]) -> Input | None:
+def add(earlier: Input, uris: Sequence[str]) -> Input | None:
     """Describe input files that begin with the files of an earlier description.
 
     No content is read: new files have no hash yet.
@@ -125,9 +125,9 @@ def add(known: Input, uris: Sequence[str]) -> Input | None:
         The description; None if ``uris`` do not begin with the files of ``known``, or if these have
         changed.
     """
-    found, old = as_found(uris)["files"], known["files"]
+    files, old = as_found(uris)["files"], earlier["files"]
     without_hash = [{**item, "tree_sha256": ""} for item in old]
-    return join(old + found[len(old) :]) if found[: len(old)] == without_hash else None
+    return join(old + files[len(old) :]) if files[: len(old)] == without_hash else None
 
 
 def as_found(uris: Sequence[str]) -> Input:
@@ -135,10 +135,10 @@ def as_found(uris: Sequence[str]) -> Input:
 
     Size and time of a member of an archive are those of the archive.
     """
-    found = zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True)
+    infos = zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True)
     files: list[InputFile] = [
         {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "tree_sha256": ""}
-        for uri, info in found
+        for uri, info in infos
     ]
     return {"fingerprint": manifest.fingerprint(files), "files": files}
 

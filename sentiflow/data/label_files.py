@@ -201,38 +201,10 @@ def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
         of a class, as it is written for ``labels: auto``; empty: the row has no label).
 
     Raises:
-        UserError: A file lacks a column or any label, a label is unknown, or a row is named twice
-            with different labels.
+        UserError: A file lacks a column or any label, or a label is unknown.
     """
     tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
-    rows = pd.concat(tables, ignore_index=True)
-    for _, of_file in rows[rows["row_id"] != NO_ROW].groupby("file"):
-        reject_conflict(of_file, of_file["row_id"])
-    by_text = rows[rows["row_id"] == NO_ROW]
-    reject_conflict(by_text, by_text["text"])
-    return rows
-
-
-def reject_conflict(rows: pd.DataFrame, keys: pd.Series) -> None:
-    """Reject two corrections of the same row or text that differ.
-
-    Args:
-        rows: Has ``place`` and ``label``.
-        keys: The row or text of each.
-
-    Raises:
-        UserError: There are two.
-    """
-    label = rows["label"].str.casefold()
-    is_other = label != label.groupby(keys).transform("first")
-    if is_other.any():
-        other = rows[is_other].iloc[0]
-        first = rows[keys == keys[is_other].iloc[0]].iloc[0]
-        raise UserError(
-            f"{other[PLACE]}: label {other['label'] or UNLABELLED}, but {first[PLACE]} names the "
-            f"same row or text with label {first['label'] or UNLABELLED}",
-            hint="correct the file and run the same command again",
-        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:

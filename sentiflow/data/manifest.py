@@ -160,12 +160,12 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         UserError: It is not complete, or damaged.
     """
     record = read(uri)
-    wanted = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
+    expected = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
     if record is None:
-        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {wanted}")
+        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {expected}")
     if record["stage"] != stage:
         raise UserError(
-            f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
+            f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
     for key in _NEEDED if stage == "score" else ():
         try:
@@ -191,8 +191,8 @@ def find_package(uri: str) -> str:
     run without a training is the average that it has scored with.
     """
     for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
-        found = read(package)
-        if found and found["stage"] == "model":
+        record = read(package)
+        if record and record["stage"] == "model":
             return package
     return uri
 
@@ -271,8 +271,8 @@ def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str,
 def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
     """Read the manifest of an input; None if it is missing or has been replaced since."""
     named = inputs.get(name) or {}
-    found = read(named["uri"]) if "uri" in named else None
-    return found if found and found["fingerprint"] == named["fingerprint"] else None
+    record = read(named["uri"]) if "uri" in named else None
+    return record if record and record["fingerprint"] == named["fingerprint"] else None
 
 
 def reference(uri: str, record: Manifest) -> Input:
@@ -306,7 +306,7 @@ def list_learned(record: Manifest) -> tuple[str, ...]:
     They have enough rows, given test rows aside. Negative and positive of Sentiment140 are learned
     in any case.
     """
-    known, fixed = find_learnable(record), record.get("fixed_splits", [])
+    learnable, fixed = find_learnable(record), record.get("fixed_splits", [])
     counts = [
         rows
         for split, rows in record["counts"]["labels"].items()
@@ -314,6 +314,6 @@ def list_learned(record: Manifest) -> tuple[str, ...]:
     ]
     return tuple(
         name
-        for name in known
-        if known == BINARY or sum(rows.get(name, 0) for rows in counts) >= MIN_CLASS_ROWS
+        for name in learnable
+        if learnable == BINARY or sum(rows.get(name, 0) for rows in counts) >= MIN_CLASS_ROWS
     )

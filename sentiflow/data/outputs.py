@@ -308,15 +308,15 @@ class Output:
             spec.stage, spec.settings, inputs or spec.inputs, counts=counts, files=files,
             seconds=seconds, **details,
         )  # fmt: skip
-        found = filesystem.sizes(uri)
-        staged = {item["path"]: found.get(f"{self._work}/{item['path']}") for item in files}
+        sizes = filesystem.sizes(uri)
+        staged = {item["path"]: sizes.get(f"{self._work}/{item['path']}") for item in files}
         written = {path for path, size in staged.items() if size is not None}
-        leftovers = find_leftovers(spec, record, found)
-        self._check(record, found | {path: staged[path] for path in written})
+        leftovers = find_leftovers(spec, record, sizes)
+        self._check(record, sizes | {path: staged[path] for path in written})
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner = {path for path in written if path.endswith(f"/{MANIFEST}")}
-        if written & found.keys():  # an earlier result ends here; its manifest shows who owns it
-            self._move({MANIFEST} & found.keys(), uri, join(self.uri, "replaced"))
+        if written & sizes.keys():  # an earlier result ends here; its manifest shows who owns it
+            self._move({MANIFEST} & sizes.keys(), uri, join(self.uri, "replaced"))
             self._change(filesystem.delete, [join(uri, path) for path in inner])
         for paths in (written - inner, inner, {MANIFEST}):  # a manifest comes after its files
             self._move(paths, self.uri, uri)
@@ -433,11 +433,11 @@ def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:
         path: Its place in the other.
     """
     content = filesystem.read_bytes(join(uri, MANIFEST))
-    own: FileEntry = {
+    manifest_entry: FileEntry = {
         "path": join(path, MANIFEST), "rows": None, "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
     listed = [item.copy() for item in record["files"]]
     for item in listed:
         item["path"] = join(path, item["path"])
-    return [*listed, own]
+    return [*listed, manifest_entry]

@@ -54,11 +54,14 @@ class TableSlice:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A Parquet file before it is cut."""
+    """What is known of a Parquet file before its rows are read."""
 
     uri: str
+    arrow: pa.Schema
     groups: tuple[tuple[int, int], ...]
     """Rows and bytes of each row group."""
+    ids: tuple[int, int] | str | None
+    """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
 
     @property
     def num_rows(self) -> int:
@@ -220,16 +223,16 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as source:
         file = pq.ParquetFile(source)
-        known = [name for name in columns if name in file.schema_arrow.names]
+        present = [name for name in columns if name in file.schema_arrow.names]
         if start == stop:
-            return file.schema_arrow.empty_table().select(known)
+            return file.schema_arrow.empty_table().select(present)
         groups, bounds = parquet.find_groups(file.metadata, start, stop)
         position = bounds[groups.start]
         if position == start and bounds[groups.stop] == stop:
-            return file.read_row_groups(list(groups), columns=known)
+            return file.read_row_groups(list(groups), columns=present)
         file = pq.ParquetFile(source, metadata=file.metadata, buffer_size=_BUFFER_BYTES)
         kept = []
-        for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
+        for batch in file.iter_batches(stop - start, row_groups=groups, columns=present):
             some = batch.slice(max(0, start - position), stop - max(start, position))
             kept += [some] if position + len(batch) > start else []
             position += len(batch)
@@ -238,17 +241,7 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
         return pa.Table.from_batches(kept)
 
 
-@dataclass(frozen=True)
-class Footer:
-    """What is known of a file before its rows are read."""
-
-    arrow: pa.Schema
-    table: TableFile
-    ids: tuple[int, int] | str | None
-    """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
-
-
-def read_footer(uri: str, *, with_ids: bool = False) -> Footer:
+def read_footer(uri: str, *, with_ids: bool = False) -> TableFile:
     """Read the footer of a file, and close it: there may be more files than can be open.
 
     Args:
@@ -258,7 +251,15 @@ def read_footer(uri: str, *, with_ids: bool = False) -> Footer:
     Raises:
         UserError: It is not Parquet, or two of its columns have the same name.
     """
-    with _open(uri) as file:
+    file_system, path = filesystem.locate(uri)
+    try:
+        file = pq.ParquetFile(path, filesystem=file_system)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
+        raise errors.explain(error, uri=uri) or problem from error
+    with file:
         names = file.schema_arrow.names
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
@@ -268,19 +269,9 @@ def read_footer(uri: str, *, with_ids: bool = False) -> Footer:
             (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
             for group in groups
         ]
-        ids = _find_range(file) if with_ids else None
-        return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
-
-
-def _open(uri: str) -> pq.ParquetFile:
-    file_system, path = filesystem.locate(uri)
-    try:
-        return pq.ParquetFile(path, filesystem=file_system)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
-        raise errors.explain(error, uri=uri) or problem from error
+        has_ids = with_ids and "row_id" in names
+        ids = _find_range(file.read(columns=["row_id"])["row_id"]) if has_ids else None
+        return TableFile(uri, file.schema_arrow, tuple(sizes), ids)
 
 
 def _as_written(column: pa.Array) -> pa.Array:
@@ -339,7 +330,8 @@ def plan_scoring(
     """
     uris = [item["uri"] for item in files]
     footers = map_files(functools.partial(read_footer, with_ids=True), [*earlier, *uris])
-    schemas = [footer.arrow for footer in footers[len(earlier) :]]
+    tables = footers[len(earlier) :]
+    schemas = [table.arrow for table in tables]
     for uri, arrow in zip(uris, schemas, strict=True):
         check_text(uri, arrow, text_column, setting="score.text_column")
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
@@ -364,9 +356,8 @@ def plan_scoring(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
-    tables = tuple(footer.table for footer in footers[len(earlier) :])
     names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
+    return TablePlan(tuple(files), tuple(tables), table_format, names, tuple(notes))
 
 
 def _find_labels(
@@ -383,9 +374,9 @@ def _find_labels(
     column = settings.columns.label if settings.columns else None
     if not isinstance(column, str) or column not in shared:
         return "label", (*numbers, *named)
-    known = settings.classes or ()
+    names = settings.classes or ()
     written: dict[str, int | None] = {
-        value: None if label is None else classes.index(known[label])
+        value: None if label is None else classes.index(names[label])
         for value, label in csv_format.meanings(settings)
     }
     has_numbers = any(value in written for value, label in numbers if label is not None)
@@ -411,8 +402,8 @@ def plan_preparation(
         UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(read_footer, uris)
-    schemas = [footer.arrow for footer in footers]
+    tables = map_files(read_footer, uris)
+    schemas = [table.arrow for table in tables]
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     columns = _find_columns(settings, uris, schemas)
     for uri, arrow in zip(uris, schemas, strict=True):
@@ -433,8 +424,7 @@ def plan_preparation(
         has_row_ids=False,
         kept=_join_types(others, uris, schemas, setting="prepare.keep_columns"),
     )
-    tables = tuple(footer.table for footer in footers)
-    return TablePlan(tuple(files), tables, table_format, tuple(sorted(shared)), ())
+    return TablePlan(tuple(files), tuple(tables), table_format, tuple(sorted(shared)), ())
 
 
 def _find_columns(
@@ -443,40 +433,37 @@ def _find_columns(
     """Find the column of each meaning; all files must agree."""
     if settings.columns is None:
         return _find_default_columns(uris, schemas, settings.default_columns)
-    found: list[dict[str, str]] = []
+    meant: dict[str, str] = {}
     for uri, arrow in zip(uris, schemas, strict=True):
         places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
-        meant = {
-            key: arrow.names[place] for key, place in dict(places).items() if place is not None
-        }
-        found.append({"tweet_id" if key == "id" else key: name for key, name in meant.items()})
-        if found[-1] != found[0]:
+        names = {key: arrow.names[at] for key, at in dict(places).items() if at is not None}
+        if meant and names != meant:
             raise UserError(
                 f"{uri} has other names at the positions of {settings.section}.columns than "
                 f"{uris[0]}",
                 hint="give the columns by their names",
             )
-    return found[0]
+        meant = names
+    return {"tweet_id" if key == "id" else key: name for key, name in meant.items()}
 
 
 def _find_default_columns(
     uris: Sequence[str], schemas: Sequence[pa.Schema], needed: Sequence[str]
 ) -> dict[str, str]:
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    found = {
-        meaning: next((name for name in names if name in shared), "")
-        for meaning, names in _DEFAULT_COLUMNS.items()
-    }
     for uri, arrow in zip(uris, schemas, strict=True):
-        for name in needed:
-            if name not in arrow.names:
-                names = csv_format.list_names(arrow.names)
-                raise UserError(
-                    f"{uri} has no column {name}; its columns are {names}",
-                    hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
-                    "labels: auto}",
-                )
-    return {meaning: name for meaning, name in found.items() if name}
+        if missing := [name for name in needed if name not in arrow.names]:
+            names = csv_format.list_names(arrow.names)
+            raise UserError(
+                f"{uri} has no column {missing[0]}; its columns are {names}",
+                hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
+                "labels: auto}",
+            )
+    return {
+        meaning: next(name for name in names if name in shared)
+        for meaning, names in _DEFAULT_COLUMNS.items()
+        if shared & {*names}
+    }
 
 
 def _has_readable(arrow: pa.Schema, name: str, *, meaning: str) -> bool:
@@ -521,8 +508,8 @@ def _join_types(
             columns = [pa.schema([(name, kind)]) for kind in kinds]
             kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            found = dict(zip(kinds, uris, strict=True))  # a file of each type
-            listed = ", ".join(f"{kind} in {uri}" for kind, uri in found.items())
+            examples = dict(zip(kinds, uris, strict=True))  # a file of each type
+            listed = ", ".join(f"{kind} in {uri}" for kind, uri in examples.items())
             raise UserError(
                 f"{setting}: {name} is {listed}",
                 hint="convert the column to one type, or leave it out",
@@ -531,18 +518,17 @@ def _join_types(
     return tuple(joined)
 
 
-def _find_range(file: pq.ParquetFile) -> tuple[int, int] | str | None:
+def _find_range(ids: pa.ChunkedArray) -> tuple[int, int] | str:
     """Find the smallest and the largest ``row_id`` of a file, or why its ids identify nothing."""
-    if "row_id" not in file.schema_arrow.names:
-        return None
-    try:
-        bounds = pc.min_max(_convert(file.read(columns=["row_id"]))).as_py()
-    except ValueError as error:
-        return str(error)
+    if not pa.types.is_integer(ids.type):
+        return f"has a row_id of type {ids.type}"
+    bounds = pc.min_max(ids).as_py()
+    if ids.null_count or not _are_distinct(ids) or (bounds["max"] or 0) >= 1 << 63:
+        return "has a row_id that is missing, occurs twice or has more than 63 bits"
     return bounds["min"], bounds["max"]
 
 
-def find_id_fault(footers: Sequence[Footer]) -> str | None:
+def find_id_fault(files: Sequence[TableFile]) -> str | None:
     """Say why the column ``row_id`` does not identify the rows of files; None if it does.
 
     It does if all files have integers without nulls and duplicates. Ids are read again, and are in
@@ -551,42 +537,25 @@ def find_id_fault(footers: Sequence[Footer]) -> str | None:
     Returns:
         The fault with the file; an empty string if no file has the column.
     """
-    without = [footer.table.uri for footer in footers if footer.ids is None]
+    without = [file.uri for file in files if file.ids is None]
     if without:
-        return f"{without[0]} has no row_id" if len(without) < len(footers) else ""
+        return f"{without[0]} has no row_id" if len(without) < len(files) else ""
     ranges = []
-    for footer in footers:
-        if isinstance(footer.ids, str):
-            return f"{footer.table.uri} {footer.ids}"
-        if footer.ids and footer.table.num_rows:
-            ranges.append((footer.ids, footer.table.uri))
+    for file in files:
+        if isinstance(file.ids, str):
+            return f"{file.uri} {file.ids}"
+        if file.ids and file.num_rows:
+            ranges.append((file.ids, file.uri))
     for (one, uri), (other, _) in itertools.pairwise(sorted(ranges)):
         if other[0] <= one[1]:
-            ids = filesystem.map_files(
-                lambda uri: _convert(parquet.read(uri, columns=["row_id"])), [u for _, u in ranges]
+            tables = map_files(
+                lambda uri: parquet.read(uri, columns=["row_id"]), [u for _, u in ranges]
             )
-            is_distinct = _differ(pa.chunked_array(ids))
+            ids = [chunk.cast(pa.int64()) for table in tables for chunk in table["row_id"].chunks]
+            is_distinct = _are_distinct(pa.chunked_array(ids))
             return None if is_distinct else f"{uri} contains a row_id of another file"
     return None
 
 
-def _convert(table: pa.Table) -> pa.Array:
-    """Convert ids to int64.
-
-    Raises:
-        ValueError: They identify nothing.
-    """
-    ids = table["row_id"].combine_chunks()
-    if not pa.types.is_integer(ids.type):
-        raise ValueError(f"has a row_id of type {ids.type}")
-    if ids.null_count:
-        raise ValueError("has a row without row_id")
-    if not _differ(ids):
-        raise ValueError("contains a row_id twice")
-    if pa.types.is_uint64(ids.type) and (pc.max(ids).as_py() or 0) >= 1 << 63:
-        raise ValueError("has a row_id of more than 63 bits")
-    return ids.cast(pa.int64())
-
-
-def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
+def _are_distinct(ids: pa.ChunkedArray) -> bool:
     return bool(pc.count_distinct(ids).as_py() == len(ids))

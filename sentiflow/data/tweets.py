@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
@@ -56,10 +56,8 @@ class RowRules:
     """Some of ``label``, ``user`` and ``time``; a row without one is rejected. An unknown value of
     the others becomes null."""
     split_column: str = ""
-    """The column that names the split of each row, if there is one."""
-    splits: Mapping[str, str | None] = field(default_factory=dict)
-    """The split of each of its values in lower case, None: train; a row with another is
-    rejected."""
+    """The column that names the split of each row, if there is one; a row with a value that is none
+    of ``SPLIT_VALUES`` is rejected."""
     corrections: CorrectedRows | None = None
     """Labels that replace those of some rows."""
     keep: tuple[str, ...] = ()
@@ -78,7 +76,6 @@ class RowRules:
         return cls(
             required=("label", *needed),
             split_column=split.column or "",
-            splits=SPLIT_VALUES if split.column else {},
             keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
             keep_raw=settings.keep_raw,
         )
@@ -136,20 +133,22 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
-    if rules.splits and "split" in columns:
-        columns["split"], is_unknown = _read_splits(columns["split"], rules.splits)
-        reason = _add(reason, UNKNOWN_SPLIT, is_unknown)
+    if rules.split_column and "split" in columns:
+        value = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(columns["split"], "")))
+        place = pc.index_in(value, value_set=pa.array(list(SPLIT_VALUES), pa.string()))
+        columns["split"] = pa.array(list(SPLIT_VALUES.values()), pa.string()).take(place)
+        reason = _add(reason, UNKNOWN_SPLIT, place.is_null())
     columns["unknown_label"] = pc.if_else(
         unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())
     )
     return pa.table(columns | {"reason": reason})
 
 
-def _add(reason: pa.Array, name: str, found: pa.Array) -> pa.Array:
+def _add(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
     """Record a fault of the rows that have none before."""
-    if not pc.any(found).as_py():
+    if not pc.any(is_faulty).as_py():
         return reason
-    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(found, False)), name, reason)
+    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(is_faulty, False)), name, reason)
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -188,16 +187,9 @@ def _read_labels(
     coded = pc.fill_null(column, "").dictionary_encode()
     written = pa.array([value for value, _ in labels], pa.string())
     meaning = pa.array([label for _, label in labels], pa.int8())
-    found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
-    found = found.take(coded.indices)
-    return meaning.take(found), found.is_null()
-
-
-def _read_splits(column: pa.Array, splits: Mapping[str, str | None]) -> tuple[pa.Array, pa.Array]:
-    """Convert written values to names of splits; also returns which are unknown."""
-    written = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
-    place = pc.index_in(written, value_set=pa.array(list(splits), pa.string()))
-    return pa.array(list(splits.values()), pa.string()).take(place), place.is_null()
+    place = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
+    place = place.take(coded.indices)
+    return meaning.take(place), place.is_null()
 
 
 def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:

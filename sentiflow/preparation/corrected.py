@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import Label
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.label_files import PLACE
@@ -50,9 +51,9 @@ def write_candidates(table: pa.Table, part: Label, *, job: Job) -> None:
     chosen = np.isin(row_id, named["row_id"].drop_null().to_numpy())
     chosen |= np.isin(hashes, named["text"].drop_null().to_numpy())
     classes = pa.array(job.format.classes or (), pa.string())
-    known = classes.take(one_array(table["label"]))
+    named_label = classes.take(one_array(table["label"]))
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
-    before = pc.fill_null(pc.coalesce(unknown, known), "")
+    before = pc.fill_null(pc.coalesce(unknown, named_label), "")
     rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
     filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows.filter(pa.array(chosen)))
 
@@ -92,6 +93,15 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     if num_missing := is_missing.sum():
         say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the first "
             f"is {rows.loc[is_missing, PLACE].iloc[0]}")  # fmt: skip
-    label_files.reject_conflict(every, every["row_id"])
+    label = every["label"].str.casefold()
+    is_other = label != label.groupby(every["row_id"]).transform("first")
+    if is_other.any():
+        other = every[is_other].iloc[0]
+        first = every[every["row_id"] == other["row_id"]].iloc[0]
+        raise UserError(
+            f"{other[PLACE]}: label {other['label'] or UNLABELLED}, but {first[PLACE]} names the "
+            f"same row or text with label {first['label'] or UNLABELLED}",
+            hint="correct the file and run the same command again",
+        )
     every = every.drop_duplicates("row_id")
     return every[["row_id", "label", "before"]].reset_index(drop=True)

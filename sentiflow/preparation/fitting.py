@@ -26,11 +26,11 @@ def fit(
     counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also report which frequent words are unknown."""
-    wanted = settings.vocabulary
-    if wanted.kind == "pretrained":
+    section = settings.vocabulary
+    if section.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
     else:
-        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
+        words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
     every = pa.concat_arrays([words.words, counts["word"].combine_chunks()])
     rows, counted = np.split(vectors.find(every), [len(words)])
     matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
@@ -41,15 +41,11 @@ def fit(
         "frequent_without_vector": _list_frequent(counts, counted >= 0),
         "tokens": {},
     }
-    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
+    num_words = len(words) - words.num_special
+    if report["words_with_vector"] < _FEW_VECTORS * num_words:
+        share = f"only {report['words_with_vector']:,} of {num_words:,} words"
+        log.warning("%s have a vector in %s", share, as_typed(section.vectors))
     return replace(words, vectors=matrix), report
-
-
-def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
-    """Warn if most words would start from a random vector."""
-    if num_known < _FEW_VECTORS * num_words:
-        source = as_typed(settings.vocabulary.vectors)
-        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
 def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[Counts]:

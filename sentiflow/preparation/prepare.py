@@ -95,17 +95,17 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     labelled = sources.labelled(config)
-    described = {"csv": sources.describe(labelled, known=inputs.get("csv"))}
+    described = {"csv": sources.describe(labelled, earlier=inputs.get("csv"))}
     if files_of_split := sources.find_splits(labelled, described["csv"]["files"]):
         relevant["fixed_files"] = list(files_of_split.values())
     if (further := sources.unlabelled(settings)).patterns:
         relevant["unlabelled"] = {"format": further.format.model_dump()}
-        described[further.name] = sources.describe(further, known=inputs.get(further.name))
+        described[further.name] = sources.describe(further, earlier=inputs.get(further.name))
     if settings.corrections:
         described["corrections"] = sources.describe_corrections(
-            settings, known=inputs.get("corrections")
+            settings, earlier=inputs.get("corrections")
         )
-    vectors = _describe_vectors(settings, known=inputs.get("vectors"), fetch=fetch)
+    vectors = _describe_vectors(settings, earlier=inputs.get("vectors"), fetch=fetch)
     return OutputSpec(STAGE, settings.output_uri, relevant, described | vectors, owns=OWNS)
 
 
@@ -151,7 +151,7 @@ def _prepare(
         input_files.check_unchanged(output.spec.inputs["vectors"])
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    fixed = sources.find_splits(sources.labelled(config), inputs["csv"]["files"]).values()
+    fixed = output.spec.settings.get("fixed_files", ())
     splits = tuple(split for split in SPLITS if split in fixed)
     job = Job(settings, config.format, output.parts_uri, output.uri, key, splits)
     flow = Flow(job, corpora["csv"].parts, maps)
@@ -276,28 +276,28 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
 
 
 def _describe_vectors(
-    settings: PrepareSettings, *, known: Input | None, fetch: bool
+    settings: PrepareSettings, *, earlier: Input | None, fetch: bool
 ) -> dict[str, Input]:
     """Describe the vectors as an input, unless they belong to an installed package."""
     uri = word_vectors.locate(settings.vocabulary.vectors)
     if uri is None:
         return {}
     if not filesystem.exists(uri):
-        if known and [item["uri"] for item in known.get("files", ())] == [uri]:
-            return {"vectors": known}
+        if earlier and [item["uri"] for item in earlier.get("files", ())] == [uri]:
+            return {"vectors": earlier}
         if not fetch:
             return {"vectors": {"fingerprint": "", "files": []}}
         _load_vectors(settings)  # downloads them
     if filesystem.file_info(uri).type == FileType.Directory:
         model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
         return {"vectors": manifest.reference(uri, model)}
-    return {"vectors": input_files.describe([uri], known=known)}
+    return {"vectors": input_files.describe([uri], earlier=earlier)}
 
 
 def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
-    wanted = settings.vocabulary
-    max_words = wanted.max_size if wanted.kind == "pretrained" else None
-    return word_vectors.load(wanted.vectors, max_words=max_words)
+    section = settings.vocabulary
+    max_words = section.max_size if section.kind == "pretrained" else None
+    return word_vectors.load(section.vectors, max_words=max_words)
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:
@@ -322,6 +322,13 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
         )
         metrics |= {"corrected": corrected["rows"], "relabelled": corrected["changed"]}
     if further:
-        say(STAGE, results.describe_unlabelled(further))
+        left_out = f"{further['left_out']:,} left out"
+        if listed := tweets.list_reasons(further["left_out_by_reason"]):
+            left_out += f" ({listed})"
+        say(
+            STAGE,
+            f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
+            f"{further['rejected']:,} rejected, {left_out}",
+        )
         metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

@@ -95,27 +95,21 @@ def check_rejected(
     """
     judged, unknown_labels = counts.accepted + counts.rejected, counts.reasons.get(UNKNOWN_LABEL, 0)
     share = unknown_labels / max(1, counts.labelled + unknown_labels)
-    are_few = counts.accepted and counts.rejected / judged <= max_rejected_fraction
-    if are_few and share <= max_rejected_fraction:
+    if counts.accepted and max(counts.rejected / judged, share) <= max_rejected_fraction:
         return
-    problem, also, name = "too many rows were rejected", "", ""
-    if are_few:
-        also = f", {share:.1%} of the labels"
-    if not counts.accepted:
-        left_out = sum(counts.left_out.values())
-        problem, also = "no row was accepted", f", {left_out:,} left out" if left_out else ""
+    problem = "too many rows were rejected" if counts.accepted else "no row was accepted"
+    reasons = tweets.list_reasons(counts.reasons) or "no rows"
+    also, way_out = "", f"correct the CSV or the section {section}"
     if counts.unknown_labels:
         unknown = tweets.list_unknown(counts.unknown_labels)
-        also += f"; labels that format.labels does not name: {unknown}"
-        name = "name them there, as a class or as unlabelled, "
+        also = f", {share:.1%} of the labels; labels that format.labels does not name: {unknown}"
+        way_out = f"name them there, as a class or as unlabelled, {way_out}"
     if tweets.UNKNOWN_SPLIT in counts.reasons:
-        name += f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, "
+        way_out = f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, {way_out}"
     examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
     raise UserError(
-        f"{problem}: {counts.rejected:,} of {judged:,} rejected "
-        f"({tweets.list_reasons(counts.reasons) or 'no rows'}){also}",
-        hint=f"{name}correct the CSV or the section {section}, or raise "
-        f"prepare.max_rejected_fraction{examples}",
+        f"{problem}: {counts.rejected:,} of {judged:,} rejected ({reasons}){also}",
+        hint=f"{way_out}, or raise prepare.max_rejected_fraction{examples}",
     )
 
 
@@ -248,16 +242,6 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
         "left_out_by_reason": counts.left_out,
         "rejected_by_reason": counts.reasons,
     }
-
-
-def describe_unlabelled(counts: Counts) -> str:
-    """Tell the user what became of the unlabelled texts, by their counts in the manifest."""
-    listed = tweets.list_reasons(counts["left_out_by_reason"])
-    return (
-        f"{counts['rows_read']:,} unlabelled texts read, {counts['accepted']:,} accepted, "
-        f"{counts['rejected']:,} rejected, {counts['left_out']:,} left out"
-        + (f" ({listed})" if listed else "")
-    )
 
 
 def describe_tokens(counts: PartCounts) -> dict[str, Counts]:

@@ -65,34 +65,38 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
     }
 
 
-def describe_corrections(settings: PrepareSettings, *, known: Input | None) -> Input:
+def describe_corrections(settings: PrepareSettings, *, earlier: Input | None) -> Input:
     """Describe the files of ``prepare.corrections``, as :func:`describe` does.
 
     Raises:
         UserError: One does not exist.
     """
-    uris = input_files.expand(settings.corrections, setting=label_files.CORRECTIONS, known=known)
-    return input_files.describe(uris, known=known) if uris or not known else known
+    uris = input_files.expand(
+        settings.corrections, setting=label_files.CORRECTIONS, earlier=earlier
+    )
+    return input_files.describe(uris, earlier=earlier) if uris or not earlier else earlier
 
 
-def describe(source: Source, *, known: Input | None) -> Input:
+def describe(source: Source, *, earlier: Input | None) -> Input:
     """Describe the files; they are read only if they have changed since last time.
 
     Args:
         source: The files.
-        known: Their description in a complete result.
+        earlier: Their description in a complete result.
 
     Raises:
         UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
-    if known and input_files.are_gone(known, source.patterns):
-        return known
+    if earlier and input_files.are_gone(earlier, source.patterns):
+        return earlier
     uris: list[str] = []
     for setting, patterns in source.files.items():
         found_here = input_files.expand(patterns, setting=setting)
         uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
     corpus.are_tables(uris, setting=" and ".join(filter(source.files.get, source.files)))
-    described = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    described = (
+        input_files.describe(uris, earlier=earlier) if earlier else input_files.as_found(uris)
+    )
     if not any(item["bytes"] for item in described["files"]):
         raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     return described

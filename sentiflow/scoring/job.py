@@ -1,17 +1,14 @@
-"""Arguments and results of the tasks of scoring, and the results of a previous scoring."""
+"""Arguments and results of the tasks of scoring; whether results can be added to earlier ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
 from sentiflow.data.manifest_types import (
     Counts,
     FileEntry,
-    Input,
-    InputFile,
     Manifest,
     merge_counts,
 )
@@ -84,6 +81,16 @@ class Scored:
         return cls(**total | {"peak_memory_bytes": peak})
 
     @classmethod
+    def of(cls, record: Manifest) -> "Scored":
+        """Take the results of a complete scoring from its manifest."""
+        counts = {name: record["counts"][name] for name in _COUNTS}
+        return cls.from_json(
+            counts
+            | {"profile": record["profile"], "files": record["files"]}
+            | {"unknown_values": record.get("unknown_values", {})}
+        )
+
+    @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Scored":
         """Convert from the JSON of ``asdict``, as in a completion marker."""
         return cls(**value | {"profile": Profile.from_json(value["profile"])})
@@ -126,68 +133,27 @@ _COUNTS = (
 )
 
 
-@dataclass(frozen=True)
-class PreviousRun:
-    """Results of a scoring before files were added to its corpus; empty if there was none."""
+def check_compatible(previous: Manifest, plan: CsvPlan | TablePlan | Corpus) -> None:
+    """Check that predictions for new files can be added to the previous ones.
 
-    scored: Scored = field(default_factory=Scored)
-    num_parts: int = 0
-    input_files: tuple[InputFile, ...] = ()
-    precision: str = ""
-    has_row_ids: bool = False
-    """Whether the corpus has a ``row_id`` of its own."""
-    kept_types: dict[str, str] = field(default_factory=dict)
-    """Arrow types of the columns in ``score.keep_columns``."""
-
-    @classmethod
-    def of(cls, record: Manifest) -> "PreviousRun":
-        """Take the results of a previous scoring from its manifest."""
-        counts = {name: record["counts"][name] for name in _COUNTS}
-        known = counts | {name: record[name] for name in ("profile", "files")}
-        known["unknown_values"] = record.get("unknown_values", {})
-        return cls(
-            scored=Scored.from_json(known),
-            num_parts=record["num_parts"],
-            input_files=tuple(record["inputs"]["corpus"]["files"]),
-            precision=record["precision"],
-            has_row_ids=record["has_row_ids"],
-            kept_types=record["kept_types"],
+    Raises:
+        UserError: They cannot.
+    """
+    if not isinstance(plan, TablePlan):
+        return
+    if previous["has_row_ids"] and not plan.table_format.has_row_ids:
+        raise UserError(
+            plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
+            hint="give the new rows consecutive numbers, or score all into another directory",
         )
-
-    def check_compatible(self, plan: CsvPlan | TablePlan | Corpus, precision: str) -> None:
-        """Check that new predictions can be added to the previous ones.
-
-        Raises:
-            UserError: They cannot.
-        """
-        if not self.num_parts:
-            return
-        if precision != self.precision:
+    before, now = previous["kept_types"], kept_types(plan.table_format)
+    for name in before.keys() & now.keys():
+        if now[name] != before[name]:
             raise UserError(
-                f"the previous predictions were made in {self.precision}, not {precision}",
-                hint=f"set score.precision={self.precision}",
+                f"score.keep_columns: {name} is {now[name]} in the new files, but {before[name]} "
+                "in the previous predictions",
+                hint="convert the column to that type, or score all into another directory",
             )
-        if not isinstance(plan, TablePlan):
-            return
-        if self.has_row_ids and not plan.table_format.has_row_ids:
-            raise UserError(
-                plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
-                hint="give the new rows consecutive numbers, or score all into another directory",
-            )
-        types = kept_types(plan.table_format)
-        for name in self.kept_types.keys() & types.keys():
-            if types[name] != self.kept_types[name]:
-                raise UserError(
-                    f"score.keep_columns: {name} is {types[name]} in the new files, but "
-                    f"{self.kept_types[name]} in the previous predictions",
-                    hint="convert the column to that type, or score all into another directory",
-                )
-
-    def join_files(self, source: Corpus) -> Input:
-        """Describe the previous and the new files as one input."""
-        if not self.input_files:
-            return source.files
-        return input_files.join([*self.input_files, *source.files["files"]])
 
 
 def kept_types(table_format: TableFormat) -> dict[str, str]:

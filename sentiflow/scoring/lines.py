@@ -84,7 +84,8 @@ def read(stream: BinaryIO) -> Iterator[Block]:
         if is_first:
             block, is_first = block.removeprefix(codecs.BOM_UTF8), False
         if block:
-            yield _split(block.removesuffix(b"\n")), more
+            lines = block.removesuffix(b"\n").decode(errors="replace").split("\n")
+            yield pa.array([line.removesuffix("\r") for line in lines], pa.string()), more
 
 
 def _is_ready(stream: BinaryIO) -> bool:
@@ -93,12 +94,6 @@ def _is_ready(stream: BinaryIO) -> bool:
         return bool(select.select([stream.fileno()], [], [], 0)[0])
     except io.UnsupportedOperation:  # the stream is in memory
         return True
-
-
-def _split(block: bytes) -> pa.Array:
-    """Decode the lines of a block."""
-    lines = block.decode(errors="replace").split("\n")
-    return pa.array([line.removesuffix("\r") for line in lines], pa.string())
 
 
 def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes:

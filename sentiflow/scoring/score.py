@@ -20,17 +20,18 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, schema, tweets
-from sentiflow.data.corpus import Corpus, check_columns
+from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Input, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, sources
-from sentiflow.scoring.job import Job, PreviousRun, Scored, kept_types
+from sentiflow.scoring.job import Job, Scored, check_compatible, kept_types
 from sentiflow.storage.uris import as_typed, join
+from sentiflow.tracking import model_sources
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
@@ -48,11 +49,15 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of scoring; files of a corpus are read only if they have changed.
 
     Raises:
-        UserError: The corpus or the model does not exist.
+        UserError: The corpus or the model does not exist, or several models have no average.
+        JobError: MLflow cannot be reached.
     """
     settings = config.score
     decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    model = sources.describe_model(config)
+    assert settings.model_uri, "settings are resolved"
+    model = model_sources.describe(
+        settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
+    )
     inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
     decisive["keep_raw"] = config.prepare.keep_raw
     decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
@@ -73,29 +78,60 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     began = time.monotonic()
     settings = config.score
     spec = output.spec
-    previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
-    classes = package_files.classes_of(spec.inputs["model"])
-    plan = sources.plan(
+    model, described = spec.inputs["model"], spec.inputs["corpus"]
+    previous = output.previous
+    before = Scored.of(previous) if previous else Scored()
+    old_files = previous["inputs"]["corpus"]["files"] if previous else []
+    learned = package_files.classes_of(model)
+    reference = model["reference"] and drift.Profile.from_json(model["reference"])
+    plan, labels = sources.plan(
         settings,
-        spec.inputs["corpus"],
-        classes=classes,
-        num_previous=len(previous.input_files),
+        described,
+        classes=learned,
+        num_previous=len(old_files),
         unpack_to=join(output.uri, "unpacked"),
     )
-    check_columns(plan.columns, settings.keep_columns, classes=classes)
-    reference = sources.read_reference(spec)
+    check_columns(plan.columns, settings.keep_columns, classes=learned)
     precision = _choose_precision(previous, settings, resources)
-    previous.check_compatible(plan, precision)
+    if previous:
+        check_compatible(previous, plan)
     output.begin()
     maps = MapStages(
         output,
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    source, model_uri = _open(config, output, plan, previous, maps)
+    with output.rolled_back_if_refused():
+        source = (
+            plan
+            if isinstance(plan, Corpus)
+            else cut(
+                plan,
+                rows_per_part=settings.rows_per_file,
+                map_files=functools.partial(
+                    maps.map, "read_files", key=manifest.fingerprint(plan.files)
+                ),
+                first_row=before.rows_read,
+            )
+        )
+        model_uri = sources.fetch_model(config, output)
+    for line in (f"{sources.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
+        say(STAGE, line)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
-    decisive = [spec.settings, spec.inputs["model"]["fingerprint"], precision]
+    classes = tuple(dict.fromkeys([*learned, *labels]))
+    job = Job(
+        settings=settings,
+        keep_raw=config.prepare.keep_raw,
+        classes=classes,
+        labels=tuple(map(classes.index, labels)),
+        precision=precision,
+        on_gpu=num_gpus > 0,
+        model_uri=model_uri,
+        model_fingerprint=model["fingerprint"],
+        first_part=previous["num_parts"] if previous else 0,
+        root=output.parts_uri,
+    )
+    decisive = [spec.settings, model["fingerprint"], precision]
     run_key = manifest.fingerprint(decisive)
     results = maps.run(
         STAGE,
@@ -109,11 +145,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     parts = [Scored.from_json(result) for result in results]
     new = Scored.sum(parts)
-    total = Scored.sum([previous.scored, new])
+    total = Scored.sum([before, new])
     _check(output, source, new, total)
-    corpus, model = previous.join_files(source), output.spec.inputs["model"]
-    if learned := sources.find_learned_files(corpus, model):
-        say(STAGE, f"drift is not measured: the model was trained on rows of {learned[0]}")
+    corpus = input_files.join([*old_files, *source.files["files"]]) if previous else source.files
+    if learned_files := sources.find_learned_files(corpus, model):
+        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         total = replace(total, profile=drift.Profile())
     num_scored = sum(parts[number].accepted for number in maps.fresh)
     differences = drift.compare(total.profile, reference) if reference else {}
@@ -121,69 +157,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     shares = compare_unseen(total.profile.confusion, model)
     _report(new, total, differences, shares, num_scored, seconds, output.spec.uri, recorder)
     more = {"drift": differences, "seconds": seconds, "run": recorder.describe()}
-    return _publish(output, source, previous, new, total, job, **more)
-
-
-def _open(
-    config: Config,
-    output: Output,
-    plan: sources.Plan,
-    previous: PreviousRun,
-    maps: MapStages,
-) -> tuple[Corpus, str]:
-    """Cut the corpus, and download the model to where all nodes find it; return both.
-
-    Raises:
-        UserError: A file is empty, or the model is damaged; the output is removed.
-    """
-    with output.rolled_back_if_refused():
-        source = sources.cut(
-            plan,
-            rows_per_part=config.score.rows_per_file,
-            first_row=previous.scored.rows_read,
-            maps=maps,
-        )
-        model_uri = sources.fetch_model(config, output)
-    say(STAGE, f"{sources.name_model(output.spec)} on {source.num_rows:,} rows")
-    for note in source.notes:
-        say(STAGE, note)
-    return source, model_uri
-
-
-def _make_job(
-    config: Config,
-    output: Output,
-    source: Corpus,
-    previous: PreviousRun,
-    model_uri: str,
-    precision: str,
-    *,
-    on_gpu: bool,
-) -> Job:
-    """Collect the arguments of the tasks."""
-    model, described = output.spec.inputs["model"], output.spec.inputs["corpus"]
-    learned = package_files.classes_of(model)
-    labels = sources.name_labels(config.score, described, learned)
-    classes = tuple(dict.fromkeys([*learned, *labels]))
-    return Job(
-        settings=config.score,
-        keep_raw=config.prepare.keep_raw,
-        classes=classes,
-        labels=tuple(map(classes.index, labels)),
-        precision=precision,
-        on_gpu=on_gpu,
-        model_uri=model_uri,
-        model_fingerprint=model["fingerprint"],
-        first_part=previous.num_parts,
-        root=output.parts_uri,
-    )
+    files = [*before.files, *new.files]
+    return _publish(output, source, corpus, files, total, job, **more)
 
 
 def _publish(
     output: Output,
     source: Corpus,
-    previous: PreviousRun,
-    new: Scored,
+    corpus: Input,
+    files: list[FileEntry],
     total: Scored,
     job: Job,
     **more: Any,
@@ -201,10 +183,10 @@ def _publish(
     average = manifest.read(join(output.uri, MODEL))
     models = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
     return output.publish(
-        inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
-        files=[*previous.scored.files, *models, *new.files],
-        peak_memory_bytes=new.peak_memory_bytes,
-        num_parts=previous.num_parts + len(source.parts),
+        inputs=output.spec.inputs | {"corpus": corpus},
+        files=[*files, *models],
+        peak_memory_bytes=total.peak_memory_bytes,
+        num_parts=job.first_part + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
         kept_types=kept_types(source.table_format),
         counts=total.counts,
@@ -216,16 +198,25 @@ def _publish(
     )
 
 
-def _choose_precision(previous: PreviousRun, settings: ScoreSettings, resources: Resources) -> str:
+def _choose_precision(
+    previous: Manifest | None, settings: ScoreSettings, resources: Resources
+) -> str:
     """Choose the precision: that of a previous run, or the best of the cluster.
 
     The cluster may have lost or gained GPUs since the previous run.
+
+    Raises:
+        UserError: The settings ask for another one than that of the previous run.
     """
-    if settings.precision != "auto":
-        return settings.precision
-    if previous.precision:
-        return previous.precision
-    return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
+    best = "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
+    earlier = previous["precision"] if previous else ""
+    chosen = settings.precision if settings.precision != "auto" else earlier or best
+    if earlier and chosen != earlier:
+        raise UserError(
+            f"the previous predictions were made in {earlier}, not {chosen}",
+            hint=f"set score.precision={earlier}",
+        )
+    return chosen
 
 
 def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:

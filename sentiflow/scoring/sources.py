@@ -1,10 +1,5 @@
 """Score settings -> the model and the corpus: described; the corpus planned and cut into parts."""
 
-import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-
-from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files
@@ -12,27 +7,12 @@ from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.parts import Part
-from sentiflow.models.drift import Profile
-from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources, refits
 
 PREPARED = "prepared"
 
 Plan = corpus.Plan | corpus.Corpus
-
-
-def describe_model(config: Config) -> ModelInput:
-    """Describe the model of ``score.model_uri``.
-
-    Raises:
-        UserError: There is no such model, or several have no average.
-        JobError: MLflow cannot be reached.
-    """
-    settings = config.score
-    assert settings.model_uri, "settings are resolved"
-    to = join(settings.output_uri, MODEL)
-    return model_sources.describe(settings.model_uri, tracking=config.tracking.uri, to=to)
 
 
 def fetch_model(config: Config, output: Output) -> str:
@@ -61,24 +41,14 @@ def name_model(spec: OutputSpec) -> str:
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
 
 
-def read_reference(spec: OutputSpec) -> Profile | None:
-    """Read the profile of held-out texts from the model package."""
-    known = spec.inputs["model"]["reference"]
-    try:
-        return Profile.from_json(known) if known else None
-    except (TypeError, ValueError):
-        say("score", "the model has a profile of another version: drift is not measured")
-        return None
-
-
 def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     """Name files of the corpus whose rows the model was trained on, where these are not marked.
 
     Prepared data mark them by their splits, but a refit may have learned all.
     """
     refit = model.get("refit")
-    is_own = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
-    if refit and is_own and refits.has_seen_test(refit):
+    is_of_refit = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
+    if refit and is_of_refit and refits.has_seen_test(refit):
         return [as_typed(corpus["uri"])]
     learned = set()
     for member in model.get("members") or [model]:
@@ -103,139 +73,72 @@ def describe_corpus(settings: ScoreSettings) -> Input:
         )
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
-    known: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus", known=known)
-    if known and not uris:
-        return known
-    if not known or "files" not in known:
+    earlier: Input | None = scored["inputs"].get("corpus") if scored else None
+    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
+    if earlier and not uris:
+        return earlier
+    if not earlier or "files" not in earlier:
         return input_files.as_found(uris)
-    return input_files.add(known, uris) or input_files.describe(uris, known=known)
-
-
-def name_labels(
-    settings: ScoreSettings, described: Input, classes: Sequence[str]
-) -> tuple[str, ...]:
-    """Name the classes of a corpus; its labels are positions among them.
-
-    Args:
-        settings: The settings of the stage.
-        described: The corpus, by :func:`describe_corpus`.
-        classes: Those of the model, which files without names of their own are assumed to have, and
-            neutral beside negative and positive.
-    """
-    if settings.corpus == (PREPARED,):
-        record = manifest.require(
-            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
-        )
-        return manifest.find_classes(record)
-    assert settings.format is not None, "settings are resolved"
-    named, are_tables = settings.format.classes, _are_tables(described)
-    if named is not None and not are_tables:
-        return named
-    assumed = SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
-    return tuple(dict.fromkeys((*assumed, *(named or ())))) if are_tables else assumed
+    return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
 
 
 def plan(
     settings: ScoreSettings,
     described: Input,
     *,
-    classes: Sequence[str],
+    classes: tuple[str, ...],
     num_previous: int,
     unpack_to: str,
-) -> Plan:
+) -> tuple[Plan, tuple[str, ...]]:
     """Inspect the corpus before anything is written.
 
     Args:
         settings: The settings of the stage.
         described: The corpus, by :func:`describe_corpus`.
-        classes: Those of the model.
+        classes: Those of the model, which files without names of their own are assumed to have, and
+            neutral beside negative and positive.
         num_previous: Number of files at its beginning that were scored before.
         unpack_to: Directory for the content of compressed files.
+
+    Returns:
+        The plan, and the names of its classes: labels are positions among them.
 
     Raises:
         UserError: It mixes CSV and Parquet, or cannot be read.
     """
     if settings.corpus == (PREPARED,):
-        return corpus.open_prepared(
-            settings.prepared_uri,
-            rows_per_part=settings.rows_per_file,
-            setting="score.prepared_uri",
-            keep_columns=settings.keep_columns,
+        uri, setting = settings.prepared_uri, "score.prepared_uri"
+        record = manifest.require(uri, stage="prepare", setting=setting)
+        prepared = corpus.open_prepared(
+            uri, record, rows_per_part=settings.rows_per_file, keep_columns=settings.keep_columns
         )
-    old, new = described["files"][:num_previous], described["files"][num_previous:]
-    if _are_tables(described):
-        return table_files.plan_scoring(
-            new,
+        return prepared, manifest.find_classes(record)
+    form, files = settings.format, described["files"]
+    assert form is not None, "settings are resolved"
+    assumed = SENTIMENT140 if classes == BINARY else classes
+    if corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):
+        labels = tuple(dict.fromkeys((*assumed, *(form.classes or ()))))
+        tables = table_files.plan_scoring(
+            files[num_previous:],
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
-            classes=name_labels(settings, described, classes),
-            settings=settings.format,
-            earlier=[item["uri"] for item in old],
+            classes=labels,
+            settings=form,
+            earlier=[item["uri"] for item in files[:num_previous]],
         )
-    form = settings.format
-    assert form is not None, "settings are resolved"
+        return tables, labels
+    labels = form.classes or assumed
     if form.classes is None:  # the written values are the names
-        names = name_labels(settings, described, classes)
-        form = form.model_copy(update={"labels": _write_names(names)})
-    return corpus.plan_csv(
-        new,
+        values = {UNLABELLED: ("",), **{name: (name,) for name in labels}}
+        form = form.model_copy(update={"labels": values})
+    csvs = corpus.plan_csv(
+        files[num_previous:],
         settings=form,
         rows_per_part=settings.rows_per_file,
         unpack_to=unpack_to,
         needs_all=False,
     )
-
-
-def _are_tables(described: Input) -> bool:
-    """Say whether the files of the corpus are Parquet."""
-    return corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus")
-
-
-def _write_names(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Let the name of each class be its written value, and an empty one mean no label."""
-    return {UNLABELLED: ("",), **{name: (name,) for name in classes}}
-
-
-def cut(
-    plan: Plan,
-    *,
-    rows_per_part: int,
-    first_row: int,
-    maps: MapStages,
-) -> corpus.Corpus:
-    """Cut a planned corpus into parts.
-
-    Args:
-        plan: By :func:`plan`.
-        rows_per_part: Rows of a part.
-        first_row: Number of the first row.
-        maps: Reads the files, unless they are small.
-
-    Raises:
-        UserError: A file is empty or damaged.
-    """
-    if isinstance(plan, corpus.Corpus):
-        return plan
-    map_files = functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files))
-    cut_corpus = corpus.cut(
-        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
-    )
-    absent = _note_absent(plan) if isinstance(plan, corpus.CsvPlan) else ()
-    return replace(cut_corpus, notes=(*cut_corpus.notes, *absent))
-
-
-def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
-    """Say which columns of the settings the files lack; a few files are named."""
-    for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
-        lacking = [
-            (as_typed(file.found["uri"]), getattr(file.csv_format.settings.columns, meaning))
-            for file in plan.planned
-            if file.csv_format and getattr(file.csv_format.columns, meaning) is None
-        ]
-        if lacking and lacking[0][1] is not None:
-            count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
-            yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
+    return csvs, labels
 
 
 def name_part(part: Part, run_key: str) -> str:

@@ -128,7 +128,7 @@ def find_existing(uri: str) -> str:
 
 def listing(uri: str) -> list[str]:
     """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
-    return sorted(_list(uri))
+    return sorted(sizes(uri))
 
 
 def sizes(uri: str) -> dict[str, int]:
@@ -136,9 +136,12 @@ def sizes(uri: str) -> dict[str, int]:
 
     What a link leads to is not below it. The directory itself may be reached through links.
     """
+    file_system, root = locate(uri)
     if not is_local(uri):
-        return _list(uri)
-    sizes, root = {}, locate(uri)[1]
+        selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
+        infos = file_system.get_file_info(selector)
+        return {posixpath.relpath(i.path, root): i.size for i in infos if i.is_file}
+    sizes = {}
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
             info = os.lstat(path)
@@ -156,13 +159,6 @@ def _walk(uri: str) -> Iterator[str]:
     """List all paths below a local directory, and follow no link."""
     for folder, folders, files in os.walk(locate(uri)[1]):
         yield from (os.path.join(folder, name) for name in (*folders, *files))
-
-
-def _list(uri: str) -> dict[str, int]:
-    file_system, path = locate(uri)
-    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
-    infos = file_system.get_file_info(selector)
-    return {posixpath.relpath(i.path, path): i.size for i in infos if i.type == fs.FileType.File}
 
 
 def delete(uri: str) -> None:

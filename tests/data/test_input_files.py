@@ -40,7 +40,7 @@ def files(tmp_path):
 def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
     known = input_files.describe(files)
     assert hashed == files
-    assert input_files.describe(files, known=json.loads(json.dumps(known))) == known
+    assert input_files.describe(files, earlier=json.loads(json.dumps(known))) == known
     assert hashed == files
 
 
@@ -61,7 +61,7 @@ def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
 def test_a_file_of_another_time_is_read_again(files, hashed):
     known = input_files.describe(files)
     os.utime(files[1], ns=(1, 1))
-    again = input_files.describe(files, known=known)
+    again = input_files.describe(files, earlier=known)
     assert hashed == [*files, files[1]]
     assert again["fingerprint"] == known["fingerprint"]
 
@@ -69,7 +69,7 @@ def test_a_file_of_another_time_is_read_again(files, hashed):
 def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
     known = input_files.describe(files)
     os.utime(files[1], ns=(1, 1))
-    again = [input_files.describe(files, known=known) for _ in range(3)]
+    again = [input_files.describe(files, earlier=known) for _ in range(3)]
     assert hashed == [*files, files[1]]
     assert again[0] == again[1] == again[2] != known
     assert again[0]["fingerprint"] == known["fingerprint"]

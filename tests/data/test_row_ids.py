@@ -35,11 +35,11 @@ def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, 
 @pytest.mark.parametrize(
     ("column", "fault"),
     [
-        (pa.array([1, None]), "has a row without row_id"),
+        (pa.array([1, None]), "is missing, occurs twice or has more than 63 bits"),
         (pa.array(["1", "2"]), "has a row_id of type string"),
         (pa.array([1.0, 2.0]), "has a row_id of type double"),
-        (pa.array([1, 1 << 63], pa.uint64()), "has a row_id of more than 63 bits"),
-        (pa.array([1, 1]), "contains a row_id twice"),
+        (pa.array([1, 1 << 63], pa.uint64()), "is missing, occurs twice or has more than 63 bits"),
+        (pa.array([1, 1]), "is missing, occurs twice or has more than 63 bits"),
         (pa.array([1, 8]), "contains a row_id of another file"),
     ],
 )

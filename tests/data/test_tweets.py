@@ -220,9 +220,7 @@ def test_a_row_without_a_required_user_or_time_is_rejected(path):
 
 def test_a_value_that_names_no_split_is_a_reason():
     rows = pa.table({"text": ["a", "b", "c", ""], "split": [" Dev", None, "TRAIN", "x"]})
-    found = tweets.check(
-        rows, TableFormat(), tweets.RowRules(splits={"train": None, "dev": "validation"})
-    )
+    found = tweets.check(rows, TableFormat(), tweets.RowRules(split_column="split"))
     assert found["split"].to_pylist() == ["validation", None, None, None]
     reasons = [None, tweets.UNKNOWN_SPLIT, None, tweets.EMPTY_TEXT]
     assert found["reason"].to_pylist() == reasons

@@ -175,6 +175,7 @@ def test_a_text_decides_and_else_the_row_id():
     ("rows", "message"),
     [
         ([(9, "", "n"), (8, "", "n"), (0, "", "n")], "line 2: row_id '9' is not in prepare.csv (1"),
+        ([(0, "", "n"), (0, "", "p")], "line 3: label p, but a.csv: line 2 names the same row"),
         ([(0, "", "n"), (-1, "a", "p")], "line 3: label p, but a.csv: line 2 names the same row"),
         ([(7, "b", "n"), (8, "B", "p")], "line 3: label p, but a.csv: line 2 names the same row"),
         ([(7, "x", "n")], "nothing in a is in prepare.csv"),

@@ -15,7 +15,7 @@ from stages import run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import corpus, parts, schema
+from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.preparation import prepare as preparation
 from sentiflow.preparation import results
@@ -248,8 +248,9 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     files = write_airline_tables(tmp_path)
     prepare(tmp_path, files, AIRLINE, split=THIRDS, keep_columns=["confidence"])
     assert {row["confidence"] for row in read(tmp_path)} == {1.0}
+    uri = str(tmp_path / "run/prepared")
     found = corpus.open_prepared(
-        str(tmp_path / "run/prepared"), rows_per_part=50, setting="", keep_columns=["confidence"]
+        uri, manifest.read(uri), rows_per_part=50, keep_columns=["confidence"]
     )
     rows = [parts.read(part, RowRules(keep=("confidence",))) for part in found.parts]
     assert {table.schema.field("confidence").type for table in rows} == {pa.float32()}

@@ -32,7 +32,6 @@ from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.scoring import score as scoring
-from sentiflow.scoring.job import PreviousRun
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -274,12 +273,11 @@ def test_an_extended_scoring_keeps_its_precision():
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
     def choose(resources, *, previous=None, **score):
-        score, previous = ScoreSettings(**score), previous or PreviousRun()
-        return scoring._choose_precision(previous, score, resources)
+        return scoring._choose_precision(previous, ScoreSettings(**score), resources)
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
-    assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
+    assert choose(without, previous={"precision": "bf16"}) == "bf16"
     assert choose(with_gpu, precision="fp32") == "fp32"
 
 

@@ -129,8 +129,8 @@ class Roles:
     def of(self, name: str | int) -> str:
         """Name the meaning of a column, or return an empty text."""
         meanings = ("text", "label", "id", "user", "time", "split")
-        found = [meaning for meaning in meanings if getattr(self, meaning) == name]
-        return "".join(found) or ("kept" if name in self.keep else "")
+        names = [meaning for meaning in meanings if getattr(self, meaning) == name]
+        return "".join(names) or ("kept" if name in self.keep else "")
 
 
 def find_roles(
@@ -191,22 +191,22 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     Raises:
         UserError: None or several may be it.
     """
-    found = [
+    candidates = [
         c for c in columns
         if c.mean_words >= 2 and c.number_share < 0.5 and c.date_share < 0.5
         and c.filled_share >= 0.3 and (c.distinct_share >= 0.2 or c.fits("text") == 2)
     ]  # fmt: skip
-    found = found or [c for c in columns if c.fits("text") == 2 and c.counts]
+    candidates = candidates or [c for c in columns if c.fits("text") == 2 and c.counts]
     filled = [column for column in columns if column.counts]
-    if not found and len(filled) == 1 and filled[0].number_share < 0.5:
-        found = filled
-    if not found:
+    if not candidates and len(filled) == 1 and filled[0].number_share < 0.5:
+        candidates = filled
+    if not candidates:
         raise UserError(
             f"{source}: no column holds texts of several words",
             hint=f"name one with --text; the columns are {_list(columns)}",
         )
-    found.sort(key=lambda c: c.mean_length, reverse=True)
-    others = [column for column in found if column.fits("text") == 2] or found
+    candidates.sort(key=lambda c: c.mean_length, reverse=True)
+    others = [column for column in candidates if column.fits("text") == 2] or candidates
     if len(others) == 1 or others[0].mean_length >= 2 * others[1].mean_length:
         return others[0]
     raise UserError(
@@ -224,14 +224,14 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
     filled = [column for column in columns if column.counts]
     ranks = {id(column): _rank_label(column, is_only=len(filled) == 1) for column in filled}
     best = max(ranks.values(), default=0)
-    found = [column for column in filled if best and ranks[id(column)] == best]
-    most = max((column.num_filled for column in found), default=0)
-    found = [column for column in found if 2 * column.num_filled > most]
-    named = [column for column in found if column.fits("label") == 2]
-    chosen = named if len(named) == 1 else found
+    candidates = [column for column in filled if best and ranks[id(column)] == best]
+    most = max((column.num_filled for column in candidates), default=0)
+    candidates = [column for column in candidates if 2 * column.num_filled > most]
+    named = [column for column in candidates if column.fits("label") == 2]
+    chosen = named if len(named) == 1 else candidates
     if len(chosen) > 1:
         values = "; ".join(
-            f"{brief(c.name)} ({', '.join(map(brief, list(c.counts)[:4]))})" for c in found
+            f"{brief(c.name)} ({', '.join(map(brief, list(c.counts)[:4]))})" for c in candidates
         )
         raise UserError(
             f"{source}: several columns may be the label: {values}",

@@ -76,27 +76,27 @@ def inspect(
     """
     source = as_typed(uris[0])
     sample = samples.read(uris)
-    looks = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
-    if text is None and label is None and _is_sentiment140(sample, looks):
-        found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
+    described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
+    if text is None and label is None and _is_sentiment140(sample, described):
+        inspection = Inspection(sample, described, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
     else:
-        roles = columns.find_roles(looks, source=source, text=text, label=label)
-        found = Inspection(sample, looks, roles, False)
+        roles = columns.find_roles(described, source=source, text=text, label=label)
+        inspection = Inspection(sample, described, roles, False)
         if roles.label is not None:
-            classes, unnamed = _find_classes(found.column(roles.label), source)
-            found = replace(found, classes=classes, unnamed=unnamed)
-    settings = FormatSettings.model_validate(to_format(found))
+            classes, unnamed = _find_classes(inspection.column(roles.label), source)
+            inspection = replace(inspection, classes=classes, unnamed=unnamed)
+    settings = FormatSettings.model_validate(to_format(inspection))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
-        table_files.plan_preparation(files, settings=settings, keep_columns=found.roles.keep)
-    return replace(found, rejected=_count_rejected(found, settings))
+        table_files.plan_preparation(files, settings=settings, keep_columns=inspection.roles.keep)
+    return replace(inspection, rejected=_count_rejected(inspection, settings))
 
 
-def to_format(found: Inspection) -> dict[str, object]:
+def to_format(inspection: Inspection) -> dict[str, object]:
     """Write the section ``format``; settings that are as by default are left out."""
-    if found.is_sentiment140:
+    if inspection.is_sentiment140:
         return {"kind": "sentiment140"}
-    roles, dialect = found.roles, found.sample.dialect
+    roles, dialect = inspection.roles, inspection.sample.dialect
     places = {name: getattr(roles, name) for name in ("text", "label", "id", "time", "user")}
     columns = {name: place for name, place in places.items() if place is not None}
     has_names = any(isinstance(place, str) for place in columns.values())
@@ -109,7 +109,7 @@ def to_format(found: Inspection) -> dict[str, object]:
         "time_format": roles.time_format,
         "labels": {
             name: values[0] if len(values) == 1 else list(values)
-            for name, values in found.classes.items()
+            for name, values in inspection.classes.items()
         },
     }
     usual = {"delimiter": ",", "encoding": "utf-8"}
@@ -149,9 +149,9 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     return classes, {v: rows for v, rows in column.counts.items() if v not in values}
 
 
-def _count_rejected(found: Inspection, settings: FormatSettings) -> dict[str, int]:
+def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[str, int]:
     """Check the sampled rows as ``prepare`` does, and count the rejected ones by reason."""
-    sample, roles = found.sample, found.roles
+    sample, roles = inspection.sample, inspection.roles
     rows = {"text": sample.column(roles.text), "reason": sample.faults}
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
@@ -185,19 +185,22 @@ def name_after(uri: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
 
 
-def count_rare(found: Inspection) -> dict[str, int]:
+def count_rare(inspection: Inspection) -> dict[str, int]:
     """Count the rows of the classes that have too few to be learned."""
-    counts, share = found.label_counts, found.sample.num_rows / max(1, found.num_sampled)
+    counts, share = (
+        inspection.label_counts,
+        inspection.sample.num_rows / max(1, inspection.num_sampled),
+    )
     return {n: rows for n, rows in counts.items() if rows > 0 and rows * share < MIN_CLASS_ROWS}
 
 
-def count_rejected(found: Inspection) -> float:
+def count_rejected(inspection: Inspection) -> float:
     """Return the share of rejected rows."""
-    return sum(found.rejected.values()) / max(1, found.num_sampled)
+    return sum(inspection.rejected.values()) / max(1, inspection.num_sampled)
 
 
 def render(
-    found: Inspection,
+    inspection: Inspection,
     *,
     files: Sequence[str],
     name: str,
@@ -208,22 +211,22 @@ def render(
     """Write the settings file.
 
     Args:
-        found: What was found out.
+        inspection: What was found out.
         files: The input files as the user has typed them.
         name: Name of the experiment.
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, likewise.
     """
-    section = to_format(found)
-    counts = {name: rows for name, rows in found.label_counts.items() if rows}
+    section = to_format(inspection)
+    counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
-    learned = [rows for name, rows in counts.items() if name not in count_rare(found)]
+    learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
-    allowed = replace(found, rejected={**found.rejected, UNKNOWN_LABEL: 0})
+    allowed = replace(inspection, rejected={**inspection.rejected, UNKNOWN_LABEL: 0})
     share = count_rejected(allowed)
-    is_large = found.sample.num_rows > _LARGE
-    is_few = sum(counts.values()) * found.sample.num_rows < _FEW * found.num_sampled
+    is_large = inspection.sample.num_rows > _LARGE
+    is_few = sum(counts.values()) * inspection.sample.num_rows < _FEW * inspection.num_sampled
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
@@ -233,30 +236,30 @@ def render(
     return environment.get_template("new_config.yaml.j2").render(
         origin=origin,
         name=name,
-        is_table=found.sample.dialect is None,
+        is_table=inspection.sample.dialect is None,
         format=section,
         rows=counts,
-        is_exact=found.sample.is_whole,
+        is_exact=inspection.sample.is_whole,
         trains=trains,
         files=list(files) if len(files) > 1 else files[0],
         test=list(test) if len(test) > 1 else "".join(test),
-        roles=found.roles,
-        keep=list(found.roles.keep),
+        roles=inspection.roles,
+        keep=list(inspection.roles.keep),
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
-        rejected=list_rejected(found),
+        rejected=list_rejected(inspection),
         is_large=is_large,
-        has_folds=is_few and not test and found.roles.split is None,
-        batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
+        has_folds=is_few and not test and inspection.roles.split is None,
+        batch_size=128 if inspection.sample.num_rows > _MEDIUM else 64,
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
         model_uri=model_uri,
     )
 
 
-def list_rejected(found: Inspection) -> str:
+def list_rejected(inspection: Inspection) -> str:
     """Say how many rows are rejected, and why."""
-    reasons = list_reasons(found.rejected)
-    num_rejected = sum(found.rejected.values())
-    return f"{num_rejected:,} of {found.num_sampled:,} rows would be rejected: {reasons}"
+    reasons = list_reasons(inspection.rejected)
+    num_rejected = sum(inspection.rejected.values())
+    return f"{num_rejected:,} of {inspection.num_sampled:,} rows would be rejected: {reasons}"
 
 
 def _flow(value: Any) -> str:

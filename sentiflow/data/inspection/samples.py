@@ -129,8 +129,8 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
     )
     read, num_rows, header = list[FirstRows](), 0.0, tuple[str, ...]()
     for uri, pieces, share in files:
-        found = _read_pieces(uri, pieces, settings, is_whole=share == 1)
-        first = found[0]
+        readings = _read_pieces(uri, pieces, settings, is_whole=share == 1)
+        first = readings[0]
         header = first.names if not read else header
         if sorted(first.names) != sorted(header) or (
             read and first.rows.num_columns != read[0].rows.num_columns
@@ -142,8 +142,8 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         order = list(range(first.rows.num_columns))
         if first.names != header:
             order = [first.names.index(name) for name in header]
-        read += [replace(one, rows=one.rows.select(order)) for one in found]
-        num_rows += sum(one.num_rows for one in found) / share
+        read += [replace(one, rows=one.rows.select(order)) for one in readings]
+        num_rows += sum(one.num_rows for one in readings) / share
     places = list(range(read[0].rows.num_columns))
     names = [n if n and header.count(n) == 1 else at for at, n in enumerate(header)]
     return Sample(
@@ -163,7 +163,7 @@ def _read_pieces(
     uri: str, pieces: Sequence[bytes], settings: FormatSettings, *, is_whole: bool
 ) -> list[FirstRows]:
     """Read the rows of the pieces of a file, which may begin and end within a record."""
-    found = [first_rows.read_piece(uri, pieces[0], settings, is_whole=is_whole)]
+    readings = [first_rows.read_piece(uri, pieces[0], settings, is_whole=is_whole)]
     without = settings.model_copy(update={"header": False})
     for piece in pieces[1:]:
         content = piece[piece.find(b"\n") + 1 :]
@@ -172,8 +172,8 @@ def _read_pieces(
         begin = next((i for i, fault in enumerate(read.faults.to_pylist()) if fault is None), None)
         if begin is not None:
             rows, faults = read.rows.slice(begin), read.faults.slice(begin)
-            found.append(replace(read, rows=rows, faults=faults))
-    return found
+            readings.append(replace(read, rows=rows, faults=faults))
+    return readings
 
 
 def _read_tables(uris: Sequence[str]) -> Sample:
@@ -184,9 +184,9 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     tables = [
         table_files.read_texts(uri, start, stop, shared)
         for uri, footer in zip(uris, footers, strict=True)
-        for start, stop in _choose_rows(footer.table.num_rows, _SAMPLE_ROWS // len(uris))
+        for start, stop in _choose_rows(footer.num_rows, _SAMPLE_ROWS // len(uris))
     ]
-    rows, num_rows = pa.concat_tables(tables), sum(footer.table.num_rows for footer in footers)
+    rows, num_rows = pa.concat_tables(tables), sum(footer.num_rows for footer in footers)
     if not num_rows:
         raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
