@@ -5,13 +5,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from corpora import CLASSES, draw, load, score
-from stages import run_stage
+from stages import publish, run_stage
 
 from sentiflow.data import label_files, manifest
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.shares import labels, trends
+from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, SIZE = 12_000, 400
@@ -207,6 +209,21 @@ def test_a_labelled_corpus_has_nothing_to_draw(tmp_path):
     score(tmp_path, table, truth)
     with pytest.raises(UserError, match="every row of the predictions has a label"):
         labels.draw(load(tmp_path), 10)
+
+
+def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_path):
+    table, prepared = draw(90)[0], str(tmp_path / "prepared")
+    tweets, files = table.select(["row_id", "text"]), list[dict]()
+    for number, split in enumerate(("train", "validation", "test")):
+        part = tweets.slice(30 * number, 30)
+        files += parquet.write_part(prepared, f"tweets/split={split}/part-0.parquet", part)
+    publish(OutputSpec("prepare", prepared, {"format": {}}, {}), files=files)
+    record = manifest.read(prepared)
+    score(tmp_path, table.drop_columns("text"), corpus=manifest.reference(prepared, record))
+    drawn, _ = labels.draw(load(tmp_path, by="airline"), 40)
+    texts = dict(zip(tweets["row_id"].to_pylist(), tweets["text"].to_pylist(), strict=True))
+    assert drawn["text"].tolist() == [texts[number] for number in drawn["row_id"]]
+    assert len(drawn) == 40
 
 
 def test_without_texts_there_is_nothing_to_label(tmp_path):
