@@ -153,7 +153,7 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     tables, notes = _count_others(pair, tables, split)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [table["row_id"].to_numpy() for table in tables]
-    seen_by_any = np.concatenate([training.row_ids for training in seen])
+    seen_by_any = np.concatenate([trained_on for trained_on, _ in seen])
     unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
     common = np.intersect1d(*unseen)
     if not len(common):
@@ -177,14 +177,14 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         split,
         num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
         num_seen_by=(
-            int(np.isin(row_ids[1], seen[0].row_ids).sum()),
-            int(np.isin(row_ids[0], seen[1].row_ids).sum()),
+            int(np.isin(row_ids[1], seen[0][0]).sum()),
+            int(np.isin(row_ids[0], seen[1][0]).sum()),
         ),
         notes=[
             f"it is unknown which rows {'' if scored.file else 'the model of '}{scored.name} was "
             "trained on"
-            for scored, training in zip(pair, seen, strict=True)
-            if not training.is_known or scored.file
+            for scored, (_, is_known) in zip(pair, seen, strict=True)
+            if not is_known or scored.file
         ]
         + notes,
     )

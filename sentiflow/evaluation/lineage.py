@@ -1,7 +1,6 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,6 @@ _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
 _DECISIVE = _TWEETS[:2]
 """Files of prepared rows that decide weights, epoch and temperature."""
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """The rows of a scored corpus that a model was trained on, or chosen by."""
-
-    row_ids: np.ndarray
-    is_known: bool
-    """Whether every training that led to the model could be read."""
 
 
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
@@ -214,8 +204,10 @@ def has_header(record: Manifest) -> bool:
     return FormatSettings.model_validate(settings).has_header
 
 
-def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
-    """Find the rows of a model's training, and of the trainings it was initialized from.
+def find_training_rows(
+    scored: Manifest, *, name: str, by_splits: bool = True
+) -> tuple[np.ndarray, bool]:
+    """Find the rows of a scored corpus that a model was trained on, or chosen by.
 
     Args:
         scored: Manifest of the scored directory.
@@ -224,7 +216,8 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
             model's own training, if the scored corpus is its prepared data.
 
     Returns:
-        Rows are identified by file and number, not by text: rows of other files do not count.
+        Row numbers: rows are identified by file and number, not by text, so rows of other files do
+        not count. And whether every training that led to the model could be read.
 
     Raises:
         UserError: The model was trained on some of the corpus's files, where rows have other
@@ -238,7 +231,7 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
         is_split = is_own and training and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         row_ids, is_known = [*row_ids, *(rows or ())], is_known and rows is not None
-    return TrainingRows(np.unique(np.concatenate(row_ids)), is_known)
+    return np.unique(np.concatenate(row_ids)), is_known
 
 
 def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:

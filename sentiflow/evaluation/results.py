@@ -274,8 +274,8 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
     tables = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
     rows = pa.concat_tables(tables).combine_chunks()
-    seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
-    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
+    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     if classes_of(rows) != classes or not len(rows):
         raise UserError(
             f"{uri}/{paths[0]} has answers of another model",

@@ -113,8 +113,8 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
         ``trends.by``, ``text``, ``label`` (empty); and the classes.
 
     Raises:
-        UserError: There are no complete predictions, every row has a label, or the texts are neither
-            in the predictions nor in the prepared data.
+        UserError: There are no complete predictions, every row has a label, or there are no texts,
+            neither in the predictions nor in the prepared data.
     """
     settings, uri = config.trends, config.score.output_uri
     scored = manifest.require(uri, stage="score", setting="score.output_uri")
@@ -233,8 +233,7 @@ class LabelFinder:
         if has_text := bool(rows.find_text_column(scored)):
             self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
         try:
-            seen = lineage.find_training_rows(scored, name="the model")
-            self.seen_rows, self.is_known = seen.row_ids, seen.is_known
+            self.seen_rows, self.is_known = lineage.find_training_rows(scored, name="the model")
         except UserError as error:
             if not has_text:
                 self.notes.append(f"the correction may be too small: {error}")

@@ -9,13 +9,12 @@ import pytest
 from sklearn.metrics import f1_score
 from stages import publish
 from test_evaluated_rows import LABEL, Runs, by_tens, tens
-from test_report import Outline, report_data, rows_of, write
+from test_report import Outline, change, render_page, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import evaluated_rows, highlights, other_models
-from sentiflow.evaluation.report import render_page
 from sentiflow.storage import parquet
 
 
@@ -207,11 +206,11 @@ def test_page_and_highlights_name_agreement_and_difference(run):
     assert line.number == f"{comparison.agreement:.1%}"
     assert "the mean of 2 teachers: accuracy " in line.meaning
     page = render_page(
-        dataclasses.replace(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
+        change(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
     )
     assert "The model has learned from its mean of 2 teachers." in page
     assert "There is no comparison with the teacher" not in page
     lost = dataclasses.replace(data.result, no_teacher="it is gone")
-    page = render_page(dataclasses.replace(data, result=lost), {})
+    page = render_page(change(data, result=lost), {})
     assert "There is no comparison with the teacher: it is gone." in page
     assert comparison.to_metrics()["teacher/agreement"] == comparison.agreement

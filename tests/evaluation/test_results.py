@@ -265,7 +265,7 @@ def training(tmp_path, monkeypatch):
         )
         for k in (1, 2)
     ]
-    seen = lineage.TrainingRows(np.arange(90, 200), is_known=True)
+    seen = np.arange(90, 200), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda *_, **__: seen)
     model = {"settings": {"classes": CLASSES}, "training": {"uri": str(tmp_path)}}
     return {"files": files}, {"inputs": {"model": model}}, (label, probabilities, fold)

@@ -148,14 +148,14 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     by_row = filled["row_id"].to_numpy()[:100]
     by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
     monkeypatch.setattr(lineage, "find_training_texts", lambda models: (np.sort(by_text), [True]))
-    seen = lineage.TrainingRows(np.sort(by_row), True)
+    seen = np.sort(by_row), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: seen)
     record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)
     assert record["counts"]["sample"] == SIZE - 150
     assert record["counts"]["counted"] == 2000 + 150
     (note,) = record["notes"]
     assert note.startswith("150 rows of trends.labels are among those that the model was trained")
-    all_seen = lineage.TrainingRows(np.sort(filled["row_id"].to_numpy()), True)
+    all_seen = np.sort(filled["row_id"].to_numpy()), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: all_seen)
     berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")
     record = run_stage(trends, berlin, Recorder(), overwrite=True)
