@@ -91,9 +91,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         probed = model_checks.check_model(config, scored, chosen)
     found_baselines, no_baseline = other_models.measure(chosen, by_model)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
-    trained = None if "members" in model else lineage.training_of(scored)
-    is_own = lineage.is_own_corpus(scored)
-    folds = results.measure_folds(trained, scored) if trained and is_own else None
+    first_training = lineage.training_of(model)
+    trained = None if "members" in model else first_training
+    is_prepared = lineage.is_of_training(scored, first_training)
+    folds = results.measure_folds(trained, scored) if trained and is_prepared else None
     highlights = summarize(measured, probed, found_baselines, teacher, folds)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
@@ -131,7 +132,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     say(STAGE, f"{highlights[0].number} {highlights[0].meaning} ({seconds:.1f} s)")
     registration.track(result, files, recorder, None if file else spec)
     registered = None
-    if is_own:
+    if is_prepared:
         registered = registration.register(result, scored, recorder, spec, files[CARD])
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},

@@ -150,15 +150,6 @@ class TeacherComparison(ModelComparison):
             f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
         )
 
-    def to_metrics(self) -> dict[str, float | None]:
-        """Name the metrics for MLflow."""
-        return {
-            "teacher/agreement": self.agreement,
-            "teacher/accuracy": self.accuracy,
-            "teacher/accuracy_difference": self.accuracy_difference.value,
-            "teacher/f1_macro": self.f1_macro,
-        }
-
 
 def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     """Train TF-IDF with logistic regression on the model's train rows, and measure it.
@@ -202,7 +193,7 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     Raises:
         UserError: They are gone, or a file is damaged.
     """
-    training = lineage.training_of(scored)
+    training = lineage.training_of(scored["inputs"]["model"])
     prepared = manifest.read_input(training["inputs"], "prepared") if training else None
     if not training or not prepared:
         raise UserError("the texts that the model was trained on are gone")
@@ -313,11 +304,11 @@ def compare_teachers(
     Returns:
         The comparison, if the model is distilled and no average; or why there is none.
     """
-    training = lineage.training_of(scored)
-    is_average = "members" in scored["inputs"]["model"]
-    if training is None or "taught" not in training or is_average:
+    model = scored["inputs"]["model"]
+    training = lineage.training_of(model)
+    if training is None or "taught" not in training or "members" in model:
         return None, ""
-    if training["inputs"]["prepared"]["fingerprint"] != scored["inputs"]["corpus"]["fingerprint"]:
+    if not lineage.is_of_training(scored, training):
         return None, "the teachers have answered the rows of the model's own prepared data alone"
     try:
         answers = _read_answers(training["taught"], split)

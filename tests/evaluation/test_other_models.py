@@ -213,4 +213,3 @@ def test_page_and_highlights_name_agreement_and_difference(run):
     lost = dataclasses.replace(data.result, no_teacher="it is gone")
     page = render_page(change(data, result=lost), {})
     assert "There is no comparison with the teacher: it is gone." in page
-    assert comparison.to_metrics()["teacher/agreement"] == comparison.agreement
