@@ -116,8 +116,9 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
 
     tags = recording.read_tags(mlflow_store.default_uri(tracking_uri), run_id)
     stage = tags.get(runs.STAGE_TAG, "unknown")
-    own = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
-    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    names = (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    if stage == "score":
+        names = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:
         raise UserError(
@@ -259,10 +260,10 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
             hint="prepare with a test_fraction above 0",
         )
     if splits[0] != splits[1]:
-        kinds = {"test": "test rows", WHOLE: "no splits"}
-        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, splits, strict=True)]
+        of_splits, of_whole = (pair[splits.index(name)].name for name in _COMPARED_SPLITS)
         raise UserError(
-            f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
+            f"{of_splits} has test rows, {of_whole} has no splits: it is unknown which rows "
+            "neither model was trained on",
             hint="score the same prepared data with both models",
         )
     return splits[0]
@@ -270,9 +271,8 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
 
 def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
     """Take the rows of these numbers, in this order."""
-    own = table["row_id"].to_numpy()
-    order = np.argsort(own)
-    return table.take(pa.array(order[np.searchsorted(own, row_ids, sorter=order)]))
+    place = pc.index_in(pa.array(row_ids), value_set=table["row_id"].combine_chunks())
+    return table.take(place)
 
 
 def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, Predicted]) -> None:

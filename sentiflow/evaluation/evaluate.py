@@ -89,16 +89,16 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     probed = ModelChecks(not_asked=prediction_files.NO_MODEL)
     if file is None:
         probed = model_checks.check_model(config, scored, chosen)
-    found_baselines, no_baseline = other_models.measure(chosen, by_model)
+    baselines, no_baseline = other_models.measure(chosen, by_model)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
     first_training = lineage.training_of(model)
     trained = None if "members" in model else first_training
     is_prepared = lineage.is_of_training(scored, first_training)
     folds = results.measure_folds(trained, scored) if trained and is_prepared else None
-    highlights = summarize(measured, probed, found_baselines, teacher, folds)
+    highlights = summarize(measured, probed, baselines, teacher, folds)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(found_baselines, no_baseline, teacher, no_teacher, folds),
+        *(baselines, no_baseline, teacher, no_teacher, folds),
     )
     for note in notes:
         say(STAGE, note)
@@ -160,9 +160,9 @@ def _measure(
         The rows of the headline split; what they show; whether it is certain that the model was
         trained on, or chosen by, none of them; and what a reader should know first.
     """
-    scored_uri, own = spec.inputs["scored"]["uri"], settings.slices
-    searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
-    rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
+    scored_uri, named = spec.inputs["scored"]["uri"], settings.slices
+    searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     classes = evaluated_rows.classes_of(rows)
     if not len(rows.filter(evaluated_rows.is_of(classes))):
@@ -182,8 +182,8 @@ def _measure(
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
-        patterns=own.patterns,
-        columns=own.columns,
+        patterns=named.patterns,
+        columns=named.columns,
         searched=searched,
         with_words=settings.num_examples > 0,
     )
@@ -194,7 +194,7 @@ def _measure(
             "on others (prepare.split.test_fraction sets texts aside)"
         )
     chosen = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(chosen, own.patterns)
+    slices.check_patterns(chosen, named.patterns)
     return chosen, measured, is_unseen, notes
 
 
@@ -219,8 +219,8 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
-        model, own = scored["inputs"]["model"], scored["inputs"]["corpus"]["fingerprint"]
-        learned, _ = lineage.find_training_texts([model], other_than=own)
+        model, corpus = scored["inputs"]["model"], scored["inputs"]["corpus"]
+        learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         if count := int(is_learned.sum()):

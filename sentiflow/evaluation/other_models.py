@@ -107,11 +107,8 @@ class Baseline(ModelComparison):
     @property
     def training(self) -> str:
         """Say in words what it was trained on, up to which limit, and for how long."""
-        if self.num_train_rows == self.num_train_rows_in_all:
-            texts = f"all {self.num_train_rows:,} train texts (limit {self.max_train_rows:,})"
-        else:
-            texts = f"{self.num_train_rows:,} of {self.num_train_rows_in_all:,} train texts (limit)"
-        return f"trained on {texts} in {self.seconds:.1f} s"
+        rows = f"{self.num_train_rows:,} of {self.num_train_rows_in_all:,} train texts"
+        return f"trained on {rows} (limit {self.max_train_rows:,}) in {self.seconds:.1f} s"
 
     @property
     def verdict(self) -> str:

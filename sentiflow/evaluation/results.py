@@ -304,7 +304,7 @@ def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
     predicted, was_changed = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
     probabilities = predicted.probabilities.astype(np.float64)
     is_known = np.asarray(probabilities.any(axis=0))
-    bias = tuple(b for b, known in zip(calibration.bias, is_known, strict=False) if known)
+    bias = tuple(np.compress(is_known[: len(calibration.bias)], calibration.bias).tolist())
     chosen = np.ix_(was_changed, is_known)
     probabilities[chosen] = confidence.undo(probabilities[chosen], calibration._replace(bias=bias))
     return replace(predicted, probabilities=probabilities)

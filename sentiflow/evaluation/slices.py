@@ -155,11 +155,11 @@ def find(
     text = rows["text"].combine_chunks()
     tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
-    own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
+    users = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     listed = of_columns + _by_range(lengths, _LENGTHS)
     listed += [
-        Slice(name, about, matches(text, regex), name in own)
-        for name, (about, regex) in (PATTERNS | own).items()
+        Slice(name, about, matches(text, regex), name in users)
+        for name, (about, regex) in (PATTERNS | users).items()
     ]
     if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)

@@ -188,8 +188,8 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
     value = (positive * precision).sum() / num_positive
     of_positive = np.cumsum((positive / reached)[::-1])[::-1]
     of_all = np.cumsum((positive * precision / reached)[::-1])[::-1]
-    own = predicted.label * (precision - value + of_positive)[place]
-    variance = np.square((own - of_all[place]) / num_positive).sum()
+    of_row = predicted.label * (precision - value + of_positive)[place]
+    variance = np.square((of_row - of_all[place]) / num_positive).sum()
     return metric_interval(float(value), variance=float(variance), step=1 / num_positive)
 
 

@@ -66,7 +66,7 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: train)
     (found,), _ = other_models.measure(evaluated(noise=0), {})
     assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
-    assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
+    assert found.training.startswith("trained on 200 of 900 train texts (limit 200) in ")
 
 
 def test_classes_with_fewer_rows_than_folds_choose_nothing(train):
@@ -120,7 +120,7 @@ def test_the_page_says_whether_the_model_is_better(train):
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "baselines", [found])
     text = Outline(write(data)).text
-    assert "logistic regression, trained on all 900 train texts (limit 100,000) in" in text
+    assert "logistic regression, trained on 900 of 900 train texts (limit 100,000) in" in text
     assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
 
 
