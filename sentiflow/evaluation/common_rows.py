@@ -78,7 +78,7 @@ def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
         UserError: One has no predictions.
         UnavailableError: MLflow cannot be reached.
     """
-    files = [name for name in (first, second) if prediction_files.names_file(name)]
+    files = [name for name in (first, second) if name.endswith(prediction_files.SUFFIXES)]
     runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
     if not runs:
         raise UserError(

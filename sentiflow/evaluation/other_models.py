@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-AGREES = "of the texts get the label of the "
-"""Begins the meaning of the highlight about the teachers."""
 TFIDF = "TF-IDF with logistic regression"
 MAX_TRAIN_ROWS = 100_000
 """Rows that the baseline is trained on at most, spread over all train rows."""

@@ -24,7 +24,8 @@ _LABELS = ("predicted_label", "prediction", "label")
 column ``label`` is not: it may be that of the truth."""
 _KEY = "row_id or text"
 NO_MODEL = "a file of predictions has no model to ask"
-_SUFFIXES = (".parquet", ".csv", ".tsv")
+SUFFIXES = (".parquet", ".csv", ".tsv")
+"""Of a location that is a file of predictions and not a directory."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,6 @@ class PredictionFile:
         """Describe the file in a line."""
         what = "labels and probabilities" if self.has_probabilities else "labels alone"
         return f"a file of predictions, {what}"
-
-
-def names_file(uri: str) -> bool:
-    """Say whether a location names a file of predictions and not a directory."""
-    return uri.endswith(_SUFFIXES)
 
 
 def read(uri: str, scored: Manifest) -> PredictionFile:

@@ -202,7 +202,7 @@ def test_page_and_highlights_name_agreement_and_difference(run):
     comparison = dataclasses.replace(compare(run[0])[0], num_teachers=2)
     data = report_data(rows_of("test", 300))
     lines = highlights.summarize(data.result.measured, data.result.probed, (), comparison)
-    (line,) = [line for line in lines if line.meaning.startswith(other_models.AGREES)]
+    (line,) = [line for line in lines if line.meaning.startswith("of the texts get the label of")]
     assert line.number == f"{comparison.agreement:.1%}"
     assert "the mean of 2 teachers: accuracy " in line.meaning
     page = render_page(

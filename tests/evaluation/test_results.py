@@ -132,7 +132,7 @@ METRICS = replace(METRICS, num_rows=1234, accuracy_low=0.79, accuracy_high=0.81)
 
 def slice_of(name, num_rows, accuracy, p_adjusted, **more):
     return SliceMetrics(
-        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted, **more
+        num_rows, accuracy, 0.0, 0.78, name, "", 0.1, -0.05, 0.5, 0.5, p_adjusted=p_adjusted, **more
     )
 
 
