@@ -303,7 +303,9 @@ def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
 
 def _describe_association(test: "Association") -> tuple[str, ...]:
     names = [f"{first.name} / {second.name}" for first, second in (test.targets, test.attributes)]
-    cells = (test.name, *names, f"{test.num_known}/{test.num_words}")
+    sets = (*test.targets, *test.attributes)
+    num_words = f"{sum(s.num_known for s in sets)}/{sum(s.num_words for s in sets)}"
+    cells = (test.name, *names, num_words)
     if test.effect_size is None or test.p_value is None:
         return (*cells, "-", "-", "")
     p_value = "<0.0001" if test.p_value < 1e-4 else f"{test.p_value:.4f}"

@@ -34,9 +34,6 @@ change of a text moves the probability one way, or not the other. Programs read 
 TOLERANCE = 0.1
 """A change of a probability up to this counts as none, as in CheckList."""
 
-TestKey = tuple[str, str]
-"""Kind and name of a test."""
-
 Case = tuple[str, str | None]
 """A text, and what it is changed to; None in a minimum functionality test."""
 
@@ -125,7 +122,7 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
     results = []
-    for test, before, after in _take_tests(score, texts, seed):
+    for test, before, after in take_tests(score, texts, seed=seed):
         passed, badness = test.judge(before, after)
         num_cases, num_passed = len(test.cases), int(passed.sum())
         failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
@@ -145,16 +142,8 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     return results
 
 
-def judge_cases(score: Score, *, texts: Sequence[str], seed: int = 0) -> dict[TestKey, np.ndarray]:
-    """Say which cases of each test pass, by its kind and name; as :func:`check_behavior`."""
-    return {
-        (test.kind, test.name): test.judge(before, after)[0]
-        for test, before, after in _take_tests(score, texts, seed)
-    }
-
-
-def _take_tests(
-    score: Score, texts: Sequence[str], seed: int
+def take_tests(
+    score: Score, texts: Sequence[str], *, seed: int = 0
 ) -> Iterator[tuple[BehaviorTest, np.ndarray, np.ndarray]]:
     """Make the tests that have cases, and score all of their texts at once.
 

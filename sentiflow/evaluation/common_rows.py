@@ -78,7 +78,7 @@ def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
         UserError: One has no predictions.
         UnavailableError: MLflow cannot be reached.
     """
-    files = [name for name in (first, second) if prediction_files.names_file(name)]
+    files = [name for name in (first, second) if name.endswith(prediction_files.SUFFIXES)]
     runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
     if not runs:
         raise UserError(
@@ -116,8 +116,9 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
 
     tags = recording.read_tags(mlflow_store.default_uri(tracking_uri), run_id)
     stage = tags.get(runs.STAGE_TAG, "unknown")
-    own = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
-    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    names = (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
+    if stage == "score":
+        names = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:
         raise UserError(
@@ -153,7 +154,7 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     tables, notes = _count_others(pair, tables, split)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [table["row_id"].to_numpy() for table in tables]
-    seen_by_any = np.concatenate([training.row_ids for training in seen])
+    seen_by_any = np.concatenate([trained_on for trained_on, _ in seen])
     unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
     common = np.intersect1d(*unseen)
     if not len(common):
@@ -177,14 +178,14 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         split,
         num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
         num_seen_by=(
-            int(np.isin(row_ids[1], seen[0].row_ids).sum()),
-            int(np.isin(row_ids[0], seen[1].row_ids).sum()),
+            int(np.isin(row_ids[1], seen[0][0]).sum()),
+            int(np.isin(row_ids[0], seen[1][0]).sum()),
         ),
         notes=[
             f"it is unknown which rows {'' if scored.file else 'the model of '}{scored.name} was "
             "trained on"
-            for scored, training in zip(pair, seen, strict=True)
-            if not training.is_known or scored.file
+            for scored, (_, is_known) in zip(pair, seen, strict=True)
+            if not is_known or scored.file
         ]
         + notes,
     )
@@ -259,10 +260,10 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
             hint="prepare with a test_fraction above 0",
         )
     if splits[0] != splits[1]:
-        kinds = {"test": "test rows", WHOLE: "no splits"}
-        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, splits, strict=True)]
+        of_splits, of_whole = (pair[splits.index(name)].name for name in _COMPARED_SPLITS)
         raise UserError(
-            f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
+            f"{of_splits} has test rows, {of_whole} has no splits: it is unknown which rows "
+            "neither model was trained on",
             hint="score the same prepared data with both models",
         )
     return splits[0]
@@ -270,9 +271,8 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
 
 def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
     """Take the rows of these numbers, in this order."""
-    own = table["row_id"].to_numpy()
-    order = np.argsort(own)
-    return table.take(pa.array(order[np.searchsorted(own, row_ids, sorter=order)]))
+    place = pc.index_in(pa.array(row_ids), value_set=table["row_id"].combine_chunks())
+    return table.take(place)
 
 
 def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, Predicted]) -> None:

@@ -12,7 +12,6 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.evaluation import (
-    behavior,
     common_rows,
     lineage,
     model_checks,
@@ -340,7 +339,8 @@ def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] 
     Returns:
         The settings by key, None if a training's manifest is gone; what could not be compared.
     """
-    one, other = lineage.training_of(first), lineage.training_of(second)
+    models = [record["inputs"]["model"] for record in (first, second)]
+    one, other = map(lineage.training_of, models)
     if not one or not other:
         return None, ["settings are not compared: a training is gone or was redone"]
     before, after, notes = _list_values("train", one), _list_values("train", other), []
@@ -350,7 +350,7 @@ def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] 
         after |= _list_values("prepare", other_prepared)
     elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
         notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
-    if any("members" in record["inputs"]["model"] for record in (first, second)):
+    if any("members" in model for model in models):
         notes.append("the settings are those of the first of the averaged models")
     pairs = [(k, before.get(k, _ABSENT), after.get(k, _ABSENT)) for k in sorted(before | after)]
     return [Setting(k, a[1], b[1]) for k, a, b in pairs if a[0] != b[0]], notes
@@ -367,14 +367,14 @@ def _list_values(stage: str, record: Manifest) -> dict[str, tuple[Any, Any]]:
 
 
 def check_behavior(
-    first: Mapping[behavior.TestKey, np.ndarray], second: Mapping[behavior.TestKey, np.ndarray]
+    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
 ) -> list[Check]:
     """Compare the behavior tests that both models have taken, given which cases each passes."""
     checks = []
-    for key, passed in first.items():
-        difference, _ = paired.compare_accuracy(passed, second[key])
-        rates = float(passed.mean()), float(second[key].mean())
-        checks.append(Check(f"behavior {key[1]}", len(passed), *rates, difference))
+    for name, passed in first.items():
+        difference, _ = paired.compare_accuracy(passed, second[name])
+        rates = float(passed.mean()), float(second[name].mean())
+        checks.append(Check(f"behavior {name}", len(passed), *rates, difference))
     return checks
 
 

@@ -2,8 +2,8 @@
 
 import json
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,37 +89,50 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     probed = ModelChecks(not_asked=prediction_files.NO_MODEL)
     if file is None:
         probed = model_checks.check_model(config, scored, chosen)
-    found_baselines, no_baseline = other_models.measure(chosen, by_model)
+    baselines, no_baseline = other_models.measure(chosen, by_model)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
-    trained = None if "members" in model else lineage.training_of(scored)
-    is_own = lineage.is_own_corpus(scored)
-    folds = results.measure_folds(trained, scored) if trained and is_own else None
-    highlights = summarize(measured, probed, found_baselines, teacher, folds)
+    first_training = lineage.training_of(model)
+    trained = None if "members" in model else first_training
+    is_prepared = lineage.is_of_training(scored, first_training)
+    folds = results.measure_folds(trained, scored) if trained and is_prepared else None
+    highlights = summarize(measured, probed, baselines, teacher, folds)
     result = EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(found_baselines, no_baseline, teacher, no_teacher, folds),
+        *(baselines, no_baseline, teacher, no_teacher, folds),
     )
     for note in notes:
         say(STAGE, note)
-    data = _collect(config, result, chosen, scored, trained, spec)
-    content = result.to_json()
-    plots = charts.render(measured, chosen, data.curve)
+    content, num_examples = result.to_json(), config.evaluate.num_examples
+    has_examples = num_examples and "text" in chosen.column_names
+    worst = mistakes.find(chosen) if has_examples else mistakes.COLUMNS.empty_table()
+    curve, corpus = to_curve(trained["history"] if trained else []), lineage.name_corpus(scored)
+    plots = charts.render(measured, chosen, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
-    if file:
-        data = replace(data, model=file.about)
-    else:
-        files[CARD] = model_card.render(model, result, corpus=data.corpus).encode()
-    files[PAGE] = report.render_page(data, plots).encode()
+    if not file:
+        files[CARD] = model_card.render(model, result, corpus=corpus).encode()
+    page = report.render_page(
+        result,
+        plots,
+        created=datetime.now(UTC).replace(microsecond=0),
+        rows=chosen,
+        mistakes=worst,
+        num_examples=num_examples,
+        curve=curve,
+        model=file.about if file else lineage.describe_model(model["settings"]),
+        corpus=corpus,
+        **_describe_origin(scored, trained, spec),
+    )
+    files[PAGE] = page.encode()
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
-    written = [output.write(name, page) for name, page in files.items()]
-    table = mistakes.name_labels(data.mistakes, measured.classes)
+    written = [output.write(name, each) for name, each in files.items()]
+    table = mistakes.name_labels(worst, measured.classes)
     if len(table):
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
-    _report(result, seconds)
+    say(STAGE, f"{highlights[0].number} {highlights[0].meaning} ({seconds:.1f} s)")
     registration.track(result, files, recorder, None if file else spec)
     registered = None
-    if is_own:
+    if is_prepared:
         registered = registration.register(result, scored, recorder, spec, files[CARD])
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
@@ -147,9 +160,9 @@ def _measure(
         The rows of the headline split; what they show; whether it is certain that the model was
         trained on, or chosen by, none of them; and what a reader should know first.
     """
-    scored_uri, own = spec.inputs["scored"]["uri"], settings.slices
-    searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
-    rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
+    scored_uri, named = spec.inputs["scored"]["uri"], settings.slices
+    searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     classes = evaluated_rows.classes_of(rows)
     if not len(rows.filter(evaluated_rows.is_of(classes))):
@@ -169,8 +182,8 @@ def _measure(
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
-        patterns=own.patterns,
-        columns=own.columns,
+        patterns=named.patterns,
+        columns=named.columns,
         searched=searched,
         with_words=settings.num_examples > 0,
     )
@@ -181,7 +194,7 @@ def _measure(
             "on others (prepare.split.test_fraction sets texts aside)"
         )
     chosen = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(chosen, own.patterns)
+    slices.check_patterns(chosen, named.patterns)
     return chosen, measured, is_unseen, notes
 
 
@@ -192,62 +205,49 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         The other rows; whether it is certain that the model was trained on none of them; notes.
     """
     try:
-        seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
+        seen, is_known = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
         if "refit" in scored["inputs"]["model"]:
             raise
         return rows, False, [f"the metrics are too optimistic: {error}"]
-    unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     count, notes = len(rows) - len(unseen), list[str]()
     if refit := scored["inputs"]["model"].get("refit"):
         notes.append(refits.describe(refit))
     if count:
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
-    if not seen.is_known:
+    if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
-        model, own = scored["inputs"]["model"], scored["inputs"]["corpus"]["fingerprint"]
-        learned, _ = lineage.find_training_texts([model], other_than=own)
+        model, corpus = scored["inputs"]["model"], scored["inputs"]["corpus"]
+        learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         if count := int(is_learned.sum()):
             notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
-    return unseen, seen.is_known, notes
+    return unseen, is_known, notes
 
 
-def _collect(
-    config: Config,
-    result: EvaluationResult,
-    rows: pa.Table,
-    scored: Manifest,
-    trained: Manifest | None,
-    spec: OutputSpec,
-) -> report.ReportData:
-    prepared, num_examples = lineage.corpus_of(scored), config.evaluate.num_examples
+def _describe_origin(
+    scored: Manifest, trained: Manifest | None, spec: OutputSpec
+) -> dict[str, Any]:
+    """Describe for the report how the predictions came about: rows, settings, inputs, versions."""
+    prepared = lineage.corpus_of(scored)
     counts = (prepared or scored)["counts"]
-    has_examples = num_examples and "text" in rows.column_names
     records = [record for record in (prepared, trained, scored) if record]
-    return report.ReportData(
-        created=datetime.now(UTC).replace(microsecond=0),
-        result=result,
-        mistakes=mistakes.find(rows) if has_examples else mistakes.COLUMNS.empty_table(),
-        num_examples=num_examples,
-        rows=rows,
-        curve=to_curve(trained["history"] if trained else []),
-        counts={
+    return {
+        "counts": {
             "rows read": counts["rows_read"],
             "accepted": counts["accepted"],
             "rejected": counts["rejected"],
             "scored": scored["counts"]["accepted"],
             "scored without a known word": scored["counts"]["prior_only"],
         },
-        settings={record["stage"]: record["settings"] for record in records}
+        "settings": {record["stage"]: record["settings"] for record in records}
         | {STAGE: spec.settings},
-        lineage=_describe_lineage(prepared, scored, spec),
-        versions=scored["versions"],
-        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-        corpus=lineage.name_corpus(scored),
-    )
+        "lineage": _describe_lineage(prepared, scored, spec),
+        "versions": scored["versions"],
+    }
 
 
 def _describe_lineage(
@@ -267,26 +267,3 @@ def _describe_lineage(
     origins.append(("model", model["uri"], model["fingerprint"]))
     scored_input = spec.inputs["scored"]
     return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
-
-
-def _report(result: EvaluationResult, seconds: float) -> None:
-    """Say the figures of the headline, and those that it is compared with."""
-    metrics, split = result.measured.metrics, result.measured.split
-    name = "" if split == evaluated_rows.WHOLE else f"{split} "
-    f1 = "" if metrics.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
-    lines = [
-        f"{name}accuracy {metrics.accuracy:.4f} (95 % interval {metrics.accuracy_low:.4f} to "
-        f"{metrics.accuracy_high:.4f}){f1} on {metrics.num_rows:,} rows ({seconds:.1f} s)"
-    ]
-    if folds := result.cross_validated:
-        ends = f"{folds.metrics.accuracy_low:.4f} to {folds.metrics.accuracy_high:.4f}"
-        accuracy = f"accuracy {folds.metrics.accuracy:.4f} (95 % interval {ends})"
-        lines.insert(0, f"{folds.origin}: {accuracy}")
-    for each in result.baselines:
-        accuracy = f"has an accuracy of {each.accuracy:.4f}"
-        lines.append(f"{each.name}, {each.training}, {accuracy}: {each.verdict}")
-    if teacher := result.teacher:
-        meaning = f"{other_models.AGREES}{teacher.name}: {teacher.verdict}"
-        lines.append(f"{teacher.agreement:.1%} {meaning}")
-    for line in lines:
-        say(STAGE, line.replace("95% interval", "95 % interval"))

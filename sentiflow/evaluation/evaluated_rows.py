@@ -53,25 +53,25 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     measured = [PROBABILITY + name for name in classes]
-    own = [name for name in columns if name in _list_columns_of_predictions(scored)]
+    asked = [name for name in columns if name in _list_columns_of_predictions(scored)]
     tables = lineage.read_tables(
         uri,
         scored,
         ("predictions/",),
-        columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own))),
+        columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *asked))),
         hint="score again with sentiflow score CONFIG --overwrite",
     )
     kept_rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     rows = kept_rows.select([*_COLUMNS, *measured])
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
-    for name in own:
+    for name in asked:
         rows = rows.append_column(OWN + name, kept_rows[name])
     for name, role in kept.items():
         column = _read_role(kept_rows[name], role)
         if column is not None and role not in rows.column_names:
             rows = rows.append_column(role, column)
-    missing = [name for name in columns if name not in own]
+    missing = [name for name in columns if name not in asked]
     if TEXT in rows.column_names and not missing:
         return rows.combine_chunks()
     return _add_columns(rows.combine_chunks(), scored, missing)
@@ -121,8 +121,10 @@ def list_searched(scored: Manifest) -> list[str]:
 
 
 def _list_columns_of_predictions(scored: Manifest) -> list[str]:
-    own = predictions(lineage.classes_of_model(scored)).names
-    return [*scored["settings"]["keep_columns"], *own]
+    return [
+        *scored["settings"]["keep_columns"],
+        *predictions(lineage.classes_of_model(scored)).names,
+    ]
 
 
 def predicted_of(rows: pa.Table) -> Predicted:
@@ -259,8 +261,8 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter((pc.field("split") == name) & is_of(classes_of(rows)))
 
 
-def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:
-    """Add texts, times, and the user's own columns from the prepared tweets by row number."""
+def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
+    """Add texts, times, and the columns for slices from the prepared tweets by row number."""
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
@@ -268,7 +270,7 @@ def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Tab
         scored["inputs"]["corpus"]["uri"],
         prepared,
         tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
-        columns=["row_id", TEXT, TIME, *own],
+        columns=["row_id", TEXT, TIME, *asked],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
     source = pa.concat_tables(tweets)
@@ -276,6 +278,6 @@ def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Tab
     for name in (TEXT, TIME):
         if name in source.column_names and name not in rows.column_names:
             rows = rows.append_column(name, source[name].take(position))
-    for name in own:
+    for name in asked:
         rows = rows.append_column(OWN + name, source[name].take(position))
     return rows.combine_chunks()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.model_checks import ModelChecks
-from sentiflow.evaluation.other_models import AGREES, Baseline, TeacherComparison
+from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements, name_texts
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
@@ -20,19 +20,18 @@ def summarize(
     cross_validated: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    lines = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
-    compared = [
-        Highlight(
-            f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
-        )
-        for each in baselines
+    lines = [
+        *(_summarize_folds(cross_validated) if cross_validated else ()),
+        *_summarize_metrics(measured),
     ]
+    for each in baselines:
+        meaning = f"is the accuracy of {each.name}: {each.verdict}"
+        lines.append(Highlight(f"{each.accuracy:.1%}", meaning, "figures"))
     if teacher:
-        meaning = f"{AGREES}{teacher.name}: {teacher.verdict}"
-        compared.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
-    num_own = sum(line.section == "figures" for line in lines)
-    lines[num_own:num_own] = compared
-    return [*(_summarize_folds(cross_validated) if cross_validated else ()), *lines]
+        meaning = f"of the texts get the label of the {teacher.name}: {teacher.verdict}"
+        lines.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
+    certain, texts = _summarize_certainty(measured), _summarize_texts(measured)
+    return [*lines, *certain, *texts, *_summarize_probe(probed)]
 
 
 def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
@@ -45,12 +44,15 @@ def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
     )
     if not metrics.is_binary:
         low, high = min(folds.f1_of_folds), max(folds.f1_of_folds)
-        meaning = f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)"
-        yield Highlight(f"{metrics.f1_macro:.3f}", meaning, "figures")
+        yield Highlight(
+            f"{metrics.f1_macro:.3f}",
+            f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)",
+            "figures",
+        )
 
 
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
-    metrics, three = measured.metrics, measured.three_class.get(measured.split)
+    metrics = measured.metrics
     of_choice = ", by which the model was chosen," if measured.split == SPLITS[1] else ""
     yield Highlight(
         f"{metrics.accuracy:.1%}",
@@ -65,7 +67,10 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"is the macro F1 of {len(measured.classes)} classes ({ends})",
             "figures",
         )
-    if three:
+
+
+def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
+    if three := measured.three_class.get(measured.split):
         num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
         yield Highlight(
             f"{three.accuracy:.1%}",
@@ -73,8 +78,9 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
             "certainty",
         )
-    for number, meaning in compare_shares(metrics.confusion, name_texts(measured.split))[:1]:
-        yield Highlight(number, meaning, "confusion")
+    gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
+    if gaps:
+        yield Highlight(*gaps[0], "confusion")
     yield _summarize_calibration(measured.calibration_error[measured.split])
     neutral = measured.neutral
     if neutral and neutral.accuracy is not None:
@@ -90,16 +96,18 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
     """Claim a gap between probabilities and outcomes only where it is beyond chance."""
     gap, chance = (f"{100 * value:.1f}" for value in (error.value, error.chance))
     if error.p_value < paired.SURE:
-        meaning = (
+        return Highlight(
+            f"{gap} points",
             "is the average gap between probability and outcome (chance alone reaches "
-            f"{chance}; {paired.write_p(error.p_value)})"
+            f"{chance}; {paired.write_p(error.p_value)})",
+            "probabilities",
         )
-        return Highlight(f"{gap} points", meaning, "probabilities")
-    meaning = (
+    return Highlight(
+        "No gap",
         f"between probability and outcome is shown: the average gap of {gap} points is within the "
-        f"{chance} that chance alone reaches"
+        f"{chance} that chance alone reaches",
+        "probabilities",
     )
-    return Highlight("No gap", meaning, "probabilities")
 
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:

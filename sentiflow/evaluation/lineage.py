@@ -1,7 +1,6 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,6 @@ _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
 _DECISIVE = _TWEETS[:2]
 """Files of prepared rows that decide weights, epoch and temperature."""
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """The rows of a scored corpus that a model was trained on, or chosen by."""
-
-    row_ids: np.ndarray
-    is_known: bool
-    """Whether every training that led to the model could be read."""
 
 
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
@@ -65,16 +55,10 @@ def corpus_of(scored: Manifest) -> Manifest | None:
     return manifest.read_input(scored["inputs"], "corpus")
 
 
-def training_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the training that made the model; None if it is gone or was redone.
+def training_of(model: Mapping[str, Any]) -> Manifest | None:
+    """Find the manifest of the training that made a model; None if it is gone or was redone.
 
     For an average of several models that is the training of the first.
-    """
-    return training_of_model(scored["inputs"]["model"])
-
-
-def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
-    """Find the manifest of the training that made a model, as :func:`training_of` does.
 
     Args:
         model: ``fingerprint`` of its package, and its ``training``.
@@ -85,10 +69,10 @@ def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
     return training if is_same else None
 
 
-def is_own_corpus(scored: Manifest) -> bool:
-    """Say whether the scored corpus is the one that the model was trained on, as far as known."""
-    trained, corpus = training_of(scored), scored["inputs"]["corpus"]["fingerprint"]
-    return trained is not None and trained["inputs"]["prepared"]["fingerprint"] == corpus
+def is_of_training(scored: Manifest, training: Manifest | None) -> bool:
+    """Say whether a scored corpus is the prepared data of a training."""
+    corpus = scored["inputs"]["corpus"]["fingerprint"]
+    return training is not None and training["inputs"]["prepared"]["fingerprint"] == corpus
 
 
 def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -105,7 +89,7 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
         model: ``fingerprint`` of a model package, and its ``training``.
     """
     for member in members_of(model):
-        training = training_of_model(member)
+        training = training_of(member)
         yield training
         for name, named in training["inputs"].items() if training else ():
             if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
@@ -214,8 +198,10 @@ def has_header(record: Manifest) -> bool:
     return FormatSettings.model_validate(settings).has_header
 
 
-def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
-    """Find the rows of a model's training, and of the trainings it was initialized from.
+def find_training_rows(
+    scored: Manifest, *, name: str, by_splits: bool = True
+) -> tuple[np.ndarray, bool]:
+    """Find the rows of a scored corpus that a model was trained on, or chosen by.
 
     Args:
         scored: Manifest of the scored directory.
@@ -224,21 +210,20 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
             model's own training, if the scored corpus is its prepared data.
 
     Returns:
-        Rows are identified by file and number, not by text: rows of other files do not count.
+        Row numbers: rows are identified by file and number, not by text, so rows of other files do
+        not count. And whether every training that led to the model could be read.
 
     Raises:
         UserError: The model was trained on some of the corpus's files, where rows have other
             numbers; or on all its labelled rows, as it is a refit; or prepared rows are damaged.
     """
     refuse_refit(scored, name=name)
-    corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], True
-    row_ids = [np.empty(0, np.int64)]
+    row_ids, is_known = [np.empty(0, np.int64)], True
     for training in _trainings_of(scored["inputs"]["model"]):
-        is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
-        is_split = is_own and training and not has_seen_test(training)
+        is_split = training and is_of_training(scored, training) and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         row_ids, is_known = [*row_ids, *(rows or ())], is_known and rows is not None
-    return TrainingRows(np.unique(np.concatenate(row_ids)), is_known)
+    return np.unique(np.concatenate(row_ids)), is_known
 
 
 def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:

@@ -66,7 +66,7 @@ def render(
     """
     settings = model["settings"]
     assert settings is not None, "a package has settings"
-    trainings = [lineage.training_of_model(each) for each in lineage.members_of(model)]
+    trainings = [lineage.training_of(each) for each in lineage.members_of(model)]
     trained = trainings[0]
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
     uris = _list_files(prepared, "csv")

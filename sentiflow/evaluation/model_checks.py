@@ -153,7 +153,7 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
 
 def judge_behavior(
     records: Sequence[Manifest], rows: pa.Table, *, tracking: str | None
-) -> tuple[list[dict[behavior.TestKey, np.ndarray]], str]:
+) -> tuple[list[dict[str, np.ndarray]], str]:
     """Let several models take the same behavior tests.
 
     Args:
@@ -162,8 +162,7 @@ def judge_behavior(
         tracking: The setting ``tracking.uri``.
 
     Returns:
-        For each model, which cases of each test pass, see ``behavior.judge_cases``; or nothing, and
-        the reason.
+        For each model, which cases of each test pass, by its name; or nothing, and the reason.
 
     Raises:
         JobError: A model is in MLflow, which cannot be reached.
@@ -173,7 +172,13 @@ def judge_behavior(
     texts = _choose_texts(rows)
     try:
         scores = [_load_model(record, tracking)[0] for record in records]
-        return [behavior.judge_cases(score, texts=texts) for score in scores], ""
+        return [
+            {
+                test.name: test.judge(before, after)[0]
+                for test, before, after in behavior.take_tests(score, texts)
+            }
+            for score in scores
+        ], ""
     except UserError as error:
         return [], str(error)
 
@@ -237,7 +242,8 @@ def measure_group_bias(
     Journal of the Royal Statistical Society 4, 1937), which is exact.
 
     Args:
-        score: Called once. A text with a probability of at least one half counts as positive.
+        score: Called once for each category. A text with a probability of at least one half counts
+            as positive.
         knows: Whether the model knows all of one or a few words, such as ``my sister``.
         seed: Seed of the permutations.
 
@@ -245,22 +251,15 @@ def measure_group_bias(
         A result for each of gender, nationality, religion and age of which the model knows two
         terms or more; and the other categories.
     """
-    chosen = {name: _known_terms(name, knows) for name in _CATEGORIES}
-    unmeasured = [name for name, terms in chosen.items() if len(terms) < 2]
-    sentences = {
-        name: _make_sentences(name, terms)
-        for name, terms in chosen.items()
-        if name not in unmeasured
-    }
-    if not sentences:
-        return [], unmeasured
-    texts = [text for made in sentences.values() for text in made.ravel().tolist()]
-    probability = score(texts)
-    ends = np.cumsum([made.size for made in sentences.values()])[:-1]
-    measured = [
-        _measure(name, scores.reshape(sentences[name].shape), terms=chosen[name], seed=seed)
-        for name, scores in zip(sentences, np.split(probability, ends), strict=True)
-    ]
+    measured, unmeasured = [], []
+    for name in _CATEGORIES:
+        terms = {t: words for t, words in _terms_of(name).items() if all(map(knows, words))}
+        if len(terms) < 2:
+            unmeasured.append(name)
+            continue
+        sentences = _make_sentences(name, terms)
+        probability = score(sentences.ravel().tolist()).reshape(sentences.shape)
+        measured.append(_measure(name, probability, terms=terms, seed=seed))
     adjusted = paired.adjust([bias.p_value for bias in measured])
     results = [replace(bias, p_adjusted=p) for bias, p in zip(measured, adjusted, strict=True)]
     return results, unmeasured
@@ -327,11 +326,6 @@ def _make_sentences(category: str, terms: Terms) -> np.ndarray:
         for template in _SENTENCES
     ]
     return np.array(made, dtype=object)
-
-
-def _known_terms(category: str, knows: Callable[[str], bool]) -> Terms:
-    """Choose the terms whose words the model knows, all of them."""
-    return {term: words for term, words in _terms_of(category).items() if all(map(knows, words))}
 
 
 def _terms_of(category: str) -> Terms:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-AGREES = "of the texts get the label of the "
-"""Begins the meaning of the highlight about the teachers."""
 TFIDF = "TF-IDF with logistic regression"
 MAX_TRAIN_ROWS = 100_000
 """Rows that the baseline is trained on at most, spread over all train rows."""
@@ -107,11 +105,8 @@ class Baseline(ModelComparison):
     @property
     def training(self) -> str:
         """Say in words what it was trained on, up to which limit, and for how long."""
-        if self.num_train_rows == self.num_train_rows_in_all:
-            texts = f"all {self.num_train_rows:,} train texts (limit {self.max_train_rows:,})"
-        else:
-            texts = f"{self.num_train_rows:,} of {self.num_train_rows_in_all:,} train texts (limit)"
-        return f"trained on {texts} in {self.seconds:.1f} s"
+        rows = f"{self.num_train_rows:,} of {self.num_train_rows_in_all:,} train texts"
+        return f"trained on {rows} (limit {self.max_train_rows:,}) in {self.seconds:.1f} s"
 
     @property
     def verdict(self) -> str:
@@ -149,15 +144,6 @@ class TeacherComparison(ModelComparison):
             f"accuracy {self.accuracy_of_model:.1%} against {self.accuracy:.1%}, a difference of "
             f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
         )
-
-    def to_metrics(self) -> dict[str, float | None]:
-        """Name the metrics for MLflow."""
-        return {
-            "teacher/agreement": self.agreement,
-            "teacher/accuracy": self.accuracy,
-            "teacher/accuracy_difference": self.accuracy_difference.value,
-            "teacher/f1_macro": self.f1_macro,
-        }
 
 
 def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
@@ -202,7 +188,7 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     Raises:
         UserError: They are gone, or a file is damaged.
     """
-    training = lineage.training_of(scored)
+    training = lineage.training_of(scored["inputs"]["model"])
     prepared = manifest.read_input(training["inputs"], "prepared") if training else None
     if not training or not prepared:
         raise UserError("the texts that the model was trained on are gone")
@@ -313,11 +299,11 @@ def compare_teachers(
     Returns:
         The comparison, if the model is distilled and no average; or why there is none.
     """
-    training = lineage.training_of(scored)
-    is_average = "members" in scored["inputs"]["model"]
-    if training is None or "taught" not in training or is_average:
+    model = scored["inputs"]["model"]
+    training = lineage.training_of(model)
+    if training is None or "taught" not in training or "members" in model:
         return None, ""
-    if training["inputs"]["prepared"]["fingerprint"] != scored["inputs"]["corpus"]["fingerprint"]:
+    if not lineage.is_of_training(scored, training):
         return None, "the teachers have answered the rows of the model's own prepared data alone"
     try:
         answers = _read_answers(training["taught"], split)

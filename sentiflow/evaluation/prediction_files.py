@@ -1,5 +1,6 @@
 """A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,8 @@ _LABELS = ("predicted_label", "prediction", "label")
 column ``label`` is not: it may be that of the truth."""
 _KEY = "row_id or text"
 NO_MODEL = "a file of predictions has no model to ask"
-_SUFFIXES = (".parquet", ".csv", ".tsv")
+SUFFIXES = (".parquet", ".csv", ".tsv")
+"""Of a location that is a file of predictions and not a directory."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,6 @@ class PredictionFile:
         return f"a file of predictions, {what}"
 
 
-def names_file(uri: str) -> bool:
-    """Say whether a location names a file of predictions and not a directory."""
-    return uri.endswith(_SUFFIXES)
-
-
 def read(uri: str, scored: Manifest) -> PredictionFile:
     """Read a file of predictions: Parquet, or CSV with a header.
 
@@ -69,45 +66,40 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     """
     hint = "a file of predictions has row_id or text, and predicted_label or probability_<class>"
     table = label_files.read(uri, setting="a file of predictions", needs=[_KEY], hint=hint)
-    known, names = manifest.find_classes(scored), list(table.columns)
+    classes, names = manifest.find_classes(scored), list(table.columns)
     columns = [name for name in names if name.startswith(PROBABILITY)]
     allowed = _LABELS[:2] if columns else _LABELS
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         needed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
         raise _fault(uri, f"has no column {needed}", hint)
-    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in known]:
-        hint = f"the classes of the corpus are {', '.join(known)}"
+    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
+        hint = f"the classes of the corpus are {', '.join(classes)}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(table)
-    code = probabilities = None
+    of_columns = [classes.index(name.removeprefix(PROBABILITY)) for name in columns]
+    probabilities = np.zeros((len(keys), len(classes)))
     if columns:
-        probabilities = table[columns].to_numpy()
-        for is_faulty, problem in find_faults(probabilities):
+        values = table[columns].to_numpy()
+        for is_faulty, problem in find_faults(values):
             label_files.reject(table, is_faulty, problem)
-        probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-        of_columns = np.array([known.index(n.removeprefix(PROBABILITY)) for n in columns])
-        code = of_columns[probabilities.argmax(axis=1)]
+        probabilities[:, of_columns] = values / values.sum(axis=1, keepdims=True)
+    code = probabilities.argmax(axis=1)
     if labels is not None:
-        values = _list_values(scored)
-        code = label_files.read_labels(table, known, values, column=labels).to_numpy()
-    assert code is not None, "the file has one of both"
-    present = {*np.unique(code).tolist(), *(of_columns.tolist() if columns else ())}
-    order = sorted(present)
-    whole = np.zeros((len(keys), len(known)), np.float32)
-    if probabilities is None:
-        whole[np.arange(len(keys)), code] = 1
-    else:
-        whole[:, of_columns] = probabilities
-    first = _find_first(table, keys, code, whole, by_text="row_id" not in names)
+        written = _list_values(scored, classes)
+        code = label_files.read_labels(table, classes, written, column=labels).to_numpy()
+    if not columns:
+        probabilities[np.arange(len(keys)), code] = 1
+    order = np.unique([*code, *of_columns])
+    first = _find_first(table, keys, code, probabilities, by_text="row_id" not in names)
     return PredictionFile(
         uri,
         "row_id" not in names,
         keys[first],
         None if texts is None else texts[first],
-        tuple(known[number] for number in order),
+        tuple(classes[number] for number in order),
         np.searchsorted(order, code[first]).astype(np.int8),
-        whole[first][:, order],
+        probabilities[first][:, order].astype(np.float32),
         bool(columns),
     )
 
@@ -121,8 +113,8 @@ def stand_in(scored: Manifest, file: PredictionFile, described: Input) -> Manife
         described: The file as an input.
     """
     settings = scored["inputs"]["model"]["settings"]
-    own = {"uri": file.uri, "fingerprint": described["fingerprint"]}
-    model = {**own, "settings": settings, "training": None, "calibration": None}
+    place = {"uri": file.uri, "fingerprint": described["fingerprint"]}
+    model = {**place, "settings": settings, "training": None, "calibration": None}
     return {**scored, "inputs": {**scored["inputs"], "model": model}}
 
 
@@ -143,9 +135,9 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     row_ids = rows["row_id"].to_numpy()
     keys = hashes if file.by_text else row_ids.astype(np.uint64)
     assert keys is not None, "there are texts"
-    is_known, place = find_sorted(file.keys, keys)
-    if not is_known.all():
-        missing, first = int((~is_known).sum()), row_ids[~is_known].min()
+    is_predicted, place = find_sorted(file.keys, keys)
+    if not is_predicted.all():
+        missing, first = int((~is_predicted).sum()), row_ids[~is_predicted].min()
         raise _fault(
             file.uri,
             f"has no prediction for {missing:,} of {len(rows):,} evaluated rows; the first has the "
@@ -156,8 +148,7 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
         wrong = row_ids[file.texts[place] != hashes].min()
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
         raise _fault(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
-    own = classes_of(rows)
-    classes = (*own, *(name for name in file.classes if name not in own))
+    classes = tuple(dict.fromkeys([*classes_of(rows), *file.classes]))
     code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, code] = file.probabilities[place]
@@ -181,18 +172,17 @@ def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
     return texts, texts
 
 
-def _list_values(scored: Manifest) -> dict[str, int]:
+def _list_values(scored: Manifest, names: Sequence[str]) -> dict[str, int]:
     """List the written values of the classes, where the corpus was prepared with such a format."""
     prepared = lineage.corpus_of(scored)
     if prepared is None:
         return {}
     settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
-    known = manifest.find_classes(scored)
     classes = settings.classes or ()
     return {
-        value: known.index(classes[code])
+        value: names.index(classes[code])
         for value, code in csv_format.meanings(settings)
-        if code is not None and classes[code] in known
+        if code is not None and classes[code] in names
     }
 
 

@@ -172,7 +172,7 @@ def find_objection(test: ChampionTest) -> str:
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
     template = open_template("promotion.txt.j2")
-    lines = template.render(found=promotion, binary=BINARY).splitlines()
+    lines = template.render(promotion=promotion, binary=BINARY).splitlines()
     return ("; " if promotion.refused else "\n  ").join(lines)
 
 
@@ -220,7 +220,7 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         unknown_classes=tuple(name for name in present if name not in (*common, *others)),
         left_out=left_out,
         num_seen=int(is_seen.sum()),
-        unknown=tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known),
+        unknown=tuple(m.uri for m, all_read in zip(models, is_known, strict=True) if not all_read),
         num_judged=len(judged),
     )  # fmt: skip
     if len(models) == 1:

@@ -50,13 +50,21 @@ def track(
     if folds := result.cross_validated:
         scalars = folds.metrics.scalars.items()
         recorder.log_metrics({f"{evaluated_rows.FOLDS}/{name}": value for name, value in scalars})
+    if teacher := result.teacher:
+        recorder.log_metrics(
+            {
+                "teacher/agreement": teacher.agreement,
+                "teacher/accuracy": teacher.accuracy,
+                "teacher/accuracy_difference": teacher.accuracy_difference.value,
+                "teacher/f1_macro": teacher.f1_macro,
+            }
+        )
     recorder.log_metrics(
         {  # a metric for each test would make thirty charts in MLflow
             f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
             for kind, tests in groupby(result.probed.behavior, lambda test: test.kind)
         }
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
-        | (result.teacher.to_metrics() if result.teacher else {})
     )
     recorder.log_files(files)
     if spec:
@@ -85,13 +93,9 @@ def register(
     Returns:
         Name and version for the manifest, if the model was registered now.
     """
-    trained = lineage.training_of(scored)
+    model, measured = scored["inputs"]["model"], result.measured
+    metrics, split, trained = measured.metrics, measured.split, lineage.training_of(model)
     assert trained, "the corpus is that of the training"
-    model, metrics, split = (
-        scored["inputs"]["model"],
-        result.measured.metrics,
-        result.measured.split,
-    )
     run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
     text = (
         f"{metrics.accuracy:.1%} {split} accuracy "

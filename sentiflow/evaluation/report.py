@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from string import Formatter
@@ -31,47 +30,6 @@ MAX_SHOWN = 1000
 """Characters of a text."""
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """Everything that one report shows; texts in it are not trusted."""
-
-    created: datetime
-    """In UTC."""
-
-    result: EvaluationResult
-
-    rows: pa.Table
-    """Rows of the headline split, as ``evaluated_rows.read`` returns them."""
-
-    mistakes: pa.Table
-    """Has the columns of ``mistakes.COLUMNS``."""
-
-    num_examples: int
-    """Mistakes of each kind to show; 0: the settings show none."""
-
-    curve: pd.DataFrame
-    """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``; none
-    where the training is gone."""
-
-    counts: dict[str, int]
-    """Rows by what became of them, in the order to show."""
-
-    settings: Settings
-    """Nested, as resolved."""
-
-    lineage: list[tuple[str, str, str]]
-    """Name, URI and fingerprint of each step, from the CSV to the predictions."""
-
-    versions: dict[str, str]
-    """Versions of the libraries used, by name."""
-
-    model: str = ""
-    """The model in a line."""
-
-    corpus: str = ""
-    """The texts that were scored, in a line."""
-
-
 class Axis(NamedTuple):
     """The axis of the pictures in a table."""
 
@@ -83,20 +41,56 @@ class Axis(NamedTuple):
         return f"{100 * np.clip((value - self.low) / (self.high - self.low), 0, 1):.2f}%"
 
 
-def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
+def render_page(
+    result: EvaluationResult,
+    plots: dict[str, bytes],
+    *,
+    created: datetime,
+    rows: pa.Table,
+    mistakes: pa.Table,
+    num_examples: int,
+    curve: pd.DataFrame,
+    counts: dict[str, int],
+    settings: Settings,
+    lineage: list[tuple[str, str, str]],
+    versions: dict[str, str],
+    model: str,
+    corpus: str,
+) -> str:
     """Write one HTML page with everything inside: styles, images, no scripts.
 
-    A content security policy in it forbids scripts and any use of the network. ``plots`` are
-    those of ``charts.render``; the page does without those that are absent.
+    A content security policy in it forbids scripts and any use of the network. Texts are not
+    trusted.
+
+    Args:
+        result: The evaluation.
+        plots: Those of ``charts.render``; the page does without those that are absent.
+        created: In UTC.
+        rows: Rows of the headline split, as ``evaluated_rows.read`` returns them.
+        mistakes: Has the columns of ``mistakes.COLUMNS``.
+        num_examples: Mistakes of each kind to show; 0: the settings show none.
+        curve: As for ``charts.render``.
+        counts: Rows by kind, in the order to show.
+        settings: Nested, as resolved.
+        lineage: Name, URI and fingerprint of each step, from the CSV to the predictions.
+        versions: Versions of the libraries used, by name.
+        model: The model in a line.
+        corpus: The texts that were scored, in a line.
     """
-    measured, probed = data.result.measured, data.result.probed
-    predicted = predicted_of(data.rows)
+    measured, probed = result.measured, result.probed
+    predicted = predicted_of(rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
     template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
     return template.render(
-        data=data,
-        result=data.result,
+        result=result,
+        created=created,
+        num_examples=num_examples,
+        counts=counts,
+        lineage=lineage,
+        versions=versions,
+        model=model,
+        corpus=corpus,
         measured=measured,
         probed=probed,
         metrics=measured.metrics,
@@ -115,7 +109,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         max_shown=MAX_SHOWN,
         unit_axis=Axis(0, 1),
         mistakes={
-            kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind)).to_pylist()
+            kind: mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
             for kind in ("confident", "near miss", "label", "pair")
         },
         behavior=[
@@ -128,14 +122,14 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         num_right=sum(counts[name] for name, counts in measured.metrics.confusion.items()),
         log_loss_of_chance=np.log(len(measured.classes)),
         pairs=_list_pairs(measured.metrics),
-        curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
+        curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
         bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
         medians=[
             (measured.classes[value], float(np.median(positive[predicted.label == value])))
             for value in np.unique(predicted.label)
         ],
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
-        settings=_list_settings(data.settings),
+        settings=_list_settings(settings),
     )
 
 

@@ -274,8 +274,8 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
     tables = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
     rows = pa.concat_tables(tables).combine_chunks()
-    seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
-    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
+    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     if classes_of(rows) != classes or not len(rows):
         raise UserError(
             f"{uri}/{paths[0]} has answers of another model",
@@ -304,7 +304,7 @@ def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
     predicted, was_changed = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
     probabilities = predicted.probabilities.astype(np.float64)
     is_known = np.asarray(probabilities.any(axis=0))
-    bias = tuple(b for b, known in zip(calibration.bias, is_known, strict=False) if known)
+    bias = tuple(np.compress(is_known[: len(calibration.bias)], calibration.bias).tolist())
     chosen = np.ix_(was_changed, is_known)
     probabilities[chosen] = confidence.undo(probabilities[chosen], calibration._replace(bias=bias))
     return replace(predicted, probabilities=probabilities)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
-from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.intervals import Accuracy
 from sentiflow.models.tokenizer import Tokens, tokenize
 
 MIN_ROWS = 30
@@ -94,18 +94,13 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class SliceMetrics:
+class SliceMetrics(Accuracy):
     """How a model does on the texts of one slice."""
 
     name: str
     about: str
-    num_rows: int
     fraction: float
     """Share of all rows, or of those that were not searched."""
-    accuracy: float
-    low: float
-    """Lower end of the exact 95 % interval of the accuracy."""
-    high: float
     difference: float | None
     """Accuracy of the slice minus that of all other rows; None if there are none."""
     positive_fraction: float | None
@@ -155,11 +150,11 @@ def find(
     text = rows["text"].combine_chunks()
     tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
-    own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
+    users = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     listed = of_columns + _by_range(lengths, _LENGTHS)
     listed += [
-        Slice(name, about, matches(text, regex), name in own)
-        for name, (about, regex) in (PATTERNS | own).items()
+        Slice(name, about, matches(text, regex), name in users)
+        for name, (about, regex) in (PATTERNS | users).items()
     ]
     if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
@@ -266,17 +261,14 @@ def _measure(
     item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
 ) -> SliceMetrics:
     rows, num_rows, num_others = item.rows, int(item.rows.sum()), int(item.others.sum())
-    low, high = share_interval(int(right[rows].sum()), num_rows)
-    accuracy = float(right[rows].mean())
-    return SliceMetrics(
+    gap = float(right[rows].mean() - right[item.others].mean()) if num_others else None
+    return SliceMetrics.of(
+        int(right[rows].sum()),
+        num_rows,
         name=item.name,
         about=item.about,
-        num_rows=num_rows,
         fraction=num_rows / (num_rows + num_others),
-        accuracy=accuracy,
-        low=low,
-        high=high,
-        difference=accuracy - float(right[item.others].mean()) if num_others else None,
+        difference=gap,
         positive_fraction=None if probability is None else float(label[rows].mean()),
         mean_probability=None if probability is None else float(probability[rows].mean()),
         is_own=item.is_own,

@@ -13,7 +13,7 @@ import numpy as np
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.metrics.classification import LabelMetrics, measure_labels, measure_probabilities
-from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.intervals import Accuracy
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion, macro_f1
 
 LOWEST, HIGHEST = 0.25, 10.0
@@ -56,29 +56,19 @@ class Calibration(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CoveragePoint:
+class CoveragePoint(Accuracy):
     """The accuracy of a model that answers only the texts of which it is most certain."""
 
     coverage: float
     """Share of the texts that are answered."""
     confidence: float
     """The lowest probability of a prediction among them."""
-    num_rows: int
-    accuracy: float
-    low: float
-    """Lower end of the exact 95 % interval."""
-    high: float
 
 
 @dataclass(frozen=True)
-class ThreeClassMetrics:
+class ThreeClassMetrics(Accuracy):
     """Predictions of three labels, of which neutral stands for a probability near one half."""
 
-    num_rows: int
-    accuracy: float
-    low: float
-    """Lower end of the exact 95 % interval."""
-    high: float
     f1_macro: float | None
     """Mean of the F1 of the labels that texts or predictions have."""
     by_label: dict[str, LabelMetrics]
@@ -226,10 +216,13 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     for aim in COVERAGES:
         last = float(falling[math.ceil(round(aim * len(right), 6)) - 1])
         answered = right[confidence >= last]
-        num_rows, num_right = len(answered), int(answered.sum())
-        interval = share_interval(num_right, num_rows)
-        accuracy = num_right / num_rows
-        points.append(CoveragePoint(num_rows / len(right), last, num_rows, accuracy, *interval))
+        point = CoveragePoint.of(
+            int(answered.sum()),
+            len(answered),
+            coverage=len(answered) / len(right),
+            confidence=last,
+        )
+        points.append(point)
     return points
 
 
@@ -267,14 +260,12 @@ def three_class_metrics(
         margin: From 0 to 1/2.
     """
     counts = _count(label, probability, margin)
-    num_right, num_rows = int(counts.trace()), int(counts.sum())
-    return ThreeClassMetrics(
-        num_rows,
-        num_right / num_rows,
-        *share_interval(num_right, num_rows),
-        macro_f1(counts),
-        dict(zip(LABEL_NAMES, measure_labels(counts), strict=True)),
-        {
+    return ThreeClassMetrics.of(
+        int(counts.trace()),
+        int(counts.sum()),
+        f1_macro=macro_f1(counts),
+        by_label=dict(zip(LABEL_NAMES, measure_labels(counts), strict=True)),
+        confusion={
             name: dict(zip(LABEL_NAMES, row, strict=True))
             for name, row in zip(LABEL_NAMES, counts.tolist(), strict=True)
         },

@@ -7,9 +7,8 @@ Survey Methodology 24, 1998). Where rows show hardly a mistake their variance te
 variance has a *step* more: how far one more row could change the metric.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -44,6 +43,23 @@ def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
     share = successes / total
     ends = np.minimum(low, share), np.maximum(high, share)
     return ends if np.ndim(share) else (ends[0].item(), ends[1].item())
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of right predictions among some rows."""
+
+    num_rows: int
+    accuracy: float
+    low: float
+    """Lower end of the exact 95 % interval."""
+    high: float
+
+    @classmethod
+    def of(cls, num_right: int, num_rows: int, **further: Any) -> Self:
+        """Measure at least one row; ``further`` are the fields of a subclass."""
+        interval = share_interval(num_right, num_rows)
+        return cls(num_rows, num_right / num_rows, *interval, **further)
 
 
 def metric_interval(value: Any, *, variance: Any, step: Any) -> tuple[Any, Any]:
@@ -188,15 +204,9 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
     value = (positive * precision).sum() / num_positive
     of_positive = np.cumsum((positive / reached)[::-1])[::-1]
     of_all = np.cumsum((positive * precision / reached)[::-1])[::-1]
-    own = predicted.label * (precision - value + of_positive)[place]
-    variance = np.square((own - of_all[place]) / num_positive).sum()
+    of_row = predicted.label * (precision - value + of_positive)[place]
+    variance = np.square((of_row - of_all[place]) / num_positive).sum()
     return metric_interval(float(value), variance=float(variance), step=1 / num_positive)
-
-
-def log_loss_interval(predicted: Predicted) -> Interval | str:
-    """Bound the log loss."""
-    largest = -math.log(PROBABILITY_FLOOR)
-    return _mean_interval(predicted.log_losses, largest=largest, step=log_loss_step(predicted))
 
 
 def log_loss_step(predicted: Predicted) -> float:
@@ -205,18 +215,12 @@ def log_loss_step(predicted: Predicted) -> float:
     return -float(np.log(others.clip(PROBABILITY_FLOOR, 1)).mean())
 
 
-def brier_interval(predicted: Predicted) -> Interval | str:
-    """Bound the Brier score."""
-    largest = brier_step(predicted)
-    return _mean_interval(predicted.squared_errors, largest=largest, step=largest)
-
-
 def brier_step(predicted: Predicted) -> float:
     """Return the Brier score of a row that is wrong for certain: the largest there is."""
     return 1.0 if predicted.is_binary else 2.0
 
 
-def _mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interval | str:
+def mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interval | str:
     """Bound the mean of N values from 0 to ``largest``, one of which may be ``step``."""
     if len(values) < 2:
         return "there is 1 text"

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import pandas as pd
+
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.metrics.paired import SURE, accuracy_difference, adjust
 
@@ -22,15 +24,18 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
     Returns:
         For each class the predicted share, and what it means.
     """
-    num_rows = sum(sum(row.values()) for row in confusion.values())
-    names = list(dict.fromkeys([*confusion, *(n for row in confusion.values() for n in row)]))
-    gaps, predicted = {}, {}
-    for name in names:
-        right = confusion.get(name, {}).get(name, 0)
-        predicted[name] = sum(row.get(name, 0) for row in confusion.values())
-        missed = sum(confusion.get(name, {}).values()) - right
-        wrong = predicted[name] - right
-        gaps[name] = accuracy_difference(only_first=missed, only_second=wrong, num_rows=num_rows)
+    counts = pd.DataFrame(confusion).T
+    names = list(dict.fromkeys([*counts.index, *counts.columns]))
+    counts = counts.reindex(index=names, columns=names).fillna(0).astype(int)
+    labelled, predicted, num_rows = counts.sum(axis=1), counts.sum(), int(counts.to_numpy().sum())
+    gaps = {
+        name: accuracy_difference(
+            only_first=int(labelled[name] - counts.loc[name, name]),
+            only_second=int(predicted[name] - counts.loc[name, name]),
+            num_rows=num_rows,
+        )
+        for name in names
+    }
     adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
     sure = [
         name

@@ -7,7 +7,7 @@ from typing import Any
 
 from sentiflow.metrics import intervals, paired
 from sentiflow.metrics.intervals import Interval
-from sentiflow.metrics.predicted import Predicted, macro_f1
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,11 @@ METRICS = (
         "lower is better",
         "{:.4f}",
         lambda predicted: float(predicted.log_losses.mean()),
-        intervals.log_loss_interval,
+        lambda predicted: intervals.mean_interval(
+            predicted.log_losses,
+            largest=-math.log(PROBABILITY_FLOOR),
+            step=intervals.log_loss_step(predicted),
+        ),
         lambda first, second: paired.mean_difference(
             second.log_losses - first.log_losses,
             step=max(map(intervals.log_loss_step, (first, second))),
@@ -155,7 +159,11 @@ METRICS = (
         "lower is better",
         "{:.4f}",
         lambda predicted: float(predicted.squared_errors.mean()),
-        intervals.brier_interval,
+        lambda predicted: intervals.mean_interval(
+            predicted.squared_errors,
+            largest=intervals.brier_step(predicted),
+            step=intervals.brier_step(predicted),
+        ),
         lambda first, second: paired.mean_difference(
             second.squared_errors - first.squared_errors, step=intervals.brier_step(first)
         ),

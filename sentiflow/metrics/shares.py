@@ -130,13 +130,13 @@ def estimate(
     rows, population, num_labelled, counted, predicted = (
         sums[name].to_numpy() for name in ("rows", "population", "labelled", "counted", "predicted")
     )
-    own = _measure(sums)
-    whole, between, freedom = _measure_pools(sums, own, min_labelled, pool)
+    samples = _measure(sums)
+    whole, between, freedom = _measure_pools(sums, samples, min_labelled, pool)
     is_counted = num_labelled == population
-    is_own = is_counted | (own.size >= min_labelled)
+    is_large = is_counted | (samples.size >= min_labelled)
     parts = np.where(
-        is_own,
-        np.stack([own.share, *_bound(own), _guard(own, whole)]),
+        is_large,
+        np.stack([samples.share, *_bound(samples), _guard(samples, whole)]),
         np.stack(_pool(sums, whole, between, freedom)),
     )
     weight = population / rows
@@ -145,7 +145,7 @@ def estimate(
     )
     variance = np.where(is_counted, 0, weight**2 * parts[3])
     error = np.sqrt(variance + share * (1 - share) / rows)
-    method = np.where(is_own, CORRECTED, np.where(num_labelled > 0, POOLED, UNLABELLED))
+    method = np.where(is_large, CORRECTED, np.where(num_labelled > 0, POOLED, UNLABELLED))
     method = np.where(is_counted, COUNTED, method).astype(object)[:, 0]
     if whole.size.max() < _FEWEST:
         method[~is_counted[:, 0]] = UNCORRECTED
@@ -178,14 +178,14 @@ def _measure(sums: pd.DataFrame) -> _Sample:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _guard(own: _Sample, whole: _Sample) -> np.ndarray:
+def _guard(samples: _Sample, whole: _Sample) -> np.ndarray:
     """Bound the variance of groups' shares for tests, ``(G, C)``.
 
     A group that lacks a rare class by chance has a low share, and a low variance too, so that it
     would seem to differ: it has two errors more, and no smaller variance than its pool.
     """
-    alone = own.residual(own.tuning) + own.more
-    return np.asarray(own.left * np.fmax(alone, whole.residual(own.tuning)) / own.size)
+    alone = samples.residual(samples.tuning) + samples.more
+    return np.asarray(samples.left * np.fmax(alone, whole.residual(samples.tuning)) / samples.size)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -206,7 +206,7 @@ def _pool(
 
 @np.errstate(invalid="ignore", divide="ignore")
 def _measure_pools(
-    sums: pd.DataFrame, own: _Sample, min_labelled: int, names: pd.Index | None
+    sums: pd.DataFrame, samples: _Sample, min_labelled: int, names: pd.Index | None
 ) -> tuple[_Sample, np.ndarray, np.ndarray]:
     """Measure the pool of each group, and how the error differs between the pool's groups.
 
@@ -220,13 +220,13 @@ def _measure_pools(
     pools = _measure(pd.concat([sums.groupby(pool).sum(), sums.groupby(every).sum()]))
     chosen = np.where(pools.size[pool, 0] >= min_labelled, pool, num_pools)
     residual = pools.residual(pools.tuning)
-    between, groups = np.zeros_like(own.share), np.zeros((len(pool), 1))
+    between, groups = np.zeros_like(samples.share), np.zeros((len(pool), 1))
     for one in np.unique(chosen):
         inside = chosen == one
         members = np.flatnonzero(pool == one) if one < num_pools else np.arange(len(pool))
-        errors = own.label_mean[members] - pools.tuning[one] * own.probability_mean[members]
+        errors = samples.label_mean[members] - pools.tuning[one] * samples.probability_mean[members]
         mean = pools.label_mean[one] - pools.tuning[one] * pools.probability_mean[one]
-        sizes, num_rows = own.size[members], own.size[members].sum()
+        sizes, num_rows = samples.size[members], samples.size[members].sum()
         freedom = (sizes > 0).sum() - 1
         squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
         within = (residual[one] * num_rows - squares) / (num_rows - freedom - 1)

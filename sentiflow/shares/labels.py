@@ -11,10 +11,11 @@ import pyarrow as pa
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.evaluation.evaluated_rows import name_any
+from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics import sampling
 from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
@@ -112,22 +113,35 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
         ``trends.by``, ``text``, ``label`` (empty); and the classes.
 
     Raises:
-        UserError: There are no complete predictions, every row has a label, or the texts were not
-            kept.
+        UserError: There are no complete predictions, every row has a label, or there are no texts,
+            neither in the predictions nor in the prepared data.
     """
     settings, uri = config.trends, config.score.output_uri
     scored = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, scored)
-    if not rows.find_text_column(scored):
+    prepared, has_text = lineage.corpus_of(scored), rows.find_text_column(scored) is not None
+    if not has_text and not prepared:
         raise UserError(
             "the predictions have no text to label",
             hint="name text in score.keep_columns, and score again",
         )
-    table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=True)
+    table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=has_text)
+    if not has_text and prepared:
+        place = scored["inputs"]["corpus"]["uri"]
+        table["text"] = _read_prepared_texts(place, prepared, table["row_id"].to_numpy())
     sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
     by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
     table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
     return table, manifest.find_classes(scored)
+
+
+def _read_prepared_texts(uri: str, prepared: Manifest, row_id: np.ndarray) -> np.ndarray:
+    """Read the texts of rows of a prepared corpus, in this order."""
+    folders = tuple(f"tweets/split={split}/" for split in SPLITS)
+    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
+    tables = lineage.read_tables(uri, prepared, folders, columns=["row_id", TEXT], hint=hint)
+    chosen = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_id)) for t in tables)
+    return chosen.to_pandas().set_index("row_id")[TEXT].loc[row_id].to_numpy()
 
 
 def _draw(
@@ -219,8 +233,7 @@ class LabelFinder:
         if has_text := bool(rows.find_text_column(scored)):
             self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
         try:
-            seen = lineage.find_training_rows(scored, name="the model")
-            self.seen_rows, self.is_known = seen.row_ids, seen.is_known
+            self.seen_rows, self.is_known = lineage.find_training_rows(scored, name="the model")
         except UserError as error:
             if not has_text:
                 self.notes.append(f"the correction may be too small: {error}")

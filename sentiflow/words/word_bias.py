@@ -130,16 +130,6 @@ class Association:
     not_made: str = ""
     """Why the test was skipped; empty if it was not."""
 
-    @property
-    def num_known(self) -> int:
-        """Number of words of all sets that have a vector."""
-        return sum(each.num_known for each in (*self.targets, *self.attributes))
-
-    @property
-    def num_words(self) -> int:
-        """Number of words of all sets."""
-        return sum(each.num_words for each in (*self.targets, *self.attributes))
-
 
 @dataclass(frozen=True)
 class WordBias:

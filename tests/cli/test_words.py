@@ -226,7 +226,8 @@ def test_the_text_has_every_number(glove):
         assert f"{each.cosine:+.3f}" in text
     for found in bias.associations:
         (line,) = (line for line in text.splitlines() if line.startswith(f"{found.name} "))
-        assert f"{found.num_known}/{found.num_words}" in line
+        sets = (*found.targets, *found.attributes)
+        assert f"{sum(s.num_known for s in sets)}/{sum(s.num_words for s in sets)}" in line
         assert f"{found.effect_size:+.2f}" in line
         assert ("all" if found.is_exact else "random") in line
     assert max(map(len, text.splitlines())) < 110

@@ -196,9 +196,10 @@ def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evalu
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
     scored = json.loads((finished_run / "run/scored/manifest.json").read_text())
-    assert lineage.is_own_corpus(scored)
+    training = lineage.training_of(scored["inputs"]["model"])
+    assert lineage.is_of_training(scored, training)
     scored["inputs"]["corpus"]["fingerprint"] = "another"
-    assert not lineage.is_own_corpus(scored)
+    assert not lineage.is_of_training(scored, training)
     before = client.get_run(run_id).data
     assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
     assert before.metrics["test/accuracy"] > 0.5

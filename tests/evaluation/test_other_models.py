@@ -9,13 +9,12 @@ import pytest
 from sklearn.metrics import f1_score
 from stages import publish
 from test_evaluated_rows import LABEL, Runs, by_tens, tens
-from test_report import Outline, report_data, rows_of, write
+from test_report import Outline, change, render_page, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.evaluation import evaluated_rows, highlights, other_models
-from sentiflow.evaluation.report import render_page
 from sentiflow.storage import parquet
 
 
@@ -67,7 +66,7 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: train)
     (found,), _ = other_models.measure(evaluated(noise=0), {})
     assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
-    assert found.training.startswith("trained on 200 of 900 train texts (limit) in ")
+    assert found.training.startswith("trained on 200 of 900 train texts (limit 200) in ")
 
 
 def test_classes_with_fewer_rows_than_folds_choose_nothing(train):
@@ -121,7 +120,7 @@ def test_the_page_says_whether_the_model_is_better(train):
     data = report_data(rows_of("test", 600))
     object.__setattr__(data.result, "baselines", [found])
     text = Outline(write(data)).text
-    assert "logistic regression, trained on all 900 train texts (limit 100,000) in" in text
+    assert "logistic regression, trained on 900 of 900 train texts (limit 100,000) in" in text
     assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
 
 
@@ -203,15 +202,14 @@ def test_page_and_highlights_name_agreement_and_difference(run):
     comparison = dataclasses.replace(compare(run[0])[0], num_teachers=2)
     data = report_data(rows_of("test", 300))
     lines = highlights.summarize(data.result.measured, data.result.probed, (), comparison)
-    (line,) = [line for line in lines if line.meaning.startswith(other_models.AGREES)]
+    (line,) = [line for line in lines if line.meaning.startswith("of the texts get the label of")]
     assert line.number == f"{comparison.agreement:.1%}"
     assert "the mean of 2 teachers: accuracy " in line.meaning
     page = render_page(
-        dataclasses.replace(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
+        change(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
     )
     assert "The model has learned from its mean of 2 teachers." in page
     assert "There is no comparison with the teacher" not in page
     lost = dataclasses.replace(data.result, no_teacher="it is gone")
-    page = render_page(dataclasses.replace(data, result=lost), {})
+    page = render_page(change(data, result=lost), {})
     assert "There is no comparison with the teacher: it is gone." in page
-    assert comparison.to_metrics()["teacher/agreement"] == comparison.agreement

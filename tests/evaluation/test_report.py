@@ -4,18 +4,18 @@ import dataclasses
 import functools
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import charts, highlights, mistakes, results
+from sentiflow.evaluation import charts, highlights, mistakes, report, results
 from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
-from sentiflow.evaluation.report import ReportData, render_page
 from sentiflow.evaluation.results import EvaluationResult
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -95,7 +95,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
     table = mistakes.COLUMNS.empty_table()
     if "text" in chosen.column_names and len(chosen):
         table = mistakes.find(chosen)
-    data = ReportData(
+    data = SimpleNamespace(
         created=datetime(2026, 3, 1, 13, 5, tzinfo=UTC),
         result=result,
         rows=chosen,
@@ -116,13 +116,23 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         model="gru(64), bidirectional",
         corpus="tweets.csv",
     )
-    return dataclasses.replace(data, **changes)
+    return change(data, **changes)
+
+
+def change(data, **changes):
+    """Change what a report shows."""
+    return SimpleNamespace(**{**vars(data), **changes})
+
+
+def render_page(data, plots):
+    """Write the page."""
+    return report.render_page(**vars(data), plots=plots)
 
 
 def probed_anew(data, **changes):
     """Change what the probing of the model has given."""
     probed = dataclasses.replace(data.result.probed, **changes)
-    return dataclasses.replace(data, result=dataclasses.replace(data.result, probed=probed))
+    return change(data, result=dataclasses.replace(data.result, probed=probed))
 
 
 def draw(data):
@@ -260,7 +270,7 @@ def test_slices_found_by_a_search_stand_between_your_own_and_others(data):
     others = [item for item in measured.slices if not item.is_own]
     measured = dataclasses.replace(measured, slices=[*own, found, *others])
     result = dataclasses.replace(data.result, measured=measured)
-    text = Outline(write(dataclasses.replace(data, result=result))).text
+    text = Outline(write(change(data, result=result))).text
     groups = text.partition("Groups of test texts")[2].partition("“Gap” is the difference")
     places = [groups[0].index(title) for title in ("Your own", "Found by a search", "Others")]
     assert places == sorted(places)
@@ -310,7 +320,7 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
 
 def test_the_page_says_why_a_model_was_not_tested(data):
     result = dataclasses.replace(data.result, probed=ModelChecks(not_asked="the model is gone"))
-    text = Outline(write(dataclasses.replace(data, result=result))).text
+    text = Outline(write(change(data, result=result))).text
     assert text.count("The model was not tested: the model is gone.") == 2
 
 
@@ -355,7 +365,7 @@ def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
 def test_a_training_without_validation_rows_is_reported(data):
     curve = data.curve.copy()
     curve[["validation_loss", "validation_accuracy"]] = np.nan
-    page = write(dataclasses.replace(data, curve=curve))
+    page = write(change(data, curve=curve))
     assert "3 0.3500 — —" in Outline(page).text
     assert "nan" not in page.partition('id="training"')[2]
 
@@ -398,7 +408,7 @@ def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
         lineage=[(SCRIPT, SCRIPT, SCRIPT)],
         versions={SCRIPT: SCRIPT},
     )
-    hostile = dataclasses.replace(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
+    hostile = change(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
     failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
     behavior = [
         dataclasses.replace(test, failures=failures) for test in hostile.result.probed.behavior

@@ -9,13 +9,13 @@ import pytest
 from test_report import (  # noqa: F401
     ALL_PLOTS,
     SCRIPT,
+    change,
     data,
     page,
     plots,
+    render_page,
     rows,
 )
-
-from sentiflow.evaluation.report import render_page
 
 needs_browser = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="no chromium on this machine"
@@ -62,7 +62,7 @@ def visit(browser, tmp_path):
 def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, data, plots):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = render_page(dataclasses.replace(data, num_examples=2), plots)
+    page = render_page(change(data, num_examples=2), plots)
     tab = visit(page, viewport={"width": 400, "height": 900}, color_scheme="light")
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     check_sizes(tab, 400)
@@ -107,7 +107,7 @@ def check_sizes(tab, width):
 def test_nothing_is_too_long_for_a_phone(visit, data, plots):
     texts = pa.array(["t" * 300] * len(data.mistakes))
     place = data.mistakes.column_names.index("text")
-    data = dataclasses.replace(
+    data = change(
         data,
         mistakes=data.mistakes.set_column(place, "text", texts),
         counts={"c" * 90: 10**12},
@@ -115,7 +115,7 @@ def test_nothing_is_too_long_for_a_phone(visit, data, plots):
         lineage=[("w" * 90, "u" * 200, "f" * 100)],
         versions={"l" * 90: "v" * 90},
     )
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, name="n" * 200))
+    data = change(data, result=dataclasses.replace(data.result, name="n" * 200))
     tab = visit(render_page(data, plots), viewport={"width": 400, "height": 900})
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert tab.evaluate("document.documentElement.scrollWidth") == 400

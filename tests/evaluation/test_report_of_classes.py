@@ -11,13 +11,13 @@ from test_report import (  # noqa: F401
     Outline,
     draw,
     page,
+    render_page,
     report_data,
     write,
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
 from sentiflow.evaluation import charts, mistakes, model_card
-from sentiflow.evaluation.report import render_page
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}

@@ -132,7 +132,7 @@ METRICS = replace(METRICS, num_rows=1234, accuracy_low=0.79, accuracy_high=0.81)
 
 def slice_of(name, num_rows, accuracy, p_adjusted, **more):
     return SliceMetrics(
-        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted, **more
+        num_rows, accuracy, 0.0, 0.78, name, "", 0.1, -0.05, 0.5, 0.5, p_adjusted=p_adjusted, **more
     )
 
 
@@ -265,7 +265,7 @@ def training(tmp_path, monkeypatch):
         )
         for k in (1, 2)
     ]
-    seen = lineage.TrainingRows(np.arange(90, 200), is_known=True)
+    seen = np.arange(90, 200), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda *_, **__: seen)
     model = {"settings": {"classes": CLASSES}, "training": {"uri": str(tmp_path)}}
     return {"files": files}, {"inputs": {"model": model}}, (label, probabilities, fold)

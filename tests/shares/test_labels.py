@@ -5,13 +5,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from corpora import CLASSES, draw, load, score
-from stages import run_stage
+from stages import publish, run_stage
 
 from sentiflow.data import label_files, manifest
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.shares import labels, trends
+from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, SIZE = 12_000, 400
@@ -146,14 +148,14 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     by_row = filled["row_id"].to_numpy()[:100]
     by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
     monkeypatch.setattr(lineage, "find_training_texts", lambda models: (np.sort(by_text), [True]))
-    seen = lineage.TrainingRows(np.sort(by_row), True)
+    seen = np.sort(by_row), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: seen)
     record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)
     assert record["counts"]["sample"] == SIZE - 150
     assert record["counts"]["counted"] == 2000 + 150
     (note,) = record["notes"]
     assert note.startswith("150 rows of trends.labels are among those that the model was trained")
-    all_seen = lineage.TrainingRows(np.sort(filled["row_id"].to_numpy()), True)
+    all_seen = np.sort(filled["row_id"].to_numpy()), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: all_seen)
     berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")
     record = run_stage(trends, berlin, Recorder(), overwrite=True)
@@ -207,6 +209,21 @@ def test_a_labelled_corpus_has_nothing_to_draw(tmp_path):
     score(tmp_path, table, truth)
     with pytest.raises(UserError, match="every row of the predictions has a label"):
         labels.draw(load(tmp_path), 10)
+
+
+def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_path):
+    table, prepared = draw(90)[0], str(tmp_path / "prepared")
+    tweets, files = table.select(["row_id", "text"]), list[dict]()
+    for number, split in enumerate(("train", "validation", "test")):
+        part = tweets.slice(30 * number, 30)
+        files += parquet.write_part(prepared, f"tweets/split={split}/part-0.parquet", part)
+    publish(OutputSpec("prepare", prepared, {"format": {}}, {}), files=files)
+    record = manifest.read(prepared)
+    score(tmp_path, table.drop_columns("text"), corpus=manifest.reference(prepared, record))
+    drawn, _ = labels.draw(load(tmp_path, by="airline"), 40)
+    texts = dict(zip(tweets["row_id"].to_pylist(), tweets["text"].to_pylist(), strict=True))
+    assert drawn["text"].tolist() == [texts[number] for number in drawn["row_id"]]
+    assert len(drawn) == 40
 
 
 def test_without_texts_there_is_nothing_to_label(tmp_path):
