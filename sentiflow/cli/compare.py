@@ -14,7 +14,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Verbose
 from sentiflow.cli.terminal import fill, print_json, shorten
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri, as_typed
+from sentiflow.storage.uris import absolute_uri, display_uri
 
 if TYPE_CHECKING:
     from sentiflow.evaluation.comparison import Comparison
@@ -127,7 +127,7 @@ def _fill(template: str, comparison: "Comparison") -> str:
         slices=[item for item in comparison.slices if item.moved],
         worse=comparison.regression.worse if comparison.regression else (),
         settings=[(s.key, shorten(s.first), shorten(s.second)) for s in comparison.settings or ()],
-        as_typed=as_typed,
+        display_uri=display_uri,
         cut=functools.partial(textwrap.shorten, width=30, placeholder="..."),
         escape=_escape_markdown,
         write_p=write_p,

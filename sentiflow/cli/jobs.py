@@ -20,7 +20,7 @@ from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
+from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
 
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
@@ -245,18 +245,18 @@ def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Man
     raw.pop("sweep", None)
     for key, value in chosen[0]["values"].items():
         settings.put(raw, key, value)
-    trials = as_typed(join(swept.sweep.output_uri, TRIALS))
+    trials = display_uri(join(swept.sweep.output_uri, TRIALS))
     if chosen[1:]:
         settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in chosen])
     for stage in ("train", "score", "evaluate", "trends"):
         (raw.get(stage) or {}).pop("output_uri", None)
-    settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
+    settings.put(raw, "prepare.output_uri", display_uri(swept.prepare.output_uri))
     raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
     settings.validate(raw, source=str(path))
     numbers = ", ".join(str(one["trial"]) for one in chosen)
     what = f"trials {numbers}, averaged" if chosen[1:] else f"trial {numbers}"
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    origin = f"# Settings of the sweep in {as_typed(swept.sweep.output_uri)}: {what}.\n"
+    origin = f"# Settings of the sweep in {display_uri(swept.sweep.output_uri)}: {what}.\n"
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
     say("sweep", f"settings of {what}: {path}, for a run in {raw['output_uri']}")
 

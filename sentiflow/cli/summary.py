@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentiflow.cli.terminal import fill
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 if TYPE_CHECKING:
     from sentiflow.pipeline.stages import Outcome
@@ -26,7 +26,7 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
         Lines; nothing for a job that has said all in its log.
     """
     records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
+    uris = {outcome.verb: display_uri(outcome.uri) for outcome in outcomes}
     if verb == "train":
         return ""
     if verb == "sweep":
@@ -52,5 +52,5 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
 def command(*words: str) -> str:
     """Write a command as the user can type it: by its path if it is not on PATH."""
     beside = str(Path(sys.executable).parent / "sentiflow")
-    program = "sentiflow" if shutil.which("sentiflow") == beside else as_typed(beside)
+    program = "sentiflow" if shutil.which("sentiflow") == beside else display_uri(beside)
     return shlex.join([program, *words])

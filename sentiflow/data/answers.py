@@ -14,7 +14,7 @@ from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 SETTING = "train.distill.teachers"
 _TOLERANCE = 0.02
@@ -142,4 +142,4 @@ def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str]]:
 
 
 def _fault(uri: str, problem: str, hint: str) -> UserError:
-    return UserError(f"{as_typed(uri)} {problem}", hint=hint)
+    return UserError(f"{display_uri(uri)} {problem}", hint=hint)

@@ -14,7 +14,7 @@ from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
@@ -102,7 +102,7 @@ class CsvPlan:
         for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
             lacking = [
                 (
-                    as_typed(file.described["uri"]),
+                    display_uri(file.described["uri"]),
                     getattr(file.csv_format.settings.columns, meaning),
                 )
                 for file in self.planned
@@ -223,7 +223,7 @@ def _cut_csv(
         item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
         described.append(item)
         if not result["ranges"]:
-            notes.append(f"{as_typed(item['uri'])} holds no record")
+            notes.append(f"{display_uri(item['uri'])} holds no record")
             continue
         assert file.csv_format, "a file with records has columns"
         inputs, split = input_files.join([item]), splits.get(item["uri"])

@@ -19,7 +19,7 @@ from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, parquet
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 CORRECTIONS = "prepare.corrections"
 PLACE = "place"
@@ -50,7 +50,7 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     Raises:
         UserError: There is no such table, or it lacks a column.
     """
-    name = as_typed(uri)
+    name = display_uri(uri)
     table = _read_table(uri, name, setting)
     columns = list(map(str, table.columns))
     if missing := [one for one in needs if not {*one.split(" or ")} & {*columns}]:
@@ -213,7 +213,7 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     table = table[table["label"] != ""]
     if not len(table):
         named = ", ".join(form.classes or ()) or "the name of a class"
-        raise UserError(f"{as_typed(uri)} has no label", hint=f"write {named} in column label")
+        raise UserError(f"{display_uri(uri)} has no label", hint=f"write {named} in column label")
     empty = pd.Series("", table.index)
     number, text = table.get("row_id", empty), table.get("text", empty)
     if not uri.endswith(".parquet"):  # what to_csv puts before a formula

@@ -40,7 +40,7 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.errors import JobError, StorageError, UserError, shorten
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import as_typed, is_local, join
+from sentiflow.storage.uris import display_uri, is_local, join
 
 WORK = "_work"
 """Folder in an output for unfinished runs, each in a folder of its own."""
@@ -158,7 +158,7 @@ def find_status(spec: OutputSpec) -> Status:
     """
     if link := filesystem.find_link(spec.uri):
         raise UserError(
-            f"{as_typed(link)} is a link, and a job writes nothing outside of its output",
+            f"{display_uri(link)} is a link, and a job writes nothing outside of its output",
             hint="remove it, or choose an empty or new directory",
         )
     record, sizes = manifest.read(spec.uri), filesystem.sizes(spec.uri)

@@ -25,7 +25,7 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
 from sentiflow.tracking import mlflow_store
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
@@ -128,7 +128,7 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
     record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
     if fingerprint not in (None, record["fingerprint"]):
         raise UserError(
-            f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
+            f"{display_uri(uri)} no longer holds the predictions of the MLflow run {run_id}",
             hint="compare runs whose directories were not replaced",
         )
     return Scored(run_id, uri, record)

@@ -17,7 +17,7 @@ from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 _LABELS = ("predicted_label", "prediction", "label")
 """Names of the column of predicted labels; the first that is there is taken. Beside probabilities a
@@ -210,4 +210,4 @@ def _find_first(
 
 
 def _fault(uri: str, problem: str, hint: str) -> UserError:
-    return UserError(f"{as_typed(uri)} {problem}", hint=hint)
+    return UserError(f"{display_uri(uri)} {problem}", hint=hint)

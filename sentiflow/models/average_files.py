@@ -11,7 +11,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 
 MEMBERS = "members"
 
@@ -35,8 +35,8 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         classes, others = package_files.classes_of(first), package_files.classes_of(model)
         if set(classes) != set(others):
             raise UserError(
-                f"{setting}: {as_typed(first['uri'])} has the classes {', '.join(classes)}, but "
-                f"{as_typed(model['uri'])} has {', '.join(others)}",
+                f"{setting}: {display_uri(first['uri'])} has the classes {', '.join(classes)}, but "
+                f"{display_uri(model['uri'])} has {', '.join(others)}",
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}

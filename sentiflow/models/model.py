@@ -15,7 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Array | pa.ChunkedArray
 """One text, or texts in any container; None, NaN and ``pd.NA`` stand for no text."""
@@ -107,7 +107,7 @@ class Model:
 
     def __repr__(self) -> str:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
-        typed = ", ".join(repr(as_typed(uri)) for uri in uris)
+        typed = ", ".join(repr(display_uri(uri)) for uri in uris)
         return f"Model({typed}, classes={list(self.classes)})"
 
 

@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, parquet
-from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
+from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Table:
         named = [*(columns or ()), *(name for name, _, _ in filters)]
         if missing := [name for name in named if name not in dataset.schema.names]:
             raise UserError(
-                f"{as_typed(self.uri)} has no column {', '.join(missing)}",
+                f"{display_uri(self.uri)} has no column {', '.join(missing)}",
                 hint=f"there are {', '.join(dataset.schema.names)}",
             )
         condition = pq.filters_to_expression(list(filters)) if filters else None
@@ -104,7 +104,7 @@ class Report:
     def __repr__(self) -> str:
         width = max((len(number) for number, _ in self.headlines), default=0)
         lines = [f"{number:>{width}}  {meaning}" for number, meaning in self.headlines]
-        return "\n".join([*lines, as_typed(self.uri)])
+        return "\n".join([*lines, display_uri(self.uri)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -112,7 +112,7 @@ class Report:
             f'<td style="text-align: left">{html.escape(meaning)}</td></tr>'
             for number, meaning in self.headlines
         )
-        page = html.escape(as_typed(self.uri))
+        page = html.escape(display_uri(self.uri))
         link = f'<a href="{page}" target="_blank">{page}</a>' if is_local(self.uri) else page
         return f"<table>{rows}</table><p>{link}</p>"
 
@@ -167,7 +167,7 @@ class StageResult:
         return Table(join(self.uri, name), tuple(files))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({as_typed(self.uri)!r}): {self._summary()}"
+        return f"{type(self).__name__}({display_uri(self.uri)!r}): {self._summary()}"
 
     def _summary(self) -> str:
         raise NotImplementedError
@@ -332,7 +332,7 @@ class Run:
         stages = {kind.stage: result for kind in KINDS.values() if (result := kind.find(root))}
         if not stages:
             raise UserError(
-                f"{as_typed(root)} has no finished stage of a run",
+                f"{display_uri(root)} has no finished stage of a run",
                 hint="name the output_uri of a config, such as runs/quickstart",
             )
         return cls(root, stages)
@@ -388,14 +388,14 @@ class Run:
         result = self.stages.get(kind.stage) or kind.find(self.output_uri)
         if not isinstance(result, kind):
             raise UserError(
-                f"{as_typed(self.output_uri)} has no finished {kind.folder}",
+                f"{display_uri(self.output_uri)} has no finished {kind.folder}",
                 hint=f"call sentiflow.{kind.stage} with its config",
             )
         return result
 
     def __repr__(self) -> str:
         lines = [f"  {stage.folder:<9} {stage._summary()}" for stage in self.stages.values()]
-        return "\n".join([f"Run({as_typed(self.output_uri)!r})", *lines])
+        return "\n".join([f"Run({display_uri(self.output_uri)!r})", *lines])
 
 
 def load_model(

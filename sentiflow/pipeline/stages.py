@@ -23,7 +23,7 @@ from sentiflow.data.outputs import Output, OutputSpec, State
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline import signals
 from sentiflow.progress import say
-from sentiflow.storage.uris import as_typed, is_local, without_credentials
+from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
@@ -98,7 +98,7 @@ def run(
             spec = _stage(verb).describe_output(config)
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
-                    say(verb, f"complete: {as_typed(spec.uri)}")
+                    say(verb, f"complete: {display_uri(spec.uri)}")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)
@@ -240,7 +240,7 @@ class _Session(contextlib.ExitStack):
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
-                repair=f"sentiflow tracking import {as_typed(config.output_uri)}",
+                repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"

@@ -19,7 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job, load_table
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 _NAMED = "corrections"
 CANDIDATES = "corrected_rows"
@@ -84,7 +84,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     for number, uri in enumerate(uris):
         if not (every["file"] == number).any():
             raise UserError(
-                f"{label_files.CORRECTIONS}: nothing in {as_typed(uri)} is in prepare.csv",
+                f"{label_files.CORRECTIONS}: nothing in {display_uri(uri)} is in prepare.csv",
                 hint="is it of another corpus? Its texts have to be those of prepare.csv",
             )
     is_missing = ~rows["item"].isin(every["item"])

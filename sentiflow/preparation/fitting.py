@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data.manifest_types import Counts, VocabularyReport
 from sentiflow.models import vocabulary
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 from sentiflow.words import word_vectors
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def fit(
     num_words = len(words) - words.num_special
     if report["words_with_vector"] < _FEW_VECTORS * num_words:
         share = f"only {report['words_with_vector']:,} of {num_words:,} words"
-        log.warning("%s have a vector in %s", share, as_typed(section.vectors))
+        log.warning("%s have a vector in %s", share, display_uri(section.vectors))
     return replace(words, vectors=matrix), report
 
 

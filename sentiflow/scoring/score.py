@@ -30,7 +30,7 @@ from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, sources
 from sentiflow.scoring.job import Job, Scored, check_compatible, kept_types
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _report(
     if new.rejected:
         rejected = f"{new.rejected:,} {'row' if new.rejected == 1 else 'rows'} rejected"
         reasons = tweets.list_reasons(new.rejected_by_reason)
-        say(STAGE, f"{rejected} ({reasons}): see {as_typed(uri)}/rejected")
+        say(STAGE, f"{rejected} ({reasons}): see {display_uri(uri)}/rejected")
     if total.unknown_labels:
         number, values = total.unknown_labels, Counter(new.unknown_values).most_common(5)
         line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"

@@ -7,7 +7,7 @@ from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.parts import Part
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
 
 PREPARED = "prepared"
@@ -37,7 +37,7 @@ def fetch_model(config: Config, output: Output) -> str:
 def name_model(spec: OutputSpec) -> str:
     """Name the model, or all of an average, for a line."""
     model: ModelInput = spec.inputs["model"]
-    uris = [as_typed(each["uri"]) for each in model.get("members", [model])]
+    uris = [display_uri(each["uri"]) for each in model.get("members", [model])]
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
 
 
@@ -49,14 +49,14 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     refit = model.get("refit")
     is_of_refit = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
     if refit and is_of_refit and refits.has_seen_test(refit):
-        return [as_typed(corpus["uri"])]
+        return [display_uri(corpus["uri"])]
     learned = set()
     for member in model.get("members") or [model]:
         training = manifest.read_input(member, "training")
         prepared = manifest.read_input(training["inputs"], "prepared") if training else None
         learned |= manifest.identify_learned_files(prepared) if prepared else set()
     files = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
-    return [as_typed(item["uri"]) for item in files]
+    return [display_uri(item["uri"]) for item in files]
 
 
 def describe_corpus(settings: ScoreSettings) -> Input:

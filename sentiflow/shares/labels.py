@@ -20,7 +20,7 @@ from sentiflow.metrics import sampling
 from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
 from sentiflow.shares.rows import Batch
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 STAGE = "trends"
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
@@ -66,7 +66,8 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     label_files.reject(labels.astype({"row_id": str}), twice, "was named before", column="row_id")
     if not len(labels):
         raise UserError(
-            f"{as_typed(uris[0])} has no label", hint=f"write {name_any(classes)} in column label"
+            f"{display_uri(uris[0])} has no label",
+            hint=f"write {name_any(classes)} in column label",
         )
     sample = labels["sample"].iloc[0]
     is_other = labels["sample"] != sample
@@ -79,7 +80,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     if not drawn_as:
         raise UserError(f"{labels['place'][0]}: {sample!r} is no sample, such as '300 rows'")
     grouping = settings.model_copy(update={"by": tuple(filter(None, [drawn_as["by"]]))})
-    rows.check_columns(grouping, scored, setting=f"{as_typed(uris[0])}: column sample")
+    rows.check_columns(grouping, scored, setting=f"{display_uri(uris[0])}: column sample")
     drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
     weight = drawn.set_index("row_id")["weight"].reindex(table.index)
     if num_foreign := int(weight.isna().sum()):

@@ -26,7 +26,7 @@ from pyarrow import fs
 
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import as_typed, is_local, join
+from sentiflow.storage.uris import display_uri, is_local, join
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +161,9 @@ class Held:
             time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
         holder = min(others.values(), key=lambda other: other.since)
         raise JobError(
-            f"{as_typed(self.uri)} is in use by another job ({holder.describe(self._now)}): wait "
-            "until it ends, or stop it, and run the same command again; a dead job is replaced "
-            f"{self.dead_seconds / 60:.0f} minutes after its last sign of life"
+            f"{display_uri(self.uri)} is in use by another job ({holder.describe(self._now)}): "
+            "wait until it ends, or stop it, and run the same command again; a dead job is "
+            f"replaced {self.dead_seconds / 60:.0f} minutes after its last sign of life"
         )
 
     def release(self) -> None:
@@ -174,7 +174,7 @@ class Held:
         try:
             filesystem.delete(self.claim)
         except OSError as error:
-            log.warning("cannot release the lease on %s: %s", as_typed(self.uri), error)
+            log.warning("cannot release the lease on %s: %s", display_uri(self.uri), error)
         filesystem.delete_empty(join(self.uri, FOLDER))
 
     def _write(self) -> None:
@@ -197,7 +197,7 @@ class Held:
             holder = _read(claim, renewed)
             if holder.process.is_gone() or now - renewed > self.dead_seconds:
                 who = holder.describe(now)
-                log.info("lease     takes %s over from a dead job (%s)", as_typed(self.uri), who)
+                log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
                 others[claim] = holder
@@ -249,7 +249,7 @@ def check(claim: str) -> None:
     """
     if claim and not filesystem.exists(claim):
         raise JobError(
-            f"{as_typed(claim)} is gone: another job has taken the directory over, or this node "
+            f"{display_uri(claim)} is gone: another job has taken the directory over, or this node "
             "does not see it (is it a directory of one machine?); finished parts are kept: run the "
             "same command again when the other job has ended"
         )
@@ -261,7 +261,7 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
         try:
             held.renew()
         except OSError as error:
-            log.warning("cannot renew the lease on %s yet: %s", as_typed(held.uri), error)
+            log.warning("cannot renew the lease on %s yet: %s", display_uri(held.uri), error)
 
 
 def _read(claim: str, renewed: float) -> Holder:

@@ -124,7 +124,7 @@ def names_vectors(source: str) -> bool:
     return source.startswith(("package:", "torchtext:"))
 
 
-def as_typed(uri: str) -> str:
+def display_uri(uri: str) -> str:
     """Make a location below the working directory relative to it; others stay as they are."""
     if not is_local(uri):
         return uri

@@ -15,7 +15,7 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem, globs
-from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import FOLDERS
 
@@ -203,7 +203,7 @@ def find_teachers(
         has = package_files.classes_of(model)
         if missing := [name for name in classes or () if name not in has]:
             raise UserError(
-                f"{answers.SETTING}: {as_typed(uri)} does not know the class "
+                f"{answers.SETTING}: {display_uri(uri)} does not know the class "
                 f"{' or '.join(missing)}",
                 hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
             )
@@ -228,6 +228,6 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
         return globs.expand([pattern])
     except UserError as error:
         raise UserError(
-            f"{answers.SETTING}: {as_typed(uri)} is neither a finished model nor a Parquet file",
+            f"{answers.SETTING}: {display_uri(uri)} is neither a finished model nor a Parquet file",
             hint=str(error),
         ) from error

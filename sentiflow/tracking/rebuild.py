@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import (
     RunRecord,
 )
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import mlflow_store, recording, runs
 from sentiflow.tracking.runs import (
     CODE_TAGS,
@@ -62,7 +62,7 @@ def find(output_uri: str) -> list[FinishedStage]:
     stages = [stage for uri in uris if (stage := _read(uri))]
     if not stages:
         raise UserError(
-            f"{as_typed(output_uri)} has no finished stage that describes its run",
+            f"{display_uri(output_uri)} has no finished stage that describes its run",
             hint="name a run's output_uri or the directory of a stage",
         )
     return stages
@@ -83,7 +83,7 @@ def _read(uri: str) -> FinishedStage | None:
                 metrics += _to_points(named, _to_ms(epoch["ended"]), int(epoch["epoch"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{as_typed(join(uri, manifest.MANIFEST))} describes no run: {error}"
+            f"{display_uri(join(uri, manifest.MANIFEST))} describes no run: {error}"
         ) from error
     return FinishedStage(uri, record, run, start, end, metrics, files)
 

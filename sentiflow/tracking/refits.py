@@ -12,7 +12,7 @@ from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
-from sentiflow.storage.uris import as_typed, names_model
+from sentiflow.storage.uris import display_uri, names_model
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.model_sources import TEACHER
 
@@ -65,10 +65,10 @@ def find(config: Config) -> Refit | None:
     if names_model(uri):
         place = (package["inputs"].get("training") or {}).get("uri", "")
     training = manifest.read(place) if place else None
-    problem, hint = "", f"name the run that it repeats, {as_typed(of)}"
+    problem, hint = "", f"name the run that it repeats, {display_uri(of)}"
     if "refit" in package:
         problem = "is a refit"
-        hint = f"name the run that it repeats, {as_typed(package['refit']['of']['uri'])}"
+        hint = f"name the run that it repeats, {display_uri(package['refit']['of']['uri'])}"
     elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
         problem = "is a model whose training is gone or was redone"
         hint = "a refit needs its manifest: name a run whose directory is whole"
@@ -76,7 +76,7 @@ def find(config: Config) -> Refit | None:
         problem = "is distilled, and its teachers answer train rows only"
         hint = "refit its teachers, and distill them anew"
     if problem or training is None:
-        raise UserError(f"{SETTING}: {as_typed(of)} {problem}", hint=hint)
+        raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
     settings = TrainSettings.model_validate(training["settings"])
     theirs = flatten(settings.dump_decisive())
     ours = flatten(config.train.dump_decisive(only_given=True))
@@ -86,7 +86,7 @@ def find(config: Config) -> Refit | None:
             for each in (ours, theirs)
         )
         raise UserError(
-            f"{SETTING}: {as_typed(of)} was trained with other settings than {listed}",
+            f"{SETTING}: {display_uri(of)} was trained with other settings than {listed}",
             hint=f"a refit repeats it as it was: leave them out, or give {kept}",
         )
     named, prepared_uri = training["inputs"]["prepared"], config.train.prepared_uri
@@ -94,7 +94,8 @@ def find(config: Config) -> Refit | None:
     prepared = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
     if prepared["fingerprint"] != named["fingerprint"]:
         raise UserError(
-            f"train.prepared_uri: {as_typed(prepared_uri)} are not the data of the run to repeat",
+            f"train.prepared_uri: {display_uri(prepared_uri)} are not the data of the run to "
+            "repeat",
             hint=f"name those with the fingerprint {named['fingerprint']}",
         )
     first = training["inputs"].get("init_from")

@@ -13,7 +13,7 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def check_patience(settings: TrainSettings, prepared: Manifest, learned: Learned
     """
     if settings.selection.patience and not count_rows(prepared, "validation", learned.names):
         raise UserError(
-            f"train.selection.patience: {as_typed(settings.prepared_uri)} has no validation rows "
-            "to stop by",
+            f"train.selection.patience: {display_uri(settings.prepared_uri)} has no validation "
+            "rows to stop by",
             hint="set prepare.split.validation_fraction, or leave patience out (null)",
         )
 
@@ -155,7 +155,7 @@ def check_folds(settings: TrainSettings, prepared: Manifest) -> None:
         return
     kind, reason = prepared["settings"]["split"]["kind"], ""
     if SPLITS[2] in prepared.get("fixed_splits", ()):
-        reason = f"the test rows of {as_typed(settings.prepared_uri)} are fixed"
+        reason = f"the test rows of {display_uri(settings.prepared_uri)} are fixed"
     elif kind not in ("hash", "column"):
         reason = f"prepare.split.kind is {kind}, but folds are drawn by text"
     elif settings.distill.teachers:

@@ -22,7 +22,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.models import package_files
 from sentiflow.progress import Progress, say
-from sentiflow.storage.uris import as_typed, join
+from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
 from sentiflow.training import classes, worker_count
 from sentiflow.training.results import (
@@ -79,7 +79,7 @@ def describe_output(config: Config) -> OutputSpec:
         if fingerprints[0] != fingerprints[1]:
             raise UserError(
                 "train.init_from: the run to repeat has started from "
-                f"{as_typed(refit.first['uri']) if refit.first else 'random weights'}",
+                f"{display_uri(refit.first['uri']) if refit.first else 'random weights'}",
                 hint="leave train.init_from out, or name that model as it was then",
             )
         inputs["refit"] = refit.input
@@ -102,7 +102,7 @@ def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses
     if settings.init_from is None:
         return settings
     first = _describe_first(config)
-    say(STAGE, f"starting from {as_typed(first['uri'])}")
+    say(STAGE, f"starting from {display_uri(first['uri'])}")
     for note in package_files.check_first(first, settings.model, learned.names):
         say(STAGE, note)
     uri = model_sources.download(

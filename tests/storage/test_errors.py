@@ -185,6 +185,6 @@ class TestStore:
                 with pytest.raises(StorageError, match="the object store refuses"):
                     content.read_block(0, len(noise))
                 with pytest.raises(StorageError, match="the object store refuses"):
-                    table_files._open(f"{bucket}/a.parquet")
+                    table_files.read_footer(f"{bucket}/a.parquet")
             finally:
                 self.ask_for_keys("inf")

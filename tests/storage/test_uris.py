@@ -8,7 +8,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import (
     absolute_uri,
-    as_typed,
+    display_uri,
     holds_credentials,
     is_local,
     join_member,
@@ -108,10 +108,10 @@ def test_files_of_this_machine_are_local(uri, local):
 
 def test_a_location_below_the_working_directory_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert as_typed(f"{tmp_path}/runs/trial") == "runs/trial"
-    assert as_typed("/elsewhere/run") == "/elsewhere/run"
-    assert as_typed("s3://bucket/run") == "s3://bucket/run"
-    assert absolute_uri(as_typed(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
+    assert display_uri(f"{tmp_path}/runs/trial") == "runs/trial"
+    assert display_uri("/elsewhere/run") == "/elsewhere/run"
+    assert display_uri("s3://bucket/run") == "s3://bucket/run"
+    assert absolute_uri(display_uri(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.data.tweets import RowRules
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 MAX_FILES = 5
 """Files of an input that are read: the first, the last, and some between them."""
@@ -103,7 +103,7 @@ def check(
     seen, problems = read(setting, patterns, form, rules=rules, text_column=text_column)
     yield from problems
     for file in filter(lambda file: file.plan, seen.files):
-        faults = find_problem("columns", check_columns, file.plan, as_typed(file.first.uri))
+        faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
         yield from faults
         if faults:  # other files lack the same
             return
@@ -219,8 +219,8 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
     worst, section = max(bad, key=lambda file: file.num_damaged), seen.format.section
     treated = "are dropped" if seen.format.errors == "ignore" else "become U+FFFD"
     what = (
-        f"{seen.setting}: {as_typed(worst.first.uri)} is not {seen.format.encoding}: invalid bytes "
-        f"{treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} texts"
+        f"{seen.setting}: {display_uri(worst.first.uri)} is not {seen.format.encoding}: invalid "
+        f"bytes {treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} texts"
     )
     if fitting := worst.first.fitting_encoding:
         what += f"; {fitting} fits: write {section}.encoding: {fitting}"
@@ -230,7 +230,7 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
 def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows, other than for their labels."""
     if seen.is_whole and not seen.num_rows:
-        what = f"{as_typed(seen.files[0].first.uri)} holds no record: it has at most a header"
+        what = f"{display_uri(seen.files[0].first.uri)} holds no record: it has at most a header"
         return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
     rejected = {
         file.first.uri: {
@@ -256,7 +256,7 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
         )
     line = (
         f"{seen.setting}: {reasons.total():,} of the first {seen.num_rows:,} rows would be "
-        f"rejected, in {as_typed(uri)} ({tweets.list_reasons(reasons)}; the first is row "
+        f"rejected, in {display_uri(uri)} ({tweets.list_reasons(reasons)}; the first is row "
         f"{min(rejected[uri]):,}): {way_out}"
     )
     return [CheckResult("rows", "error", line)]
@@ -279,7 +279,7 @@ def _explain_labels(seen: Preview) -> str:
     """Say which values no class names, and which setting names them."""
     unknown, settings = seen.unknown, seen.format
     num_unknown, num_rows = unknown.total(), seen.num_rows
-    where = as_typed(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
+    where = display_uri(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
     listed = tweets.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
     if len(unknown) > _MAX_SHOWN:
         listed += f", ... ({len(unknown):,} values)"

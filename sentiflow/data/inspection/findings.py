@@ -20,7 +20,7 @@ from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
 from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed, split_member
+from sentiflow.storage.uris import display_uri, split_member
 
 _SENTIMENT140_ROLES = Roles(text=5, label=0, id=1, user=4, time=2)
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
@@ -74,7 +74,7 @@ def inspect(
     Raises:
         UserError: A file cannot be read, or what a column means cannot be decided.
     """
-    source = as_typed(uris[0])
+    source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
     if text is None and label is None and _is_sentiment140(sample, described):

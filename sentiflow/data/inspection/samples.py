@@ -12,7 +12,7 @@ from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.inspection import sniffing
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
-from sentiflow.storage.uris import as_typed
+from sentiflow.storage.uris import display_uri
 
 SAMPLE_BYTES = 24 << 20
 """Bytes of all files that are read, unpacked ones of compressed files."""
@@ -76,7 +76,7 @@ def read(uris: Sequence[str]) -> Sample:
     for uri in uris:
         for suffixes, what in _OTHER_KINDS.items():
             if uri.lower().endswith(suffixes):
-                raise UserError(f"{as_typed(uri)} is {what}")
+                raise UserError(f"{display_uri(uri)} is {what}")
     num_bytes = sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
     chosen = [uris[i] for i in sorted({*np.linspace(0, len(uris) - 1, _MAX_FILES, dtype=int)})]
     are_tables = uris[0].lower().endswith(".parquet")
@@ -115,8 +115,8 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
     opened = zip(uris, filesystem.map_files(lambda uri: _open_csv(uri, size), uris), strict=True)
     files = [(uri, *of_uri) for uri, of_uri in opened if not csv_format.is_blank(of_uri[0][0])]
     if not files:
-        raise UserError(f"{as_typed(uris[0])} holds no record", hint="name a file with texts")
-    source = as_typed(files[0][0])
+        raise UserError(f"{display_uri(uris[0])} holds no record", hint="name a file with texts")
+    source = display_uri(files[0][0])
     dialect = sniffing.sniff(files[0][1][0], source=source)
     content = b"\n".join(piece for _, pieces, _ in files for piece in pieces)
     dialect = replace(dialect, encoding=sniffing.detect_encoding(content, source=source))
@@ -136,7 +136,7 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
             read and first.rows.num_columns != read[0].rows.num_columns
         ):
             raise UserError(
-                f"{as_typed(uri)} is written otherwise than {source}",
+                f"{display_uri(uri)} is written otherwise than {source}",
                 hint="it has other columns or another delimiter: write a config for each",
             )
         order = list(range(first.rows.num_columns))
@@ -188,7 +188,7 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     ]
     rows, num_rows = pa.concat_tables(tables), sum(footer.num_rows for footer in footers)
     if not num_rows:
-        raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
+        raise UserError(f"{display_uri(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
     return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
 
