@@ -60,7 +60,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
         f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
-    if not measured.is_binary:
+    if not metrics.is_binary:
         ends = measured.describe_interval("f1_macro", "{:.3f}")
         yield Highlight(
             f"{metrics.f1_macro:.3f}",

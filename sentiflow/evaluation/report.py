@@ -118,7 +118,7 @@ def render_page(
         group_axis=_group_axis(probed.group_bias),
         caveat=CAVEAT,
         classes=measured.classes,
-        binary=measured.is_binary,
+        binary=measured.metrics.is_binary,
         num_right=sum(counts[name] for name, counts in measured.metrics.confusion.items()),
         log_loss_of_chance=np.log(len(measured.classes)),
         pairs=_list_pairs(measured.metrics),

@@ -101,11 +101,6 @@ class Measurements:
         beats_most_frequent = metrics.accuracy_low > metrics.most_frequent[1]
         return metrics.accuracy >= mistakes.MIN_ACCURACY and beats_most_frequent
 
-    @property
-    def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
-        return self.metrics.is_binary
-
 
 @dataclass(frozen=True)
 class CrossValidated:

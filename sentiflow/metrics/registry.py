@@ -69,14 +69,6 @@ def _measure_average_precision(predicted: Predicted) -> float | None:
     return float(average_precision_score(predicted.label, predicted.positive))
 
 
-def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | None:
-    if not first.is_binary:
-        return None
-    return paired.roc_auc_difference(
-        label=first.label, first=first.positive, second=second.positive
-    )
-
-
 METRICS = (
     Metric(
         "accuracy",
@@ -120,7 +112,13 @@ METRICS = (
         "{:.4f}",
         _average_areas,
         intervals.area_interval,
-        _compare_areas,
+        lambda first, second: (
+            paired.roc_auc_difference(
+                label=first.label, first=first.positive, second=second.positive
+            )
+            if first.is_binary
+            else None
+        ),
         of_probabilities=True,
         hub={"type": "roc_auc"},
     ),

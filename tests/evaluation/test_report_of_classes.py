@@ -107,7 +107,7 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     names = [f"<b>{{class}} % {k}" for k in range(num_classes)]
     data = report_data(rows_of_classes(400, classes=names), model=MODEL, asked=False)
     assert data.result.measured.classes == names
-    assert not data.result.measured.is_binary
+    assert not data.result.measured.metrics.is_binary
     page = render_page(data, draw(data))
     assert "{class} % 1" in Outline(page).text
     assert "<b>{class}" not in page
