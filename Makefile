@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
-FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
+FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not soak"
 ALL_TESTS := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
 
 export RAY_USAGE_STATS_ENABLED = 0

@@ -64,7 +64,7 @@ def is_free(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.browser
+@pytest.mark.soak
 @pytest.mark.slow
 @needs_browser
 def test_the_address_leads_to_the_trainings(uri):

@@ -57,7 +57,7 @@ def visit(browser, tmp_path):
         context.close()
 
 
-@pytest.mark.browser
+@pytest.mark.soak
 @needs_browser
 def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, data, plots):
     from axe_playwright_python.sync_playwright import Axe
@@ -102,7 +102,7 @@ def check_sizes(tab, width):
     assert smallest >= 12.5
 
 
-@pytest.mark.browser
+@pytest.mark.soak
 @needs_browser
 def test_nothing_is_too_long_for_a_phone(visit, data, plots):
     texts = pa.array(["t" * 300] * len(data.mistakes))
@@ -121,7 +121,7 @@ def test_nothing_is_too_long_for_a_phone(visit, data, plots):
     assert tab.evaluate("document.documentElement.scrollWidth") == 400
 
 
-@pytest.mark.browser
+@pytest.mark.soak
 @needs_browser
 def test_no_script_runs_in_the_page(visit, page):
     tab = visit(page.replace("</body>", f"{SCRIPT}</body>"))

@@ -113,7 +113,7 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     assert "<b>{class}" not in page
 
 
-@pytest.mark.browser
+@pytest.mark.soak
 @needs_browser
 @pytest.mark.parametrize("num_classes", [3, 12])
 def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, num_classes):
