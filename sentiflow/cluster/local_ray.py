@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import ray
 
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
 log = logging.getLogger(__name__)
@@ -87,14 +88,38 @@ def _find_problem(folder: Path) -> str:
 
 
 def start(**options: Any) -> None:
-    """Start Ray, and note its processes."""
+    """Start Ray, and note its processes; a start that timed out, as on a busy machine, is repeated.
+
+    Raises:
+        JobError: Both starts timed out.
+    """
     before = psutil.Process().children()
-    ray.init(**options)
-    folder = str(Path(ray.__file__).parent)
+    for is_last in (False, True):
+        try:
+            ray.init(**options)
+            _processes.update(_find_programs(before))
+            return
+        except Exception as error:  # Ray has no narrower class for it
+            if "timed out" not in str(error).lower():
+                raise
+            if is_last:
+                raise JobError(
+                    "Ray's start on this machine has timed out twice; if the machine is less busy, "
+                    f"run the same command again. Ray's logs: {logs()}"
+                ) from error
+            say("ray", "its start has timed out: starting it once more")
+            for process in _find_programs(before).values():
+                process.kill()
+
+
+def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:
+    """Find the processes of Ray that this process has started, but for those ``before``."""
+    folder, found = str(Path(ray.__file__).parent), {}
     for process in {*psutil.Process().children()} - {*before}:
         with suppress(psutil.Error):
             programs = [part for part in process.cmdline() if part.startswith(folder)]
-            _processes.update({Path(program).name: process for program in programs[:1]})
+            found.update({Path(program).name: process for program in programs[:1]})
+    return found
 
 
 def is_running_here() -> bool:
