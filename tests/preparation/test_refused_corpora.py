@@ -61,7 +61,7 @@ REFUSED = {
     "another column as label": (
         PLAIN | {"columns": {"text": 1, "label": 2}},
         {},
-        "(60 unknown label), 100.0% of the labels; labels that format.labels does not name: 'ann' (60)",
+        "100.0% of the labels; labels that format.labels does not name: 'ann' (60): name them",
     ),
     "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),
