@@ -2,9 +2,11 @@
 
 import ctypes
 import functools
+import importlib
 import resource
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -60,6 +62,10 @@ def load_models(
     Raises:
         JobError: A package was replaced since the job began.
     """
+    # If a part fails, Ray interrupts the main threads of the others. Once its import is interrupted,
+    # PyTorch cannot be imported again, and the worker may get parts of the next job.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(importlib.import_module, "sentiflow.models.package").result()
     import torch
 
     torch.set_num_threads(1)
