@@ -62,7 +62,7 @@ def load_models(
     Raises:
         JobError: A package was replaced since the job began.
     """
-    # If a part fails, Ray interrupts the main threads of the others. Once its import is interrupted,
+    # If a part fails, Ray interrupts the main threads of the others. If its import is interrupted,
     # PyTorch cannot be imported again, and the worker may get parts of the next job.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(importlib.import_module, "sentiflow.models.package").result()
