@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -81,6 +82,13 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
 
     with connection.started(verbose=False) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> None:
+    """Let each test have the levels of logging of a new process, whatever commands ran before."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("sentiflow").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
