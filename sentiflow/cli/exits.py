@@ -28,8 +28,12 @@ def run(app: typer.Typer) -> None:
         app()
     except SystemExit as ended:
         if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
-            sys.stdout.flush()
-            os._exit(ended.code)  # Ray, still at work in a thread, would crash or keep the process
+            try:
+                sys.stdout.flush()
+            finally:
+                os._exit(
+                    ended.code
+                )  # Ray, still at work in a thread, would crash or keep the process
         raise
 
 

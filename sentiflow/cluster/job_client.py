@@ -11,21 +11,22 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from sentiflow.cluster import ray_internals
 from sentiflow.cluster.submission import OUTPUT_KEY, Submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import holds_credentials, names_this_machine, without_credentials
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_MAX_FAILURES = 60
-"""How many requests one after another may stay without an answer while a job is followed."""
+_TIMEOUT = (10.0, 120.0)
+"""Seconds to connect, and to wait for an answer."""
+_MAX_FAILURES = 600
+"""How many requests one after another may fail while a job is followed: for ten minutes or more."""
 _DELAY_SECONDS, _DELAY_PER_CHARACTER = 1.0, 1e-6
 """Delay between two requests; longer for a long log, as each request gives all of it."""
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
-_AWAY = (requests.RequestException, ConnectionError)
-"""What Ray's client raises for a server that does not answer."""
-_FAILURES = (*_AWAY, RuntimeError, AuthenticationError)
-"""All that it raises: ``RuntimeError`` for an answer that is an error."""
+_FAILURES = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
+"""What Ray's client raises: ``RuntimeError`` for an answer that is an error."""
 
 
 def choose_address(option: str | None) -> str:
@@ -67,7 +68,7 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
         )
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        return JobSubmissionClient(address, headers=headers)
+        return ray_internals.connect_to_jobs(address, headers, _TIMEOUT)
     except AuthenticationError as error:
         raise UserError(
             f"{address} {'refuses the token' if token else 'asks for a token'}",
@@ -135,14 +136,14 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
         try:
             details = client.get_job_info(job)
             text = client.get_job_logs(job)
-        except _AWAY as error:
+        except _FAILURES as error:
+            if isinstance(error, AuthenticationError) or "status code 4" in str(error):
+                hint = "`ray job list` shows the jobs of a cluster"
+                raise UserError(_last_line(error), hint=hint) from error
             num_failures += 1
             if num_failures > _MAX_FAILURES:
                 attach = f"sentiflow submit --attach {job}"
                 raise JobError(f"{_last_line(error)}; the job may still run: {attach}") from error
-        except (RuntimeError, AuthenticationError) as error:
-            hint = f"`ray job list` shows the jobs of a cluster, `submit --attach {job}` follows it"
-            raise UserError(_last_line(error), hint=hint) from error
         else:
             num_failures = 0
             write(text[num_written:])

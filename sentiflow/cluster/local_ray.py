@@ -102,14 +102,15 @@ def start(**options: Any) -> None:
         except Exception as error:  # Ray has no narrower class for it
             if "timed out" not in str(error).lower():
                 raise
+            for process in _find_programs(before).values():
+                with suppress(psutil.Error):
+                    process.kill()
             if is_last:
                 raise JobError(
                     "Ray's start on this machine has timed out twice; if the machine is less busy, "
                     f"run the same command again. Ray's logs: {logs()}"
                 ) from error
             say("ray", "its start has timed out: starting it once more")
-            for process in _find_programs(before).values():
-                process.kill()
 
 
 def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:

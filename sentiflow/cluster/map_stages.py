@@ -70,7 +70,7 @@ Work = Callable[[Any, Label], Any]
 
 
 class PartError(Exception):
-    """The error of a part, and its traceback: Ray Data adds lines to the text of others."""
+    """The error of a part, or its text, and its traceback: Ray Data adds lines to other errors."""
 
 
 class MapStages:
@@ -228,9 +228,10 @@ def process(
     from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
     ray_internals.speed_up_data()
-    verbose = log.isEnabledFor(logging.DEBUG)
+    verbose, log_of_data = log.isEnabledFor(logging.DEBUG), logging.getLogger("ray.data")
+    level = log_of_data.level
     if not verbose:
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        log_of_data.setLevel(logging.CRITICAL)
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = verbose
@@ -242,7 +243,10 @@ def process(
         try:
             result = json.dumps(work(part, label))
         except Exception as error:
-            raise PartError(error, traceback.format_exc()) from error
+            # the error of another library may be none that can be unpickled
+            is_known = isinstance(error, UserError | JobError | OSError)
+            kept = error if is_known else f"{type(error).__name__}: {error}"
+            raise PartError(kept, traceback.format_exc()) from None
         return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
@@ -271,15 +275,19 @@ def process(
     except ray.exceptions.RayTaskError as error:
         cause, text = error.cause, str(error)
         if isinstance(cause, PartError):
-            cause, text = cause.args[:2]
-        cause = errors.explain(cause) or cause
+            cause, text = cause.args
+        if isinstance(cause, Exception):
+            cause = errors.explain(cause) or cause
         if isinstance(cause, UserError | JobError):
             raise cause from None
         log.error("%s", text)
-        raise JobError(f"{type(cause).__name__}: {cause}") from None
+        line = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else cause
+        raise JobError(line) from None
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]
         raise JobError(f"a part was lost: {line}") from error
+    finally:
+        log_of_data.setLevel(level)
 
 
 def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:

@@ -5,6 +5,10 @@ A later Ray may rename or remove each of them, so pyproject.toml bounds the vers
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 
 @contextmanager
@@ -32,6 +36,22 @@ def max_resources() -> Mapping[str, float]:
     from ray._private.state import state
 
     return state.get_max_resources_from_cluster_config() or {}
+
+
+def connect_to_jobs(
+    address: str, headers: dict[str, str], timeout: tuple[float, float]
+) -> "JobSubmissionClient":
+    """Connect Ray's client for jobs, and limit the time of each of its requests.
+
+    Why: it would wait for ever for a server that does not answer.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=timeout, **options)
+
+    return Client(address, headers=headers)
 
 
 def speed_up_data() -> None:

@@ -188,7 +188,8 @@ def _fetch(url: str, part: Path, size: int) -> None:
         problem = f"no connection ({type(error).__name__})"
         if answer is not None:
             problem = f"the server answers {answer.status_code}"
-        if part.exists():
+        is_final = answer is not None and 400 <= answer.status_code < 500
+        if part.exists() and not is_final:
             hint = "run the same command again to resume"
             raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
         raise UserError(

@@ -31,7 +31,7 @@ NO_ROW = -1
 _FIRST_LINE = 2
 """Line of the first row of a file with a header."""
 _FORMULA = r"'*[=+\-@\t\r]"
-_WHOLE = r"[0-9]{1,18}(?:\.0*)?"
+_WHOLE = r"[0-9]{1,19}(?:\.0*)?"
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -122,9 +122,11 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
     Raises:
         UserError: A value is no row number.
     """
-    written = table["row_id"]
-    reject(table, ~written.str.fullmatch(_WHOLE), "is no row number", column="row_id")
-    return written.str.replace(r"\..*", "", regex=True).astype("int64")
+    is_whole = table["row_id"].str.fullmatch(_WHOLE)
+    numbers = table["row_id"].where(is_whole, "0").str.partition(".")[0].map(int)
+    wrong = ~is_whole | (numbers >= 1 << 63)
+    reject(table, wrong, "is no row number", column="row_id")
+    return numbers.astype("int64")
 
 
 def read_labels(

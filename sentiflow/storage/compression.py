@@ -150,8 +150,9 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
 def _damage(uri: str, error: Exception) -> UserError | JobError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     verb = "unpacked" if is_compressed(uri) else "read"
-    hint = f"{reason}; is it complete, in a usual compression? If so, unpack it first"
-    return errors.explain(error, uri=uri) or UserError(f"{uri} cannot be {verb}", hint=hint)
+    way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
+    problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
+    return errors.explain(error, uri=uri) or problem
 
 
 def write_unpacked(uri: str, content: bytes) -> None:

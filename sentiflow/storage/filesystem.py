@@ -71,6 +71,8 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
     store, key = split_key(uri)
+    if "//" in f"/{key}":
+        raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
@@ -126,19 +128,22 @@ def find_existing(uri: str) -> str:
     return path
 
 
-def listing(uri: str) -> list[str]:
-    """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
-    return sorted(sizes(uri))
+def listing(uri: str, *, recursive: bool = True) -> list[str]:
+    """List the files below the directory ``uri``, sorted, relative to it; none if absent.
+
+    In an object store they can be those of the directory itself: a bucket may hold millions.
+    """
+    return sorted(sizes(uri, recursive=recursive))
 
 
-def sizes(uri: str) -> dict[str, int]:
+def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
     """Return the size of each file below the directory ``uri``, by its relative path.
 
     What a link leads to is not below it. The directory itself may be reached through links.
     """
     file_system, root = locate(uri)
     if not is_local(uri):
-        selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
+        selector = fs.FileSelector(root, recursive=recursive, allow_not_found=True)
         infos = file_system.get_file_info(selector)
         return {posixpath.relpath(i.path, root): i.size for i in infos if i.is_file}
     sizes = {}

@@ -48,8 +48,9 @@ def _expand_one(pattern: str) -> list[str]:
         uris = sorted({name for name in names if os.path.isfile(name)})
     else:
         root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-        uris = [join(root, name) for name in filesystem.listing(root)]
-        uris = [uri for uri in uris if matches(uri, pattern)]
+        below = pattern.removeprefix(f"{root}/")
+        names = filesystem.listing(root, recursive="/" in below or "**" in below)
+        uris = [uri for name in names if matches(uri := join(root, name), pattern)]
     if not uris:
         raise UserError(f"no file matches {pattern}", hint="check the path")
     return uris

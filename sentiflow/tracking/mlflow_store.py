@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -150,10 +151,13 @@ def make(uri: str) -> None:
     """
     path = find_file(uri)
     if path and not path.exists():
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
-        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
-        if not path.exists():
-            unfinished.rename(path)
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+        try:
+            make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+            if not path.exists():
+                unfinished.rename(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     elif uri.startswith(("postgresql", "mysql")):  # MLflow would try for minutes
         from sqlalchemy import create_engine
 
@@ -187,9 +191,9 @@ def asking(
         )
     try:
         yield make_client(uri)
-    except (JobError, UserError):
-        raise
-    except Exception as error:  # each cloud has errors of its own
+    except (JobError, UserError, AssertionError, AttributeError, LookupError, TypeError):
+        raise  # the others are those of MLflow or of a cloud, each of which has its own
+    except Exception as error:
         kind = refusal if is_refusal(error) else UnavailableError
         store, why = without_credentials(uri), reason(error).rstrip(".")
         raise kind(f"cannot {what} in {store}: {why}{hint}") from error

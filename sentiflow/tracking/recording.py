@@ -81,6 +81,7 @@ class Store:
                 client = mlflow_store.make_client(self.uri)
                 return mlflow_store.ask(lambda: call(client))
         except Exception as error:  # MLflow fails no job
+            log.debug("MLflow failed", exc_info=error)
             if not mlflow_store.is_refusal(error):
                 self.fail(mlflow_store.unreachable(self.uri, error))
             elif (reason := mlflow_store.first_line(error)) not in self._refusals:

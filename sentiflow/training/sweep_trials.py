@@ -118,7 +118,8 @@ def train(trial: Trial, *, share: Resources) -> None:
         ray.tune.report({"reason": str(error), "curve": reporter.curve})
         return
     if reporter.last is not None:
-        ray.tune.report(reporter.last)
+        accuracy = measure_test_accuracy(settings) if SEED in trial.values else None
+        ray.tune.report(reporter.last | {"test_accuracy": accuracy})
 
 
 @dataclass
@@ -221,7 +222,12 @@ class TrialCallback(ray.tune.Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a trial that has finished, was stopped, or has told why it failed."""
         told = trial.last_result
-        self.end(trial.config["index"], told.get("curve", []), reason=told.get("reason", ""))
+        self.end(
+            trial.config["index"],
+            told.get("curve", []),
+            reason=told.get("reason", ""),
+            test_accuracy=told.get("test_accuracy"),
+        )
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine or storage.
@@ -238,13 +244,21 @@ class TrialCallback(ray.tune.Callback):
             filesystem.write_bytes(lost_uri, reason.encode())
         self.end(index, (trial.last_result or {}).get("curve", []), reason=reason)
 
-    def end(self, index: int, curve: Curve | None = None, *, reason: str = "") -> None:
+    def end(
+        self,
+        index: int,
+        curve: Curve | None = None,
+        *,
+        reason: str = "",
+        test_accuracy: float | None = None,
+    ) -> None:
         """Note a trial that has ended, now or in an earlier run of the sweep.
 
         Args:
             index: Its place among the trials.
             curve: What it has reported; None in an earlier run.
             reason: Why it has failed.
+            test_accuracy: What it has measured; of an earlier run it is measured again.
         """
         trial = self.trials[index]
         output, settings = trial.open_output(), trial.config.train
@@ -261,9 +275,9 @@ class TrialCallback(ray.tune.Callback):
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         for epoch, (metrics, _) in enumerate(curve, start=1):
             run.log_metrics(metrics, step=epoch)
-        test_accuracy = None
         if status == "finished" and SEED in trial.values:
-            test_accuracy = measure_test_accuracy(settings)
+            if test_accuracy is None:
+                test_accuracy = measure_test_accuracy(settings)
             run.log_metrics({"test/accuracy": test_accuracy})
         run.end(ENDS[status], reason=reason)
         epoch, metrics = _choose(curve, settings.selection)

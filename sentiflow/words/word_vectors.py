@@ -7,7 +7,7 @@ import os
 import ssl
 import sys
 import tempfile
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -120,8 +120,8 @@ def _load(source: str, max_words: int | None) -> _Vectors:
     if is_named:
         _download(Path(path))
     for number in (None, max_words):
-        if (copy := locate_copy(path, max_words=number)).exists():
-            return _read_copy(copy)
+        with suppress(FileNotFoundError, pa.ArrowInvalid):  # there is none, or a damaged one
+            return _read_copy(locate_copy(path, max_words=number))
     parse = _read_glove if is_named else vector_text.read
     vectors = parse(path, max_words=max_words)
     _write_copy(locate_copy(path, max_words=max_words), *vectors)
@@ -183,8 +183,9 @@ def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
     """
     info = filesystem.file_info(uri)
-    state = f"{_CACHE_VERSION} {uri} {info.size} {info.mtime_ns}"
-    name = f"{hashlib.sha256(state.encode()).hexdigest()[:32]}-{max_words or 'all'}.arrow"
+    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
+    names = [hashlib.sha256(text.encode()).hexdigest()[:20] for text in (uri, state)]
+    name = f"{'-'.join(names)}-{max_words or 'all'}.arrow"
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(root, "sentiflow/vectors", name)
 
@@ -207,5 +208,9 @@ def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
             pa.ipc.new_file(stream, batch.schema) as writer,
         ):
             writer.write_batch(batch)
+        file, state, _ = path.name.split("-")
+        for other in path.parent.glob(f"{file}-*.arrow"):
+            if not other.name.startswith(f"{file}-{state}-"):  # of a file that was changed since
+                other.unlink(missing_ok=True)
     except (OSError, UserError) as error:
         log.debug("%s", f"the vectors are not cached: {error}")

@@ -1,8 +1,10 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
+import contextlib
 import json
 import logging
 import os
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -79,7 +81,7 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
     assert job_client.find_token() == "another"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert job_client.find_token() == ""
+    assert job_client.find_token() == ""  # none is sent
 
 
 def test_a_missing_or_wrong_token_is_reported_with_where_it_belongs(dashboard, monkeypatch, home):
@@ -128,6 +130,13 @@ def test_another_server_than_a_dashboard_is_refused(dashboard, monkeypatch):
     assert "no cluster answers at http://127.0.0.1:9: name its dashboard by" in problem_of(
         "http://127.0.0.1:9"
     )
+
+
+def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(job_client, "_TIMEOUT", (0.2, 0.2))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
 def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
@@ -214,7 +223,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(job_client, "_DELAY_SECONDS", 0)
 
 
-@pytest.mark.parametrize("logs", [[LOG], ["", LOG[:9], LOG], [LOG[:9], AWAY, AWAY, LOG]])
+@pytest.mark.parametrize(
+    "logs",
+    [[LOG], ["", LOG[:9], LOG], [LOG[:9], AWAY, AWAY, LOG], [LOG[:9], RuntimeError("502"), LOG]],
+)
 def test_the_log_is_complete_when_the_state_is_final_whatever_fails_before(quick, logs):
     assert follow([RUNNING] * (len(logs) - 1) + [DONE], logs) == (LOG, DONE)
 
