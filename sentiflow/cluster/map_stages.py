@@ -70,7 +70,10 @@ Work = Callable[[Any, Label], Any]
 
 
 class PartError(Exception):
-    """The error of a part, or its text, and its traceback: Ray Data adds lines to other errors."""
+    """The error of a part if it is of a kind that we know, its line, and its traceback.
+
+    Ray Data adds lines to the text of an error.
+    """
 
 
 class MapStages:
@@ -243,10 +246,10 @@ def process(
         try:
             result = json.dumps(work(part, label))
         except Exception as error:
-            # the error of another library may be none that can be unpickled
-            is_known = isinstance(error, UserError | JobError | OSError)
-            kept = error if is_known else f"{type(error).__name__}: {error}"
-            raise PartError(kept, traceback.format_exc()) from None
+            line = f"{type(error).__name__}: {error}"
+            # that of another library may be none that can be unpickled
+            known = error if isinstance(error, UserError | JobError | OSError) else None
+            raise PartError(known, line, traceback.format_exc()) from None
         return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
@@ -273,15 +276,13 @@ def process(
         for row in dataset.iter_rows():
             yield row["number"], json.loads(row["result"])
     except ray.exceptions.RayTaskError as error:
-        cause, text = error.cause, str(error)
+        cause, line, text = error.cause, f"{type(error.cause).__name__}: {error.cause}", str(error)
         if isinstance(cause, PartError):
-            cause, text = cause.args
-        if isinstance(cause, Exception):
-            cause = errors.explain(cause) or cause
+            cause, line, text = cause.args[:3]
+        cause = errors.explain(cause) or cause if cause else None
         if isinstance(cause, UserError | JobError):
             raise cause from None
         log.error("%s", text)
-        line = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else cause
         raise JobError(line) from None
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]

@@ -120,7 +120,7 @@ def _load(source: str, max_words: int | None) -> _Vectors:
     if is_named:
         _download(Path(path))
     for number in (None, max_words):
-        with suppress(FileNotFoundError, pa.ArrowInvalid):  # there is none, or a damaged one
+        with suppress(OSError, pa.ArrowInvalid):  # there is none, or a damaged one
             return _read_copy(locate_copy(path, max_words=number))
     parse = _read_glove if is_named else vector_text.read
     vectors = parse(path, max_words=max_words)
