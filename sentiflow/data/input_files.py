@@ -54,7 +54,7 @@ def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
 def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
-    A file whose size and time are the same as in ``known``, an earlier description, is not read.
+    A file whose size and time are the same as in ``earlier``, an earlier description, is not read.
     Each of the other files is read once in a process.
 
     Returns:
@@ -122,8 +122,8 @@ def add(earlier: Input, uris: Sequence[str]) -> Input | None:
     No content is read: new files have no hash yet.
 
     Returns:
-        The description; None if ``uris`` do not begin with the files of ``known``, or if these have
-        changed.
+        The description; None if ``uris`` do not begin with the files of ``earlier``, or if these
+        have changed.
     """
     files, old = as_found(uris)["files"], earlier["files"]
     without_hash = [{**item, "tree_sha256": ""} for item in old]

@@ -23,7 +23,8 @@ from sentiflow.storage.uris import display_uri
 
 CORRECTIONS = "prepare.corrections"
 PLACE = "place"
-"""The column that :func:`read` adds: file and line of a row, for messages."""
+"""The column that :func:`read` adds: file and line of a row, for messages; of Parquet its number
+from 0."""
 PROBABILITY = "probability_"
 """Names of columns of numbers begin so."""
 NO_ROW = -1
@@ -63,15 +64,21 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
             hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
             "with names",
         )
+    what, first = ("row", 0) if uri.endswith(".parquet") else ("line", _FIRST_LINE)
+    places = pd.Series(range(first, first + len(table)), table.index).astype(str)
+    places = f"{name}: {what} " + places
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
-            table[column] = pd.to_numeric(values, errors="coerce").astype("float64")
+            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+            is_text = numbers.isna() & values.notna() & (values != "")
+            problem = "is no number with a decimal point"
+            reject(table.assign(**{PLACE: places}), is_text, problem, column=str(column))
+            table[column] = numbers
         else:
             written = values.astype(object).where(values.notna(), "").astype(str)
             table[column] = written if column == "text" else written.str.strip()
-    lines = pd.Series(range(_FIRST_LINE, _FIRST_LINE + len(table)), table.index).astype(str)
     is_empty = table.isna() | (table == "")
-    return table.assign(**{PLACE: f"{name}: line " + lines})[~is_empty.all(axis=1)]
+    return table.assign(**{PLACE: places})[~is_empty.all(axis=1)]
 
 
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
@@ -123,7 +130,7 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
         UserError: A value is no row number.
     """
     is_whole = table["row_id"].str.fullmatch(_WHOLE)
-    numbers = table["row_id"].where(is_whole, "0").str.partition(".")[0].map(int)
+    numbers = table["row_id"].where(is_whole, "0").str.replace(r"\..*", "", regex=True).map(int)
     wrong = ~is_whole | (numbers >= 1 << 63)
     reject(table, wrong, "is no row number", column="row_id")
     return numbers.astype("int64")

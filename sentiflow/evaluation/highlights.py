@@ -125,13 +125,15 @@ def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
 
 
 def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
-    size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted or 0)}"
+    assert worst.p_adjusted is not None, "it is worse"
+    assert worst.difference is not None, "it is worse"
+    size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted)}"
     if not worst.is_found:
         return f"is the accuracy of the worst slice beyond chance: {worst.name} ({size})"
     others = f"; {num_worse - 1} more in the report" if num_worse > 1 else ""
     return (
         f"is the accuracy on texts with {worst.name}, a slice found by a search: "
-        f"{-100 * (worst.difference or 0):.1f} points below the rest ({size}){others}"
+        f"{-100 * worst.difference:.1f} points below the rest ({size}){others}"
     )
 
 

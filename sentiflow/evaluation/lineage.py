@@ -131,7 +131,7 @@ def find_training_texts(
 ) -> tuple[np.ndarray, list[bool]]:
     """Hash the texts that models were trained on, or chosen by.
 
-    By text, and not by row: a corpus that has grown, or a copy of a file, numbers its rows anew.
+    By text, and not by row: a corpus that has grown, or a copy of a file, has other row numbers.
 
     Args:
         models: Each as an input of a stage.

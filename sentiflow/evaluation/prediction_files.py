@@ -72,7 +72,7 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         needed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
-        raise _fault(uri, f"has no column {needed}", hint)
+        raise _fault(uri, f"has no column {needed}", f"it has {', '.join(names[:-1])}")
     if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
         hint = f"the classes of the corpus are {', '.join(classes)}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)

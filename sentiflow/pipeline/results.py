@@ -214,7 +214,7 @@ class Trained(StageResult):
 
     @property
     def model(self) -> "Model":
-        """The model, on a GPU if there is one; it is read anew each time."""
+        """The model, on a GPU if there is one; it is read each time."""
         return load_model(join(self.uri, "model"))
 
     @property
@@ -364,7 +364,7 @@ class Run:
 
     @property
     def model(self) -> "Model":
-        """The trained model, or the average that has scored; it is read anew each time."""
+        """The trained model, or the average that has scored; it is read each time."""
         if "train" in self.stages:
             return self.trained.model
         return load_model(manifest.find_package(self.scored.uri))

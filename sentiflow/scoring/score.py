@@ -131,8 +131,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
-    decisive = [spec.settings, model["fingerprint"], precision]
-    run_key = manifest.fingerprint(decisive)
+    run_key = manifest.fingerprint([spec.settings, model["fingerprint"], precision])
     results = maps.run(
         STAGE,
         source.parts,
@@ -220,7 +219,7 @@ def _choose_precision(
 
 
 def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
-    """Refuse a corpus if too many rows are rejected.
+    """Refuse a corpus if all its rows are rejected.
 
     Raises:
         UserError: All rows are rejected; the output is removed.

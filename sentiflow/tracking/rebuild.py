@@ -1,4 +1,4 @@
-"""Manifests of finished stages -> their MLflow runs, completed or made anew."""
+"""Manifests of finished stages -> their MLflow runs, completed or made again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -74,7 +74,7 @@ def find(config: Config) -> Refit | None:
         hint = "a refit needs its manifest: name a run whose directory is whole"
     elif any(name.startswith(TEACHER) for name in training["inputs"]):
         problem = "is distilled, and its teachers answer train rows only"
-        hint = "refit its teachers, and distill them anew"
+        hint = "refit its teachers, and distill them again"
     if problem or training is None:
         raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
     settings = TrainSettings.model_validate(training["settings"])

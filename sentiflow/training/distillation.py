@@ -158,7 +158,7 @@ def _ask(
     if not any(counts[split]["answered"] for split in _LEARNED):
         raise UserError(
             f"{SETTING}: no teacher has answered a row to learn",
-            hint="their texts, or numbers of rows, are not those of the prepared data",
+            hint="their texts are not those of the prepared data",
         )
     seconds = time.monotonic() - began
     answered = _count_answers(counts[schema.SPLITS[0]], "train rows")

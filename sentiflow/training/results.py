@@ -57,11 +57,11 @@ class EpochResult:
     tweets_per_second: float
     step: int
     """Optimizer steps since the beginning of the first phase."""
-    ended: str = ""
-    """ISO 8601 in UTC, to the second; empty if an earlier version trained the epoch."""
-    validation_f1_macro: float | None = None
-    """Mean of the F1 of the classes that labels or predictions have; None without validation rows
-    or if an earlier version trained the epoch."""
+    ended: str
+    """ISO 8601 in UTC, to the second."""
+    validation_f1_macro: float | None
+    """Mean of the F1 of the classes that labels or predictions have; None without validation rows.
+    """
 
     def to_metrics(self, phase: Phase = TRAIN) -> dict[str, float | None]:
         """Name the metrics as in MLflow."""
@@ -78,7 +78,7 @@ class History:
 
     @property
     def best(self) -> EpochResult | None:
-        """The best epoch, the first of equals; None before the first, or without validation."""
+        """The best epoch, the first on ties; None before the first, or without validation."""
         name = f"validation_{self.selection.metric_name}"
         measured = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
         order = self.selection.order

@@ -13,7 +13,7 @@ from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, by_tens
 
 from sentiflow.cli.compare import to_text
 from sentiflow.config.classes import BINARY
-from sentiflow.data import manifest
+from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, prediction_files
 
@@ -135,7 +135,7 @@ FAULTS = {
     ),
     "no prediction": (
         lambda t: t[["row_id", "text"]],
-        "has no column predicted_label, prediction, label or probability_<class>: a file of ",
+        "has no column predicted_label, prediction, label or probability_<class>: it has row_id, text",
     ),
     "another class": (
         lambda t: t.assign(probability_spam=0.0),
@@ -144,32 +144,32 @@ FAULTS = {
     ),
     "another label": (
         change(prediction="good"),
-        "line 30: prediction 'good' is none of negative, positive, neutral",
+        "row 28: prediction 'good' is none of negative, positive, neutral",
     ),
-    "no label": (change(prediction=None), "line 30: prediction '' is none of negative"),
+    "no label": (change(prediction=None), "row 28: prediction '' is none of negative"),
     "a text as probability": (
         lambda t: t.assign(probability_positive="0,5"),
-        "line 2: has no probabilities from 0 to 1 (299 more)",
+        "row 0: probability_positive '0,5' is no number with a decimal point (299 more)",
     ),
     "sums": (
         lambda t: t.assign(probability_positive=t["probability_positive"] + (t["row_id"] == 28)),
-        "line 30: has no probabilities from 0 to 1",
+        "row 28: has no probabilities from 0 to 1",
     ),
     "half": (
         lambda t: t.assign(probability_positive=t["probability_positive"] / 2),
-        "line 2: has probabilities that do not sum to 1",
+        "row 0: has probabilities that do not sum to 1",
     ),
     "not a number": (
         lambda t: t.assign(probability_positive=t["probability_positive"].where(t["row_id"] != 28)),
-        "line 30: has no probabilities from 0 to 1",
+        "row 28: has no probabilities from 0 to 1",
     ),
     "twice": (
         lambda t: pd.concat([t, t[t["row_id"] == 28]]),
-        "line 302: row_id '28' was given before",
+        "row 300: row_id '28' was given before",
     ),
     "two answers to a text": (
         lambda t: pd.concat([t, t[29:30].assign(prediction="neutral")]).drop(columns="row_id"),
-        "line 302: another prediction for a text",
+        "row 300: another prediction for a text",
     ),
     "a row too few": (
         lambda t: t[~t["row_id"].isin([28, 8, 0])],
@@ -181,11 +181,11 @@ FAULTS = {
     ),
     "numbers that are none": (
         lambda t: t.assign(row_id=t["row_id"] + 0.5),
-        "line 2: row_id '0.5' is no row number",
+        "row 0: row_id '0.5' is no row number",
     ),
     "no number": (
         lambda t: t.assign(row_id=t["row_id"].astype("Int64").where(t["row_id"] != 28)),
-        "line 30: row_id '' is no row number",
+        "row 28: row_id '' is no row number",
     ),
 }
 
@@ -215,3 +215,14 @@ def test_values_of_the_corpus_are_labels_too(runs, write):
     found = prediction_files.read(write(table, "rival.csv"), record)
     assert found.classes == BINARY
     assert (found.prediction == (rival()["prediction"] == "positive")).all()
+
+
+def test_ids_of_tweets_are_row_numbers(write):
+    numbers = [1234567890123456789, (1 << 63) - 1]
+    for name in ("a.parquet", "a.csv"):
+        file = write(pd.DataFrame({"row_id": numbers, "label": ["a", "b"]}), name)
+        table = label_files.read(file, setting="x", needs=("row_id", "label"), hint="")
+        assert label_files.read_row_ids(table).tolist() == numbers
+    file = write(pd.DataFrame({"row_id": [str(1 << 63)], "label": ["a"]}), "b.csv")
+    with pytest.raises(UserError, match="line 2: row_id '9223372036854775808' is no row number"):
+        label_files.read_row_ids(label_files.read(file, setting="x", needs=("label",), hint=""))

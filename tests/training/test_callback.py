@@ -61,7 +61,7 @@ def steps(step, **options):
 
 
 def epoch(number):
-    return EpochResult(number, 0.5, 0.75, 0.6, 0.7, 0.01, 1.0, 0.1, 2.0, 99.0, 5 * number)
+    return EpochResult(number, 0.5, 0.75, 0.6, 0.7, 0.01, 1.0, 0.1, 2.0, 99.0, 5 * number, "", None)
 
 
 def test_steps_and_epochs_that_restarted_workers_repeat_are_taken_once(make, said):
