@@ -130,10 +130,10 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
         UserError: A value is no row number.
     """
     is_whole = table["row_id"].str.fullmatch(_WHOLE)
-    numbers = table["row_id"].where(is_whole, "0").str.replace(r"\..*", "", regex=True).map(int)
-    wrong = ~is_whole | (numbers >= 1 << 63)
+    digits = table["row_id"].str.replace(r"\..*", "", regex=True)
+    wrong = ~is_whole | (digits.str.zfill(19) > str((1 << 63) - 1))
     reject(table, wrong, "is no row number", column="row_id")
-    return numbers.astype("int64")
+    return digits.astype("int64")
 
 
 def read_labels(

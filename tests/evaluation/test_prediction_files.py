@@ -135,7 +135,7 @@ FAULTS = {
     ),
     "no prediction": (
         lambda t: t[["row_id", "text"]],
-        "has no column predicted_label, prediction, label or probability_<class>: it has row_id, text",
+        "has no column predicted_label, prediction, label or probability_<class>: it has row_id",
     ),
     "another class": (
         lambda t: t.assign(probability_spam=0.0),
