@@ -311,3 +311,12 @@ def test_in_object_storage_parts_are_written_where_they_stay(spec, bucket):
     output.publish(counts={}, files=[part, output.write("words.parquet", b"others")], seconds=0)
     assert filesystem.listing(there.uri) == ["manifest.json", part["path"], "words.parquet"]
     assert find_status(new) == Status(State.COMPLETE)
+
+
+def test_the_output_of_another_stage_is_never_replaced(spec):
+    finish(spec())
+    before = filesystem.listing(spec().uri)
+    for act in (look, begin):
+        with pytest.raises(UserError, match="holds files that are not from train"):
+            act(spec(stage="train"), overwrite=True)
+    assert filesystem.listing(spec().uri) == before

@@ -15,7 +15,7 @@ from sentiflow.cli.compare import to_text
 from sentiflow.config.classes import BINARY
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import comparison, prediction_files
+from sentiflow.evaluation import comparison, evaluated_rows, prediction_files
 
 IS_TEST = by_tens() == "test"
 
@@ -226,3 +226,12 @@ def test_ids_of_tweets_are_row_numbers(write):
     file = write(pd.DataFrame({"row_id": [str(1 << 63)], "label": ["a"]}), "b.csv")
     with pytest.raises(UserError, match="line 2: row_id '9223372036854775808' is no row number"):
         label_files.read_row_ids(label_files.read(file, setting="x", needs=("label",), hint=""))
+
+
+def test_predictions_that_sentiflow_wrote_are_such_a_file(runs, write):
+    run = runs.run("a", wrong=[8, 18])
+    rows = evaluated_rows.read(f"{run}/scored", manifest.read(f"{run}/scored")).to_pandas()
+    rows["predicted_label"] = np.array(BINARY)[rows["prediction"]]
+    found = comparison.compare(run, write(rows))
+    assert found.verdict.startswith("No difference shown: both predict the same label")
+    assert found.first.figures == pytest.approx(found.second.figures, rel=1e-5)
