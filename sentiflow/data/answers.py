@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import table_files
+from sentiflow.data import table_files, table_plans
 from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.errors import UserError
@@ -68,7 +68,7 @@ def check_columns(uris: Sequence[str], classes: Sequence[str] | None) -> None:
     """
     for uri, footer in zip(uris, filesystem.map_files(table_files.read_footer, uris), strict=True):
         names = footer.arrow.names
-        table_files.check_text(uri, footer.arrow, "text", setting=SETTING)
+        table_plans.check_text(uri, footer.arrow, "text", setting=SETTING)
         has = [name for name in names if name.startswith(PROBABILITY)]
         needed = has or [f"{PROBABILITY}<class>"]
         if classes is not None:

@@ -8,7 +8,15 @@ import pyarrow as pa
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import csv_format, csv_ranges, input_files, manifest, schema, table_files
+from sentiflow.data import (
+    csv_format,
+    csv_ranges,
+    input_files,
+    manifest,
+    schema,
+    table_files,
+    table_plans,
+)
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
@@ -113,7 +121,7 @@ class CsvPlan:
                 yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
-Plan = CsvPlan | table_files.TablePlan
+Plan = CsvPlan | table_plans.TablePlan
 
 
 def cut(

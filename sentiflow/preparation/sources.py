@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, label_files, manifest, table_files
+from sentiflow.data import corpus, input_files, label_files, manifest, table_plans
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -122,7 +122,7 @@ def cut(
     map_files = functools.partial(maps.map, name, key=manifest.fingerprint(files))
     if files[0]["uri"].lower().endswith(".parquet"):
         keep = settings.read_columns if is_labelled else ()
-        plan: corpus.Plan = table_files.plan_preparation(
+        plan: corpus.Plan = table_plans.plan_preparation(
             files, settings=source.format, keep_columns=keep
         )
     else:

@@ -13,7 +13,8 @@ from sentiflow.data.manifest_types import (
     merge_counts,
 )
 from sentiflow.data.schema import BINARY, POSITIVE
-from sentiflow.data.table_files import TableFormat, TablePlan
+from sentiflow.data.table_files import TableFormat
+from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
 

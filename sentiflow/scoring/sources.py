@@ -2,7 +2,7 @@
 
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_files
+from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
@@ -118,7 +118,7 @@ def plan(
     assumed = SENTIMENT140 if classes == BINARY else classes
     if corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):
         labels = tuple(dict.fromkeys((*assumed, *(form.classes or ()))))
-        tables = table_files.plan_scoring(
+        tables = table_plans.plan_scoring(
             files[num_previous:],
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,

@@ -12,7 +12,7 @@ from tcp_proxy import Proxy
 
 from sentiflow.cluster.doctor import previews
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, table_files
+from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.data.tweets import RowRules
 from sentiflow.storage import filesystem, globs
 
@@ -94,7 +94,7 @@ def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):
         contents.append(sink.getvalue().to_pybytes())
     write(bucket, requests, "parquet", contents)
     files = input_files.as_found(globs.expand([f"{bucket}/parquet/*.parquet"]))["files"]
-    plan = table_files.plan_scoring(files, text_column="text", keep_columns=())
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     assert plan.table_format.has_row_ids
     assert requests.most >= 8
     assert requests.count("GET") == 2 * NUM_FILES  # the footer; the ids

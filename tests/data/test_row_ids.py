@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.data import table_files
+from sentiflow.data import table_files, table_plans
 
 
 def write(folder, *files):
@@ -21,7 +21,7 @@ def write(folder, *files):
 
 def find_fault(uris):
     """Look at files, and find the fault of their ids."""
-    return table_files.find_id_fault([table_files.read_footer(uri, with_ids=True) for uri in uris])
+    return table_plans.find_id_fault([table_files.read_footer(uri, with_ids=True) for uri in uris])
 
 
 @settings(deadline=None, max_examples=60)

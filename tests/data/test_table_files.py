@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, table_files
+from sentiflow.data import corpus, input_files, table_files, table_plans
 from sentiflow.data.parts import read as read_part
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
@@ -20,7 +20,7 @@ def read(folder, *tables, keep_columns=()):
     uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
-    plan = table_files.plan_scoring(
+    plan = table_plans.plan_scoring(
         input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
     )
     (part,) = corpus.cut(plan, rows_per_part=100).parts
@@ -67,7 +67,7 @@ def write_groups(path, num_rows, group_rows):
 def open_groups(path, rows_per_part):
     """Cut one file into parts."""
     files = input_files.as_found([str(path)])["files"]
-    plan = table_files.plan_scoring(files, text_column="text", keep_columns=())
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     return corpus.cut(plan, rows_per_part=rows_per_part)
 
 
@@ -76,7 +76,7 @@ def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
     pq.write_table(pa.table({"text": ["good", "bad"]}), path)
     files = input_files.as_found([str(path)])["files"]
     form = FormatSettings(max_text_length=3)
-    plan = table_files.plan_scoring(files, text_column="text", keep_columns=(), settings=form)
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=(), settings=form)
     (part,) = corpus.cut(plan, rows_per_part=10).parts
     assert read_part(part)["reason"].to_pylist() == ["text too long", None]
 

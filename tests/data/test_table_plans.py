@@ -9,7 +9,7 @@ import yaml
 from conftest import PROJECT
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, parts, table_files
+from sentiflow.data import corpus, input_files, parts, table_plans
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
@@ -25,7 +25,7 @@ def plan(folder, *tables, form=None, keep=()):
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
     files = input_files.as_found(uris)["files"]
-    return table_files.plan_preparation(files, settings=form or FormatSettings(), keep_columns=keep)
+    return table_plans.plan_preparation(files, settings=form or FormatSettings(), keep_columns=keep)
 
 
 def read(folder, *tables, form=None, keep=(), required=("label",)):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_format, first_rows, input_files, table_files, tweets
+from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
@@ -198,10 +198,10 @@ def _plan(
         form, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
         return form, corpus.CsvPlan((corpus.PlannedFile(file, form),))
     if text_column is None:
-        plan = table_files.plan_preparation([file], settings=settings, keep_columns=keep_columns)
+        plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
         longest = FormatSettings(max_text_length=settings.max_text_length)
-        plan = table_files.plan_scoring(
+        plan = table_plans.plan_scoring(
             [file], text_column=text_column, keep_columns=(), settings=longest
         )
     return plan.table_format, plan

@@ -13,7 +13,7 @@ import yaml
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_files, tweets
+from sentiflow.data import csv_format, input_files, table_files, table_plans, tweets
 from sentiflow.data.inspection import columns, samples
 from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.data.inspection.columns import Column, Roles
@@ -88,7 +88,7 @@ def inspect(
     settings = FormatSettings.model_validate(to_format(inspection))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
-        table_files.plan_preparation(files, settings=settings, keep_columns=inspection.roles.keep)
+        table_plans.plan_preparation(files, settings=settings, keep_columns=inspection.roles.keep)
     return replace(inspection, rejected=_count_rejected(inspection, settings))
 
 
