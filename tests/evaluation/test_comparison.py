@@ -18,7 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, model_checks
-from sentiflow.evaluation.comparison import Check, check_behavior, find_regression
+from sentiflow.evaluation.regression import Check, check_behavior, find_regression
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import join
