@@ -101,16 +101,20 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         For each stage ``added``, or ``complete``: it was there, and lacks nothing now.
 
     Raises:
-        UserError: There is no such store, or a model package is damaged.
+        UserError: A model package is damaged.
         UnavailableError: The store does not answer; the next call finds what was added.
         JobError: The store refuses something.
     """
     outcomes: list[str] = []
     models: dict[str, tuple[str, str]] = {}
     """Package and run of each model that a stage has made, by fingerprint."""
+    stores: dict[str, recording.Store] = {}
     for stage in stages:
         run, record = stage.run, stage.record
-        store = recording.open_store(tracking_uri, experiment=run["experiment"], required=True)
+        name = run["experiment"]
+        if name not in stores:
+            stores[name] = recording.open_store(tracking_uri, experiment=name, required=True)
+        store = stores[name]
         with mlflow_store.asking(tracking_uri, "add to runs") as client:
             present = _find_run(client, store.experiment_id, stage)
             mlflow_run = present or client.create_run(

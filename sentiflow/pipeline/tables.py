@@ -1,0 +1,79 @@
+"""Parquet files of a stage -> a table that is read when it is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import display_uri, join
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Filters = Sequence[tuple[str, str, Any]]
+"""Conditions that rows must all meet: column, operator such as ``==`` or ``in``, value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in Parquet files, which is read when it is asked for."""
+
+    uri: str
+    """The directory, or the file if there is one only."""
+    files: tuple[str, ...]
+    """The files, with the rows in their order."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._dataset().schema.names)
+
+    def __len__(self) -> int:
+        return int(self._dataset().count_rows())
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pa.Table":
+        """Read some columns, or all, as a table of Arrow.
+
+        Args:
+            columns: Their names.
+            filters: Conditions: ``[("split", "==", "test"), ("probability", "<", 0.5)]``.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        import pyarrow.parquet as pq
+
+        dataset = self._dataset()
+        named = [*(columns or ()), *(name for name, _, _ in filters)]
+        if missing := [name for name in named if name not in dataset.schema.names]:
+            raise UserError(
+                f"{display_uri(self.uri)} has no column {', '.join(missing)}",
+                hint=f"there are {', '.join(dataset.schema.names)}",
+            )
+        condition = pq.filters_to_expression(list(filters)) if filters else None
+        chosen = None if columns is None else list(columns)
+        return dataset.to_table(columns=chosen, filter=condition)
+
+    def to_pandas(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pd.DataFrame":
+        """Read as :meth:`to_arrow` does, as a DataFrame."""
+        frame: pd.DataFrame = self.to_arrow(columns, filters=filters).to_pandas()
+        return frame
+
+    def _dataset(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        if not self.files:
+            return ds.dataset(pa.table({}))
+        places = [filesystem.locate(join(self.uri, name)) for name in self.files]
+        return ds.dataset(
+            [path for _, path in places],
+            filesystem=places[0][0],
+            partitioning=ds.partitioning(flavor="hive"),
+        )
