@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from sentiflow.models.model import Model
     from sentiflow.pipeline.results import (
         Evaluated,
-        Filters,
         Prepared,
         Report,
         Run,
         Scored,
-        Table,
         Trained,
         Trends,
     )
+    from sentiflow.pipeline.tables import Filters, Table
 
 # Ray and MLflow read these when they are imported: no command reports to anybody by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -64,9 +63,10 @@ __all__ = [
 _RESULTS = "sentiflow.pipeline.results"
 _MODULES = {
     "read_texts": "sentiflow.cluster.texts",
+    "Table": "sentiflow.pipeline.tables",
     "Model": "sentiflow.models.model",
     **dict.fromkeys(
-        ("Evaluated", "Prepared", "Report", "Run", "Scored", "Table", "Trained", "Trends"),
+        ("Evaluated", "Prepared", "Report", "Run", "Scored", "Trained", "Trends"),
         _RESULTS,
     ),
 }
