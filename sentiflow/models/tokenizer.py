@@ -152,14 +152,15 @@ def tweet_rule(text: pa.Array) -> pa.Array:
     """
     for entity, character in _ENTITIES:
         text = pc.replace_substring(text, entity, character)
-    lines = pc.split_pattern(text, "\n")
-    chunks = lines.flatten()
-    is_tag = pc.match_substring(chunks, "#")
-    parted = pc.replace_substring_regex(chunks.filter(is_tag), r"(\p{Ll})(\p{Lu})", r"\1 \2")
-    chunks = unify(pc.replace_with_mask(chunks, is_tag, parted))
-    text = pc.binary_join(pa.ListArray.from_arrays(lines.offsets, chunks), "\n")
-    text = _replace(pc.ascii_lower(text), _BEFORE_SQUEEZING)
+    text = _replace(pc.utf8_lower(text), _BEFORE_SQUEEZING)
     return _replace(squeeze_runs(text), _AFTER_SQUEEZING)
+
+
+def prepare_chunks(chunks: pa.Array) -> pa.Array:
+    """Separate the words of hashtags in camel case, and unify what is not ASCII."""
+    is_tag = pc.starts_with(chunks, "#")
+    parted = pc.replace_substring_regex(chunks.filter(is_tag), r"(\p{Ll})(\p{Lu})", r"\1 \2")
+    return unify(pc.replace_with_mask(chunks, is_tag, parted))
 
 
 def unify(text: pa.Array) -> pa.Array:
@@ -284,6 +285,8 @@ def _replace(text: pa.Array, rules: tuple[tuple[str, str], ...]) -> pa.Array:
 
 def _split_chunks(chunks: pa.Array, rule: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
     """Split each chunk by a rule; null for a chunk without a token."""
+    if rule is tweet_rule:
+        chunks = prepare_chunks(chunks)
     row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
     lines = pc.replace_substring_regex(pc.binary_join(row, "\n"), _BLANK, " ")
     spaced = pc.ascii_trim_whitespace(pc.split_pattern(rule(lines), "\n").flatten())
