@@ -2,14 +2,15 @@
 
 No rule looks across white space. So texts are split there, and a rule runs once over the distinct
 chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one string with a
-chunk on each line, because one call of RE2 costs more than the few bytes of a chunk.
+chunk on each line, because one call of RE2 costs more than the few bytes of a chunk. Most chunks of
+English need few rules; all others, and those of other scripts, pass all of them.
 """
 
-import functools
+import re
 import string
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from unicodedata import category, normalize
 
 import numpy as np
 import pyarrow as pa
@@ -20,27 +21,38 @@ from sentiflow.data.arrow_buffers import string_buffers
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""
 
+_Rules = tuple[tuple[str, str], ...]
+"""Patterns of RE2 and what replaces them, in order."""
+
 _BLANK = r"[\t\x{0B}-\x{0D}\x{1C}-\x{1F}\x{85}\p{Z}]"
 """White space other than a line feed."""
 
 _ENTITIES = (
     *(("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&apos;", "'")),
-    *(("&nbsp;", " "), ("&amp;", "&")),
+    *(("&nbsp;", " "), ("&amp;", "&"), ("`", "'")),
 )
-_WORD = r"\p{L}\p{M}\p{N}_"
-_BEFORE_SQUEEZING = (
-    ("`", "'"),
-    (r"(?:https?://|www\.)[!-~]+", " <url> "),
-    (rf"[{_WORD}.+-]+@[{_WORD}-]+(?:\.[{_WORD}-]+)+", " <email> "),
-    (rf"@(?:[a-z0-9_\p{{Latin}}\p{{M}}]+|[{_WORD}]+)", " <user> "),  # a name ends with Latin letters
-)
+_UPPER = "".join(filter(str.isupper, map(chr, range(0x588))))
+_CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
+"""Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
+_LATIN = r"a-z0-9_\x{C0}-\x{24F}\x{300}-\x{36F}\x{1E00}-\x{1EFF}"
+_ADDRESS = f"[{_LATIN}]+(?:[.+-][{_LATIN}]+)*"
 _UNSPACED = "".join(
     rf"\p{{{script}}}"
     for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
 )
-"""Scripts that do not separate words by blanks (Unicode Standard Annex 14, classes ID, CJ and SA)."""
+"""Scripts that do not separate words by blanks (Unicode Annex 14, classes ID, CJ and SA)."""
+_EMOJI = r"\x{2190}-\x{2BFF}\x{1F000}-\x{1FAFF}"
+_GRAPHEMES = (
+    r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag
+    rf"[{_EMOJI}](?:\x{{200D}}[{_EMOJI}])+",  # a family
+    # a letter with its marks: stacked letters of Khmer and Burmese, the vowel am of Thai and Lao;
+    # the sign of a long vowel is of no script
+    rf"[{_UNSPACED}\x{{30FC}}]"
+    r"(?:[\x{17D2}\x{1039}][\x{1000}-\x{17B3}]|\x{0E4D}\x{0E32}|\x{0ECD}\x{0EB2}|\p{M})*",
+    r"[\p{P}\p{S}]",
+)
+"""Characters as readers see them (Unicode Annex 29), where each is a token."""
 _PIECES = (
-    r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag is two letters
     r"<(?:url|email|user)>",
     r"[:;=][()\[\]/\\|*]+",  # :) ;( :/
     r"(?:^|\s)[:;=][dpo]\b",  # :d ;p, but not 4:do
@@ -52,16 +64,32 @@ _PIECES = (
     r"\b(?:o'clock\b|ma'am\b|y')",
     r"\.\.\.|--",
     r"[[:punct:]]",
-    r"[\p{So}\p{Sk}\p{Pd}\p{Pi}\p{Pf}\p{Ps}\p{Pe}\p{Po}\p{Sm}\p{Sc}]",
-    # a letter with its marks and stacked letters (Annex 29); the sign of a long vowel has no script
-    rf"[{_UNSPACED}\x{{30FC}}](?:[\x{{17D2}}\x{{1039}}]\p{{Lo}}|\p{{M}})*",
 )
-_AFTER_SQUEEZING = (
-    (r"\.\.+", " ... "),
-    (r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2"),  # GloVe knows smileys without a nose
-    ("|".join(_PIECES), r" \0 "),
-    (r"\ba?(haha|hehe)(?:ha|he)*h?\b", r"\1"),
+
+
+def _after_squeezing(*pieces: str) -> _Rules:
+    return (
+        (r"\.\.+", " ... "),
+        (r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2"),  # GloVe knows smileys without a nose
+        ("|".join(pieces), r" \0 "),
+        (r"\ba?(haha|hehe)(?:ha|he)*h?\b", r"\1"),
+    )
+
+
+_URL = (r"(?:https?://|www\.)[!-~]+", " <url> ")
+_PLAIN_RULES = (_URL, ("@[a-z0-9_]+", " <user> ")), _after_squeezing(*_PIECES)
+"""For most chunks of English: few classes of characters, and few rules, make RE2 fast."""
+_ALL_RULES = (
+    (
+        (_BLANK, " "),
+        _URL,
+        (rf"{_ADDRESS}@{_ADDRESS}\.[a-z]{{2,}}", " <email> "),
+        # a name of Latin letters ends with them: other scripts may have no blank there
+        (rf"@(?:[{_LATIN}]+|(?:[a-z0-9_]|[^\x00-\x{{BF}}\p{{P}}\p{{S}}])+)", " <user> "),
+    ),
+    _after_squeezing(*_PIECES, *_GRAPHEMES),
 )
+"""For all other chunks. Chunks for which the plain rules are enough get the same tokens by them."""
 
 
 @dataclass(frozen=True)
@@ -126,85 +154,111 @@ def tokenize(text: pa.Array, *, name: str) -> Tokens:
     """
     _, rule = TOKENIZERS[name]
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
-    return chunks.replace_words(Tokens.from_lists(_split_chunks(chunks.words, rule)))
+    spaced = pc.ascii_trim_whitespace(rule(chunks.words))
+    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would become the token ""
+    return chunks.replace_words(Tokens.from_lists(pc.ascii_split_whitespace(filled)))
 
 
-def tutorial_rule(text: pa.Array) -> pa.Array:
+def tutorial_rule(chunks: pa.Array) -> pa.Array:
     """Separate four punctuation marks, and lower the case.
 
     The rule of the tutorial: ``. , ; ?`` become tokens, other marks stay with their word.
     """
+    text = pc.replace_substring_regex(chunks, _BLANK, " ")
     for mark in MARKS:
         text = pc.replace_substring(text, mark, f" {mark} ")
     return pc.utf8_lower(text)
 
 
-def tweet_rule(text: pa.Array) -> pa.Array:
+def tweet_rule(chunks: pa.Array) -> pa.Array:
     """Separate words and marks as GloVe 6B has them, and letters of scripts without blanks.
 
-    HTML entities are decoded and the case is lowered; a text of other characters than ASCII is
-    unified (:func:`unify`). Links become ``<url>``, addresses ``<email>``, mentions ``<user>``. A
-    hashtag in camel case is several words. Runs of a character are shortened
-    (:func:`squeeze_runs`), runs of dots to ``...``, laughter to ``haha``. Emoticons lose their
-    nose. An emoticon, an emoji, a flag, a compound number (``3.5``, ``1,000``, ``10:30``) or an
-    abbreviation (``a.m.``) is one token; a contraction is two (``ca n't``, ``it 's``). Of a script
-    that does not separate words by blanks each letter with its marks is a token.
+    The words of a hashtag in camel case are separated. HTML entities are decoded and the case is
+    lowered; what is not ASCII is unified (:func:`unify`). Links become ``<url>``, e-mail addresses
+    ``<email>``, mentions ``<user>``. Runs of a character are shortened (:func:`squeeze_runs`), runs
+    of dots to ``...``, laughter to ``haha``. Emoticons lose their nose. An emoticon, an emoji, a
+    flag, a compound number (``3.5``, ``1,000``, ``10:30``) or an abbreviation (``a.m.``) is one
+    token; a contraction is two (``ca n't``, ``it 's``). Of a script that does not separate words by
+    blanks each letter with its marks is a token.
     """
+    is_other = _need_all_rules(chunks)
+    row = pa.ListArray.from_arrays([0, (~is_other).sum()], chunks.filter(pa.array(~is_other)))
+    plain = _apply(pc.ascii_lower(pc.binary_join(row, "\n")), _PLAIN_RULES)
+    text = "\n".join(map(_part_hashtag, chunks.filter(pa.array(is_other)).to_pylist()))
     for entity, character in _ENTITIES:
-        text = pc.replace_substring(text, entity, character)
-    text = _replace(pc.utf8_lower(text), _BEFORE_SQUEEZING)
-    return _replace(squeeze_runs(text), _AFTER_SQUEEZING)
+        text = text.replace(entity, character)
+    others = _apply(pa.array([unify(text)]), _ALL_RULES)
+    place = np.where(is_other, len(plain) + np.cumsum(is_other), np.cumsum(~is_other)) - 1
+    return pa.concat_arrays([plain, others]).take(pa.array(place))
 
 
-def prepare_chunks(chunks: pa.Array) -> pa.Array:
-    """Separate the words of hashtags in camel case, and unify what is not ASCII."""
-    is_tag = pc.starts_with(chunks, "#")
-    parted = pc.replace_substring_regex(chunks.filter(is_tag), r"(\p{Ll})(\p{Lu})", r"\1 \2")
-    return unify(pc.replace_with_mask(chunks, is_tag, parted))
+def _need_all_rules(chunks: pa.Array) -> np.ndarray:
+    """Whether a chunk may need more than the plain rules, by its bytes."""
+    data, offsets = string_buffers(chunks)
+    at = np.flatnonzero(_IS_SPECIAL.take(data))
+    row = np.searchsorted(offsets, at, "right") - 1
+    is_needed = np.zeros(len(chunks), bool)
+    is_needed[row[(data[at] != ord("@")) | (at > offsets[row])]] = True
+    return is_needed
 
 
-def unify(text: pa.Array) -> pa.Array:
-    """Unify texts of other characters than ASCII; the others stay as they are.
+def _part_hashtag(chunk: str) -> str:
+    """Separate the words of a hashtag in camel case; any other chunk stays."""
+    return _CAMEL_CASE.sub(" ", normalize("NFC", chunk)) if chunk[0] == "#" else chunk
 
-    ``NFKC_Casefold`` (Unicode Standard, section 3.13): compatibility forms, case folding, and no
-    character that is ignored by default, such as joiners and variation selectors. Also dropped are
-    skin tones, and what Arabic and Hebrew usually leave out: marks of vowels (Mn) and tatweel.
-    Alef with hamza or madda is alef; alef maqsura and Farsi yeh are yeh, keheh is kaf; dotless i is
-    i; a zero width space is a blank. Runs of three or more of a letter or mark become one, of two or
-    more punctuation marks too; those of ASCII are left to :func:`squeeze_runs`.
 
-    Args:
-        text: N strings without a line feed.
+def _apply(lines: pa.Array, rules: tuple[_Rules, _Rules]) -> pa.Array:
+    """Apply rules to one string in lower case; return its lines."""
+    if lines[0].as_py():  # else no pattern is compiled for nothing
+        before, after = rules
+        lines = _replace(squeeze_runs(_replace(lines, before)), after)
+    return pc.split_pattern(lines, "\n").flatten()
+
+
+def _replace(text: pa.Array, rules: _Rules) -> pa.Array:
+    for pattern, replacement in rules:
+        text = pc.replace_substring_regex(text, pattern, replacement)
+    return text
+
+
+def unify(text: str) -> str:
+    """Write equal words equally, and in lower case.
+
+    | rule | source in the Unicode Standard |
+    |---|---|
+    | case and compatibility forms; no joiners and styles | 3.13, ``NFKC_Casefold`` |
+    | no marks of vowels in Arabic and Hebrew, no tatweel | 9.1, 9.2 |
+    | one alef, one yeh, one kaf for Arabic, Persian and Urdu | 9.2 |
+    | i with a dot and without one are i | 5.18, ``SpecialCasing.txt`` |
+    | no skin tones; emoji stay joined | Technical Standard 51 |
+    | a zero width space is a blank | Annex 14, class ZW |
+
+    Runs of three or more letters or marks become one, of two or more punctuation marks too; those
+    of ASCII are left to :func:`squeeze_runs`.
 
     Example:
-        >>> unify(pa.array(["Ｓｏ gut", "ΣΑΣ", "جمييييل", "naïve", "Ok"])).to_pylist()
-        ['so gut', 'σασ', 'جميل', 'naïve', 'Ok']
+        >>> unify("Straße, NAÏVE, ﬁne, جمييييل")
+        'strasse, naïve, fine, جميل'
     """
-    is_other = pc.invert(pc.string_is_ascii(text))
-    lines = text.filter(is_other).to_pylist()
-    if not lines:
-        return text
-    folded = "\n".join(lines).translate(_APOSTROPHES)
-    for _ in range(2):  # folding may undo a normal form
-        folded = unicodedata.normalize("NFKC", folded).casefold()
-    folded = folded.translate(_fold_table()).replace("i\u0307", "i")
-    return pc.replace_with_mask(text, is_other, pa.array(_squeeze(folded).split("\n")))
+    for character, plain in _BEFORE_FOLDING.items():
+        text = text.replace(character, plain)
+    text = _LONELY_JOINER.sub("", text)
+    text = normalize("NFKC", text).casefold()
+    text = _FOLDED.sub(lambda found: _FOLDS.get(found[0], ""), text)
+    return _squeeze(normalize("NFKC", text))  # folding may undo a normal form
 
 
-_APOSTROPHES = {0x2019: "'", 0xB4: "'"}
-"""NFKC would make two characters of the second."""
-
-
-@functools.cache
-def _fold_table() -> dict[int, str]:
-    """Map code points as :func:`unify` says."""
-    alef, yeh, kaf = "\u0627", "\u064a", "\u0643"
-    table = {0x622: alef, 0x623: alef, 0x625: alef, 0x671: alef, 0x649: yeh, 0x6CC: yeh, 0x6A9: kaf}
-    table |= {0x131: "i", 0x200B: " "}
-    ignored = (0xAD, 0x640, *range(0x200C, 0x2010), *range(0x2060, 0x2065), 0xFEFF)
-    styles = (*range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080))
-    marks = (n for n in range(0x591, 0x6EE) if unicodedata.category(chr(n)) == "Mn")
-    return table | dict.fromkeys((*ignored, *styles, *marks), "")
+_BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾": " 3/4"}
+"""NFKC would make two characters of an acute accent, and 11/2 of 1½."""
+_JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+_LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
+_FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
+_FOLDS |= dict.fromkeys("آأإٱ", "\u0627")
+_MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn")
+_IGNORED = "\xad\u0640\u200c\u200e\u200f\u2060-\u2064\ufeff"
+_STYLES = "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
+_FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_MARKS}{_IGNORED}{_STYLES}]")
+"""What is replaced by ``_FOLDS``, or left out."""
 
 
 def _squeeze(text: str) -> str:
@@ -212,9 +266,7 @@ def _squeeze(text: str) -> str:
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     same = np.append(False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80))
     at = np.flatnonzero(same)
-    if not len(at):
-        return text
-    kinds = np.array([unicodedata.category(chr(code))[0] for code in codes[at]])
+    kinds = np.array([category(chr(code))[0] for code in codes[at]], str)
     is_long = np.append(same, False)[at + 1] | same[at - 1]
     dropped = at[(kinds == "P") | (np.isin(kinds, ["L", "M"]) & is_long)]
     return np.delete(codes, dropped).tobytes().decode("utf-32-le")
@@ -225,16 +277,16 @@ TOKENIZERS: dict[str, tuple[int, Callable[[pa.Array], pa.Array]]] = {
     "tweet": (3, tweet_rule),
 }
 """By name: the version of the rule and the rule. The version changes whenever any text gets other
-tokens. A rule separates the tokens of each line by blanks and never looks across white space."""
+tokens. A rule separates the tokens of each chunk by blanks; no chunk has white space of ASCII."""
 
 
 def squeeze_runs(text: pa.Array) -> pa.Array:
     """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
 
     Two letters stay where English often has two (``gooood``, ``alllll``), else one (``sooo``,
-    ``haaate``); of ``-`` two stay. Three consonants within a word stay, as German has them. Digits,
-    dots, ``^`` and white space are not changed. The rule works on bytes because RE2 has no
-    backreferences.
+    ``haaate``); of ``-`` two stay. Three consonants stay within a longer word, as German compounds
+    have them. Digits, dots, ``^`` and white space are not changed. The rule works on bytes because
+    RE2 has no backreferences.
 
     Example:
         >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa", "schifffahrt"])).to_pylist()
@@ -259,36 +311,25 @@ def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     within = ~is_border[at + 1] & _IS_LETTER[data[np.minimum(at + 1, len(data) - 1)]]
     one_left = ~(_DOUBLED[byte] | within & _DOUBLED_WITHIN[byte])
     is_excess = _IS_MARK[byte] | _IS_LONG[byte] & (continues | is_third & one_left)
-    inside = is_third & ~continues & within & _IS_CONSONANT[byte] & (at >= 3)  # of exactly three
-    inside &= ~same[at - 2] & ~is_border[at - 2] & _IS_LETTER[data[at - 3]]
-    return np.setdiff1d(at[is_excess], np.concatenate([at[inside], at[inside] - 1]))
+    third = np.flatnonzero(is_third & ~continues & _TRIPLED[byte])
+    third = third[(at[third] >= 4) & (at[third] + 3 < len(data))]
+    third = third[~same[at[third] - 2] & ~same[at[third] - 3]]
+    around = at[third, None] + np.arange(-4, 4)  # two letters before the run, three after it
+    is_compound = _IN_WORD[data[around]].all(1) & ~is_border[around[:, 1:]].any(1)
+    is_compound &= ~same[around[:, -2:]].all(1)  # no other run
+    is_excess[np.subtract.outer(third[is_compound], [0, 1])] = False
+    return at[is_excess]
 
 
 def _byte_table(characters: str) -> np.ndarray:
-    table = np.zeros(256, bool)
-    table[[ord(character) for character in characters]] = True
-    return table
+    return np.isin(np.arange(256), [ord(character) for character in characters])
 
 
+_IS_SPECIAL = ~_byte_table(string.ascii_letters + string.digits + string.punctuation)
+_IS_SPECIAL |= _byte_table("&`#@")
+"""Bytes that the plain rules do not know, but ``@`` at the beginning of a chunk."""
 _IS_LETTER = _byte_table(string.ascii_lowercase)
+_IN_WORD = _IS_LETTER | (np.arange(256) >= 0x80)
 _IS_MARK = _byte_table(string.punctuation.translate({ord(mark): None for mark in ".-^"}))
 _IS_LONG = _byte_table(string.ascii_lowercase + "-")
-_IS_CONSONANT = _byte_table("bcdfghjklmnpqrstvwxz")
-_DOUBLED, _DOUBLED_WITHIN = _byte_table("l-"), _byte_table("elost")
-
-
-def _replace(text: pa.Array, rules: tuple[tuple[str, str], ...]) -> pa.Array:
-    for pattern, replacement in rules:
-        text = pc.replace_substring_regex(text, pattern, replacement)
-    return text
-
-
-def _split_chunks(chunks: pa.Array, rule: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
-    """Split each chunk by a rule; null for a chunk without a token."""
-    if rule is tweet_rule:
-        chunks = prepare_chunks(chunks)
-    row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
-    lines = pc.replace_substring_regex(pc.binary_join(row, "\n"), _BLANK, " ")
-    spaced = pc.ascii_trim_whitespace(pc.split_pattern(rule(lines), "\n").flatten())
-    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would become the token ""
-    return pc.ascii_split_whitespace(filled)
+_DOUBLED, _DOUBLED_WITHIN, _TRIPLED = map(_byte_table, ("l-", "elost", "flmnprst"))
