@@ -1,5 +1,6 @@
 """``sentiflow init``: input files -> what was found in them, and a settings file that runs."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _CELL = 60
 _MANY_REJECTED = 0.2
+_MOST_TOKENS = 512
+"""The largest ``prepare.max_length`` that is written."""
 
 
 def init(
@@ -69,6 +72,7 @@ def init(
             raise UserError(
                 findings.list_rejected(found), hint="choose other columns with --text and --label"
             )
+        max_length, is_unspaced = _look_at_tokens(found)
         written = findings.render(
             found,
             files=files,
@@ -76,9 +80,19 @@ def init(
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
+            max_length=max_length,
         )
         settings.validate(yaml_text.parse(written), source=str(path))
-        typer.echo(_to_text(found, files, scores_only=model is not None, has_test=bool(test)))
+        typer.echo(
+            _to_text(
+                found,
+                files,
+                scores_only=model is not None,
+                has_test=bool(test),
+                max_length=max_length,
+                is_unspaced=is_unspaced,
+            )
+        )
         filesystem.write_bytes(uri, written.encode())
         verb, setting = "score", "" if model else " score.model_uri=MODEL"
         if found.roles.label is not None and model is None:
@@ -113,8 +127,37 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
         say("init", problem.what)
 
 
+def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
+    """Tokenize the sample.
+
+    Returns:
+        ``prepare.max_length``, if the default would cut more than one text in a hundred; whether
+        more than a tenth of the tokens are letters of scripts without spaces.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from sentiflow.config.sections import PrepareSettings
+    from sentiflow.models import tokenizer
+
+    texts = pc.drop_null(found.sample.column(found.roles.text))
+    tokens = tokenizer.tokenize(texts, name="tweet")
+    longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
+    is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{tokenizer.UNSPACED}]"), bool)
+    is_unspaced = bool(is_letter[tokens.ids].sum() > 0.1 * len(tokens.ids))
+    if longest <= PrepareSettings.model_fields["max_length"].default:
+        return None, is_unspaced
+    return min(_MOST_TOKENS, 16 * math.ceil(longest / 16)), is_unspaced
+
+
 def _to_text(
-    found: "Inspection", files: list[str], *, scores_only: bool = False, has_test: bool = False
+    found: "Inspection",
+    files: list[str],
+    *,
+    scores_only: bool,
+    has_test: bool,
+    max_length: int | None,
+    is_unspaced: bool,
 ) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
     from sentiflow.data.inspection import findings
@@ -129,6 +172,8 @@ def _to_text(
         rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
         scores_only=scores_only,
         has_test=has_test,
+        max_length=max_length,
+        is_unspaced=is_unspaced,
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",

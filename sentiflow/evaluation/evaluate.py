@@ -242,6 +242,11 @@ def _describe_origin(
             "rejected": counts["rejected"],
             "scored": scored["counts"]["accepted"],
             "scored without a known word": scored["counts"]["prior_only"],
+            **(
+                {"cut at the maximum length": counts["encoded_cut"]}
+                if "encoded_cut" in counts
+                else {}
+            ),
         },
         "settings": {record["stage"]: record["settings"] for record in records}
         | {STAGE: spec.settings},

@@ -36,7 +36,7 @@ _CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
 """Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
 _LATIN = r"a-z0-9_\x{C0}-\x{24F}\x{300}-\x{36F}\x{1E00}-\x{1EFF}"
 _ADDRESS = f"[{_LATIN}]+(?:[.+-][{_LATIN}]+)*"
-_UNSPACED = "".join(
+UNSPACED = "".join(
     rf"\p{{{script}}}"
     for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
 )
@@ -47,7 +47,7 @@ _GRAPHEMES = (
     rf"[{_EMOJI}](?:\x{{200D}}[{_EMOJI}])+",  # a family
     # a letter with its marks: stacked letters of Khmer and Burmese, the vowel am of Thai and Lao;
     # the sign of a long vowel is of no script
-    rf"[{_UNSPACED}\x{{30FC}}]"
+    rf"[{UNSPACED}\x{{30FC}}]"
     r"(?:[\x{17D2}\x{1039}][\x{1000}-\x{17B3}]|\x{0E4D}\x{0E32}|\x{0ECD}\x{0EB2}|\p{M})*",
     r"[\p{P}\p{S}]",
 )

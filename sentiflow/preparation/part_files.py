@@ -250,13 +250,14 @@ def write_encoded(table: pa.Table, part: Label, *, job: Job) -> PartJson:
 
 
 def count_encoded(table: pa.Table) -> PartJson:
-    """Count encoded rows, and by split their tokens and those that are unknown."""
+    """Count encoded rows, cut ones, and by split their tokens and those that are unknown."""
     split = table["split"].to_numpy()
     tokens = np.diff(steps.tokens_of(table).offsets)
     unknown = table["num_unknown"].to_numpy()
     return {
         "encoded": table.num_rows,
         "without_token": pc.sum(pc.equal(table["length"], 0)).as_py() or 0,
+        "cut": pc.sum(table["is_cut"]).as_py() or 0,
         "tokens": {
             name: {
                 "tokens": int(tokens[split == number].sum()),

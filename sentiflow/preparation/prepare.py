@@ -171,6 +171,7 @@ def _prepare(
         "labels": read.labels,
         "encoded": encoded.encoded,
         "encoded_without_token": encoded.without_token,
+        "encoded_cut": encoded.cut,
         "vocabulary_size": len(words),
     }
     if labels:
@@ -192,6 +193,8 @@ def _prepare(
     for corpus in corpora.values():
         input_files.check_unchanged(corpus.files)
     _report(counts, usage, seconds, recorder)
+    for note in results.check_lengths(encoded, max_length=settings.max_length):
+        say(STAGE, note)
     return output.publish(
         inputs=inputs,
         counts=counts,
@@ -271,6 +274,7 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
     )
     return texts, results.count_rows(texts, corpus.num_rows) | {
         "without_token": texts.without_token,
+        "cut": texts.cut,
         "tokens": results.describe_tokens(texts)["train"],
     }
 

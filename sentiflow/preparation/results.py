@@ -27,7 +27,7 @@ TokenCounts = dict[str, dict[str, int]]
 class PartCounts:
     """What has become of the rows of a part in one map stage, or of those of several parts.
 
-    Reading a part sets the first fields, encoding it the last three.
+    Reading a part sets the first fields, encoding it the last four.
     """
 
     peak_memory_bytes: int
@@ -55,6 +55,8 @@ class PartCounts:
     """Rows that were encoded: unlabelled ones, or those of a class that can be learned."""
     without_token: int = 0
     """Rows among them in which the vocabulary knows no token."""
+    cut: int = 0
+    """Rows among them with more tokens than ``prepare.max_length``."""
     tokens: TokenCounts = field(default_factory=dict)
 
     @classmethod
@@ -130,6 +132,17 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
     return [f"{rejected:,} test rows are rejected, and are in no figure"] if rejected else []
+
+
+def check_lengths(counts: PartCounts, *, max_length: int) -> list[str]:
+    """Return a note for the user if more than one text in a hundred is cut."""
+    share = counts.cut / max(1, counts.encoded)
+    if share <= 0.01:
+        return []
+    return [
+        f"{counts.cut:,} of {counts.encoded:,} texts ({share:.1%}) are cut at {max_length} tokens: "
+        "raise prepare.max_length"
+    ]
 
 
 def choose_classes(

@@ -112,18 +112,26 @@ def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
 
 
 def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
-    """Add ``token_ids`` and ``length``, and ``num_unknown``: tokens that the vocabulary lacks.
+    """Add the ids of the tokens.
+
+    Columns:
+        added: ``token_ids`` and ``length``; ``num_unknown``: tokens that the vocabulary lacks;
+            ``is_cut``: whether there are more ids than are kept.
 
     Args:
         table: Has ``tokens``.
         words: The vocabulary.
         max_length: Ids kept of each text.
     """
-    encoded = words.encode(tokens_of(table), max_length=max_length)
+    tokens = tokens_of(table)
+    encoded = words.encode(tokens, max_length=max_length)
+    num_dropped = 0 if words.has_unknown else encoded.num_unknown
+    is_cut = np.diff(tokens.offsets) - num_dropped > max_length
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
     table = table.append_column("token_ids", encoded.token_ids)
     table = table.append_column("length", lengths)
-    return table.append_column("num_unknown", pa.array(encoded.num_unknown))
+    table = table.append_column("num_unknown", pa.array(encoded.num_unknown))
+    return table.append_column("is_cut", pa.array(is_cut))
 
 
 def to_column(tokens: Tokens) -> pa.ListArray:

@@ -93,6 +93,30 @@ def test_names_that_yaml_reads_as_something_else_are_quoted(place):
     assert found.classes == ("no", "yes")
 
 
+@pytest.mark.parametrize(
+    ("num_words", "num_long", "max_length"),
+    [(65, 4, 64), (65, 8, 80), (80, 8, 80), (81, 400, 96), (2000, 8, 512)],
+)
+def test_long_texts_get_a_larger_maximum(place, num_words, num_long, max_length):
+    long = [(" ".join(["word"] * num_words), label) for _, label in ROWS[:num_long]]
+    (place / "messages.csv").write_bytes(write([*long, *ROWS[num_long:]], header=("text", "label")))
+    printed = init("messages.csv")
+    assert settings.load("messages.yaml").prepare.max_length == max_length
+    is_told = f"Long texts: prepare.max_length is {max_length} tokens." in printed
+    assert is_told == ("max_length" in read_config()["prepare"]) == (max_length > 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [("今天天气很好", True), ("das war gestern für alle ein wirklich schöner Tag 好", False)],
+)
+def test_scripts_without_spaces_are_told(place, text, is_told):
+    rows = [(f"{text} {i}", label) for i, (_, label) in enumerate(ROWS)]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    said = "Texts of a script without spaces: each letter is a token.\n"
+    assert (said in init("messages.csv")) == is_told
+
+
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
 
     from sentiflow.data.inspection import findings

@@ -344,12 +344,15 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
     monkeypatch.setattr(results, "MIN_CLASS_ROWS", 1)
     path = write_rows(tmp_path / "tweets.csv", WORDS)
     form = PLAIN | {"labels": {"negative": "n", "positive": "p", "unlabelled": ["u", ""]}}
-    record = prepare(tmp_path, path, form, split=TUTORIAL, vocabulary={"min_count": 2})
+    record = prepare(
+        tmp_path, path, form, split=TUTORIAL, vocabulary={"min_count": 2}, max_length=2
+    )
     words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")
     assert words["word"].to_pylist() == ["<pad>", "<unk>", "good", "bad", "day", "zzqx"]
     assert words["count"].to_pylist() == [None, None, 4, 3, 3, 2]
     assert record["vocabulary"] == WORDS_REPORT
     assert record["counts"]["encoded_without_token"] == 1
+    assert record["counts"]["encoded_cut"] == 3
     encoded = {row["row_id"]: row["token_ids"] for row in read(tmp_path, "encoded")}
-    assert encoded[2] == [2, 5, 1]
+    assert encoded[2] == [2, 5]
     assert encoded[13] == []

@@ -102,6 +102,14 @@ def test_tokens_become_ids_of_the_vocabulary(table):
     assert found["length"].to_pylist() == [1, 1, 0, 1, 0, 1]
     so, bad = (words.words.to_pylist().index(word) for word in ("so", "bad"))
     assert found["token_ids"].to_pylist() == [[so], [so], [], [so], [], [bad]]
+    assert found["is_cut"].to_pylist() == [True, True, False, True, False, False]
+
+
+def test_a_text_whose_unknown_words_are_dropped_is_cut_by_its_other_words(table):
+    tokens = steps.tokenize(table, rule="tutorial")
+    known = vocabulary.from_words(pa.array(["so", "bad"]))
+    found = steps.encode(tokens, words=known, max_length=1)
+    assert found["is_cut"].to_pylist() == [False, False, False, True, False, False]
 
 
 def test_a_table_without_rows_passes_every_step(table):

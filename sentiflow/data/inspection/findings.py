@@ -207,6 +207,7 @@ def render(
     origin: str,
     model_uri: str | None,
     test: Sequence[str] = (),
+    max_length: int | None = None,
 ) -> str:
     """Write the settings file.
 
@@ -217,6 +218,7 @@ def render(
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, likewise.
+        max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
     section = to_format(inspection)
     counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
@@ -252,6 +254,7 @@ def render(
         batch_size=128 if inspection.sample.num_rows > _MEDIUM else 64,
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
         model_uri=model_uri,
+        max_length=max_length,
     )
 
 
