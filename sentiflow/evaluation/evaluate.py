@@ -235,19 +235,17 @@ def _describe_origin(
     prepared = lineage.corpus_of(scored)
     counts = (prepared or scored)["counts"]
     records = [record for record in (prepared, trained, scored) if record]
+    rows = {
+        "rows read": counts["rows_read"],
+        "accepted": counts["accepted"],
+        "rejected": counts["rejected"],
+        "scored": scored["counts"]["accepted"],
+        "scored without a known word": scored["counts"]["prior_only"],
+    }
+    if "encoded_cut" in counts:
+        rows["cut at the maximum length"] = counts["encoded_cut"]
     return {
-        "counts": {
-            "rows read": counts["rows_read"],
-            "accepted": counts["accepted"],
-            "rejected": counts["rejected"],
-            "scored": scored["counts"]["accepted"],
-            "scored without a known word": scored["counts"]["prior_only"],
-            **(
-                {"cut at the maximum length": counts["encoded_cut"]}
-                if "encoded_cut" in counts
-                else {}
-            ),
-        },
+        "counts": rows,
         "settings": {record["stage"]: record["settings"] for record in records}
         | {STAGE: spec.settings},
         "lineage": _describe_lineage(prepared, scored, spec),

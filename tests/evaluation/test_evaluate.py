@@ -62,7 +62,9 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     wrong = table[table["kind"] != "label"]
     assert len(wrong)
     assert (wrong["label"] != wrong["prediction"]).all()
-    assert "Slices" in (finished_run / "run/report/report.html").read_text()
+    page = (finished_run / "run/report/report.html").read_text()
+    assert "Slices" in page
+    assert "cut at the maximum length" in page
 
 
 def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
