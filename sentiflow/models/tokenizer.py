@@ -316,6 +316,7 @@ def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     third = third[~same[at[third] - 2] & ~same[at[third] - 3]]
     around = at[third, None] + np.arange(-4, 4)  # two letters before the run, three after it
     is_compound = _IN_WORD[data[around]].all(1) & ~is_border[around[:, 1:]].any(1)
+    is_compound &= data[around[:, 0]] & 0xC0 != 0x80  # it begins a letter
     is_compound &= ~same[around[:, -2:]].all(1)  # no other run
     is_excess[np.subtract.outer(third[is_compound], [0, 1])] = False
     return at[is_excess]
@@ -329,7 +330,8 @@ _IS_SPECIAL = ~_byte_table(string.ascii_letters + string.digits + string.punctua
 _IS_SPECIAL |= _byte_table("&`#@")
 """Bytes that the plain rules do not know, but ``@`` at the beginning of a chunk."""
 _IS_LETTER = _byte_table(string.ascii_lowercase)
-_IN_WORD = _IS_LETTER | (np.arange(256) >= 0x80)
+_IN_WORD = _IS_LETTER | (np.arange(256) & 0xC0 == 0x80) | _byte_table("\xc3")
+"""Bytes of Latin letters, with those of German umlauts."""
 _IS_MARK = _byte_table(string.punctuation.translate({ord(mark): None for mark in ".-^"}))
 _IS_LONG = _byte_table(string.ascii_lowercase + "-")
 _DOUBLED, _DOUBLED_WITHIN, _TRIPLED = map(_byte_table, ("l-", "elost", "flmnprst"))

@@ -79,7 +79,8 @@ def squeeze_reference(text):
     text = text.encode().decode("latin-1")
     for run in re.finditer(r"([flmnprst])\1\1(?!\1)", text):
         before, after = text[max(0, run.start() - 2) : run.start()], text[run.end() :][:3]
-        is_inside = re.fullmatch("[a-z\x80-\xff]{5}", before + after) and before[1] != run[1]
+        letters = "[a-z\xc3][a-z\x80-\xbf\xc3]{4}"
+        is_inside = re.fullmatch(letters, before + after) and before[1] != run[1]
         if is_inside and len(set(before)) == 2 and len(set(after)) > 1:
             text = text[: run.start()] + run[0].upper() + text[run.end() :]
     text = re.sub(r"([elost])\1{2,}(?!\1)(?=[a-z])|l{3,}", lambda run: run[0][:2], text)
@@ -263,7 +264,7 @@ SCRIPTS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=SCRIPTS | TWEETS)
 def test_canonically_equal_texts_have_equal_tokens(text):
     forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
@@ -271,26 +272,34 @@ def test_canonically_equal_texts_have_equal_tokens(text):
     assert composed == decomposed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=SCRIPTS | TWEETS)
 def test_a_token_has_no_white_space_and_no_upper_case(text):
     tokens = tokens_of([text], "tweet")[0]
     assert " ".join(tokens).split() == tokens
-    assert [token for token in tokens if token.lower() != token] == []
+    assert [token for token in tokens if token.casefold() != token] == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
+@given(text=SCRIPTS)
+def test_tokens_are_tokenized_to_themselves_but_marks_of_ascii(text):
+    text = re.sub("[!-/:-@[-`{-~]", "", text)  # ". ." and ": )" are others than ".." and ":)"
+    tokens = tokens_of([text], "tweet")[0]
+    assert tokens_of([" ".join(tokens)], "tweet") == [tokens]
+
+
+@settings(max_examples=100, deadline=None)
 @given(text=SCRIPTS)
 def test_unifying_twice_changes_nothing(text):
     assert unify(unify(text)) == unify(text)
 
 
 def test_every_character_is_unified_once():
-    unified = [unify(character) for character in EVERY_CHARACTER]
-    assert [each for each in unified if unify(each) != each] == []
+    unified = unify("\n".join(EVERY_CHARACTER))
+    assert unify(unified) == unified
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=NEAR_MISSES | TWEETS)
 def test_all_rules_give_ascii_the_tokens_of_the_plain_rules(text):
     chunks = text.encode("ascii", "ignore").decode().split()
@@ -304,7 +313,7 @@ def test_the_tutorial_rule_equals_its_plain_form(texts):
     assert tokens_of(texts, "tutorial") == [tutorial_reference(text) for text in texts]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts=st.lists(NEAR_MISSES | TWEETS, max_size=5))
 def test_the_tweet_rule_equals_its_plain_form(texts):
     assert tokens_of(texts, "tweet") == [tweet_reference(text) for text in texts]
