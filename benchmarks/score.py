@@ -29,7 +29,7 @@ MODELS = {
     "rnn50": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
     | {"vectors": "frozen", "dropout": 0.0},
     "lstm128": {"cell": "lstm", "hidden_size": 128},
-    "best": {"cell": "gru", "hidden_size": 128, "ngrams": 3},
+    "best": {"cell": "gru", "hidden_size": 128},
 }
 
 

@@ -18,14 +18,6 @@ class NetworkSettings(Settings):
     at once."""
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout before the output layer. Default: same as ``dropout``."""
-    ngrams: int = Field(default=0, ge=0, le=5)
-    """Longest word n-gram of a linear model that is trained with the network and added to its
-    logits. 0: no such model."""
-    ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
-    """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
-
-    def _with_ngrams(self, network: str) -> str:
-        return f"{network}, n-grams up to {self.ngrams}" if self.ngrams else network
 
 
 class RnnSettings(NetworkSettings):
@@ -52,7 +44,7 @@ class RnnSettings(NetworkSettings):
     def summary(self) -> str:
         """Describe the network in a few words."""
         direction = "bidirectional" if self.bidirectional else "unidirectional"
-        return self._with_ngrams(f"{self.brief}, {direction}, {self.pooling}")
+        return f"{self.brief}, {direction}, {self.pooling}"
 
 
 def _as_sizes(value: Any) -> Any:
@@ -84,7 +76,7 @@ class BagSettings(NetworkSettings):
     @property
     def summary(self) -> str:
         """Describe the network in a few words."""
-        return self._with_ngrams(f"{self.brief}, {self.pooling} of the word vectors")
+        return f"{self.brief}, {self.pooling} of the word vectors"
 
 
 KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": BagSettings}

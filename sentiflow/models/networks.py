@@ -1,4 +1,4 @@
-"""Padded token ids -> logits: `TweetRNN`, `BagOfEmbeddings`, each with an optional `NgramBag`."""
+"""Padded token ids -> logits: `TweetRNN`, `BagOfEmbeddings`."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ from torch import nn
 
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.models import recurrence
-from sentiflow.models.layers import Attention, NgramBag, make_table, pool_last, pool_mean_max
+from sentiflow.models.layers import Attention, make_table, pool_last, pool_mean_max
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20
@@ -27,7 +27,7 @@ InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Network(nn.Module):
-    """A classifier of tweets, with an optional linear n-gram model beside it.
+    """A classifier of tweets.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
@@ -40,7 +40,6 @@ class Network(nn.Module):
     needs_token: ClassVar[bool]
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
-    ngrams: NgramBag
     output: nn.Linear
     mask_sizes: list[int]
     """Features of each part of a dropout mask; the output layer reads the last part."""
@@ -52,20 +51,6 @@ class Network(nn.Module):
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        first, *others = self.component_logits(token_ids, lengths, dropout_mask)
-        return sum(others, start=first)
-
-    def component_logits(
-        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
-    ) -> list[torch.Tensor]:
-        """Compute the logits of the layers, and those of the n-gram model if there is one."""
-        logits = [self.layer_logits(token_ids, lengths, dropout_mask)]
-        return [*logits, self.ngrams(token_ids)] if self.ngrams.max_n else logits
-
-    def layer_logits(
-        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Compute the logits without the n-gram model."""
         raise NotImplementedError
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
@@ -118,8 +103,6 @@ class TweetRNN(Network):
         hidden_size: int,
         bidirectional: bool,
         pooling: str,
-        ngrams: int,
-        ngram_buckets: int,
         num_classes: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
@@ -137,15 +120,15 @@ class TweetRNN(Network):
             self.pooling = functools.partial(pool_last, hidden_size=hidden_size)
         pooled_size = 2 * state_size if pooling == "mean_max" else state_size
         self.output = nn.Linear(pooled_size, num_classes)
-        self.ngrams = NgramBag(
-            vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets, num_classes=num_classes
-        )
         self.mask_sizes = [embedding_dim, pooled_size]
 
-    def layer_logits(
-        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compute the logits of the recurrent part."""
+        """Compute the logits of each tweet."""
         valid, masks = _find_valid(token_ids, lengths), self._masks(dropout_mask)
         states = self._encode(self.embedding(token_ids.T), valid, next(masks))
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
@@ -195,8 +178,8 @@ class TweetRNN(Network):
             for number, (layer, table) in enumerate(tables)
         ]
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
-        logits = self.output(self.pooling(states, valid, lengths))
-        return logits + self.ngrams(token_ids) if self.ngrams.max_n else logits
+        logits: torch.Tensor = self.output(self.pooling(states, valid, lengths))
+        return logits
 
     def encode_first_layer(
         self,
@@ -248,8 +231,6 @@ class BagOfEmbeddings(Network):
         embedding_dim: int,
         hidden_sizes: Sequence[int],
         pooling: str,
-        ngrams: int,
-        ngram_buckets: int,
         num_classes: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
@@ -259,15 +240,15 @@ class BagOfEmbeddings(Network):
         self.pooling = pooling
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], num_classes)
-        self.ngrams = NgramBag(
-            vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets, num_classes=num_classes
-        )
         self.mask_sizes = [sizes[0], sizes[-1]]
 
-    def layer_logits(
-        self, token_ids: torch.Tensor, lengths: torch.Tensor, dropout_mask: torch.Tensor | None
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compute the logits of the layers."""
+        """Compute the logits of each tweet."""
         masks = (1.0, 1.0)
         if dropout_mask is not None:
             masks = torch.split(dropout_mask, self.mask_sizes, dim=1)

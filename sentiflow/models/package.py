@@ -27,7 +27,6 @@ from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
-_KEYS = "ngrams.keys"
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
 
@@ -225,10 +224,7 @@ def _build(path: str, content: bytes, settings: package_files.PackageSettings) -
         raise UserError(
             f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
         ) from error
-    keys = weights.get(_KEYS)
-    numbers = [tensor for name, tensor in weights.items() if name != _KEYS]
-    has_int_keys = keys is None or keys.dtype == torch.int64
-    if not has_int_keys or any(tensor.dtype != torch.float32 for tensor in numbers):
+    if any(tensor.dtype != torch.float32 for tensor in weights.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
     try:
         with torch.device("meta"):
@@ -238,8 +234,6 @@ def _build(path: str, content: bytes, settings: package_files.PackageSettings) -
                 embedding_dim=settings.embedding_dim,
                 num_classes=len(settings.classes),
             )
-            if keys is not None:
-                network.ngrams.keys = torch.empty(settings.vocabulary_size, dtype=torch.int64)
         network.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError) as error:  # TypeError: a size above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")

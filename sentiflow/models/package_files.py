@@ -30,7 +30,7 @@ FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
 _LARGE = 1 << 31
 COPY_AGAIN = "the model package is damaged; copy it again"
-_MAY_DIFFER = {"dropout", "output_dropout", "vectors", "ngrams", "ngram_buckets"}
+_MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
 """Settings of a network in which a model may differ from the one that it starts from."""
 
 
@@ -251,26 +251,17 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
         A line about what does not fit and is reinitialized, if anything.
 
     Raises:
-        UserError: The model differs in more than dropout, trained vectors and n-grams, or is an
-            average of several.
+        UserError: The model differs in more than dropout and trained vectors, or is an average of
+            several.
     """
     reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))
     if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
         raise UserError(
             f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",
-            hint=f"train.model is {ours.summary}; only dropout, vectors and n-grams may differ",
+            hint=f"train.model is {ours.summary}; only dropout and vectors may differ",
         )
     if theirs.classes != classes:
-        lost = "output layer and n-grams are" if ours.ngrams else "output layer is"
         named = ", ".join(theirs.classes)
-        return [f"the first model has other classes ({named}): the {lost} reinitialized"]
-    if ours.ngrams and not has_same_ngrams(theirs.model, ours):
-        return ["the first model has other n-grams: those of this model are reinitialized"]
+        return [f"the first model has other classes ({named}): the output layer is reinitialized"]
     return []
-
-
-def has_same_ngrams(theirs: ModelSettings, ours: ModelSettings) -> bool:
-    """Whether two models have the same table of n-grams."""
-    shapes = [(model.ngrams, model.ngram_buckets) for model in (theirs, ours)]
-    return shapes[0] == shapes[1] and bool(ours.ngrams)

@@ -10,11 +10,9 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow.training.objectives import NGRAMS, VECTORS
+from sentiflow.training.objectives import VECTORS
 
 T = TypeVar("T")
-
-_LARGE_TABLES = (VECTORS, NGRAMS)
 
 
 def rank() -> int:
@@ -43,20 +41,22 @@ def gather(value: T) -> list[T]:
 
 
 def sum_gradients(
-    tuned: Mapping[str, nn.Parameter], used: Mapping[str, torch.Tensor], sums: torch.Tensor
+    tuned: Mapping[str, nn.Parameter], used: torch.Tensor | None, sums: torch.Tensor
 ) -> torch.Tensor:
     """Sum the gradients and metrics of all workers in one message; return the metrics.
 
-    Each gradient is already divided by the global batch size. The large tables hold most of the
-    network's weights, and a batch uses few of their rows: only used rows are sent.
+    Each gradient is already divided by the global batch size. The word vectors hold most of the
+    network's weights, and a batch uses few of them: only used rows are sent.
 
     Args:
         tuned: Trained parameters by name, with this worker's gradients, which are replaced.
-        used: Rows of the large tables for which this worker has a gradient.
+        used: Word vectors for which this worker has a gradient; None if there are none.
         sums: This worker's metrics.
     """
     trained = {name: parameter for name, parameter in tuned.items() if parameter.requires_grad}
-    rows = _join_rows(trained, used, sums.device)
+    rows = {}
+    if VECTORS in trained:
+        rows[VECTORS] = _join_rows(len(trained[VECTORS]), used, sums.device)
     for parameter in trained.values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -69,17 +69,9 @@ def sum_gradients(
     return flat[: len(sums)]
 
 
-def _join_rows(
-    trained: Mapping[str, nn.Parameter], used: Mapping[str, torch.Tensor], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Find the rows of the large tables for which any worker has a gradient."""
-    tables = [name for name in _LARGE_TABLES if name in trained]
-    if not tables:
-        return {}
-    sizes = [len(trained[name]) for name in tables]
-    marks = torch.zeros(sum(sizes), dtype=torch.uint8, device=device)
-    for name, of_table in zip(tables, marks.split(sizes), strict=True):
-        if name in used:
-            of_table[used[name]] = 1
-    marked = all_reduce(marks).split(sizes)
-    return {name: of_any.nonzero().squeeze(1) for name, of_any in zip(tables, marked, strict=True)}
+def _join_rows(num_rows: int, used: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """Find the word vectors for which any worker has a gradient."""
+    marks = torch.zeros(num_rows, dtype=torch.uint8, device=device)
+    if used is not None:
+        marks[used] = 1
+    return all_reduce(marks).nonzero().squeeze(1)

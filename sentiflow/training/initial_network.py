@@ -8,8 +8,7 @@ import torch
 from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, package_files, vocabulary
-from sentiflow.models.layers import NgramBag
+from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage
 
 _OUTPUT = ("output.weight", "output.bias")
@@ -75,7 +74,7 @@ def _load_weights(
 ) -> None:
     """Load the weights of a model; words that it does not know keep their vectors.
 
-    The output layer of other classes, and other n-grams, are reinitialized.
+    The output layer of other classes is reinitialized.
     """
     assert settings.init_from is not None, "there is a first model"
     dims = first.network.embedding.embedding_dim, network.embedding.embedding_dim
@@ -88,8 +87,7 @@ def _load_weights(
     weights = {
         name: tensor
         for name, tensor in first.network.state_dict().items()
-        if not name.startswith(("embedding.", "ngrams."))
-        and (has_same_classes or name not in _OUTPUT)
+        if not name.startswith("embedding.") and (has_same_classes or name not in _OUTPUT)
     }
     network.load_state_dict(weights, strict=False)
     places = pc.index_in(words.words, value_set=first.vocabulary.words)
@@ -98,21 +96,3 @@ def _load_weights(
     )
     shared = (rows >= 0).nonzero().squeeze(1)
     network.embedding.weight[shared] = first.network.embedding.weight[rows[shared]]
-    if has_same_classes and package_files.has_same_ngrams(first.settings.model, settings.model):
-        _load_ngrams(network.ngrams, first.network.ngrams, rows)
-
-
-def _load_ngrams(ours: NgramBag, theirs: NgramBag, rows: torch.Tensor) -> None:
-    """Load the n-gram weights of a model, in which word i of ours is the word ``rows[i]``, or -1.
-
-    Its words keep the keys whose hashes are the rows of their n-grams; further words get new keys.
-    """
-    is_shared = rows >= 0
-    ours.weights.weight[: ours.first_bucket][is_shared] = theirs.weights.weight[rows[is_shared]]
-    ours.weights.weight[ours.first_bucket :] = theirs.weights.weight[theirs.first_bucket :]
-    ours.bias.copy_(theirs.bias)
-    if theirs.keys is None and torch.equal(rows, torch.arange(theirs.first_bucket)):
-        return
-    keys = torch.arange(theirs.first_bucket) if theirs.keys is None else theirs.keys
-    new = int(keys.max()) + torch.arange(1, len(rows) + 1)
-    ours.keys = torch.where(is_shared, keys[rows.clamp(min=0)], new)

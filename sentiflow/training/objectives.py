@@ -11,8 +11,7 @@ from sentiflow.models.networks import Network, TweetRNN
 from sentiflow.models.vocabulary import PAD_ID
 
 VECTORS = "network.embedding.weight"
-NGRAMS = "network.ngrams.weights.weight"
-"""Names of the large tables among the parameters; a batch uses few of their rows."""
+"""Name of the large table among the parameters; a batch uses few of its rows."""
 VALIDATION_STEP = 1 << 48
 """The step whose negative words validation uses after each epoch. No training comes so far."""
 
@@ -34,13 +33,9 @@ class Losses:
 class ClassificationObjective(nn.Module):
     """The cross-entropy of a network's logits.
 
-    A network with a linear n-gram model has two component logits. Each component is trained with
-    its own loss, and predictions use the sum. With the loss of the sum, the component that is
-    easier to train would keep the other one from learning.
-
     In a batch with a teacher the network learns the teacher's probabilities, mixed with the label
-    (:meth:`_targets`). The n-gram model learns the labels alone, and nothing of other rows. A
-    prediction counts as correct if it is the class with the most weight in the target.
+    (:meth:`_targets`). A prediction counts as correct if it is the class with the most weight in
+    the target.
     """
 
     has_rate = True
@@ -71,45 +66,30 @@ class ClassificationObjective(nn.Module):
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """List the rows of each large table that get a gradient; rows may repeat."""
-        used = {VECTORS: batch.token_ids.flatten()}
-        if self.network.ngrams.max_n:
-            used[NGRAMS] = self.network.ngrams.find(batch.token_ids).flatten()
-        return used
+    def used_rows(self, batch: Batch, step: int) -> torch.Tensor:
+        """List the word vectors that get a gradient; they may repeat."""
+        return batch.token_ids.flatten()
 
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the loss of each row, and count the correct predictions."""
-        components = self.network.component_logits(batch.token_ids, batch.lengths, dropout_mask)
-        logits = [component.float() for component in components]
-        total = sum(logits[1:], start=logits[0])
+        logits = self.network(batch.token_ids, batch.lengths, dropout_mask).float()
         if batch.teacher is not None:
-            return self._learn_teacher(logits, total, batch.labels, batch.teacher)
-        losses = [_cross_entropy(component, batch.labels) for component in logits]
-        reported = losses[0] if len(logits) == 1 else _cross_entropy(total, batch.labels)
-        trained, predictions = sum(losses[1:], start=losses[0]), total.argmax(dim=1)
+            return self._learn_teacher(logits, batch.labels, batch.teacher)
+        losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+        trained, predictions = losses, logits.argmax(dim=1)
         if self.class_weights is not None:
             trained = trained * self.class_weights[batch.labels]
         correct = (predictions == batch.labels).sum()
-        return Losses(trained, reported.detach(), correct, predictions)
+        return Losses(trained, losses.detach(), correct, predictions)
 
     def _learn_teacher(
-        self,
-        logits: list[torch.Tensor],
-        total: torch.Tensor,
-        labels: torch.Tensor,
-        teacher: torch.Tensor,
+        self, logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor
     ) -> Losses:
         """Do as :meth:`forward` with the logits of a batch that has a teacher."""
         targets = self._targets(labels, teacher)
         weighted = targets if self.class_weights is None else targets * self.class_weights
-        trained = _soft_cross_entropy(logits[0], weighted)
-        for component in logits[1:]:
-            losses = nn.functional.cross_entropy(
-                component, labels, self.class_weights, ignore_index=-1, reduction="none"
-            )
-            trained = trained + losses
-        reported, predictions = _soft_cross_entropy(total, targets), total.argmax(dim=1)
+        trained = _soft_cross_entropy(logits, weighted)
+        reported, predictions = _soft_cross_entropy(logits, targets), logits.argmax(dim=1)
         correct = (predictions == targets.argmax(dim=1)).sum()
         return Losses(trained, reported.detach(), correct, predictions)
 
@@ -122,10 +102,6 @@ class ClassificationObjective(nn.Module):
 
 def _soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
-
-
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 class LanguageModeling(nn.Module):
@@ -176,10 +152,10 @@ class LanguageModeling(nn.Module):
         words = np.searchsorted(self._ends, random.random(self.num_negatives), side="right")
         return torch.from_numpy(np.minimum(words, len(self._ends) - 1))
 
-    def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """List the rows of each large table that get a gradient; rows may repeat."""
+    def used_rows(self, batch: Batch, step: int) -> torch.Tensor:
+        """List the word vectors that get a gradient; they may repeat."""
         ids = batch.token_ids.flatten()
-        return {VECTORS: torch.cat([ids, copy_to(self.draw_negatives(step), ids.device)])}
+        return torch.cat([ids, copy_to(self.draw_negatives(step), ids.device)])
 
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.

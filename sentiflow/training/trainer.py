@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +28,6 @@ from sentiflow.training.objectives import (
 )
 from sentiflow.training.results import EpochResult
 from sentiflow.training.virtual_shards import TrainInput
-
-_NGRAMS_RATE = 0.1
-"""Learning rate of the n-gram weights, on the schedule of the others; they are not clipped."""
-_NGRAMS_EPS = 1e-3
-"""Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
@@ -97,17 +91,7 @@ class Trainer:
             for name, parameter in objective.named_parameters()
             if parameter.requires_grad and name.startswith(objective.trained_parameters)
         }
-        ngrams = {n: p for n, p in self.tuned.items() if n.startswith("network.ngrams.")}
-        self.clipped = [p for n, p in self.tuned.items() if n not in ngrams]
-        groups: list[dict[str, Any]] = [
-            {"params": self.clipped, "peak": settings.learning_rate},
-            {"params": list(ngrams.values()), "peak": _NGRAMS_RATE, "eps": _NGRAMS_EPS},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            weight_decay=0.0,
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(self.tuned.values(), weight_decay=0.0, fused=True)
         self.num_steps = sum(map(train.num_steps, range(settings.num_epochs)))
         if self.num_steps == 0:
             raise UserError(
@@ -254,7 +238,7 @@ class Trainer:
         """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = self.settings.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         batch = step_input.batch
         sums = torch.zeros(5, device=self.device)
@@ -264,10 +248,10 @@ class Trainer:
             summed = torch.stack([losses.reported.sum(), losses.correct.float()])
             sums = torch.cat([summed, step_input.counts])
         if collectives.world_size() > 1:
-            used = {} if batch is None else self.objective.used_rows(batch, self.step)
+            used = None if batch is None else self.objective.used_rows(batch, self.step)
             sums = collectives.sum_gradients(self.tuned, used, sums)
         limit = self.settings.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.clipped, limit)
+        norm = nn.utils.clip_grad_norm_(self.tuned.values(), limit)
         self.optimizer.step()
         self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
         self._pending.append((self.step, torch.cat([sums, norm[None]])))

@@ -242,10 +242,10 @@ def test_described_defaults_are_the_real_ones():
 
 
 def test_networks_are_named_in_a_word_and_in_a_few():
-    rnn = RnnSettings(hidden_size=64, ngrams=3)
+    rnn = RnnSettings(hidden_size=64)
     bag = BagSettings()
     assert (rnn.brief, bag.brief) == ("gru(64)", "bag(30-10)")
-    assert rnn.summary == "gru(64), bidirectional, attention, n-grams up to 3"
+    assert rnn.summary == "gru(64), bidirectional, attention"
     assert bag.summary == "bag(30-10), sum of the word vectors"
 
 

@@ -70,7 +70,7 @@ def test_a_network_has_the_logits_and_gradients_of_the_cpu(
     cell, bidirectional, pooling, with_mask, monkeypatch
 ):
     settings = {"cell": cell, "bidirectional": bidirectional, "pooling": pooling}
-    network = network_of(**settings, ngrams=2, ngram_buckets=50)
+    network = network_of(**settings)
     mask = torch.rand(20, sum(network.mask_sizes)).round() * 2 if with_mask else None
     results = []
     for encode in (recurrence.encode_layer, cudnn.encode_layer):
@@ -126,7 +126,7 @@ def test_weights_lie_in_one_block_matrices_first(num_directions):
 def test_nothing_in_a_network_waits_for_a_gpu(cell, pooling, monkeypatch):
     """Tensors on the device ``meta`` have no values, so that nothing can wait for one."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
-    network = network_of(cell=cell, pooling=pooling, ngrams=3).to("meta")
+    network = network_of(cell=cell, pooling=pooling).to("meta")
     logits = network(*(tensor.to("meta") for tensor in batch_of()))
     logits.sum().backward()
     assert logits.shape == (20, 2)

@@ -48,14 +48,8 @@ def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectiona
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("ngrams", [0, 2])
-def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, ngrams, monkeypatch):
-    network = build(
-        cell=cell, pooling=pooling, bidirectional=bidirectional,
-        ngrams=ngrams,
-    )  # fmt: skip
-    if ngrams:
-        torch.nn.init.normal_(network.ngrams.weights.weight)
+def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, monkeypatch):
+    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional)
     token_ids, lengths = pad([[3], [8, 8, 30], [5, 9, 7], [1, 2, 3, 4, 5, 39]], width=7)
     expected = network(token_ids, lengths)
     for rows in (1, 2, 256):
@@ -105,42 +99,12 @@ def test_a_dropout_mask_multiplies_the_inputs_of_each_layer(pooling):
     torch.testing.assert_close(network(*batch, ones), network(*batch, dropped))
 
 
-def test_ngrams_are_a_linear_model_that_padding_does_not_change():
-    network = build(ngrams=3, ngram_buckets=1000)
-    bag = network.ngrams
-    torch.nn.init.normal_(bag.weights.weight)
-    bag.weights.weight.data[PAD_ID] = 0
-    rows = [[3], [5, 9, 2, 7], [9, 5, 2, 7]]
-    together = bag(pad(rows, width=8)[0])
-    torch.testing.assert_close(
-        together, torch.cat([bag(torch.tensor([row])) for row in rows]), rtol=1e-5, atol=1e-6
-    )
-    assert not torch.allclose(together[1], together[2])
-    found = bag.find(torch.tensor([[5, 9, 2, 7]]))
-    assert found.shape == (1, 4 + 3 + 2)
-    assert found[0, :4].tolist() == [5, 9, 2, 7]
-    assert (found[0, 4:] >= 40).all()
-    assert len(set(found[0].tolist())) == 9
-    torch.testing.assert_close(
-        together[1], bag.weights(found[0]).sum(dim=0) / 3 + bag.bias, rtol=1e-5, atol=1e-6
-    )
-
-
-def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
-    bag = build(ngrams=3, ngram_buckets=1 << 20).ngrams
-    assert bag.find(torch.tensor([[5, 9, 2]])).tolist() == [[5, 9, 2, 279767, 904817, 385394]]
-
-
 BAG_POOLINGS = ["sum", "mean"]
 
 
 @pytest.mark.parametrize("pooling", BAG_POOLINGS)
-@pytest.mark.parametrize("ngrams", [0, 2])
-def test_padding_and_other_rows_never_change_a_logit_of_a_bag(pooling, ngrams):
-    network = build_bag(pooling=pooling, ngrams=ngrams)
-    if ngrams:
-        torch.nn.init.normal_(network.ngrams.weights.weight)
-        network.ngrams.weights.weight.data[PAD_ID] = 0
+def test_padding_and_other_rows_never_change_a_logit_of_a_bag(pooling):
+    network = build_bag(pooling=pooling)
     network.embedding.weight.data[PAD_ID] = 9  # padding is left out, whatever its vector
     rows = [[3], [5, 9, 2, 7], [], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
     together = network(*pad(rows, width=11))

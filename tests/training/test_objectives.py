@@ -7,17 +7,14 @@ import torch
 from sentiflow.config.model_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
-from sentiflow.training.objectives import NGRAMS, ClassificationObjective, LanguageModeling
+from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
 
 
-def make_network(bidirectional=True, ngrams=0):
+def make_network(bidirectional=True):
     torch.manual_seed(0)
-    settings = RnnSettings(
-        cell="gru", hidden_size=6, bidirectional=bidirectional,
-        pooling="last", ngrams=ngrams, ngram_buckets=50,
-    )  # fmt: skip
+    settings = RnnSettings(cell="gru", hidden_size=6, bidirectional=bidirectional, pooling="last")
     return build(settings, vocabulary_size=10, embedding_dim=4)
 
 
@@ -72,18 +69,6 @@ def test_a_network_learns_its_teacher_mixed_with_the_label(hard_weight):
     np.testing.assert_allclose(weighted(batch, None, 0).trained.detach(), expected, rtol=1e-5)
 
 
-def test_ngrams_learn_the_labels_alone():
-    network, batch = make_network(ngrams=2), taught_batch()
-    torch.nn.init.normal_(network.ngrams.weights.weight)
-    _, ngrams = network.component_logits(batch.token_ids, batch.lengths, None)
-    expected = torch.nn.functional.cross_entropy(ngrams[:2], batch.labels[:2], reduction="sum")
-    expected.backward()
-    wanted = network.ngrams.weights.weight.grad.clone()
-    network.zero_grad()
-    ClassificationObjective(network)(batch, None, 0).trained.sum().backward()
-    torch.testing.assert_close(network.ngrams.weights.weight.grad, wanted)
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_next_word_prediction_equals_a_plain_loop(bidirectional):
     objective = language_modeling(make_network(bidirectional))
@@ -112,20 +97,13 @@ def test_next_word_prediction_equals_a_plain_loop(bidirectional):
         )
 
 
-def test_component_logits_are_trained_apart_and_summed_in_predictions():
-    network, batch = make_network(ngrams=3), make_batch([[1, 2, 3], [4, 5]])
-    torch.nn.init.normal_(network.ngrams.weights.weight)
-    found = ClassificationObjective(network)(batch, None, 0)
-    logits, ngrams = network.component_logits(batch.token_ids, batch.lengths, None)
-    entropy = torch.nn.functional.cross_entropy
-    apart = entropy(logits, batch.labels) + entropy(ngrams, batch.labels)
-    torch.testing.assert_close(found.trained.mean(), apart)
-    torch.testing.assert_close(found.reported.mean(), entropy(logits + ngrams, batch.labels))
-    found.trained.sum().backward()
-    touched = network.ngrams.weights.weight.grad.abs().sum(dim=1).nonzero().flatten()
-    assert set(touched.tolist()) <= set(
-        ClassificationObjective(network).used_rows(batch, 0)[NGRAMS].tolist()
-    )
+def test_no_other_word_vectors_get_a_gradient_than_those_that_are_used():
+    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
+    for objective in (ClassificationObjective(network), language_modeling(network)):
+        objective.zero_grad()
+        objective(batch, None, 0).trained.sum().backward()
+        touched = network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
+        assert set(touched.tolist()) <= set(objective.used_rows(batch, 0).tolist())
 
 
 def test_padding_and_other_rows_change_no_loss():
@@ -169,9 +147,8 @@ def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
     np.testing.assert_allclose(drawn, share / share.sum(), atol=0.01)
 
 
-@pytest.mark.parametrize("ngrams", [0, 2])
-def test_parameters_with_a_gradient_are_those_that_are_trained(ngrams):
-    network, batch = make_network(ngrams=ngrams), make_batch([[1, 2, 3], [3, 4]])
+def test_parameters_with_a_gradient_are_those_that_are_trained():
+    network, batch = make_network(), make_batch([[1, 2, 3], [3, 4]])
     for objective in (ClassificationObjective(network), language_modeling(network)):
         objective.zero_grad()
         objective(batch, None, 2).trained.sum().backward()

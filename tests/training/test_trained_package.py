@@ -22,7 +22,7 @@ CLASSES = ("negative", "positive", "neutral")
     "model",
     [
         RnnSettings(hidden_size=6),
-        RnnSettings(hidden_size=6, bidirectional=True, pooling="attention", ngrams=2),
+        RnnSettings(hidden_size=6, bidirectional=True, pooling="attention"),
         BagSettings(kind="bag_of_embeddings", hidden_sizes=(4,)),
     ],
 )

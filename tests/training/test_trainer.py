@@ -35,10 +35,9 @@ SETTINGS = {
     "learning_rate": 0.01,
 }
 WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "output_dropout": 0.1}}
-WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
 A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 0.3}}
 A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
-TAUGHT = WITH_NGRAMS | {"distill": {"teachers": ["t"], "hard_weight": 0.3}}
+TAUGHT = WITH_DROPOUT | {"distill": {"teachers": ["t"], "hard_weight": 0.3}}
 TWELVE = {"global_batch_size": 16, "num_shards": 12}
 NUM_ROWS = 150
 
@@ -47,7 +46,7 @@ def make_settings(**changes):
     return TrainSettings.model_validate(SETTINGS | changes)
 
 
-OF_CLASSES = make_settings(**WITH_NGRAMS, classes=["a", "b", "c"], class_weights="sqrt")
+OF_CLASSES = make_settings(**WITH_DROPOUT, classes=["a", "b", "c"], class_weights="sqrt")
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +274,7 @@ def test_pretraining_is_validated_with_the_same_negatives_after_each_epoch(uris)
 
 ONE_EPOCH = {"num_epochs": 1}
 BY_THREE = {
-    "n-grams": make_settings(**WITH_NGRAMS, **ONE_EPOCH),
+    "dropout": make_settings(**WITH_DROPOUT, **ONE_EPOCH),
     "a bag": make_settings(**A_BAG, **ONE_EPOCH),
     "classes": OF_CLASSES.model_copy(update=ONE_EPOCH),
     "pretraining": make_settings(**PRETRAINING, **ONE_EPOCH),
@@ -320,7 +319,7 @@ def test_a_bag_learns_from_rows_without_a_token(uris):
     assert rnn.train.num_rows < NUM_ROWS
 
 
-@pytest.mark.parametrize("changes", [WITH_NGRAMS, A_BAG, PRETRAINING])
+@pytest.mark.parametrize("changes", [WITH_DROPOUT, A_BAG, PRETRAINING])
 def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
     """Tensors on the device ``meta`` have no values, so that nothing can wait for one.
 
@@ -331,7 +330,7 @@ def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
     monkeypatch.setattr(
         torch.optim,
         "AdamW",
-        lambda groups, weight_decay, fused: adam(groups, weight_decay=weight_decay),
+        lambda parameters, weight_decay, fused: adam(parameters, weight_decay=weight_decay),
     )
     trainer = make_trainer(uris, make_settings(**changes), device="meta")
     for step_input in trainer._inputs():

@@ -10,7 +10,7 @@ from conftest import new_package
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, package_files, vocabulary
+from sentiflow.models import package_files, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
 from sentiflow.training import initial_network
@@ -29,16 +29,7 @@ def words_of(*words):
 
 @pytest.fixture
 def first():
-    """Make a model with n-grams that were not trained, but are not zero either."""
-    package = new_package()
-    model = package.settings.model.model_copy(update={"ngrams": 3, "ngram_buckets": 50})
-    network = networks.build(model, vocabulary_size=len(package.vocabulary), embedding_dim=5)
-    with torch.no_grad():
-        torch.nn.init.normal_(network.ngrams.weights.weight)
-        network.ngrams.weights.weight[vocabulary.PAD_ID] = 0
-        torch.nn.init.normal_(network.ngrams.bias)
-    settings = package.settings.model_copy(update={"model": model})
-    return ModelPackage(network.eval(), package.vocabulary, settings)
+    return new_package()
 
 
 def start(first, words, *, classes=BINARY, **model):
@@ -58,7 +49,7 @@ def start(first, words, *, classes=BINARY, **model):
     return ModelPackage(network.eval(), replace(joined, vectors=None), described)
 
 
-def test_a_model_with_ngrams_answers_the_same_over_another_vocabulary(first, tmp_path):
+def test_a_model_answers_the_same_over_another_vocabulary(first, tmp_path):
     words = words_of("day", "zebra", "bad", "lion", "good")
     second = start(first, words)
     assert second.vocabulary.words[:7] == words.words, "the prepared words keep their ids"
@@ -74,12 +65,6 @@ def test_a_model_with_ngrams_answers_the_same_over_another_vocabulary(first, tmp
     assert third.vocabulary.words.to_pylist()[2:] == [
         *("lion", "tiger", "morning", "day", "zebra", "bad", "good"),
     ]
-    new = third.network.ngrams.keys
-    assert len(new.unique()) == len(new), "no two words share their n-grams"
-
-
-def test_the_same_vocabulary_needs_no_keys(first):
-    assert start(first, words_of("good", "bad", "morning", "day")).network.ngrams.keys is None
 
 
 def test_other_classes_start_with_a_new_output_layer(first):
@@ -91,8 +76,6 @@ def test_other_classes_start_with_a_new_output_layer(first):
         if name.startswith(("forward", "backward", "pooling")):
             assert torch.equal(ours.state_dict()[name], weight), name
     assert ours.output.weight.shape[0] == 3
-    assert not ours.ngrams.weights.weight.any()
-    assert not ours.ngrams.bias.any()
 
 
 def describe(first, **settings):
@@ -109,12 +92,8 @@ def test_what_is_reinitialized_is_said(first):
     assert check(first) == check(first, dropout=0.1, vectors="frozen") == []
     (line,) = check(first, THREE)
     assert line == (
-        "the first model has other classes (negative, positive): "
-        "the output layer and n-grams are reinitialized"
+        "the first model has other classes (negative, positive): the output layer is reinitialized"
     )
-    assert check(first, THREE, ngrams=0) == [line.replace("and n-grams are", "is")]
-    (line,) = check(first, ngrams=2)
-    assert line == "the first model has other n-grams: those of this model are reinitialized"
 
 
 def test_a_model_of_a_newer_version_is_refused(first):
