@@ -1,0 +1,67 @@
+"""N-grams of texts -> logits of a linear model, which is trained apart from the network."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import embedding_bag
+
+from sentiflow.models.ngrams import Ngrams
+from sentiflow.models.tokenizer import Tokens
+
+PREFIX = "linear."
+"""With what the names of its tensors in a package begin."""
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Weights of A n-grams for C classes.
+
+    The logits of a text are the sum of the weights of its n-grams, divided by the length of the
+    vector of their idf, plus a bias: logistic regression on TF-IDF of length 1. An n-gram that
+    occurs more than once in a text counts as several, which makes sums over words enough.
+    """
+
+    hashes: torch.Tensor
+    """``(A,)`` int64, ascending: see :class:`models.ngrams.Ngrams`."""
+    weights: torch.Tensor
+    """``(A, C)`` float32, each multiplied by the idf of its n-gram."""
+    squares: torch.Tensor
+    """``(A,)`` float32: squares of the idf."""
+    bias: torch.Tensor
+    """``(C,)`` float32."""
+
+    def logits(self, tokens: Tokens) -> np.ndarray:
+        """Compute the logits of N texts, ``(N, C)`` float32."""
+        ngrams, table = Ngrams.of(tokens), torch.column_stack([self.weights, self.squares])
+        of_words = self._add(table, ngrams.of_words, ngrams.word_offsets)
+        ids, offsets = torch.tensor(tokens.ids), torch.tensor(tokens.offsets)
+        sums = embedding_bag(ids.long(), of_words, offsets, mode="sum", include_last_offset=True)
+        sums = sums + self._add(table, ngrams.of_texts, ngrams.text_offsets)
+        length = sums[:, -1:].clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+        return (sums[:, :-1] / length + self.bias).numpy()
+
+    def _add(self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
+        """Add up the rows of the n-grams of each word or text; others than those trained are 0."""
+        places, is_known = find(self.hashes.numpy(), hashes)
+        offsets = np.append(0, np.cumsum(is_known))[offsets]
+        return embedding_bag(
+            torch.from_numpy(places[is_known]), table, torch.from_numpy(offsets),
+            mode="sum", include_last_offset=True,
+        )  # fmt: skip
+
+    def scale(self, factor: float, bias: np.ndarray) -> "LinearModel":
+        """Multiply the logits by a factor, and add a bias to them."""
+        shifted = factor * self.bias + torch.from_numpy(bias.astype(np.float32))
+        return LinearModel(self.hashes, factor * self.weights, self.squares, shifted)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Name the tensors as a package has them."""
+        return {f"{PREFIX}{name}": tensor for name, tensor in vars(self).items()}
+
+
+def find(known: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find hashes among those known, which ascend; return their places and whether each is there."""
+    places = np.searchsorted(known, hashes).clip(max=max(0, len(known) - 1))
+    is_known = known[places] == hashes if len(known) else np.zeros(len(hashes), bool)
+    return places, is_known

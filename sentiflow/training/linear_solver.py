@@ -1,0 +1,153 @@
+"""N-grams and labels of texts -> linear models, fitted until they have converged.
+
+Every worker has its texts, and all have the same weights. What is summed over texts are whole
+multiples of a small number, so sums are exact and do not depend on their order: any number of
+workers takes the same steps.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse, special
+
+from sentiflow.models import linear, ngrams
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams
+from sentiflow.training import collectives
+
+STRENGTHS = (1.0, 4.0, 16.0)
+"""``C`` of the logistic regression: inverse strengths of the regularization to choose from."""
+_MIN_COUNT = 2
+"""How often an n-gram occurs at least."""
+_MAX_WEIGHTS = 1 << 24
+"""Of the most frequent n-grams together: 64 MB, and seven times that while they are fitted."""
+_MAX_STEPS, _HISTORY = 100, 10
+_TOLERANCE = 1e-5
+"""Of the gradient's largest part, and of the change of the loss."""
+_SCALE_UNIT, _ERROR_UNIT = 2.0**-20, 2.0**-14
+"""Scales of texts and errors are rounded to multiples: sums over 2**19 texts fit into 53 bits."""
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """N texts as factors of their features: ``(texts @ words + further) * idf`` is never made."""
+
+    texts: sparse.csr_array
+    """``(N, W)``: how often each word is in a text, divided by the length of the text's vector."""
+    words: sparse.csr_array
+    """``(W, A)``: how often each n-gram is in a word."""
+    further: sparse.csr_array
+    """``(N, A)``: n-grams of several words, divided likewise."""
+    targets: np.ndarray
+
+    def loss(self, weights: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Compute the sum of the losses, and its gradients ``(A, C)`` and ``(C,)``."""
+        logits = self.texts @ (self.words @ weights) + self.further @ weights + bias
+        logs = special.log_softmax(logits, axis=1)
+        errors = np.exp(logs) * self.targets.sum(axis=1, keepdims=True) - self.targets
+        losses = -(self.targets * logs).sum(axis=1)
+        errors, losses = _round(errors, _ERROR_UNIT), _round(losses, _ERROR_UNIT)
+        gradient = self.words.T @ (self.texts.T @ errors) + self.further.T @ errors
+        return float(losses.sum()), gradient, errors.sum(axis=0)
+
+
+def fit(texts: Ngrams, targets: np.ndarray) -> Iterator[tuple[float, LinearModel]]:
+    """Fit a model for each of ``STRENGTHS``, from the strongest regularization to the weakest.
+
+    Minimizes the mean cross-entropy plus ``|w|^2 / (2 C N)``, as scikit-learn's logistic regression
+    does, by L-BFGS (Liu and Nocedal 1989); each model starts from the one before. All workers call
+    this together.
+
+    Args:
+        texts: N-grams of this worker's N texts.
+        targets: ``(N, C)``: the weight of each class in the loss of a text.
+
+    Yields:
+        ``C`` of the regularization and the model; the same in all workers.
+    """
+    num_classes = targets.shape[1]
+    hashes, idf, num_rows = _choose_ngrams(texts, num_classes)
+    own = _to_matrices(texts, targets, hashes, idf)
+    values = torch.zeros((len(hashes) + 1) * num_classes, requires_grad=True)
+    for strength in STRENGTHS:
+        _minimize(values, _objective(own, idf[:, None], num_rows, strength))
+        weights = values.detach().clone().reshape(-1, num_classes)
+        yield strength, LinearModel(
+            torch.from_numpy(hashes), weights[:-1] * torch.from_numpy(idf)[:, None],
+            torch.from_numpy(idf**2), weights[-1],
+        )  # fmt: skip
+
+
+def _choose_ngrams(texts: Ngrams, num_classes: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Choose the n-grams of all workers; return their hashes, their idf, and the number of texts."""
+    gathered = collectives.gather((*ngrams.count(texts), len(texts.tokens.offsets) - 1))
+    hashes, counts = ngrams.add_counts(*(np.concatenate([e[n] for e in gathered]) for n in (0, 1)))
+    num_rows, limit = sum(each[2] for each in gathered), _MAX_WEIGHTS // num_classes
+    least = np.partition(counts, -limit)[-limit] if len(counts) > limit else 0
+    chosen = counts >= max(_MIN_COUNT, least)
+    idf = np.log((1 + num_rows) / (1 + np.minimum(counts[chosen], num_rows))) + 1
+    return hashes[chosen], idf.astype(np.float32), num_rows
+
+
+def _to_matrices(
+    texts: Ngrams, targets: np.ndarray, hashes: np.ndarray, idf: np.ndarray
+) -> _Texts:
+    tokens, squares = texts.tokens, np.square(idf.astype(np.float64))
+    words = _find(texts.of_words, texts.word_offsets, hashes)
+    further = _find(texts.of_texts, texts.text_offsets, hashes)
+    shape = len(tokens.offsets) - 1, len(tokens.words)
+    counts = sparse.csr_array((np.ones(len(tokens.ids)), tokens.ids, tokens.offsets), shape=shape)
+    length = np.sqrt(counts @ (words @ squares) + further @ squares).clip(min=_SCALE_UNIT)
+    scale = sparse.diags_array(_round(1 / length, _SCALE_UNIT))
+    return _Texts((scale @ counts).tocsr(), words, (scale @ further).tocsr(), targets)
+
+
+def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
+    """Count the n-grams of each row in the columns of ``hashes``."""
+    places, is_known = linear.find(hashes, of_rows)
+    offsets = np.append(0, np.cumsum(is_known))[offsets]
+    ones, shape = np.ones(offsets[-1]), (len(offsets) - 1, len(hashes))
+    return sparse.csr_array((ones, places[is_known], offsets), shape=shape)
+
+
+def _round(values: np.ndarray, unit: float) -> np.ndarray:
+    """Round to whole multiples of a power of two."""
+    return np.rint(values / unit) * unit
+
+
+def _objective(
+    texts: _Texts, idf: np.ndarray, num_rows: int, strength: float
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Return the function to minimize: from values to the loss of all workers and its gradient."""
+    num_classes, penalty = texts.targets.shape[1], 1 / (strength * num_rows)
+
+    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, bias = values.reshape(-1, num_classes)[:-1], values[-num_classes:]
+        loss, gradient, of_bias = texts.loss((weights * idf).astype(np.float64), bias)
+        sums = torch.from_numpy(np.concatenate([gradient.ravel(), of_bias, [loss]]))
+        sums = collectives.all_reduce(sums).numpy() / num_rows
+        gradient = sums[:-1].reshape(-1, num_classes)
+        gradient[:-1] = gradient[:-1] * idf + penalty * weights
+        loss = sums[-1] + penalty / 2 * np.square(weights, dtype=np.float64).sum()
+        return float(loss), gradient.astype(np.float32).ravel()
+
+    return evaluate
+
+
+def _minimize(
+    values: torch.Tensor, objective: Callable[[np.ndarray], tuple[float, np.ndarray]]
+) -> None:
+    """Change values to those that minimize a function."""
+    solver = torch.optim.LBFGS(
+        [values], max_iter=_MAX_STEPS, history_size=_HISTORY, line_search_fn="strong_wolfe",
+        tolerance_grad=_TOLERANCE, tolerance_change=_TOLERANCE / 100,
+    )  # fmt: skip
+
+    def evaluate() -> torch.Tensor:
+        loss, gradient = objective(values.detach().numpy())
+        values.grad = torch.from_numpy(gradient)
+        return torch.tensor(loss)
+
+    solver.step(evaluate)
