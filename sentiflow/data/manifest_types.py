@@ -137,6 +137,10 @@ class Calibration(TypedDict, total=False):
     bias: dict[str, Annotated[float, Field(ge=-100, le=100)]]
     """Added to the logit of each class after the division by the temperature; empty if there is
     none. The bias of the network's output layer includes it."""
+    linear_weight: Annotated[float, Field(ge=0, le=1)]
+    """Share of the linear model in the logits, if there is one."""
+    linear_strength: Number
+    """``C`` of its regularization."""
     num_rows: Count
     before: dict[str, Number | None]
     """Log loss, Brier score and calibration error without temperature and bias."""

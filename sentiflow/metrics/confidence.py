@@ -147,6 +147,43 @@ def fit_calibration(*, label: np.ndarray, probabilities: np.ndarray) -> Calibrat
     return Calibration() if _is_worse(losses[1] - losses[0]) else _fit(logits, chosen, False)
 
 
+def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
+    """Compute the sum of the log losses of N rows, given logits ``(N, C)`` and labels."""
+    return float(_losses(logits, label, Calibration()).sum())
+
+
+def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Find the share of a second model in the logits that makes the labels most probable.
+
+    The log loss of ``a * first + b * second`` is convex in both factors, which are 0 or more; the
+    share is b / (a + b).
+
+    Args:
+        label: N positions among the classes; rows with another number are left out.
+        first: (N, C) logits.
+        second: The same of another model.
+
+    Returns:
+        From 0 to 1, rounded to 2 digits; 0.5 where there are fewer than ``_NUM_PARTS`` rows.
+    """
+    from scipy import optimize
+
+    is_known = (label >= 0) & (label < first.shape[1])
+    chosen, logits = label[is_known], np.stack([first[is_known], second[is_known]])
+    if len(chosen) < _NUM_PARTS:
+        return 0.5
+    logits = logits - np.take_along_axis(logits, chosen[None, :, None], axis=2)
+
+    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = np.tensordot(factors, logits, axes=1)
+        logs = np.logaddexp.reduce(mixed, axis=1)
+        return logs.sum(), (np.exp(mixed - logs[:, None]) * logits).sum(axis=(1, 2))
+
+    bounds = [(0, HIGHEST), (0, HIGHEST)]
+    factors = optimize.minimize(loss, [0.5, 0.5], jac=True, bounds=bounds, method="L-BFGS-B").x
+    return round(float(factors[1] / factors.sum()), 2) if factors.any() else 0.5
+
+
 def _is_worse(differences: np.ndarray) -> bool:
     """Say whether the mean difference of log losses is above 0 by more than chance."""
     error = differences.std(ddof=1) / math.sqrt(len(differences))

@@ -1,5 +1,6 @@
 """N-grams of texts -> logits of a linear model, which is trained apart from the network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,26 @@ class LinearModel:
             torch.from_numpy(places[is_known]), table, torch.from_numpy(offsets),
             mode="sum", include_last_offset=True,
         )  # fmt: skip
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor], *, num_classes: int) -> "LinearModel":
+        """Take the tensors of :meth:`tensors`.
+
+        Raises:
+            ValueError: They do not fit each other, or are others.
+        """
+        found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+        shapes = {name: (str(t.dtype), *t.shape) for name, t in found.items()}
+        number = len(found["hashes"]) if "hashes" in found and found["hashes"].ndim else 0
+        expected = {
+            "hashes": ("torch.int64", number),
+            "weights": ("torch.float32", number, num_classes),
+            "squares": ("torch.float32", number),
+            "bias": ("torch.float32", num_classes),
+        }
+        if shapes != expected or not bool((found["hashes"].diff() > 0).all()):
+            raise ValueError(f"a linear model of {shapes}")
+        return cls(**found)
 
     def scale(self, factor: float, bias: np.ndarray) -> "LinearModel":
         """Multiply the logits by a factor, and add a bias to them."""

@@ -21,8 +21,9 @@ from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import average_files, batching, networks, package_files
 from sentiflow.models.drift import Profile
+from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokenizer import Tokens, tokenize
 from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -44,6 +45,8 @@ class ModelPackage:
     network: networks.Network
     vocabulary: Vocabulary
     settings: package_files.PackageSettings
+    linear: LinearModel | None = None
+    """The linear model beside the network; its share in the logits is part of its weights."""
     others: "tuple[ModelPackage, ...]" = ()
     """Further packages of the same classes, in any order: the probabilities are the mean of all.
     The order of the classes and the word vectors of a report are those of this package."""
@@ -80,12 +83,13 @@ class ModelPackage:
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        encoded, lengths = self._encode(text)
+        encoded, tokens = self._encode(text)
         classes, probabilities, num_known = self.settings.classes, [], []
         for package in (self, *self.others):
-            texts = encoded if package._encodes_as(self) else package._encode(text)[0]
+            own = encoded, tokens
+            texts, words = own if package._encodes_as(self) else package._encode(text)
             rows = batching.EncodedRows.from_lists(texts.token_ids)
-            by_class = package.predict(rows, batch_size=batch_size, bf16=bf16)
+            by_class = package._predict(rows, words, batch_size=batch_size, bf16=bf16)
             order = [package.settings.classes.index(name) for name in classes]
             probabilities.append(by_class[:, order])
             num_known.append(texts.num_known)
@@ -98,13 +102,13 @@ class ModelPackage:
                 f"the model gives no finite probability for {text[wrong[0]].as_py()[:60]!r}"
                 f"{named and f' ({named})'}; such texts: {len(wrong):,}"
             )
-        return Scores(mean, classes, np.max(num_known, axis=0), lengths, encoded.num_unknown)
+        num_tokens, lengths = np.max(num_known, axis=0), np.diff(tokens.offsets)
+        return Scores(mean, classes, num_tokens, lengths, encoded.num_unknown)
 
-    def _encode(self, text: pa.Array) -> tuple[Encoded, np.ndarray]:
-        """Return the ids of N texts, and the tokens of each whole text, known or not, N int64."""
+    def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
+        """Return the ids of N texts, and their tokens: of each whole text, known or not."""
         tokens = tokenize(text, name=self.settings.tokenizer)
-        encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
-        return encoded, np.diff(tokens.offsets)
+        return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
 
     def _encodes_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -113,23 +117,64 @@ class ModelPackage:
         )
         return mine == theirs and self.vocabulary.words.equals(other.vocabulary.words)
 
-    def predict(
-        self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
+    def _predict(
+        self,
+        rows: batching.EncodedRows,
+        tokens: Tokens,
+        *,
+        batch_size: int | None = None,
+        bf16: bool = False,
     ) -> np.ndarray:
-        """Compute the probability of each class for encoded texts, ``(N, C)`` float32.
+        """Compute the probability of each class for N texts, ``(N, C)`` float32.
+
+        Texts without a known word get the class priors.
+        """
+        weight, probabilities = self.settings.linear_weight, torch.tensor(self.settings.priors)
+        logits = torch.zeros(len(rows), len(probabilities))
+        if weight < 1:
+            logits = self.network_logits(rows, batch_size=batch_size, bf16=bf16)
+        if self.linear is not None:
+            logits = (1 - weight) * logits + torch.from_numpy(self.linear.logits(tokens))
+        has_word = torch.from_numpy(rows.lengths > 0)[:, None]
+        by_class = torch.softmax(logits / self.settings.temperature, dim=1)
+        return torch.where(has_word, by_class, probabilities).numpy()
+
+    def component_logits(
+        self, text: pa.Array, models: Mapping[float, LinearModel]
+    ) -> list[np.ndarray]:
+        """Compute the logits ``(N, C)`` of N texts by the network, and by linear models."""
+        encoded, tokens = self._encode(text)
+        of_network = self.network_logits(batching.EncodedRows.from_lists(encoded.token_ids))
+        return [of_network.numpy(), *(model.logits(tokens) for model in models.values())]
+
+    def add_linear(self, model: LinearModel, weight: float) -> "ModelPackage":
+        """Mix the logits of a linear model into those of the network.
+
+        Args:
+            model: The linear model.
+            weight: Its share; the network has the rest. 0: it stays out.
+        """
+        settings = self.settings.model_copy(update={"linear_weight": weight})
+        added = model.scale(weight, np.zeros(len(settings.classes))) if weight else None
+        return replace(self, settings=settings, linear=added)
+
+    def network_logits(
+        self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
+    ) -> torch.Tensor:
+        """Compute the network's logits for encoded texts, ``(N, C)`` float32; 0 without a word.
 
         A GPU computes while the host makes the next batches, and is waited for once.
 
         Args:
-            rows: N texts; those without a known word get the class priors.
+            rows: N texts.
             batch_size: As :meth:`score` takes it.
             bf16: As :meth:`score` takes it.
         """
-        probabilities = np.tile(np.array(self.settings.priors, np.float32), (len(rows), 1))
+        result = torch.zeros(len(rows), len(self.settings.classes))
         device = self.device
         size = batch_size or self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)
-        by_batch = []
+        logits = []
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
@@ -137,11 +182,10 @@ class ModelPackage:
             predict = self.network.inference_function(rows.token_ids)
             for chosen in batches:
                 batch = batching.collate(rows, chosen).to(device)
-                logits = predict(batch.token_ids, batch.lengths).float()
-                by_batch.append(torch.softmax(logits / self.settings.temperature, dim=1))
+                logits.append(predict(batch.token_ids, batch.lengths).float())
             if batches:
-                probabilities[np.concatenate(batches)] = torch.cat(by_batch).cpu().numpy()
-        return probabilities
+                result[np.concatenate(batches)] = torch.cat(logits).cpu()
+        return result
 
     def save(
         self,
@@ -165,6 +209,8 @@ class ModelPackage:
         """
         settings = self.settings.model_dump()
         tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        if self.linear is not None:
+            tensors |= self.linear.tensors()
         contents = {
             package_files.WEIGHTS: safetensors.torch.save(tensors),
             package_files.VOCABULARY: parquet.to_bytes(
@@ -205,13 +251,15 @@ class ModelPackage:
         packages = []
         for place in average_files.list_packages(uri, setting=setting):
             files = package_files.read(place, setting=setting)
-            network = _build(join(place, package_files.WEIGHTS), files.weights, files.settings)
-            packages.append(cls(network.eval(), files.vocabulary, files.settings))
+            built = _build(join(place, package_files.WEIGHTS), files.weights, files.settings)
+            packages.append(cls(built[0].eval(), files.vocabulary, files.settings, built[1]))
         return replace(packages[0], others=tuple(packages[1:]))
 
 
-def _build(path: str, content: bytes, settings: package_files.PackageSettings) -> networks.Network:
-    """Build the network that the settings describe, with the weights.
+def _build(
+    path: str, content: bytes, settings: package_files.PackageSettings
+) -> tuple[networks.Network, LinearModel | None]:
+    """Build the network that the settings describe, with the weights, and the linear model.
 
     Nothing of the size that the settings claim is allocated.
 
@@ -224,9 +272,13 @@ def _build(path: str, content: bytes, settings: package_files.PackageSettings) -
         raise UserError(
             f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
         ) from error
+    of_linear = {name: weights.pop(name) for name in sorted(weights) if name.startswith(PREFIX)}
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
     try:
+        linear = None
+        if of_linear or settings.linear_weight:
+            linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
         with torch.device("meta"):
             network = networks.build(
                 settings.model,
@@ -235,10 +287,10 @@ def _build(path: str, content: bytes, settings: package_files.PackageSettings) -
                 num_classes=len(settings.classes),
             )
         network.load_state_dict(weights, assign=True)
-    except (RuntimeError, TypeError) as error:  # TypeError: a size above 64 bits
+    except (RuntimeError, TypeError, ValueError) as error:  # TypeError: a size above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
         raise UserError(
             f"{path} does not fit {package_files.SETTINGS}: {problem}",
             hint=package_files.COPY_AGAIN,
         ) from error
-    return network
+    return network, linear

@@ -52,6 +52,8 @@ class PackageSettings(Settings):
     """Classes of the data that the settings of the training leave out: ``train.classes``, or
     ``kind: sentiment140``. Rows labelled so are in no figure; those of other unknown classes are
     mistakes."""
+    linear_weight: Fraction = 0.0
+    """Share of the linear model in the logits; the network has the rest. 0: there is none."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
 

@@ -6,6 +6,7 @@ A single worker needs no process group.
 from collections.abc import Mapping
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import nn
@@ -30,6 +31,13 @@ def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def add_arrays(array: np.ndarray) -> np.ndarray:
+    """Add up the workers' arrays, on GPUs if the workers have them."""
+    on_gpu = world_size() > 1 and torch.distributed.get_backend() == "nccl"
+    tensor = torch.from_numpy(array)
+    return all_reduce(tensor.cuda() if on_gpu else tensor).cpu().numpy()
 
 
 def gather(value: T) -> list[T]:

@@ -5,9 +5,9 @@ itself is, with words that are counted in these rows, and it answers the rows of
 finished fold leaves the file of its answers, so that a killed training resumes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,16 +19,21 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.metrics import confidence
+from sentiflow.metrics.confidence import Calibration
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import classes
+from sentiflow.training import classes, trained_package
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.task import TrainJob
 from sentiflow.words import word_vectors
 
+_NEVER = -30.0
+"""Logit of a class that a model has not learned."""
 KEY = "sentiflow--folds"
 """Key of the hash that decides the fold of a text; that of its split is independent of it."""
 
@@ -59,8 +64,11 @@ def train(
     root: str,
     folder: str,
     run: Callable[[TrainJob], object],
-) -> list[FileEntry]:
+) -> tuple[list[FileEntry], dict[str, Any]]:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
+
+    The answers of all folds calibrate the model of the training itself; those of a fold are
+    calibrated by the other folds.
 
     Args:
         job: The training itself.
@@ -70,24 +78,27 @@ def train(
         run: Runs the training of a fold.
 
     Returns:
-        The files of the answers, see :func:`_answer`.
+        The files of the answers, see :func:`_answer`; and the ``manifest_types.Calibration``.
     """
-    files, rows = list[FileEntry](), None
+    rows, parts = None, list[pa.Table]()
     for number in range(job.settings.folds):
-        path = f"{folder}/fold-{number + 1}.parquet"
-        if filesystem.exists(join(root, path)):
-            content = filesystem.read_bytes(join(root, path))
-        else:
+        uri = join(root, folder, f"{number + 1}/logits.parquet")
+        if not filesystem.exists(uri):
             rows = rows or _read(job)
             fold_job = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
             run(fold_job)
-            content = parquet.to_bytes(_answer(fold_job, rows, number, learned))
-        answers = parquet.from_bytes(content)
+            parquet.write(uri, _compute_logits(fold_job, rows, number, learned))
+        parts.append(parquet.read(uri).combine_chunks())
+    files = list[FileEntry]()
+    for number, part in enumerate(parts):
+        others = pa.concat_tables(each for each in parts if each is not part)
+        answers = _answer(part, number, learned, _calibrate(others, learned))
         right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
         what = f"fold {number + 1} of {job.settings.folds}"
         say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
+        path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
-    return files
+    return files, _calibrate(pa.concat_tables(parts), learned)
 
 
 def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
@@ -165,7 +176,7 @@ def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri
     )
     return replace(
         job, settings=settings_of_fold, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
-        model_uri=join(uri, "model"),
+        model_uri=join(uri, "model"), calibration={"linear_weight": 1.0},
     )  # fmt: skip
 
 
@@ -187,23 +198,75 @@ def _count(table: pa.Table, names: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _answer(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses) -> pa.Table:
-    """Score the rows of a fold by its model.
-
-    A class without a train row in the other folds has the probability 0.
+def _compute_logits(
+    job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses
+) -> pa.Table:
+    """Compute the logits of the rows of a fold by its model.
 
     Columns:
-        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
-            the training), and ``probability`` of positive or ``probability_<class>``.
+        returned: ``row_id``, ``label`` (a position in the classes of the training), ``num_tokens``,
+            and ``network`` and ``linear``: logits of each class, 0 where there is no linear model.
     """
     table = classes.relabel(
         rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
         learned.positions,
     )
-    scores = ModelPackage.load(job.model_uri).score(table["text"].combine_chunks())
-    places = np.array([learned.names.index(name) for name in scores.classes])
-    probabilities = np.zeros((len(table), len(learned.names)), np.float32)
-    probabilities[:, places] = scores.probabilities
+    text, package = table["text"].combine_chunks(), ModelPackage.load(job.model_uri)
+    places = [learned.names.index(name) for name in package.settings.classes]
+    components = package.component_logits(text, package.linear and {1.0: package.linear} or {})
+    logits = np.full((2, len(table), len(learned.names)), _NEVER, np.float32)
+    logits[1] = 0
+    for of_part, of_classes in zip(logits, components, strict=False):
+        of_part[:, places] = of_classes
+    return table.select(["row_id", "label"]).append_column(
+        "num_tokens", pa.array(package.score(text).num_tokens)
+    ).append_column("network", pa.array([*logits[0]], pa.list_(pa.float32()))).append_column(
+        "linear", pa.array([*logits[1]], pa.list_(pa.float32()))
+    )
+
+
+def _mix(table: pa.Table, learned: LearnedClasses, weight: float) -> Scores:
+    """Compute the probabilities of :func:`_compute_logits`, which are not calibrated."""
+    network, linear = (_to_matrix(table, name) for name in ("network", "linear"))
+    probabilities = confidence.softmax((1 - weight) * network + weight * linear)
+    num_tokens = table["num_tokens"].to_numpy()
+    probabilities[num_tokens == 0] = learned.priors
+    lengths = np.zeros(len(table), np.int64)
+    return Scores(probabilities.astype(np.float32), learned.names, num_tokens, lengths, num_tokens)
+
+
+def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+
+
+def _calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
+    """Decide the share of the linear model and the calibration by the logits of some folds."""
+    label, linear = table["label"].to_numpy(), _to_matrix(table, "linear")
+    decided = {}
+    if linear.any():
+        network = _to_matrix(table, "network")
+        weight = confidence.fit_weight(label=label, first=network, second=linear)
+        decided["linear_weight"] = weight
+    mixed = _mix(table, learned, decided.get("linear_weight", 0.0))
+    return decided | trained_package.calibrate(mixed, label)
+
+
+def _answer(
+    table: pa.Table, number: int, learned: LearnedClasses, calibration: Mapping[str, Any]
+) -> pa.Table:
+    """Turn the logits of a fold into answers.
+
+    A class without a train row in the other folds has nearly the probability 0.
+
+    Columns:
+        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
+            the training), and ``probability`` of positive or ``probability_<class>``.
+    """
+    scores = _mix(table, learned, calibration.get("linear_weight", 0.0))
+    fitted = Calibration.read(calibration, learned.names) or Calibration()
+    probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
+    probabilities[scores.num_tokens == 0] = learned.priors
+    prediction = replace(scores, probabilities=probabilities).prediction
     names = [f"probability_{name}" for name in learned.names]
     if learned.names == BINARY:
         names, probabilities = ["probability"], probabilities[:, 1:]
@@ -212,7 +275,7 @@ def _answer(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses) ->
             "row_id": table["row_id"],
             "fold": np.full(len(table), number + 1, np.int8),
             "label": table["label"],
-            "prediction": places[scores.prediction].astype(np.int8),
+            "prediction": prediction,
             **dict(zip(names, probabilities.T, strict=True)),
         }
     )

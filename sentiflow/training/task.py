@@ -4,8 +4,10 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
@@ -14,7 +16,9 @@ from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import vocabulary
+from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, lease, parquet
 from sentiflow.tracking.refits import Refit
@@ -76,6 +80,8 @@ class TrainJob:
     """The splits that are trained on."""
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
+    calibration: Mapping[str, Any] | None = None
+    """A ``manifest_types.Calibration`` to take: that of ``refit``, or of folds."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -122,7 +128,8 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
             worker.train()
         except JobError as error:
             return error
-        return worker.publish_model() if worker.rank == 0 else None
+        linear = worker.fit_linear()
+        return worker.publish_model(linear) if worker.rank == 0 else None
 
 
 def _check_job(job: TrainJob) -> None:
@@ -320,7 +327,28 @@ class _Worker:
             metrics=metrics,
         )
 
-    def publish_model(self) -> TrainReport:
+    def fit_linear(self) -> dict[float, LinearModel]:
+        """Fit the linear models to choose from, by the strength of their regularization."""
+        if not self.settings.linear:
+            return {}
+        from sentiflow.training import linear_solver
+
+        shards = self._plan(self.job.list_files("tweets", self.job.splits))
+        chunks, columns = range(shards.num_chunks), ("text", "label")
+        parts = [t for shard in self.own for t in shards.read(shard, chunks, columns)]
+        label = np.concatenate(
+            [np.zeros(0, np.int8), *(part["label"].to_numpy() for part in parts)]
+        )
+        text = pa.chunked_array([c for part in parts for c in part["text"].chunks], pa.string())
+        tokens = tokenizer.tokenize(
+            text.combine_chunks(), name=self.job.prepared["settings"]["tokenizer"]
+        )
+        targets = np.eye(len(self.classes.names), dtype=np.float32)[label]
+        if self.classes.weights is not None:
+            targets *= self.classes.weights
+        return dict(linear_solver.fit(Ngrams.of(tokens), targets))
+
+    def publish_model(self, linear: Mapping[float, LinearModel]) -> TrainReport:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
@@ -335,6 +363,8 @@ class _Worker:
             prepared=self.job.prepared,
             validation=list(self.job.list_files("tweets", self.job.validation_splits)),
             lineage=self.job.lineage,
+            linear=linear,
+            calibration=self.job.calibration,
             refit=self.job.refit,
         )
         return TrainReport(

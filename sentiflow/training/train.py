@@ -5,7 +5,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,7 +171,20 @@ def run(
         taught=taught.files if taught else None,
         splits=splits,
         refit=refit,
+        calibration=refit.package.get("calibration") if refit else None,
     )
+    of_folds: list[FileEntry] = []
+    if settings.folds and not refit:
+        from sentiflow.training import folds
+
+        of_folds, calibration = folds.train(
+            job,
+            learned,
+            root=spec.uri,
+            folder=f"{FOLDS}/{spec.fingerprint}",
+            run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
+        )
+        job = replace(job, calibration=calibration)
     note = ""
     if refit:
         epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
@@ -201,17 +214,7 @@ def run(
             num_classes=len(learned.names),
         )
         report = _run_workers(config, output, job, resources, num_workers, callback)
-    answers = [*(taught.entries if taught else ())]
-    if settings.folds and not refit:
-        from sentiflow.training import folds
-
-        answers += folds.train(
-            job,
-            learned,
-            root=spec.uri,
-            folder=f"{FOLDS}/{spec.fingerprint}",
-            run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
-        )
+    answers = [*(taught.entries if taught else ()), *of_folds]
     more: dict[str, Any] = {"num_workers": callback.num_workers}
     if taught:
         more["taught"] = taught.describe()
@@ -325,6 +328,10 @@ def _publish(
     rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     if calibration := package["calibration"]:
+        if "linear_weight" in calibration:
+            weight = calibration["linear_weight"]
+            metrics["train/linear_weight"] = weight
+            say(STAGE, f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}")
         metrics["train/temperature"] = calibration["temperature"]
         if bias := calibration["bias"].values():
             say(

@@ -17,6 +17,7 @@ from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
+from sentiflow.models.linear import LinearModel
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import PackageSettings
@@ -43,6 +44,8 @@ def save(
     prepared: Manifest,
     validation: Sequence[str],
     lineage: dict[str, Input],
+    linear: Mapping[float, LinearModel] | None = None,
+    calibration: Mapping[str, Any] | None = None,
     refit: Refit | None = None,
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
@@ -57,8 +60,9 @@ def save(
         prepared: Manifest of the prepared data.
         validation: Files of the validation tweets.
         lineage: Inputs of the model.
-        refit: The run that was repeated. Its calibration and profile are taken, as no row is left
-            to measure them on.
+        linear: Linear models to choose from, by the strength of their regularization.
+        calibration: A ``manifest_types.Calibration`` to take. None: the validation rows decide.
+        refit: The run that was repeated. Its profile is taken, as no row is left to measure it on.
     """
     tokenizer = prepared["settings"]["tokenizer"]
     settings = PackageSettings(
@@ -73,102 +77,148 @@ def save(
         left_out=classes.left_out,
     )
     package = ModelPackage(network.eval(), words, settings)
+    label, text = _read_sample(validation, classes, prepared)
+    effect: dict[str, Any] = {}
+    if linear:
+        package, effect = _add_linear(package, linear, label, text, calibration or {})
     if refit is not None:
-        of_run, profile = refit.package, refit.package.get("reference")
-        return _apply(package, of_run.get("calibration") or {}).save(
+        profile = refit.package.get("reference")
+        return _apply(package, calibration or {}).save(
             uri,
             lineage=lineage,
             reference=Profile.from_json(profile) if profile else None,
-            calibration=of_run.get("calibration"),
+            calibration=calibration,
             refit=refit.record,
         )
-    metrics_of_epoch = {
+    metrics = {
         name: value
         for name, value in epoch.to_metrics().items()
         if name.startswith("validation/") and value is not None
     }
+    scores = package.score(text)
+    if calibration is None:
+        calibration = effect = effect | calibrate(scores, label)
+    package = _apply(package, calibration)
     if not validation:
-        return package.save(uri, lineage=lineage, metrics=metrics_of_epoch)
-    code, scores = _score_sample(package, validation)
-    if classes.names == BINARY:
-        names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
-        label = np.where(code < (3 if names == LABEL_NAMES else 2), code, -1)
-    else:
-        label = np.where(code >= 0, classes.positions[code], -1)
-    scores, after, effect = _calibrate(scores, label)
-    if after and effect["bias"]:  # it may change predictions
-        metrics = classification.measure(after)
-        metrics_of_epoch |= {"validation/accuracy": metrics.accuracy}
-        metrics_of_epoch |= (
-            {"validation/f1_macro": metrics.f1_macro} if metrics.f1_macro is not None else {}
-        )
-    return _apply(package, effect).save(
+        return package.save(uri, lineage=lineage, metrics=metrics, calibration=calibration or None)
+    scores = package.score(text)
+    if effect or calibration.get("bias"):  # they may change predictions
+        metrics |= _measure(scores, label)
+    return package.save(
         uri,
         lineage=lineage,
-        metrics=metrics_of_epoch,
+        metrics=metrics,
         reference=scores.profile(label, classes.names),
-        calibration=effect or None,
+        calibration=calibration or None,
     )
+
+
+def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
+    """Measure the validation metrics on rows with a label of the model."""
+    predicted = _predicted(scores, label)
+    if not len(predicted.label):
+        return {}
+    metrics = classification.measure(predicted)
+    measured = {"accuracy": metrics.accuracy, "f1_macro": metrics.f1_macro}
+    return {f"validation/{n}": value for n, value in measured.items() if value is not None}
+
+
+def _predicted(scores: Scores, label: np.ndarray) -> Predicted:
+    """Take the rows that are labelled with a class of the model."""
+    chosen = (label >= 0) & (label < len(scores.classes))
+    return Predicted(
+        scores.classes, label[chosen], scores.prediction[chosen], scores.probabilities[chosen]
+    )
+
+
+def _add_linear(
+    package: ModelPackage,
+    models: Mapping[float, LinearModel],
+    label: np.ndarray,
+    text: pa.Array,
+    calibration: Mapping[str, Any],
+) -> tuple[ModelPackage, dict[str, Any]]:
+    """Add the best of several linear models to a network; return what was decided, too.
+
+    The strength of its regularization is that of the lowest log loss, its share see
+    :func:`metrics.confidence.fit_weight`. Without labelled rows they are the middle ones.
+    """
+    chosen = (label >= 0) & (label < len(package.settings.classes))
+    label, logits = label[chosen], package.component_logits(text.filter(pa.array(chosen)), models)
+    of_network, *of_models = logits
+    strength, weight = calibration.get("linear_strength"), calibration.get("linear_weight")
+    if strength is None:
+        losses = [confidence.log_loss(each, label) for each in of_models]
+        best = int(np.argmin(losses)) if len(label) else len(models) // 2
+        strength = [*models][best]
+    if weight is None:
+        second = of_models[[*models].index(strength)]
+        weight = confidence.fit_weight(label=label, first=of_network, second=second)
+    added = package.add_linear(models[strength], weight)
+    return added, {"linear_weight": weight, "linear_strength": strength}
 
 
 def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
     """Give a package the temperature and the bias of a calibration.
 
-    The bias becomes part of that of the output layer: what computes the logits needs no other rule.
+    The bias becomes part of that of the output layer, or of the linear model: what computes the
+    logits needs no other rule.
     """
     fitted = Calibration.read(effect, package.settings.classes)
     if fitted is None:
         return package
-    with torch.no_grad():
-        output = package.network.output.bias
-        output += fitted.temperature * torch.tensor(fitted.bias or 0.0, device=output.device)
+    bias = fitted.temperature * np.array(fitted.bias or [0.0] * len(package.settings.classes))
+    linear = package.linear and package.linear.scale(1.0, bias)
+    if linear is None:
+        with torch.no_grad():
+            output = package.network.output.bias
+            output += torch.from_numpy(bias.astype(np.float32)).to(output.device)
     settings = package.settings.model_copy(update={"temperature": fitted.temperature})
-    return replace(package, settings=settings)
+    return replace(package, settings=settings, linear=linear)
 
 
-def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:
-    """Score rows spread over all files; return their labels too, -1 where there is none."""
-    chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
-    quota = -(-_SAMPLE_ROWS // len(chosen))
-    labels, scores = [], []
+def _read_sample(
+    files: Sequence[str], classes: LearnedClasses, prepared: Manifest
+) -> tuple[np.ndarray, pa.Array]:
+    """Read rows spread over all files: labels of the model, -1 where there is none, and texts.
+
+    A model of two classes keeps the label 2 of neutral texts.
+    """
+    labels, texts = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
+    chosen = files[:: max(1, -(-len(files) // _SAMPLE_FILES))]
+    quota = -(-_SAMPLE_ROWS // max(1, len(chosen)))
     for uri in chosen:
         table = parquet.read(uri, columns=["text", "label"]).combine_chunks()
-        rows = pa.array(np.arange(0, len(table), -(-len(table) // quota)))
+        rows = pa.array(np.arange(0, len(table), max(1, -(-len(table) // quota))))
         labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
-        scores.append(package.score(table["text"].combine_chunks().take(rows)))
-    return np.concatenate(labels), Scores.join(scores)
+        texts.append(table["text"].combine_chunks().take(rows))
+    code, text = np.concatenate(labels), pa.concat_arrays(texts)
+    if classes.names != BINARY:
+        return np.where(code >= 0, classes.positions[code], -1), text
+    names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
+    return np.where(code < (3 if names == LABEL_NAMES else 2), code, -1), text
 
 
-def _calibrate(
-    scores: Scores, label: np.ndarray
-) -> tuple[Scores, Predicted | None, dict[str, Any]]:
+def calibrate(scores: Scores, label: np.ndarray) -> dict[str, Any]:
     """Fit the calibration, and choose the margin of neutral predictions if classes are two.
 
     Returns:
-        The calibrated scores, those of rows labelled with a class, and what changes: a
-        ``manifest_types.Calibration``. Without such a row the scores as they are, None, and
-        nothing.
+        What changes: a ``manifest_types.Calibration``; nothing without a row labelled with a class.
     """
-    is_known = (label >= 0) & (label < len(scores.classes))
-    if not is_known.any():
-        return scores, None, {}
     has_token = scores.num_tokens > 0  # other rows get the class priors as they are
+    before = _predicted(scores, label)
+    if not len(before.label):
+        return {}
     fitted = confidence.fit_calibration(
         label=label[has_token], probabilities=scores.probabilities[has_token]
     )
     changed = confidence.calibrate(scores.probabilities, fitted)
     probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
-    before, after = (
-        Predicted(
-            each.classes, label[is_known], each.prediction[is_known], each.probabilities[is_known]
-        )
-        for each in (scores, calibrated)
-    )
-    effect: dict[str, Any] = {**confidence.describe(fitted, before, after)}
+    effect: dict[str, Any] = confidence.describe(fitted, before, _predicted(calibrated, label))
     if scores.classes == BINARY:
         labelled, positive = label >= 0, calibrated.probabilities[:, POSITIVE]
         effect["neutral_margin"] = confidence.choose_margin(
             label=label[labelled], probability=positive[labelled]
         )
-    return calibrated, after, effect
+    return effect

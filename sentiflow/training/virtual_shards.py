@@ -70,9 +70,11 @@ class VirtualShards:
         """Chunks of each shard."""
         return max(1, -(-self.num_rows // (self.num_shards * ROWS_IN_CHUNK)))
 
-    def read(self, shard: int, chunks: Sequence[int]) -> list[pa.Table]:
+    def read(
+        self, shard: int, chunks: Sequence[int], columns: Sequence[str] = COLUMNS
+    ) -> list[pa.Table]:
         """Read some chunks of a shard, in the order given."""
-        return [table for chunk in chunks for table in self._read_chunk(shard, chunk, COLUMNS)]
+        return [table for chunk in chunks for table in self._read_chunk(shard, chunk, columns)]
 
     def count_lengths(self, shards: Sequence[int], *, max_length: int) -> np.ndarray:
         """Count the rows of each length in some shards.
