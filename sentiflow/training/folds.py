@@ -198,14 +198,12 @@ def _count(table: pa.Table, names: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _compute_logits(
-    job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses
-) -> pa.Table:
+def _compute_logits(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses) -> pa.Table:
     """Compute the logits of the rows of a fold by its model.
 
     Columns:
         returned: ``row_id``, ``label`` (a position in the classes of the training), ``num_tokens``,
-            and ``network`` and ``linear``: logits of each class, 0 where there is no linear model.
+            and the logits of each class: ``network``, and ``linear`` if there is such a model.
     """
     table = classes.relabel(
         rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
@@ -213,22 +211,22 @@ def _compute_logits(
     )
     text, package = table["text"].combine_chunks(), ModelPackage.load(job.model_uri)
     places = [learned.names.index(name) for name in package.settings.classes]
-    components = package.component_logits(text, package.linear and {1.0: package.linear} or {})
-    logits = np.full((2, len(table), len(learned.names)), _NEVER, np.float32)
-    logits[1] = 0
-    for of_part, of_classes in zip(logits, components, strict=False):
-        of_part[:, places] = of_classes
-    return table.select(["row_id", "label"]).append_column(
-        "num_tokens", pa.array(package.score(text).num_tokens)
-    ).append_column("network", pa.array([*logits[0]], pa.list_(pa.float32()))).append_column(
-        "linear", pa.array([*logits[1]], pa.list_(pa.float32()))
-    )
+    models = {} if package.linear is None else {1.0: package.linear}
+    components = package.component_logits(text, models)
+    columns = {"num_tokens": package.score(text).num_tokens}
+    for name, of_classes in zip(("network", "linear"), components, strict=False):
+        logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
+        logits[:, places] = of_classes
+        columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
+    return pa.table({name: table[name] for name in ("row_id", "label")} | columns)
 
 
-def _mix(table: pa.Table, learned: LearnedClasses, weight: float) -> Scores:
+def _mix(table: pa.Table, learned: LearnedClasses, weight: float | None) -> Scores:
     """Compute the probabilities of :func:`_compute_logits`, which are not calibrated."""
-    network, linear = (_to_matrix(table, name) for name in ("network", "linear"))
-    probabilities = confidence.softmax((1 - weight) * network + weight * linear)
+    logits = _to_matrix(table, "network")
+    if weight is not None:
+        logits = (1 - weight) * logits + weight * _to_matrix(table, "linear")
+    probabilities = confidence.softmax(logits)
     num_tokens = table["num_tokens"].to_numpy()
     probabilities[num_tokens == 0] = learned.priors
     lengths = np.zeros(len(table), np.int64)
@@ -241,13 +239,11 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
 
 def _calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     """Decide the share of the linear model and the calibration by the logits of some folds."""
-    label, linear = table["label"].to_numpy(), _to_matrix(table, "linear")
-    decided = {}
-    if linear.any():
-        network = _to_matrix(table, "network")
-        weight = confidence.fit_weight(label=label, first=network, second=linear)
-        decided["linear_weight"] = weight
-    mixed = _mix(table, learned, decided.get("linear_weight", 0.0))
+    label, decided = table["label"].to_numpy(), dict[str, Any]()
+    if "linear" in table.column_names:
+        first, second = (_to_matrix(table, name) for name in ("network", "linear"))
+        decided["linear_weight"] = confidence.fit_weight(label=label, first=first, second=second)
+    mixed = _mix(table, learned, decided.get("linear_weight"))
     return decided | trained_package.calibrate(mixed, label)
 
 
@@ -262,7 +258,7 @@ def _answer(
         returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
             the training), and ``probability`` of positive or ``probability_<class>``.
     """
-    scores = _mix(table, learned, calibration.get("linear_weight", 0.0))
+    scores = _mix(table, learned, calibration.get("linear_weight"))
     fitted = Calibration.read(calibration, learned.names) or Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
     probabilities[scores.num_tokens == 0] = learned.priors

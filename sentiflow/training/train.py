@@ -177,13 +177,14 @@ def run(
     if settings.folds and not refit:
         from sentiflow.training import folds
 
-        of_folds, calibration = folds.train(
-            job,
-            learned,
-            root=spec.uri,
-            folder=f"{FOLDS}/{spec.fingerprint}",
-            run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
-        )
+        with output.rolled_back_if_refused():
+            of_folds, calibration = folds.train(
+                job,
+                learned,
+                root=spec.uri,
+                folder=f"{FOLDS}/{spec.fingerprint}",
+                run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
+            )
         job = replace(job, calibration=calibration)
     note = ""
     if refit:
