@@ -82,7 +82,7 @@ class LinearModel:
 
 
 def find(known: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find hashes among those known, which ascend; return their places and whether each is there."""
+    """Find hashes among known ones, which ascend; return the places, and whether each is there."""
     places = np.searchsorted(known, hashes).clip(max=max(0, len(known) - 1))
     is_known = known[places] == hashes if len(known) else np.zeros(len(hashes), bool)
     return places, is_known

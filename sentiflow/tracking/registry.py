@@ -30,6 +30,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 REQUIREMENTS = (
     "mlflow",
     "numpy",
+    "pandas",
     "pyarrow",
     "pydantic",
     "safetensors",

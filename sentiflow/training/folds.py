@@ -252,7 +252,7 @@ def _answer(
 ) -> pa.Table:
     """Turn the logits of a fold into answers.
 
-    A class without a train row in the other folds has nearly the probability 0.
+    A class without a train row in the other folds has the probability 0.
 
     Columns:
         returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
@@ -261,6 +261,7 @@ def _answer(
     scores = _mix(table, learned, calibration.get("linear_weight"))
     fitted = Calibration.read(calibration, learned.names) or Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
+    probabilities[_to_matrix(table, "network") == _NEVER] = 0
     probabilities[scores.num_tokens == 0] = learned.priors
     prediction = replace(scores, probabilities=probabilities).prediction
     names = [f"probability_{name}" for name in learned.names]

@@ -81,7 +81,7 @@ class TrainJob:
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
-    """A ``manifest_types.Calibration`` to take: that of ``refit``, or of folds."""
+    """A ``manifest_types.Calibration`` that folds have decided."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -353,6 +353,9 @@ class _Worker:
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))
+        calibration = self.job.calibration
+        if self.job.refit:
+            calibration = self.job.refit.package.get("calibration")
         package = trained_package.save(
             self.job.model_uri,
             network=self.network.to(self.device),
@@ -364,7 +367,7 @@ class _Worker:
             validation=list(self.job.list_files("tweets", self.job.validation_splits)),
             lineage=self.job.lineage,
             linear=linear,
-            calibration=self.job.calibration,
+            calibration=calibration,
             refit=self.job.refit,
         )
         return TrainReport(

@@ -171,7 +171,6 @@ def run(
         taught=taught.files if taught else None,
         splits=splits,
         refit=refit,
-        calibration=refit.package.get("calibration") if refit else None,
     )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:

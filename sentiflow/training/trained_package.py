@@ -95,14 +95,14 @@ def save(
         for name, value in epoch.to_metrics().items()
         if name.startswith("validation/") and value is not None
     }
-    scores = package.score(text)
     if calibration is None:
-        calibration = effect = effect | calibrate(scores, label)
+        calibration = calibrate(package.score(text), label)
+    calibration = effect | dict(calibration)
     package = _apply(package, calibration)
     if not validation:
         return package.save(uri, lineage=lineage, metrics=metrics, calibration=calibration or None)
     scores = package.score(text)
-    if effect or calibration.get("bias"):  # they may change predictions
+    if effect or calibration.get("bias"):  # predictions are others than the network's
         metrics |= _measure(scores, label)
     return package.save(
         uri,

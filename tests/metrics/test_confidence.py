@@ -17,6 +17,8 @@ from sentiflow.metrics.confidence import (
     calibrate,
     choose_margin,
     fit_calibration,
+    fit_weight,
+    softmax,
     three_class_metrics,
     undo,
 )
@@ -123,6 +125,18 @@ def test_a_bias_needs_five_rows_for_each_class():
     assert fit_calibration(**few).bias == ()
     assert fit_calibration(**few).temperature != 1
     assert len(fit_calibration(**enough).bias) == 10
+
+
+@pytest.mark.parametrize(
+    ("factors", "share"), [((1, 0), 0), ((0, 2), 1), ((1, 1), 0.5), ((1, 3), 0.75)]
+)
+def test_the_share_of_a_second_model_is_found(factors, share):
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=(2, 50_000, 3)) * 1.5
+    chance = softmax(factors[0] * first + factors[1] * second)
+    label = (chance.cumsum(axis=1) < random.random((len(chance), 1))).sum(axis=1).clip(max=2)
+    assert fit_weight(label=label, first=first, second=second) == pytest.approx(share, abs=0.02)
+    assert fit_weight(label=label[:9], first=first[:9], second=second[:9]) == 0.5
 
 
 def test_nothing_is_fitted_to_too_few_rows_or_one_label():

@@ -46,6 +46,7 @@ def test_a_tokenizer_of_another_version_is_refused(package, tmp_path):
             {"output__bias": torch.zeros(2).half()},
             r"weights\.safetensors has tensors that are not float32",
         ),
+        ({"linear__bias": torch.zeros(2)}, r"does not fit settings\.json: a linear model of"),
     ],
 )
 def test_tensors_that_are_not_those_of_the_network_are_refused(package, saved, changes, problem):

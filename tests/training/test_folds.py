@@ -9,6 +9,7 @@ import pytest
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
 from sentiflow.errors import UserError
+from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import classes, folds, task
@@ -74,7 +75,7 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         seen.append({*rows_of(own, "encoded", "train"), *rows_of(own, "tweets", "validation")})
         return task.run(own, lambda event: None)
 
-    files = train(job, tmp_path, run)
+    files, _ = train(job, tmp_path, run)
     tables = [parquet.read(str(tmp_path / item["path"])) for item in files]
     assert all("sha256" in item for item in files)
     for number, (table, known) in enumerate(zip(tables, seen, strict=True), start=1):
@@ -96,6 +97,25 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         assert 0 < len(rows_of(own, "encoded", "validation")) < 0.3 * len(known)
         unlabelled = parquet.read(f"{own.settings.prepared_uri}/unlabelled/rows.parquet")
         assert unlabelled["text"].to_pylist() == ["good night"], "other texts only"
+
+
+def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, tmp_path):
+    linear = replace(job, settings=job.settings.model_copy(update={"linear": True}))
+    files, calibration = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
+    assert 0 < calibration["linear_weight"] <= 1
+    assert calibration["num_rows"] == NUM_ROWS
+    parts = [
+        parquet.read(str(tmp_path / f"folds/ab/{fold + 1}/logits.parquet"))
+        for fold in range(NUM_FOLDS)
+    ]
+    network, of_linear = (np.array(parts[0][name].to_pylist()) for name in ("network", "linear"))
+    learned = classes.choose(job.prepared, job.settings)
+    effect = folds._calibrate(pa.concat_tables(parts[1:]), learned)
+    weight, fitted = effect["linear_weight"], Calibration.read(effect, CLASSES)
+    expected = calibrate(softmax((1 - weight) * network + weight * of_linear), fitted)
+    answers = parquet.read(str(tmp_path / files[0]["path"]))
+    for place, name in enumerate(CLASSES):
+        np.testing.assert_allclose(answers[f"probability_{name}"], expected[:, place], atol=1e-6)
 
 
 def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path):
@@ -126,7 +146,7 @@ def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp
     files = parquet.write_part(str(tmp_path), "tweets/split=train/rows.parquet", rows)
     prepared = {**job.prepared, "files": files}
     own = rare.settings.model_copy(update={"prepared_uri": str(tmp_path)})
-    found = train(
+    found, _ = train(
         replace(rare, settings=own, prepared=prepared),
         tmp_path / "out",
         lambda own: task.run(own, lambda event: None),

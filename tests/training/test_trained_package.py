@@ -5,17 +5,45 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from conftest import new_package
 
 from sentiflow.config.model_sections import BagSettings, RnnSettings
-from sentiflow.metrics.confidence import Calibration, calibrate
+from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import networks
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams, count
 from sentiflow.models.package import ModelPackage
+from sentiflow.models.tokenizer import tokenize
 from sentiflow.training import trained_package
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
 EFFECT = {"temperature": 1.7, "bias": {"positive": 0.9, "negative": -0.4, "neutral": -0.5}}
 CLASSES = ("negative", "positive", "neutral")
+
+
+def make_linear(num_classes=3):
+    """Make a linear model that knows the n-grams of all texts but two."""
+    hashes, _ = count(Ngrams.of(tokenize(TEXTS[:4], name="tweet")))
+    random = torch.Generator().manual_seed(0)
+    weights = torch.randn(len(hashes), num_classes, generator=random)
+    squares, bias = torch.ones(len(hashes)), torch.arange(num_classes).float()
+    return LinearModel(torch.from_numpy(hashes), weights, squares, bias)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
+    package, linear = new_package(classes=CLASSES), make_linear()
+    of_network, of_linear = package.component_logits(TEXTS, {1.0: linear})
+    mixed = trained_package._apply(package.add_linear(linear, weight), EFFECT)
+    mixed.save(str(tmp_path), lineage={})
+    loaded = ModelPackage.load(str(tmp_path))
+    scores, known = loaded.score(TEXTS), package.score(TEXTS).num_tokens > 0
+    logits = (1 - weight) * of_network + weight * of_linear
+    expected = softmax(logits / 1.7 + np.array([-0.4, 0.9, -0.5]))
+    np.testing.assert_allclose(scores.probabilities[known], expected[known], rtol=1e-4)
+    np.testing.assert_allclose(scores.probabilities[~known], [package.settings.priors], rtol=1e-6)
+    assert (loaded.linear is None) == (weight == 0)
 
 
 @pytest.mark.parametrize(

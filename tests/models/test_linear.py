@@ -1,0 +1,130 @@
+"""N-grams of tokens, and the logits of a linear model of them."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams, count
+from sentiflow.models.tokenizer import Tokens, tokenize
+
+TEXTS = ["so good so good", "bad", "", "good day so bad", "東京です", "é so"]
+
+
+def ngrams_of(*texts):
+    return Ngrams.of(tokenize(pa.array(texts, pa.string()), name="tweet"))
+
+
+def of_text(ngrams, row):
+    """List the hashes of a text by the definition: of each token, then of several."""
+    ids = ngrams.tokens.ids[ngrams.tokens.offsets[row] : ngrams.tokens.offsets[row + 1]]
+    within = [
+        ngrams.of_words[ngrams.word_offsets[word] : ngrams.word_offsets[word + 1]] for word in ids
+    ]
+    further = ngrams.of_texts[ngrams.text_offsets[row] : ngrams.text_offsets[row + 1]]
+    return sorted(np.concatenate([*within, further, np.zeros(0, np.int64)]).tolist())
+
+
+def test_ngrams_of_a_text_do_not_depend_on_other_texts():
+    together = ngrams_of(*TEXTS)
+    for row, text in enumerate(TEXTS):
+        assert of_text(together, row) == of_text(ngrams_of(text), 0), text
+
+
+@pytest.mark.parametrize(
+    ("text", "distinct"),
+    [
+        ("ab", 1 + 3 + 2 + 1),  # the word, and 2 to 4 of its letters and borders
+        ("abcdefgh", 1 + 9 + 8 + 7 + 6),
+        ("so bad", (1 + 3 + 2 + 1) + (1 + 4 + 3 + 2 + 1) + 1),
+        ("so bad so", (1 + 3 + 2 + 1) + (1 + 4 + 3 + 2 + 1) + 2 + 1),
+        ("one two six ten", 4 * (1 + 4 + 3 + 2 + 1) - 1 + 3 + 2),  # two words begin with a t
+        ("東京駅前口", 5 * (1 + 2 + 1) + 4 + 3 + 2 + 1),  # letters are tokens: n-grams of 2 to 5
+    ],
+)
+def test_ngrams_are_those_of_words_and_of_characters(text, distinct):
+    ngrams = ngrams_of(text)
+    hashes, counts = count(ngrams)
+    assert len(hashes) == distinct
+    assert counts.sum() == len(of_text(ngrams, 0))
+
+
+def test_ngrams_are_the_same_on_every_machine():
+    (hashes,) = [ngrams_of("so good").of_texts]
+    assert hashes.tolist() == [4769106207860350103]
+
+
+def test_a_letter_at_the_start_of_a_word_is_another_ngram_than_within():
+    first, second = ngrams_of("xaby"), ngrams_of("abxy")
+    assert len({*first.of_words.tolist()} & {*second.of_words.tolist()}) == 2  # "ab", "y\n"
+
+
+def make_model(num_classes=3, seed=0):
+    random = np.random.default_rng(seed)
+    hashes, _ = count(ngrams_of(*TEXTS[:4], TEXTS[4][:2]))
+    size = len(hashes)
+    weights = random.normal(size=(size, num_classes)).astype(np.float32)
+    squares = random.uniform(1, 9, size).astype(np.float32)
+    bias = random.normal(size=num_classes).astype(np.float32)
+    return LinearModel(*map(torch.from_numpy, (hashes, weights, squares, bias)))
+
+
+def test_logits_are_those_of_a_plain_program():
+    model, ngrams = make_model(), ngrams_of(*TEXTS)
+    places = {value: n for n, value in enumerate(model.hashes.tolist())}
+    logits = model.logits(ngrams.tokens)
+    for row in range(len(TEXTS)):
+        found = [places[value] for value in of_text(ngrams, row) if value in places]
+        total = model.weights[found].double().sum(dim=0)
+        length = model.squares[found].double().sum().sqrt().clamp(min=1e-30)
+        np.testing.assert_allclose(logits[row], total / length + model.bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(logits[2], model.bias)
+
+
+def test_logits_do_not_depend_on_other_texts():
+    model = make_model()
+    whole = model.logits(ngrams_of(*TEXTS).tokens)
+    for row, text in enumerate(TEXTS):
+        np.testing.assert_allclose(
+            model.logits(ngrams_of(text).tokens)[0], whole[row], rtol=1e-5, atol=1e-6
+        )
+    assert model.logits(Tokens.from_lists(pa.array([], pa.list_(pa.string())))).shape == (0, 3)
+
+
+def test_a_scaled_model_has_scaled_logits():
+    model, tokens = make_model(), ngrams_of(*TEXTS).tokens
+    scaled = model.scale(0.25, np.array([1.0, 0.0, -1.0]))
+    expected = 0.25 * model.logits(tokens) + [1, 0, -1]
+    np.testing.assert_allclose(scaled.logits(tokens), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_are_read_back():
+    model = make_model()
+    again = LinearModel.of(model.tensors(), num_classes=3)
+    assert all(torch.equal(getattr(again, name), tensor) for name, tensor in vars(model).items())
+
+
+def _change(name, change):
+    return lambda tensors: tensors | {f"linear.{name}": change(tensors[f"linear.{name}"])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_change(name, lambda t: t[:-1]) for name in ("hashes", "weights", "squares", "bias")),
+        *(_change(name, lambda t: t.double()) for name in ("weights", "squares", "bias")),
+        _change("hashes", lambda t: t.flip(0)),
+        _change("hashes", lambda t: t.int()),
+        _change("hashes", lambda t: t[0]),
+        _change("weights", lambda t: t.T),
+        lambda tensors: dict(itertools.islice(tensors.items(), 3)),
+        lambda tensors: tensors | {"linear.more": torch.zeros(1)},
+        lambda tensors: {},
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(change):
+    with pytest.raises(ValueError, match="a linear model of"):
+        LinearModel.of(change(make_model().tensors()), num_classes=3)
