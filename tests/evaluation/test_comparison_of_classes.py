@@ -67,6 +67,7 @@ def test_rows_of_a_class_that_one_model_lacks_are_its_mistakes_unless_it_was_lef
     b = runs.run("b", of_classes=of_classes(three, certain=2), **label)
     found = comparison.compare(a, b)
     for run, model in ((a, found.first), (b, found.second)):
+        assert model.num_rows_only_here == 0
         rows = evaluated_rows.read(f"{run}/scored", manifest.read(f"{run}/scored")).to_pandas()
         rows = rows[(rows["split"] == "test") & (rows["label"] < (2 if left_out else 3))]
         assert found.num_rows == len(rows)

@@ -168,6 +168,15 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
     assert measured[0].p_adjusted == pytest.approx(2 * expected)
 
 
+def test_a_candidate_that_is_worse_only_by_the_rows_of_another_is_left_out():
+    number = np.arange(1000)
+    right = number % 10 < np.where(number < 100, 4, 9)
+    worse, more = (Slice(f"{n}", "", number < n, among=number >= 0) for n in (100, 150))
+    whole = {"label": np.ones(1000, int), "probability": None, "prediction": right}
+    assert [item.name for item in slices.measure([more], **whole)] == ["150"]
+    assert [item.name for item in slices.measure([worse, more], **whole)] == ["100"]
+
+
 def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
     rows = pa.table({slices.OWN + "airline": airline})

@@ -1,12 +1,18 @@
-"""Counts of parts add up, class by class, and name the predictions in a line."""
+"""Counts of parts add up, class by class, and name the predictions; a profile is of unseen rows."""
 
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sentiflow.data import corpus
+from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
+from sentiflow.models.scores import Scores
+from sentiflow.scoring import part_files
 from sentiflow.scoring.job import Scored
 
 
@@ -41,6 +47,16 @@ def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
     found = counts(1, 3, names=names)
     assert found.counts.get("positive") == (3 if "positive" in names else None)
     assert Scored.from_json(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_the_profile_is_that_of_rows_outside_of_train_and_validation():
+    scores = Scores(np.full((5, 2), 0.5), BINARY, *np.tile(np.arange(1, 6), (3, 1)))
+    rows = scores.to_table().append_column("label", pa.array([0, 0, 0, 0, 1]))
+    rows = rows.append_column("split", pa.array(["train", "validation", "test", None, "test"]))
+    job = SimpleNamespace(classes=BINARY, labels=(0, 1))
+    found = part_files._describe_unseen(rows, scores, job)
+    assert (found.rows, found.tokens) == (3, 3 + 4 + 5)
+    assert found.confusion == {"negative": {"positive": 2}, "positive": {"positive": 1}}
 
 
 @pytest.mark.parametrize("name", ["predicted_label", "Probability", "probability_JOY"])
