@@ -1,5 +1,6 @@
 """Input files of unknown form -> the section ``format`` for them, and how well it reads them."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -163,8 +164,11 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
 
 
-_MEDIUM, _LARGE = 20_000, 100_000
+_SMALL, _MEDIUM, _LARGE = 1000, 20_000, 100_000
 """Rows from which on larger batches serve as well and faster, and pretraining pays off."""
+_STEPS, _STEPS_PER_CLASS = 250, 15
+"""Optimizer steps that a network needs: benchmarks/LOG.md has the figures."""
+_FEWEST_EPOCHS, _MOST_EPOCHS = 4, 20
 _UNBALANCED = 1.5
 _FEW = 3000
 """Labelled rows below which the test rows are too few to measure a model by."""
@@ -229,6 +233,9 @@ def render(
     share = count_rejected(allowed)
     is_large = inspection.sample.num_rows > _LARGE
     is_few = sum(counts.values()) * inspection.sample.num_rows < _FEW * inspection.num_sampled
+    batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
+    if inspection.sample.num_rows > _MEDIUM:
+        batch_size = 128
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
@@ -251,11 +258,21 @@ def render(
         rejected=list_rejected(inspection),
         is_large=is_large,
         has_folds=is_few and not test and inspection.roles.split is None,
-        batch_size=128 if inspection.sample.num_rows > _MEDIUM else 64,
+        batch_size=batch_size,
+        num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
         model_uri=model_uri,
         max_length=max_length,
     )
+
+
+def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int) -> int:
+    """Choose the epochs that make enough optimizer steps, given the rows that are labelled."""
+    share = inspection.sample.num_rows / max(1, inspection.num_sampled)
+    num_rows = share * sum(inspection.label_counts.values())
+    steps = _STEPS + _STEPS_PER_CLASS * num_classes
+    epochs = math.ceil(steps * batch_size / max(1, num_rows))
+    return min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
 
 
 def list_rejected(inspection: Inspection) -> str:
