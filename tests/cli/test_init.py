@@ -66,7 +66,7 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
     }
     assert list(found["format"]["columns"]) == ["text", "label"]
     assert found["prepare"] == {
-        "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 1}
+        "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 2}
     }  # fmt: skip
     assert found["evaluate"] == {"slices": {"columns": ["brand"]}}
     assert found["score"] == {"keep_columns": ["text", "brand"]}
@@ -126,8 +126,9 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     monkeypatch.setattr(findings, "_LARGE", 300)
     init("messages.csv", "--output", "large.yaml")
     small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
-    assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 64)
+    assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 32)
     assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
+    assert (small.linear, large.linear) == (True, False)
     assert (small.folds, large.folds) == (5, 5)
     monkeypatch.setattr(findings, "_FEW", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
@@ -137,6 +138,25 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
     assert settings.load("tested.yaml").train.folds == 0
     assert read_config("small.yaml")["name"] == "small"
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_classes", "expected"),
+    [
+        (100, 2, (32, 20)),  # the most epochs
+        (900, 2, (32, 10)),  # 28 steps in each
+        (2000, 3, (64, 10)),
+        (2000, 77, (64, 20)),
+        (5000, 20, (64, 8)),
+        (9000, 2, (64, 4)),  # the fewest
+    ],
+)
+def test_epochs_make_enough_steps_for_the_rows_and_classes(place, num_rows, num_classes, expected):
+    rows = [[f"word{n} of a text", f"class{n % num_classes:02}"] for n in range(num_rows)]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    init("messages.csv")
+    train = settings.load("messages.yaml").train
+    assert (train.batching.global_batch_size, train.num_epochs) == expected
 
 
 def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
