@@ -181,8 +181,8 @@ class TrainSettings(Settings):
     selection: SelectionSettings = SelectionSettings()
     folds: int = Field(default=0, ge=0, le=20)
     """Cross-validation: number of parts of the labelled rows. For each a further model is trained
-    without it, as this one is, and answers it; ``evaluate`` then measures the answers to all
-    labelled rows. 5 below some 3,000 rows. 0: the test rows alone."""
+    without it, as this one is, and answers it. The answers calibrate the model, and ``evaluate``
+    measures them, unless test rows are given. 5 below some 3,000 rows. 0: none."""
     refit: RefitSettings | None = None
 
     def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:

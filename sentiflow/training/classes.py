@@ -145,18 +145,16 @@ def check_patience(settings: TrainSettings, prepared: Manifest, learned: Learned
 
 
 def check_folds(settings: TrainSettings, prepared: Manifest) -> None:
-    """Check that ``folds``, if there are some, can be drawn from all labelled rows by their texts.
+    """Check that ``folds``, if there are some, can be drawn from the labelled rows by their texts.
 
     Raises:
-        UserError: The test rows are fixed, or drawn by another rule; or teachers have seen the rows
-            of all folds.
+        UserError: The splits are drawn by another rule, or teachers have seen the rows of all
+            folds.
     """
     if not settings.folds:
         return
     kind, reason = prepared["settings"]["split"]["kind"], ""
-    if SPLITS[2] in prepared.get("fixed_splits", ()):
-        reason = f"the test rows of {display_uri(settings.prepared_uri)} are fixed"
-    elif kind not in ("hash", "column"):
+    if kind not in ("hash", "column"):
         reason = f"prepare.split.kind is {kind}, but folds are drawn by text"
     elif settings.distill.teachers:
         reason = "teachers have learned from the rows of all folds"

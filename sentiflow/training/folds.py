@@ -78,7 +78,8 @@ def train(
         run: Runs the training of a fold.
 
     Returns:
-        The files of the answers, see :func:`_answer`; and the ``manifest_types.Calibration``.
+        The files of the answers, see :func:`_answer`, unless given test rows measure the model; and
+        the ``manifest_types.Calibration``.
     """
     rows, parts = None, list[pa.Table]()
     for number in range(job.settings.folds):
@@ -98,7 +99,8 @@ def train(
         say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
         path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
-    return files, _calibrate(pa.concat_tables(parts), learned)
+    is_measured = SPLITS[2] not in job.prepared.get("fixed_splits", ())
+    return files if is_measured else [], _calibrate(pa.concat_tables(parts), learned)
 
 
 def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
@@ -114,11 +116,12 @@ def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
 def _read(job: TrainJob) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
-    Unlabelled texts that are also those of labelled rows are left out.
+    Given test rows are left out, and unlabelled texts that are also those of labelled rows.
     """
     prepared, settings = job.prepared, job.prepared["settings"]
     columns, num_folds = ["row_id", "text", "label"], job.settings.folds
-    tables = [parquet.read(uri, columns=columns) for uri in job.list_files("tweets", SPLITS)]
+    splits = [name for name in SPLITS if name not in prepared.get("fixed_splits", ())]
+    tables = [parquet.read(uri, columns=columns) for uri in job.list_files("tweets", splits)]
     labelled = pa.concat_tables(tables)
     labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
     uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])

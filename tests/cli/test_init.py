@@ -136,7 +136,7 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     monkeypatch.setattr(findings, "_FEW", 3000)
     (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
-    assert settings.load("tested.yaml").train.folds == 0
+    assert settings.load("tested.yaml").train.folds == 5
     assert read_config("small.yaml")["name"] == "small"
 
 

@@ -118,6 +118,21 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
         np.testing.assert_allclose(answers[f"probability_{name}"], expected[:, place], atol=1e-6)
 
 
+def test_given_test_rows_are_in_no_fold_and_measure_the_model(job, tmp_path):
+    given = replace(job, prepared={**job.prepared, "fixed_splits": ["test"]})
+    seen = []
+
+    def run(own):
+        seen.append({*rows_of(own, "tweets", "train"), *rows_of(own, "tweets", "validation")})
+        return task.run(own, lambda event: None)
+
+    files, calibration = train(given, tmp_path, run)
+    test = {*range(0, NUM_ROWS, 10)}
+    assert not any(test & rows for rows in seen)
+    assert files == []
+    assert calibration["num_rows"] == NUM_ROWS - len(test)
+
+
 def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path):
     def stop(own):
         if "/3/" in own.model_uri:
@@ -160,7 +175,6 @@ def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"fixed_splits": ["test"]}, "the test rows of .* are fixed"),
         ({"kind": "time"}, "prepare.split.kind is time"),
         ({"kind": "user"}, "prepare.split.kind is user"),
         ({"teachers": ["models:/one@champion"]}, "teachers have learned"),

@@ -257,7 +257,7 @@ def render(
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(inspection),
         is_large=is_large,
-        has_folds=is_few and not test and inspection.roles.split is None,
+        has_folds=is_few,
         batch_size=batch_size,
         num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
