@@ -95,7 +95,7 @@ def test_few_rows_correct_a_wrong_model_and_change_a_calibrated_one_little():
             losses.append([effect[when]["log_loss"] for when in ("before", "after")])
     (before, after), (own, changed) = np.mean(apart, axis=0), np.mean(near, axis=0)
     assert before > 1
-    assert after < own + 0.04
+    assert after < own + 0.05
     assert own < changed < own + 0.04
 
 
@@ -136,7 +136,8 @@ def test_the_share_of_a_second_model_is_found(factors, share):
     chance = softmax(factors[0] * first + factors[1] * second)
     label = (chance.cumsum(axis=1) < random.random((len(chance), 1))).sum(axis=1).clip(max=2)
     assert fit_weight(label=label, first=first, second=second) == pytest.approx(share, abs=0.02)
-    assert fit_weight(label=label[:9], first=first[:9], second=second[:9]) == 0.5
+    none = {"label": label[:0], "first": first[:0], "second": second[:0]}
+    assert fit_weight(**none) == 0.71
 
 
 def test_nothing_is_fitted_to_too_few_rows_or_one_label():
