@@ -33,7 +33,8 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _read_presets() -> dict[str, dict[str, Any]]:
+def read_presets() -> dict[str, dict[str, Any]]:
+    """Read what each preset stands for, as the section ``train`` has it."""
     text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
     presets: dict[str, dict[str, Any]] = yaml_text.parse(text)
     return presets
@@ -47,7 +48,7 @@ def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     model = train.get("model")
     if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
         return raw  # refused by TrainSettings, in its own words
-    return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
+    return raw | {"train": _merge(read_presets().get(train["preset"], {}), train)}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
+from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
@@ -47,6 +48,8 @@ STAGE = "train"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 CURVE = "plots/training_curve.png"
+_FALLS = 0.97
+"""Ratio of the last two validation losses below which more epochs are suggested."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
@@ -192,7 +195,9 @@ def run(
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
     say(STAGE, f"{settings.model.summary}; {size}, {count_workers(num_workers)}")
-    for line in filter(None, (note, why)):
+    own = ", ".join(list_own(settings))
+    preset = f"not as in preset {settings.preset}, since the config has its own: {own}"
+    for line in filter(None, (note, why, own and preset)):
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
@@ -342,6 +347,10 @@ def _publish(
             )
     if refit := more.get("refit"):
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
+    losses = [epoch.validation_loss for epoch in report.history[-2:] if epoch.validation_loss]
+    if len(losses) == 2 and losses[1] < _FALLS * losses[0]:
+        falling = f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f})"
+        say(STAGE, f"{falling}: more epochs may help, train.num_epochs={2 * len(history)}")
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
     recorder.log_files({CURVE: curve})
