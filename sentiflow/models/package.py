@@ -209,8 +209,10 @@ class ModelPackage:
         """
         settings = self.settings.model_dump()
         tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        num_parameters = sum(tensor.numel() for tensor in tensors.values())
         if self.linear is not None:
             tensors |= self.linear.tensors()
+            num_parameters += self.linear.weights.numel() + self.linear.bias.numel()
         contents = {
             package_files.WEIGHTS: safetensors.torch.save(tensors),
             package_files.VOCABULARY: parquet.to_bytes(
@@ -226,7 +228,7 @@ class ModelPackage:
             "model",
             settings,
             lineage | {"content": content},
-            counts={"parameters": sum(tensor.numel() for tensor in tensors.values())},
+            counts={"parameters": num_parameters},
             files=files,
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
