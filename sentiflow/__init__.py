@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Trends,
     )
     from sentiflow.pipeline.tables import Filters, Table
+    from sentiflow.training.encoder_teacher import write_answers
 
 # Ray and MLflow read these when they are imported: no command reports to anybody by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -58,11 +59,13 @@ __all__ = [
     "score",
     "train",
     "trends",
+    "write_answers",
 ]
 
 _RESULTS = "sentiflow.pipeline.results"
 _MODULES = {
     "read_texts": "sentiflow.cluster.texts",
+    "write_answers": "sentiflow.training.encoder_teacher",
     "Table": "sentiflow.pipeline.tables",
     "Model": "sentiflow.models.model",
     **dict.fromkeys(

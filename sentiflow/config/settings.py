@@ -19,6 +19,7 @@ from sentiflow.storage.uris import (
     absolute_uri,
     holds_credentials,
     join,
+    names_encoder,
     names_vectors,
 )
 
@@ -166,7 +167,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     is_submitted = ray_job.is_here() if submitted is None else submitted
 
     def place(key: str, uri: str) -> str:
-        if names_vectors(uri) or (key, uri) == ("score.corpus", "prepared"):
+        is_name = names_vectors(uri) or (key, uri) == ("score.corpus", "prepared")
+        if is_name or (key == "train.distill.teachers" and names_encoder(uri)):
             return uri
         if is_submitted:
             ray_job.refuse_relative(key, uri)

@@ -55,8 +55,9 @@ class DistillSettings(Settings):
 
     teachers: Locations = ()
     """Teachers, whose mean probabilities the network learns, on train rows and on
-    ``prepare.unlabelled``: model packages, as ``score.model_uri`` names them, or Parquet files with
-    ``probability_<class>`` columns, and ``text`` or ``row_id``. ``[]``: no distillation."""
+    ``prepare.unlabelled``: model packages, as ``score.model_uri`` names them; Parquet files with
+    ``probability_<class>`` columns, and ``text``; or ``encoder:use-multilingual``, a sentence
+    encoder. ``[]``: no distillation."""
     hard_weight: Fraction = 0.0
     """Weight of the label of a train row in what the network learns; the teachers have the rest.
     1: the label alone."""

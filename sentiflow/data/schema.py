@@ -49,7 +49,13 @@ UNLABELLED = pa.schema(
 """Unlabelled texts, also as token ids; ``row_id`` is the 0-based number of the record over all
 files of ``prepare.unlabelled``."""
 
-TAUGHT = pa.schema([*ENCODED, pa.field("teacher", pa.list_(pa.float32()), nullable=False)])
+TAUGHT = pa.schema(
+    [
+        *ENCODED,
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("teacher", pa.list_(pa.float32()), nullable=False),
+    ]
+)
 """Rows that a distilled network learns. ``label`` is a position in its classes, or -1 for text n of
 ``prepare.unlabelled``, whose ``row_id`` is -1 - n; ``teacher`` has the mean probability of each
 class over the teachers that have answered the row, and where none has, 1 for its label."""

@@ -92,7 +92,8 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
         training = training_of(member)
         yield training
         for name, named in training["inputs"].items() if training else ():
-            if name == "init_from" or (name.startswith(TEACHER) and "files" not in named):
+            is_teacher = name.startswith(TEACHER) and not {"files", "version"} & named.keys()
+            if name == "init_from" or is_teacher:
                 yield from _trainings_of(named)
 
 

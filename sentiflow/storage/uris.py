@@ -124,6 +124,16 @@ def names_vectors(source: str) -> bool:
     return source.startswith(("package:", "torchtext:"))
 
 
+def names_encoder(source: str) -> bool:
+    """Say whether ``source`` names a sentence encoder rather than a model or a file.
+
+    Example:
+        >>> names_encoder("encoder:use-multilingual"), names_encoder("answers.parquet")
+        (True, False)
+    """
+    return source.startswith("encoder:")
+
+
 def display_uri(uri: str) -> str:
     """Make a location below the working directory relative to it; others stay as they are."""
     if not is_local(uri):

@@ -13,9 +13,9 @@ from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError
-from sentiflow.models import average_files, package_files
+from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
-from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import FOLDERS
 
@@ -171,7 +171,7 @@ def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input
         if isinstance(teacher, tuple):
             described = input_files.describe(teacher)
         else:
-            names = {"uri", "fingerprint", "training", "members"} & teacher.keys()
+            names = {"uri", "fingerprint", "version", "training", "members"} & teacher.keys()
             described = cast(Input, {name: cast(Any, teacher)[name] for name in sorted(names)})
         inputs[f"{TEACHER}{number}"] = described
     return inputs
@@ -180,18 +180,22 @@ def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input
 def find_teachers(
     config: Config, classes: Sequence[str] | None
 ) -> list[ModelInput | tuple[str, ...]]:
-    """Find the teachers of a training, models or files, in the order of the setting.
+    """Find the teachers of a training: models, encoders or files, in the order of the setting.
 
     Args:
         config: The experiment.
         classes: Classes that each must know; None: any.
 
     Raises:
-        UserError: One does not exist, is neither a model nor Parquet, or lacks a class.
+        UserError: One does not exist, is neither a model nor Parquet, or lacks a class; or the
+            package of an encoder is not installed.
         JobError: MLflow cannot be reached.
     """
     teachers: list[ModelInput | tuple[str, ...]] = []
     for uri in config.train.distill.teachers:
+        if names_encoder(uri):
+            teachers.append(cast(ModelInput, text_encoders.describe(uri)))
+            continue
         if not names_model(uri):
             record = manifest.read(manifest.find_package(uri))
             if record is None or record["stage"] != "model":

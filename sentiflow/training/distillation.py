@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -32,14 +32,15 @@ from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import parquet
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.model_sources import TEACHER
+from sentiflow.training import encoder_teacher
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
 
 STAGE = "teach"
-_OWNS = tuple(f"split={split}" for split in (*schema.SPLITS, UNLABELLED))
+_OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), encoder_teacher.VECTORS)
 _LEARNED = (schema.SPLITS[0], UNLABELLED)
 """Rows that the network learns; those of the other splits are for the evaluation."""
 
@@ -104,7 +105,11 @@ def teach(
     )
     learned = choose(prepared, config.train)
     sources = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
-    settings = {"classes": list(learned.names), "splits": [*schema.SPLITS[:1]]}
+    settings = {
+        "classes": list(learned.names),
+        "splits": [*schema.SPLITS[:1]],
+        "columns": schema.TAUGHT.names,
+    }
     # answers of other teachers are never in the same directory
     path = f"{TAUGHT}/{manifest.identify(STAGE, settings, sources)}"
     uri = join(output.spec.uri, path)
@@ -138,12 +143,16 @@ def _ask(
     output.begin()
     num_gpus = resources.gpus_per_score_task(0 if config.train.gpus_per_worker == 0 else "auto")
     parts = _list_parts(config.train.prepared_uri, prepared)
-    job = _make_job(config, output, learned, parts, on_gpu=num_gpus > 0)
     maps = MapStages(
         output,
         num_workers=config.score.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
+    ask_encoder = functools.partial(
+        encoder_teacher.answer, prepared=prepared, prepared_uri=config.train.prepared_uri,
+        learned=learned, maps=maps, output=output, num_cpus=resources.num_cpus,
+    )  # fmt: skip
+    job = _make_job(config, output, learned, ask_encoder, on_gpu=num_gpus > 0)
     taught: list[TaughtPart] = maps.run(
         STAGE,
         parts,
@@ -188,7 +197,12 @@ def _number(path: str) -> str:
 
 
 def _make_job(
-    config: Config, output: Output, learned: LearnedClasses, parts: Sequence[Part], *, on_gpu: bool
+    config: Config,
+    output: Output,
+    learned: LearnedClasses,
+    ask_encoder: Callable[[str, str], str],
+    *,
+    on_gpu: bool,
 ) -> Job:
     """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
     models, tables = list[tuple[str, str]](), list[str]()
@@ -198,6 +212,8 @@ def _make_job(
             answers.read([item["uri"] for item in teacher["files"]], learned.names).save(to)
             input_files.check_unchanged(teacher)
             tables.append(to)
+        elif name.startswith(TEACHER) and names_encoder(teacher["uri"]):
+            tables.append(ask_encoder(name, teacher["uri"]))
         elif name.startswith(TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))

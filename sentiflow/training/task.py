@@ -333,9 +333,14 @@ class _Worker:
             return {}
         from sentiflow.training import linear_solver
 
-        shards = self._plan(self.job.list_files("tweets", self.job.splits))
-        chunks, columns = range(shards.num_chunks), ("text", "label")
-        parts = [t for shard in self.own for t in shards.read(shard, chunks, columns)]
+        taught, num_classes = self.job.taught, len(self.classes.names)
+        shards = self._plan(taught or self.job.list_files("tweets", self.job.splits))
+        chunks, columns = range(shards.num_chunks), ("text", "label", "teacher")
+        parts = [
+            table
+            for shard in self.own
+            for table in shards.read(shard, chunks, columns if taught else columns[:2])
+        ]
         label = np.concatenate(
             [np.zeros(0, np.int8), *(part["label"].to_numpy() for part in parts)]
         )
@@ -343,7 +348,13 @@ class _Worker:
         tokens = tokenizer.tokenize(
             text.combine_chunks(), name=self.job.prepared["settings"]["tokenizer"]
         )
-        targets = np.eye(len(self.classes.names), dtype=np.float32)[label]
+        # an unlabelled text has the label -1 and no weight in it
+        targets = np.eye(num_classes + 1, num_classes, dtype=np.float32)[label]
+        if taught:
+            flat = [part["teacher"].combine_chunks().flatten().to_numpy() for part in parts]
+            soft = np.concatenate([np.zeros(0, np.float32), *flat]).reshape(-1, num_classes)
+            hard = self.settings.distill.hard_weight * (label >= 0)[:, None]
+            targets = (hard * targets + (1 - hard) * soft).astype(np.float32)
         if self.classes.weights is not None:
             targets *= self.classes.weights
         return dict(linear_solver.fit(Ngrams.of(tokens), targets))

@@ -15,7 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, parquet
-from sentiflow.training import checkpoints, task
+from sentiflow.training import checkpoints, linear_solver, task
 from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
 
@@ -113,6 +113,36 @@ def test_a_training_stops_early_without_a_better_epoch(make_job):
     job = replace(job, settings=job.settings.model_copy(update=changes))
     accuracy = [e.validation_accuracy for e in task.run(job, lambda event: None).history]
     assert len(accuracy) == accuracy.index(max(accuracy)) + 3 < 9
+
+
+def test_the_linear_part_learns_the_answers_of_teachers_too(make_job, tmp_path, monkeypatch):
+    job = make_job("taught")
+    settings = job.settings.model_dump() | {"linear": True, "distill": {"hard_weight": 0.25}}
+    rows = pa.table(
+        [
+            [3, 4, -1],
+            [1, 0, -1],
+            [[2], [3], [4]],
+            [1, 1, 1],
+            ["so good", "so bad", "hm"],
+            [[0.6, 0.4], [0.2, 0.8], [0.5, 0.5]],
+        ],
+        schema=schema.TAUGHT,
+    )
+    uri = str(tmp_path / "taught.parquet")
+    parquet.write(uri, rows)
+    given = []
+
+    def fit(ngrams, targets):
+        given.extend(zip(ngrams.tokens.to_lists().to_pylist(), targets.tolist(), strict=True))
+        return iter(())
+
+    monkeypatch.setattr(linear_solver, "fit", fit)
+    job = replace(job, settings=TrainSettings.model_validate(settings), taught={uri: 3})
+    task.run(job, lambda event: None)
+    words, targets = zip(*given, strict=True)
+    assert words == (["so", "good"], ["so", "bad"], ["hm"])
+    np.testing.assert_allclose(targets, [[0.45, 0.55], [0.4, 0.6], [0.5, 0.5]], rtol=1e-6)
 
 
 NUM_UNLABELLED = 200

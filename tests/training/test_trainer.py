@@ -70,6 +70,7 @@ def teach(table):
     positive = np.random.default_rng(1).random(len(rows))
     teacher = pa.array(np.stack([1 - positive, positive], axis=1).tolist(), pa.list_(pa.float32()))
     table = table.set_column(1, "label", pa.array(labels, pa.int8()))
+    table = table.append_column("text", pa.array([""] * len(rows)))
     return table.append_column("teacher", teacher).cast(schema.TAUGHT)
 
 

@@ -1,0 +1,306 @@
+"""Prepared texts + a sentence encoder -> a teacher, which is fitted to the train rows: its answers.
+
+The encoder knows the language, and the train rows know the classes. The teacher is the geometric
+mean of two models of the train rows: logistic regression on the vectors of the encoder, and the
+linear model of n-grams. It answers the train rows, too, to which it was fitted: answers out of fold
+have taught less (docs/distilling.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.cluster.map_stages import Label, MapStages
+from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import manifest
+from sentiflow.data.answers import Answers
+from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.label_files import PROBABILITY
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.outputs import Output
+from sentiflow.data.schema import SPLITS
+from sentiflow.data.text_hash import hash_texts
+from sentiflow.models import text_encoders
+from sentiflow.models.text_encoders import Source, TextEncoder
+from sentiflow.progress import say
+from sentiflow.storage import parquet
+from sentiflow.storage.uris import absolute_uri, join
+from sentiflow.training.classes import LearnedClasses, choose, relabel
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+    from sentiflow.models.linear import LinearModel
+
+VECTORS = "vectors"
+"""Folder of the vectors until all texts are answered; 2 KB for each text."""
+_CHUNK_ROWS = 4096
+"""Rows of a part: some 10 s, which is what a killed job loses."""
+_MAX_TRAIN_ROWS = 100_000
+_STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
+"""``C`` of both logistic regressions."""
+_SAMPLE_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows of a file of prepared texts."""
+
+    split: str
+    uri: str
+    start: int
+    stop: int
+    step: int
+    """More than 1 where train rows are many: every second, third, … row is enough."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(range(self.start, self.stop, self.step))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What decides the answers, beside encoder and texts."""
+
+    tokenizer: str
+    num_classes: int
+    positions: np.ndarray
+    """As :attr:`LearnedClasses.positions`."""
+
+    @classmethod
+    def of(cls, prepared: Manifest, learned: LearnedClasses) -> Job:
+        """Describe the answers to prepared texts."""
+        return cls(prepared["settings"]["tokenizer"], len(learned.names), learned.positions)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Two models of the same train rows."""
+
+    regression: LogisticRegression
+    linear: LinearModel
+    job: Job
+
+    @classmethod
+    def fit(cls, text: pa.Array, label: np.ndarray, vectors: np.ndarray, job: Job) -> Teacher:
+        """Fit both to N labelled texts and their vectors."""
+        from sklearn.linear_model import LogisticRegression
+
+        from sentiflow.models.ngrams import Ngrams
+        from sentiflow.models.tokenizer import tokenize
+        from sentiflow.training import linear_solver
+
+        regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
+        ngrams = Ngrams.of(tokenize(text, name=job.tokenizer))
+        targets = np.eye(job.num_classes, dtype=np.float32)[label]
+        models = linear_solver.fit(ngrams, targets)
+        return cls(regression, next(model for c, model in models if c == _LINEAR_STRENGTH), job)
+
+    def answer(self, text: pa.Array, vectors: np.ndarray) -> np.ndarray:
+        """Compute the probabilities of N texts, ``(N, C)`` float32."""
+        from scipy.special import log_softmax, softmax
+
+        from sentiflow.models.tokenizer import tokenize
+
+        logs = np.full((len(text), self.job.num_classes), -np.inf)
+        logs[:, self.regression.classes_] = self.regression.predict_log_proba(vectors)
+        tokens = tokenize(text, name=self.job.tokenizer)
+        logs += log_softmax(self.linear.logits(tokens), axis=1)
+        return np.asarray(softmax(logs / 2, axis=1), np.float32)
+
+
+def answer(
+    name: str,
+    uri: str,
+    prepared: Manifest,
+    *,
+    prepared_uri: str,
+    learned: LearnedClasses,
+    maps: MapStages,
+    output: Output,
+    num_cpus: int,
+) -> str:
+    """Encode all texts, fit the teacher, and let it answer.
+
+    Args:
+        name: Name of the teacher among the inputs.
+        uri: Its URI, ``encoder:NAME``.
+        prepared: Manifest of the prepared data.
+        prepared_uri: Their directory.
+        learned: The classes that the network learns.
+        maps: The map stages of the job.
+        output: Its output.
+        num_cpus: Cores of the cluster.
+
+    Returns:
+        A file of :meth:`Answers.save`.
+
+    Raises:
+        JobError: A task failed; finished parts are kept for the next run.
+    """
+    texts = _list_texts(prepared_uri, prepared)
+    source, fingerprint = text_encoders.find(uri), output.spec.fingerprint
+    _tell_time(texts, source, maps.concurrency or num_cpus)
+    folder = join(output.parts_uri, VECTORS, name)
+    vectors: list[str] = maps.run(
+        f"encode_{name}",
+        texts,
+        functools.partial(read_texts, columns=["text"]),
+        functools.partial(encode, source=source),
+        write=functools.partial(write_vectors, folder=folder),
+        sizes=[each.num_rows for each in texts],
+        unit="texts",
+        keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
+    )
+    work = functools.partial(fit, texts=texts, vectors=vectors, job=Job.of(prepared, learned))
+    to = join(output.uri, f"{name}.arrow")
+    return str(maps.map(f"fit_{name}", work, [to], key=fingerprint)[0])
+
+
+def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
+    """List the texts to encode, in parts."""
+    folders = {split: f"tweets/split={split}" for split in SPLITS} | {UNLABELLED: UNLABELLED}
+    texts = []
+    for split, folder in folders.items():
+        files = manifest.list_tables(prepared, uri, [folder])
+        step = 1 if split != SPLITS[0] else -(-sum(files.values()) // _MAX_TRAIN_ROWS)
+        for path, num_rows in files.items():
+            starts = range(0, num_rows, _CHUNK_ROWS * step)
+            ends = (min(start + starts.step, num_rows) for start in starts)
+            texts += [Texts(split, path, *each, step) for each in zip(starts, ends, strict=True)]
+    return texts
+
+
+def _tell_time(texts: Sequence[Texts], source: Source, num_cpus: int) -> None:
+    """Estimate the time by the first texts, and say it."""
+    encoder = text_encoders.load(source)
+    sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
+    text_encoders.encode(encoder, sample[:1])  # which loads its weights
+    began = time.monotonic()
+    text_encoders.encode(encoder, sample)
+    num_rows = sum(each.num_rows for each in texts)
+    seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
+    about = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    say("teach", f"encoding {num_rows:,} texts takes about {about}")
+
+
+def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
+    """Read the rows of a part."""
+    rows = parquet.read_rows(part.uri, part.start, part.stop, columns=columns)
+    return rows.take(pa.array(np.arange(0, len(rows), part.step)))
+
+
+def encode(table: pa.Table, *, source: Source) -> pa.Table:
+    """Encode each text once.
+
+    Columns:
+        read: ``text``.
+        returned: ``text`` (uint64, its hash, ascending), ``vector`` (fixed-size list of float32).
+    """
+    text = table["text"].combine_chunks()
+    hashes, first = np.unique(hash_texts(text), return_index=True)
+    vectors = text_encoders.encode(text_encoders.load(source), text.take(first).to_pylist())
+    lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
+    return pa.table({"text": hashes, "vector": lists})
+
+
+def write_vectors(table: pa.Table, label: Label, *, folder: str) -> str:
+    """Write the vectors of a part; return the file."""
+    uri = join(folder, label.name_file())
+    parquet.write(uri, table)
+    return uri
+
+
+def fit(to: str, *, texts: Sequence[Texts], vectors: Sequence[str], job: Job) -> str:
+    """Fit the teacher, and write its answers to all texts.
+
+    Args:
+        to: The file to write, see :meth:`Answers.save`.
+        texts: The parts.
+        vectors: For each part the file of :func:`write_vectors`.
+        job: What decides the answers.
+
+    Returns:
+        ``to``.
+    """
+
+    def find(number: int, text: pa.Array) -> np.ndarray:
+        table = parquet.read(vectors[number]).combine_chunks()
+        _, place = find_sorted(table["text"].to_numpy(), hash_texts(text))
+        flat = table["vector"].combine_chunks().flatten().to_numpy()
+        return flat.reshape(len(table), -1)[place]
+
+    pairs = [(hash_texts(text), given) for text, given in _ask(texts, find, job)]
+    keys, answers = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    distinct, first = np.unique(keys, return_index=True)
+    Answers(distinct, answers[first]).save(to)
+    return to
+
+
+def _ask(
+    texts: Sequence[Texts], encode: Callable[[int, pa.Array], np.ndarray], job: Job
+) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """Fit the teacher to the train rows, and ask it about all.
+
+    Args:
+        texts: The parts.
+        encode: Takes the number of a part and its texts, and returns their vectors.
+        job: What decides the answers.
+
+    Yields:
+        The texts of each part and their probabilities. Rows of other classes are left out.
+    """
+
+    def read(number: int) -> tuple[pa.Array, pa.Array, np.ndarray]:
+        columns = ["text"] if texts[number].split == UNLABELLED else ["text", "label"]
+        rows = relabel(read_texts(texts[number], columns=columns), job.positions).combine_chunks()
+        text = rows["text"].combine_chunks()
+        return text, rows["label"].combine_chunks(), encode(number, text)
+
+    train = {number: read(number) for number, part in enumerate(texts) if part.split == SPLITS[0]}
+    text, label = (pa.concat_arrays([rows[n] for rows in train.values()]) for n in (0, 1))
+    vectors = np.concatenate([rows[2] for rows in train.values()])
+    teacher = Teacher.fit(text, label.to_numpy(), vectors, job)
+    for number in range(len(texts)):
+        text, _, vectors = train.get(number) or read(number)
+        yield text, teacher.answer(text, vectors)
+
+
+def write_answers(
+    encoder: TextEncoder, prepared_uri: str | os.PathLike[str], to: str | os.PathLike[str]
+) -> None:
+    """Write a file of answers for ``train.distill.teachers``, by any sentence encoder.
+
+    The texts are encoded in this process. The teacher is that of ``encoder:NAME`` in the settings.
+
+    Args:
+        encoder: An object with ``encode(texts)``: a list of N strings gives an array ``(N, D)``.
+        prepared_uri: Directory of the prepared data: ``<output_uri>/prepared``.
+        to: The Parquet file to write.
+
+    Raises:
+        UserError: The data are not prepared, or have fewer than two classes.
+    """
+    uri = absolute_uri(os.fspath(prepared_uri))
+    prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
+    learned, texts = choose(prepared, TrainSettings()), _list_texts(uri, prepared)
+
+    def encode(number: int, text: pa.Array) -> np.ndarray:
+        return text_encoders.encode(encoder, text.to_pylist())
+
+    tables = []
+    for text, given in _ask(texts, encode, Job.of(prepared, learned)):
+        columns = dict(zip(learned.names, given.T, strict=True))
+        named = {f"{PROBABILITY}{name}": column for name, column in columns.items()}
+        tables.append(pa.table({"text": text} | named))
+    parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))

