@@ -176,9 +176,10 @@ class TrainSettings(Settings):
     or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
     random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
-    linear: bool = False
+    linear: bool | Literal["auto"] = False
     """Whether a linear model of n-grams (of words and of characters) is trained apart from the
-    network, and added to it. The validation rows, or those of the folds, decide its share."""
+    network, and added to it. The validation rows, or those of the folds, decide its share.
+    ``auto``: up to 200,000 train rows."""
     selection: SelectionSettings = SelectionSettings()
     folds: int = Field(default=0, ge=0, le=20)
     """Cross-validation: number of parts of the labelled rows. For each a further model is trained

@@ -48,6 +48,8 @@ STAGE = "train"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 CURVE = "plots/training_curve.png"
+_MAX_LINEAR_ROWS = 200_000
+"""96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md."""
 _FALLS = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
@@ -99,9 +101,10 @@ def _describe_first(config: Config) -> ModelInput:
     )
 
 
-def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
+def _fetch_first(
+    config: Config, output: Output, settings: TrainSettings, learned: classes.LearnedClasses
+) -> TrainSettings:
     """Return the settings with a directory of the first model; say what of it is reinitialized."""
-    settings = config.train
     if settings.init_from is None:
         return settings
     first = _describe_first(config)
@@ -156,6 +159,7 @@ def run(
             times=num_workers,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
         ).wait_for_nodes()
+    settings = settings.model_copy(update={"linear": _has_linear(settings, learned, refit)})
     output.begin()
     if settings.distill.teachers and taught is None:
         from sentiflow.training import distillation
@@ -163,7 +167,7 @@ def run(
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     job = task.TrainJob(
-        settings=_fetch_first(config, output, learned),
+        settings=_fetch_first(config, output, settings, learned),
         checkpoints_uri=locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
         claim=output.claim,
@@ -230,6 +234,15 @@ def run(
     return _publish(
         output, report, recorder, num_rows=num_rows, seconds=seconds, further_files=answers, **more
     )
+
+
+def _has_linear(settings: TrainSettings, learned: classes.LearnedClasses, refit: Any) -> bool:
+    """Whether there is a linear model: of a refit if its run has one."""
+    if settings.linear != "auto":
+        return settings.linear
+    if refit:
+        return "linear_weight" in (refit.package.get("calibration") or {})
+    return bool(learned.counts.sum() <= _MAX_LINEAR_ROWS)
 
 
 def _run_workers(

@@ -1,6 +1,7 @@
 """A refit is the training of its run on all labelled rows, up to the epoch that it kept."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from stages import publish
 from test_task import NUM_ROWS, StoppedError, make_job  # noqa: F401
 
 from sentiflow.config import settings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -17,6 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.tracking import refits
 from sentiflow.training import checkpoints, task
 from sentiflow.training import train as training
+from sentiflow.training.classes import LearnedClasses
 
 PACKAGE = {
     "settings": {"temperature": 1.25},
@@ -90,3 +93,22 @@ def test_patience_without_validation_rows_is_refused(tmp_path):
     raw = {"name": "a", "output_uri": str(tmp_path), "train": {"selection": {"patience": 2}}}
     with pytest.raises(UserError, match=r"train\.selection\.patience: .* has no validation rows"):
         training.describe_output(settings.load(raw))
+
+
+@pytest.mark.parametrize(
+    ("linear", "num_rows", "of_run", "expected"),
+    [
+        (True, 10**6, None, True),
+        (False, 10, None, False),
+        ("auto", 200_000, None, True),
+        ("auto", 200_001, None, False),
+        ("auto", 200_001, {"linear_weight": 0.4}, True),
+        ("auto", 10, {"temperature": 1.0}, False),
+    ],
+)
+def test_auto_trains_a_linear_model_up_to_a_number_of_rows_or_as_the_repeated_run(
+    linear, num_rows, of_run, expected
+):
+    learned = LearnedClasses(("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None)
+    refit = of_run and SimpleNamespace(package={"calibration": of_run})
+    assert training._has_linear(TrainSettings(linear=linear), learned, refit) is expected
