@@ -128,7 +128,7 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
     assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 32)
     assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
-    assert (small.linear, large.linear) == (True, False)
+    assert (small.linear, large.linear) == (True, "auto")
     assert (small.folds, large.folds) == (5, 5)
     monkeypatch.setattr(findings, "_FEW", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
