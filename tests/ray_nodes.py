@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from conftest import PROJECT
 
@@ -48,6 +49,8 @@ class RayNodes:
         }
         self.environment |= environment
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.starts: list[Callable[[], subprocess.Popen[bytes]]] = []
+        self.restarted: set[int] = set()
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -82,7 +85,7 @@ class RayNodes:
     def wait_for_port(self, port: int) -> None:
         deadline = time.monotonic() + 90
         while True:
-            assert all(process.poll() is None for process in self.processes), "one has ended"
+            self._restart_ended()
             assert time.monotonic() < deadline
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -97,7 +100,7 @@ class RayNodes:
         deadline = time.monotonic() + 90
         for log in [Path(f"{self.own_dir(n)}.log") for n in range(len(self.processes))]:
             while b"Ray runtime started" not in log.read_bytes():
-                assert all(process.poll() is None for process in self.processes), log.read_text()
+                self._restart_ended()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
 
@@ -112,17 +115,29 @@ class RayNodes:
             script = f'{before}\nexec "$@"'
             namespace = NAMESPACE if may_mount() else []
             command = [*namespace, "sh", "-ec", script, "sh", *command]
-        log = open(f"{self.own_dir(number)}.log", "wb")  # noqa: SIM115
-        self.processes.append(
-            subprocess.Popen(
+        self.starts.append(
+            functools.partial(self._run, number, command, env=self.environment | dict(environment))
+        )
+        self.processes.append(self.starts[number]())
+
+    def _run(self, number: int, command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        with open(f"{self.own_dir(number)}.log", "wb") as log:
+            return subprocess.Popen(
                 command,
-                env=self.environment | dict(environment),
                 cwd=self.temp_dir,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **options,
             )
-        )
+
+    def _restart_ended(self) -> None:
+        """Start a node that has ended a second time: on a busy machine Ray's start gives up."""
+        for number, process in enumerate(self.processes):
+            if process.poll() is not None:
+                assert number not in self.restarted, Path(f"{self.own_dir(number)}.log").read_text()
+                self.restarted.add(number)
+                self.processes[number] = self.starts[number]()
 
     def kill(self) -> None:
         """Kill all nodes; their processes end with them."""
