@@ -59,13 +59,9 @@ def init(
         from sentiflow.config import settings, yaml_text
         from sentiflow.storage import filesystem, globs
 
-        if model is not None and not names_model(model):
-            from sentiflow.tracking import model_sources
-
-            place = absolute_uri(model, setting="--model")
-            model_sources.find(place, tracking=None, setting="--model")
+        classes = None if model is None else _find_classes(model)
         uris = globs.expand([absolute_uri(file) for file in files])
-        found = findings.inspect(uris, text=text, label=label)
+        found = findings.inspect(uris, text=text, label=label, classes=classes)
         if test:
             _check_test(found, [absolute_uri(file, setting="--test") for file in test])
         if findings.count_rejected(found) > 0.5:
@@ -98,6 +94,22 @@ def init(
         if found.roles.label is not None and model is None:
             verb, setting = "run", ""
         typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{setting}")
+
+
+def _find_classes(model: str) -> tuple[str, ...]:
+    """Name the classes of a model; none of one in MLflow, which is not asked.
+
+    Raises:
+        UserError: There is no such model, or it is damaged.
+    """
+    if names_model(model):
+        return ()
+    from sentiflow.models import package_files
+    from sentiflow.tracking import model_sources
+
+    place = absolute_uri(model, setting="--model")
+    described = model_sources.describe(place, tracking=None, setting="--model")
+    return package_files.classes_of(described)
 
 
 def _count_rows(found: "Inspection") -> str:

@@ -207,6 +207,48 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     assert (config.score.model_uri, config.score.keep_columns) == (model, ("text", "brand"))
 
 
+LEVELS = ("offensive", "not-offensive")
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "label"),
+    [
+        (("Groß", "Müller"), LEVELS, None),
+        (("offensive", "other"), LEVELS, "Marke"),
+        (("pos", "neg"), ("negative", "positive"), "Marke"),
+        (("pos", "neg"), LEVELS, None),
+    ],
+)
+def test_with_a_model_only_a_column_of_its_classes_is_the_label(
+    place, make_package, values, classes, label
+):
+    rows = [(text, values[i % 2]) for i, (text, _) in enumerate(ROWS)]
+    (place / "neu.csv").write_bytes(write(rows, header=("text", "Marke")))
+    printed = init("neu.csv", "--model", make_package(classes=classes))
+    config = settings.load("neu.yaml", command="score")
+    assert config.format.columns.label == label
+    assert config.score.keep_columns == (("text",) if label else ("text", "Marke"))
+    assert ("Marke   kept" in printed) == (label is None)
+
+
+def test_the_label_is_as_typed_where_the_classes_of_the_model_are_others_or_unknown(place):
+    (place / "neu.csv").write_bytes(write(BRANDED, header=("text", "sentiment", "brand")))
+    model = ("--model", "models:/tickets@champion", "--overwrite")
+    for option, label in ((), None), (("--label", "brand"), "brand"):
+        init("neu.csv", *model, *option)
+        assert settings.load("neu.yaml", command="score").format.columns.label == label
+
+
+def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_package):
+    rows = [("04"[i % 2], str(i), "d", "q", f"u{i}", text) for i, (text, _) in enumerate(ROWS)]
+    (place / "neu.csv").write_bytes(write(rows))
+    for classes, kind in ((LEVELS, "csv"), (("negative", "positive"), "sentiment140")):
+        init("neu.csv", "--overwrite", "--model", make_package(classes=classes))
+        found = settings.load("neu.yaml", command="score").format
+        assert found.kind == kind
+        assert found.columns is None or found.columns.label is None
+
+
 def test_nothing_is_replaced_without_being_asked(place):
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     (place / "messages.yaml").write_text("mine")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.data import schema
-from sentiflow.data.inspection.column_names import are_sentiments, rate
+from sentiflow.data.inspection.column_names import are_sentiments, name_classes, rate
 from sentiflow.data.tweets import count_values, read_times
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
@@ -91,6 +91,14 @@ def main_values(column: Column) -> dict[str, int]:
     return {value: rows for value, rows in column.counts.items() if rows >= least}
 
 
+def classes_of(column: Column) -> dict[str, list[str]]:
+    """Name the classes of a column of labels, each with its values."""
+    is_sentiment = isinstance(column.name, str) and any(
+        word in column.name.lower() for word in ("sentiment", "polarity")
+    )
+    return name_classes(main_values(column), is_sentiment=is_sentiment)
+
+
 def brief(text: str | int) -> str:
     """Write a name or a value in one line, shortened."""
     return shorten("".join(c if c.isprintable() else " " for c in str(text)))
@@ -134,7 +142,12 @@ class Roles:
 
 
 def find_roles(
-    columns: Sequence[Column], *, source: str, text: str | None = None, label: str | None = None
+    columns: Sequence[Column],
+    *,
+    source: str,
+    text: str | None = None,
+    label: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Roles:
     """Find the meaning of each column by its values and its name.
 
@@ -143,6 +156,8 @@ def find_roles(
         source: The file, for messages.
         text: Name or position of the column of texts, if the user has said it.
         label: The same of the column of labels.
+        classes: Only a column with a value of one of these may be found to be that of labels; None:
+            any.
 
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
@@ -160,7 +175,10 @@ def find_roles(
     named = None if text is None else _named(columns, text, "--text", source)
     take("text", named or _find_text(remaining, source))
     if label is None:
-        take("label", _find_label(remaining, source))
+        fitting = [
+            c for c in remaining if classes is None or not classes_of(c).keys().isdisjoint(classes)
+        ]
+        take("label", _find_label(fitting, source))
     time, roles["time_format"] = _find_time(remaining)
     take("time", time)
     for meaning, may_be in (("id", _is_id), ("user", _is_user)):
