@@ -124,8 +124,10 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     """Check that files of test rows are written as the others; say which labels are others.
 
     Raises:
-        UserError: They are not, or too many rows would be rejected.
+        UserError: They are not, there are no labels, or too many rows would be rejected.
     """
+    if found.roles.label is None:
+        raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
     from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
     from sentiflow.data.inspection import findings

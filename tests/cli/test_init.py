@@ -249,6 +249,16 @@ def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_pack
         assert found.columns is None or found.columns.label is None
 
 
+def test_test_rows_need_labels(place):
+    for name in ("bom.csv", "bom_test.csv"):
+        rows = [(text, brand, str(i)) for i, (text, _, brand) in enumerate(BRANDED)]
+        (place / name).write_bytes(write(rows, header=("text", "brand", "id")))
+    line = one_line(invoke("init", "bom.csv", "--test", "bom_test.csv"))
+    assert line == "sentiflow: --test needs labels: choose the column with --label COLUMN"
+    assert not (place / "bom.yaml").exists()
+    init("bom.csv", "--test", "bom_test.csv", "--label", "brand")
+
+
 def test_nothing_is_replaced_without_being_asked(place):
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     (place / "messages.yaml").write_text("mine")
