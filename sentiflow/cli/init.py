@@ -12,7 +12,7 @@ from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
 from sentiflow.errors import UserError, printable
 from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
@@ -130,10 +130,18 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
         raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
     from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
+    from sentiflow.data import first_rows, input_files
     from sentiflow.data.inspection import findings
     from sentiflow.data.tweets import RowRules
 
     form = FormatSettings.model_validate(findings.to_format(found))
+    for uri in input_files.expand(files, setting="--test")[: previews.MAX_FILES]:
+        if encoding := first_rows.read(uri, form).fitting_encoding:
+            first = display_uri(found.sample.uris[0])
+            raise UserError(
+                f"{first} is {form.encoding}, and {display_uri(uri)} is {encoding}",
+                hint="save both in one encoding",
+            )
     rules, most = RowRules(required=("label",)), findings.MAX_REJECTED
     for problem in previews.check("--test", files, form, rules=rules, max_rejected_fraction=most):
         if problem.level == "error":
