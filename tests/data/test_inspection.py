@@ -218,6 +218,7 @@ REFUSED = {
         "column label cannot be the label (300 values: 0, 1, 10, ",
     ),
     "no record": (b"\n\n", {}, "holds no record"),
+    "only a header": (b"text,label\n", {}, "a.csv holds no record: it has at most a header"),
     "JSON": (b"[]", {"name": "a.json"}, "is JSON"),
     "a spreadsheet": (b"PK", {"name": "a.xlsx"}, "is a spreadsheet: save it as CSV"),
     "packed otherwise": (b"BZh", {"name": "a.csv.bz2"}, "is packed in a format that is not supp"),
