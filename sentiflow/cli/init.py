@@ -10,7 +10,7 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
-from sentiflow.errors import UserError, printable
+from sentiflow.errors import UserError, printable, shorten
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
@@ -65,9 +65,7 @@ def init(
         if test:
             _check_test(found, [absolute_uri(file, setting="--test") for file in test])
         if findings.count_rejected(found) > 0.5:
-            raise UserError(
-                findings.list_rejected(found), hint="choose other columns with --text and --label"
-            )
+            raise _too_many_rejected(found)
         max_length, is_unspaced = _look_at_tokens(found)
         written = findings.render(
             found,
@@ -110,6 +108,19 @@ def _find_classes(model: str) -> tuple[str, ...]:
     place = absolute_uri(model, setting="--model")
     described = model_sources.describe(place, tracking=None, setting="--model")
     return package_files.classes_of(described)
+
+
+def _too_many_rejected(found: "Inspection") -> UserError:
+    """Say that most rows would be rejected, and what to do against the main reason."""
+    from sentiflow.config.format_sections import FormatSettings
+    from sentiflow.data import tweets
+    from sentiflow.data.inspection import findings
+
+    hint = "choose other columns with --text and --label"
+    if next(iter(found.rejected)) == tweets.TEXT_TOO_LONG:
+        hint = f"raise format.max_text_length (now {FormatSettings().max_text_length:,})"
+    files = shorten(", ".join(map(display_uri, found.sample.uris)), 200)
+    return UserError(f"{files}: {findings.list_rejected(found)}", hint=hint)
 
 
 def _count_rows(found: "Inspection") -> str:

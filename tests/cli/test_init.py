@@ -187,8 +187,18 @@ def test_a_file_that_is_mostly_rejected_gets_no_config(place):
     rows = [*ROWS[:100], *[("", "negative")] * 200]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     result = invoke("init", "messages.csv", "--text", "text")
-    assert "200 of 300 rows would be rejected: 200 empty text" in one_line(result)
+    expected = "messages.csv: 200 of 300 rows would be rejected: 200 empty text: choose other col"
+    assert expected in one_line(result)
     assert not (place / "messages.yaml").exists()
+
+
+def test_the_limit_is_named_where_most_texts_are_too_long(place):
+    rows = [*[(text * 1000, label) for text, label in ROWS[:200]], ("", "negative")]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert one_line(invoke("init", "messages.csv")).endswith(
+        "messages.csv: 201 of 201 rows would be rejected: 200 text too long, 1 empty text: "
+        "raise format.max_text_length (now 10,000)"
+    )
 
 
 def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
