@@ -171,12 +171,13 @@ def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
     import pyarrow.compute as pc
 
     from sentiflow.config.sections import PrepareSettings
+    from sentiflow.data.scripts import UNSPACED
     from sentiflow.models import tokenizer
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
-    is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{tokenizer.UNSPACED}]"), bool)
+    is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     is_unspaced = bool(is_letter[tokens.ids].sum() > 0.1 * len(tokens.ids))
     if longest <= PrepareSettings.model_fields["max_length"].default:
         return None, is_unspaced

@@ -105,6 +105,26 @@ def test_several_labels_are_asked_for(look):
     assert best.roles.label == "category", "its values are those of sentiments"
 
 
+@pytest.mark.parametrize(
+    ("start", "label"),
+    [("今日は天気がとても良いですね", "良い"), ("天气非常好我们", "好"), ("วันนี้อากาศดีมาก", "ดี")],
+)
+def test_texts_without_spaces_are_found_by_their_letters(look, start, label):
+    rows = [
+        (
+            f"田中{chr(0x4E00 + i)}子",
+            f"{start}{chr(0x4E00 + i)}。",
+            label if i % 2 else "悪い",
+            "東京都庁舎前",
+        )
+        for i in range(120)
+    ]
+    found = look(write(rows, header=("投稿者", "文", "評価", "場所")))
+    assert (found.roles.text, found.roles.keep) == ("文", ("評価",))
+    with pytest.raises(UserError, match="no column holds texts"):
+        look(write([(row[0], row[2]) for row in rows], header=("投稿者", "評価")))
+
+
 def test_a_date_whose_day_may_be_its_month_is_left_out_and_told(look, said):
     rows = [(text, label, f"0{1 + n % 9}/02/2024") for n, (text, label) in enumerate(ROWS)]
     found = look(write(rows, header=("text", "mood", "created")))
