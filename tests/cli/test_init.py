@@ -282,6 +282,13 @@ def test_test_rows_in_another_encoding_are_refused(place, encodings):
     init("cp.csv", "--test", "other.csv")
 
 
+def test_samples_show_joined_letters_and_emoji_as_they_are(place):
+    text = "👨\u200d👩\u200d👧 क्\u200cष so good"
+    rows = [(f"{text}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert f"{text}\\u202e 0" in init("messages.csv")
+
+
 def test_nothing_is_replaced_without_being_asked(place):
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     (place / "messages.yaml").write_text("mine")
