@@ -83,6 +83,14 @@ def test_a_file_without_labels_has_none(look):
     assert (found.roles.label, found.roles.keep, found.classes) == (None, ("brand",), {})
 
 
+@pytest.mark.parametrize(
+    ("num_values", "label"), [(1, None), (2, "aisle"), (20, "aisle"), (21, None)]
+)
+def test_the_only_other_column_is_the_label_up_to_twenty_values(look, num_values, label):
+    rows = [(f"the {i}th text of this file", f"a{i % num_values}") for i in range(120)]
+    assert look(write(rows, header=("message", "aisle"))).roles.label == label
+
+
 def test_several_texts_are_asked_for(look):
     rows = [(text, text[::-1], label) for text, label in ROWS]
     content = write(rows, header=("question", "reply", "label"))
