@@ -32,6 +32,10 @@ class UnavailableError(JobError):
     """A server that does not answer, or not properly; a later try may succeed."""
 
 
+_JOINERS = "\u200c\u200d"
+"""A zero width non-joiner and joiner: Persian, Hindi and emoji are written with them."""
+
+
 def shorten(text: str, length: int = 40) -> str:
     """Cut a text to a length, for a message.
 
@@ -43,10 +47,12 @@ def shorten(text: str, length: int = 40) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape characters that control a terminal.
+    r"""Escape characters that control a terminal; those that join or part letters and emoji stay.
 
     Example:
         >>> printable("a\x1b[2J\u202eb")
         'a\\x1b[2J\\u202eb'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
+    )

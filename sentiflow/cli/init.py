@@ -10,9 +10,9 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
-from sentiflow.errors import UserError, printable
+from sentiflow.errors import UserError, printable, shorten
 from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
@@ -59,19 +59,13 @@ def init(
         from sentiflow.config import settings, yaml_text
         from sentiflow.storage import filesystem, globs
 
-        if model is not None and not names_model(model):
-            from sentiflow.tracking import model_sources
-
-            place = absolute_uri(model, setting="--model")
-            model_sources.find(place, tracking=None, setting="--model")
+        classes = None if model is None else _find_classes(model)
         uris = globs.expand([absolute_uri(file) for file in files])
-        found = findings.inspect(uris, text=text, label=label)
+        found = findings.inspect(uris, text=text, label=label, classes=classes)
         if test:
             _check_test(found, [absolute_uri(file, setting="--test") for file in test])
         if findings.count_rejected(found) > 0.5:
-            raise UserError(
-                findings.list_rejected(found), hint="choose other columns with --text and --label"
-            )
+            raise _too_many_rejected(found)
         max_length, is_unspaced = _look_at_tokens(found)
         written = findings.render(
             found,
@@ -100,6 +94,35 @@ def init(
         typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{setting}")
 
 
+def _find_classes(model: str) -> tuple[str, ...]:
+    """Name the classes of a model; none of one in MLflow, which is not asked.
+
+    Raises:
+        UserError: There is no such model, or it is damaged.
+    """
+    if names_model(model):
+        return ()
+    from sentiflow.models import package_files
+    from sentiflow.tracking import model_sources
+
+    place = absolute_uri(model, setting="--model")
+    described = model_sources.describe(place, tracking=None, setting="--model")
+    return package_files.classes_of(described)
+
+
+def _too_many_rejected(found: "Inspection") -> UserError:
+    """Say that most rows would be rejected, and what to do against the main reason."""
+    from sentiflow.config.format_sections import FormatSettings
+    from sentiflow.data import tweets
+    from sentiflow.data.inspection import findings
+
+    hint = "choose other columns with --text and --label"
+    if next(iter(found.rejected)) == tweets.TEXT_TOO_LONG:
+        hint = f"raise format.max_text_length (now {FormatSettings().max_text_length:,})"
+    files = shorten(", ".join(map(display_uri, found.sample.uris)), 200)
+    return UserError(f"{files}: {findings.list_rejected(found)}", hint=hint)
+
+
 def _count_rows(found: "Inspection") -> str:
     """Say how many rows and bytes there are."""
     about = "" if found.sample.is_whole else "about "
@@ -112,14 +135,24 @@ def _check_test(found: "Inspection", files: list[str]) -> None:
     """Check that files of test rows are written as the others; say which labels are others.
 
     Raises:
-        UserError: They are not, or too many rows would be rejected.
+        UserError: They are not, there are no labels, or too many rows would be rejected.
     """
+    if found.roles.label is None:
+        raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
     from sentiflow.cluster.doctor import previews
     from sentiflow.config.format_sections import FormatSettings
+    from sentiflow.data import first_rows, input_files
     from sentiflow.data.inspection import findings
     from sentiflow.data.tweets import RowRules
 
     form = FormatSettings.model_validate(findings.to_format(found))
+    for uri in input_files.expand(files, setting="--test")[: previews.MAX_FILES]:
+        if encoding := first_rows.read(uri, form).fitting_encoding:
+            first = display_uri(found.sample.uris[0])
+            raise UserError(
+                f"{first} is {form.encoding}, and {display_uri(uri)} is {encoding}",
+                hint="save both in one encoding",
+            )
     rules, most = RowRules(required=("label",)), findings.MAX_REJECTED
     for problem in previews.check("--test", files, form, rules=rules, max_rejected_fraction=most):
         if problem.level == "error":
@@ -138,12 +171,13 @@ def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
     import pyarrow.compute as pc
 
     from sentiflow.config.sections import PrepareSettings
+    from sentiflow.data.scripts import UNSPACED
     from sentiflow.models import tokenizer
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
-    is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{tokenizer.UNSPACED}]"), bool)
+    is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     is_unspaced = bool(is_letter[tokens.ids].sum() > 0.1 * len(tokens.ids))
     if longest <= PrepareSettings.model_fields["max_length"].default:
         return None, is_unspaced

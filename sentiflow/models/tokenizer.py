@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.arrow_buffers import string_buffers
+from sentiflow.data.scripts import UNSPACED
 
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""
@@ -36,11 +37,6 @@ _CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
 """Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
 _LATIN = r"a-z0-9_\x{C0}-\x{24F}\x{300}-\x{36F}\x{1E00}-\x{1EFF}"
 _ADDRESS = f"[{_LATIN}]+(?:[.+-][{_LATIN}]+)*"
-UNSPACED = "".join(
-    rf"\p{{{script}}}"
-    for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
-)
-"""Scripts that do not separate words by blanks (Unicode Annex 14, classes ID, CJ and SA)."""
 _EMOJI = r"\x{2190}-\x{2BFF}\x{1F000}-\x{1FAFF}"
 _GRAPHEMES = (
     r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag

@@ -187,8 +187,18 @@ def test_a_file_that_is_mostly_rejected_gets_no_config(place):
     rows = [*ROWS[:100], *[("", "negative")] * 200]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     result = invoke("init", "messages.csv", "--text", "text")
-    assert "200 of 300 rows would be rejected: 200 empty text" in one_line(result)
+    expected = "messages.csv: 200 of 300 rows would be rejected: 200 empty text: choose other col"
+    assert expected in one_line(result)
     assert not (place / "messages.yaml").exists()
+
+
+def test_the_limit_is_named_where_most_texts_are_too_long(place):
+    rows = [*[(text * 1000, label) for text, label in ROWS[:200]], ("", "negative")]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert one_line(invoke("init", "messages.csv")).endswith(
+        "messages.csv: 201 of 201 rows would be rejected: 200 text too long, 1 empty text: "
+        "raise format.max_text_length (now 10,000)"
+    )
 
 
 def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
@@ -205,6 +215,78 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     assert "looks like a label" not in printed
     config = settings.load("messages.yaml", command="score")
     assert (config.score.model_uri, config.score.keep_columns) == (model, ("text", "brand"))
+
+
+LEVELS = ("offensive", "not-offensive")
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "label"),
+    [
+        (("Groß", "Müller"), LEVELS, None),
+        (("offensive", "other"), LEVELS, "Marke"),
+        (("pos", "neg"), ("negative", "positive"), "Marke"),
+        (("pos", "neg"), LEVELS, None),
+    ],
+)
+def test_with_a_model_only_a_column_of_its_classes_is_the_label(
+    place, make_package, values, classes, label
+):
+    rows = [(text, values[i % 2]) for i, (text, _) in enumerate(ROWS)]
+    (place / "neu.csv").write_bytes(write(rows, header=("text", "Marke")))
+    printed = init("neu.csv", "--model", make_package(classes=classes))
+    config = settings.load("neu.yaml", command="score")
+    assert config.format.columns.label == label
+    assert config.score.keep_columns == (("text",) if label else ("text", "Marke"))
+    assert ("Marke   kept" in printed) == (label is None)
+
+
+def test_the_label_is_as_typed_where_the_classes_of_the_model_are_others_or_unknown(place):
+    (place / "neu.csv").write_bytes(write(BRANDED, header=("text", "sentiment", "brand")))
+    model = ("--model", "models:/tickets@champion", "--overwrite")
+    for option, label in ((), None), (("--label", "brand"), "brand"):
+        init("neu.csv", *model, *option)
+        assert settings.load("neu.yaml", command="score").format.columns.label == label
+
+
+def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_package):
+    rows = [("04"[i % 2], str(i), "d", "q", f"u{i}", text) for i, (text, _) in enumerate(ROWS)]
+    (place / "neu.csv").write_bytes(write(rows))
+    for classes, kind in ((LEVELS, "csv"), (("negative", "positive"), "sentiment140")):
+        init("neu.csv", "--overwrite", "--model", make_package(classes=classes))
+        found = settings.load("neu.yaml", command="score").format
+        assert found.kind == kind
+        assert found.columns is None or found.columns.label is None
+
+
+def test_test_rows_need_labels(place):
+    for name in ("bom.csv", "bom_test.csv"):
+        rows = [(text, brand, str(i)) for i, (text, _, brand) in enumerate(BRANDED)]
+        (place / name).write_bytes(write(rows, header=("text", "brand", "id")))
+    line = one_line(invoke("init", "bom.csv", "--test", "bom_test.csv"))
+    assert line == "sentiflow: --test needs labels: choose the column with --label COLUMN"
+    assert not (place / "bom.yaml").exists()
+    init("bom.csv", "--test", "bom_test.csv", "--label", "brand")
+
+
+@pytest.mark.parametrize("encodings", [("cp1252", "utf-8"), ("utf-8", "cp1252")])
+def test_test_rows_in_another_encoding_are_refused(place, encodings):
+    rows = [(f"{text} für 5 €", label) for text, label in ROWS]
+    for name, encoding in zip(("cp.csv", "other.csv"), encodings, strict=True):
+        (place / name).write_bytes(write(rows, header=("text", "label"), encoding=encoding))
+    line = one_line(invoke("init", "cp.csv", "--test", "other.csv")).replace(f"{place}/", "")
+    first, second = encodings
+    expected = f"cp.csv is {first}, and other.csv is {second}: save both in one encoding"
+    assert line == f"sentiflow: {expected}"
+    (place / "other.csv").write_bytes(write(ROWS, header=("text", "label")))  # ASCII fits both
+    init("cp.csv", "--test", "other.csv")
+
+
+def test_samples_show_joined_letters_and_emoji_as_they_are(place):
+    text = "👨\u200d👩\u200d👧 क्\u200cष so good"
+    rows = [(f"{text}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert f"{text}\\u202e 0" in init("messages.csv")
 
 
 def test_nothing_is_replaced_without_being_asked(place):

@@ -83,6 +83,14 @@ def test_a_file_without_labels_has_none(look):
     assert (found.roles.label, found.roles.keep, found.classes) == (None, ("brand",), {})
 
 
+@pytest.mark.parametrize(
+    ("num_values", "label"), [(1, None), (2, "aisle"), (20, "aisle"), (21, None)]
+)
+def test_the_only_other_column_is_the_label_up_to_twenty_values(look, num_values, label):
+    rows = [(f"the {i}th text of this file", f"a{i % num_values}") for i in range(120)]
+    assert look(write(rows, header=("message", "aisle"))).roles.label == label
+
+
 def test_several_texts_are_asked_for(look):
     rows = [(text, text[::-1], label) for text, label in ROWS]
     content = write(rows, header=("question", "reply", "label"))
@@ -103,6 +111,26 @@ def test_several_labels_are_asked_for(look):
     assert look(content, label="stars").classes == {str(i): [str(i)] for i in range(5)}
     best = look(write(rows, header=("text", "category", "stars")))
     assert best.roles.label == "category", "its values are those of sentiments"
+
+
+@pytest.mark.parametrize(
+    ("start", "label"),
+    [("今日は天気がとても良いですね", "良い"), ("天气非常好我们", "好"), ("วันนี้อากาศดีมาก", "ดี")],
+)
+def test_texts_without_spaces_are_found_by_their_letters(look, start, label):
+    rows = [
+        (
+            f"田中{chr(0x4E00 + i)}子",
+            f"{start}{chr(0x4E00 + i)}。",
+            label if i % 2 else "悪い",
+            "東京都庁舎前",
+        )
+        for i in range(120)
+    ]
+    found = look(write(rows, header=("投稿者", "文", "評価", "場所")))
+    assert (found.roles.text, found.roles.keep) == ("文", ("評価",))
+    with pytest.raises(UserError, match="no column holds texts"):
+        look(write([(row[0], row[2]) for row in rows], header=("投稿者", "評価")))
 
 
 def test_a_date_whose_day_may_be_its_month_is_left_out_and_told(look, said):
@@ -218,6 +246,7 @@ REFUSED = {
         "column label cannot be the label (300 values: 0, 1, 10, ",
     ),
     "no record": (b"\n\n", {}, "holds no record"),
+    "only a header": (b"text,label\n", {}, "a.csv holds no record: it has at most a header"),
     "JSON": (b"[]", {"name": "a.json"}, "is JSON"),
     "a spreadsheet": (b"PK", {"name": "a.xlsx"}, "is a spreadsheet: save it as CSV"),
     "packed otherwise": (b"BZh", {"name": "a.csv.bz2"}, "is packed in a format that is not supp"),

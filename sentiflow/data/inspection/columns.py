@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.data import schema
-from sentiflow.data.inspection.column_names import are_sentiments, rate
+from sentiflow.data.inspection.column_names import are_sentiments, name_classes, rate
+from sentiflow.data.scripts import UNSPACED
 from sentiflow.data.tweets import count_values, read_times
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
@@ -19,6 +20,8 @@ from sentiflow.progress import say
 _SAMPLE = 5_000
 """Values that are looked at to tell what a column is."""
 _MAX_COUNTED = 1_000
+_MIN_LETTERS = 5
+"""Letters of a script without spaces that are a text; a name has fewer."""
 _MAX_SHOWN = 40
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
@@ -42,6 +45,8 @@ class Column:
     mean_length: float
     """Characters in a value."""
     mean_words: float
+    mean_letters: float
+    """Letters of scripts without spaces in a value."""
     number_share: float
     """Share of the values that are numbers."""
     whole_share: float
@@ -70,7 +75,9 @@ def describe(name: str | int, values: pa.Array) -> Column:
     def share(pattern: str) -> float:
         return pc.mean(pc.match_substring_regex(sample, pattern)).as_py() or 0.0
 
-    blanks = pc.count_substring_regex(sample, r"\s+")
+    def mean_count(pattern: str) -> float:
+        return pc.mean(pc.count_substring_regex(sample, pattern)).as_py() or 0.0
+
     return Column(
         name,
         dict(itertools.islice(counts.items(), _MAX_COUNTED)),
@@ -78,7 +85,8 @@ def describe(name: str | int, values: pa.Array) -> Column:
         len(filled),
         len(filled) / max(1, len(values)),
         mean_length=pc.mean(pc.utf8_length(sample)).as_py() or 0.0,
-        mean_words=1 + (pc.mean(blanks).as_py() or 0.0),
+        mean_words=1 + mean_count(r"\s+"),
+        mean_letters=mean_count(f"[{UNSPACED}]"),
         number_share=share(_NUMBER),
         whole_share=share(_WHOLE),
         date_share=share(_DATE),
@@ -89,6 +97,14 @@ def main_values(column: Column) -> dict[str, int]:
     """Return the values of a label, without those that so few rows have that they are mistakes."""
     least = min(column.num_filled / 2000, MIN_CLASS_ROWS)
     return {value: rows for value, rows in column.counts.items() if rows >= least}
+
+
+def classes_of(column: Column) -> dict[str, list[str]]:
+    """Name the classes of a column of labels, each with its values."""
+    is_sentiment = isinstance(column.name, str) and any(
+        word in column.name.lower() for word in ("sentiment", "polarity")
+    )
+    return name_classes(main_values(column), is_sentiment=is_sentiment)
 
 
 def brief(text: str | int) -> str:
@@ -134,7 +150,12 @@ class Roles:
 
 
 def find_roles(
-    columns: Sequence[Column], *, source: str, text: str | None = None, label: str | None = None
+    columns: Sequence[Column],
+    *,
+    source: str,
+    text: str | None = None,
+    label: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Roles:
     """Find the meaning of each column by its values and its name.
 
@@ -143,6 +164,8 @@ def find_roles(
         source: The file, for messages.
         text: Name or position of the column of texts, if the user has said it.
         label: The same of the column of labels.
+        classes: Only a column with a value of one of these may be found to be that of labels; None:
+            any.
 
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
@@ -160,7 +183,10 @@ def find_roles(
     named = None if text is None else _named(columns, text, "--text", source)
     take("text", named or _find_text(remaining, source))
     if label is None:
-        take("label", _find_label(remaining, source))
+        fitting = [
+            c for c in remaining if classes is None or not classes_of(c).keys().isdisjoint(classes)
+        ]
+        take("label", _find_label(fitting, source))
     time, roles["time_format"] = _find_time(remaining)
     take("time", time)
     for meaning, may_be in (("id", _is_id), ("user", _is_user)):
@@ -193,7 +219,8 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     """
     candidates = [
         c for c in columns
-        if c.mean_words >= 2 and c.number_share < 0.5 and c.date_share < 0.5
+        if (c.mean_words >= 2 or c.mean_letters >= _MIN_LETTERS)
+        and c.number_share < 0.5 and c.date_share < 0.5
         and c.filled_share >= 0.3 and (c.distinct_share >= 0.2 or c.fits("text") == 2)
     ]  # fmt: skip
     candidates = candidates or [c for c in columns if c.fits("text") == 2 and c.counts]

@@ -16,7 +16,6 @@ from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, input_files, table_files, table_plans, tweets
 from sentiflow.data.inspection import columns, samples
-from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
 from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
@@ -63,7 +62,11 @@ class Inspection:
 
 
 def inspect(
-    uris: Sequence[str], *, text: str | None = None, label: str | None = None
+    uris: Sequence[str],
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Inspection:
     """Find out how files are written and what their columns mean, and judge it by our reader.
 
@@ -71,6 +74,8 @@ def inspect(
         uris: CSV or Parquet files that are written alike.
         text: Name or position of the column of texts; by default it is found.
         label: The same of the column of labels.
+        classes: Only a column with a value of one of these may be found to be that of labels; None:
+            any.
 
     Raises:
         UserError: A file cannot be read, or what a column means cannot be decided.
@@ -78,14 +83,17 @@ def inspect(
     source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
-    if text is None and label is None and _is_sentiment140(sample, described):
+    fits = classes is None or not set(classes).isdisjoint(_SENTIMENT140_CLASSES)
+    if text is None and label is None and fits and _is_sentiment140(sample, described):
         inspection = Inspection(sample, described, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
     else:
-        roles = columns.find_roles(described, source=source, text=text, label=label)
+        roles = columns.find_roles(
+            described, source=source, text=text, label=label, classes=classes
+        )
         inspection = Inspection(sample, described, roles, False)
         if roles.label is not None:
-            classes, unnamed = _find_classes(inspection.column(roles.label), source)
-            inspection = replace(inspection, classes=classes, unnamed=unnamed)
+            named, unnamed = _find_classes(inspection.column(roles.label), source)
+            inspection = replace(inspection, classes=named, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(inspection))
     if sample.dialect is None:
         files = input_files.as_found(uris)["files"]
@@ -133,11 +141,7 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     Raises:
         UserError: There are fewer than two classes, or too many.
     """
-    values = columns.main_values(column)
-    is_sentiment = isinstance(column.name, str) and any(
-        word in column.name.lower() for word in ("sentiment", "polarity")
-    )
-    classes = name_classes(values, is_sentiment=is_sentiment)
+    values, classes = columns.main_values(column), columns.classes_of(column)
     try:
         check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:

@@ -144,6 +144,8 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
             order = [first.names.index(name) for name in header]
         read += [replace(one, rows=one.rows.select(order)) for one in readings]
         num_rows += sum(one.num_rows for one in readings) / share
+    if not num_rows:
+        raise UserError(f"{source} holds no record", hint="it has at most a header")
     places = list(range(read[0].rows.num_columns))
     names = [n if n and header.count(n) == 1 else at for at, n in enumerate(header)]
     return Sample(
