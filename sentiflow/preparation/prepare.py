@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Changes whenever the same files would give other rows, splits or words."""
 
 

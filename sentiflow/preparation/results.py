@@ -44,7 +44,7 @@ class PartCounts:
     rejected_test: int = 0
     """Rejected rows that are given as test rows."""
     damaged: int = 0
-    """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
+    """Accepted rows whose text has U+FFFD, which stands for invalid bytes and for U+0000."""
     labels: LabelCounts = field(default_factory=dict)
     """Accepted rows."""
     corrected: int = 0
