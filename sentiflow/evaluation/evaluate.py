@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
     charts,
     evaluated_rows,
@@ -218,7 +218,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if refit := scored["inputs"]["model"].get("refit"):
         notes.append(refits.describe(refit))
     if count:
-        notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
+        notes.append(f"{rows_are(count)} left out: the model was trained or chosen by them")
     if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
@@ -227,7 +227,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         if count := int(is_learned.sum()):
-            notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
+            notes.append(f"{rows_are(count)} left out: an earlier model learned their texts")
     return unseen, is_known, notes
 
 

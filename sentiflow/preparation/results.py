@@ -11,7 +11,7 @@ from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, DuplicateCounts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.data.tweets import UNKNOWN_LABEL
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, rows_are
 
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
@@ -132,7 +132,7 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
             f"(of all rows: {tweets.list_reasons(counts.reasons) or 'none'})",
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
-    return [f"{rejected:,} test rows are rejected, and are in no figure"] if rejected else []
+    return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
 
 
 def check_splits(
