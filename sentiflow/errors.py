@@ -46,6 +46,16 @@ def shorten(text: str, length: int = 40) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
+def rows_are(count: int, kind: str = "") -> str:
+    """Begin a message about some rows.
+
+    Example:
+        >>> rows_are(1), rows_are(1200, "test ")
+        ('1 row is', '1,200 test rows are')
+    """
+    return f"{count:,} {kind}{'row is' if count == 1 else 'rows are'}"
+
+
 def printable(text: str) -> str:
     r"""Escape characters that control a terminal; those that join or part letters and emoji stay.
 

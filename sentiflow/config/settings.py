@@ -312,7 +312,9 @@ _TABLE = re.compile(r"\.(csv|tsv|parquet)(\.(?!ya?ml$)\w+)?$", re.IGNORECASE)
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"no such settings file: {path}", hint="see configs/")
+        raise UserError(
+            f"no such settings file: {path}", hint="sentiflow init FILE writes one, see configs/"
+        )
     if _TABLE.search(path.name):
         raise UserError(
             f"{path} is a table, not a config", hint=f"sentiflow init {path} writes one"

@@ -136,7 +136,7 @@ def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str]]:
     is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
     is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE
     return [
-        (~is_share.all(axis=1), "has no probabilities from 0 to 1"),
+        (~is_share.all(axis=1), "has a probability not from 0 to 1"),
         (is_off, "has probabilities that do not sum to 1"),
     ]
 

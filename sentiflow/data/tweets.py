@@ -39,7 +39,8 @@ REASONS = (
 """Reasons for rejecting a row; the first that applies is recorded."""
 
 REPLACEMENT = "\ufffd"
-"""Stands in a text for bytes that are invalid in the encoding."""
+"""Stands in a text for bytes that are invalid in the encoding, and for U+0000."""
+_NUL = "\0"
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part: more than there can be classes."""
 _NUM_SHOWN = 10
@@ -95,8 +96,9 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
         read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``row_id`` for
             corrections; ``reason`` if a row was found to be invalid before. A ``time`` may have a
             type of Arrow for dates and times.
-        replaced: ``label`` (int8; null for none or an unknown one), ``user`` (trimmed, null if
-            empty), ``time`` (seconds of UTC), ``split`` (its name).
+        replaced: U+0000 in ``text`` by ``REPLACEMENT``, ``label`` (int8; null for none or an
+            unknown one), ``user`` (trimmed, null if empty), ``time`` (seconds of UTC),
+            ``split`` (its name).
         added: ``unknown_label`` (string: the written value of an unknown label, else null),
             ``reason`` (string: one of ``REASONS``; null for an accepted row).
 
@@ -110,6 +112,8 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     columns = {name: one_array(rows[name]) for name in rows.column_names}
     nulls = pa.nulls(len(rows), pa.string())
     text, reason = columns["text"], columns.pop("reason", nulls)
+    if pc.any(pc.match_substring(text, _NUL)).as_py():
+        columns["text"] = text = pc.replace_substring(text, _NUL, REPLACEMENT)
     written = columns.pop("label", nulls)
     columns["label"], unknown = pa.nulls(len(rows), pa.int8()), pa.repeat(False, len(rows))
     if "label" in rows.column_names:

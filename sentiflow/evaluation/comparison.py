@@ -30,11 +30,6 @@ METRIC_NAMES = {
 }
 """How pages name the compared metrics; of those with a star, a lower value is better."""
 
-_OF_PROBABILITIES = {
-    *(metric.name for metric in METRICS if metric.of_probabilities), "expected_calibration_error",
-}  # fmt: skip
-"""Metrics that labels alone do not have."""
-
 _ABSENT = ("(absent)",) * 2
 """Stands for a setting that one of the models does not have, such as one of another network."""
 
@@ -220,10 +215,9 @@ def _describe(
     scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int, predicted: Predicted
 ) -> Model:
     model, file = scored.record["inputs"]["model"], scored.file
-    figures = measure(predicted).to_json()
+    has_probabilities = file is None or file.has_probabilities
+    figures = measure(predicted, has_probabilities=has_probabilities).to_json()
     if file:
-        if not file.has_probabilities:
-            figures |= dict.fromkeys(_OF_PROBABILITIES)
         fingerprint = input_files.describe([file.uri])["fingerprint"]
         return Model(
             scored.name, file.uri, None, file.uri, fingerprint, file.about, figures,

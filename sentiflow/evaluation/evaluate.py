@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
     charts,
     evaluated_rows,
@@ -45,7 +45,7 @@ STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (FIGURES, PAGE, CARD, MISTAKES, PLOTS)
 
-REPORT_VERSION = 8
+REPORT_VERSION = 9
 """Changes whenever the same predictions would give another report."""
 
 
@@ -104,7 +104,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         say(STAGE, note)
     content, num_examples = result.to_json(), config.evaluate.num_examples
     has_examples = num_examples and "text" in chosen.column_names
-    worst = mistakes.find(chosen) if has_examples else mistakes.COLUMNS.empty_table()
+    worst = mistakes.COLUMNS.empty_table()
+    if has_examples:
+        worst = mistakes.find(chosen, has_probabilities=measured.has_probabilities)
     curve, corpus = to_curve(trained["history"] if trained else []), lineage.name_corpus(scored)
     plots = charts.render(measured, chosen, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
@@ -177,7 +179,7 @@ def _measure(
         rows = prediction_files.put(evaluated_rows.of_split(rows, split), file)
         if not file.has_probabilities:
             notes.append(
-                "the file has labels alone: each counts as certain, with a probability of 1"
+                "the file has labels alone: the report lacks what is measured on probabilities"
             )
     measured = results.measure(
         rows,
@@ -186,6 +188,7 @@ def _measure(
         columns=named.columns,
         searched=searched,
         with_words=settings.num_examples > 0,
+        has_probabilities=file is None or file.has_probabilities,
     )
     if measured.split == SPLITS[1]:
         is_unseen = False
@@ -215,7 +218,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if refit := scored["inputs"]["model"].get("refit"):
         notes.append(refits.describe(refit))
     if count:
-        notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
+        notes.append(f"{rows_are(count)} left out: the model was trained or chosen by them")
     if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
@@ -224,7 +227,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         if count := int(is_learned.sum()):
-            notes.append(f"{count:,} rows are left out: an earlier model learned their texts")
+            notes.append(f"{rows_are(count)} left out: an earlier model learned their texts")
     return unseen, is_known, notes
 
 

@@ -81,7 +81,8 @@ def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
     gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
     if gaps:
         yield Highlight(*gaps[0], "confusion")
-    yield _summarize_calibration(measured.calibration_error[measured.split])
+    if error := measured.calibration_error.get(measured.split):
+        yield _summarize_calibration(error)
     neutral = measured.neutral
     if neutral and neutral.accuracy is not None:
         yield Highlight(
@@ -115,7 +116,7 @@ def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
         if worse := [s for s in measured.slices if s.is_worse and s.is_found == is_found]:
             worst = min(worse, key=lambda item: item.accuracy)
             yield Highlight(f"{worst.accuracy:.1%}", _describe_worst(worst, len(worse)), "slices")
-    fraction = measured.label_errors.fraction
+    fraction = measured.label_errors and measured.label_errors.fraction
     if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
             f"{fraction:.1%}",

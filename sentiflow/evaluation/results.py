@@ -64,16 +64,18 @@ class Measurements:
     no_intervals: dict[str, dict[str, str]]
     """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
-    """By split; with more than two classes that of the predicted class."""
+    """By split; with more than two classes that of the predicted class. Empty for labels alone."""
     three_class: dict[str, confidence.ThreeClassMetrics]
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
     classes of the model are not negative and positive, or the labels have others beside neutral."""
     calibration: dict[str, Any] | None
     """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
+    """Empty for labels alone."""
     neutral: AnsweredMetrics | None
     """None without a margin."""
-    label_errors: mistakes.LabelErrors
+    label_errors: mistakes.LabelErrors | None
+    """None for labels alone."""
     slices: Sequence[SliceMetrics]
     """The user's own, those found by a search, then others, each the least accurate first; without
     texts those by column."""
@@ -93,6 +95,11 @@ class Measurements:
     def classes(self) -> list[str]:
         """Name the classes of the model, then others of the labels."""
         return list(self.metrics.confusion)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Say whether there are probabilities; if not, there are labels alone."""
+        return bool(self.calibration_error)
 
     @property
     def can_judge_labels(self) -> bool:
@@ -187,6 +194,7 @@ def measure(
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
     with_words: bool = True,
+    has_probabilities: bool = True,
 ) -> Measurements:
     """Measure labelled rows.
 
@@ -197,6 +205,7 @@ def measure(
         columns: The user's own slices: a column with a slice for each value.
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
+        has_probabilities: Whether the predictions are more than labels.
     """
     calibration = model.get("calibration") or {}
     fitted = Calibration.read(calibration, classes_of(rows))
@@ -220,7 +229,10 @@ def measure(
         right=of_headline.right,
         draw=_draw_halves(chosen),
     )
-    figures = {split: classification.measure(part) for split, part in predicted.items()}
+    figures = {
+        split: classification.measure(part, has_probabilities=has_probabilities)
+        for split, part in predicted.items()
+    }
     bounded = {
         split: classification.find_intervals(part, figures[split])
         for split, part in predicted.items()
@@ -233,15 +245,18 @@ def measure(
         calibration_error={
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
+            if has_probabilities
         },
         three_class={} if margin is None or knows_others else _measure_three(rows, margin),
         calibration=fitted
         and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
-        ),
+        )
+        if has_probabilities
+        else (),
         neutral=None if margin is None else _measure_answered(of_headline, margin),
-        label_errors=mistakes.count_label_errors(of_headline),
+        label_errors=mistakes.count_label_errors(of_headline) if has_probabilities else None,
         slices=slices.measure(
             [*named, *candidates],
             label=of_headline.label,

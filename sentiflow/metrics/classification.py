@@ -51,7 +51,7 @@ class Metrics:
     accuracy_high: float
     values: dict[str, float | None]
     """The metrics of ``registry.METRICS`` that models of these classes have, by name."""
-    expected_calibration_error: float
+    expected_calibration_error: float | None
     """Of positive; with other classes of the one that is predicted (Guo et al. 2017)."""
     by_class: dict[str, ClassMetrics]
     confusion: dict[str, dict[str, int]]
@@ -103,8 +103,8 @@ class Metrics:
         return content.pop("values") | content
 
 
-def measure(predicted: Predicted) -> Metrics:
-    """Measure predictions against labels."""
+def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
+    """Measure predictions against labels; without probabilities their metrics are None."""
     classes, num_rows = predicted.classes, len(predicted.label)
     counts = predicted.confusion
     by_class = [
@@ -113,15 +113,21 @@ def measure(predicted: Predicted) -> Metrics:
             measure_labels(counts),
             counts.sum(axis=1).tolist(),
             counts.sum(axis=0).tolist(),
-            predicted.areas,
+            predicted.areas if has_probabilities else [None] * len(classes),
             strict=True,
         )
     ]
     return Metrics(
         num_rows,
         *share_interval(int(counts.trace()), num_rows),
-        {m.name: m.value(predicted) for m in METRICS if predicted.is_binary or not m.of_two},
-        expected_calibration_error(label=predicted.outcome, probability=predicted.probability),
+        {
+            m.name: m.value(predicted) if has_probabilities or not m.of_probabilities else None
+            for m in METRICS
+            if predicted.is_binary or not m.of_two
+        },
+        expected_calibration_error(label=predicted.outcome, probability=predicted.probability)
+        if has_probabilities
+        else None,
         by_class=dict(zip(classes, by_class, strict=True)),
         confusion={
             name: dict(zip(classes, row, strict=True))

@@ -38,6 +38,7 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
+from sentiflow.errors import rows_are
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import fitting, results, sources
 from sentiflow.preparation.duplicates import HELD_OUT
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
 OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Changes whenever the same files would give other rows, splits or words."""
 
 
@@ -229,8 +230,11 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
     )
     if is_given:
         notes += results.check_test(read, max_rejected_fraction=most)
+    if flow.repeats:
+        split = config.prepare.split
+        notes += results.check_splits(read, settings=split, repeats=flow.repeats)
     if held_out := read.left_out.get(HELD_OUT):
-        notes.append(f"{held_out:,} rows are left out: {flow.fixed[-1]} rows have their text")
+        notes.append(f"{rows_are(held_out)} left out: {flow.fixed[-1]} rows have their text")
     return notes
 
 

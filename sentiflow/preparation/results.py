@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
+from sentiflow.config.sections import SplitSettings
 from sentiflow.data import tweets
-from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
+from sentiflow.data.manifest_types import Counts, DuplicateCounts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.data.tweets import UNKNOWN_LABEL
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, rows_are
 
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
@@ -44,7 +45,7 @@ class PartCounts:
     rejected_test: int = 0
     """Rejected rows that are given as test rows."""
     damaged: int = 0
-    """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
+    """Accepted rows whose text has U+FFFD, which stands for invalid bytes and for U+0000."""
     labels: LabelCounts = field(default_factory=dict)
     """Accepted rows."""
     corrected: int = 0
@@ -131,7 +132,30 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
             f"(of all rows: {tweets.list_reasons(counts.reasons) or 'none'})",
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
-    return [f"{rejected:,} test rows are rejected, and are in no figure"] if rejected else []
+    return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
+
+
+def check_splits(
+    counts: PartCounts, *, settings: SplitSettings, repeats: DuplicateCounts
+) -> list[str]:
+    """Return a note for the user if there are too few different texts for all splits.
+
+    Args:
+        counts: The counts of all parts.
+        settings: How the rows are split.
+        repeats: How often texts repeat.
+    """
+    shares = {"validation": settings.validation_fraction, "test": settings.test_fraction}
+    empty = [name for name in shares if shares[name] and not sum(counts.labels[name].values())]
+    if settings.kind != "hash" or not empty:
+        return []
+    rows = sum(repeats["rows"].values())
+    texts = rows - repeats["normalized"]["surplus_rows"]
+    found = "is 1 different text" if texts == 1 else f"are {texts:,} different texts"
+    return [
+        f"no row is in the split {' or '.join(empty)}: equal texts are in one split, and there "
+        f"{found} in {rows:,} rows"
+    ]
 
 
 def check_lengths(counts: PartCounts, *, max_length: int) -> list[str]:

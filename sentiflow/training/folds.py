@@ -19,6 +19,7 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.metrics.confidence import Calibration
 from sentiflow.models import tokenizer, vocabulary
@@ -117,6 +118,9 @@ def _read(job: TrainJob) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
     Given test rows are left out, and unlabelled texts that are also those of labelled rows.
+
+    Raises:
+        UserError: Too few different texts leave nothing to learn outside a fold.
     """
     prepared, settings = job.prepared, job.prepared["settings"]
     columns, num_folds = ["row_id", "text", "label"], job.settings.folds
@@ -128,6 +132,7 @@ def _read(job: TrainJob) -> _Rows:
     further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
     table = pa.concat_tables([labelled, *further], promote_options="default").combine_chunks()
     position = locate(table["text"].combine_chunks(), num_folds=num_folds)
+    _check(position[: len(labelled)], labelled["label"].to_numpy(), num_folds=num_folds)
     is_new = ~np.isin(position, position[: len(labelled)])
     is_new[: len(labelled)] = True
     table, position = table.filter(pa.array(is_new)).combine_chunks(), position[is_new]
@@ -138,6 +143,18 @@ def _read(job: TrainJob) -> _Rows:
     max_words = choice.max_size if choice.kind == "pretrained" else None
     vectors = word_vectors.load(source, max_words=max_words)
     return _Rows(table, position, tokens, choice, vectors)
+
+
+def _check(position: np.ndarray, label: np.ndarray, *, num_folds: int) -> None:
+    """Refuse labelled rows of which a fold leaves fewer than two classes to train on."""
+    for number in range(num_folds):
+        if len(np.unique(label[position.astype(int) != number])) < 2:
+            raise UserError(
+                f"train.folds: without fold {number + 1} of {num_folds} fewer than two classes "
+                "have rows, as equal texts are in one fold; different texts in "
+                f"{len(label):,} rows: {len(np.unique(position)):,}",
+                hint="add other texts, or set train.folds=0",
+            )
 
 
 def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri: str) -> TrainJob:

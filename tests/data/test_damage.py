@@ -177,7 +177,10 @@ def expected(errors="replace"):
             raw = record.written[:MAX_RAW_BYTES]
             refused_rows.append({"row_id": number, "offset": place, "raw": raw, "reason": reason})
         else:
-            text, label = record.text.decode("utf-8", errors), record.label.strip(b" \t\xff")
+            text, label = (
+                record.text.decode("utf-8", errors).replace("\0", "\ufffd"),
+                record.label.strip(b" \t\xff"),
+            )
             kept.append({"row_id": number, "text": text, "label": LABELS[label]})
         place += len(record.written) + len(record.end)
     return kept, refused_rows

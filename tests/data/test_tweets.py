@@ -127,7 +127,7 @@ def test_every_row_is_accepted_or_refused(path, rows, errors, required, ends):
         {
             "row_id": number,
             "tweet_id": row.tweet_id.decode() or None,
-            "text": row.text.decode("utf-8", errors),
+            "text": row.text.decode("utf-8", errors).replace("\0", "\ufffd"),
             "label": row.label,
         }
         for number, row in enumerate(rows)
@@ -260,3 +260,10 @@ def test_the_blank_characters_are_those_that_trimming_removes():
         "reason"
     ].is_valid()
     assert found.combine_chunks().equals(pc.equal(pc.utf8_trim_whitespace(characters), ""))
+
+
+def test_a_nul_in_a_text_is_damage():
+    rows = pa.table({"text": ["ciao\0bello", None, "ciao"], "label": ["0", "1", "1"]})
+    checked = tweets.check(rows, TableFormat(), tweets.RowRules(required=("label",)))
+    assert checked["text"].to_pylist() == ["ciao\ufffdbello", None, "ciao"]
+    assert checked["reason"].to_pylist() == [None, tweets.EMPTY_TEXT, None]

@@ -130,7 +130,22 @@ def test_a_file_of_predictions_has_a_report_of_its_own(finished_run, evaluate, t
     tables[["row_id", "predicted_label"]].to_csv(tmp_path / "labels.csv")
     labels = evaluate(f"evaluate.predictions={tmp_path}/labels.csv")
     assert labels["figures"]["test"]["accuracy"] == own["figures"]["test"]["accuracy"]
-    assert "each counts as certain, with a probability of 1" in labels["notes"][-1]
+    assert "lacks what is measured on probabilities" in labels["notes"][-1]
+    test = labels["figures"]["test"]
+    of_probabilities = ("roc_auc", "log_loss", "brier", "expected_calibration_error")
+    assert {test[name] for name in of_probabilities} == {None}
+    assert (labels["calibration_error"], labels["coverage"], labels["label_errors"]) == (
+        {},
+        [],
+        None,
+    )
+    said = " ".join(f"{number} {meaning}" for number, meaning, _ in labels["conclusions"])
+    assert "probability" not in said
+    assert "may be wrong" not in said
+    assert [plot.name for plot in (tmp_path / "report/plots").iterdir()] == ["confusion.png"]
+    page = (tmp_path / "report/report.html").read_text()
+    for absent in ("Calibration error", "Uncertain predictions", "Near misses", "is confident"):
+        assert absent not in page
 
 
 def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):

@@ -153,7 +153,7 @@ FAULTS = {
     ),
     "sums": (
         lambda t: t.assign(probability_positive=t["probability_positive"] + (t["row_id"] == 28)),
-        "row 28: has no probabilities from 0 to 1",
+        "row 28: has a probability not from 0 to 1",
     ),
     "half": (
         lambda t: t.assign(probability_positive=t["probability_positive"] / 2),
@@ -161,7 +161,7 @@ FAULTS = {
     ),
     "not a number": (
         lambda t: t.assign(probability_positive=t["probability_positive"].where(t["row_id"] != 28)),
-        "row 28: has no probabilities from 0 to 1",
+        "row 28: has a probability not from 0 to 1",
     ),
     "twice": (
         lambda t: pd.concat([t, t[t["row_id"] == 28]]),

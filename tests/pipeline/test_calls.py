@@ -51,7 +51,7 @@ def test_settings_of_a_program_are_those_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("config", "changes", "problem"),
     [
-        ("nope.yaml", {}, "no such settings file: nope.yaml"),
+        ("nope.yaml", {}, "no such settings file: nope.yaml: sentiflow init FILE writes"),
         (
             BASE,
             {"train.num_epoch": 1},

@@ -162,7 +162,7 @@ def test_few_rejected_test_rows_are_told_and_many_stop(tmp_path, resources, capl
         prepare(tmp_path, csv, NAMES, test=str(test))  # 3 of 423
     with caplog.at_level("INFO", logger="sentiflow"):
         prepare(tmp_path, csv, NAMES, test=str(test), max_rejected_fraction=0.2)
-    assert "3 test rows are rejected, and are in no figure" in caplog.text
+    assert "3 test rows are rejected, and in no figure" in caplog.text
 
 
 @pytest.mark.parametrize(

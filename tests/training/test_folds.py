@@ -172,6 +172,18 @@ def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp
     assert 1 in alone["label"].to_pylist()
 
 
+def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
+    labels = [row % 3 for row in range(60)]
+    rows = pa.table([range(60), [None] * 60, ["so good"] * 60, labels], schema=schema.TWEETS)
+    files = parquet.write_part(str(tmp_path), "tweets/split=train/rows.parquet", rows)
+    own = job.settings.model_copy(update={"prepared_uri": str(tmp_path)})
+    same = replace(job, settings=own, prepared={**job.prepared, "files": files})
+    with pytest.raises(
+        UserError, match="as equal texts are in one fold; different texts in 60 rows: 1: add"
+    ):
+        train(same, tmp_path / "out", lambda own: None)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
