@@ -245,7 +245,7 @@ def _describe_origin(
         "scored": scored["counts"]["accepted"],
         "scored without a known word": scored["counts"]["prior_only"],
     }
-    if "encoded_cut" in counts:
+    if counts.get("encoded_cut"):
         rows["cut at the maximum length"] = counts["encoded_cut"]
     return {
         "counts": rows,

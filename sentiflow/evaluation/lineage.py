@@ -42,7 +42,8 @@ def describe_model(settings: Settings) -> str:
     """Describe a model in a line, by the settings of its package, or of each of an average."""
     members = settings.get("members", [settings])
     described = dict.fromkeys(
-        f"{_MODEL.validate_python(each['model']).summary}; "
+        f"{_MODEL.validate_python(each['model']).summary}"
+        f"{', beside a linear model' if each.get('linear_weight') else ''}; "
         f"tokenizer {each['tokenizer']}, {each['vocabulary_size']:,} words"
         for each in members
     )
