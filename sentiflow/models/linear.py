@@ -34,13 +34,17 @@ class LinearModel:
 
     def logits(self, tokens: Tokens) -> np.ndarray:
         """Compute the logits of N texts, ``(N, C)`` float32."""
+        return self.answer(tokens)[0]
+
+    def answer(self, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the logits of N texts, and whether it knows an n-gram of each, N bool."""
         ngrams, table = Ngrams.of(tokens), torch.column_stack([self.weights, self.squares])
         of_words = self._add(table, ngrams.of_words, ngrams.word_offsets)
         ids, offsets = torch.tensor(tokens.ids), torch.tensor(tokens.offsets)
         sums = embedding_bag(ids.long(), of_words, offsets, mode="sum", include_last_offset=True)
         sums = sums + self._add(table, ngrams.of_texts, ngrams.text_offsets)
         length = sums[:, -1:].clamp(min=torch.finfo(torch.float32).tiny).sqrt()
-        return (sums[:, :-1] / length + self.bias).numpy()
+        return (sums[:, :-1] / length + self.bias).numpy(), (sums[:, -1] > 0).numpy()
 
     def _add(self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
         """Add up the rows of the n-grams of each word or text; others than those trained are 0."""

@@ -60,8 +60,8 @@ class Model:
             A row for each text, in their order, with the index of the Series:
             ``predicted_label``, ``probability`` (of positive, if the model has this class),
             ``probability_<class>`` for each class (float32), and ``num_tokens``, the number of
-            words that the model knows. Where it is 0, the probabilities are the shares of the
-            classes in training.
+            words that the model knows (1 where it knows some characters alone). Where it is 0, the
+            probabilities are the shares of the classes in training.
 
         Raises:
             UserError: Something in ``texts`` is no text.

@@ -89,10 +89,10 @@ class ModelPackage:
             own = encoded, tokens
             texts, words = own if package._encodes_as(self) else package._encode(text)
             rows = batching.EncodedRows.from_lists(texts.token_ids)
-            by_class = package._predict(rows, words, batch_size=batch_size, bf16=bf16)
+            by_class, known = package._predict(rows, words, batch_size=batch_size, bf16=bf16)
             order = [package.settings.classes.index(name) for name in classes]
             probabilities.append(by_class[:, order])
-            num_known.append(texts.num_known)
+            num_known.append(np.maximum(texts.num_known, known))
         mean = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
         is_finite = np.isfinite(mean).all(axis=1)
         if not is_finite.all():
@@ -124,20 +124,25 @@ class ModelPackage:
         *,
         batch_size: int | None = None,
         bf16: bool = False,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts, ``(N, C)`` float32.
 
-        Texts without a known word get the class priors.
+        Texts without a known word get the class priors, unless the linear model knows n-grams of
+        them.
+
+        Returns:
+            The probabilities; and N bool, whether the text is known.
         """
         weight, probabilities = self.settings.linear_weight, torch.tensor(self.settings.priors)
         logits = torch.zeros(len(rows), len(probabilities))
         if weight < 1:
             logits = self.network_logits(rows, batch_size=batch_size, bf16=bf16)
+        known = rows.lengths > 0
         if self.linear is not None:
-            logits = (1 - weight) * logits + torch.from_numpy(self.linear.logits(tokens))
-        has_word = torch.from_numpy(rows.lengths > 0)[:, None]
+            of_linear, has_ngram = self.linear.answer(tokens)
+            logits, known = (1 - weight) * logits + torch.from_numpy(of_linear), known | has_ngram
         by_class = torch.softmax(logits / self.settings.temperature, dim=1)
-        return torch.where(has_word, by_class, probabilities).numpy()
+        return torch.where(torch.from_numpy(known)[:, None], by_class, probabilities).numpy(), known
 
     def component_logits(
         self, text: pa.Array, models: Mapping[float, LinearModel]
@@ -161,7 +166,9 @@ class ModelPackage:
     def network_logits(
         self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
     ) -> torch.Tensor:
-        """Compute the network's logits for encoded texts, ``(N, C)`` float32; 0 without a word.
+        """Compute the network's logits for encoded texts, ``(N, C)`` float32.
+
+        Those of a text without a word are the logarithms of the class priors.
 
         A GPU computes while the host makes the next batches, and is waited for once.
 
@@ -170,7 +177,7 @@ class ModelPackage:
             batch_size: As :meth:`score` takes it.
             bf16: As :meth:`score` takes it.
         """
-        result = torch.zeros(len(rows), len(self.settings.classes))
+        result = torch.tensor(self.settings.priors).log().repeat(len(rows), 1)
         device = self.device
         size = batch_size or self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)

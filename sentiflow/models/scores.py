@@ -23,7 +23,8 @@ class Scores:
     classes: tuple[str, ...]
     """Names of the C classes."""
     num_tokens: np.ndarray
-    """Known words of each text, int32; a text with 0 gets the class priors."""
+    """Known words of each text, int32; a text with 0 gets the class priors. It is at least 1 if a
+    linear model knows some of the characters."""
     lengths: np.ndarray
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray

@@ -34,15 +34,21 @@ def make_linear(num_classes=3):
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
     package, linear = new_package(classes=CLASSES), make_linear()
-    of_network, of_linear = package.component_logits(TEXTS, {1.0: linear})
+    texts = pa.array([*TEXTS.to_pylist(), "\u0436\u0436"])
+    of_network, of_linear = package.component_logits(texts, {1.0: linear})
     mixed = trained_package._apply(package.add_linear(linear, weight), EFFECT)
     mixed.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
-    scores, known = loaded.score(TEXTS), package.score(TEXTS).num_tokens > 0
+    scores, has_word = loaded.score(texts), package.score(texts).num_tokens > 0
+    known = scores.num_tokens > 0
+    assert not known[-1], "no character is known"
+    assert (known & ~has_word).any() == (weight > 0), "some of its characters are"
     logits = (1 - weight) * of_network + weight * of_linear
     expected = softmax(logits / 1.7 + np.array([-0.4, 0.9, -0.5]))
     np.testing.assert_allclose(scores.probabilities[known], expected[known], rtol=1e-4)
-    np.testing.assert_allclose(scores.probabilities[~known], [package.settings.priors], rtol=1e-6)
+    np.testing.assert_allclose(
+        scores.probabilities[~known], [package.settings.priors] * (~known).sum(), rtol=1e-6
+    )
     assert (loaded.linear is None) == (weight == 0)
 
 
