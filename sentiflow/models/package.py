@@ -133,8 +133,8 @@ class ModelPackage:
         Returns:
             The probabilities; and N bool, whether the text is known.
         """
-        weight, probabilities = self.settings.linear_weight, torch.tensor(self.settings.priors)
-        logits = torch.zeros(len(rows), len(probabilities))
+        weight, priors = self.settings.linear_weight, torch.tensor(self.settings.priors)
+        logits = torch.zeros(len(rows), len(priors))
         if weight < 1:
             logits = self.network_logits(rows, batch_size=batch_size, bf16=bf16)
         known = rows.lengths > 0
@@ -142,7 +142,7 @@ class ModelPackage:
             of_linear, has_ngram = self.linear.answer(tokens)
             logits, known = (1 - weight) * logits + torch.from_numpy(of_linear), known | has_ngram
         by_class = torch.softmax(logits / self.settings.temperature, dim=1)
-        return torch.where(torch.from_numpy(known)[:, None], by_class, probabilities).numpy(), known
+        return torch.where(torch.from_numpy(known)[:, None], by_class, priors).numpy(), known
 
     def component_logits(
         self, text: pa.Array, models: Mapping[float, LinearModel]
