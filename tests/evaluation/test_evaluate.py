@@ -64,7 +64,18 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     assert (wrong["label"] != wrong["prediction"]).all()
     page = (finished_run / "run/report/report.html").read_text()
     assert "Slices" in page
-    assert "cut at the maximum length" in page
+    assert "cut at the maximum length" not in page, "no text of this corpus is"
+
+
+def test_the_report_tells_how_many_texts_were_cut(finished_run, evaluate, tmp_path):
+    for name in ("scored", "prepared"):
+        shutil.copytree(finished_run / "run" / name, tmp_path / name)
+        path = tmp_path / name / "manifest.json"
+        text = path.read_text().replace(f"{finished_run}/run/prepared", f"{tmp_path}/prepared")
+        path.write_text(text.replace('"encoded_cut": 0', '"encoded_cut": 1234'))
+    evaluate(f"evaluate.scored_uri={tmp_path}/scored")
+    page = (tmp_path / "report/report.html").read_text()
+    assert "cut at the maximum length" in page and "1,234" in page
 
 
 def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
