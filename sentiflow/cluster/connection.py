@@ -65,14 +65,13 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 
     Raises:
         UserError: Other users of this machine could reach a Ray that is started here.
-        JobError: A Ray that was started here has ended; Ray's own error is its cause.
     """
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
     connection, thread = ExitStack(), ThreadPoolExecutor(1, "ray")
     patience, is_over = None, threading.Event()
-    threading.Thread(target=local_ray.end_if_stuck, args=(is_over,), daemon=True).start()
+    threading.Thread(target=local_ray.end_with_ray, args=(is_over,), daemon=True).start()
     connected = thread.submit(connection.enter_context, _connected(verbose))
 
     def wait_and_count() -> Resources:
@@ -81,16 +80,13 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 
     try:
         yield wait_and_count
-    except BaseException as error:
+    except BaseException:
         patience = local_ray.END_SECONDS  # Ray may still be starting: nothing can interrupt that
-        is_end = local_ray.end_noticed.is_set() or isinstance(error, Exception)
-        if is_end and (reason := local_ray.explain_end()):
-            raise JobError(reason) from error
         raise
     finally:
-        is_over.set()
         closed = thread.submit(connection.close)
         wait([closed], patience)
+        is_over.set()
         thread.shutdown(wait=closed.done())
         if closed.done():
             closed.result()
@@ -106,8 +102,6 @@ def start_until_exit() -> None:
 @contextmanager
 def _connected(verbose: bool) -> Iterator[None]:
     """Start or join Ray for the block, unless this process has joined one already."""
-    if local_ray.explain_end():  # in an earlier call
-        local_ray.leave()
     if ray.is_initialized():
         yield
         return
@@ -142,10 +136,7 @@ def _connected(verbose: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # Of a raylet that has ended, a thread of Ray Data may still wait for an answer: Ray ends
-        # this process if that thread finds the connection closed. The next call closes it.
-        if not local_ray.has_ended("raylet"):
-            local_ray.leave()
+        local_ray.leave()
 
 
 def name_address() -> str:
@@ -231,23 +222,15 @@ class Capacity:
         """Check the living nodes, at most every two seconds, and note since when it is missing.
 
         Raises:
-            JobError: The cluster has been without it for ``max_wait_seconds``, or is this machine,
-                which gets no other node.
+            JobError: The cluster has been without it for ``max_wait_seconds``.
         """
         now = time.monotonic()
         if now - self._checked_at < POLL_SECONDS:
             return
         self._checked_at = now
-        if reason := local_ray.explain_end():
-            raise JobError(reason)
         if self.is_there():
             self._missing_since = None
             return
-        if local_ray.is_running_here():
-            raise JobError(
-                f"this machine has no node with {self} any more, and gets no other one; run the "
-                f"same command again: it resumes. Ray's logs: {local_ray.logs()}"
-            )
         if self._missing_since is None:
             self._missing_since = now
             say("ray", f"no node with {self}: waiting for one, {self.max_wait_seconds:g} s at most")

@@ -9,7 +9,6 @@ sockets can disturb a run or take it over. So the sessions are in a folder of mo
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -31,13 +30,14 @@ _MAX_PATH = (107 if sys.platform == "linux" else 103) - len(_LONGEST_SOCKET)
 
 END_SECONDS = 8.0
 """How long a command that has failed waits for the end of Ray."""
-_WATCH_SECONDS = 0.5
-"""How often a thread looks for the end of Ray, which the main thread may not see."""
+_WATCH_SECONDS = 0.2
+"""How often a thread looks for the end of Ray."""
+
+_GRACE_SECONDS = 2.0
+"""A signal may have ended Ray and this command: it has this time to end by itself."""
 
 _processes: dict[str, psutil.Process] = {}
 """The processes of a Ray that was started here, by the name of the program; empty if none was."""
-end_noticed = threading.Event()
-"""Whether :func:`end_with_ray` has noticed the end of that Ray."""
 
 
 def choose_folder() -> Path:
@@ -123,67 +123,32 @@ def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process
     return found
 
 
-def is_running_here() -> bool:
-    """Say whether a Ray was started here, and not left yet."""
-    return bool(_processes)
-
-
 def leave() -> None:
     """Leave Ray, and end one that was started here."""
-    left = []
-    if explain_end():  # the others would stay for long
-        for process in _processes.values():
-            with suppress(psutil.Error):
-                left += [process, *process.children(recursive=True)]
-    elif "monitor.py" in _processes:  # it ignores SIGTERM, and Ray would wait a second for it
+    if "monitor.py" in _processes:  # it ignores SIGTERM, and Ray would wait a second for it
         with suppress(psutil.Error):
             _processes["monitor.py"].kill()
     _processes.clear()
-    end_noticed.clear()
     ray.shutdown()
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
 
 
-def end_with_ray(number: int, frame: object) -> None:
-    """End the work, as a handler of SIGCHLD, if a Ray that was started here has ended.
+def end_with_ray(is_over: threading.Event) -> None:
+    """Say that a Ray that was started here has ended before ``is_over``, and end this process.
 
-    Raises:
-        KeyboardInterrupt: It has. Code of Ray that waits drops all other errors of a handler, and
-            tidies up after them, for minutes. :func:`connection.starting` makes it an error.
-    """
-    if explain_end():
-        signal.signal(number, signal.SIG_DFL)  # it must not interrupt what is done at the end
-        end_noticed.set()
-        # at once, as threads of Ray may end this process, too
-        say("ray", "has ended: stopping; run the same command again to resume")
-        raise KeyboardInterrupt
-
-
-def end_if_stuck(is_over: threading.Event) -> None:
-    """End the process, if it should be over and waits for an answer of a GCS that has ended.
-
-    Nothing interrupts that, and Ray ends the process after a minute.
+    Ray would end it without a word, or let it wait for ever.
     """
     while not is_over.wait(_WATCH_SECONDS):
-        if has_ended("gcs_server") and not is_over.wait(END_SECONDS):
-            log.error("sentiflow: %s", explain_end())
-            os._exit(1)
+        if _has_ended("raylet") or _has_ended("gcs_server"):
+            log.error(
+                "sentiflow: Ray has ended on this machine, perhaps for lack of memory; run the "
+                "same command again: it resumes. Ray's logs: %s",
+                logs(),
+            )
+            if not is_over.wait(_GRACE_SECONDS):
+                os._exit(1)
 
 
-def explain_end() -> str:
-    """Say that a Ray that was started here has ended; empty while it runs, or if none was."""
-    if not has_ended("raylet") and not has_ended("gcs_server"):
-        return ""
-    return (
-        "Ray has ended on this machine, perhaps for lack of memory; run the same command again: it "
-        f"resumes. Ray's logs: {logs()}"
-    )
-
-
-def has_ended(name: str) -> bool:
-    """Say whether a process of a Ray that was started here has ended."""
+def _has_ended(name: str) -> bool:
     try:
         process = _processes.get(name)
         return process is not None and bool(process.status() == psutil.STATUS_ZOMBIE)

@@ -27,10 +27,7 @@ def handled(number: int, handler: Callable[[int, FrameType | None], object]) -> 
 def end(number: int, frame: object) -> NoReturn:
     """Let a signal end the work as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
 
-    Ray's processes may have got it, too: that they end must not end this process otherwise.
-
     Raises:
         KeyboardInterrupt: Code of Ray that waits drops or changes all other errors of a handler.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise KeyboardInterrupt(number)

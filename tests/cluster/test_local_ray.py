@@ -4,12 +4,10 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -46,54 +44,21 @@ def test_a_start_that_timed_out_is_tried_once_more(ray, said, failures, num_star
     assert isinstance(getattr(error, "value", None), JobError) == (num_starts == len(failures) == 2)
 
 
-@pytest.fixture
-def kill_raylet(ray, monkeypatch):
-    """Let a process of our own be the raylet; the function kills it."""
-    monkeypatch.setattr(local_ray, "end_noticed", threading.Event())
-    monkeypatch.setattr(local_ray, "_processes", {})
+def test_the_end_of_ray_ends_the_process_with_one_line(monkeypatch, said):
+    codes, is_over = [], threading.Event()
+    monkeypatch.setattr(local_ray.os, "_exit", lambda code: codes.append(code) or is_over.set())
+    monkeypatch.setattr(local_ray, "_GRACE_SECONDS", 0)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        ray.init = lambda: local_ray._processes.update(raylet=psutil.Process(process.pid))
-        yield process.kill
+        raylet = psutil.Process(process.pid)
+        monkeypatch.setattr(local_ray, "_processes", {"raylet": raylet})
+        watch = threading.Thread(target=local_ray.end_with_ray, args=(is_over,))
+        watch.start()
+        watch.join(1)
+        assert not codes, "it is alive"
         process.kill()
-
-
-def fail_without_ray(kill, error=None):
-    """Raise ``error`` in the block when Ray has ended, or wait for what ends the block."""
-    with connection.starting(verbose=False) as resources:
-        resources()
-        kill()
-        if error is None:
-            threading.Event().wait(60)
-        while not local_ray.explain_end():
-            time.sleep(0.01)
-        raise error
-
-
-@pytest.mark.parametrize(
-    ("error", "raised"),
-    [
-        (RuntimeError("pages of Ray"), "^Ray has ended on this machine"),
-        (JobError("a part was lost"), "^Ray has ended on this machine"),
-        (KeyboardInterrupt("by the user"), "^by the user$"),
-    ],
-)
-def test_whatever_fails_when_ray_has_ended_that_is_the_reason(ray, kill_raylet, error, raised):
-    with pytest.raises((JobError, KeyboardInterrupt), match=raised):
-        fail_without_ray(kill_raylet, error)
-    assert "shutdown" not in ray.done, "Ray would end this process"
-    with connection.starting(verbose=False) as resources:
-        resources()
-        assert ray.done[-2:] == ["shutdown", "init"]
-
-
-def test_the_end_of_ray_ends_work_that_waits_for_nothing_of_it(kill_raylet):
-    before = signal.signal(signal.SIGCHLD, local_ray.end_with_ray)
-    try:
-        with pytest.raises(JobError, match="same command again: it resumes"):
-            fail_without_ray(kill_raylet)
-        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, "it ends it once"
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+        watch.join(20)
+    assert codes == [1]
+    assert "Ray has ended on this machine" in said.text
 
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
