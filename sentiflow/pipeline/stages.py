@@ -8,7 +8,6 @@ import functools
 import importlib
 import logging
 import secrets
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,7 +20,6 @@ from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec, State
 from sentiflow.errors import UnavailableError
-from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
@@ -123,8 +121,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             _check(config, left)
         if verb == "train":
             config = _apply_refit(config)
-        options = {"fetch": False} if verb == "prepare" else {}
-        spec = _stage(verb).describe_output(config, **options)
+        spec = _stage(verb).describe_output(config)
         status = outputs.find_status(spec)
         if not is_new and status.state is not State.COMPLETE:
             _check(config, left)
@@ -135,10 +132,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             State.OTHER: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             f"it {status.problem}",
         }
-        vectors = spec.inputs.get("vectors")
-        is_away = vectors is not None and not vectors["fingerprint"]
-        also = f", and download {config.prepare.vocabulary.vectors} first" if is_away else ""
-        plans.append(Plan(verb, uri, states[status.state] + also))
+        plans.append(Plan(verb, uri, states[status.state]))
     return plans
 
 
@@ -226,10 +220,9 @@ class _Session(contextlib.ExitStack):
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
         if verbs[0] in _NEED_RAY and self.resources is None:
-            from sentiflow.cluster import connection, local_ray
+            from sentiflow.cluster import connection
 
             self.resources = self.enter_context(connection.starting(verbose=self.verbose))
-            self.enter_context(signals.handled(signal.SIGCHLD, local_ray.end_with_ray))
 
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording

@@ -31,11 +31,7 @@ from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import input_files, label_files, manifest, tweets
 from sentiflow.data.corpus import Corpus, check_kept_names
-from sentiflow.data.manifest_types import (
-    Counts,
-    Input,
-    Manifest,
-)
+from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import rows_are
@@ -58,14 +54,10 @@ RULES_VERSION = 2
 """Changes whenever the same files would give other rows, splits or words."""
 
 
-def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
+def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
-    Files and word vectors of a complete result that are gone are described as they were.
-
-    Args:
-        config: The experiment.
-        fetch: Download word vectors that are not here; if not, they have no fingerprint.
+    Files of a complete result that are gone are described as they were.
 
     Raises:
         UserError: A CSV does not exist, all are empty, or there is no such class to train on.
@@ -106,8 +98,14 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
         described["corrections"] = sources.describe_corrections(
             settings, earlier=inputs.get("corrections")
         )
-    vectors = _describe_vectors(settings, earlier=inputs.get("vectors"), fetch=fetch)
-    return OutputSpec(STAGE, settings.output_uri, relevant, described | vectors, owns=OWNS)
+    if not names_vectors(settings.vocabulary.vectors):  # otherwise their name decides
+        uri = str(word_vectors.locate(settings.vocabulary.vectors))
+        if filesystem.file_info(uri).type == FileType.Directory:
+            model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
+            described["vectors"] = manifest.reference(uri, model)
+        else:
+            described["vectors"] = input_files.describe([uri], earlier=inputs.get("vectors"))
+    return OutputSpec(STAGE, settings.output_uri, relevant, described, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -126,6 +124,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     """
     began = time.monotonic()
     output.begin()
+    word_vectors.download(config.prepare.vocabulary.vectors)
     maps = MapStages(
         output,
         num_workers=config.prepare.num_workers,
@@ -281,25 +280,6 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
         "cut": texts.cut,
         "tokens": results.describe_tokens(texts)["train"],
     }
-
-
-def _describe_vectors(
-    settings: PrepareSettings, *, earlier: Input | None, fetch: bool
-) -> dict[str, Input]:
-    """Describe the vectors as an input, unless they belong to an installed package."""
-    uri = word_vectors.locate(settings.vocabulary.vectors)
-    if uri is None:
-        return {}
-    if not filesystem.exists(uri):
-        if earlier and [item["uri"] for item in earlier.get("files", ())] == [uri]:
-            return {"vectors": earlier}
-        if not fetch:
-            return {"vectors": {"fingerprint": "", "files": []}}
-        _load_vectors(settings)  # downloads them
-    if filesystem.file_info(uri).type == FileType.Directory:
-        model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
-        return {"vectors": manifest.reference(uri, model)}
-    return {"vectors": input_files.describe([uri], earlier=earlier)}
 
 
 def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:

