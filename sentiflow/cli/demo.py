@@ -10,7 +10,6 @@ import yaml
 from sentiflow.cli import jobs
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import Overwrite, Verbose
-from sentiflow.errors import UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 
@@ -41,7 +40,8 @@ def demo(
     """Prepare, train, score and evaluate 20,000 synthetic tweets, in a minute."""
     with reporting(verbose):
         corpus, config = folder / "tweets.csv", folder / "quickstart.yaml"
-        _make_corpus(corpus)
+        if not corpus.exists():
+            _write_sample(corpus, _ROWS, _SEED)
         config.write_text(_write_config(folder))
         say("demo", f"settings: {config}")
         jobs.run(config, "run", overwrite=overwrite, verbose=verbose)
@@ -61,20 +61,6 @@ def _write_sample(output: Path, rows: int, seed: int) -> None:
             size += len(chunk)
             progress.advance(chunk.count(b"\n"))
     say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
-
-
-def _make_corpus(path: Path) -> None:
-    """Write the demo's corpus, unless it is there.
-
-    Raises:
-        UserError: Another file is there.
-    """
-    from sentiflow.data import sample as corpus_sample
-
-    if not path.exists():
-        _write_sample(path, _ROWS, _SEED)
-    elif path.read_bytes() != b"".join(corpus_sample.generate(num_rows=_ROWS, seed=_SEED)):
-        raise UserError(f"{path} is not the demo's", hint="name another directory")
 
 
 def _write_config(folder: Path) -> str:

@@ -11,7 +11,6 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
 from sentiflow.errors import UserError, printable, shorten
-from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ def init(
         classes = None if model is None else _find_classes(model)
         uris = globs.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label, classes=classes)
-        if test:
-            _check_test(found, [absolute_uri(file, setting="--test") for file in test])
+        if test and found.roles.label is None:
+            raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         if findings.count_rejected(found) > 0.5:
             raise _too_many_rejected(found)
         max_length, is_unspaced = _look_at_tokens(found)
@@ -129,35 +128,6 @@ def _count_rows(found: "Inspection") -> str:
     size = found.sample.num_bytes
     unit = f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} bytes"
     return f"{about}{found.sample.num_rows:,} rows ({unit})"
-
-
-def _check_test(found: "Inspection", files: list[str]) -> None:
-    """Check that files of test rows are written as the others; say which labels are others.
-
-    Raises:
-        UserError: They are not, there are no labels, or too many rows would be rejected.
-    """
-    if found.roles.label is None:
-        raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
-    from sentiflow.cluster.doctor import previews
-    from sentiflow.config.format_sections import FormatSettings
-    from sentiflow.data import first_rows, input_files
-    from sentiflow.data.inspection import findings
-    from sentiflow.data.tweets import RowRules
-
-    form = FormatSettings.model_validate(findings.to_format(found))
-    for uri in input_files.expand(files, setting="--test")[: previews.MAX_FILES]:
-        if encoding := first_rows.read(uri, form).fitting_encoding:
-            first = display_uri(found.sample.uris[0])
-            raise UserError(
-                f"{first} is {form.encoding}, and {display_uri(uri)} is {encoding}",
-                hint="save both in one encoding",
-            )
-    rules, most = RowRules(required=("label",)), findings.MAX_REJECTED
-    for problem in previews.check("--test", files, form, rules=rules, max_rejected_fraction=most):
-        if problem.level == "error":
-            raise UserError(problem.what)
-        say("init", problem.what)
 
 
 def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:

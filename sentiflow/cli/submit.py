@@ -151,12 +151,13 @@ def _follow(client: "JobSubmissionClient", job: str, as_json: bool) -> int:
 
 
 def _describe_upload(job: Submission) -> str:
-    return f"{len(job.files)} files, {sum(job.sizes.values()) / 1e6:,.1f} MB"
+    size = sum(path.stat().st_size for path in job.files.values())
+    return f"{len(job.files)} files, {size / 1e6:,.1f} MB"
 
 
 def _show(job: Submission) -> None:
     """Print what would be submitted."""
     typer.echo(f"entrypoint  {job.entrypoint}")
-    for name, value in job.shown_variables.items():
+    for name, value in {**job.variables, **dict.fromkeys(job.named, "***")}.items():
         typer.echo(f"env         {name}={value}")
     typer.echo(f"upload      {_describe_upload(job)}")

@@ -60,16 +60,6 @@ class Submission:
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
-    @property
-    def shown_variables(self) -> dict[str, str]:
-        """All variables, without the values of those that the user names."""
-        return dict(self.variables) | dict.fromkeys(self.named, "***")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each file."""
-        return {name: path.stat().st_size for name, path in self.files.items()}
-
     def copy_files(self, folder: Path) -> None:
         """Make the job's working directory from an empty directory."""
         for name, source in self.files.items():

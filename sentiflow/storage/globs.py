@@ -81,7 +81,7 @@ def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
 
 
 def _check_distinct(uris: Sequence[str]) -> None:
-    """Check that all files differ, whatever the names and symbolic links that lead to them."""
+    """Check that all files differ, whatever the names and links that lead to them."""
     seen: dict[str, str] = {}
     for uri in uris:
         archive, member = split_member(uri)

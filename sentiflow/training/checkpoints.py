@@ -1,13 +1,11 @@
 """Tensors and position of a training -> checkpoint files that survive a crash while writing.
 
 A checkpoint is a directory ``step-<number>-<token>`` with the tensors and ``state.json``; no two
-writes share a name. ``state.json`` is written last and holds the checksum of the tensors. A
-checkpoint without it, or with another checksum, is skipped.
+writes share a name. Each file appears whole, ``state.json`` last: a checkpoint without it is
+skipped.
 """
 
-import hashlib
 import json
-import logging
 import re
 import secrets
 from dataclasses import dataclass
@@ -22,8 +20,6 @@ from sentiflow.storage.uris import join
 from sentiflow.training.results import Phase
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
-
-log = logging.getLogger(__name__)
 
 
 class TrainerPosition(TypedDict):
@@ -65,8 +61,7 @@ def save(root: str, checkpoint: Checkpoint) -> None:
         {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     )
     filesystem.write_bytes(join(folder, TENSORS), content)
-    state = {"sha256": hashlib.sha256(content).hexdigest(), "state": checkpoint.state}
-    filesystem.write_bytes(join(folder, STATE), json.dumps(state).encode())
+    filesystem.write_bytes(join(folder, STATE), json.dumps(checkpoint.state).encode())
 
 
 def list_steps(root: str) -> list[int]:
@@ -78,36 +73,28 @@ def load(root: str, step: int) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: There is none that is complete and undamaged.
+        ValueError: There is none that is complete.
     """
     for folder, names in _find(root).items():
-        if _step_of(folder) != step or STATE not in names:
-            continue
-        record = json.loads(filesystem.read_bytes(join(root, folder, STATE)))
-        content = filesystem.read_bytes(join(root, folder, TENSORS))
-        if hashlib.sha256(content).hexdigest() == record["sha256"]:
-            return Checkpoint(step, safetensors.torch.load(content), record["state"])
-    raise ValueError(f"{root} has no checkpoint of step {step} as it was saved")
+        if _step_of(folder) == step and STATE in names:
+            state = json.loads(filesystem.read_bytes(join(root, folder, STATE)))
+            content = filesystem.read_bytes(join(root, folder, TENSORS))
+            return Checkpoint(step, safetensors.torch.load(content), state)
+    raise ValueError(f"{root} has no checkpoint of step {step}")
 
 
 def load_last(root: str) -> Checkpoint | None:
-    """Read the latest checkpoint that is complete and undamaged; None if there is none."""
-    for step in reversed(list_steps(root)):
-        try:
-            return load(root, step)
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            log.warning("skipping a damaged checkpoint: %s", error)
-    return None
+    """Read the latest checkpoint that is complete; None if there is none."""
+    steps = list_steps(root)
+    return load(root, steps[-1]) if steps else None
 
 
 def keep(root: str, *, last: int, best: int | None = None) -> None:
     """Delete all checkpoints but the last few and the best, and the remains of crashes."""
     kept = {*list_steps(root)[-last:], best}
     for folder, names in _find(root).items():
-        is_kept = _step_of(folder) in kept and STATE in names
-        remains = [join(root, folder, name) for name in names - {TENSORS, STATE}]
-        for uri in remains if is_kept else [join(root, folder)]:
-            filesystem.delete(uri)
+        if _step_of(folder) not in kept or STATE not in names:
+            filesystem.delete(join(root, folder))
 
 
 def list_files(root: str, *, path: str) -> list[FileEntry]:

@@ -38,8 +38,6 @@ class ClassificationObjective(nn.Module):
     the target.
     """
 
-    has_rate = True
-    """Whether ``train.learning_rate`` is its own."""
     trained_parameters = ("",)
     """With what the names of the parameters begin that get a gradient."""
 
@@ -113,7 +111,6 @@ class LanguageModeling(nn.Module):
     They are drawn by their count to the power 0.75 (Mikolov et al. 2013).
     """
 
-    has_rate = False
     trained_parameters = (
         *(VECTORS, "network.forward_layers.0.", "network.backward_layers.0."),
         *("heads.", "bias"),

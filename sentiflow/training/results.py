@@ -134,10 +134,6 @@ class Taught:
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
 
-    def describe(self) -> dict[str, Any]:
-        """Describe the rows for the manifest of the training."""
-        return {"uri": self.uri, "fingerprint": self.fingerprint, "counts": self.counts}
-
 
 @dataclass(frozen=True)
 class TrainReport:

@@ -76,7 +76,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         The manifest, with the ``trials``, the best first.
 
     Raises:
-        JobError: Every trial failed, or one was lost with its machine or storage.
+        JobError: Every trial failed.
     """
     began = time.monotonic()
     num_concurrent, request = _divide(config, resources)
@@ -99,11 +99,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         callback.end(index)
     if remaining:
         _tune(config, output, callback, remaining, num_concurrent, request)
-    if callback.lost:
-        raise JobError(
-            f"{'; '.join(callback.lost)}: run the same command again to resume; the other trials "
-            "are kept"
-        )
     records = sweep_tables.rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")

@@ -211,8 +211,6 @@ class TrialCallback(ray.tune.Callback):
         self.trials, self.recorder, self.capacity = trials, recorder, capacity
         self.records: list[TrialRecord] = []
         """Trials that have ended."""
-        self.lost: list[str] = []
-        """Trials that the next run of the sweep has to resume, each with its reason."""
         self.short = search_space.short_names(list(trials[0].values))
 
     def on_step_begin(self, **info: Any) -> None:
@@ -230,19 +228,11 @@ class TrialCallback(ray.tune.Callback):
         )
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a failure outside the training, such as a lost machine or storage.
-
-        The next run of the sweep resumes the trial. If it is lost then, too, it has failed.
-        """
-        index = trial.config["index"]
+        """Take a failure outside the training, such as a lost machine, after all restarts."""
         text = str(trial.get_error() or "").strip()
         reason = text.splitlines()[-1] if text else "its process died"
-        lost_uri = f"{self.trials[index].stopped_uri}.lost"
-        if not filesystem.exists(lost_uri):
-            number = self.trials[index].number
-            self.lost.append(f"trial {number} was lost ({shorten(reason, MAX_REASON)})")
-            filesystem.write_bytes(lost_uri, reason.encode())
-        self.end(index, (trial.last_result or {}).get("curve", []), reason=reason)
+        curve = (trial.last_result or {}).get("curve", [])
+        self.end(trial.config["index"], curve, reason=reason)
 
     def end(
         self,

@@ -223,7 +223,8 @@ def run(
     answers = [*(taught.entries if taught else ()), *of_folds]
     more: dict[str, Any] = {"num_workers": callback.num_workers}
     if taught:
-        more["taught"] = taught.describe()
+        described = {"uri": taught.uri, "fingerprint": taught.fingerprint, "counts": taught.counts}
+        more["taught"] = described
     if refit:
         more["refit"] = refit.record
     more["registered"] = register(config, output, recorder, note)

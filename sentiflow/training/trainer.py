@@ -37,6 +37,7 @@ _WARM_UP_FRACTION = 0.3
 """Share of the steps in which the learning rate of ``one_cycle`` rises."""
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
 """Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
+_REMEDY = "lower train.learning_rate or train.clip_norm"
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
@@ -138,7 +139,7 @@ class Trainer:
         loss, count, confusion = self._evaluate()
         if not math.isfinite(loss):
             raise JobError(
-                f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
+                f"the validation loss after epoch {self.epoch + 1} is not finite; {_REMEDY}"
             )
         means = _means(self._epoch_sums)
         result = EpochResult(
@@ -292,15 +293,8 @@ class Trainer:
             return
         what, step = self._not_finite
         raise JobError(
-            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}"
+            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {_REMEDY}"
         )
-
-    @property
-    def _remedy(self) -> str:
-        norm = self.settings.clip_norm
-        clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
-        rate = f"train.learning_rate ({self.settings.learning_rate}) or "
-        return f"lower {rate if self.objective.has_rate else ''}{clipping}"
 
     def _evaluate(self) -> tuple[float, int, np.ndarray]:
         """Sum the loss over the validation rows of all workers, and count rows.

@@ -49,18 +49,12 @@ def choose(
     most = count_train_workers(settings, resources)
     if most == 1 or not learned.counts.any():  # without rows the training ends at once
         return 1, ""
-    best = min(most, _estimate_best(settings, prepared, learned, resources, most))
-    is_auto, num_workers = settings.num_workers == "auto", most
-    if is_auto:
-        num_workers = max(best, min(settings.min_workers, most))
-    size = settings.batching.global_batch_size
-    if num_workers > best:
-        name = "min_workers" if is_auto else "num_workers"
-        why = f"train.{name}={num_workers}: {best} would be faster by estimate, with batches of"
-        return num_workers, f"{why} {size} rows"
-    if not is_auto or best == most:
-        return num_workers, ""
-    return best, f"{best} of {most} workers: more would gain too little with batches of {size} rows"
+    if settings.num_workers != "auto":
+        return most, ""
+    best = _estimate_best(settings, prepared, learned, resources, most)
+    number, size = min(most, max(best, settings.min_workers)), settings.batching.global_batch_size
+    why = f"{number} of {most} workers: more would gain too little with batches of {size} rows"
+    return number, why if number < most else ""
 
 
 def _estimate_best(

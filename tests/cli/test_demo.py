@@ -1,6 +1,6 @@
 import pytest
 from conftest import PROJECT, make_store
-from test_cli import invoke, one_line
+from test_cli import invoke
 
 from sentiflow.cli import demo
 from sentiflow.config import settings
@@ -18,13 +18,6 @@ def test_the_config_of_the_demo_is_the_quickstart_for_any_directory(folder, tmp_
     assert found["train"] == settings.read(quickstart, [])["train"]
     if folder == "runs/quickstart":
         assert path.read_text() == quickstart.read_text()
-
-
-def test_the_demo_takes_no_corpus_of_the_user(tmp_path):
-    (tmp_path / "tweets.csv").write_text("mine")
-    line = one_line(invoke("demo", str(tmp_path)))
-    assert line == f"sentiflow: {tmp_path}/tweets.csv is not the demo's: name another directory"
-    assert (tmp_path / "tweets.csv").read_text() == "mine"
 
 
 @pytest.mark.ray

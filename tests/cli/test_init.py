@@ -269,19 +269,6 @@ def test_test_rows_need_labels(place):
     init("bom.csv", "--test", "bom_test.csv", "--label", "brand")
 
 
-@pytest.mark.parametrize("encodings", [("cp1252", "utf-8"), ("utf-8", "cp1252")])
-def test_test_rows_in_another_encoding_are_refused(place, encodings):
-    rows = [(f"{text} für 5 €", label) for text, label in ROWS]
-    for name, encoding in zip(("cp.csv", "other.csv"), encodings, strict=True):
-        (place / name).write_bytes(write(rows, header=("text", "label"), encoding=encoding))
-    line = one_line(invoke("init", "cp.csv", "--test", "other.csv")).replace(f"{place}/", "")
-    first, second = encodings
-    expected = f"cp.csv is {first}, and other.csv is {second}: save both in one encoding"
-    assert line == f"sentiflow: {expected}"
-    (place / "other.csv").write_bytes(write(ROWS, header=("text", "label")))  # ASCII fits both
-    init("cp.csv", "--test", "other.csv")
-
-
 def test_samples_show_joined_letters_and_emoji_as_they_are(place):
     text = "👨\u200d👩\u200d👧 क्\u200cष so good"
     rows = [(f"{text}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)]

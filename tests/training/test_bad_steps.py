@@ -21,21 +21,13 @@ def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(uri
     assert not trainer.is_finite
 
 
-@pytest.mark.parametrize(
-    ("changes", "remedy"),
-    [
-        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0)"),
-        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm"),
-        ({"pretrain": {"num_epochs": 1}}, "lower train.clip_norm (1.0)"),
-    ],
-    ids=["clipped", "not clipped", "pretraining"],
-)
-def test_a_loss_that_is_not_finite_names_the_settings_of_its_phase(uris, changes, remedy):
+@pytest.mark.parametrize("changes", [{}, {"pretrain": {"num_epochs": 1}}])
+def test_a_loss_that_is_not_finite_names_the_settings(uris, changes):
     trainer = make_trainer(uris, make_settings(**changes))
     trainer.objective.network.embedding.weight.data[:] = torch.nan
-    with pytest.raises(JobError) as raised:
+    remedy = r"is not finite; lower train\.learning_rate or train\.clip_norm"
+    with pytest.raises(JobError, match=rf"the loss of step 1 \(epoch 1\) {remedy}"):
         train_all(trainer)
-    assert f"the loss of step 1 (epoch 1) is not finite; {remedy}" in str(raised.value)
 
 
 def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):

@@ -49,34 +49,15 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
 
 
 def choose_stages(config: Config) -> tuple[str, ...]:
-    """List the stages that a config describes, for commands that run none of them.
-
-    A preparation whose input is gone is not one of them, if its result is there.
-    """
-    score, evaluate = config.score, config.evaluate
-    if config.prepare.csv and not _is_done(config):
+    """List the stages that a config describes, for commands that run none of them."""
+    score, evaluate, prepared = config.score, config.evaluate, config.prepare.output_uri
+    if config.prepare.csv:
         return STAGES
-    has_prepared = bool(config.prepare.csv)
-    trains = has_prepared or config.train.prepared_uri != config.prepare.output_uri
-    scores = has_prepared or score.corpus != PREPARED
-    scores |= score.prepared_uri != config.prepare.output_uri
+    trains = config.train.prepared_uri != prepared
+    scores = score.corpus != PREPARED or score.prepared_uri != prepared
     evaluates = scores or evaluate.scored_uri != score.output_uri
     chosen = {"train": trains, "score": scores, "evaluate": evaluates}
     return tuple(name for name, is_described in chosen.items() if is_described)
-
-
-def _is_done(config: Config) -> bool:
-    record = manifest.read(config.prepare.output_uri)
-    inputs = record["inputs"] if record else {}
-    named = {
-        "csv": (*config.prepare.test, *config.prepare.validation, *config.prepare.csv),
-        "unlabelled": config.prepare.unlabelled.files,
-        "corrections": config.prepare.corrections,
-    }
-    return any(
-        name in inputs and input_files.are_gone(inputs[name], patterns)
-        for name, patterns in named.items()
-    )
 
 
 def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
