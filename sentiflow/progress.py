@@ -41,18 +41,20 @@ class Progress:
         self.done = self.before = 0
         self.started = self.last_line = time.monotonic()
         is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
-        self.bar = _make_bar() if is_wanted else None
-        self.task = self.bar.add_task(label, total=total) if self.bar else None
+        columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn()
+        self.bar = RichProgress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not is_wanted
+        )
+        self.task = self.bar.add_task(label, total=total)
 
     def __enter__(self) -> "Progress":
         """Show the bar."""
-        if self.bar:
-            self.bar.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Remove the bar."""
-        if self.bar:
+        if not self.bar.disable:
             self.bar.stop()
 
     def start_at(self, done: int) -> None:
@@ -64,11 +66,9 @@ class Progress:
     def advance(self, amount: int, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
-        if self.bar and self.task is not None:
-            self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
-            return
+        self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
         is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
-        if is_due and self.done < self.total:
+        if self.bar.disable and is_due and self.done < self.total:
             self.last_line = time.monotonic()
             log.info("%s", self._line(note))
 
@@ -82,17 +82,6 @@ class Progress:
 def say(label: str, message: str) -> None:
     """Log one line about a stage for the user."""
     log.info("%s", f"{label:<9} {message}")
-
-
-def _make_bar() -> RichProgress:
-    return RichProgress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def clean(message: str) -> str:

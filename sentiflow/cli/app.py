@@ -5,6 +5,7 @@ Commands import heavy modules themselves, so that help and error messages appear
 
 import dataclasses
 import functools
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import compare, demo, exits, init, jobs, submit, summary, ui, words
+from sentiflow.cli import compare, demo, exits, init, jobs, submit, summary, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
@@ -41,7 +42,6 @@ app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command(cls=compare.WithMargin)(compare.compare)
 app.command()(submit.submit)
-app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(demo.sample)
 
@@ -194,6 +194,50 @@ def card(
 
         filesystem.write_bytes(uri, model_card.find(run).encode())
         typer.echo(output)
+
+
+@app.command()
+def ui(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="A settings file (YAML): its store and its runs."),
+    ] = None,
+    overrides: Overrides = None,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port of the web interface.")
+    ] = 5000,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", metavar="URI", help="Another MLflow store.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Show the runs in MLflow's web interface, on this machine only, until Ctrl-C.
+
+    Prints the address to open. The store is that of CONFIG, else MLFLOW_TRACKING_URI, else
+    mlflow.db; of a server only the address is printed.
+    """
+    with reporting(verbose):
+        resolved = settings.load(config, overrides or ()) if config else None
+        from sentiflow.tracking import mlflow_store, recording
+
+        uri = tracking_uri or (resolved.tracking.uri if resolved else None)
+        store = mlflow_store.default_uri(uri)
+        page = recording.find_page(store, resolved.name if resolved else None)
+        if store.startswith("http"):
+            typer.echo(f"{store}{page}")
+            return
+        say("ui", f"MLflow shows {store}; Ctrl-C ends it")
+        typer.echo(f"http://127.0.0.1:{port}{page}")
+        sys.stdout.flush()
+        # This process becomes the one that `mlflow server` would start, and watch: killed, that
+        # would leave it behind, listening without a password. Variables keep a password out of the
+        # list of processes.
+        password = mlflow_store.with_password(store)
+        os.environ |= {"MLFLOW_TRACKING_URI": password, "MLFLOW_REGISTRY_URI": password}
+        os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
+        command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
+        command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+        os.execv(sys.executable, command if verbose else [*command, "--no-access-log"])  # noqa: S606
 
 
 @tracking_app.callback()

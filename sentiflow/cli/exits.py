@@ -8,12 +8,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import signals
 from sentiflow.progress import LogHandler, clean
 from sentiflow.storage import errors
 
@@ -94,15 +94,29 @@ def _ending(number: int, received: list[int]) -> Iterator[None]:
     It is added to those that were received.
     """
 
-    def end(number: int, frame: object) -> None:
+    def note(number: int, frame: object) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
         received.append(number)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
-        signals.end(number, frame)
+        end(number, frame)
 
-    is_default = signal.getsignal(number) == signal.SIG_DFL
-    with signals.handled(number, end) if is_default else nullcontext():
+    if signal.getsignal(number) != signal.SIG_DFL:
         yield
+        return
+    signal.signal(number, note)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def end(number: int, frame: object) -> NoReturn:
+    """Let a signal end the work as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
+
+    Raises:
+        KeyboardInterrupt: Code of Ray that waits drops or changes all other errors of a handler.
+    """
+    raise KeyboardInterrupt(number)
 
 
 def _say_interrupted() -> None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.cluster import submission
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
-from sentiflow.pipeline import signals
 from sentiflow.progress import say
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def submit(
             else:
                 typer.echo(name)
             return
-        signal.signal(signal.SIGTERM, signals.end)  # it detaches as Ctrl-C does
+        signal.signal(signal.SIGTERM, exits.end)  # it detaches as Ctrl-C does
         try:
             code = _follow(client, name, as_json)
         except KeyboardInterrupt as interruption:

@@ -7,12 +7,7 @@ from typing import Any
 from sentiflow.config import yaml_text
 
 
-def fill_in(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what ``train.preset`` stands for, and what ``score.format`` does not name."""
-    return _fill_preset(_inherit_format(raw))
-
-
-def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
+def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill ``score.format`` in from ``format``, if both are of one kind.
 
     Columns of one file say nothing about those of another, so they are given as a whole, and labels
@@ -40,7 +35,7 @@ def read_presets() -> dict[str, dict[str, Any]]:
     return presets
 
 
-def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
+def fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
     train = raw.get("train")
     if not isinstance(train, dict) or not isinstance(train.get("preset"), str):

@@ -142,7 +142,7 @@ def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
     source = Source(source) if isinstance(source, str) else source
     try:
-        config = Config.model_validate(defaults.fill_in(raw))
+        config = Config.model_validate(defaults.fill_preset(defaults.inherit_format(raw)))
     except ValidationError as error:
         lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error

@@ -28,7 +28,7 @@ from pyarrow.fs import FileType
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, tweets
 from sentiflow.data.corpus import Corpus, check_kept_names
 from sentiflow.data.manifest_types import Counts, Manifest
@@ -95,8 +95,12 @@ def describe_output(config: Config) -> OutputSpec:
         relevant["unlabelled"] = {"format": further.format.model_dump()}
         described[further.name] = sources.describe(further, earlier=inputs.get(further.name))
     if settings.corrections:
-        described["corrections"] = sources.describe_corrections(
-            settings, earlier=inputs.get("corrections")
+        earlier = inputs.get("corrections")
+        uris = input_files.expand(
+            settings.corrections, setting=label_files.CORRECTIONS, earlier=earlier
+        )
+        described["corrections"] = (
+            input_files.describe(uris, earlier=earlier) if uris or not earlier else earlier
         )
     if not names_vectors(settings.vocabulary.vectors):  # otherwise their name decides
         uri = str(word_vectors.locate(settings.vocabulary.vectors))
@@ -124,7 +128,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     """
     began = time.monotonic()
     output.begin()
-    word_vectors.download(config.prepare.vocabulary.vectors)
     maps = MapStages(
         output,
         num_workers=config.prepare.num_workers,
@@ -142,9 +145,11 @@ def _prepare(
     began: float,
 ) -> Manifest:
     """Do all steps, report the metrics and publish the manifest."""
-    settings = config.prepare
+    settings, section = config.prepare, config.prepare.vocabulary
+    max_words = section.max_size if section.kind == "pretrained" else None
+    word_vectors.download(section.vectors)  # before the others show their progress
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(_load_vectors, settings)
+        loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
         corpora = _cut(config, output, maps)
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
@@ -280,12 +285,6 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
         "cut": texts.cut,
         "tokens": results.describe_tokens(texts)["train"],
     }
-
-
-def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
-    section = settings.vocabulary
-    max_words = section.max_size if section.kind == "pretrained" else None
-    return word_vectors.load(section.vectors, max_words=max_words)
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

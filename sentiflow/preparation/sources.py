@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, label_files, manifest, table_plans
+from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -63,18 +63,6 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
         for item in files
         if globs.matches(item["uri"], pattern)
     }
-
-
-def describe_corrections(settings: PrepareSettings, *, earlier: Input | None) -> Input:
-    """Describe the files of ``prepare.corrections``, as :func:`describe` does.
-
-    Raises:
-        UserError: One does not exist.
-    """
-    uris = input_files.expand(
-        settings.corrections, setting=label_files.CORRECTIONS, earlier=earlier
-    )
-    return input_files.describe(uris, earlier=earlier) if uris or not earlier else earlier
 
 
 def describe(source: Source, *, earlier: Input | None) -> Input:

@@ -103,7 +103,7 @@ def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
 ):
     monkeypatch.setattr(progress, "console", Console(file=io.StringIO(), force_terminal=True))
     with caplog.at_level(level, "sentiflow"), calls.reporting():
-        assert (progress.Progress("score", total=1, unit="rows").bar is not None) == (level == 20)
+        assert progress.Progress("score", total=1, unit="rows").bar.disable == (level != 20)
 
 
 def test_a_notebook_gets_lines_on_standard_output_though_it_says_that_it_is_a_terminal():

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
 import sentiflow
+from sentiflow.cluster.doctor import config_checks
 from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -38,17 +39,18 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
         verbose: Show Ray's own messages.
     """
     results: list[CheckResult] = []
+    outputs = config_checks.find_outputs(config, config_checks.STAGES) if config else []
     if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
         results += report("versions", describe_versions)
-        for uri in _find_outputs(config):
+        for uri in outputs:
             if not is_local(uri):  # of local ones, the config's checks say it
                 results += report("output", try_object_store, uri)
     else:
-        results += find_problem("nodes", _examine_nodes, config, verbose, results)
+        results += find_problem("nodes", _examine_nodes, outputs, verbose, results)
     return [*results, *examine_config(config), *examine_tracking(config)]
 
 
-def _examine_nodes(config: Config | None, verbose: bool, results: list[CheckResult]) -> None:
+def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]) -> None:
     """Join the cluster, and add to the results."""
     from sentiflow.cluster import connection, nodes
 
@@ -58,15 +60,13 @@ def _examine_nodes(config: Config | None, verbose: bool, results: list[CheckResu
         results.append(CheckResult("nodes", "ok", what + connection.name_address()))
         results.extend(report("versions", check_versions))
         results.extend(report("torch", check_torch))
-        for uri in _find_outputs(config):
+        for uri in outputs:
             results.extend(report("output", nodes.check_shared, "output_uri", uri))
         results.append(check_token())
 
 
 def examine_config(config: Config | None) -> list[CheckResult]:
     """Report what :func:`config_checks.find` finds, or that there is nothing."""
-    from sentiflow.cluster.doctor import config_checks
-
     if config is None:
         return [CheckResult("config", "unchecked", "no CONFIG was given")]
     problems = config_checks.find(config, config_checks.choose_stages(config))
@@ -181,12 +181,6 @@ def check_token() -> CheckResult:
         ">/dev/null), copy ~/.ray/auth_token to every node, and start Ray with RAY_AUTH_MODE=token"
     )
     return CheckResult("token", "error", what)
-
-
-def _find_outputs(config: Config | None) -> list[str]:
-    from sentiflow.cluster.doctor import config_checks
-
-    return config_checks.find_outputs(config, config_checks.STAGES) if config else []
 
 
 def try_object_store(uri: str) -> str:
