@@ -5,7 +5,6 @@ first line has the number of words and of dimensions. A word may contain spaces,
 do.
 """
 
-import bisect
 import logging
 import math
 import re
@@ -16,7 +15,6 @@ from itertools import chain
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from sentiflow.errors import UserError
@@ -29,7 +27,8 @@ BLOCK_BYTES = 1 << 24
 
 _BOM = b"\xef\xbb\xbf"
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
-_WITH_NUMBERS = re.compile(rb"[^ ]*( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
+_NUMBERS = re.compile(rb"( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
+_WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
 _FORMAT = "write a word and its numbers on each line, with a space before each number"
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
@@ -57,14 +56,8 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
         first_line = 1 if promised is None else 2
         first = first if promised is None else first.partition(b"\n")[2]
         for block in filter(None, chain([first], blocks)):
-            try:
-                parts.append(_parse(block, dim))
-            except ValueError as error:
-                line = first_line + num_words + _find_first_fault(block, dim)
-                raise UserError(
-                    f"{uri}, line {line:,} is not a word with {dim} finite numbers, in UTF-8",
-                    hint="correct or delete it; is it a complete text file of vectors?",
-                ) from error
+            line = first_line + num_words
+            parts.append(_parse(block, dim) or _parse_lines(block, dim, uri, line))
             num_words += len(parts[-1][0])
             if num_words >= limit:
                 break
@@ -109,68 +102,49 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
     return dim, num_words
 
 
-def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
-    """Parse the lines of a block.
-
-    Raises:
-        ValueError: A line is not a word with ``dim`` finite numbers, in UTF-8.
-    """
+def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray] | None:
+    """Parse the lines of a block at once; None if one is not a word without spaces, and numbers."""
     num_lines = block.count(b"\n")
-    spaced: dict[int, str] = {}
     if block.count(b" ") != num_lines * dim:
-        block, spaced = _take_out_words(block, dim)
+        return None
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
     # If a thread of Arrow holds memory of Python when Python exits, the process aborts.
     stream = pa.BufferOutputStream()
     stream.write(block)
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(stream.getvalue()),
-        pyarrow.csv.ReadOptions(column_names=names),
-        _CSV,
-        pyarrow.csv.ConvertOptions(column_types=types),
-    ).combine_chunks()
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(stream.getvalue()),
+            pyarrow.csv.ReadOptions(column_names=names),
+            _CSV,
+            pyarrow.csv.ConvertOptions(column_types=types),
+        ).combine_chunks()
+    except pa.ArrowInvalid:
+        return None
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
-    if len(table) != num_lines or not np.isfinite(vectors).all():
-        raise ValueError("a carriage return in a line, or a number that is not finite")
-    words = table["word"].combine_chunks()
-    if spaced:
-        is_spaced = np.isin(np.arange(num_lines), list(spaced))
-        words = pc.replace_with_mask(words, is_spaced, pa.array(spaced.values(), pa.string()))
-    return words, vectors
+    is_right = len(table) == num_lines and np.isfinite(vectors).all()
+    return (table["word"].combine_chunks(), vectors) if is_right else None
 
 
-def _take_out_words(block: bytes, dim: int) -> tuple[bytes, dict[int, str]]:
-    """Take words with spaces out, so that each line without an error has ``dim`` spaces.
-
-    Returns:
-        The block, and these words by the index of the line.
+def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> tuple[pa.Array, np.ndarray]:
+    """Parse the lines of a block one by one: a word may have spaces.
 
     Raises:
-        ValueError: Such a word is not UTF-8, or ends in numbers: then there are too many.
+        UserError: A line is not a word with ``dim`` finite numbers, in UTF-8.
     """
-    lines, words = block.split(b"\n"), {}
-    for index, line in enumerate(lines):
-        if line.count(b" ") > dim:
-            word = line.rsplit(b" ", dim)[0]
-            if _WITH_NUMBERS.fullmatch(word):
-                raise ValueError("too many numbers")
-            words[index], lines[index] = word.decode(), line[len(word) :]
-    return b"\n".join(lines), words
-
-
-def _find_first_fault(block: bytes, dim: int) -> int:
-    """Find the first line of a block that cannot be parsed, by halving; return its index."""
-    lines = block.splitlines(keepends=True)
-
-    def fails(last: int) -> bool:
-        try:
-            _parse(b"".join(lines[: last + 1]), dim)
-        except ValueError:
-            return True
-        return False
-
-    return bisect.bisect_left(range(len(lines)), True, key=fails)
+    words, vectors = [], []
+    for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
+        word, *numbers = line.rsplit(b" ", dim)
+        words.append(word.decode(errors="replace"))
+        has_numbers = len(numbers) == dim and _NUMBERS.fullmatch(line, len(word))
+        vectors.append(np.array(numbers if has_numbers else [np.inf], np.float64))
+        is_word = words[-1].encode() == word and not _WITH_NUMBERS.fullmatch(word)
+        if not is_word or b"\r" in line or np.abs(vectors[-1]).max() > np.finfo(np.float32).max:
+            raise UserError(
+                f"{uri}, line {number:,} is not a word with {dim} finite numbers, in UTF-8",
+                hint="correct or delete it; is it a complete text file of vectors?",
+            )
+    return pa.array(words, pa.string()), np.array(vectors, np.float32)
 
 
 def _leave_repeats_out(
