@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import compare, demo, exits, init, jobs, submit, summary, words
+from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
@@ -267,7 +267,7 @@ def import_outputs(
             say("tracking", f"{outcome:<8}  {stage.run['name']}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
         where = ["--tracking-uri", store] if tracking_uri else []
-        say("tracking", summary.command("ui", *where))
+        say("tracking", jobs.command("ui", *where))
 
 
 @config_app.command()

@@ -64,7 +64,12 @@ def init(
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         if findings.count_rejected(found) > 0.5:
-            raise _too_many_rejected(found)
+            place = shorten(", ".join(map(display_uri, uris)), 200)
+            raise UserError(
+                f"{place}: {findings.list_rejected(found)}",
+                hint="choose other columns with --text and --label, or raise "
+                "format.max_text_length if texts are too long",
+            )
         max_length, is_unspaced = _look_at_tokens(found)
         written = findings.render(
             found,
@@ -107,19 +112,6 @@ def _find_classes(model: str) -> tuple[str, ...]:
     place = absolute_uri(model, setting="--model")
     described = model_sources.describe(place, tracking=None, setting="--model")
     return package_files.classes_of(described)
-
-
-def _too_many_rejected(found: "Inspection") -> UserError:
-    """Say that most rows would be rejected, and what to do against the main reason."""
-    from sentiflow.config.format_sections import FormatSettings
-    from sentiflow.data import tweets
-    from sentiflow.data.inspection import findings
-
-    hint = "choose other columns with --text and --label"
-    if next(iter(found.rejected)) == tweets.TEXT_TOO_LONG:
-        hint = f"raise format.max_text_length (now {FormatSettings().max_text_length:,})"
-    files = shorten(", ".join(map(display_uri, found.sample.uris)), 200)
-    return UserError(f"{files}: {findings.list_rejected(found)}", hint=hint)
 
 
 def _count_rows(found: "Inspection") -> str:

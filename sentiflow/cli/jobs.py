@@ -4,6 +4,8 @@ import atexit
 import contextlib
 import gc
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 import yaml
 
-from sentiflow.cli import exits, summary
+from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import fill, print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -124,7 +126,7 @@ def run(
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     if as_json:
         print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
-    elif text := summary.render(verb, outcomes, config):
+    elif text := render(verb, outcomes, config):
         typer.echo(text)
     return outcomes
 
@@ -264,3 +266,45 @@ def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Man
 def show_settings(resolved: Config) -> None:
     """Print every setting as YAML."""
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
+    """Write the results of a job, and after a whole run what to type next.
+
+    Args:
+        verb: The job: a stage, or ``run``.
+        outcomes: What its stages have made; of a refit there is no evaluation.
+        path: The file of the settings.
+
+    Returns:
+        Lines; nothing for a job that has said all in its log.
+    """
+    records = {outcome.verb: outcome.record for outcome in outcomes}
+    uris = {outcome.verb: display_uri(outcome.uri) for outcome in outcomes}
+    if verb == "train":
+        return ""
+    if verb == "sweep":
+        from sentiflow.training import sweep_tables
+
+        return sweep_tables.to_text(records["sweep"])
+    if verb != "run":
+        return fill(f"{verb}.txt.j2", records=records, uris=uris)
+    from sentiflow.evaluation.evaluated_rows import headline_split
+
+    return fill(
+        "run.txt.j2",
+        records=records,
+        uris=uris,
+        split=headline_split(list(records["evaluate"]["figures"])) if "evaluate" in uris else "",
+        any_ran=any(outcome.ran for outcome in outcomes),
+        is_registered=any(record.get("registered") for record in records.values()),
+        command=command,
+        config=str(path),
+    )
+
+
+def command(*words: str) -> str:
+    """Write a command as the user can type it: by its path if it is not on PATH."""
+    beside = str(Path(sys.executable).parent / "sentiflow")
+    program = "sentiflow" if shutil.which("sentiflow") == beside else display_uri(beside)
+    return shlex.join([program, *words])

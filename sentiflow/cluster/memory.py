@@ -68,21 +68,17 @@ def load_models(
         thread.submit(importlib.import_module, "sentiflow.models.package").result()
     import torch
 
-    torch.set_num_threads(1)
-    keep_freed()
-    return tuple(_load_model(*model, on_gpu=on_gpu, setting=setting) for model in models)
-
-
-def _load_model(uri: str, fingerprint: str, *, on_gpu: bool, setting: str) -> "ModelPackage":
-    import torch
-
     from sentiflow.models.package import ModelPackage
 
+    torch.set_num_threads(1)
+    keep_freed()
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    package = ModelPackage.load(uri, setting=setting).to(device)
-    # after reading, as it may also have been replaced meanwhile
-    if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
-        raise JobError(
-            f"the model in {uri} has been replaced since the job began: run the command again"
-        )
-    return package
+    packages = []
+    for uri, fingerprint in models:
+        packages.append(ModelPackage.load(uri, setting=setting).to(device))
+        # after reading, as it may also have been replaced meanwhile
+        if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
+            raise JobError(
+                f"the model in {uri} has been replaced since the job began: run the command again"
+            )
+    return tuple(packages)

@@ -45,23 +45,18 @@ class Resources:
             return int(setting)
         return int(self.num_gpus + self.max_gpus > 0)
 
-    def train_workers(
-        self, setting: int | str, *, cpus: int | str = "auto", gpus: int | None = None
-    ) -> int:
+    def train_workers(self, settings: TrainSettings) -> int:
         """Most training workers; ``auto``: one for each GPU, else one for each node.
 
-        Nodes that an autoscaler could add count only if the setting is a number: they cost money.
-
-        Args:
-            setting: ``train.num_workers``.
-            cpus: Cores for each worker; one is enough for ``auto``.
-            gpus: GPUs for each worker. Default: by :meth:`gpus_per_train_worker`.
+        Each needs a virtual shard of its own. Nodes that an autoscaler could add count only if the
+        setting is a number: they cost money.
 
         Raises:
             UserError: The cluster has too few cores or GPUs, and cannot have more; the training
                 would wait for ever.
         """
-        gpus = self.gpus_per_train_worker() if gpus is None else gpus
+        setting, cpus = settings.num_workers, settings.cpus_per_worker
+        gpus = self.gpus_per_train_worker(settings.gpus_per_worker)
         each = 1 if cpus == "auto" else int(cpus)
         num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
         if setting != "auto":
@@ -76,7 +71,7 @@ class Resources:
                     f"train.num_workers={setting}, but Ray has {max(number, most)} {name}",
                     hint=f"each worker needs {needed}",
                 )
-        return num_workers
+        return min(num_workers, settings.batching.num_shards)
 
     def runs_in_process(self, num_workers: int, *, gpus: int = 0) -> bool:
         """Say whether training can run in this process, without the start of a worker."""
@@ -119,17 +114,3 @@ class Resources:
         if not self.num_gpus:
             return 0
         return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))
-
-
-def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
-    """Count the training workers that there can be; each needs a virtual shard of its own.
-
-    Raises:
-        UserError: As :meth:`Resources.train_workers`.
-    """
-    num_workers = resources.train_workers(
-        settings.num_workers,
-        cpus=settings.cpus_per_worker,
-        gpus=resources.gpus_per_train_worker(settings.gpus_per_worker),
-    )
-    return min(num_workers, settings.batching.num_shards)

@@ -81,16 +81,13 @@ class CheckpointSettings(Settings):
 
 
 class SelectionSettings(Settings):
-    """Model selection and early stopping."""
+    """Model selection."""
 
     metric: Literal["accuracy", "loss", "macro_f1"] = "accuracy"
     """Validation metric that compares epochs: highest ``accuracy``, lowest ``loss``, or highest
     ``macro_f1``, the mean of the F1 scores of the classes."""
     keep: Literal["best", "last"] = "best"
     """Weights of the model: those of the ``best`` epoch, or of the ``last`` one."""
-    patience: int | None = Field(default=None, ge=1)
-    """Stop the training after this number of epochs without improvement. Default: train all
-    epochs."""
 
     @property
     def metric_name(self) -> str:

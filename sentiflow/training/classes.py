@@ -13,7 +13,6 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import display_uri
 
 
 @dataclass(frozen=True)
@@ -128,20 +127,6 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
     """Count the rows of all epochs of pretraining and training."""
     num_rows, before = int(learned.counts.sum()), settings.pretrain.num_epochs
     return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
-
-
-def check_patience(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
-    """Check that there are validation rows, if ``patience`` is to stop the training by them.
-
-    Raises:
-        UserError: There are none.
-    """
-    if settings.selection.patience and not count_rows(prepared, "validation", learned.names):
-        raise UserError(
-            f"train.selection.patience: {display_uri(settings.prepared_uri)} has no validation "
-            "rows to stop by",
-            hint="set prepare.split.validation_fraction, or leave patience out (null)",
-        )
 
 
 def check_folds(settings: TrainSettings, prepared: Manifest) -> None:

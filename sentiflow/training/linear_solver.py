@@ -5,7 +5,7 @@ multiples of a small number, so sums are exact and do not depend on their order:
 workers takes the same steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ def fit(texts: Ngrams, targets: np.ndarray) -> Iterator[tuple[float, LinearModel
     own = _to_matrices(texts, targets, hashes, idf)
     values = torch.zeros((len(hashes) + 1) * num_classes, requires_grad=True)
     for strength in STRENGTHS:
-        _minimize(values, _objective(own, idf[:, None], num_rows, strength))
+        _minimize(values, own, idf[:, None], num_rows, strength)
         weights = values.detach().clone().reshape(-1, num_classes)
         yield strength, LinearModel(
             torch.from_numpy(hashes), weights[:-1] * torch.from_numpy(idf)[:, None],
@@ -115,37 +115,26 @@ def _round(values: np.ndarray, unit: float) -> np.ndarray:
     return np.rint(values / unit) * unit
 
 
-def _objective(
-    texts: _Texts, idf: np.ndarray, num_rows: int, strength: float
-) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Return the function to minimize: from values to the loss of all workers and its gradient."""
-    num_classes, penalty = texts.targets.shape[1], 1 / (strength * num_rows)
-
-    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, bias = values.reshape(-1, num_classes)[:-1], values[-num_classes:]
-        loss, gradient, of_bias = texts.loss((weights * idf).astype(np.float64), bias)
-        sums = np.concatenate([gradient.ravel(), of_bias, [loss]])
-        sums = collectives.add_arrays(sums) / num_rows
-        gradient = sums[:-1].reshape(-1, num_classes)
-        gradient[:-1] = gradient[:-1] * idf + penalty * weights
-        loss = sums[-1] + penalty / 2 * np.square(weights, dtype=np.float64).sum()
-        return float(loss), gradient.astype(np.float32).ravel()
-
-    return evaluate
-
-
 def _minimize(
-    values: torch.Tensor, objective: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    values: torch.Tensor, texts: _Texts, idf: np.ndarray, num_rows: int, strength: float
 ) -> None:
-    """Change values to those that minimize a function."""
+    """Change values, weights and then biases, to those of the least loss of all workers."""
+    num_classes, penalty = texts.targets.shape[1], 1 / (strength * num_rows)
     solver = torch.optim.LBFGS(
         [values], max_iter=_MAX_STEPS, history_size=_HISTORY, line_search_fn="strong_wolfe",
         tolerance_grad=_TOLERANCE, tolerance_change=_TOLERANCE / 100,
     )  # fmt: skip
 
     def evaluate() -> torch.Tensor:
-        loss, gradient = objective(values.detach().numpy())
-        values.grad = torch.from_numpy(gradient)
-        return torch.tensor(loss)
+        rows = values.detach().numpy().reshape(-1, num_classes)
+        weights, bias = rows[:-1], rows[-1]
+        loss, gradient, of_bias = texts.loss((weights * idf).astype(np.float64), bias)
+        sums = np.concatenate([gradient.ravel(), of_bias, [loss]])
+        sums = collectives.add_arrays(sums) / num_rows
+        gradient = sums[:-1].reshape(-1, num_classes)
+        gradient[:-1] = gradient[:-1] * idf + penalty * weights
+        loss = sums[-1] + penalty / 2 * np.square(weights, dtype=np.float64).sum()
+        values.grad = torch.from_numpy(gradient.astype(np.float32).ravel())
+        return torch.tensor(float(loss))
 
     solver.step(evaluate)

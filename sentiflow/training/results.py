@@ -89,14 +89,6 @@ class History:
         """The epoch whose weights are used: for the model, or for the phase that follows."""
         return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
 
-    @property
-    def should_stop(self) -> bool:
-        """Whether ``patience`` epochs have brought no better one."""
-        patience = self.selection.patience
-        if patience is None or self.best is None:
-            return False
-        return self.epochs[-1].epoch - self.best.epoch >= patience
-
 
 @dataclass(frozen=True)
 class Event:

@@ -1,11 +1,11 @@
 """Search space -> the settings of each trial, the same for the same seed."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from ray import tune
 
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
@@ -127,13 +127,9 @@ def _apply(config: Config, values: Values) -> Config:
 def _sample(space: dict[str, Choices], num_trials: int) -> list[Values]:
     """Sample distinct combinations; fewer than wanted if the space has no more."""
     random = np.random.default_rng(0)
-    domains = {key: _to_domain(choices) for key, choices in space.items()}
     sampled: list[Values] = []
     for _ in range(_SAMPLES_PER_TRIAL * num_trials):
-        values = {
-            key: _round(domain.sample(random_state=random), space[key])
-            for key, domain in domains.items()
-        }
+        values = {key: _draw(choices, random) for key, choices in space.items()}
         if values not in sampled:
             sampled.append(values)
         if len(sampled) == num_trials:
@@ -141,20 +137,14 @@ def _sample(space: dict[str, Choices], num_trials: int) -> list[Values]:
     return sampled
 
 
-def _to_domain(choices: Choices) -> tune.search.sample.Domain:
-    """Translate the choices of a setting to Ray Tune's search space."""
+def _draw(choices: Choices, random: np.random.Generator) -> Any:
+    """Draw one of several values, or a number from a range, with ``_DIGITS`` digits or whole."""
     if not isinstance(choices, RangeSettings):
-        return tune.choice(choices)
+        return choices[random.integers(len(choices))]
+    low, high = choices.low, choices.high
     if choices.log:
-        return tune.loguniform(choices.low, choices.high)
-    if choices.is_whole:
-        return tune.randint(int(choices.low), int(choices.high) + 1)
-    return tune.uniform(choices.low, choices.high)
-
-
-def _round(value: Any, choices: Choices) -> Any:
-    """Round a number from a range to a whole number or to ``_DIGITS`` digits."""
-    if not isinstance(choices, RangeSettings):
-        return value
-    rounded = round(value) if choices.is_whole else float(f"{value:.{_DIGITS}g}")
-    return min(max(rounded, choices.low), choices.high)
+        value = math.exp(random.uniform(math.log(low), math.log(high)))
+    else:
+        value = random.uniform(low, high + choices.is_whole)
+    rounded = math.floor(value) if choices.is_whole else float(f"{value:.{_DIGITS}g}")
+    return min(max(rounded, low), high)

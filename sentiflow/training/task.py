@@ -275,7 +275,7 @@ class _Worker:
             while len(self.pretraining) < self.job.num_epochs[PRETRAIN]:
                 self._train_epoch(self.pretraining)
             self._begin_phase(TRAIN)
-        while self.trainer.epoch < self.job.num_epochs[TRAIN] and not self.history.should_stop:
+        while self.trainer.epoch < self.job.num_epochs[TRAIN]:
             self._train_epoch(self.history.epochs)
 
     def _train_epoch(self, finished: list[EpochResult]) -> None:

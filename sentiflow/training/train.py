@@ -59,15 +59,13 @@ def describe_output(config: Config) -> OutputSpec:
 
     Raises:
         UserError: The prepared data, the model to start from, or the run to repeat are missing or
-            incomplete, or the data have no row of a class to learn, or none that ``patience``
-            needs.
+            incomplete, or the data have no row of a class to learn.
     """
     config, refit = refits.apply(config)
     settings = config.train
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings)
     if not refit:
-        classes.check_patience(settings, record, learned)
         classes.check_folds(settings, record)
     decisive = settings.dump_decisive()
     del decisive["distill"]

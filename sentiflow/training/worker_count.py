@@ -8,7 +8,7 @@ were measured: benchmarks/LOG.md, "workers that pay".
 
 import math
 
-from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
@@ -44,9 +44,9 @@ def choose(
         The number; and a line that says why, empty if there is nothing to say.
 
     Raises:
-        UserError: As :func:`resources.count_train_workers`.
+        UserError: As :meth:`Resources.train_workers`.
     """
-    most = count_train_workers(settings, resources)
+    most = resources.train_workers(settings)
     if most == 1 or not learned.counts.any():  # without rows the training ends at once
         return 1, ""
     if settings.num_workers != "auto":

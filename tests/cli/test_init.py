@@ -192,12 +192,13 @@ def test_a_file_that_is_mostly_rejected_gets_no_config(place):
     assert not (place / "messages.yaml").exists()
 
 
-def test_the_limit_is_named_where_most_texts_are_too_long(place):
+def test_the_limit_is_named_where_texts_are_too_long(place):
     rows = [*[(text * 1000, label) for text, label in ROWS[:200]], ("", "negative")]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     assert one_line(invoke("init", "messages.csv")).endswith(
         "messages.csv: 201 of 201 rows would be rejected: 200 text too long, 1 empty text: "
-        "raise format.max_text_length (now 10,000)"
+        "choose other columns with --text and --label, or raise format.max_text_length if texts are "
+        "too long"
     )
 
 

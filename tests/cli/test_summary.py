@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiflow.cli import summary, terminal
+from sentiflow.cli import jobs, terminal
 from sentiflow.pipeline.stages import Outcome
 
 SPLITS = ("train", "validation", "test")
@@ -41,7 +41,7 @@ def manifest_of_preparation(**counts):
 def render(verb, record, uri):
     """Summarize a stage as after its command."""
     outcome = Outcome(verb, uri, record, ran=True)
-    return summary.render(verb, [outcome], Path("a.yaml"))
+    return jobs.render(verb, [outcome], Path("a.yaml"))
 
 
 def lines_of(text):
@@ -169,7 +169,7 @@ def run(monkeypatch, tmp_path):
             for verb, one in record.items()
             if verb not in without
         ]
-        return summary.render("run", outcomes, Path("a.yaml"))
+        return jobs.render("run", outcomes, Path("a.yaml"))
 
     return summarize
 

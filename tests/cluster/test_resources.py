@@ -3,7 +3,13 @@
 import pytest
 
 from sentiflow.cluster.resources import Resources
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
+
+
+def train(num_workers="auto", *, cpus="auto", gpus="auto"):
+    """Make the settings of a training."""
+    return TrainSettings(num_workers=num_workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +25,7 @@ from sentiflow.errors import UserError
 )
 def test_all_training_workers_find_their_cores(place, num_workers, cores):
     resources = Resources(*place)
-    assert resources.train_workers(num_workers) == num_workers
+    assert resources.train_workers(train(num_workers)) == num_workers
     assert resources.cpus_per_train_worker(num_workers) == cores
     assert resources.threads_per_train_worker(num_workers) == max(1, cores - 1)
 
@@ -30,7 +36,7 @@ def test_settings_override_rules():
     assert resources.threads_per_train_worker(2, 3) == 2
     assert resources.gpus_per_train_worker() == 1
     assert resources.gpus_per_train_worker(0) == 0
-    assert resources.train_workers("auto", gpus=0) == 2
+    assert resources.train_workers(train("auto", gpus=0)) == 2
     assert resources.gpus_per_score_task() == 1 / 4
     assert resources.gpus_per_score_task(0.5) == 0.5
     assert resources.uses_gpus("auto")
@@ -39,14 +45,14 @@ def test_settings_override_rules():
 
 def test_nodes_of_an_autoscaler_count_only_if_a_number_is_set():
     scaled_to_zero = Resources(1, 0, 0, 1, False, may_grow=True, max_cpus=64, max_gpus=4)
-    assert scaled_to_zero.train_workers("auto") == 1
+    assert scaled_to_zero.train_workers(train("auto")) == 1
     assert scaled_to_zero.gpus_per_train_worker() == 1
-    assert scaled_to_zero.train_workers(4) == 4
+    assert scaled_to_zero.train_workers(train(4)) == 4
     with pytest.raises(UserError, match=r"train\.num_workers=5, but Ray has 4 GPUs"):
-        scaled_to_zero.train_workers(5)
-    assert scaled_to_zero.train_workers(8, gpus=0) == 8
+        scaled_to_zero.train_workers(train(5))
+    assert scaled_to_zero.train_workers(train(8, gpus=0)) == 8
     silent = Resources(2, 0, 1, 2, False, may_grow=True)
-    assert silent.train_workers(8) == 8
+    assert silent.train_workers(train(8)) == 8
 
 
 def test_a_training_runs_in_this_process_only_if_the_cores_are_here():
@@ -66,9 +72,9 @@ def test_several_scoring_tasks_share_a_gpu_but_not_more_than_it_has_cores():
 def test_resources_that_can_never_be_there_are_refused_at_once():
     place = Resources(2, 0, 1, 2)
     with pytest.raises(UserError, match=r"num_workers=2, but Ray has 2 cores: each worker needs 2"):
-        place.train_workers(2, cpus=2)
+        place.train_workers(train(2, cpus=2))
     with pytest.raises(UserError, match=r"num_workers=auto, but Ray has 0 GPUs"):
-        place.train_workers("auto", gpus=1)
+        place.train_workers(train("auto", gpus=1))
     with pytest.raises(UserError, match=r"score\.gpus_per_worker=0\.5, but Ray has no GPU"):
         place.gpus_per_score_task(0.5)
     assert Resources(2, 0, 1, 2, may_grow=True).gpus_per_score_task(0.5) == 0.5

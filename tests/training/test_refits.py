@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from stages import publish
 from test_task import NUM_ROWS, StoppedError, make_job  # noqa: F401
 
-from sentiflow.config import settings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError
 from sentiflow.tracking import refits
 from sentiflow.training import checkpoints, task
 from sentiflow.training import train as training
@@ -83,16 +79,6 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     torch.testing.assert_close(biased, trained + 1.25 * torch.tensor([-0.4, 0.4]))
     assert package["refit"] == job.refit.record
     assert package["metrics"] == {}
-
-
-def test_patience_without_validation_rows_is_refused(tmp_path):
-    binary = {"format": {"kind": "sentiment140"}}
-    spec = OutputSpec("prepare", f"{tmp_path}/prepared", binary, {})
-    counts = {"labels": {"train": {"negative": 3, "positive": 4}}}
-    publish(spec, counts=counts, classes=["negative", "positive"])
-    raw = {"name": "a", "output_uri": str(tmp_path), "train": {"selection": {"patience": 2}}}
-    with pytest.raises(UserError, match=r"train\.selection\.patience: .* has no validation rows"):
-        training.describe_output(settings.load(raw))
 
 
 @pytest.mark.parametrize(

@@ -106,15 +106,6 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, vectors):
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
 
 
-def test_a_training_stops_early_without_a_better_epoch(make_job):
-    job = make_job("idle")
-    selection = job.settings.selection.model_copy(update={"patience": 2})
-    changes = {"num_epochs": 9, "learning_rate": 1e-9, "selection": selection}
-    job = replace(job, settings=job.settings.model_copy(update=changes))
-    accuracy = [e.validation_accuracy for e in task.run(job, lambda event: None).history]
-    assert len(accuracy) == accuracy.index(max(accuracy)) + 3 < 9
-
-
 def test_the_linear_part_learns_the_answers_of_teachers_too(make_job, tmp_path, monkeypatch):
     job = make_job("taught")
     settings = job.settings.model_dump() | {"linear": True, "distill": {"hard_weight": 0.25}}
