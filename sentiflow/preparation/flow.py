@@ -19,7 +19,6 @@ from sentiflow.preparation import (
     corrected,
     part_files,
     results,
-    splits,
     steps,
     unlabelled,
 )
@@ -177,7 +176,7 @@ class Flow:
         texts = [Texts(part) for part in self.parts]
         self._run("count_times", texts, self.read, write=part_files.write_times)
         times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
-        return splits.time_bounds(
+        return steps.time_bounds(
             times["second"].to_numpy(),
             times["count_sum"].to_numpy(),
             validation_fraction=self.settings.split.validation_fraction,

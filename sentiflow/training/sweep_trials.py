@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict, cast
 
 from sentiflow.cluster.connection import Capacity
@@ -11,7 +11,6 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, find_status
 from sentiflow.errors import (
     JobError,
@@ -28,15 +27,16 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
 from sentiflow.training import classes, search_space
 from sentiflow.training import train as training
-from sentiflow.training.results import MODEL, Taught, read_epochs
+from sentiflow.training.results import MODEL, Event, History, Taught, read_epochs
 
 # isort: split
 import ray.tune
 
 SEED = "train.seed"
 TRIALS = "trials"
-Curve = list[tuple[dict[str, float | None], float]]
-"""The metrics of each epoch, named as in MLflow, and the seconds until its end."""
+Curve = Mapping[str, list[dict[str, Any]]]
+"""The epochs of ``pretraining`` and ``history``, as the manifest of a training has them."""
+_NO_EPOCH: Curve = {"pretraining": [], "history": []}
 
 Status = Literal["finished", "stopped", "failed"]
 ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -109,47 +109,35 @@ def train(trial: Trial, *, share: Resources) -> None:
     output, settings = trial.open_output(), trial.config.train
     if output.is_complete:  # its process died before it had reported the last epoch
         return
-    reporter = _Reporter(settings=settings)
+    name, told = settings.selection.metric_name, list[dict[str, Any]]()
+
+    def tell(event: Event) -> None:
+        """Report each epoch; the last one with the model, because Tune ends the trial with it."""
+        for epoch in event.history[len(told) :]:
+            value = getattr(epoch, f"validation_{name}")
+            if value is None:
+                raise JobError(
+                    "no validation row has a known word, so the trials cannot be compared"
+                )
+            curve: Curve = {
+                "pretraining": [asdict(each) for each in event.pretraining],
+                "history": [asdict(each) for each in event.history[: epoch.epoch]],
+            }
+            told.append({"epoch": epoch.epoch, name: value, "curve": curve})
+            if epoch.epoch < settings.num_epochs:
+                ray.tune.report(told[-1])
+
     try:
-        training.run(trial.config, output, reporter, resources=share, taught=trial.taught)
+        training.run(
+            trial.config, output, Recorder(), resources=share, taught=trial.taught, watch=tell
+        )
     except (WorkerError, StorageError, UnavailableError):
         raise
     except (UserError, JobError) as error:
-        ray.tune.report({"reason": str(error), "curve": reporter.curve})
+        ray.tune.report({"reason": str(error), "curve": told[-1]["curve"] if told else None})
         return
-    if reporter.last is not None:
-        accuracy = measure_test_accuracy(settings) if SEED in trial.values else None
-        ray.tune.report(reporter.last | {"test_accuracy": accuracy})
-
-
-@dataclass
-class _Reporter(Recorder):
-    """A recorder without a run that sends epochs to Ray Tune.
-
-    The last epoch is kept until the model is published, because Tune ends the trial with it.
-    """
-
-    settings: TrainSettings = field(default_factory=TrainSettings)
-    curve: Curve = field(default_factory=list)
-    last: dict[str, object] | None = None
-    seconds: float = 0.0
-
-    def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Report the epochs so far, or keep them if it is the last one."""
-        self.seconds += metrics.get("pretrain/epoch_seconds") or 0.0
-        if "validation/loss" not in metrics:
-            return
-        self.seconds += metrics["train/epoch_seconds"] or 0.0
-        self.curve.append(({**metrics}, self.seconds))
-        name = self.settings.selection.metric_name
-        value = metrics[f"validation/{name}"]
-        if value is None:
-            raise JobError("no validation row has a known word, so the trials cannot be compared")
-        result = {"epoch": step, name: value, "curve": [*self.curve]}
-        if step < self.settings.num_epochs:
-            ray.tune.report(result)
-        else:
-            self.last = result
+    accuracy = measure_test_accuracy(settings) if SEED in trial.values else None
+    ray.tune.report(told[-1] | {"test_accuracy": accuracy})
 
 
 class TrialRecord(TypedDict):
@@ -222,7 +210,7 @@ class TrialCallback(ray.tune.Callback):
         told = trial.last_result
         self.end(
             trial.config["index"],
-            told.get("curve", []),
+            told.get("curve") or _NO_EPOCH,
             reason=told.get("reason", ""),
             test_accuracy=told.get("test_accuracy"),
         )
@@ -231,7 +219,7 @@ class TrialCallback(ray.tune.Callback):
         """Take a failure outside the training, such as a lost machine, after all restarts."""
         text = str(trial.get_error() or "").strip()
         reason = text.splitlines()[-1] if text else "its process died"
-        curve = (trial.last_result or {}).get("curve", [])
+        curve = (trial.last_result or {}).get("curve") or _NO_EPOCH
         self.end(trial.config["index"], curve, reason=reason)
 
     def end(
@@ -255,7 +243,7 @@ class TrialCallback(ray.tune.Callback):
         trained = output.status.record if output.is_complete else None
         status: Status = "failed" if reason else "finished" if trained else "stopped"
         if trained:
-            curve = _curve_of(trained)
+            curve = {name: trained[name] for name in _NO_EPOCH}  # type: ignore[literal-required]
         elif curve is None:
             curve = json.loads(filesystem.read_bytes(trial.stopped_uri))
         elif status == "stopped":
@@ -263,26 +251,28 @@ class TrialCallback(ray.tune.Callback):
         tags = {TRIAL_TAG: trial.name}
         run = self.recorder.begin_nested(trial.name, stage=training.STAGE, tags=tags)
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
-        for epoch, (metrics, _) in enumerate(curve, start=1):
-            run.log_metrics(metrics, step=epoch)
+        history = History(settings.selection, read_epochs(curve["history"]))
+        for epoch in history.epochs:
+            run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
         if status == "finished" and SEED in trial.values:
             if test_accuracy is None:
                 test_accuracy = measure_test_accuracy(settings)
             run.log_metrics({"test/accuracy": test_accuracy})
         run.end(ENDS[status], reason=reason)
-        epoch, metrics = _choose(curve, settings.selection)
+        chosen = history.chosen if history.epochs else None
+        seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
         record: TrialRecord = {
             "trial": trial.number,
             "name": trial.name,
             "mlflow_run_id": run.run_id,
             "status": status,
             "values": trial.values,
-            "validation_accuracy": metrics.get("validation/accuracy"),
-            "validation_loss": metrics.get("validation/loss"),
-            "validation_f1_macro": metrics.get("validation/f1_macro"),
-            "chosen_epoch": epoch,
-            "epochs": len(curve),
-            "seconds": round(curve[-1][1], 1) if curve else 0.0,
+            "validation_accuracy": chosen.validation_accuracy if chosen else None,
+            "validation_loss": chosen.validation_loss if chosen else None,
+            "validation_f1_macro": chosen.validation_f1_macro if chosen else None,
+            "chosen_epoch": chosen.epoch if chosen else 0,
+            "epochs": len(history.epochs),
+            "seconds": round(seconds, 1),
             "reason": reason,
             "test_accuracy": test_accuracy,
         }
@@ -299,26 +289,6 @@ class TrialCallback(ray.tune.Callback):
         values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
         number = f"trial {record['trial']} of {len(self.trials)}"
         say("sweep", f"{number}: {values}: {outcome} ({epochs}, {record['seconds']:.1f} s)")
-
-
-def _curve_of(trained: Manifest) -> Curve:
-    """Read the curve of a finished trial from the manifest of its training."""
-    seconds, curve = sum(epoch["seconds"] for epoch in trained["pretraining"]), Curve()
-    for epoch in read_epochs(trained["history"]):
-        seconds += epoch.seconds
-        curve.append((epoch.to_metrics(), seconds))
-    return curve
-
-
-def _choose(curve: Curve, selection: SelectionSettings) -> tuple[int, Mapping[str, float | None]]:
-    """Choose the epoch for a trial's model as its training does; 0 before the first."""
-    if not curve:
-        return 0, {}
-    name = f"validation/{selection.metric_name}"
-    chosen = curve[-1][0]
-    if selection.keep == "best":
-        chosen = min((m for m, _ in curve), key=lambda metrics: selection.order(metrics.get(name)))
-    return 1 + [metrics for metrics, _ in curve].index(chosen), chosen
 
 
 def value_of(record: TrialRecord, selection: SelectionSettings) -> float | None:

@@ -121,6 +121,7 @@ def run(
     *,
     resources: Resources,
     taught: Taught | None = None,
+    watch: Callable[[Event], None] = lambda event: None,
 ) -> Manifest:
     """Train a model and publish its package, or resume an interrupted training.
 
@@ -130,6 +131,7 @@ def run(
         recorder: Its run in MLflow.
         resources: The cluster.
         taught: The answers of the teachers, if a sweep has asked them.
+        watch: Called with each event of the workers, for a sweep.
 
     Returns:
         The manifest.
@@ -217,7 +219,12 @@ def run(
             num_epochs=job.num_epochs,
             num_classes=len(learned.names),
         )
-        report = _run_workers(config, output, job, resources, num_workers, callback)
+
+        def take(event: Event) -> None:
+            callback(event)
+            watch(event)
+
+        report = _run_workers(config, output, job, resources, num_workers, take)
     answers = [*(taught.entries if taught else ()), *of_folds]
     more: dict[str, Any] = {"num_workers": callback.num_workers}
     if taught:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 from sentiflow.errors import UserError
-from sentiflow.preparation.splits import (
+from sentiflow.preparation.steps import (
     assign_by_hash,
     assign_by_row_number,
     assign_by_time,

@@ -7,7 +7,7 @@ import pytest
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, splits, steps
+from sentiflow.preparation import duplicates, steps
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_each_rule_assigns_every_row(table):
     found = {kind: made["split"].to_numpy() for kind, made in by.items()}
     assert all(set(split) <= set(range(len(SPLITS))) for split in found.values())
     assert found["hash"][0] == found["hash"][1]
-    expected = splits.assign_by_hash(hashed["normalized"].to_numpy(), **shares)
+    expected = steps.assign_by_hash(hashed["normalized"].to_numpy(), **shares)
     assert found["hash"].tolist() == expected.tolist()
     assert found["user"][0] == found["user"][3]
     assert found["tutorial"].tolist() == [0, 0, 0, 2, 1, 0]
