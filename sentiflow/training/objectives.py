@@ -33,9 +33,9 @@ class Losses:
 class ClassificationObjective(nn.Module):
     """The cross-entropy of a network's logits.
 
-    In a batch with a teacher the network learns the teacher's probabilities, mixed with the label
-    (:meth:`_targets`). A prediction counts as correct if it is the class with the most weight in
-    the target.
+    In a batch with a teacher the network learns the teacher's probabilities, mixed with 1 for the
+    label, where there is one. A prediction counts as correct if it is the class with the most
+    weight in the target.
     """
 
     trained_parameters = ("",)
@@ -71,35 +71,16 @@ class ClassificationObjective(nn.Module):
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the loss of each row, and count the correct predictions."""
         logits = self.network(batch.token_ids, batch.lengths, dropout_mask).float()
+        targets = nn.functional.one_hot(batch.labels.clamp(min=0), logits.shape[1]).float()
         if batch.teacher is not None:
-            return self._learn_teacher(logits, batch.labels, batch.teacher)
-        losses = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
-        trained, predictions = losses, logits.argmax(dim=1)
+            share = self.hard_weight * (batch.labels >= 0).float()[:, None]
+            targets = (1 - share) * batch.teacher + share * targets
+        logs, predictions = logits.log_softmax(dim=1), logits.argmax(dim=1)
+        losses = trained = -(targets * logs).sum(dim=1)
         if self.class_weights is not None:
-            trained = trained * self.class_weights[batch.labels]
-        correct = (predictions == batch.labels).sum()
-        return Losses(trained, losses.detach(), correct, predictions)
-
-    def _learn_teacher(
-        self, logits: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor
-    ) -> Losses:
-        """Do as :meth:`forward` with the logits of a batch that has a teacher."""
-        targets = self._targets(labels, teacher)
-        weighted = targets if self.class_weights is None else targets * self.class_weights
-        trained = _soft_cross_entropy(logits, weighted)
-        reported, predictions = _soft_cross_entropy(logits, targets), logits.argmax(dim=1)
+            trained = -(targets * self.class_weights * logs).sum(dim=1)
         correct = (predictions == targets.argmax(dim=1)).sum()
-        return Losses(trained, reported.detach(), correct, predictions)
-
-    def _targets(self, labels: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """Mix the teacher's probabilities with 1 for the label, where there is one."""
-        hard = nn.functional.one_hot(labels.clamp(min=0), teacher.shape[1]).float()
-        share = self.hard_weight * (labels >= 0).float()[:, None]
-        return (1 - share) * teacher + share * hard
-
-
-def _soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+        return Losses(trained, losses.detach(), correct, predictions)
 
 
 class LanguageModeling(nn.Module):
