@@ -257,12 +257,9 @@ def _guard_token() -> None:
         return
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        new = path.with_name(f"auth_token.{secrets.token_hex(4)}")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        with suppress(FileExistsError):  # another process was faster; none reads half a token
-            os.link(new, path)
-        new.unlink()
+    with (
+        suppress(FileExistsError),
+        open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
+    ):
+        file.write(secrets.token_hex(32))
     path.chmod(0o600)

@@ -31,7 +31,7 @@ _SAFE_BYTES = 1 << 30
 _DAMAGED = (
     EOFError,
     OSError,
-    NotImplementedError,
+    RuntimeError,  # an encrypted file, or a method that zipfile does not know
     UnicodeDecodeError,
     zlib.error,
     lzma.LZMAError,
@@ -142,15 +142,13 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
         problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
         hint = "name one: " + ", ".join(f"{archive}::{name}" for name in names[:9])
         raise UserError(problem, hint=hint if names else "pack the CSV again")
-    if packed.getinfo(chosen).flag_bits & 1:
-        raise UserError(f"{uri} is encrypted", hint="unpack it first")
     return packed.open(chosen)
 
 
 def _damage(uri: str, error: Exception) -> UserError | JobError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     verb = "unpacked" if is_compressed(uri) else "read"
-    way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
+    way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
     problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
     return errors.explain(error, uri=uri) or problem
 

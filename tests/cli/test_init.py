@@ -197,8 +197,8 @@ def test_the_limit_is_named_where_texts_are_too_long(place):
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     assert one_line(invoke("init", "messages.csv")).endswith(
         "messages.csv: 201 of 201 rows would be rejected: 200 text too long, 1 empty text: "
-        "choose other columns with --text and --label, or raise format.max_text_length if texts are "
-        "too long"
+        "choose other columns with --text and --label, or raise format.max_text_length if texts "
+        "are too long"
     )
 
 

@@ -210,7 +210,8 @@ def test_of_several_files_one_is_named(folder):
 
 def test_an_encrypted_file_is_refused_with_the_way_out(folder):
     uri = write(folder, "x.zip", pack_with_entry({FLAGS: 1}))
-    assert refusal(uri) == "x.zip is encrypted: unpack it first"
+    expected = "'a.csv' is encrypted, password required for extraction; unpack it first"
+    assert refusal(uri) == f"x.zip cannot be unpacked: File {expected}"
 
 
 @pytest.mark.parametrize("method", [9, 93, 99])
