@@ -193,10 +193,6 @@ def sweep(
     """Train a model for each of many settings, and list them, best first."""
     with reporting(verbose):
         if best_to is not None:
-            if best_to.resolve() == config.resolve():
-                raise UserError(
-                    f"--best-to {best_to} is the settings file itself", hint="name another file"
-                )
             check_free(best_to, overwrite, option="--best-to ")
         outcomes = run(
             config,

@@ -25,8 +25,6 @@ from sentiflow.progress import say
 log = logging.getLogger(__name__)
 
 _VARIABLE = "RAY_TMPDIR"
-_LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-_MAX_PATH = (107 if sys.platform == "linux" else 103) - len(_LONGEST_SOCKET)
 
 END_SECONDS = 8.0
 """How long a command that has failed waits for the end of Ray."""
@@ -52,7 +50,7 @@ def prepare_folder() -> None:
     """Make the folder if it is missing, check it, and name it to Ray by ``RAY_TMPDIR``.
 
     Raises:
-        UserError: Other users could enter or replace it, or its path is too long.
+        UserError: Other users could enter or replace it.
     """
     folder = choose_folder()
     if not os.path.lexists(folder):
@@ -82,8 +80,6 @@ def _find_problem(folder: Path) -> str:
         mode = parent.stat().st_mode & 0o7777
         if mode & 0o022 and not mode & 0o1000:  # only the sticky bit protects what is in it
             return f"can be replaced by other users (mode {mode:04o} of {parent})"
-    if (length := len(os.fsencode(target))) > _MAX_PATH:
-        return f"has a path of {length} characters, and Ray's sockets allow {_MAX_PATH}"
     return ""
 
 

@@ -21,7 +21,6 @@ from sentiflow.config.types import (
     Strings,
     TimeZone,
 )
-from sentiflow.storage.uris import names_model
 
 
 class SplitSettings(Settings):
@@ -67,12 +66,6 @@ class VocabularySettings(Settings):
     downloaded once, to ``.vector_cache``; a file in the text format of GloVe or word2vec (.txt,
     .txt.gz, .zip); or the directory of a model package or of a run, whose learned vectors are
     used."""
-
-    @model_validator(mode="after")
-    def _check_vectors(self) -> "VocabularySettings":
-        if names_model(self.vectors):
-            raise ValueError(f"vectors={self.vectors}: give the directory of the model's package")
-        return self
 
 
 class UnlabelledSettings(Settings):

@@ -30,7 +30,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, tweets
-from sentiflow.data.corpus import Corpus, check_kept_names
+from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -60,12 +60,9 @@ def describe_output(config: Config) -> OutputSpec:
     Files of a complete result that are gone are described as they were.
 
     Raises:
-        UserError: A CSV does not exist, all are empty, or there is no such class to train on.
+        UserError: A CSV does not exist.
     """
     settings = config.prepare
-    if config.format.classes:
-        check_learned(config.train.classes, config.format.learnable)
-    check_kept_names(settings.keep_columns)
     relevant = settings.model_dump(
         exclude={
             "csv": True,

@@ -73,7 +73,7 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
         earlier: Their description in a complete result.
 
     Raises:
-        UserError: One does not exist, all are empty, or there are both CSV and Parquet.
+        UserError: One does not exist, or there are both CSV and Parquet.
     """
     if earlier and input_files.are_gone(earlier, source.patterns):
         return earlier
@@ -82,12 +82,7 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
         found_here = input_files.expand(patterns, setting=setting)
         uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
     corpus.are_tables(uris, setting=" and ".join(filter(source.files.get, source.files)))
-    described = (
-        input_files.describe(uris, earlier=earlier) if earlier else input_files.as_found(uris)
-    )
-    if not any(item["bytes"] for item in described["files"]):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
-    return described
+    return input_files.describe(uris, earlier=earlier) if earlier else input_files.as_found(uris)
 
 
 def cut(

@@ -3,7 +3,7 @@
 import errno
 import re
 
-from sentiflow.errors import JobError, StorageError, shorten
+from sentiflow.errors import JobError, StorageError
 
 _OF_STORE = re.compile(
     r"AWS Error (?P<code>[A-Z_]+(?: \(HTTP status \d+\))?) during "
@@ -41,8 +41,6 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         return JobError(
             f"{_reason(error)}: free some space, and run the same command again to resume"
         )
-    if error.errno == errno.ENAMETOOLONG:
-        return StorageError(shorten(_reason(error), 120), hint="choose a shorter path")
     return explain_text(str(error), uri=uri)
 
 

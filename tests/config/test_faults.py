@@ -145,7 +145,6 @@ def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, ke
         ),
         ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean train.model.pooling?"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
-        ("prepare.vocabulary.vectors=models:/x/1", "give the directory of the model's package"),
         ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),
         ("train.model={kind: bag_of_embeddings, pooling: max}", "train.model.pooling='max': "),

@@ -98,16 +98,6 @@ def test_system_errors_are_shown_without_their_number(tmp_path):
     assert errors.explain(of_a_library) is None, "it names no place"
 
 
-@pytest.mark.parametrize(
-    "use", [os.stat, lambda path: filesystem.write_bytes(path[:-4], b"")], ids=["read", "written"]
-)
-def test_a_name_that_is_too_long_is_one_short_line(use, tmp_path):
-    error = errors.explain(error_of(lambda: use(f"{tmp_path}/{'x' * 256}")))
-    assert isinstance(error, StorageError)
-    assert str(error).endswith(": choose a shorter path")
-    assert len(str(error)) < 200
-
-
 @pytest.fixture(scope="module")
 def small_disk(tmp_path_factory) -> Iterator[str]:
     """Mount a disk of 256 KiB, where that is allowed."""
