@@ -150,7 +150,7 @@ def _ask(
     )
     ask_encoder = functools.partial(
         encoder_teacher.answer, prepared=prepared, prepared_uri=config.train.prepared_uri,
-        learned=learned, maps=maps, output=output,
+        learned=learned, maps=maps, output=output, num_cpus=resources.num_cpus,
     )  # fmt: skip
     job = _make_job(config, output, learned, ask_encoder, on_gpu=num_gpus > 0)
     taught: list[TaughtPart] = maps.run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
 from sentiflow.models.text_encoders import Source, TextEncoder
+from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
@@ -46,6 +48,7 @@ _CHUNK_ROWS = 4096
 _MAX_TRAIN_ROWS = 100_000
 _STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
 """``C`` of both logistic regressions."""
+_SAMPLE_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def answer(
     learned: LearnedClasses,
     maps: MapStages,
     output: Output,
+    num_cpus: int,
 ) -> str:
     """Encode all texts, fit the teacher, and let it answer.
 
@@ -136,6 +140,7 @@ def answer(
         learned: The classes that the network learns.
         maps: The map stages of the job.
         output: Its output.
+        num_cpus: Cores of the cluster.
 
     Returns:
         A file of :meth:`Answers.save`.
@@ -145,6 +150,7 @@ def answer(
     """
     texts = _list_texts(prepared_uri, prepared)
     source, fingerprint = text_encoders.find(uri), output.spec.fingerprint
+    _tell_time(texts, source, maps.concurrency or num_cpus)
     folder = join(output.parts_uri, VECTORS, name)
     vectors: list[str] = maps.run(
         f"encode_{name}",
@@ -173,6 +179,19 @@ def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
             ends = (min(start + starts.step, num_rows) for start in starts)
             texts += [Texts(split, path, *each, step) for each in zip(starts, ends, strict=True)]
     return texts
+
+
+def _tell_time(texts: Sequence[Texts], source: Source, num_cpus: int) -> None:
+    """Estimate the time by the first texts, and say it."""
+    encoder = text_encoders.load(source)
+    sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
+    text_encoders.encode(encoder, sample[:1])  # which loads its weights
+    began = time.monotonic()
+    text_encoders.encode(encoder, sample)
+    num_rows = sum(each.num_rows for each in texts)
+    seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
+    about = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    say("teach", f"encoding {num_rows:,} texts takes about {about}")
 
 
 def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:

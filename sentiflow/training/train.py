@@ -14,6 +14,7 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
+from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
@@ -198,7 +199,9 @@ def run(
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
     say(STAGE, f"{settings.model.summary}; {size}, {count_workers(num_workers)}")
-    for line in filter(None, (note, why)):
+    own = ", ".join(list_own(settings))
+    preset = f"not as in preset {settings.preset}, since the config has its own: {own}"
+    for line in filter(None, (note, why, own and preset)):
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
