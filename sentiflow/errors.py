@@ -1,5 +1,7 @@
 """Errors of input, settings, storage and jobs, each with a message of one line."""
 
+from collections.abc import Mapping, Sequence
+
 
 class UserError(Exception):
     """Wrong input or settings: exit code 2, no traceback.
@@ -44,6 +46,37 @@ def shorten(text: str, length: int = 40) -> str:
         'a lon...'
     """
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+MOST_LISTED = 10
+"""Classes, or other items, that a line or a table for a terminal lists."""
+
+
+def few(items: Sequence[str], where: str = "") -> list[str]:
+    """Take ten items at most, and say how many more there are.
+
+    Example:
+        >>> few(["a", "b"]), few("abcdefghijklm", "in the report")[9:]
+        (['a', 'b'], ['j', '… 3 more in the report'])
+    """
+    rest = len(items) - MOST_LISTED
+    return [*items[:MOST_LISTED], *([f"… {rest:,} more {where}".rstrip()] if rest > 0 else [])]
+
+
+def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
+    """Write values with their names; of many the lowest, and how many more there are.
+
+    Example:
+        >>> list_worst({"joy": 0.5, "fear": 0.25}, "{:.0%} {}")
+        '50% joy, 25% fear'
+        >>> list_worst({f"star{n}": n for n in range(12, 0, -1)}, "{} {}", "in the report")[:40]
+        'the lowest of 12: 1 star1, 2 star2, 3 st'
+    """
+    are_many, names = len(values) > MOST_LISTED, list(values)
+    if are_many:
+        names.sort(key=lambda name: values[name])
+    listed = few([form.format(values[name], name) for name in names], where)
+    return (f"the lowest of {len(names)}: " if are_many else "") + ", ".join(listed)
 
 
 def rows_are(count: int, kind: str = "") -> str:

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Verbose
 from sentiflow.cli.terminal import fill, print_json, shorten
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.storage.uris import absolute_uri, display_uri
 
 if TYPE_CHECKING:
@@ -120,13 +120,16 @@ def _fill(template: str, comparison: "Comparison") -> str:
     from sentiflow.evaluation.comparison import METRIC_NAMES
     from sentiflow.metrics.paired import write_p
 
+    differing = {s.key: (shorten(s.first), shorten(s.second)) for s in comparison.settings or ()}
+    labels = [key for key in differing if ".labels." in key]  # one for each class
+    keys = [key for key in differing if key not in labels] + few(labels, "with --json")
     return fill(
         template,
         c=comparison,
         metric_names=METRIC_NAMES,
         slices=[item for item in comparison.slices if item.moved],
         worse=comparison.regression.worse if comparison.regression else (),
-        settings=[(s.key, shorten(s.first), shorten(s.second)) for s in comparison.settings or ()],
+        settings=[(key, *differing.get(key, ("", ""))) for key in keys],
         display_uri=display_uri,
         cut=functools.partial(textwrap.shorten, width=30, placeholder="..."),
         escape=_escape_markdown,

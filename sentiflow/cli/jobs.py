@@ -287,11 +287,15 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split
 
+    figures = records["evaluate"]["figures"] if "evaluate" in records else {}
+    split = headline_split(list(figures)) if figures else ""
+    by_class = figures.get(split, {}).get("by_class", {}).items()
     return fill(
         "run.txt.j2",
         records=records,
         uris=uris,
-        split=headline_split(list(records["evaluate"]["figures"])) if "evaluate" in uris else "",
+        split=split,
+        f1={name: found["f1"] for name, found in by_class if found["f1"] is not None},
         any_ran=any(outcome.ran for outcome in outcomes),
         is_registered=any(record.get("registered") for record in records.values()),
         command=command,

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import typer
 
+from sentiflow.errors import few, list_worst
+
 WIDTH = 96
 """Characters in a line."""
 MAX_VALUE = 24
@@ -33,9 +35,11 @@ def fill(template: str, **values: object) -> str:
     environment.filters |= {
         "align": align,
         "columns": columns,
+        "few": few,
         "percent": "{:.1%}".format,
         "table": table,
         "thousands": "{:,.0f}".format,
+        "worst": list_worst,
         "wrap": wrap,
     }
     return environment.get_template(template).render(**values).rstrip()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from sentiflow.errors import UserError, shorten
+from sentiflow.errors import UserError, few, shorten
 
 BINARY = ("negative", "positive")
 SENTIMENT140 = (*BINARY, "neutral")
@@ -68,8 +68,8 @@ def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> No
     """
     if unknown := [name for name in learned or () if name not in learnable]:
         raise UserError(
-            f"train.classes: the data have no {' or '.join(unknown)} to learn",
-            hint=f"the classes are {', '.join(learnable)}",
+            f"train.classes: the data have no {' or '.join(few(unknown))} to learn",
+            hint=f"the classes are {', '.join(few(learnable))}",
         )
 
 

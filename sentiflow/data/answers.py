@@ -12,7 +12,7 @@ import pyarrow as pa
 from sentiflow.data import table_files, table_plans
 from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import display_uri
 
@@ -74,7 +74,9 @@ def check_columns(uris: Sequence[str], classes: Sequence[str] | None) -> None:
         if classes is not None:
             needed = [PROBABILITY + name for name in classes]
         if missing := [name for name in needed if name not in has]:
-            raise _fault(uri, f"has no column {', '.join(missing)}", f"it has {', '.join(names)}")
+            raise _fault(
+                uri, f"has no column {', '.join(few(missing))}", f"it has {', '.join(few(names))}"
+            )
         for name in needed:
             kind = footer.arrow.field(name).type
             if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):

@@ -17,7 +17,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, table_files
 from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri
 
@@ -163,7 +163,7 @@ def read_labels(
         for label in table[column].unique()
     }
     labels = table[column].map({label: -1 if c is None else c for label, c in codes.items()})
-    reject(table, labels == -2, f"is none of {', '.join(classes)}", column=column)
+    reject(table, labels == -2, f"is none of {', '.join(few(classes))}", column=column)
     return labels.astype("int64")
 
 
@@ -221,7 +221,7 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     table = read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
     table = table[table["label"] != ""]
     if not len(table):
-        named = ", ".join(form.classes or ()) or "the name of a class"
+        named = ", ".join(few(form.classes or ())) or "the name of a class"
         raise UserError(f"{display_uri(uri)} has no label", hint=f"write {named} in column label")
     empty = pd.Series("", table.index)
     number, text = table.get("row_id", empty), table.get("text", empty)

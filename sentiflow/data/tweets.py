@@ -17,7 +17,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
-from sentiflow.errors import UserError, shorten
+from sentiflow.errors import UserError, few, shorten
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -43,7 +43,6 @@ REPLACEMENT = "\ufffd"
 _NUL = "\0"
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part: more than there can be classes."""
-_NUM_SHOWN = 10
 
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
@@ -232,8 +231,7 @@ def list_unknown(counts: Mapping[str, int]) -> str:
         "'mixed' (1,203), 'irrelevant' (88)"
     """
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
-    return ", ".join([*shown, "..."] if len(order) > _NUM_SHOWN else shown)
+    return ", ".join(few([f"{shorten(value)!r} ({rows:,})" for value, rows in order]))
 
 
 def list_reasons(counts: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from sentiflow.data import manifest, tweets
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
@@ -103,8 +103,8 @@ def check_columns(
     existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
     if missing := [name for name in columns if name not in existing]:
         raise UserError(
-            f"{setting}: the predictions have no column {', '.join(missing)}; "
-            f"their columns are {', '.join(existing)}",
+            f"{setting}: the predictions have no column {', '.join(few(missing))}; "
+            f"their columns are {', '.join(few(existing))}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )
 
@@ -155,7 +155,7 @@ def find_common_classes(
     every = dict.fromkeys(name for classes in of_models.values() for name in classes)
     common = tuple(n for n in every if all(n in classes for classes in of_models.values()))
     if len(common) < 2:
-        listed = (f"{name} has {', '.join(classes)}" for name, classes in of_models.items())
+        listed = (f"{name} has {', '.join(few(classes))}" for name, classes in of_models.items())
         raise UserError(
             f"the models have fewer than two classes in common: {' and '.join(listed)}",
             hint="compare models of the same classes",
@@ -170,7 +170,8 @@ def spread(num_rows: int, most: int) -> np.ndarray:
 
 def name_any(classes: Sequence[str]) -> str:
     """Name classes: ``negative, neutral or positive``."""
-    return f"{', '.join(classes[:-1])} or {classes[-1]}"
+    *first, last = few(classes)
+    return f"{', '.join(first)} or {last}"
 
 
 def count_others(
@@ -243,7 +244,7 @@ def _check_unknown(scored: Manifest) -> list[str]:
 
 
 def _list_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return ", ".join(few([f"{name} {count:,}" for name, count in counts.items()]))
 
 
 def is_of(classes: Sequence[str]) -> pc.Expression:

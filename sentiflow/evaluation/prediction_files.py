@@ -14,7 +14,7 @@ from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
 from sentiflow.storage.uris import display_uri
@@ -72,9 +72,9 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         needed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
-        raise _fault(uri, f"has no column {needed}", f"it has {', '.join(names[:-1])}")
+        raise _fault(uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}")
     if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
-        hint = f"the classes of the corpus are {', '.join(classes)}"
+        hint = f"the classes of the corpus are {', '.join(few(classes))}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(table)
     of_columns = [classes.index(name.removeprefix(PROBABILITY)) for name in columns]

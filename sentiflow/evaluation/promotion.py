@@ -15,7 +15,7 @@ from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, list_worst
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes
 from sentiflow.evaluation.report import open_template
@@ -171,7 +171,7 @@ def find_objection(test: ChampionTest) -> str:
 
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
-    template = open_template("promotion.txt.j2")
+    template = open_template("promotion.txt.j2", {"worst": list_worst})
     lines = template.render(promotion=promotion, binary=BINARY).splitlines()
     return ("; " if promotion.refused else "\n  ").join(lines)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
+from sentiflow.errors import few
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.charts import bin_reliability
 from sentiflow.evaluation.evaluated_rows import predicted_of
@@ -146,7 +147,8 @@ def open_template(
         trim_blocks=True,
         **options,
     )
-    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, **(filters or {})}
+    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, "few": few}
+    environment.filters |= filters or {}
     return environment.get_template(name)
 
 

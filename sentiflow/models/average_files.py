@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri, join
@@ -35,8 +35,8 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         classes, others = package_files.classes_of(first), package_files.classes_of(model)
         if set(classes) != set(others):
             raise UserError(
-                f"{setting}: {display_uri(first['uri'])} has the classes {', '.join(classes)}, but "
-                f"{display_uri(model['uri'])} has {', '.join(others)}",
+                f"{setting}: {display_uri(first['uri'])} has the classes "
+                f"{', '.join(few(classes))}, but {display_uri(model['uri'])} has {', '.join(few(others))}",
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}

@@ -18,7 +18,7 @@ from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import UserError, shorten
+from sentiflow.errors import UserError, few, shorten
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
@@ -264,6 +264,6 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
             hint=f"train.model is {ours.summary}; only dropout and vectors may differ",
         )
     if theirs.classes != classes:
-        named = ", ".join(theirs.classes)
+        named = ", ".join(few(theirs.classes))
         return [f"the first model has other classes ({named}): the output layer is reinitialized"]
     return []

@@ -11,7 +11,7 @@ from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, DuplicateCounts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.data.tweets import UNKNOWN_LABEL
-from sentiflow.errors import UserError, rows_are
+from sentiflow.errors import UserError, few, rows_are
 
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
@@ -216,11 +216,11 @@ def check_classes(
     present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
     if len(present) < 2:
         raise UserError(
-            f"none of the {counts.accepted:,} accepted rows is {' or '.join(missing)}",
+            f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}",
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
     rare = [name for name in present if sum(rows[name]) < MIN_CLASS_ROWS]
-    shown = ", ".join(f"{name} ({sum(rows[name])})" for name in rare)
+    shown = ", ".join(few([f"{name} ({sum(rows[name])})" for name in rare]))
     if rare and (are_named or len(present) - len(rare) < 2):
         raise UserError(
             f"a class needs {MIN_CLASS_ROWS} rows or more, and {len(rare)} of {len(rows)} have "
@@ -230,7 +230,7 @@ def check_classes(
     notes = []
     if missing:
         notes.append(
-            f"no row to learn is {' or '.join(missing)}, so that a model does not learn it"
+            f"no row to learn is {' or '.join(few(missing))}, so that a model does not learn it"
         )
     if rare:
         notes.append(
@@ -249,7 +249,7 @@ def check_classes(
     for number, split in enumerate(splits):
         lacking = [name for name in enough if not enough[name][number]]
         if 0 < len(lacking) < len(enough):
-            notes.append(f"the {split} split has no row of {', '.join(lacking)}")
+            notes.append(f"the {split} split has no row of {', '.join(few(lacking))}")
     return notes
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import TrendsSettings
+from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SURE, adjust, write_p
 from sentiflow.metrics.shares import (
@@ -55,7 +56,11 @@ def draw_conclusions(trends: Trends) -> list[Conclusion]:
     """List the results: the share of each class, the highest group, the change over time."""
     focus = choose_class(trends)
     order = [focus, *(name for name in trends.classes if name != focus)]
+    if (num_more := len(order) - MOST_LISTED) > 0:
+        order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
     conclusions = [_describe_share(line) for _, line in trends.whole.loc[order].iterrows()]
+    if num_more > 0:
+        conclusions.append((f"{num_more}", "more classes are in the table", "shares"))
     if trends.method == UNCORRECTED or not trends.is_random:
         return conclusions
     for item in trends.breakdowns[1:]:

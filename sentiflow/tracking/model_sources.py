@@ -12,7 +12,7 @@ from pyarrow import fs
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
@@ -208,8 +208,8 @@ def find_teachers(
         if missing := [name for name in classes or () if name not in has]:
             raise UserError(
                 f"{answers.SETTING}: {display_uri(uri)} does not know the class "
-                f"{' or '.join(missing)}",
-                hint=f"it has {', '.join(has)}; train.classes chooses those of the student",
+                f"{' or '.join(few(missing))}",
+                hint=f"it has {', '.join(few(has))}; train.classes chooses those of the student",
             )
         teachers.append(model)
     return teachers

@@ -12,7 +12,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError
+from sentiflow.errors import MOST_LISTED, UserError, few
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,17 @@ class LearnedClasses:
         return tuple((self.counts / self.counts.sum()).tolist())
 
     def describe(self) -> str:
-        """List the classes with their rows and, if they have some, their weights."""
+        """List the classes, of many the rarest, with their rows and, if any, their weights."""
         weights = () if self.weights is None else self.weights.tolist()
-        return ", ".join(
+        rows = list(itertools.zip_longest(self.names, self.counts, weights))
+        if are_many := len(rows) > MOST_LISTED:
+            rows.sort(key=lambda row: row[1])
+        listed = [
             f"{name} ({number:,}{f', weight {weight:.2f}' if weight else ''})"
-            for name, number, weight in itertools.zip_longest(self.names, self.counts, weights)
-        )
+            for name, number, weight in rows
+        ]
+        first = f"the lowest of {len(rows)}: " if are_many else ""
+        return first + ", ".join(few(listed, "in the manifest"))
 
 
 def choose(
@@ -60,10 +65,12 @@ def choose(
     """
     learnable = manifest.find_learnable(prepared)
     counts = {name: count_rows(prepared, "train", [name]) for name in learnable}
-    shown = ", ".join(f"{name} {number:,}" for name, number in counts.items())
+    shown = ", ".join(few([f"{name} {number:,}" for name, number in counts.items()]))
     split_has = f"the train split has {shown}"
     if unknown := [name for name in settings.classes or () if not counts.get(name)]:
-        raise UserError(f"train.classes: no row to learn is {' or '.join(unknown)}", hint=split_has)
+        raise UserError(
+            f"train.classes: no row to learn is {' or '.join(few(unknown))}", hint=split_has
+        )
     chosen = settings.classes or manifest.list_learned(prepared)
     names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
@@ -71,8 +78,8 @@ def choose(
     weights = settings.class_weights
     if isinstance(weights, Mapping) and (foreign := [n for n in weights if n not in names]):
         raise UserError(
-            f"train.class_weights: the model has no class {' or '.join(foreign)}",
-            hint=f"it has {', '.join(names)}",
+            f"train.class_weights: the model has no class {' or '.join(few(foreign))}",
+            hint=f"it has {', '.join(few(names))}",
         )
     rows = np.array([sum(count_rows(prepared, s, [name]) for s in splits) for name in names])
     positions = np.array(

@@ -222,3 +222,11 @@ def test_a_model_that_is_not_registered_cannot_be_promoted(run):
 
 def test_a_run_that_was_complete_says_so(run):
     assert "\n\nEverything was complete already; nothing was repeated.\n\nNext:\n" in run(ran=False)
+
+
+def test_of_many_classes_the_lowest_ten_are_listed_and_the_others_counted():
+    labels = {f"topic {number}": number for number in range(77, 0, -1)}
+    lines = lines_of_preparation(labels=dict.fromkeys(SPLITS, labels))
+    (train,) = (line for line in lines if line.startswith("train"))
+    assert train.startswith("train 3,003 the lowest of 77: 1 topic 1, 2 topic 2, ")
+    assert train.endswith(", 10 topic 10, … 67 more in the manifest")

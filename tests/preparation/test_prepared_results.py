@@ -121,7 +121,7 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
     assert "1,370 of 1,460 rejected (1,370 unknown label)" in line
     listed = "labels that format.labels does not name: 'mixed' (1,203), 'off topic' (100), 'no 1' ("
     assert listed in line
-    assert "'no 8' (4), ...: name them there, as a class or as unlabelled, correct" in line
+    assert "'no 8' (4), … 4 more: name them there, as a class or as unlabelled, correct" in line
 
 
 def test_counts_of_parts_add_up_and_their_peaks_of_memory_do_not():
