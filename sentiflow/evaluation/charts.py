@@ -1,6 +1,5 @@
 """Measurements -> plots, as PNG on white."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_calibration
 from sentiflow.metrics.calibration import reliability_bins
@@ -34,6 +34,8 @@ from sentiflow.plotting import (
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
 _LINES = ("-", "--", "-.", ":")
+NUM_WORST = 20
+"""Classes of a confusion matrix that are drawn one by one: those with the lowest F1."""
 
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
@@ -77,11 +79,17 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     """Draw the share of each prediction among the texts with a label."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    names = [textwrap.shorten(name, 14, placeholder="…") for name in metrics.confusion]
-    counts = np.array([list(row.values()) for row in metrics.confusion.values()])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    counts, names = (
+        np.array([[*row.values()] for row in metrics.confusion.values()]),
+        [*metrics.confusion],
+    )
     figure, axes = _axes()
-    ConfusionMatrixDisplay(shares, display_labels=names).plot(
+    if metrics.has_many:
+        counts, names = _join_best(counts, names, metrics.worst_first[NUM_WORST:])
+        figure.set_size_inches(9, 1.5 + 0.26 * len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    most = 14 if len(names) <= MOST_LISTED else 32
+    display = ConfusionMatrixDisplay(shares, display_labels=[shorten(n, most) for n in names]).plot(
         cmap=_BLUES,
         ax=axes,
         colorbar=False,
@@ -93,6 +101,8 @@ def _draw_confusion(metrics: Metrics) -> Figure:
         },
         im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
     )
+    for cell in display.text_[counts == 0] if metrics.has_many else ():
+        cell.set_text("")
     axes.set(xlabel="Prediction", ylabel="Label")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -102,23 +112,40 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     return figure
 
 
+def _join_best(
+    counts: np.ndarray, names: list[str], best: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    """Add up the rows and columns of a confusion matrix for some classes, behind the others."""
+    if not best:
+        return counts, names
+    kept = [name for name in names if name not in best]
+    groups = pd.Index([name if name in kept else f"{len(best)} others" for name in names])
+    joined = pd.DataFrame(counts, groups, groups).groupby(level=0).sum().T.groupby(level=0).sum().T
+    order = [*kept, f"{len(best)} others"]
+    return joined.loc[order, order].to_numpy(), order
+
+
 def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
-    """Draw the curve of positive; of each class against the others, if there are other classes."""
+    """Draw the curve of positive; of each class against the others, if there are other classes.
+
+    Of many classes they are those with the lowest areas.
+    """
     from sklearn.metrics import roc_curve
 
     figure, axes = _unit_square("False positive rate", "True positive rate", chance=(0, 1))
-    names, shown = predicted.classes, range(len(predicted.classes))
-    colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(names)))
+    names = predicted.classes
+    areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
+    shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
+    colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
     if metrics.is_binary:
-        shown, colors = range(1, 2), [BLUE, BLUE]
+        shown, colors = [1], [BLUE]
         scalars = metrics.scalars
         axes.plot(1 - scalars["recall_negative"], scalars["recall_positive"], "o", color=INK)
-    for code in shown:
-        if (area := predicted.areas[code]) is not None:
-            rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
-            label = f"{textwrap.shorten(names[code], 20, placeholder='…')} {area:.4f}"
-            style = _LINES[(code - shown.start) % len(_LINES)]
-            axes.plot(*rates, linestyle=style, color=colors[code], label=label)
+    for number, code in enumerate(shown):
+        rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
+        label = f"{shorten(names[code], 20)} {areas[code]:.4f}"
+        style = _LINES[number % len(_LINES)]
+        axes.plot(*rates, linestyle=style, color=colors[number], label=label)
     axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure
 

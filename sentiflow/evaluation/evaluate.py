@@ -45,7 +45,7 @@ STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (FIGURES, PAGE, CARD, MISTAKES, PLOTS)
 
-REPORT_VERSION = 9
+REPORT_VERSION = 10
 """Changes whenever the same predictions would give another report."""
 
 

@@ -9,7 +9,11 @@ from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
+from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.predicted_shares import compare_shares
+
+_MAX_NAMED = 3
+"""Classes, and pairs of classes, that a line names."""
 
 
 def summarize(
@@ -24,12 +28,20 @@ def summarize(
         *(_summarize_folds(cross_validated) if cross_validated else ()),
         *_summarize_metrics(measured),
     ]
+    name, share = measured.metrics.most_frequent
+    if measured.metrics.accuracy_low <= share:
+        than = "not shown to be better than guessing"
+        if measured.metrics.accuracy_high < share:
+            than = "worse than guessing"
+        meaning = f"is the accuracy of “{name}” for every text: the model is {than}"
+        lines.append(Highlight(f"{share:.1%}", meaning, "figures"))
     for each in baselines:
         meaning = f"is the accuracy of {each.name}: {each.verdict}"
         lines.append(Highlight(f"{each.accuracy:.1%}", meaning, "figures"))
     if teacher:
         meaning = f"of the texts get the label of the {teacher.name}: {teacher.verdict}"
         lines.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
+    lines += _summarize_classes(measured.metrics)
     certain, texts = _summarize_certainty(measured), _summarize_texts(measured)
     return [*lines, *certain, *texts, *_summarize_probe(probed)]
 
@@ -66,6 +78,28 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"{metrics.f1_macro:.3f}",
             f"is the macro F1 of {len(measured.classes)} classes ({ends})",
             "figures",
+        )
+
+
+def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
+    """Name the classes and the pairs that go wrong most, where there are many."""
+    if not metrics.has_many:
+        return
+    worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
+    named = [
+        f"{name} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} texts)" for name, of_class in worst
+    ]
+    yield Highlight(
+        f"{worst[0][1].f1 or 0:.3f}",
+        f"is the lowest F1 of {len(metrics.by_class)} classes: {', '.join(named)}",
+        "classes",
+    )
+    if pairs := metrics.confused_pairs[:_MAX_NAMED]:
+        named = [f"{pair.first} and {pair.second} ({pair.num_texts:,})" for pair in pairs]
+        yield Highlight(
+            f"{pairs[0].num_texts:,}",
+            f"mistakes are between the two classes that are confused most: {', '.join(named)}",
+            "confusion",
         )
 
 

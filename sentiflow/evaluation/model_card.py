@@ -18,7 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError
+from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.report import open_template
 from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
@@ -89,6 +89,7 @@ def render(
         name=name,
         model=model,
         classes=list(settings["classes"]),
+        most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
         trained=trained,
@@ -224,9 +225,11 @@ def _list_metrics(measured: Measurements) -> list[tuple[Metric, str, str]]:
 
 
 def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
-    """Count the texts of each class by split, without classes that have none."""
+    """Count the texts of each class by split, without classes that have none; of many all."""
     counts: dict[str, dict[str, int]] = prepared["counts"]["labels"]
     used = [name for name in next(iter(counts.values())) if any(c[name] for c in counts.values())]
+    if len(used) > MOST_LISTED:  # more columns than a page has room for
+        return {split: {"all classes": sum(counts[split].values())} for split in counts}
     return {split: {name: counts[split][name] for name in used} for split in counts}
 
 

@@ -16,15 +16,14 @@ import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
-from sentiflow.errors import few
+from sentiflow.errors import MOST_LISTED, few
 from sentiflow.evaluation import slice_search
-from sentiflow.evaluation.charts import bin_reliability
+from sentiflow.evaluation.charts import NUM_WORST, bin_reliability
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.model_checks import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.registry import METRICS
 
 MAX_SHOWN = 1000
@@ -123,7 +122,9 @@ def render_page(
         has_probabilities=measured.has_probabilities,
         num_right=sum(counts[name] for name, counts in measured.metrics.confusion.items()),
         log_loss_of_chance=np.log(len(measured.classes)),
-        pairs=_list_pairs(measured.metrics),
+        pairs=measured.metrics.confused_pairs[:MOST_LISTED],
+        num_drawn=NUM_WORST,
+        most_listed=MOST_LISTED,
         curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
         bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
         medians=[
@@ -150,17 +151,6 @@ def open_template(
     environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, "few": few}
     environment.filters |= filters or {}
     return environment.get_template(name)
-
-
-def _list_pairs(metrics: Metrics) -> list[tuple[int, str, str]]:
-    """List how many texts of a class are predicted to be of another, the most frequent first."""
-    pairs = [
-        (count, label, prediction)
-        for label, counts in metrics.confusion.items()
-        for prediction, count in counts.items()
-        if count and label != prediction
-    ]
-    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 def _group_slices(slices: Sequence[SliceMetrics]) -> list[tuple[str, list[SliceMetrics]]]:

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sentiflow.config.classes import BINARY
+from sentiflow.errors import MOST_LISTED
 from sentiflow.metrics import intervals
 from sentiflow.metrics.calibration import expected_calibration_error
 from sentiflow.metrics.intervals import Interval, share_interval
@@ -36,6 +37,18 @@ class ClassMetrics(LabelMetrics):
     """Rows that have the prediction."""
     roc_auc: float | None
     """Area under the ROC curve of this class against the others."""
+
+
+class ConfusedPair(NamedTuple):
+    """Two classes that are predicted for each other's texts."""
+
+    num_texts: int
+    """Mistakes in both directions."""
+    first: str
+    second: str
+    num_first: int
+    """Texts labelled as the first that are predicted to be of the second: as many or more."""
+    num_second: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,29 @@ class Metrics:
         counts = {name: of_class.num_rows for name, of_class in reversed(self.by_class.items())}
         name = max(counts, key=lambda name: counts[name])
         return name, counts[name] / self.num_rows
+
+    @property
+    def has_many(self) -> bool:
+        """Say whether there are more classes than a summary lists."""
+        return len(self.by_class) > MOST_LISTED
+
+    @property
+    def worst_first(self) -> list[str]:
+        """Name the classes by their F1, the lowest first; those without one come last."""
+        f1 = {name: of_class.f1 for name, of_class in self.by_class.items()}
+        return sorted(f1, key=lambda name: 2.0 if f1[name] is None else f1[name])
+
+    @property
+    def confused_pairs(self) -> list[ConfusedPair]:
+        """List the pairs of classes with mistakes between them, those with most mistakes first."""
+        counts = self.confusion
+        pairs = [
+            ConfusedPair(counts[a][b] + counts[b][a], a, b, counts[a][b], counts[b][a])
+            for a in counts
+            for b in counts
+            if counts[a][b] > counts[b][a] or (counts[a][b] == counts[b][a] > 0 and a < b)
+        ]
+        return sorted(pairs, key=lambda pair: -pair.num_texts)
 
     @property
     def scalars(self) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         if set(classes) != set(others):
             raise UserError(
                 f"{setting}: {display_uri(first['uri'])} has the classes "
-                f"{', '.join(few(classes))}, but {display_uri(model['uri'])} has {', '.join(few(others))}",
+                f"{', '.join(few(classes))}, but {display_uri(model['uri'])} has "
+                f"{', '.join(few(others))}",
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}

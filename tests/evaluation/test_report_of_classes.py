@@ -76,10 +76,15 @@ def test_each_class_is_on_the_page_with_both_shares(data, page):
 def test_pairs_of_confused_classes_are_shown_with_examples(data, page):
     text = Outline(page).text.partition("Confused classes")[2]
     confusion = data.result.measured.metrics.confusion
-    pairs = {
-        f"{a} → {b}": n for a, counts in confusion.items() for b, n in counts.items() if a != b
-    }
-    places = [text.index(pair) for pair in sorted(pairs, key=lambda pair: -pairs[pair])]
+    pairs = data.result.measured.metrics.confused_pairs
+    assert [pair.num_texts for pair in pairs] == sorted(
+        (confusion[a][b] + confusion[b][a] for a in CLASSES for b in CLASSES if a < b), reverse=True
+    )
+    places = []
+    for pair in pairs:
+        for a, b in ((pair.first, pair.second), (pair.second, pair.first)):
+            share = confusion[a][b] / sum(confusion[a].values())
+            places.append(text.index(f"{a} → {b} {confusion[a][b]:,}, {share:.1%}"))
     assert places == sorted(places)
     shown = data.mistakes.filter(pc.equal(data.mistakes["kind"], "pair")).to_pandas()
     assert shown.groupby(["label", "prediction"]).size().max() <= mistakes.NUM_OF_PAIR
@@ -127,11 +132,48 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
     assert "<b>{class}" not in page
 
 
+def test_of_many_classes_the_worst_are_named_first():
+    names = [f"topic_{k}" for k in range(30)]
+    data = report_data(rows_of_classes(900, classes=names), model=MODEL, asked=False)
+    metrics = data.result.measured.metrics
+    f1 = {name: metrics.by_class[name].f1 for name in metrics.worst_first}
+    assert list(f1.values()) == sorted(f1.values())
+    plots = draw(data)
+    outline = Outline(render_page(data, plots))
+    summary, _, table = outline.text.partition("Summary")[2].partition("Metrics")
+    worst = list(f1)[:3]
+    assert f"is the lowest F1 of 30 classes: {worst[0]} {f1[worst[0]]:.3f} (" in summary
+    most = metrics.confused_pairs[0]
+    assert f"{most.num_texts} mistakes are between" in summary
+    assert f"{most.first} and {most.second} ({most.num_texts})" in summary
+    places = [table.index(f"{name} {metrics.by_class[name].num_rows}") for name in f1]
+    assert places == sorted(places)
+    assert outline.text.count(" → ") < 200
+    roc = next(a["alt"] for t, a in outline.tags if t == "img" and "ROC" in a["alt"])
+    assert roc.count("topic_") == 10
+
+
+def test_a_confusion_matrix_of_many_classes_joins_those_that_go_well():
+    counts = np.array([[5, 1, 0], [2, 6, 3], [0, 4, 7]])
+    joined, names = charts._join_best(counts, ["a", "b", "c"], ["a", "c"])
+    assert (joined.tolist(), names) == ([[6, 5], [5, 12]], ["b", "2 others"])
+
+
 @pytest.mark.soak
 @needs_browser
-@pytest.mark.parametrize("num_classes", [3, 12])
+def test_a_page_of_77_classes_is_below_9000_pixels(visit):
+    names = [f"a_rather_long_name_of_class_{k}" for k in range(77)]
+    data = report_data(rows_of_classes(1000, classes=names), model=MODEL, asked=False)
+    tab = visit(render_page(data, draw(data)))
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    assert tab.evaluate("document.documentElement.scrollHeight") < 9000
+
+
+@pytest.mark.soak
+@needs_browser
+@pytest.mark.parametrize("num_classes", [3, 12, 77])
 def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, num_classes):
-    names = (*CLASSES, *(f"a rather long name of class {k}" for k in range(9)))[:num_classes]
+    names = (*CLASSES, *(f"a rather long name of class {k}" for k in range(74)))[:num_classes]
     page = write(report_data(rows_of_classes(300, classes=names), model=MODEL, asked=False))
     tab = visit(page)
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
