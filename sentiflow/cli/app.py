@@ -91,13 +91,17 @@ def predict(
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Texts. Default: the lines of standard input."),
     ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", metavar="N", min=1, help="The N most probable labels of each text."),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Print the label and a probability for each text.
 
     The probability is that of positive if the model knows negative and positive only, else that of
-    the label. --json has the probability of each class.
+    the label; with --top each label has its own. --json has the probability of each class.
     """
     with reporting(verbose):
         from sentiflow.scoring import lines
@@ -108,7 +112,7 @@ def predict(
         typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
         blocks = lines.take(typed) if texts else lines.read(sys.stdin.buffer)
         to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
-        render = lines.to_json if as_json else to_tsv
+        render = functools.partial(lines.to_json if as_json else to_tsv, top=top)
         lines.predict(package, blocks, sys.stdout.buffer, render)
 
 

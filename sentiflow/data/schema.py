@@ -79,7 +79,7 @@ REJECTED = pa.schema(
 )
 """Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
-PREDICTIONS_VERSION = 2
+PREDICTIONS_VERSION = 3
 """Changes whenever the same corpus and model would give other predictions or other columns."""
 
 
@@ -88,10 +88,11 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
 
     Args:
         classes: Those of the model. ``label`` and ``prediction`` are positions in the list of these
-            and of those that only the corpus has. ``probability`` is that of positive, if the model
-            has this class; ``num_tokens`` counts the known tokens.
+            and of those that only the corpus has. ``confidence`` is the probability of the
+            prediction, ``probability`` that of positive, if the model has this class;
+            ``num_tokens`` counts the known tokens.
     """
-    names = ["probability"] if BINARY[POSITIVE] in classes else []
+    names = ["confidence", *(["probability"] if BINARY[POSITIVE] in classes else [])]
     names += [f"probability_{name}" for name in classes]
     return pa.schema(
         [

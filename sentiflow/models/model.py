@@ -49,22 +49,26 @@ class Model:
         """Names of the classes, in the order of the columns of :meth:`predict_proba`."""
         return self.package.settings.classes
 
-    def predict(self, texts: Texts) -> pd.DataFrame:
+    def predict(self, texts: Texts, *, top: int | None = None) -> pd.DataFrame:
         """Label texts, as ``score`` does with the rows of a file.
 
         Args:
             texts: A list, an iterator, a Series, an array of numpy or Arrow, or one text. None,
                 NaN and ``pd.NA`` stand for no text.
+            top: How many of the most probable classes to name, in place of the probability of
+                each class.
 
         Returns:
             A row for each text, in their order, with the index of the Series:
-            ``predicted_label``, ``probability`` (of positive, if the model has this class),
-            ``probability_<class>`` for each class (float32), and ``num_tokens``, the number of
-            words that the model knows (1 where it knows some characters alone). Where it is 0, the
-            probabilities are the shares of the classes in training.
+            ``predicted_label``, ``confidence`` (its probability), ``probability`` (of positive, if
+            the model has this class), ``probability_<class>`` for each class (float32), and
+            ``num_tokens``, the number of words that the model knows (1 where it knows some
+            characters alone). Where it is 0, the probabilities are the shares of the classes in
+            training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
+            ``confidence_2`` and so on, and ``num_tokens``.
 
         Raises:
-            UserError: Something in ``texts`` is no text.
+            UserError: Something in ``texts`` is no text, or ``top`` is below 1.
 
         Example:
             >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
@@ -73,9 +77,13 @@ class Model:
             0        positive           4
             1        negative           2
         """
-        columns = self._score(texts).columns
-        columns["predicted_label"] = columns["predicted_label"].to_pandas()
-        frame = pd.DataFrame(columns)
+        if top is not None and top < 1:
+            raise UserError(f"top is {top}", hint="name at least one class")
+        scores = self._score(texts)
+        columns = scores.columns if top is None else scores.top(top)
+        frame = pd.DataFrame(
+            {n: v.to_pandas() if isinstance(v, pa.Array) else v for n, v in columns.items()}
+        )
         return frame.set_axis(texts.index) if isinstance(texts, pd.Series) else frame
 
     def predict_proba(self, texts: Texts) -> np.ndarray:

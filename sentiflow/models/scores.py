@@ -41,6 +41,11 @@ class Scores:
         return self.probabilities.argmax(axis=1).astype(np.int8)
 
     @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the prediction, (N,) float32."""
+        return self.probabilities[np.arange(len(self.prediction)), self.prediction]
+
+    @property
     def probability(self) -> np.ndarray | None:
         """Probability of positive, (N,) float32; None if the model has no such class."""
         if _POSITIVE not in self.classes:
@@ -63,7 +68,21 @@ class Scores:
             for number, name in enumerate(self.classes)
         }
         tokens = {"num_tokens": self.num_tokens}
-        return {"predicted_label": labels, **probability, **by_class, **tokens}
+        confidence = {"predicted_label": labels, "confidence": self.confidence}
+        return {**confidence, **probability, **by_class, **tokens}
+
+    def top(self, number: int) -> dict[str, Any]:
+        """The columns of the most probable classes of each text, at most ``number`` of them."""
+        ranked = self.probabilities.copy()
+        ranked[np.arange(len(ranked)), self.prediction] = np.inf  # also before an equal one
+        order = np.argsort(-ranked, axis=1, kind="stable")
+        columns: dict[str, Any] = {}
+        for place in range(min(number, len(self.classes))):
+            codes, end = order[:, place], f"_{place + 1}" if place else ""
+            names = pa.array(self.classes, pa.string()).take(pa.array(codes))
+            columns[f"label{end}" if place else "predicted_label"] = names
+            columns[f"confidence{end}"] = self.probabilities[np.arange(len(codes)), codes]
+        return columns | {"num_tokens": self.num_tokens}
 
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
         """Count the texts as the model sees them.

@@ -96,7 +96,9 @@ def _is_ready(stream: BinaryIO) -> bool:
         return True
 
 
-def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes:
+def to_tsv(
+    text: pa.Array, scores: Scores, *, with_notes: bool = False, top: int | None = None
+) -> bytes:
     """Write label, a probability and text; tabs and line ends in the text become blanks.
 
     The probability is that of positive if the classes are negative and positive, else that of the
@@ -105,26 +107,28 @@ def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes
     Args:
         text: N strings.
         scores: The scores of these texts.
-        with_notes: Add a fourth column that marks texts without a known word. It is for people;
-            programs read three columns.
+        with_notes: Add a last column that marks texts without a known word. It is for people;
+            programs read the others.
+        top: Write so many labels, each with its own probability.
     """
-    shown = scores.probability if scores.classes == BINARY else scores.probabilities.max(axis=1)
-    assert shown is not None, "positive is one of the two"
-    labels, num_tokens = scores.columns["predicted_label"].to_pylist(), scores.num_tokens.tolist()
+    *answers, num_tokens = map(_to_list, scores.top(top or 1).values())
+    if top is None and scores.classes == BINARY:
+        answers[1] = scores.probabilities[:, 1].tolist()
     rows = []
-    for row in zip(text.to_pylist(), labels, shown.tolist(), num_tokens, strict=True):
-        line, label, probability, num_known = row
+    for line, num_known, *row in zip(text.to_pylist(), num_tokens, *answers, strict=True):
+        cells = (cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row)
         note = _NO_KNOWN_WORD if with_notes and num_known == 0 else ""
-        rows.append(f"{label}\t{probability:.4f}\t{line.translate(_BLANKS)}{note}\n")
+        rows.append("\t".join((*cells, f"{line.translate(_BLANKS)}{note}\n")))
     return "".join(rows).encode()
 
 
-def to_json(text: pa.Array, scores: Scores) -> bytes:
+def to_json(text: pa.Array, scores: Scores, *, top: int | None = None) -> bytes:
     """Write an object for each text: text, label, probabilities and number of known words.
 
-    The probabilities are named as in a table of predictions.
+    The probabilities are named as in a table of predictions, or as in :meth:`Scores.top`.
     """
-    columns = {"text": text, "label": None, **scores.columns}
+    answers = scores.columns if top is None else scores.top(top)
+    columns = {"text": text, "label": None, **answers}
     columns["label"] = columns.pop("predicted_label")
     rows = zip(*map(_to_list, columns.values()), strict=True)
     lines = (_JSON.encode(dict(zip(columns, row, strict=True))) for row in rows)

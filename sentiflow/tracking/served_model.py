@@ -20,12 +20,13 @@ _PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
 Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
     "Answer",
     label=str,
+    confidence=float,
     **_PROBABILITY,
     **{f"probability_{name}": float for name in CLASSES},
     num_tokens=int,
 )
-"""The prediction for one text; its fields are the outputs of the MLflow signature: the class, the
-probability of positive if there is such a class, that of each class, and the words in the
+"""The prediction for one text; its fields are the outputs of the MLflow signature: the class, its
+probability, that of positive if there is such a class, that of each class, and the words in the
 vocabulary. With 0 of them, the probabilities are the class priors."""
 
 
@@ -42,6 +43,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         scores = self.package.score(pa.array(model_input, pa.string()))
         columns: dict[str, list[Any]] = {
             "label": [CLASSES[label] for label in scores.prediction],
+            "confidence": scores.confidence.tolist(),
             "num_tokens": scores.num_tokens.tolist(),
         }
         for name, values in zip(CLASSES, scores.probabilities.T.tolist(), strict=True):

@@ -25,7 +25,8 @@ from sentiflow.models.model import Model
 TEXTS = ["good morning", None, "bad bad day", "", "good", "unheard of"]
 MODEL = Model(new_package(), "here")
 COLUMNS = [
-    "predicted_label", "probability", "probability_negative", "probability_positive", "num_tokens"
+    "predicted_label", "confidence", "probability", "probability_negative", "probability_positive",
+    "num_tokens",
 ]  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def expected() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "predicted_label": [MODEL.classes[code] for code in scores.prediction],
+            "confidence": scores.probabilities.max(axis=1),
             "probability": scores.probability,
             "probability_negative": scores.probabilities[:, 0],
             "probability_positive": scores.probabilities[:, 1],
@@ -51,6 +53,19 @@ def test_predictions_are_those_of_the_package(expected):
     found = MODEL.predict(TEXTS)
     assert list(found.columns) == COLUMNS
     same(found, expected)
+
+
+def test_the_most_probable_classes_are_named_with_their_probabilities(expected):
+    found = MODEL.predict(TEXTS, top=3)  # of two classes there are two
+    assert list(found.columns) == [
+        "predicted_label", "confidence", "label_2", "confidence_2", "num_tokens"
+    ]  # fmt: skip
+    same(found[["predicted_label", "confidence"]], expected[["predicted_label", "confidence"]])
+    assert (found["predicted_label"] != found["label_2"]).all()
+    np.testing.assert_allclose(found["confidence"] + found["confidence_2"], 1, atol=1e-6)
+    assert len(MODEL.predict([], top=1)) == 0
+    with pytest.raises(UserError, match="top is 0"):
+        MODEL.predict(TEXTS, top=0)
 
 
 CONTAINERS = {

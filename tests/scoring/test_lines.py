@@ -109,7 +109,15 @@ def test_other_classes_have_the_probability_of_the_label(classes):
     shares = dict(zip([f"probability_{name}" for name in classes], [0.25, 0.5, 0.25], strict=False))
     positive = {"probability": 0.5} if "positive" in classes else {}
     first = json.loads(lines.to_json(text, scores).splitlines()[0])
-    assert first == {"text": "a", "label": classes[1], "num_tokens": 1, **positive, **shares}
+    label = {"text": "a", "label": classes[1], "confidence": 0.5, "num_tokens": 1}
+    assert first == label | positive | shares
+    last = f"\t{classes[2]}\t0.2500" if len(classes) > 2 else ""
+    assert lines.to_tsv(text, scores, top=9).decode().splitlines() == [
+        f"{classes[1]}\t0.5000\t{classes[0]}\t0.2500{last}\ta",
+        f"{classes[0]}\t0.5000\t{classes[1]}\t0.2500{last}\tb",
+    ]
+    second = {"label_2": classes[0], "confidence_2": 0.25}
+    assert json.loads(lines.to_json(text, scores, top=2).splitlines()[0]) == label | second
 
 
 @SETTINGS

@@ -29,6 +29,7 @@ def expected(package: str) -> list[dict[str, object]]:
     positive = {} if scores.probability is None else {"probability": scores.probability.tolist()}
     columns = {
         "label": [scores.classes[label] for label in scores.prediction],
+        "confidence": scores.confidence.tolist(),
         **positive,
         **{
             f"probability_{name}": scores.probabilities[:, code].tolist()
