@@ -120,6 +120,10 @@ def _fill(template: str, comparison: "Comparison") -> str:
     from sentiflow.evaluation.comparison import METRIC_NAMES
     from sentiflow.metrics.paired import write_p
 
+    figures = [model.figures.get("by_class", {}) for model in (comparison.first, comparison.second)]
+    f1 = {n: [each[n]["f1"] for each in figures] for n in figures[0] if n in figures[1]}
+    f1 = {name: both for name, both in f1.items() if None not in both and both[0] != both[1]}
+    moved = sorted(f1, key=lambda name: -abs(f1[name][1] - f1[name][0]))
     differing = {s.key: (shorten(s.first), shorten(s.second)) for s in comparison.settings or ()}
     labels = [key for key in differing if ".labels." in key]  # one for each class
     keys = [key for key in differing if key not in labels] + few(labels, "with --json")
@@ -127,7 +131,8 @@ def _fill(template: str, comparison: "Comparison") -> str:
         template,
         c=comparison,
         metric_names=METRIC_NAMES,
-        slices=[item for item in comparison.slices if item.moved],
+        slices=[item for item in comparison.slices if item.moved or item.is_own],
+        classes=[(name, f1.get(name)) for name in few(moved, "with --json")],
         worse=comparison.regression.worse if comparison.regression else (),
         settings=[(key, *differing.get(key, ("", ""))) for key in keys],
         display_uri=display_uri,

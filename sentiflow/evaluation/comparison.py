@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.settings import flatten
@@ -20,7 +19,7 @@ from sentiflow.evaluation import (
 from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
-from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 from sentiflow.metrics.registry import METRICS
 
 METRIC_NAMES = {
@@ -51,6 +50,9 @@ class SliceDifference:
     """Whether ``p_adjusted`` is below ``paired.SURE``."""
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
+    f1_macro_first: float | None = None
+    """Macro F1 of the first model in the slice."""
+    f1_macro_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,14 +145,13 @@ def compare(
     pair = common_rows.find_pair(first, second, tracking_uri)
     rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
-    right = [each.right for each in predicted]
-    accuracy, counts = paired.compare_accuracy(*right)
+    accuracy, counts = paired.compare_accuracy(predicted[0].right, predicted[1].right)
     one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
     is_file = any(scored.file for scored in pair)
     settings, notes = (None, []) if is_file else _compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
-        *right,
+        predicted,
         settings=pair[0].record["inputs"]["model"]["settings"],
         patterns=patterns or {},
         columns=columns,
@@ -238,17 +239,17 @@ def _describe(
 
 def _measure_slices(
     rows: pa.Table,
-    first: np.ndarray,
-    second: np.ndarray,
+    predicted: tuple[Predicted, Predicted],
     *,
     settings: Settings,
     patterns: Mapping[str, str],
     columns: Sequence[str],
 ) -> list[SliceDifference]:
-    """Compare two models in each slice, given for each which rows it gets right."""
+    """Compare the predictions of two models in each slice."""
     slices.check_patterns(rows, patterns)
     chosen, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
     chosen = [item for item in chosen if item.is_own or not item.rows.all()]
+    first, second = (each.right for each in predicted)
     compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in compared])
     measured = [
@@ -262,6 +263,16 @@ def _measure_slices(
             p,
             p < paired.SURE,
             item.is_own,
+            *(
+                macro_f1(
+                    count_confusion(
+                        each.label[item.rows],
+                        each.prediction[item.rows],
+                        num_labels=len(each.classes),
+                    )
+                )
+                for each in predicted
+            ),
         )
         for item, (difference, _), p in zip(chosen, compared, adjusted, strict=True)
     ]

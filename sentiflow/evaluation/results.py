@@ -262,6 +262,7 @@ def measure(
             label=of_headline.label,
             probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
+            classes=of_headline.classes,
         ),
     )
 

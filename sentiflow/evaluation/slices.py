@@ -3,7 +3,7 @@
 import math
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.schema import BINARY
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import Accuracy
+from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models.tokenizer import Tokens, tokenize
 
 MIN_ROWS = 30
@@ -115,6 +117,22 @@ class SliceMetrics(Accuracy):
     candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no others."""
     is_found: bool = False
     """Whether a search has found it. Then all figures are of the half that was not searched."""
+    f1_macro: float | None = None
+    """Mean of the F1 of the classes that occur in its labels or predictions."""
+    labelled_shares: Mapping[str, float] = field(default_factory=dict)
+    """Share of each class in its labels; classes that do not occur are left out."""
+    predicted_shares: Mapping[str, float] = field(default_factory=dict)
+    """Share of each class in its predictions, likewise."""
+
+    @property
+    def widest_gap(self) -> tuple[str, float, float]:
+        """Name the class whose shares of labels and of predictions differ most, with both."""
+        both = {
+            name: (self.labelled_shares.get(name, 0.0), self.predicted_shares.get(name, 0.0))
+            for name in [*self.labelled_shares, *self.predicted_shares]
+        }
+        name = max(both, key=lambda name: abs(both[name][1] - both[name][0]))
+        return name, *both[name]
 
     @property
     def is_worse(self) -> bool:
@@ -201,6 +219,7 @@ def measure(
     label: np.ndarray,
     probability: np.ndarray | None,
     prediction: np.ndarray,
+    classes: Sequence[str] = BINARY,
 ) -> list[SliceMetrics]:
     """Measure a model in each slice: the user's own, those found, then others.
 
@@ -212,9 +231,10 @@ def measure(
         label: N labels.
         probability: Probability of positive; None unless the labels are negative (0) and positive.
         prediction: N predicted labels.
+        classes: Their names.
     """
     right = prediction == label
-    measured = [_measure(item, right, label, probability) for item in slices]
+    measured = [_measure(item, label, probability, prediction, classes) for item in slices]
     # Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
     # rows, so their test is one-sided.
     for is_found, kind in ((True, "less"), (False, "two-sided")):
@@ -258,10 +278,20 @@ def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) 
 
 
 def _measure(
-    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
+    item: Slice,
+    label: np.ndarray,
+    probability: np.ndarray | None,
+    prediction: np.ndarray,
+    classes: Sequence[str],
 ) -> SliceMetrics:
     rows, num_rows, num_others = item.rows, int(item.rows.sum()), int(item.others.sum())
+    right = prediction == label
     gap = float(right[rows].mean() - right[item.others].mean()) if num_others else None
+    counts = count_confusion(label[rows], prediction[rows], num_labels=len(classes))
+    labelled, predicted = (
+        {n: c / num_rows for n, c in zip(classes, each.tolist(), strict=True) if c}
+        for each in (counts.sum(axis=1), counts.sum(axis=0))
+    )
     return SliceMetrics.of(
         int(right[rows].sum()),
         num_rows,
@@ -273,6 +303,9 @@ def _measure(
         mean_probability=None if probability is None else float(probability[rows].mean()),
         is_own=item.is_own,
         is_found=item.among is not None,
+        f1_macro=macro_f1(counts),
+        labelled_shares=labelled,
+        predicted_shares=predicted,
     )
 
 

@@ -57,6 +57,20 @@ def test_models_of_three_classes_are_compared(runs):
     json.dumps(asdict(found), allow_nan=False)
 
 
+def test_each_value_of_a_column_is_listed_also_where_nothing_differs(runs):
+    scored = {"label": LABEL_OF_THREE, "classes": THREE}
+    a = runs.run("a", of_classes=of_classes(certain=1), **scored)
+    found = comparison.compare(a, a, columns=["split"])
+    (own,) = (item for item in found.slices if item.is_own)
+    assert own.f1_macro_first == own.f1_macro_second == found.first.figures["f1_macro"]
+    lines = [re.split(r"\s{2,}", line) for line in to_text(found).splitlines()]
+    accuracy = f"{found.first.figures['accuracy']:.4f}"
+    (row,) = (line for line in lines if line[0] == "split: test" and len(line) > 5)
+    assert row[2:5] == [accuracy, accuracy, "+0.0000"]
+    assert row[5].startswith("-0.0")
+    assert row[6] == "p = 1"
+
+
 @pytest.mark.parametrize("left_out", [[], ["neutral"]])
 def test_rows_of_a_class_that_one_model_lacks_are_its_mistakes_unless_it_was_left_out(
     runs, left_out

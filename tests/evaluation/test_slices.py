@@ -116,6 +116,11 @@ def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     assert found.positive_fraction == pytest.approx(2 / 3)
     assert found.mean_probability == pytest.approx(1.4 / 3)
     assert found.low < found.accuracy < found.high
+    assert found.f1_macro == pytest.approx(2 / 3)
+    assert found.labelled_shares == pytest.approx({"negative": 1 / 3, "positive": 2 / 3})
+    assert found.predicted_shares == pytest.approx({"negative": 2 / 3, "positive": 1 / 3})
+    name, *shares = found.widest_gap
+    assert (name, shares) == ("negative", pytest.approx([1 / 3, 2 / 3]))
 
 
 def test_the_worst_slice_stands_first_and_tiny_ones_last():
