@@ -135,7 +135,7 @@ def run(
     Example:
         >>> run = sentiflow.run("configs/quickstart.yaml", {"train.seed": 0})  # doctest: +SKIP
         >>> sorted(run.predictions.to_pandas().columns)[:3]  # doctest: +SKIP
-        ['label', 'num_tokens', 'predicted_label']
+        ['confidence', 'label', 'num_tokens']
         >>> 0.5 < run.metrics["test/accuracy"] <= 1  # doctest: +SKIP
         True
     """

@@ -30,10 +30,9 @@ def summarize(
     ]
     name, share = measured.metrics.most_frequent
     if measured.metrics.accuracy_low <= share:
-        than = "not shown to be better than guessing"
-        if measured.metrics.accuracy_high < share:
-            than = "worse than guessing"
-        meaning = f"is the accuracy of “{name}” for every text: the model is {than}"
+        is_worse = measured.metrics.accuracy_high < share
+        than = "worse" if is_worse else "not shown to be better"
+        meaning = f"is the accuracy of “{name}” for every text: the model is {than} than guessing"
         lines.append(Highlight(f"{share:.1%}", meaning, "figures"))
     for each in baselines:
         meaning = f"is the accuracy of {each.name}: {each.verdict}"

@@ -148,8 +148,9 @@ def open_template(
         trim_blocks=True,
         **options,
     )
-    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p, "few": few}
-    environment.filters |= filters or {}
+    environment.filters |= {
+        "fill": fill, "points": _points, "p": paired.write_p, "few": few, **(filters or {})
+    }  # fmt: skip
     return environment.get_template(name)
 
 

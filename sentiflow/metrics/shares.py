@@ -7,7 +7,7 @@ inference", Science 382 (2023), with the tuning of A. N. Angelopoulos, J. C. Duc
 "PPI++" (2023). Surveys know it as the regression estimator.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -192,7 +192,11 @@ def _guard(samples: _Sample, whole: _Sample) -> np.ndarray:
 def _pool(
     sums: pd.DataFrame, whole: _Sample, between: np.ndarray, freedom: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Estimate each group from its pool: share, bounds and variance, ``(G, C)`` each."""
+    """Estimate each group from its pool: share, bounds and variance, ``(G, C)`` each.
+
+    The interval holds that of a group of its own with as many labels as the pool: Wilson's is wider
+    for rare classes.
+    """
     population = np.maximum(sums["population"].to_numpy(), 1)
     probability_mean = sums["p"].to_numpy() / population
     share = whole.label_mean + whole.tuning * (probability_mean - whole.probability_mean)
@@ -201,7 +205,8 @@ def _pool(
     variance = within + between
     uncertain = within**2 / np.maximum(whole.size - 2, 1) + between**2 / np.maximum(freedom, 1)
     reach = _quantile(variance**2 / uncertain) * np.sqrt(variance)
-    return share, share - reach, share + reach, variance
+    low, high = _bound(replace(whole, share=share))
+    return share, np.fmin(share - reach, low), np.fmax(share + reach, high), variance
 
 
 @np.errstate(invalid="ignore", divide="ignore")

@@ -1,16 +1,15 @@
 """Shares -> plots, as PNG on white."""
 
-import textwrap
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sentiflow.errors import shorten
 from sentiflow.metrics.shares import CORRECTED, COUNTED
 from sentiflow.plotting import BLUE, GRAY, INK, ORANGE, PLOT_STYLE, percent, to_png
-from sentiflow.shares.page import choose_class, write_period
+from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, Trends
 
 MAX_BARS, MAX_PANELS = 30, 12
@@ -47,7 +46,14 @@ def _draw_periods(trends: Trends, item: Breakdown, focus: str) -> Figure:
     return figure
 
 
+def _known(lines: pd.DataFrame) -> pd.DataFrame:
+    """Take out shares whose interval tells nothing."""
+    return lines.assign(**lines[["share", "low", "high"]].mask(tells_nothing(lines)))
+
+
 def _draw_line(axes: Axes, line: pd.DataFrame, color: str, style: str, name: str = "") -> None:
+    """Draw shares with their intervals, and a gap where an interval tells nothing."""
+    line = _known(line)
     axes.fill_between(
         line["period"], line["low"], line["high"], color=color, alpha=0.15, linewidth=0
     )
@@ -69,7 +75,7 @@ def _finish_times(axes: Axes, item: Breakdown, most: int) -> None:
 def _draw_groups(trends: Trends, item: Breakdown, focus: str) -> Figure:
     """Draw a bar for each of the largest groups, the highest share first."""
     largest = item.of(focus).nlargest(MAX_BARS, "rows")
-    chosen = largest.sort_values("share", ascending=False, kind="stable")
+    chosen = _known(largest.sort_values("share", ascending=False, kind="stable"))
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.34 * len(chosen)))
     axes = figure.add_subplot(xlabel=f"Share of {focus}")
     share, place = chosen["share"], np.arange(len(chosen))
@@ -79,7 +85,7 @@ def _draw_groups(trends: Trends, item: Breakdown, focus: str) -> Figure:
     axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=name)
     axes.plot(chosen["predicted_share"], place, "d", color=ORANGE, markersize=5, label="predicted")
     axes.axvline(trends.whole["share"][focus], color=GRAY, linestyle="--", linewidth=1)
-    axes.set_yticks(place, chosen["group"].map(_shorten))
+    axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(percent)
@@ -100,7 +106,7 @@ def _draw_panels(trends: Trends, item: Breakdown, focus: str) -> Figure:
     for axes, name in zip(panels, chosen, strict=False):
         axes.plot(every["period"], every["share"], color=GRAY, linewidth=1)
         _draw_line(axes, line[line["group"] == name], BLUE, "-")
-        axes.set_title(_shorten(name), fontsize=10, color=INK)
+        axes.set_title(shorten(name, _MAX_NAME), fontsize=10, color=INK)
     for axes in panels[: len(chosen)]:  # the panels share a limit, that of all lines
         _finish_times(axes, item, 2)
         axes.tick_params(labelsize=8)
@@ -109,7 +115,3 @@ def _draw_panels(trends: Trends, item: Breakdown, focus: str) -> Figure:
         axes.set_visible(False)
     figure.supylabel(f"Share of {focus}", fontsize=10)
     return figure
-
-
-def _shorten(name: str) -> str:
-    return textwrap.shorten(name, _MAX_NAME, placeholder="…")

@@ -52,6 +52,11 @@ def write_period(period: datetime, unit: str) -> str:
     return period.strftime(_FORMATS[unit])
 
 
+def tells_nothing(lines: pd.DataFrame) -> pd.Series:
+    """Say which intervals hold every share that there can be."""
+    return (lines["low"] <= 0) & (lines["high"] >= 1)
+
+
 def draw_conclusions(trends: Trends) -> list[Conclusion]:
     """List the results: the share of each class, the highest group, the change over time."""
     focus = choose_class(trends)
@@ -126,7 +131,7 @@ class Section:
     lines: pd.DataFrame
     """As ``Breakdown.of`` returns them, with ``name``, the group or period; ``is_corrected``,
     whether there is an interval; and ``is_higher``, than in all other groups together, beyond
-    chance."""
+    chance; and ``is_known``, whether its interval tells anything."""
     num_left_out: int = 0
     reference: float = 0
     """The share in all rows; 0 for none."""
@@ -136,7 +141,8 @@ class Section:
     @property
     def axis(self) -> Axis:
         """Choose an axis that holds every share and interval."""
-        ends = self.lines[["share", "predicted_share", "low", "high"]]
+        known = self.lines[self.lines["is_known"]] if self.lines["is_known"].any() else self.lines
+        ends = known[["share", "predicted_share", "low", "high"]]
         return Axis(np.floor(10 * ends.min().min()) / 10, np.ceil(10 * ends.max().max()) / 10)
 
 
@@ -221,4 +227,7 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
 def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
     is_higher = (lines["p_adjusted"] < SURE) & (lines["share"] > reference)
     is_corrected = lines["method"] != UNCORRECTED
-    return lines.assign(name=names, is_corrected=is_corrected, is_higher=is_higher)
+    is_known = ~tells_nothing(lines)
+    return lines.assign(
+        name=names, is_corrected=is_corrected, is_higher=is_higher, is_known=is_known
+    )

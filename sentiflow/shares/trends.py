@@ -22,7 +22,7 @@ STAGE = "trends"
 TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 
-TRENDS_VERSION = 3
+TRENDS_VERSION = 4
 """Changes whenever the same predictions would give other shares or another page."""
 
 TO_LABEL = "to draw rows to label: sentiflow trends CONFIG --sample 300 --output to_label.csv"

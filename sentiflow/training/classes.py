@@ -39,15 +39,14 @@ class LearnedClasses:
     def describe(self) -> str:
         """List the classes, of many the rarest, with their rows and, if any, their weights."""
         weights = () if self.weights is None else self.weights.tolist()
-        rows = list(itertools.zip_longest(self.names, self.counts, weights))
-        if are_many := len(rows) > MOST_LISTED:
-            rows.sort(key=lambda row: row[1])
+        rows = itertools.zip_longest(self.names, self.counts, weights)
         listed = [
             f"{name} ({number:,}{f', weight {weight:.2f}' if weight else ''})"
-            for name, number, weight in rows
+            for name, number, weight in sorted(
+                rows, key=lambda row: row[1] if len(self.names) > MOST_LISTED else 0
+            )
         ]
-        first = f"the lowest of {len(rows)}: " if are_many else ""
-        return first + ", ".join(few(listed, "in the manifest"))
+        return ", ".join(few(listed, "in the manifest"))
 
 
 def choose(

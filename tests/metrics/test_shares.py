@@ -156,6 +156,19 @@ def test_a_pooled_interval_widens_by_how_much_the_error_differs():
     assert (wide.high - wide.low).mean() > 3 * (narrow.high - narrow.low).mean()
 
 
+def test_a_pooled_interval_holds_that_of_a_group_with_as_many_labels():
+    one = np.repeat([0, 1], [480, 20])  # four such groups have 80 labels together
+    probabilities = np.tile(np.stack([0.95 - 0.5 * one, 0.05 + 0.5 * one], axis=1), (4, 1))
+    label = np.tile(np.where(np.arange(500) % 25 == 0, one, -1), 4)
+    pooled = estimate(probabilities, label, group=np.repeat(np.arange(4), 500))
+    alone = estimate(probabilities, label)
+    assert set(pooled.method) == {POOLED}
+    assert set(alone.method) == {CORRECTED}
+    np.testing.assert_allclose(pooled.share, np.tile(alone.share, (4, 1)))
+    assert (pooled.low <= alone.low + 1e-9).all()
+    assert (pooled.high >= alone.high - 1e-9).all()
+
+
 def test_without_labels_nothing_is_corrected():
     found = estimate(np.tile([0.4, 0.6], (50, 1)), np.full(50, -1))
     assert found.method[0] == UNCORRECTED

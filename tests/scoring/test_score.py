@@ -237,7 +237,7 @@ def test_predictions_of_an_older_version_are_refused_and_replaced_with_overwrite
     del found["settings"]["predictions_version"], found["classes"], found["counts"]["predicted"]
     (tmp_path / "run/scored/manifest.json").write_text(json.dumps(found))
     days = f"score.corpus={corpora}/day-[01].csv"
-    with pytest.raises(UserError, match=r"predictions_version: null there, 2 here"):
+    with pytest.raises(UserError, match=r"predictions_version: null there, 3 here"):
         score(scored, days)
     assert record(tmp_path) == found
     score(scored, days, overwrite=True)

@@ -240,6 +240,22 @@ def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
     assert "no label in this group" in (tmp_path / "trends/trends.html").read_text()
 
 
+def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):
+    table, truth = draw(2000, num_days=4)
+    airline = np.array(table["airline"].to_pylist())
+    is_labelled = (np.arange(2000) % 20 == 0) & (airline != "United")
+    score(tmp_path, table, np.where(is_labelled, truth, -1))
+    _, shares = run(tmp_path, by=["airline"])
+    shares = shares[(shares["by"] == "airline") & (shares["class"] == "negative")]
+    is_unknown = (shares["low"] == 0) & (shares["high"] == 1)
+    assert 0 < is_unknown.sum() < len(shares)
+    page = (tmp_path / "trends/trends.html").read_text().partition("By airline")[2]
+    assert page.count(">unknown<") == is_unknown.sum()
+    assert page.count("<circle") == len(shares) - is_unknown.sum()
+    for row in shares[~is_unknown].itertuples():
+        assert page.count(f"{row.low:.1%} – {row.high:.1%}") == 2  # on a phone, and elsewhere
+
+
 def test_texts_of_an_author_are_one_observation_unless_they_were_drawn(tmp_path):
     table, truth = draw(NUM_ROWS)
     author = np.arange(NUM_ROWS) // 20
