@@ -30,8 +30,7 @@ def summarize(
     ]
     name, share = measured.metrics.most_frequent
     if measured.metrics.accuracy_low <= share:
-        is_worse = measured.metrics.accuracy_high < share
-        than = "worse" if is_worse else "not shown to be better"
+        than = "worse" if measured.metrics.accuracy_high < share else "not shown to be better"
         meaning = f"is the accuracy of “{name}” for every text: the model is {than} than guessing"
         lines.append(Highlight(f"{share:.1%}", meaning, "figures"))
     for each in baselines:

@@ -100,8 +100,8 @@ class Metrics:
     @property
     def worst_first(self) -> list[str]:
         """Name the classes by their F1, the lowest first; those without one come last."""
-        f1 = {name: of_class.f1 for name, of_class in self.by_class.items()}
-        return sorted(f1, key=lambda name: 2.0 if f1[name] is None else f1[name])
+        f1 = {n: 2.0 if each.f1 is None else each.f1 for n, each in self.by_class.items()}
+        return sorted(f1, key=lambda name: f1[name])
 
     @property
     def confused_pairs(self) -> list[ConfusedPair]:

@@ -196,3 +196,15 @@ def test_a_missing_interval_says_why(rows):
     shown = {metric.name: interval for metric, _, interval in listed}
     assert shown["f1_macro"] == f"no interval: {why}"
     assert " to " in shown["log_loss"]
+
+
+def test_a_model_that_is_not_shown_to_beat_guessing_is_told_so(rows):
+    most = pa.array(np.full(len(rows), np.bincount(rows["label"]).argmax(), np.int8))
+    place = rows.column_names.index("prediction")
+    guessing = report_data(rows.set_column(place, "prediction", most), model=MODEL, asked=False)
+    share = guessing.result.measured.metrics.most_frequent[1]
+    said = [line for line in guessing.result.highlights if "than guessing" in line.meaning]
+    assert [(line.number, line.section) for line in said] == [(f"{share:.1%}", "figures")]
+    assert said[0].meaning.endswith("not shown to be better than guessing")
+    able = report_data(rows, model=MODEL, asked=False).result.highlights
+    assert not any("than guessing" in line.meaning for line in able)
