@@ -38,7 +38,7 @@ _SYNONYMS = {
 
 PREDICTED = (
     *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
-    *("probability", "num_tokens"),
+    *("confidence", "probability", "num_tokens"),
 )
 """Columns of all predictions; those of a class begin with ``probability_``."""
 
