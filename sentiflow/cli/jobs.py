@@ -289,13 +289,16 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
 
     figures = records["evaluate"]["figures"] if "evaluate" in records else {}
     split = headline_split(list(figures)) if figures else ""
-    by_class = figures.get(split, {}).get("by_class", {}).items()
     return fill(
         "run.txt.j2",
         records=records,
         uris=uris,
         split=split,
-        f1={name: found["f1"] for name, found in by_class if found["f1"] is not None},
+        f1={
+            name: found["f1"]
+            for name, found in figures.get(split, {}).get("by_class", {}).items()
+            if found["f1"] is not None
+        },
         any_ran=any(outcome.ran for outcome in outcomes),
         is_registered=any(record.get("registered") for record in records.values()),
         command=command,

@@ -253,7 +253,7 @@ def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):
     assert page.count(">unknown<") == is_unknown.sum()
     assert page.count("<circle") == len(shares) - is_unknown.sum()
     for row in shares[~is_unknown].itertuples():
-        assert page.count(f"{row.low:.1%} – {row.high:.1%}") == 2  # on a phone, and elsewhere
+        assert page.count(f"{row.low:.1%} \u2013 {row.high:.1%}") == 2  # on a phone, and elsewhere
 
 
 def test_texts_of_an_author_are_one_observation_unless_they_were_drawn(tmp_path):
