@@ -79,7 +79,7 @@ REJECTED = pa.schema(
 )
 """Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
-PREDICTIONS_VERSION = 2
+PREDICTIONS_VERSION = 3
 """Changes whenever the same corpus and model would give other predictions or other columns."""
 
 
@@ -89,7 +89,8 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
     Args:
         classes: Those of the model. ``label`` and ``prediction`` are positions in the list of these
             and of those that only the corpus has. ``probability`` is that of positive, if the model
-            has this class; ``num_tokens`` counts the known tokens.
+            has this class; ``num_tokens`` counts the known tokens; ``model_version`` is the number
+            of the model in the registry, or the fingerprint of a package that is not from there.
     """
     names = ["probability"] if BINARY[POSITIVE] in classes else []
     names += [f"probability_{name}" for name in classes]
@@ -103,6 +104,7 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
             pa.field("predicted_label", pa.string(), nullable=False),
             *(pa.field(name, pa.float32(), nullable=False) for name in names),
             pa.field("num_tokens", pa.int32(), nullable=False),
+            pa.field("model_version", pa.string(), nullable=False),
         ]
     )
 
