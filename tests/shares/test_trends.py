@@ -267,7 +267,10 @@ def draw_versions():
     is_negative = np.where(np.random.default_rng(0).random(3000) < 0.3, 0, other)
     chosen = np.eye(3)[is_negative] * 0.7 + 0.1
     columns = {"prediction": pa.array(is_negative, pa.int8())}
-    columns |= {f"probability_{n}": pa.array(p, pa.float32()) for n, p in zip(CLASSES, chosen.T)}
+    columns |= {
+        f"probability_{n}": pa.array(p, pa.float32())
+        for n, p in zip(CLASSES, chosen.T, strict=True)
+    }
     columns["created"] = pa.array(two["created"].to_numpy() + np.timedelta64(1, "D"))
     columns["row_id"] = pa.array(np.arange(3000, 6000))
     for name, column in columns.items():
