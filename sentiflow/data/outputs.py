@@ -119,8 +119,8 @@ class OutputSpec:
                 models = run.get("models", {"": before}).values()  # type: ignore[attr-defined]
                 if others := [each for each in models if not self._may_stay(each)]:
                     there, here = (_name_model(each) for each in (others[0], now))
-                    place = f"another model by {self.stage}.model_uri"
-                    changes.append(f"{place}: {there} there, {here} here")
+                    place = f"here by {self.stage}.model_uri"
+                    changes.append(f"another model: {there} there, {here} {place}")
                 continue
             if before.get("fingerprint") == now.get("fingerprint"):
                 continue
@@ -146,7 +146,7 @@ def _list_classes(model: Mapping[str, Any]) -> str:
 
 
 def _name_model(model: Mapping[str, Any]) -> str:
-    return f"{model.get('uri', 'none')} ({shorten(_list_classes(model), 60)})"
+    return f"{model.get('uri', 'none')} of {shorten(_list_classes(model), 60)}"
 
 
 def _is_same_file(one: InputFile | None, other: InputFile | None) -> bool:

@@ -34,7 +34,8 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
 def models_of(scored: Manifest) -> dict[str, ModelInput]:
     """List the models that have made predictions by version, that of the newest files first."""
     newest = dict.fromkeys(each["model_version"] for each in reversed(scored.get("scorings", [])))
-    return {name: scored["models"][name] for name in newest} or {"": scored["inputs"]["model"]}
+    models = {name: scored["models"][name] for name in newest if name in scored["models"]}
+    return models or {"": scored["inputs"]["model"]}
 
 
 def of_version(scored: Manifest, version: str) -> Manifest:
@@ -47,8 +48,7 @@ def of_version(scored: Manifest, version: str) -> Manifest:
 
 def is_one_of_several(scored: Manifest) -> bool:
     """Say whether a manifest is that of :func:`of_version`, and other models have scored rows."""
-    scorings = scored.get("scorings")
-    return scorings is not None and sum(s["rows"] for s in scorings) < scored["counts"]["accepted"]
+    return 0 < sum(s["rows"] for s in scored.get("scorings", ())) < scored["counts"]["accepted"]
 
 
 def left_out_of(model: Mapping[str, Any]) -> set[str]:

@@ -100,7 +100,7 @@ def run(
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
                     for change in strict.find_changes(output.status.record):
-                        say(verb, f"{change}: it scores new files, or all with --overwrite")
+                        say(verb, f"{change}: the latter scores new files, or all with --overwrite")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)

@@ -82,8 +82,8 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     before = times(tmp_path)
     promote(2)
     assert not score(config).ran
-    line = "models:/test/1 (negative, positive) there, models:/test/2 (negative, positive) here"
-    assert f"{line}: it scores new files, or all with --overwrite" in said.text
+    line = "models:/test/1 of negative, positive there, models:/test/2 of negative, positive here"
+    assert f"{line} by score.model_uri: the latter scores new files, or" in said.text
     plan = stages.plan(settings.load(config), ["score"], overwrite=True)
     assert "would replace" in plan[0].state
     score(config, days(corpora, 0, 1))
@@ -102,11 +102,11 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
         of_one = rows[rows["model_version"] == version]
         scores = ModelPackage.load(package).score(pa.array(of_one["text"]))
         assert of_one["prediction"].tolist() == scores.prediction.tolist()
-    with pytest.raises(UserError, match=r"another model by score.model_uri: models:/test/1 .*/2 "):
+    with pytest.raises(UserError, match=r"another model: models:/test/1 .*/2 .* score.model_uri"):
         score(config, days(corpora, 0, 1, 2), "score.model_uri=models:/test/2")
     promote(3)
     more = days(corpora, 0, 1, 2)[:-1] + f",{corpora}/all.csv]"
-    with pytest.raises(UserError, match=r"another model .*/3 \(negative, positive, neutral\) here"):
+    with pytest.raises(UserError, match=r"another model: .*/3 of negative, positive, neutral here"):
         score(config, more)
     assert record(tmp_path) == found
     promote(1)

@@ -278,7 +278,7 @@ def draw_versions():
     return pa.concat_tables([one, two.cast(one.schema)]), np.concatenate([truth, other])
 
 
-@pytest.mark.parametrize("labelled", [(300, 300), (300, 5), (0, 0)])
+@pytest.mark.parametrize("labelled", [(300, 60), (300, 5), (0, 0)])
 def test_labels_tell_errors_of_the_version_that_scored_their_rows_alone(tmp_path, labelled):
     table, truth = draw_versions()
     label = truth.copy()
