@@ -26,6 +26,7 @@ from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
+from sentiflow.data.table_plans import TablePlan
 from sentiflow.data.text_hash import hash_strings
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
@@ -94,11 +95,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         before = replace(before, profile=drift.Profile())  # statistics of one model
     old_files = previous["inputs"]["corpus"]["files"] if previous else []
     files = described.get("files", [])
-    copies = sources.find_copies(files, len(old_files))
+    copies = sources.find_copies(files)
     for uri, (_, first) in copies.items():
         say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
     distinct = [item for item in files if item["uri"] not in copies]
-    num_previous = sum(item["uri"] not in copies for item in old_files)
+    num_previous = sum(item["uri"] not in copies for item in files[: len(old_files)])
     if previous and len(distinct) == num_previous:
         return previous
     learned = package_files.classes_of(model)
@@ -169,7 +170,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     if learned_files := sources.find_learned_files(source.files, model):
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=drift.Profile())
-    if len(distinct) > 1 and not source.table_format.has_row_ids:
+    has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    if len(distinct) > 1 and not has_own_ids:
         new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     total = Scored.sum([before, new])
     _check(output, source, new, total)

@@ -67,25 +67,20 @@ def name_version(model: ModelInput, models: Mapping[str, ModelInput]) -> str:
     return known.get(model["fingerprint"], number)
 
 
-def find_copies(files: Sequence[InputFile], num_previous: int) -> dict[str, tuple[InputFile, str]]:
+def find_copies(files: Sequence[InputFile]) -> dict[str, tuple[InputFile, str]]:
     """Find files with the content of one before them; only new ones of equal size are read.
-
-    Args:
-        files: The corpus.
-        num_previous: Number of files at its beginning that were scored before.
 
     Returns:
         By the URI of a copy its description, and the URI of the first file with this content.
     """
     kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
     counts, first, copies = Counter(kinds), dict[str, str](), {}
-    for number, (item, kind) in enumerate(zip(files, kinds, strict=True)):
+    for item, kind in zip(files, kinds, strict=True):
         if counts[kind] > 1:
-            if number >= num_previous:
-                (item,) = input_files.describe([item["uri"]])["files"]
-            original = first.setdefault(manifest.identify_file(item), item["uri"])
+            read = item if item["tree_sha256"] else input_files.describe([item["uri"]])["files"][0]
+            original = first.setdefault(manifest.identify_file(read), item["uri"])
             if original != item["uri"]:
-                copies[item["uri"]] = item, original
+                copies[item["uri"]] = read, original
     return copies
 
 

@@ -100,7 +100,7 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     assert found["profile"]["rows"] == 2 * DAY, "the statistics are those of one model"
     for version, package in zip(("1", "2"), packages, strict=False):
         of_one = rows[rows["model_version"] == version]
-        scores = ModelPackage.load(package).score(pa.array(of_one["text"]))
+        scores = ModelPackage.load(package).score(pa.array([*of_one["text"]], pa.string()))
         assert of_one["prediction"].tolist() == scores.prediction.tolist()
     with pytest.raises(UserError, match=r"another model: models:/test/1 .*/2 .* score.model_uri"):
         score(config, days(corpora, 0, 1, 2), "score.model_uri=models:/test/2")
@@ -152,7 +152,7 @@ def test_a_copy_of_a_file_is_told_and_scored_once(tmp_path, model, resources, sa
 
     kind = {"kind": "csv", "columns": {"id": "id", "text": "text"}}
     end = "parquet" if is_table else "csv"
-    config = configure(tmp_path, model, tmp_path / f"?.{end}", format=kind)
+    config = configure(tmp_path, model, tmp_path / f"*.{end}", format=kind)
     write("a", *range(10))
     score(config)
     shutil.copy(tmp_path / f"a.{end}", tmp_path / f"b.{end}")
@@ -165,7 +165,10 @@ def test_a_copy_of_a_file_is_told_and_scored_once(tmp_path, model, resources, sa
     files = record(tmp_path)["inputs"]["corpus"]["files"]
     assert [os.path.basename(item["uri"])[0] for item in files] == ["a", "b", "c"]
     assert not score(config).ran
+    shutil.copy(tmp_path / f"c.{end}", tmp_path / f"c-2.{end}")  # before c, and in its place
+    score(config)
     one_by_one = table(tmp_path)
+    assert len(one_by_one) == 20
     score(config, f"score.output_uri={tmp_path}/once/run/scored")
     assert table(tmp_path / "once").equals(one_by_one)
 
