@@ -245,11 +245,12 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     try:
         seen, is_known = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
-        if "refit" in scored["inputs"]["model"]:
-            raise
         if not several or not has_text:
+            if "refit" in scored["inputs"]["model"]:
+                raise
             return rows, False, [f"the metrics are too optimistic: {error}"]
-        seen, is_known = np.empty(0, np.int64), True
+        _, are_known = lineage.find_training_texts([scored["inputs"]["model"]])
+        seen, is_known = np.empty(0, np.int64), all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     count, notes = len(rows) - len(unseen), list[str]()
     if refit := scored["inputs"]["model"].get("refit"):
@@ -263,8 +264,9 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
+        name = "the model has" if several else "an earlier model"
         if count := int(is_learned.sum()):
-            notes.append(f"{rows_are(count)} left out: an earlier model learned their texts")
+            notes.append(f"{rows_are(count)} left out: {name} learned their texts")
     return unseen, is_known, notes
 
 

@@ -3,9 +3,9 @@
 Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
 on a GPU (:mod:`part_files` has the steps). A finished part leaves a completion marker that names
 the model, the settings and the rows. So a killed scoring resumes with the parts that have no
-marker; and if files were added to the corpus, only these are scored. Ray Data's own checkpoints
-would not do: they know neither model nor settings, so that a rerun could keep predictions of
-another model.
+marker; and if files were added to the corpus, only these are scored, by an alias with the version
+that it names now. Ray Data's own checkpoints would not do: they know neither model nor settings, so
+that a rerun could keep predictions of another model.
 """
 
 from __future__ import annotations
