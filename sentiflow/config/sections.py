@@ -158,8 +158,9 @@ class ScoreSettings(Settings):
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: Annotated[Models | None, LOCATION] = None
     """Model: the directory of a package or of a run, ``models:/name@champion``, ``models:/name/3``
-    or ``runs:/ID/model``. A list of models of the same classes: the mean of their probabilities.
-    Default: the model in ``train.output_uri``."""
+    or ``runs:/ID/model``. By an alias, new files get the version of the day, and what is scored
+    stays; ``--overwrite`` scores all again. A list of models of the same classes: the mean of
+    their probabilities. Default: the model in ``train.output_uri``."""
     output_uri: Location = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None

@@ -165,6 +165,19 @@ class ModelInput(Input, total=False):
     """Only of a refit."""
 
 
+class Scoring(TypedDict):
+    """What one job has added to predictions: consecutive parts, of consecutive files."""
+
+    model_version: str
+    """The model, one of ``models``."""
+    first_part: Count
+    first_file: Count
+    num_files: Count
+    """Files of ``inputs.corpus`` from ``first_file`` on; 0 for prepared data."""
+    rows: Count
+    """Rows with a prediction."""
+
+
 if TYPE_CHECKING:
     Inputs = dict[str, Any]
 else:
@@ -272,6 +285,11 @@ class Manifest(TypedDict, total=False):
     drift: dict[str, Any]
     """score: ``profile`` beside that of the held-out texts."""
     peak_memory_bytes: int
+    models: dict[str, ModelInput]
+    """score: the models of the rows by version, as the column ``model_version`` has it;
+    ``inputs.model`` is that of the last job."""
+    scorings: list[Scoring]
+    """score: the jobs that have added parts, in order."""
 
     figures: dict[str, Any]
     """evaluate: metrics by split."""

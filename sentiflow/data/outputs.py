@@ -89,6 +89,9 @@ class OutputSpec:
     """Names in the directory that the stage writes, and deletes when it starts over."""
     grows: str = ""
     """Name of an input of files. If files were added at its end, the result is extended."""
+    follows: str = ""
+    """Beginning of the URIs of models that may follow each other: ``models:/name/``, by an alias.
+    What other versions of the same classes have scored stays; empty: one model makes the result."""
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +115,13 @@ class OutputSpec:
         ]
         for name in sorted(run["inputs"].keys() | self.inputs.keys()):
             before, now = run["inputs"].get(name, {}), self.inputs.get(name, {})
+            if name == "model":
+                models = run.get("models", {"": before}).values()  # type: ignore[attr-defined]
+                if others := [each for each in models if not self._may_stay(each)]:
+                    there, here = (_name_model(each) for each in (others[0], now))
+                    place = f"here by {self.stage}.model_uri"
+                    changes.append(f"another model: {there} there, {here} {place}")
+                continue
             if before.get("fingerprint") == now.get("fingerprint"):
                 continue
             old_files, files = before.get("files", []), now.get("files", [])
@@ -122,6 +132,21 @@ class OutputSpec:
             if others or not pairs:
                 changes.append(": ".join([f"another {name}", *(f["uri"] for f in others[:1])]))
         return changes
+
+    def _may_stay(self, model: Mapping[str, Any]) -> bool:
+        """Say whether what a model has made is part of the result."""
+        now = self.inputs.get("model", {})
+        is_version = bool(self.follows) and str(model.get("uri")).startswith(self.follows)
+        is_same = model.get("fingerprint") == now.get("fingerprint")
+        return is_same or (is_version and _list_classes(model) == _list_classes(now))
+
+
+def _list_classes(model: Mapping[str, Any]) -> str:
+    return ", ".join((model.get("settings") or {}).get("classes", ()))
+
+
+def _name_model(model: Mapping[str, Any]) -> str:
+    return f"{model.get('uri', 'none')} of {shorten(_list_classes(model), 60)}"
 
 
 def _is_same_file(one: InputFile | None, other: InputFile | None) -> bool:

@@ -90,7 +90,8 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
         classes: Those of the model. ``label`` and ``prediction`` are positions in the list of these
             and of those that only the corpus has. ``confidence`` is the probability of the
             prediction, ``probability`` that of positive, if the model has this class;
-            ``num_tokens`` counts the known tokens.
+            ``num_tokens`` counts the known tokens; ``model_version`` is the number of the model in
+            the registry, or the fingerprint of a package that is not from there.
     """
     names = ["confidence", *(["probability"] if BINARY[POSITIVE] in classes else [])]
     names += [f"probability_{name}" for name in classes]
@@ -104,6 +105,7 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
             pa.field("predicted_label", pa.string(), nullable=False),
             *(pa.field(name, pa.float32(), nullable=False) for name in names),
             pa.field("num_tokens", pa.int32(), nullable=False),
+            pa.field("model_version", pa.string(), nullable=False),
         ]
     )
 

@@ -187,6 +187,12 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
             for scored, (_, is_known) in zip(pair, seen, strict=True)
             if not is_known or scored.file
         ]
+        + [
+            f"several models have made the predictions of {scored.name}: model versions "
+            f"{', '.join(lineage.models_of(scored.record))}"
+            for scored in pair
+            if not scored.file and len(lineage.models_of(scored.record)) > 1
+        ]
         + notes,
     )
 

@@ -35,6 +35,7 @@ from sentiflow.evaluation import (
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
@@ -79,12 +80,16 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     spec = output.spec
     by_model = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
+    by_version, of_versions = dict[str, Any](), list[str]()
+    if len(lineage.models_of(by_model)) > 1 and "predictions" not in spec.inputs:
+        by_model, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], by_model)
     scored, file = by_model, None
     if described := spec.inputs.get("predictions"):
         file = prediction_files.read(described["files"][0]["uri"], scored)
         scored = prediction_files.stand_in(scored, file, described)
     model = scored["inputs"]["model"]
     chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored, file)
+    notes = [*of_versions, *notes]
     output.begin()
     probed = ModelChecks(not_asked=prediction_files.NO_MODEL)
     if file is None:
@@ -103,6 +108,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     for note in notes:
         say(STAGE, note)
     content, num_examples = result.to_json(), config.evaluate.num_examples
+    content["model_versions"] = by_version
     has_examples = num_examples and "text" in chosen.column_names
     worst = mistakes.COLUMNS.empty_table()
     if has_examples:
@@ -201,18 +207,50 @@ def _measure(
     return chosen, measured, is_unseen, notes
 
 
+def _choose_model(uri: str, scored: Manifest) -> tuple[Manifest, dict[str, Any], list[str]]:
+    """Measure each of several models on the rows that it has scored; the report is about one.
+
+    Returns:
+        The predictions of the newest model with labelled rows; rows and metrics by version; notes.
+    """
+    measured, found, notes = dict[str, Any](), list[Manifest](), list[str]()
+    for version in lineage.models_of(scored):
+        one = lineage.of_version(scored, version)
+        rows = _leave_out_training_rows(evaluated_rows.read(uri, one), one)[0]
+        rows = evaluated_rows.count_others(rows, one)[0]
+        rows = rows.filter(evaluated_rows.is_of(evaluated_rows.classes_of(rows)))
+        measured[version] = {"rows": sum(each["rows"] for each in one["scorings"])}
+        line = f"model version {version}: {measured[version]['rows']:,} rows scored, "
+        if len(rows):
+            metrics = classification.measure(evaluated_rows.predicted_of(rows))
+            measured[version] |= metrics.to_json()
+            found.append(one)
+            interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
+            line += f"{metrics.accuracy:.1%} of {len(rows):,} labelled ones are right ({interval})"
+        notes.append(line if len(rows) else f"{line}none with a label that it was not trained on")
+    chosen = [*found, scored][0]
+    notes.append(f"the report is about model version {next(iter(lineage.models_of(chosen)))}")
+    return chosen, measured, notes
+
+
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
     """Leave out rows of the training and validation splits, where predictions have no split.
+
+    Of given test rows, and where there are predictions of several models, by their texts, too.
 
     Returns:
         The other rows; whether it is certain that the model was trained on none of them; notes.
     """
+    several, has_text = lineage.is_one_of_several(scored), "text" in rows.column_names
     try:
         seen, is_known = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
-        if "refit" in scored["inputs"]["model"]:
-            raise
-        return rows, False, [f"the metrics are too optimistic: {error}"]
+        if not several or not has_text:
+            if "refit" in scored["inputs"]["model"]:
+                raise
+            return rows, False, [f"the metrics are too optimistic: {error}"]
+        _, are_known = lineage.find_training_texts([scored["inputs"]["model"]])
+        seen, is_known = np.empty(0, np.int64), all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     count, notes = len(rows) - len(unseen), list[str]()
     if refit := scored["inputs"]["model"].get("refit"):
@@ -221,13 +259,14 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         notes.append(f"{rows_are(count)} left out: the model was trained or chosen by them")
     if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
-    if lineage.given_test_files_of(scored) and "text" in unseen.column_names:
+    if has_text and (several or lineage.given_test_files_of(scored)):
         model, corpus = scored["inputs"]["model"], scored["inputs"]["corpus"]
         learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
+        name = "the model has" if several else "an earlier model"
         if count := int(is_learned.sum()):
-            notes.append(f"{rows_are(count)} left out: an earlier model learned their texts")
+            notes.append(f"{rows_are(count)} left out: {name} learned their texts")
     return unseen, is_known, notes
 
 

@@ -31,7 +31,7 @@ MAX_UNKNOWN = 0.01
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
-    """Read the labelled rows, with their texts where these are available.
+    """Read the labelled rows of the models that a manifest names, with their texts where available.
 
     Args:
         uri: The scored directory.
@@ -54,14 +54,17 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     measured = [PROBABILITY + name for name in classes]
     asked = [name for name in columns if name in _list_columns_of_predictions(scored)]
+    chosen, version = _IS_EVALUATED, ["model_version"] if "models" in scored else []
+    if version:
+        chosen &= pc.field(*version).isin([*scored["models"]])
     tables = lineage.read_tables(
         uri,
         scored,
         ("predictions/",),
-        columns=list(dict.fromkeys((*_COLUMNS, *measured, *kept, *asked))),
+        columns=list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
         hint="score again with sentiflow score CONFIG --overwrite",
     )
-    kept_rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    kept_rows = pa.concat_tables(table.filter(chosen) for table in tables)
     rows = kept_rows.select([*_COLUMNS, *measured])
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))

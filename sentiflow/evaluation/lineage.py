@@ -1,6 +1,7 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
@@ -28,6 +29,26 @@ _DECISIVE = _TWEETS[:2]
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     """Name the classes of the model that made predictions, in their order."""
     return tuple(scored["inputs"]["model"]["settings"]["classes"])
+
+
+def models_of(scored: Manifest) -> dict[str, ModelInput]:
+    """List the models that have made predictions by version, that of the newest files first."""
+    newest = dict.fromkeys(each["model_version"] for each in reversed(scored.get("scorings", [])))
+    models = {name: scored["models"][name] for name in newest if name in scored["models"]}
+    return models or {"": scored["inputs"]["model"]}
+
+
+def of_version(scored: Manifest, version: str) -> Manifest:
+    """Describe the predictions of one model as if there were no others; files and rows stay."""
+    model = models_of(scored)[version]
+    scorings = [s for s in scored.get("scorings", ()) if s["model_version"] == version]
+    inputs = {**scored["inputs"], "model": model}
+    return {**scored, "inputs": inputs, "models": {version: model}, "scorings": scorings}
+
+
+def is_one_of_several(scored: Manifest) -> bool:
+    """Say whether a manifest is that of :func:`of_version`, and other models have scored rows."""
+    return 0 < sum(s["rows"] for s in scored.get("scorings", ())) < scored["counts"]["accepted"]
 
 
 def left_out_of(model: Mapping[str, Any]) -> set[str]:
@@ -221,7 +242,7 @@ def find_training_rows(
     """
     refuse_refit(scored, name=name)
     row_ids, is_known = [np.empty(0, np.int64)], True
-    for training in _trainings_of(scored["inputs"]["model"]):
+    for training in chain.from_iterable(map(_trainings_of, models_of(scored).values())):
         is_split = training and is_of_training(scored, training) and not has_seen_test(training)
         rows = [] if is_split and not by_splits else _find_in(training, scored, name)
         row_ids, is_known = [*row_ids, *(rows or ())], is_known and rows is not None
@@ -242,13 +263,17 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     files = input_files_of(scored)
     if files is None or not prepared:
         return None
-    csv = prepared["inputs"]["csv"]
-    if files["fingerprint"] == csv["fingerprint"]:
+    learned, contents = (
+        [manifest.identify_file(item) for item in each["files"]]
+        for each in (prepared["inputs"]["csv"], files)
+    )
+    if contents[: len(learned)] == learned == [*dict.fromkeys(learned)]:
         same_numbers = has_header(scored) == has_header(prepared)
         return _read_row_ids(prepared, uri, folders) if same_numbers else None
     trained_on = manifest.identify_learned_files(prepared)
     inside = tuple(join(uri, path) for path in folders)
-    for item in files["files"]:
+    own = [files["files"][s["first_file"] :][: s["num_files"]] for s in scored.get("scorings", ())]
+    for item in [*chain.from_iterable(own)] or files["files"]:
         if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
             raise UserError(
                 f"{name} was trained on rows of {item['uri']}, and has scored them with other "

@@ -115,7 +115,7 @@ def stand_in(scored: Manifest, file: PredictionFile, described: Input) -> Manife
     settings = scored["inputs"]["model"]["settings"]
     place = {"uri": file.uri, "fingerprint": described["fingerprint"]}
     model = {**place, "settings": settings, "training": None, "calibration": None}
-    return {**scored, "inputs": {**scored["inputs"], "model": model}}
+    return {**scored, "inputs": {**scored["inputs"], "model": model}, "scorings": []}
 
 
 def put(rows: pa.Table, file: PredictionFile) -> pa.Table:

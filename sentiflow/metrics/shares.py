@@ -7,6 +7,7 @@ inference", Science 382 (2023), with the tuning of A. N. Angelopoulos, J. C. Duc
 "PPI++" (2023). Surveys know it as the regression estimator.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ METHODS = {
     COUNTED: "every row is labelled",
     UNCORRECTED: "no row is labelled: the share of predicted labels alone",
 }
+_WORSE = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
 MIN_LABELLED = 30
 """With fewer labelled rows a group's share takes the error of all groups."""
 LEVEL = 0.95
@@ -153,6 +155,39 @@ def estimate(
             values[~is_counted[:, 0]] = np.nan
     labelled = num_labelled[:, 0] + counted.sum(axis=1)
     return Shares(rows[:, 0], labelled, method, predicted / rows, share, low, high, error)
+
+
+def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
+    """Join the shares of strata, such as the rows that one model has predicted.
+
+    The share of a group is the mean of those of its strata, weighted by rows. The bounds are those
+    of independent estimates (G. Y. Zou and A. Donner, "Construction of confidence limits about
+    effect measures", Statistics in Medicine 27, 2008). A group is corrected if all its strata are.
+
+    Args:
+        strata: For each of the S groups of a stratum the number of its group among all; and shares.
+    """
+    from scipy import sparse
+
+    place = np.concatenate([numbers for numbers, _ in strata])
+    of = Shares(*(np.concatenate([getattr(s, f.name) for _, s in strata]) for f in fields(Shares)))
+    is_of = sparse.csr_array((np.ones(len(place)), (place, np.arange(len(place)))))
+    rows = is_of @ of.rows
+    weight = is_of * of.rows / rows[:, None]
+    share, square = weight @ of.share, weight.power(2)
+    below, above = (np.sqrt(square @ (of.share - end) ** 2) for end in (of.low, of.high))
+    worst = np.zeros(len(rows), np.int64)
+    np.maximum.at(worst, place, [_WORSE.index(method) for method in of.method])
+    return Shares(
+        rows=rows,
+        labelled=is_of @ of.labelled,
+        method=np.array(_WORSE, object)[worst],
+        predicted=weight @ of.predicted,
+        share=share,
+        low=share - below,
+        high=share + above,
+        error=np.sqrt(square @ of.error**2),
+    )
 
 
 @np.errstate(invalid="ignore", divide="ignore")

@@ -9,7 +9,7 @@ import importlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -94,9 +94,13 @@ def run(
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()
             spec = _stage(verb).describe_output(config)
+            strict = replace(spec, follows="")
+            spec = strict if overwrite else spec
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
+                    for change in strict.find_changes(output.status.record):
+                        say(verb, f"{change}: the latter scores new files, or all with --overwrite")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)
@@ -122,7 +126,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         if verb == "train":
             config = _apply_refit(config)
         spec = _stage(verb).describe_output(config)
-        status = outputs.find_status(spec)
+        status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
         if not is_new and status.state is not State.COMPLETE:
             _check(config, left)
         states = {

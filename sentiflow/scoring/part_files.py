@@ -116,6 +116,7 @@ def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:
         "label": pa.array(job.labels, pa.int8()).take(tweets["label"]),
         "prediction": scores.prediction,
         **scores.columns,
+        "model_version": pa.repeat(pa.scalar(job.model_version), len(tweets)),
     }
     form = schema.predictions(scores.classes)
     predictions = pa.table({name: columns[name] for name in form.names}, schema=form)

@@ -3,9 +3,9 @@
 Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
 on a GPU (:mod:`part_files` has the steps). A finished part leaves a completion marker that names
 the model, the settings and the rows. So a killed scoring resumes with the parts that have no
-marker; and if files were added to the corpus, only these are scored. Ray Data's own checkpoints
-would not do: they know neither model nor settings, so that a rerun could keep predictions of
-another model.
+marker; and if files were added to the corpus, only these are scored, by an alias with the version
+that it names now. Ray Data's own checkpoints would not do: they know neither model nor settings, so
+that a rerun could keep predictions of another model.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, schema, tweets
 from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Input, Manifest
+from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
+from sentiflow.data.table_plans import TablePlan
+from sentiflow.data.text_hash import hash_strings
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, sources
 from sentiflow.scoring.job import Job, Scored, check_compatible, kept_types
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
@@ -62,7 +67,12 @@ def describe_output(config: Config) -> OutputSpec:
     decisive["keep_raw"] = config.prepare.keep_raw
     decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
     decisive["predictions_version"] = schema.PREDICTIONS_VERSION
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
+    return OutputSpec(
+        *(STAGE, settings.output_uri, decisive, inputs),
+        owns=OWNS,
+        grows="corpus",
+        follows=sources.follow(settings, model),
+    )
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -81,14 +91,24 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     model, described = spec.inputs["model"], spec.inputs["corpus"]
     previous = output.previous
     before = Scored.of(previous) if previous else Scored()
+    if previous and previous["inputs"]["model"]["fingerprint"] != model["fingerprint"]:
+        before = replace(before, profile=drift.Profile())  # statistics of one model
     old_files = previous["inputs"]["corpus"]["files"] if previous else []
+    files = described.get("files", [])
+    copies = sources.find_copies(files)
+    for uri, (_, first) in copies.items():
+        say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
+    distinct = [item for item in files if item["uri"] not in copies]
+    num_previous = sum(item["uri"] not in copies for item in files[: len(old_files)])
+    if previous and len(distinct) == num_previous:
+        return previous
     learned = package_files.classes_of(model)
     reference = model["reference"] and drift.Profile.from_json(model["reference"])
     plan, labels = sources.plan(
         settings,
-        described,
+        distinct,
         classes=learned,
-        num_previous=len(old_files),
+        num_previous=num_previous,
         unpack_to=join(output.uri, "unpacked"),
     )
     check_columns(plan.columns, settings.keep_columns, classes=learned)
@@ -128,10 +148,13 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         on_gpu=num_gpus > 0,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
+        model_version=sources.name_version(model, previous["models"] if previous else {}),
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
-    run_key = manifest.fingerprint([spec.settings, model["fingerprint"], precision])
+    run_key = manifest.fingerprint(
+        [spec.settings, model["fingerprint"], job.model_version, precision]
+    )
     results = maps.run(
         STAGE,
         source.parts,
@@ -144,20 +167,62 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     parts = [Scored.from_json(result) for result in results]
     new = Scored.sum(parts)
+    if learned_files := sources.find_learned_files(source.files, model):
+        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
+        new = replace(new, profile=drift.Profile())
+    has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    if len(distinct) > 1 and not has_own_ids:
+        new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     total = Scored.sum([before, new])
     _check(output, source, new, total)
-    corpus = input_files.join([*old_files, *source.files["files"]]) if previous else source.files
-    if learned_files := sources.find_learned_files(corpus, model):
-        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
-        total = replace(total, profile=drift.Profile())
+    corpus = source.files
+    if files:
+        known = [*files, *(item for item, _ in copies.values()), *source.files["files"]]
+        by_uri = {item["uri"]: item for item in known}
+        corpus = input_files.join([by_uri[item["uri"]] for item in files])
     num_scored = sum(parts[number].accepted for number in maps.fresh)
     differences = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
     shares = compare_unseen(total.profile.confusion, model)
     _report(new, total, differences, shares, num_scored, seconds, output.spec.uri, recorder)
-    more = {"drift": differences, "seconds": seconds, "run": recorder.describe()}
-    files = [*before.files, *new.files]
-    return _publish(output, source, corpus, files, total, job, **more)
+    scoring: Scoring = {
+        "model_version": job.model_version,
+        "first_part": job.first_part,
+        "first_file": len(old_files),
+        "num_files": len(files) - len(old_files),
+        "rows": new.accepted,
+    }
+    more = {
+        "drift": differences,
+        "seconds": seconds,
+        "run": recorder.describe(),
+        "models": (previous["models"] if previous else {}) | {job.model_version: model},
+        "scorings": [*(previous["scorings"] if previous else ()), scoring],
+    }
+    written = [*before.files, *new.files]
+    return _publish(output, source, corpus, written, total, job, **more)
+
+
+def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Scored) -> int:
+    """Count the new rows whose ``tweet_id`` a row of an earlier file has, too.
+
+    Their numbers tell the file: files with a ``row_id`` of their own have no such numbers.
+    """
+
+    def read(item: FileEntry) -> tuple[np.ndarray, np.ndarray]:
+        places = (join(place, item["path"]) for place in (output.parts_uri, output.spec.uri))
+        uri = next(filter(filesystem.exists, places))
+        rows = parquet.read(uri, columns=["row_id", "tweet_id"])
+        rows = rows.filter(rows["tweet_id"].is_valid())
+        return rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"])
+
+    pieces = [piece for part in source.parts for piece in part.pieces]
+    starts = sorted({piece.source: piece.first_row for piece in reversed(pieces)}.values())
+    listed = [f for f in (*before.files, *new.files) if f["path"].startswith("predictions/")]
+    row_ids, ids = zip(*filesystem.map_files(read, listed), strict=True)
+    number = np.searchsorted(starts, np.concatenate(row_ids), side="right")
+    _, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
+    return int((number > number[first[place]]).sum())
 
 
 def _publish(
@@ -278,6 +343,9 @@ def _report(
         line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
         say(STAGE, f"{line}: {listed}" if listed else line)
+    if new.repeated_ids:
+        repeated = f"{new.repeated_ids:,} {'row has' if new.repeated_ids == 1 else 'rows have'}"
+        say(STAGE, f"{repeated} the tweet_id of a row of an earlier file: both are scored")
     for line in differences.get("warnings", []):
         say(STAGE, f"drift from the validation texts: {line}")
     for share, meaning in shares:

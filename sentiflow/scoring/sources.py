@@ -1,18 +1,25 @@
 """Score settings -> the model and the corpus: described; the corpus planned and cut into parts."""
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import Input, ModelInput
+from sentiflow.data.manifest_types import Input, InputFile, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.parts import Part
-from sentiflow.storage.uris import display_uri, join
+from sentiflow.storage.uris import display_uri, join, split_member
 from sentiflow.tracking import model_sources, refits
 
 PREPARED = "prepared"
 
 Plan = corpus.Plan | corpus.Corpus
+
+_VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
+_ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 
 
 def fetch_model(config: Config, output: Output) -> str:
@@ -39,6 +46,42 @@ def name_model(spec: OutputSpec) -> str:
     model: ModelInput = spec.inputs["model"]
     uris = [display_uri(each["uri"]) for each in model.get("members", [model])]
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
+
+
+def follow(settings: ScoreSettings, model: ModelInput) -> str:
+    """Return the beginning of the URIs of all versions of a model, if an alias names it."""
+    version = _VERSION.fullmatch(model["uri"])
+    is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
+    return version[1] if version and is_alias else ""
+
+
+def name_version(model: ModelInput, models: Mapping[str, ModelInput]) -> str:
+    """Name a model in predictions, of which other models have made a part.
+
+    By the name that it has there, its number in the registry, or its fingerprint: a registry that
+    was made anew gives a number again.
+    """
+    known = {each["fingerprint"]: name for name, each in models.items()}
+    version = _VERSION.fullmatch(model["uri"])
+    number = version[2] if version and version[2] not in models else model["fingerprint"]
+    return known.get(model["fingerprint"], number)
+
+
+def find_copies(files: Sequence[InputFile]) -> dict[str, tuple[InputFile, str]]:
+    """Find files with the content of one before them; only new ones of equal size are read.
+
+    Returns:
+        By the URI of a copy its description, and the URI of the first file with this content.
+    """
+    kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
+    counts, first, copies = Counter(kinds), dict[str, str](), {}
+    for item, kind in zip(files, kinds, strict=True):
+        if counts[kind] > 1:
+            read = item if item["tree_sha256"] else input_files.describe([item["uri"]])["files"][0]
+            original = first.setdefault(manifest.identify_file(read), item["uri"])
+            if original != item["uri"]:
+                copies[item["uri"]] = read, original
+    return copies
 
 
 def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
@@ -84,7 +127,7 @@ def describe_corpus(settings: ScoreSettings) -> Input:
 
 def plan(
     settings: ScoreSettings,
-    described: Input,
+    files: Sequence[InputFile],
     *,
     classes: tuple[str, ...],
     num_previous: int,
@@ -94,7 +137,7 @@ def plan(
 
     Args:
         settings: The settings of the stage.
-        described: The corpus, by :func:`describe_corpus`.
+        files: Those of the corpus, as :func:`describe_corpus` does, without copies.
         classes: Those of the model, which files without names of their own are assumed to have, and
             neutral beside negative and positive.
         num_previous: Number of files at its beginning that were scored before.
@@ -113,7 +156,7 @@ def plan(
             uri, record, rows_per_part=settings.rows_per_file, keep_columns=settings.keep_columns
         )
         return prepared, manifest.find_classes(record)
-    form, files = settings.format, described["files"]
+    form = settings.format
     assert form is not None, "settings are resolved"
     assumed = SENTIMENT140 if classes == BINARY else classes
     if corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):

@@ -228,16 +228,23 @@ class LabelFinder:
         self.notes: list[str] = []
         self.is_known = True
         """Whether all rows and texts that the model was trained on are known."""
-        self.seen_rows, self.seen_texts = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+        self.seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """By version the numbers of rows, and the texts, that the model was trained on."""
         self.num_matched = self.num_seen = 0
         """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
-        if has_text := bool(rows.find_text_column(scored)):
-            self.seen_texts, _ = lineage.find_training_texts([scored["inputs"]["model"]])
-        try:
-            self.seen_rows, self.is_known = lineage.find_training_rows(scored, name="the model")
-        except UserError as error:
-            if not has_text:
-                self.notes.append(f"the correction may be too small: {error}")
+        has_text = bool(rows.find_text_column(scored))
+        for version, model in lineage.models_of(scored).items():
+            texts, row_ids = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+            if has_text:
+                texts, _ = lineage.find_training_texts([model])
+            try:
+                one, name = lineage.of_version(scored, version), "the model"
+                row_ids, is_known = lineage.find_training_rows(one, name=name)
+                self.is_known &= is_known
+            except UserError as error:
+                if not has_text:
+                    self.notes.append(f"the correction may be too small: {error}")
+            self.seen[version] = row_ids, texts
         if self.labels is not None:
             self.notes += self.labels.notes
 
@@ -251,11 +258,13 @@ class LabelFinder:
             weight = manual["weight"].fillna(0).to_numpy()
             self.num_matched += int(is_manual.sum())
         is_new = (label >= 0) & (weight > 0)
-        is_new &= ~np.isin(batch.row_id, self.seen_rows, assume_unique=True)
-        if batch.text is not None and len(self.seen_texts):
-            place = np.flatnonzero(is_new)
-            hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-            is_new[place] = ~np.isin(hashes, self.seen_texts)
+        for version, (row_ids, texts) in self.seen.items():
+            place = np.flatnonzero(is_new & (batch.keys[rows.VERSION] == version))
+            is_seen = np.isin(batch.row_id[place], row_ids, assume_unique=True)
+            if batch.text is not None and len(texts):
+                hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
+                is_seen |= np.isin(hashes, texts)
+            is_new[place] = ~is_seen
         if self.labels is not None:
             self.num_seen += int(((weight > 0) & ~is_new).sum())
         return label, np.where(is_new, weight, 0.0)

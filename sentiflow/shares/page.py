@@ -25,6 +25,7 @@ from sentiflow.metrics.shares import (
     UNLABELLED,
     compare_with,
 )
+from sentiflow.shares.rows import VERSION
 from sentiflow.shares.table import Breakdown, Trends
 
 Conclusion = tuple[str, str, str]
@@ -70,7 +71,8 @@ def draw_conclusions(trends: Trends) -> list[Conclusion]:
         return conclusions
     for item in trends.breakdowns[1:]:
         line = item.of(focus)
-        if item.has_groups and not item.unit and "," not in item.by and len(line) > 1:
+        is_single = item.has_groups and not item.unit and "," not in item.by
+        if is_single and item.by != VERSION and len(line) > 1:
             conclusions.append(_describe_highest(line, item.by))
         if item.unit and not item.has_groups and len(line) > 1:
             conclusions.append(_describe_change(line, item.unit))

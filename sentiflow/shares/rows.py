@@ -22,6 +22,8 @@ NO_VALUE = "(none)"
 """Group of rows without a value."""
 EVERY = ""
 """A key that is the same for all rows."""
+VERSION = "model_version"
+"""A key that is always there: labels of rows that a model has scored tell its errors alone."""
 MAX_GROUPS = 10_000
 
 
@@ -36,7 +38,8 @@ class Batch:
     probabilities: np.ndarray
     """``(N, C)``; 0 for classes that the model does not have."""
     keys: pd.DataFrame
-    """For each of ``trends.by`` the values, or the beginnings of the periods; and ``EVERY``."""
+    """For each of ``trends.by`` the values, or the beginnings of the periods; ``EVERY``, and
+    ``VERSION``."""
     author: np.ndarray | None
     """Hashes of the names of N authors, where predictions have a column of users; a text without
     one is the only one of its author."""
@@ -64,7 +67,7 @@ def check_columns(
         UserError: They have not.
     """
     kept = scored["settings"]["keep_columns"]
-    available = [*kept, "split", "predicted_label"]
+    available = [*kept, "split", "predicted_label", *([VERSION] if "models" in scored else [])]
     if missing := [column for column, _ in settings.keys if column not in available]:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
@@ -105,6 +108,8 @@ def read(
     columns = ["row_id", "label", "prediction", *probabilities]
     columns += [name for name in (text, user) if name]
     columns += [column for column, _ in settings.keys]
+    versions = [*lineage.models_of(scored)]
+    columns += [VERSION] if len(versions) > 1 else []
     hint = "score again with sentiflow score CONFIG --overwrite"
     tables = lineage.read_tables(
         uri, scored, ("predictions/",), columns=list(dict.fromkeys(columns)), hint=hint
@@ -112,6 +117,8 @@ def read(
     with Progress(label, total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
             rows = table.combine_chunks()
+            keys = _read_keys(rows, settings, form.time_format)
+            keys[VERSION] = rows[VERSION].to_pandas() if versions[1:] else versions[0]
             matrix = np.zeros((len(rows), len(classes)))
             for number, name in enumerate(probabilities):
                 matrix[:, number] = rows[name].to_numpy()
@@ -120,7 +127,7 @@ def read(
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
                 probabilities=matrix,
-                keys=_read_keys(rows, settings, form.time_format),
+                keys=keys,
                 author=_hash_authors(rows, user) if user else None,
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,
             )

@@ -10,10 +10,12 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage
 from sentiflow.metrics import sampling, share_sums, shares
+from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.shares import rows
 from sentiflow.shares.labels import LabelFinder, describe_choice
-from sentiflow.shares.rows import EVERY
+from sentiflow.shares.rows import EVERY, VERSION
 
 ALL = "all"
 """Name of the table of all rows."""
@@ -99,13 +101,16 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     classes = manifest.find_classes(scored)
     finder, sums = LabelFinder(scored, settings, uri), list[pd.DataFrame]()
     is_drawn = finder.labels is not None and finder.labels.is_drawn
-    cells = np.zeros((2, len(classes), sampling.NUM_STEPS))
+    shape = (2, len(classes), sampling.NUM_STEPS)
+    cells = {version: np.zeros(shape) for version in lineage.models_of(scored)}
     for batch in rows.read(settings, scored, uri, label="trends", with_text=True):
         label, weight = finder.find(batch)
         predicted = {"prediction": batch.prediction, "probabilities": batch.probabilities}
         in_sample, keys = weight * (label >= 0), batch.keys
         for number, each in enumerate(((label < 0) | (weight > 0), in_sample)):
-            cells[number] += sampling.count_cells(**predicted, weight=each)
+            for version, of_version in cells.items():
+                weights = each * (keys[VERSION] == version)
+                of_version[number] += sampling.count_cells(**predicted, weight=weights)
         if batch.author is not None and not is_drawn:
             keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
         sums.append(share_sums.add_up(keys, **predicted, label=label, weight=weight))
@@ -127,9 +132,14 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
             f"{finder.num_seen:,} rows of trends.labels are among those that the model was trained "
             "on or chosen by: their labels are counted, and say nothing of its errors"
         )
-    w, ww = _group(merged, [EVERY])[["w", "ww"]].to_numpy()[0]
-    differs = describe_choice(cells, w**2 / ww, classes) if w else []
-    breakdowns = _break_down(settings, merged, classes, can_compare=not differs)
+    differs, several = list[str](), len(cells) > 1
+    of_models = _group(merged, [VERSION])
+    for version, w, ww in zip(of_models.index, of_models["w", 0], of_models["ww", 0], strict=True):
+        found = describe_choice(cells[version], w**2 / ww, classes) if w else []
+        differs += [f"model version {version}: {line}" if several else line for line in found]
+    breakdowns = _break_down(settings, merged, classes, can_compare=not differs, several=several)
+    if several:
+        finder.notes += _describe_models(breakdowns, classes[0])
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*differs, *finder.notes, *_note_gaps(settings, breakdowns)]
@@ -144,24 +154,34 @@ def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
         UserError: There are too many groups.
     """
     merged = share_sums.merge(sums)
-    keys = [name for name in merged.index.names if name != AUTHOR]
+    keys = [name for name in merged.index.names if name not in (AUTHOR, VERSION)]
     rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
     return merged
 
 
 def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add up by some keys, without rows that have no time; an author is one observation."""
+    """Add up by some keys and model, without rows that have no time.
+
+    An author is one observation.
+    """
+    keys = [*dict.fromkeys([*keys, VERSION])]
     if AUTHOR not in sums.index.names:
         return sums.groupby(level=keys).sum()
     return share_sums.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
 
 
 def _break_down(
-    settings: TrendsSettings, sums: pd.DataFrame, classes: tuple[str, ...], *, can_compare: bool
+    settings: TrendsSettings,
+    sums: pd.DataFrame,
+    classes: tuple[str, ...],
+    *,
+    can_compare: bool,
+    several: bool,
 ) -> list[Breakdown]:
-    """Estimate the shares in all rows, by each key, and by both."""
+    """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
     choices = [[EVERY], *([name] for name in settings.by)]
     choices += [[*settings.by]] if len(settings.by) > 1 else []
+    choices += [[VERSION]] if several and VERSION not in settings.by else []
     units = {name: unit for name, (_, unit) in zip(settings.by, settings.keys, strict=True) if unit}
     breakdowns = []
     for chosen in choices:
@@ -184,10 +204,17 @@ def _estimate(
     time: str | None,
 ) -> pd.DataFrame:
     """Estimate the shares in groups: a ``Breakdown.table``."""
-    keys = sums.index.to_frame(index=False)
+    index = sums.index.to_frame(index=False)
+    by = [name for name in index if name != VERSION or VERSION in columns]
+    number, keys = index.groupby(by).ngroup().to_numpy(), index[by].drop_duplicates()
+    keys = keys.reset_index(drop=True)
     groups = keys[columns].agg(", ".join, axis=1) if columns else None
-    pool = pd.Index(groups) if time and groups is not None else None
-    of_groups = shares.estimate(sums, pool=pool)
+    strata = []
+    for version in index[VERSION].unique():
+        place = np.flatnonzero(index[VERSION] == version)
+        pool = pd.Index(groups[number[place]]) if time and groups is not None else None
+        strata.append((number[place], shares.estimate(sums.iloc[place], pool=pool)))
+    of_groups = shares.join(strata)
     p_adjusted = np.full(of_groups.share.shape, np.nan)
     if columns and not time:
         p_adjusted = shares.compare_with_others(of_groups)
@@ -216,6 +243,17 @@ def _estimate(
     ]
     table = pd.concat(of_classes, ignore_index=True)
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
+
+
+def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
+    """Say of each model how many rows it has scored, and how many labels there are."""
+    (item,) = (each for each in breakdowns if each.by == VERSION)
+    left = {UNCORRECTED: "; too few tell its errors: shares with its rows are not corrected"}
+    return [
+        f"model version {line.group}: {line.rows:,} rows, {line.labelled:,} labelled"
+        + left.get(str(line.method), "")
+        for line in item.of(name).itertuples()
+    ]
 
 
 def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[str]:

@@ -90,3 +90,41 @@ def test_a_given_up_extension_keeps_the_previous_result(spec, folder):
         add_part(begin(grow(spec, "a", "b")))
         give_up()
         assert filesystem.listing(str(folder)) == before == list_owned(folder)
+
+
+def of_model(spec, uri, *, classes=("negative", "positive"), names="a", follows=""):
+    model = {"uri": uri, "fingerprint": f"c0ffee of {uri}", "settings": {"classes": [*classes]}}
+    made = grow(spec, *names)
+    return replace(made, inputs=made.inputs | {"model": model}, follows=follows)
+
+
+VERSIONS = {"follows": "models:/x/"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "state"),
+    [
+        ("models:/x/1", {}, State.COMPLETE),
+        ("models:/x/2", {}, State.OTHER),
+        ("models:/x/2", VERSIONS, State.COMPLETE),
+        ("models:/x/2", {**VERSIONS, "names": "ab"}, State.EXTENDED),
+        ("models:/x/2", {**VERSIONS, "classes": ("positive", "negative")}, State.OTHER),
+        ("models:/x/1", {"follows": "models:/y/"}, State.COMPLETE),
+        ("models:/y/1", {"follows": "models:/y/"}, State.OTHER),
+        ("/a/package", {}, State.OTHER),
+    ],
+)
+def test_only_a_version_of_the_same_classes_follows_by_an_alias(spec, uri, options, state):
+    first = of_model(spec, "models:/x/1")
+    finish(first, models={"1": first.inputs["model"]})
+    status = find_status(of_model(spec, uri, **options))
+    assert status.state is state
+    assert ("another model: models:/x/1 of " in status.problem) == (state is State.OTHER)
+
+
+def test_every_model_of_a_result_counts_where_one_is_asked_for(spec):
+    second = of_model(spec, "models:/x/2")
+    models = {n: of_model(spec, f"models:/x/{n}").inputs["model"] for n in "12"}
+    finish(second, models=models)
+    assert find_status(second).problem.startswith("belongs to other settings (another model: mo")
+    assert find_status(replace(second, follows="models:/x/")).state is State.COMPLETE

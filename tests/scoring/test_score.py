@@ -261,7 +261,9 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     direct = f"score.output_uri={tmp_path}/direct"
     score(config, f"score.model_uri={model}", direct)
     expected = ds.dataset(tmp_path / "direct/predictions").to_table().to_pandas()
-    assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
+    assert set(expected["model_version"]) == {manifest.read(model)["fingerprint"]}
+    expected = expected.assign(model_version="1").sort_values("row_id").reset_index(drop=True)
+    assert_same(table(tmp_path), expected)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     named, direct = (
         invoke("predict", uri, "good day", "bad day") for uri in ("models:/test@candidate", model)

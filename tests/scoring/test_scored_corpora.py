@@ -60,7 +60,8 @@ def assert_predicted(predictions, scores, tmp_path):
     """Compare predictions with what the model gives for the texts."""
     assert list(predictions.columns) == [
         "row_id", "tweet_id", "split", "label", "prediction", "predicted_label",
-        *(f"probability_{name}" for name in CLASSES), "num_tokens", "text",
+        *(f"probability_{name}" for name in CLASSES), "num_tokens", "model_version",
+        "text",
     ]  # fmt: skip
     own = predictions[[f"probability_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(own, scores.probabilities, atol=1e-6)

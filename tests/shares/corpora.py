@@ -49,11 +49,17 @@ def draw(num_rows, *, seed=3, num_days=10):
     return pa.table(columns), truth
 
 
-def score(folder, table, label=None, *, rows_per_file=4000, keep=(), **inputs):
-    """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory."""
+def score(folder, table, label=None, *, rows_per_file=4000, keep=(), rows_of=None, **inputs):
+    """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory.
+
+    ``rows_of`` has the number of rows of each version, one after the other.
+    """
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
     table = table.append_column("label", pa.array(label, pa.int8(), mask=label < 0))
+    if rows_of:
+        version = np.repeat([*rows_of], [*rows_of.values()])
+        table = table.append_column("model_version", pa.array(version))
     for number, start in enumerate(range(0, len(table), rows_per_file)):
         path = f"predictions/part-{number:05d}.parquet"
         files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
@@ -65,8 +71,15 @@ def score(folder, table, label=None, *, rows_per_file=4000, keep=(), **inputs):
     inputs = {"model": model, "corpus": corpus} | inputs
     spec = OutputSpec("score", uri, described, inputs)
     types = {name: str(table.schema.field(name).type) for name in kept}
-    counts = {"accepted": len(table)}
-    publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types)
+    counts, more = {"accepted": len(table)}, {}
+    if rows_of:
+        more["models"] = {
+            name: model | {"uri": f"models:/test/{name}", "fingerprint": f"c0ffee{name}"}
+            for name in rows_of
+        }
+        scoring = {"first_part": 0, "first_file": 0, "num_files": 0}
+        more["scorings"] = [scoring | {"model_version": n, "rows": r} for n, r in rows_of.items()]
+    publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types, **more)
     return uri
 
 

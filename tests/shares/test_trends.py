@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from corpora import AIRLINES, MODEL, draw, load, score
+from corpora import AIRLINES, CLASSES, MODEL, draw, load, score
 from stages import run_stage
 from test_evaluated_rows import NUM_ROWS as NUM_PREPARED
 from test_evaluated_rows import TEXTS, Runs, by_tens
@@ -275,3 +275,57 @@ def test_texts_of_an_author_are_one_observation_unless_they_were_drawn(tmp_path)
     rows, authors = (measure(tmp_path / name)[1] for name in ("rows", "authors"))
     wider = (authors["high"] - authors["low"]) / (rows["high"] - rows["low"])
     assert (wider > 2.5).all()
+
+
+def draw_versions():
+    """Draw a day that a model has scored, and one of another, which finds too many negative."""
+    (one, truth), (two, other) = (draw(3000, seed=seed, num_days=1) for seed in (1, 2))
+    is_negative = np.where(np.random.default_rng(0).random(3000) < 0.3, 0, other)
+    chosen = np.eye(3)[is_negative] * 0.7 + 0.1
+    columns = {"prediction": pa.array(is_negative, pa.int8())}
+    columns |= {
+        f"probability_{n}": pa.array(p, pa.float32())
+        for n, p in zip(CLASSES, chosen.T, strict=True)
+    }
+    columns["created"] = pa.array(two["created"].to_numpy() + np.timedelta64(1, "D"))
+    columns["row_id"] = pa.array(np.arange(3000, 6000))
+    for name, column in columns.items():
+        two = two.set_column(two.schema.get_field_index(name), name, column)
+    return pa.concat_tables([one, two.cast(one.schema)]), np.concatenate([truth, other])
+
+
+@pytest.mark.parametrize("labelled", [(300, 60), (300, 5), (0, 0)])
+def test_labels_tell_errors_of_the_version_that_scored_their_rows_alone(tmp_path, labelled):
+    table, truth = draw_versions()
+    label = truth.copy()
+    for start, number in zip((0, 3000), labelled, strict=True):
+        label[start + number : start + 3000] = -1
+    score(tmp_path, table, label, rows_of={"1": 3000, "2": 3000})
+    record, shares = run(tmp_path, by=["created:day"])
+    negative = shares[shares["class"] == "negative"]
+    by_day = negative[negative["by"] == "created:day"].sort_values("period")
+    by_model = negative[negative["by"] == "model_version"].sort_values("group")
+    (whole,) = negative[negative["by"] == "all"].itertuples()
+    truths = [(truth[start : start + 3000] == 0).mean() for start in (0, 3000)]
+    names = ["predicted_share", "corrected_share", "low", "high"]
+    np.testing.assert_array_equal(by_day[names], by_model[names])
+    for line, number, true in zip(by_day.itertuples(), labelled, truths, strict=True):
+        if number < 10:
+            assert line.method == "uncorrected"
+            assert np.isnan(line.corrected_share)
+            continue
+        assert line.low < true < line.high
+        assert abs(line.predicted_share - true) > (line.high - line.low) / 2
+    notes = [note for note in record["notes"] if note.startswith("model version")]
+    few = "; too few tell its errors: shares with its rows are not corrected"
+    assert notes == [
+        f"model version {name}: 3,000 rows, {number} labelled{few if number < 10 else ''}"
+        for name, number in zip("12", labelled, strict=True)
+    ]
+    assert (whole.method == "corrected") == (min(labelled) > 10)
+    if min(labelled) > 10:
+        assert whole.corrected_share == pytest.approx(by_day["corrected_share"].mean())
+        reach = np.sqrt(((by_day["high"] - by_day["corrected_share"]) ** 2).sum()) / 2
+        assert whole.high == pytest.approx(whole.corrected_share + reach)
+        assert whole.low < np.mean(truths) < whole.high
+    assert not any("model_version" in meaning for _, meaning, _ in record["conclusions"])
