@@ -265,9 +265,13 @@ def promote(
           version 1: test accuracy 0.9446, 1,969 rows
           candidate is version 1, champion is version 1
     """
+    from sentiflow.config.settings import load
     from sentiflow.pipeline import calls
 
-    return calls.promote(config, settings, version=version, force=force)
+    with calls.reporting():
+        from sentiflow.evaluation import promotion
+
+        return promotion.promote(load(config, settings or {}), version=version, force=force)
 
 
 def load_run(output_uri: "str | os.PathLike[str]") -> "Run":

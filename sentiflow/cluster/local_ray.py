@@ -141,6 +141,10 @@ def end_with_ray(is_over: threading.Event) -> None:
                 logs(),
             )
             if not is_over.wait(_GRACE_SECONDS):
+                for process in _processes.values():  # the others would stay for long
+                    with suppress(psutil.Error):
+                        for one in (*process.children(recursive=True), process):
+                            one.kill()
                 os._exit(1)
 
 

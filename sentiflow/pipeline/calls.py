@@ -3,16 +3,13 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import results, stages
 from sentiflow.storage import errors
-
-if TYPE_CHECKING:
-    from sentiflow.evaluation.promotion import Promotion
 
 
 def run(
@@ -45,21 +42,6 @@ def run(
         o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
     }
     return results.Run(resolved.output_uri, done)
-
-
-def promote(
-    config: settings.ConfigLike,
-    changes: Mapping[str, Any] | None,
-    *,
-    version: int | None,
-    force: bool,
-) -> "Promotion":
-    """Make a model the champion if it is better; see :func:`sentiflow.promote`."""
-    with reporting():
-        from sentiflow.evaluation import promotion
-
-        resolved = settings.load(config, changes or {})
-        return promotion.promote(resolved, version=version, force=force)
 
 
 @contextmanager

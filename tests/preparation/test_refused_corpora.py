@@ -31,7 +31,6 @@ REFUSED = {
         {"keep_columns": ["d", "x"], "csv": "named.csv"},
         "prepare.keep_columns: one of the files has no column x: its columns are 'a', 'b', ",
     ),
-    "own column": (PLAIN, {"keep_columns": ["Split"]}, "tweets have their own column split: leave"),
     "mixed": (PLAIN, {"csv": "t*"}, "prepare.csv mixes CSV and Parquet: "),
     "no label": (
         {"kind": "csv", "columns": {"text": 1}},
@@ -47,11 +46,6 @@ REFUSED = {
         PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},
         {},
         "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
-    ),
-    "a class that is not there": (
-        PLAIN,
-        {"classes": ["positive", "negativ"]},
-        "train.classes: the data have no negativ to learn: the classes are negative, positive, neu",
     ),
     "a written class that is not there": (
         PLAIN | {"labels": "auto"},
