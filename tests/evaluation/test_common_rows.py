@@ -135,7 +135,7 @@ def test_a_corpus_without_splits_is_compared_without_training_rows(runs):
 
 def test_files_that_were_trained_on_under_other_numbers_are_refused(runs):
     trained = runs.train("x", runs.prepare("x"))
-    both = csv_input()["files"] + csv_input("more", "/data/more.csv")["files"]
+    both = csv_input("more", "/data/more.csv")["files"] + csv_input()["files"]
     corpus = {"fingerprint": "b07h", "files": both}
     a, b = (runs.score(name, corpus, trained) for name in "ab")
     assert "a was trained on rows of /data/tweets.csv" in refusal(a, b)

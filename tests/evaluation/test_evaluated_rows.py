@@ -44,7 +44,7 @@ def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(t
     expected = ["Delta" if i % 3 else "United" for i in rows["row_id"].to_pylist()]
     assert rows["own column airline"].to_pylist() == expected
     with pytest.raises(
-        UserError, match=r"no column brand; their columns are airline, row_id, .*num_tokens"
+        UserError, match=r"no column brand; their columns are airline, row_id, .*confidence"
     ):
         evaluated_rows.check_columns(["airline", "brand"], record)
     prepared = runs.run("b", prepare={"keep_columns": ["text"]})

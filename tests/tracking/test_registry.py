@@ -148,8 +148,8 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(laws
     assert json.loads(signature["inputs"]) == [{"type": "string", "required": True}]
     (answer,) = json.loads(signature["outputs"])
     assert {name: kind["type"] for name, kind in answer["properties"].items()} == {
-        "label": "string", "probability": "double", "num_tokens": "long",
-        "probability_negative": "double", "probability_positive": "double",
+        "label": "string", "confidence": "double", "probability": "double",
+        "probability_negative": "double", "probability_positive": "double", "num_tokens": "long",
     }  # fmt: skip
     assert json.loads((root / "input_example.json").read_text()) == [
         "I love this so much", "this is not good at all"
