@@ -28,8 +28,8 @@ _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
 _OTHER_KINDS = {
-    codecs.BOM_UTF16_LE: ("UTF-16", "convert it to UTF-8 first"),
-    codecs.BOM_UTF16_BE: ("UTF-16", "convert it to UTF-8 first"),
+    codecs.BOM_UTF32_LE: ("UTF-32", "convert it to UTF-8 first"),
+    codecs.BOM_UTF32_BE: ("UTF-32", "convert it to UTF-8 first"),
     b"PAR1": ("Parquet", "its name must end in .parquet"),
     b"PK\x03\x04": ("compressed", "its name must end in .zip"),
     b"\x1f\x8b": ("compressed", "its name must end in .gz"),

@@ -18,7 +18,7 @@ from sentiflow.data import csv_format, table_files
 from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
-from sentiflow.storage import filesystem, parquet
+from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
 
 CORRECTIONS = "prepare.corrections"
@@ -32,7 +32,9 @@ NO_ROW = -1
 _FIRST_LINE = 2
 """Line of the first row of a file with a header."""
 _FORMULA = r"'*[=+\-@\t\r]"
-_WHOLE = r"[0-9]{1,19}(?:\.0*)?"
+_WHOLE = r"[0-9]{1,19}(?:\.0?)?"
+"""``1.000`` may be a thousand."""
+_BLOCK_BYTES = 1 << 22
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     try:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
-        text = filesystem.read_bytes(uri).decode("utf-8-sig")
+        text = b"".join(compression.read_blocks(uri, _BLOCK_BYTES)).decode("utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         return pd.read_csv(
             io.StringIO(text),

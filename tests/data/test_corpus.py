@@ -32,6 +32,23 @@ def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     assert names == [["x", "y"], ["z"]]
 
 
+def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):
+    text = 'text\tid\r\nnaïve 🎉\t1\r\n"un\t2\r\n\t3\r\n"für\nzwei"\t4\r\n'
+    read = []
+    for encoding in ("utf-8", "utf-16"):
+        form = FORM.model_copy(update={"delimiter": "\t"})
+        (tmp_path / encoding).write_bytes(text.encode(encoding))
+        work = str(tmp_path / "work")
+        found = corpus.open_csv(
+            [str(tmp_path / encoding)], settings=form, rows_per_part=9, unpack_to=work
+        )
+        read.append(parts.read(found.parts[0]).drop_columns("source").to_pylist())
+    assert read[0] == read[1]
+    assert [row["text"] for row in read[1]] == ["naïve 🎉", None, "", "für\nzwei"]
+    places = [row["offset"] for row in read[1]]
+    assert places == [None, text.encode().index(b'"un'), text.encode().index(b"\t3"), None]
+
+
 def test_a_corpus_without_a_record_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"0\.csv holds no record: it has at most a header$"):
         open_files(tmp_path, *EMPTY)

@@ -250,7 +250,16 @@ REFUSED = {
     "JSON": (b"[]", {"name": "a.json"}, "is JSON"),
     "a spreadsheet": (b"PK", {"name": "a.xlsx"}, "is a spreadsheet: save it as CSV"),
     "packed otherwise": (b"BZh", {"name": "a.csv.bz2"}, "is packed in a format that is not supp"),
-    "damaged": (b"no", {"name": "a.csv.gz"}, "cannot be unpacked"),
+    "damaged": (
+        b"\x1f\x8bno",
+        {"name": "a.csv.gz"},
+        "a.csv.gz cannot be unpacked: Compressed file ended",
+    ),
+    "not packed": (
+        PLAIN,
+        {"name": "a.csv.gz"},
+        "unpacked: it is named .gz, but is not compressed; ",
+    ),
     "Parquet": (b"PAR1", {}, "is Parquet"),
     "no Parquet": (b"text", {"name": "a.parquet"}, "is not Parquet"),
 }

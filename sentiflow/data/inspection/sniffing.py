@@ -17,7 +17,7 @@ _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
 _MAX_NAME = 60
-_WIDE = ("UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE")
+_WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
 _NO_TEXT = re.compile("[\0\ufffd]")
 
 
@@ -59,7 +59,7 @@ def sniff(head: bytes, *, source: str) -> Dialect:
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
-    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
+    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``; no UTF-16 has a mark here.
 
     Raises:
         UserError: It is written in another one.
@@ -68,7 +68,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     if head.count(b"\0") * 4 > len(head):
         for encoding in _WIDE:
             if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
-                raise _unreadable(source, encoding[:6])
+                raise _unreadable(source, encoding)
         raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
     if encoding := first_rows.find(content, is_cut=True):
         return encoding
