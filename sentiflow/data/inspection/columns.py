@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
-from sentiflow.data import schema
+from sentiflow.data import schema, times
 from sentiflow.data.inspection.column_names import are_sentiments, name_classes, rate
 from sentiflow.data.scripts import UNSPACED
-from sentiflow.data.tweets import count_values, read_times
+from sentiflow.data.tweets import count_values
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
 
@@ -25,7 +25,10 @@ _MIN_LETTERS = 5
 _MAX_SHOWN = 40
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
-_DATE = r"^(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} )"
+_DATE = (
+    r"^(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Z][a-z]{2,8}[- ]\d{2,4}|"
+    r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} )"
+)
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,6 @@ _MAX_VALUES = 50
 """Different values of a column that is worth keeping."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
 _SECONDS = r"^\d{9,10}$"
-TIME_FORMATS = (
-    "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y",
-    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
-    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
-    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
-)  # fmt: skip
-"""Formats of times other than ISO 8601 that are tried."""
 
 
 @dataclass(frozen=True)
@@ -295,11 +290,7 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
         is_seconds = column.fits("time") and pc.all(match).as_py()
         if not len(values) or not (column.date_share >= 0.95 or is_seconds):
             continue
-        formats = [
-            time_format
-            for time_format in (None, *TIME_FORMATS)
-            if read_times(values, time_format).null_count <= 0.02 * len(values)
-        ]
+        formats = times.find_formats(values)
         if formats[:1] == [None] or len(formats) == 1:
             return column, formats[0]
         if formats:
