@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
 
 _CELL = 60
+_SCORES_ONLY = "  # it only scores: without labels there is nothing to train on"
 _MANY_REJECTED = 0.2
 _MOST_TOKENS = 512
 """The largest ``prepare.max_length`` that is written."""
@@ -53,6 +54,9 @@ def init(
     with reporting():
         from sentiflow.data.inspection import findings
 
+        if model is not None and test:
+            problem = "--model trains nothing, and --test names rows that no training may see"
+            raise UserError(problem, hint="leave one of them out")
         path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
@@ -92,10 +96,10 @@ def init(
             )
         )
         filesystem.write_bytes(uri, written.encode())
-        verb, setting = "score", "" if model else " score.model_uri=MODEL"
-        if found.roles.label is not None and model is None:
-            verb, setting = "run", ""
-        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{setting}")
+        only = "" if model else f" score.model_uri=MODEL{_SCORES_ONLY}"
+        trains = found.roles.label is not None and model is None
+        verb, more = ("run", "") if trains else ("score", only)
+        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{more}")
 
 
 def _find_classes(model: str) -> tuple[str, ...]:
@@ -183,10 +187,13 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     named = {value: name for name, values in found.classes.items() for value in values}
     for column in found.columns:
         names = named if column.name == found.roles.label else {}
-        values = ", ".join(
+        counted = [
             f"{v} {n:,}" if names.get(v, v) == v else f"{v} ({names[v]}) {n:,}"
-            for v, n in list(column.counts.items())[:5]
-        )
+            for v, n in column.counts.items()
+        ]
+        rest = f", … ({column.num_distinct:,} values)"
+        lists = [", ".join(counted), *(", ".join(counted[:n]) + rest for n in (5, 4, 3, 2))]
+        values = next((some for some in lists if len(some) <= _CELL), lists[-1])
         if column.num_distinct > 20:
             values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
         if column.name == found.roles.text:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.data import schema, times
-from sentiflow.data.inspection.column_names import are_sentiments, name_classes, rate
+from sentiflow.data.inspection.column_names import name_classes, rate, rate_sentiments
 from sentiflow.data.scripts import UNSPACED
 from sentiflow.data.tweets import count_values
 from sentiflow.errors import UserError, shorten
@@ -263,7 +263,7 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
 
 
 def _rank_label(column: Column, *, is_only: bool) -> int:
-    """Rate a column as the label: 4 by its values, 3 or 2 by its name, 1 as the only one, or 0."""
+    """Rate a column as the label: 5 or 4 by its values, 3 or 2 by its name, 1 as the only one."""
     values = main_values(column)
     fits = column.fits("label")
     limit = MAX_CLASSES if fits == 2 else 20
@@ -274,8 +274,8 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
         return 0
     if sum(values.values()) < 0.98 * column.num_filled:
         return 0
-    if are_sentiments(values):
-        return 4
+    if sentiments := rate_sentiments(values):
+        return 3 + sentiments
     return fits + 1 if fits else int(is_only)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,9 @@ import yaml
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_files, table_plans, tweets
+from sentiflow.data import csv_format, input_files, table_files, table_plans, times, tweets
 from sentiflow.data.inspection import columns, samples
+from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
 from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
@@ -172,6 +174,9 @@ _SMALL, _MEDIUM, _LARGE = 1000, 20_000, 100_000
 """Rows from which on larger batches serve as well and faster, and pretraining pays off."""
 _STEPS, _STEPS_PER_CLASS = 250, 15
 """Optimizer steps that a network needs: benchmarks/LOG.md has the figures."""
+_UNITS = {"month": 90, "week": 21, "day": 2, "hour": 0}
+"""Days that times span at least to be cut by this unit."""
+_LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
 _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 20
 _UNBALANCED = 1.5
 _FEW = 3000
@@ -187,10 +192,14 @@ def name_after(uri: str) -> str:
     Example:
         >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
         ('Messages_2024', 'c')
+        >>> name_after("ข้อความ (1).csv")
+        'ข้อความ_1'
     """
     archive, member = split_member(uri)
     plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
+    kinds = ((c, unicodedata.category(c)) for c in plain)  # \w lacks the marks of Thai
+    kept = "".join(c if c in ".-" or kind[0] in "LM" or kind == "Nd" else "_" for c, kind in kinds)
+    return re.sub("_+", "_", kept).strip("_.-") or "messages"
 
 
 def count_rare(inspection: Inspection) -> dict[str, int]:
@@ -228,9 +237,12 @@ def render(
         test: Files of test rows, likewise.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
-    section = to_format(inspection)
+    section, roles = to_format(inspection), inspection.roles
+    kept = [] if roles.time is None else ["time"]
     counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
+    if kept and not trains and inspection.sample.dialect is None:
+        kept = [str(roles.time)]  # files of Parquet that are scored keep their names
     learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
     allowed = replace(inspection, rejected={**inspection.rejected, UNKNOWN_LABEL: 0})
@@ -258,6 +270,8 @@ def render(
         test=list(test) if len(test) > 1 else "".join(test),
         roles=inspection.roles,
         keep=list(inspection.roles.keep),
+        times=kept,
+        by=_choose_groups(inspection, kept),
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(inspection),
         is_large=is_large,
@@ -268,6 +282,20 @@ def render(
         model_uri=model_uri,
         max_length=max_length,
     )
+
+
+def _choose_groups(inspection: Inspection, kept: Sequence[str]) -> list[str]:
+    """Choose ``trends.by``: the language, if there is one, and times cut by what they span."""
+    if not kept:
+        return []
+    roles = inspection.roles
+    written = pa.array(list(inspection.column(roles.time).counts), pa.string())
+    form = csv_format.SENTIMENT140_TIME if inspection.is_sentiment140 else roles.time_format
+    span = pc.min_max(times.read(written, form)).as_py()
+    days = (span["max"] - span["min"]).days if span["max"] else 0
+    unit = next(unit for unit, least in _UNITS.items() if days >= least)
+    languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
+    return [*languages[:1], f"{kept[0]}:{unit}"]
 
 
 def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int) -> int:

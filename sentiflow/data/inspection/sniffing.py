@@ -2,12 +2,17 @@
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.data import csv_format, first_rows
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import is_known
+from sentiflow.data.scripts import UNSPACED
 from sentiflow.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -17,6 +22,10 @@ _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
 _MAX_NAME = 60
+_MAX_LETTERS = 12
+"""Letters of a script without spaces in a name."""
+_MANY = 10
+"""Rows of each value of a column that hardly has a value once only."""
 _WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
 _NO_TEXT = re.compile("[\0\ufffd]")
 
@@ -128,4 +137,9 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
             return False
         if name and values and all(_VALUE.fullmatch(value) for value in values):
             return True
-    return all(_NAME.fullmatch(name) for name in filled)
+        if name and len(values) >= _MANY * len({*values}) and len(values) >= _MANY:
+            return True
+    marks = ("Mn", "Mc", "Cf")  # \w lacks them
+    letters = ["".join(c for c in name if unicodedata.category(c) not in marks) for name in filled]
+    unspaced = pc.count_substring_regex(pa.array(letters), f"[{UNSPACED}]")
+    return all(map(_NAME.fullmatch, letters)) and pc.max(unspaced).as_py() <= _MAX_LETTERS
