@@ -2,10 +2,13 @@
 
 import gzip
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, parts
+from sentiflow.data import corpus, input_files, parts, table_plans
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
@@ -52,3 +55,14 @@ def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):
 def test_a_corpus_without_a_record_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"0\.csv holds no record: it has at most a header$"):
         open_files(tmp_path, *EMPTY)
+
+
+def test_columns_of_tables_are_kept_under_the_names_of_meanings(tmp_path):
+    times = pa.array([1, None], pa.timestamp("us", "UTC"))
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"], "time": times, "user": ["ann", ""]}), path)
+    files, keep = input_files.as_found([path])["files"], ("time", "user")
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=keep)
+    found = parts.read(corpus.cut(plan, rows_per_part=9).parts[0], RowRules(keep=keep))
+    kept = [found[parts.kept_name(name)].combine_chunks() for name in keep]
+    assert kept == [times, pa.array(["ann", ""])]
