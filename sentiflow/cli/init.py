@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
 
 _CELL = 60
-_SCORES_ONLY = "  # it only scores: without labels there is nothing to train on"
-_MANY_REJECTED = 0.2
 _MOST_TOKENS = 512
 """The largest ``prepare.max_length`` that is written."""
 
@@ -55,8 +53,7 @@ def init(
         from sentiflow.data.inspection import findings
 
         if model is not None and test:
-            problem = "--model trains nothing, and --test names rows that no training may see"
-            raise UserError(problem, hint="leave one of them out")
+            raise UserError("--model trains nothing that --test could measure: leave one out")
         path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
@@ -96,10 +93,11 @@ def init(
             )
         )
         filesystem.write_bytes(uri, written.encode())
-        only = "" if model else f" score.model_uri=MODEL{_SCORES_ONLY}"
-        trains = found.roles.label is not None and model is None
-        verb, more = ("run", "") if trains else ("score", only)
-        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{more}")
+        command = f"score {path}"
+        if model is None:
+            command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
+            command = command if found.roles.label is None else f"run {path}"
+        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
 
 
 def _find_classes(model: str) -> tuple[str, ...]:
@@ -177,7 +175,7 @@ def _to_text(
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
-        are_many=findings.count_rejected(found) > _MANY_REJECTED,
+        are_many=findings.count_rejected(found) > findings.MAX_REJECTED,
     )
 
 
@@ -198,8 +196,8 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
             values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
         if column.name == found.roles.text:
             values = f"{column.mean_length:.0f} characters on average"
-        role = found.roles.of(column.name) or "-"
-        rows.append((_cut(str(column.name), 24), role, _cut(values or "empty", _CELL)))
+        what = found.roles.of(column.name) or "-", _cut(values or "empty", _CELL)
+        rows.append((_cut(str(column.name), 24), *what))
     return rows
 
 

@@ -10,7 +10,6 @@ _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """As seconds before March 1973: they are days of a spreadsheet, or dates without marks."""
-_DAY_NUMBERS = r"^[2-5][0-9]{4}([.,][0-9]+)?$"
 _DATES = (
     "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y",
     "%d/%m/%y", "%m/%d/%y", "%d%m%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
@@ -77,8 +76,7 @@ def find_formats(values: pa.Array) -> list[str | None]:
     tried = [some for some in (None, *FORMATS) if pc.any(_are_read(values[:_FIRST], some)).as_py()]
     counts = {some: pc.sum(_are_read(values, some)).as_py() for some in tried}
     most = max(counts.values(), default=0)
-    enough = max(1, _MIN_READ * len(values))
-    return [some for some, number in counts.items() if number == most >= enough]
+    return [some for some, n in counts.items() if n == most >= _MIN_READ * len(values)]
 
 
 def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> tuple[str, bool]:
@@ -99,14 +97,13 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
     if num_read == num_values:
         return "", False
     example = values.filter(pc.invert(is_read))[0].as_py()
-    named = "ISO 8601 or seconds since 1970" if time_format is None else repr(time_format)
-    fault = f"{named} reads {num_read:,} of {num_values:,} different times, not {example!r}"
+    fault = (
+        f"{time_format or 'ISO 8601 or seconds since 1970'} reads {num_read:,} of {num_values:,} "
+        f"different times, not {example!r}"
+    )
     fitting = find_formats(values)
     if time_format in fitting or not fitting:
-        if not num_read and pc.all(pc.match_substring_regex(values, _DAY_NUMBERS)).as_py():
-            fault += ": they are day numbers; format the column as a date in the spreadsheet"
-        is_usual = num_read >= _MIN_READ * num_values
-        return "" if is_usual else fault, num_read < num_values / 2
+        return fault if num_read < _MIN_READ * num_values else "", num_read < num_values / 2
     swapped = str(time_format).translate(str.maketrans("dm", "md"))
     if swapped in fitting:
         fault += ", which has a day above 12 in the place of the month"

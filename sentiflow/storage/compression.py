@@ -4,7 +4,6 @@ import codecs
 import collections
 import concurrent.futures
 import gzip
-import io
 import itertools
 import lzma
 import zipfile
@@ -63,9 +62,10 @@ class Content:
     packed_size: int = 0
     """Size of a file that can be read forward only: it is compressed, or in UTF-16; else 0."""
     num_read: int = 0
-    is_utf16: bool = False
-    """Whether it begins with a mark of UTF-16, and its text is read as UTF-8; known after the first
-    block."""
+    decoder: codecs.IncrementalDecoder | None = None
+    """Decodes UTF-16, which is read as UTF-8; there is one from the first block on."""
+    held: bytes = b""
+    """Decoded bytes of the next block."""
 
     def read_block(self, number: int, size: int) -> bytes:
         """Read a block of ``size`` bytes; fewer at the end of the file.
@@ -73,20 +73,23 @@ class Content:
         The first block is read before others. The others of a plain file can be read at the same
         time, those of one with a ``packed_size`` only in order.
         """
-        block = b""
+        block, packed = self.held, b"not the end"
         try:
             if not self.packed_size:
                 left = self.stream.size() - number * size  # an object store refuses to read more
                 block = bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
                 if not _is_utf16(block) or number:
                     return block
-                self.packed_size = self.stream.size()
-                self.stream.seek(len(block))
-            while len(block) < size and (more := self.stream.read(size - len(block))):
-                block += more
-            if not self.num_read and _is_utf16(block):
-                self.is_utf16, self.stream = True, io.BufferedReader(_Utf8(block, self.stream))
-                block = self.stream.read(size)
+                self.packed_size, block = self.stream.size(), b""
+                self.stream.seek(0)
+            while packed and len(block) < size:
+                packed = self.stream.read(size - len(block))
+                if not self.num_read and not block and _is_utf16(packed):
+                    self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
+                block += (
+                    self.decoder.decode(packed, not packed).encode() if self.decoder else packed
+                )
+            block, self.held = block[:size], block[size:]
         except _DAMAGED as error:
             raise _damage(self.uri, error) from error
         self.num_read += len(block)
@@ -151,29 +154,7 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
 
 def _is_utf16(block: bytes) -> bool:
     """Say whether a text begins with a mark of UTF-16, which that of UTF-32 begins with, too."""
-    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return block.startswith(marks) and not block.startswith(codecs.BOM_UTF32_LE)
-
-
-class _Utf8(io.RawIOBase):
-    """A stream of UTF-16 as UTF-8, without its mark; what is no character is U+FFFD."""
-
-    def __init__(self, first: bytes, rest: Any) -> None:
-        """Begin with bytes that were read before."""
-        blocks = itertools.chain([first], iter(lambda: rest.read(_READ_BYTES), b""))
-        self._texts = codecs.iterdecode(blocks, "utf-16", "replace")
-        self._held = b""
-
-    def readable(self) -> bool:
-        """Say yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, at the end of the stream with nothing."""
-        self._held = self._held or next(self._texts, "").encode()
-        piece, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
+    return block[2:4] != b"\0\0" and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
@@ -198,12 +179,11 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     verb = "unpacked" if is_compressed(uri) else "read"
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
-    archive, _ = split_member(uri)
-    file_system, path = filesystem.locate(archive)
+    file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as file:
         head = file.read(4)
     for suffix, mark in SUFFIXES.items():
-        if archive.lower().endswith(suffix) and head and not head.startswith(mark):
+        if split_member(uri)[0].lower().endswith(suffix) and head and not head.startswith(mark):
             reason, way_out = f"it is named {suffix}, but is not compressed", "rename it"
     problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
     return errors.explain(error, uri=uri) or problem

@@ -209,9 +209,7 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     printed = init("messages.csv")
     assert "No column looks like a label (is it brand? --label brand), so" in printed
     command = "next:    sentiflow score messages.yaml score.model_uri=MODEL"
-    assert printed.endswith(
-        f"{command}  # it only scores: without labels there is nothing to train on\n"
-    )
+    assert printed.endswith(f"{command}  # it only scores: without labels nothing is trained\n")
     assert "score.model_uri" in one_line(invoke("score", "messages.yaml"))
     model = make_package()
     printed = init("messages.csv", "--overwrite", "--model", model)
@@ -266,7 +264,7 @@ def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_pack
 def test_test_rows_and_a_model_exclude_each_other(place, make_package):
     (place / "a.csv").write_bytes(write(ROWS, header=("text", "label")))
     line = one_line(invoke("init", "a.csv", "--model", make_package(), "--test", "a.csv"))
-    assert line.endswith("--test names rows that no training may see: leave one of them out")
+    assert line.endswith("--model trains nothing that --test could measure: leave one out")
     assert not (place / "a.yaml").exists()
 
 
@@ -292,7 +290,7 @@ def test_times_are_kept_so_that_trends_need_no_second_scoring(
     assert config.score.keep_columns == ("text", header[2], "time")
     assert config.prepare.keep_columns == (() if of_a_model else (header[2], "time"))
     assert list(config.trends.by) == by
-    told = "There are times: prepare.split.kind=time tests on the latest texts; a random split"
+    told = "There are times: prepare.split.kind=time tests on the latest texts; a random split may"
     assert (told in printed) == (not of_a_model)
 
 

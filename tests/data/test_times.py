@@ -43,7 +43,7 @@ CLOCKS = [f"{day} 9:05" for day in DAYS]
         (DAYS[:36], None, True, "write time_format: '%d/%m/%Y' or '%m/%d/%Y'"),
         (["2024-01-31"], "%d.%m.%Y", True, "write time_format: null"),
         (["31122024", "01022024"], None, True, "write time_format: '%d%m%Y'"),
-        (["45322", "45323,25"], None, True, "'45322': they are day numbers; format the column as"),
+        (["45322", "45323,25"], None, True, "reads 0 of 2 different times, not '45322'"),
         (["soon 1", "2024-01-31"], None, False, "reads 1 of 2 different times, not 'soon 1'"),
         (["now", "", None], "%d.%m.%Y", False, ""),
         (["1706659200", "2024", "-86400"], None, False, ""),

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.doctor.check import CheckResult, Level, find_problem
+from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, times, tweets
@@ -235,16 +235,16 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
     return [CheckResult("encoding", "warning", what)]
 
 
-def _check_times(seen: Preview) -> Iterator[CheckResult]:
+def _check_times(seen: Preview) -> list[CheckResult]:
     """Check that the times that are kept can be read, and no month as a day."""
-    is_fixed = seen.format.kind == "sentiment140"
     for file in seen.files:
         fault, is_wrong = file.time_fault
         if fault:
-            where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
-            level: Level = "error" if is_wrong and not is_fixed else "warning"
-            yield CheckResult("times", level, f"{seen.setting}: {where}: {fault}")
-            return
+            uri, section = display_uri(file.first.uri), seen.format.section
+            is_fixed = seen.format.kind == "sentiment140"
+            what = f"{seen.setting}: times of {uri} ({section}.time_format): {fault}"
+            return [CheckResult("times", "error" if is_wrong and not is_fixed else "warning", what)]
+    return []
 
 
 def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:

@@ -119,7 +119,6 @@ _MAX_KEPT = 8
 _MAX_VALUES = 50
 """Different values of a column that is worth keeping."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
-_SECONDS = r"^\d{9,10}$"
 
 
 @dataclass(frozen=True)
@@ -270,9 +269,8 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
     is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
     if not 2 <= len(values) <= limit or not is_repeated or column.mean_length > 40:
         return 0
-    if column.number_share > 0.5 and column.whole_share < 0.99:
-        return 0
-    if sum(values.values()) < 0.98 * column.num_filled:
+    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
+    if is_measure or sum(values.values()) < 0.98 * column.num_filled:
         return 0
     if sentiments := rate_sentiments(values):
         return 3 + sentiments
@@ -286,9 +284,7 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
-        match = pc.match_substring_regex(values, _SECONDS)
-        is_seconds = column.fits("time") and pc.all(match).as_py()
-        if not len(values) or not (column.date_share >= 0.95 or is_seconds):
+        if column.date_share < 0.95 and not column.fits("time"):
             continue
         formats = times.find_formats(values)
         if formats[:1] == [None] or len(formats) == 1:
@@ -328,10 +324,9 @@ def _is_worth_keeping(column: Column) -> bool:
     """Say whether a column has a name, and few values that are repeated, and is not a measure."""
     name = str(column.name).lower()
     taken = {*schema.predictions(()).names, *schema.TWEETS.names, *_TAKEN}
-    is_taken = name in taken or name.startswith("probability")
-    is_free = isinstance(column.name, str) and not is_taken
+    is_taken = isinstance(column.name, int) or name in taken or name.startswith("probability")
     is_repeated = column.num_filled >= 5 * column.num_distinct
     is_measure = column.number_share > 0.5 and column.whole_share < 0.99
     is_short = column.filled_share >= 0.5 and column.mean_length <= 40
     has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
-    return is_free and has_few and is_short and not is_measure
+    return has_few and is_short and not (is_taken or is_measure)

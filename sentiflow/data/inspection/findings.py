@@ -24,7 +24,9 @@ from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, split_member
 
-_SENTIMENT140_ROLES = Roles(text=5, label=0, id=1, user=4, time=2)
+_SENTIMENT140_ROLES = Roles(
+    text=5, label=0, id=1, user=4, time=2, time_format=csv_format.SENTIMENT140_TIME
+)
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
 _TARGETS = {"0", "2", "4"}
 
@@ -183,6 +185,8 @@ _FEW = 3000
 """Labelled rows below which the test rows are too few to measure a model by."""
 MAX_REJECTED = 0.2
 """Share of rejected rows up to which the config allows them."""
+_WORDS = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
+"""Categories of letters, their marks, which are none of ``\\w`` in Python, and digits."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
 
 
@@ -197,8 +201,7 @@ def name_after(uri: str) -> str:
     """
     archive, member = split_member(uri)
     plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
-    kinds = ((c, unicodedata.category(c)) for c in plain)  # \w lacks the marks of Thai
-    kept = "".join(c if c in ".-" or kind[0] in "LM" or kind == "Nd" else "_" for c, kind in kinds)
+    kept = "".join(c if c in ".-" or unicodedata.category(c) in _WORDS else "_" for c in plain)
     return re.sub("_+", "_", kept).strip("_.-") or "messages"
 
 
@@ -238,11 +241,11 @@ def render(
         max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
     section, roles = to_format(inspection), inspection.roles
-    kept = [] if roles.time is None else ["time"]
     counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
-    if kept and not trains and inspection.sample.dialect is None:
-        kept = [str(roles.time)]  # files of Parquet that are scored keep their names
+    # files of Parquet that are scored keep their names
+    time = "time" if trains or inspection.sample.dialect else str(roles.time)
+    kept = [] if roles.time is None else [time]
     learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
     allowed = replace(inspection, rejected={**inspection.rejected, UNKNOWN_LABEL: 0})
@@ -286,12 +289,11 @@ def render(
 
 def _choose_groups(inspection: Inspection, kept: Sequence[str]) -> list[str]:
     """Choose ``trends.by``: the language, if there is one, and times cut by what they span."""
-    if not kept:
-        return []
     roles = inspection.roles
+    if roles.time is None:
+        return []
     written = pa.array(list(inspection.column(roles.time).counts), pa.string())
-    form = csv_format.SENTIMENT140_TIME if inspection.is_sentiment140 else roles.time_format
-    span = pc.min_max(times.read(written, form)).as_py()
+    span = pc.min_max(times.read(written, roles.time_format)).as_py()
     days = (span["max"] - span["min"]).days if span["max"] else 0
     unit = next(unit for unit, least in _UNITS.items() if days >= least)
     languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]

@@ -103,10 +103,10 @@ def _open_csv(uri: str, size: int) -> tuple[list[bytes], float, bool]:
     with compression.open_content(uri) as content:
         piece = content.read_block(0, size)
         if len(piece) < size:
-            return [piece], 1.0, content.is_utf16
+            return [piece], 1.0, content.decoder is not None
         if content.packed_size:
             share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
-            return [piece], share, content.is_utf16
+            return [piece], share, content.decoder is not None
         block, total = size // 3, content.stream.size()
         last = total // block - 1
         pieces = [piece[:block], *(content.read_block(n, block) for n in (last // 2, last))]

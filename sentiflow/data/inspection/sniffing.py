@@ -21,9 +21,8 @@ _MIN_SHARE = 0.7
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
-_MAX_NAME = 60
-_MAX_LETTERS = 12
-"""Letters of a script without spaces in a name."""
+_MAX_NAME, _MAX_LETTERS = 60, 12
+"""Characters in a name, and letters of a script without spaces."""
 _MANY = 10
 """Rows of each value of a column that hardly has a value once only."""
 _WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
@@ -75,10 +74,11 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     """
     head = content[:1000]
     if head.count(b"\0") * 4 > len(head):
-        for encoding in _WIDE:
-            if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
-                raise _unreadable(source, encoding)
-        raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
+        # the last character may be cut
+        wide = [e for e in _WIDE if not _NO_TEXT.search(head.decode(e, "replace")[:-1])]
+        if not wide:
+            raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
+        raise _unreadable(source, wide[0])
     if encoding := first_rows.find(content, is_cut=True):
         return encoding
     from charset_normalizer import from_bytes
