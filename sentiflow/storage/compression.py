@@ -176,6 +176,8 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
 
 
 def _damage(uri: str, error: Exception) -> UserError | JobError:
+    if explained := errors.explain(error, uri=uri):
+        return explained
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     verb = "unpacked" if is_compressed(uri) else "read"
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
@@ -185,8 +187,7 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
     for suffix, mark in SUFFIXES.items():
         if split_member(uri)[0].lower().endswith(suffix) and head and not head.startswith(mark):
             reason, way_out = f"it is named {suffix}, but is not compressed", "rename it"
-    problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
-    return errors.explain(error, uri=uri) or problem
+    return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
 
 
 def write_unpacked(uri: str, content: bytes) -> None:
