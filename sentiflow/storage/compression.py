@@ -179,7 +179,6 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
     if explained := errors.explain(error, uri=uri):
         return explained
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    verb = "unpacked" if is_compressed(uri) else "read"
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as file:
@@ -187,7 +186,8 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
     for suffix, mark in SUFFIXES.items():
         if split_member(uri)[0].lower().endswith(suffix) and head and not head.startswith(mark):
             reason, way_out = f"it is named {suffix}, but is not compressed", "rename it"
-    return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
+    problem = f"{uri} cannot be {'unpacked' if is_compressed(uri) else 'read'}"
+    return UserError(problem, hint=f"{reason}; {way_out}")
 
 
 def write_unpacked(uri: str, content: bytes) -> None:

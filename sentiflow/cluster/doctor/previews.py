@@ -240,10 +240,15 @@ def _check_times(seen: Preview) -> list[CheckResult]:
     for file in seen.files:
         fault, is_wrong = file.time_fault
         if fault:
-            uri, section = display_uri(file.first.uri), seen.format.section
+            where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
             is_fixed = seen.format.kind == "sentiment140"
-            what = f"{seen.setting}: times of {uri} ({section}.time_format): {fault}"
-            return [CheckResult("times", "error" if is_wrong and not is_fixed else "warning", what)]
+            return [
+                CheckResult(
+                    "times",
+                    "error" if is_wrong and not is_fixed else "warning",
+                    f"{seen.setting}: {where}: {fault}",
+                )
+            ]
     return []
 
 
