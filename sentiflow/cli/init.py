@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
 
 _CELL = 60
-_MANY_REJECTED = 0.2
 _MOST_TOKENS = 512
 """The largest ``prepare.max_length`` that is written."""
 
@@ -53,6 +52,8 @@ def init(
     with reporting():
         from sentiflow.data.inspection import findings
 
+        if model is not None and test:
+            raise UserError("--model trains nothing that --test could measure: leave one out")
         path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
@@ -92,10 +93,11 @@ def init(
             )
         )
         filesystem.write_bytes(uri, written.encode())
-        verb, setting = "score", "" if model else " score.model_uri=MODEL"
-        if found.roles.label is not None and model is None:
-            verb, setting = "run", ""
-        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {verb} {path}{setting}")
+        command = f"score {path}"
+        if model is None:
+            command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
+            command = command if found.roles.label is None else f"run {path}"
+        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
 
 
 def _find_classes(model: str) -> tuple[str, ...]:
@@ -173,7 +175,7 @@ def _to_text(
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
-        are_many=findings.count_rejected(found) > _MANY_REJECTED,
+        are_many=findings.count_rejected(found) > findings.MAX_REJECTED,
     )
 
 
@@ -183,16 +185,19 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     named = {value: name for name, values in found.classes.items() for value in values}
     for column in found.columns:
         names = named if column.name == found.roles.label else {}
-        values = ", ".join(
+        counted = [
             f"{v} {n:,}" if names.get(v, v) == v else f"{v} ({names[v]}) {n:,}"
-            for v, n in list(column.counts.items())[:5]
-        )
+            for v, n in column.counts.items()
+        ]
+        rest = f", … ({column.num_distinct:,} values)"
+        lists = [", ".join(counted), *(", ".join(counted[:n]) + rest for n in (5, 4, 3, 2))]
+        values = next((some for some in lists if len(some) <= _CELL), lists[-1])
         if column.num_distinct > 20:
             values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
         if column.name == found.roles.text:
             values = f"{column.mean_length:.0f} characters on average"
-        role = found.roles.of(column.name) or "-"
-        rows.append((_cut(str(column.name), 24), role, _cut(values or "empty", _CELL)))
+        what = found.roles.of(column.name) or "-", _cut(values or "empty", _CELL)
+        rows.append((_cut(str(column.name), 24), *what))
     return rows
 
 

@@ -171,7 +171,7 @@ def trends(
         from sentiflow.storage import filesystem
 
         table, classes = labels.draw(resolved, sample)
-        filesystem.write_bytes(uri, label_files.to_csv(table))
+        filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
         said = {"path": str(output), "rows": len(table), "classes": list(classes)}
         if as_json:
             print_json(said)

@@ -18,7 +18,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import corpus, parts
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, globs
+from sentiflow.storage import compression, filesystem, globs
 from sentiflow.storage.uris import absolute_uri
 
 # isort: split
@@ -45,12 +45,13 @@ def read_texts(
         format: The settings of the section ``format``; by default those of Sentiment140.
         keep_columns: Columns of the files to add.
         rows_per_part: Approximate number of rows in a block.
-        unpack_to: A directory that all nodes share, for the content of compressed files; it is not
-            removed. By default, on one machine, a temporary one.
+        unpack_to: A directory that all nodes share, for the content of files that are compressed,
+            or in UTF-16; it is not removed. By default, on one machine, a temporary one.
 
     Returns:
         A row for each record, in the columns ``row_id`` (int64), ``source`` (string: the file),
-        ``offset`` (int64: the byte in a CSV, the row in a Parquet file), ``tweet_id`` (string),
+        ``offset`` (int64: the byte in a CSV, unpacked, and as UTF-8 if it is UTF-16; the row in a
+        Parquet file), ``tweet_id`` (string),
         ``text`` (string), ``label`` (int8: a position in the classes of the format; null for none
         or an unknown one, and with ``labels: auto``), ``label_name`` (string: the class), the kept
         ones, ``raw`` (binary: the bytes of a rejected record) and ``reason`` (string: why it is
@@ -67,7 +68,7 @@ def read_texts(
     required = {"name": "texts", "output_uri": "texts"}
     config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
     files = globs.expand([absolute_uri(uri) for uri in named])
-    if any(map(compression.is_compressed, files)) and unpack_to is None:
+    if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
         unpack_to = _make_folder()
     source = corpus.open_csv(
         files,
@@ -97,7 +98,7 @@ def _make_folder() -> str:
     connection.start_until_exit()
     if not connection.count_resources().is_one_machine:
         raise UserError(
-            "a compressed file is unpacked to where all nodes of the cluster find it",
+            "a file that is compressed, or in UTF-16, is unpacked to where all nodes find it",
             hint="give read_texts(unpack_to=DIRECTORY)",
         )
     folder = tempfile.mkdtemp(prefix="sentiflow-")

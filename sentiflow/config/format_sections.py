@@ -60,7 +60,8 @@ class FormatSettings(Settings):
     8601 (``20240131`` is a date), or else seconds since 1970."""
     encoding: Encoding = "utf-8"
     """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, by any of the names
-    that Python knows, such as ``latin1`` or ``windows-1252``."""
+    that Python knows, such as ``latin1`` or ``windows-1252``. UTF-16 is known by its byte order
+    mark, and needs no setting."""
     errors: Literal["replace", "ignore"] = "replace"
     """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
     ``ignore`` (drop) them."""

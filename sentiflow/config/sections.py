@@ -302,8 +302,9 @@ class ClusterSettings(Settings):
 class Config(Settings):
     """The settings of one experiment; each job reads its own section."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """Name of the MLflow experiment, and of the model in the registry of MLflow."""
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    """Name of the MLflow experiment, and of the model in the registry of MLflow: letters of any
+    script, digits, ``_``, ``.`` and ``-``."""
     output_uri: Location = Field(min_length=1)
     """Parent directory of ``prepared``, ``trained``, ``scored``, ``report``, ``trends`` and
     ``sweep``."""

@@ -345,7 +345,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not value.strip():
         raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
     try:
-        parsed = value if len(value) == 1 and not value.isalnum() else yaml_text.parse(value)
+        is_mark = len(value) == 1 and not value.isalnum()
+        parsed = value if is_mark or value[0] == "%" else yaml_text.parse(value)
     except ValueError as error:
         shown = override if len(override) < 80 else f"{override[:77]}..."
         raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error

@@ -67,8 +67,9 @@ def _check_share(value: Any) -> float | str:
 
 
 _ENCODINGS = {"utf-8": "utf-8", "utf-8-sig": "utf-8", "ascii": "utf-8"}
-_ENCODINGS |= {"iso8859-1": "latin-1", "cp1252": "cp1252"}
-"""The encodings that are read, by Python's name; ASCII is a part of UTF-8."""
+_ENCODINGS |= {"iso8859-1": "latin-1", "cp1252": "cp1252", "utf-16": "utf-8"}
+"""The encodings that are read, by Python's name; ASCII is a part of UTF-8. UTF-16 is known by its
+mark, and is UTF-8 when it is read."""
 
 
 def _check_encoding(value: Any) -> str:

@@ -43,7 +43,7 @@ class PlannedFile:
     range_bytes: int = 0
     """About the bytes of a part."""
     unpack_to: str = ""
-    """Prefix of the URIs of the unpacked parts of a compressed file."""
+    """Prefix of the URIs of the unpacked parts of a file that is compressed, or in UTF-16."""
 
 
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -194,7 +194,7 @@ def plan_csv(
         files: The files, plain or compressed, as they were described.
         settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
-        unpack_to: A directory for the pieces of compressed files, which stay there.
+        unpack_to: A directory for the pieces of files that are compressed, or in UTF-16.
         needs_all: Whether a header must have all columns of the settings, not just the text.
 
     Raises:
@@ -205,6 +205,7 @@ def plan_csv(
         number, described = file
         with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
+            is_packed = content.packed_size > 0
         if csv_format.is_blank(head):
             return PlannedFile(described, None)
         resolved, start = csv_format.resolve(
@@ -213,7 +214,6 @@ def plan_csv(
         size = csv_ranges.range_size(
             head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
         )
-        is_packed = compression.is_compressed(described["uri"])
         unpacked = join(unpack_to, f"file-{number:05d}") if is_packed else ""
         return PlannedFile(described, resolved, start, size, unpacked)
 

@@ -24,12 +24,12 @@ SAMPLE_RECORDS = 500
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
 _SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
-_SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
+SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
 _OTHER_KINDS = {
-    codecs.BOM_UTF16_LE: ("UTF-16", "convert it to UTF-8 first"),
-    codecs.BOM_UTF16_BE: ("UTF-16", "convert it to UTF-8 first"),
+    codecs.BOM_UTF32_LE: ("UTF-32", "convert it to UTF-8 first"),
+    codecs.BOM_UTF32_BE: ("UTF-32", "convert it to UTF-8 first"),
     b"PAR1": ("Parquet", "its name must end in .parquet"),
     b"PK\x03\x04": ("compressed", "its name must end in .zip"),
     b"\x1f\x8b": ("compressed", "its name must end in .gz"),
@@ -102,7 +102,7 @@ def resolve(
     names, num_columns, start = find_columns(settings, head, source=source)
     columns, time_format = _SENTIMENT140_COLUMNS, settings.time_format
     if settings.kind == "sentiment140":
-        time_format = _SENTIMENT140_TIME
+        time_format = SENTIMENT140_TIME
     else:
         columns = find_positions(settings, names, num_columns, source, needs_all=needs_all)
     labels = meanings(settings)

@@ -36,13 +36,14 @@ class CsvRange:
     source: str
     start: int
     stop: int
-    """``start`` and ``stop`` in bytes from the beginning of the (unpacked) file."""
+    """``start`` and ``stop`` in bytes from the beginning of the file, of a packed one when it is
+    unpacked: of UTF-16 as UTF-8, without its mark."""
     first_row: int
     """Number of the first record over all files."""
     num_rows: int
     has_malformed: bool
     unpacked: str = ""
-    """URI of a copy of the range, if its file is compressed."""
+    """URI of a copy of the range, if its file is compressed, or in UTF-16."""
     split: str | None = None
     """The split of all its rows, if the file is of one."""
 
@@ -92,7 +93,8 @@ def cut(
         first_record: Position of the first record, or of a blank line before it.
         range_bytes: Distance of the places where the file is cut.
         delimiter: The character between columns.
-        unpack_to: Prefix of the URIs of the ranges of a compressed file, which are written there.
+        unpack_to: Prefix of the URIs of the ranges of a file that is compressed, or in UTF-16: they
+            are written there.
 
     Returns:
         The ranges, with rows numbered from 0; and the hash of the file as it is stored.

@@ -3,7 +3,6 @@
 They are labels by hand (``prepare.corrections``, ``trends.labels``), or predictions of any program.
 """
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sentiflow.data import csv_format, table_files
 from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
-from sentiflow.storage import filesystem, parquet
+from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
 
 CORRECTIONS = "prepare.corrections"
@@ -32,7 +31,8 @@ NO_ROW = -1
 _FIRST_LINE = 2
 """Line of the first row of a file with a header."""
 _FORMULA = r"'*[=+\-@\t\r]"
-_WHOLE = r"[0-9]{1,19}(?:\.0*)?"
+_WHOLE = r"[0-9]{1,19}(?:\.0?)?"
+"""``1.000`` may be a thousand."""
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     try:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
-        text = filesystem.read_bytes(uri).decode("utf-8-sig")
+        text = b"".join(compression.read_blocks(uri, 1 << 22)).decode("utf-8-sig")
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         return pd.read_csv(
             io.StringIO(text),
@@ -167,15 +167,21 @@ def read_labels(
     return labels.astype("int64")
 
 
-def to_csv(table: pd.DataFrame) -> bytes:
-    """Write rows to label for a spreadsheet, which takes no text for a formula."""
+def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
+    """Write rows to label for a spreadsheet, which takes no text for a formula.
+
+    Args:
+        table: The rows.
+        is_wide: Write tabs and UTF-16, the "Unicode text" of spreadsheets in any language, in place
+            of commas and UTF-8.
+    """
     safe = {
         str(name): values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
         for name, values in table.items()
         if pd.api.types.is_string_dtype(values)
     }
-    text = table.assign(**safe).to_csv(index=False, quoting=csv.QUOTE_MINIMAL)
-    return text.encode("utf-8-sig")
+    delimiter, encoding = ("\t", "utf-16") if is_wide else (",", "utf-8-sig")
+    return table.assign(**safe).to_csv(index=False, sep=delimiter).encode(encoding)
 
 
 @dataclass(frozen=True)

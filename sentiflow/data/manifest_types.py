@@ -199,7 +199,7 @@ class RunRecord(RunPart):
     from the manifest's other keys.
     """
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=250)]
+    experiment: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=250)]
     """The config's ``name``, which is also the name of a registered model."""
     group: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     """Eight hexadecimal digits, the same for all stages of one command."""

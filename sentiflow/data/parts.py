@@ -83,7 +83,10 @@ def read(part: Part, rules: RowRules = RowRules()) -> pa.Table:  # noqa: B008 - 
 
 def _read(form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: RowRules) -> pa.Table:
     """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
-    needed = [name for name in ("user", "time") if name in (*rules.required, *rules.keep)]
+    stored = dict(form.kept) if isinstance(form, TableFormat) else {}  # as they are
+    needed = [
+        n for n in ("user", "time") if n in (*rules.required, *rules.keep) and n not in stored
+    ]
     meanings = ["text", "label", "tweet_id", *needed]
     others = [name for name in (*rules.keep, rules.split_column) if name and name not in needed]
     content = b""

@@ -74,7 +74,7 @@ class TableFormat:
     ``time``. A file may lack the column of any but the text."""
     labels: Labels = NUMBERED
     time_format: str | None = None
-    """As for ``tweets.read_times``, if times are written as text."""
+    """As for ``times.read``, if times are written as text."""
     max_text_length: int | None = None
     """In characters; None: any length."""
     has_row_ids: bool = True

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import csv_records
+from sentiflow.data import csv_records, times
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.label_files import CorrectedRows
@@ -43,9 +42,6 @@ REPLACEMENT = "\ufffd"
 _NUL = "\0"
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part: more than there can be classes."""
-
-_TIME = pa.timestamp("s", tz="UTC")
-_SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        columns["time"] = read_times(columns["time"], form.time_format)
+        columns["time"] = times.read(columns["time"], form.time_format)
     for name, missing in (("user", NO_USER), ("time", NO_TIME)):
         if name in rules.required:
             reason = _add(reason, missing, columns.get(name, nulls).is_null())
@@ -152,30 +148,6 @@ def _add(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
     if not pc.any(is_faulty).as_py():
         return reason
     return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(is_faulty, False)), name, reason)
-
-
-def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
-    """Convert times to timestamps in whole seconds of UTC; unreadable ones become null.
-
-    Args:
-        written: Strings, or a type of Arrow for dates and times; without a zone it is UTC.
-        time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
-            or else seconds since 1970.
-    """
-    if pa.types.is_date(written.type):
-        return written.cast(pa.timestamp("s")).cast(_TIME)
-    if pa.types.is_timestamp(written.type):
-        return pc.floor_temporal(written, unit="second").cast(_TIME)
-    coded = pc.fill_null(written, "").dictionary_encode()
-    distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
-    dates = distinct.where(distinct.str.contains(r"\d"))  # pandas reads "now" and "today", too
-    times = pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
-    if time_format is None:
-        numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
-        since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
-        times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
-    seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
-    return pa.array(seconds, _TIME).take(coded.indices)
 
 
 def null_if_empty(column: pa.Array) -> pa.Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import safetensors
 import safetensors.torch
 import torch
@@ -107,6 +108,7 @@ class ModelPackage:
 
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
         """Return the ids of N texts, and their tokens: of each whole text, known or not."""
+        text = pc.replace_substring(text, "\0", "\ufffd")  # as ``tweets.check`` does
         tokens = tokenize(text, name=self.settings.tokenizer)
         return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
 

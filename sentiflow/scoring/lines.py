@@ -28,7 +28,7 @@ Block = tuple[pa.Array, bool]
 """Some lines, and whether more input is available without waiting."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
-_BLANKS = str.maketrans("\t\n\r", "   ")
+_BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
 _NO_KNOWN_WORD = "\t(no known word: the prior)"
 
 
@@ -99,7 +99,7 @@ def _is_ready(stream: BinaryIO) -> bool:
 def to_tsv(
     text: pa.Array, scores: Scores, *, with_notes: bool = False, top: int | None = None
 ) -> bytes:
-    """Write label, a probability and text; tabs and line ends in the text become blanks.
+    """Write label, a probability and text; tabs and line ends become blanks, NUL U+FFFD.
 
     The probability is that of positive if the classes are negative and positive, else that of the
     label.

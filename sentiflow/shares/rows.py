@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import manifest, tweets
+from sentiflow.data import manifest, times
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
@@ -158,17 +158,25 @@ def _cut(values: pa.Array, name: str, unit: str, time_format: str | None, zone: 
     Raises:
         UserError: There is no time.
     """
-    times = values
+    moments = values
     if pa.types.is_date(values.type):
         return pc.floor_temporal(values.cast(pa.timestamp("us")), unit=unit)
     if not pa.types.is_timestamp(values.type):
-        times = tweets.read_times(pc.fill_null(values.cast(pa.string()), ""), time_format)
-    if len(times) and times.null_count == len(times):
+        written = pc.fill_null(values.cast(pa.string()), "")
+        fault, is_wrong = times.find_fault(written, time_format)
+        if is_wrong:
+            raise UserError(
+                f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"
+            )
+        moments = times.read(written, time_format)
+    if len(moments) and moments.null_count == len(moments):
         raise UserError(
             f"trends.by: {name} holds no time, such as {values[0].as_py()!r}",
             hint=f"name {name} without :{unit}, or a column of times",
         )
-    local = pc.local_timestamp(times.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone)))
+    local = pc.local_timestamp(
+        moments.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+    )
     return pc.floor_temporal(local, unit=unit)
 
 

@@ -1,5 +1,6 @@
-"""Plain or compressed file -> its content, read forward in bounded memory."""
+"""Plain or compressed file, in UTF-16 or not -> its content, read forward in bounded memory."""
 
+import codecs
 import collections
 import concurrent.futures
 import gzip
@@ -18,8 +19,8 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import split_member
 
-SUFFIXES = (".gz", ".zst", ".zip")
-"""Suffixes of files that are unpacked while they are read."""
+SUFFIXES = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".zip": b"PK"}
+"""Suffixes of files that are unpacked while they are read, and how these begin."""
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 _READ_BYTES = 1 << 22
@@ -42,7 +43,14 @@ _DAMAGED = (
 
 def is_compressed(uri: str) -> bool:
     """Say whether a file is compressed, by its name."""
-    return split_member(uri)[0].lower().endswith(SUFFIXES)
+    return split_member(uri)[0].lower().endswith(tuple(SUFFIXES))
+
+
+def is_packed(uri: str) -> bool:
+    """Say whether a file can be read forward only: it is compressed, or in UTF-16."""
+    with open_content(uri) as content:
+        content.read_block(0, len(codecs.BOM_UTF32_LE))
+        return content.packed_size > 0
 
 
 @dataclass
@@ -52,22 +60,36 @@ class Content:
     uri: str
     stream: Any
     packed_size: int = 0
-    """Size of the compressed file; 0 for a plain one."""
+    """Size of a file that can be read forward only: it is compressed, or in UTF-16; else 0."""
     num_read: int = 0
+    decoder: codecs.IncrementalDecoder | None = None
+    """Decodes UTF-16, which is read as UTF-8; there is one from the first block on."""
+    held: bytes = b""
+    """Decoded bytes of the next block."""
 
     def read_block(self, number: int, size: int) -> bytes:
         """Read a block of ``size`` bytes; fewer at the end of the file.
 
-        The blocks of a plain file can be read at the same time, those of a compressed one only in
-        order.
+        The first block is read before others. The others of a plain file can be read at the same
+        time, those of one with a ``packed_size`` only in order.
         """
-        block = b""
+        block, packed = self.held, b"not the end"
         try:
             if not self.packed_size:
                 left = self.stream.size() - number * size  # an object store refuses to read more
-                return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
-            while len(block) < size and (more := self.stream.read(size - len(block))):
-                block += more
+                block = bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
+                if not _is_utf16(block) or number:
+                    return block
+                self.packed_size, block = self.stream.size(), b""
+                self.stream.seek(0)
+            while packed and len(block) < size:
+                packed = self.stream.read(size - len(block))
+                if not self.num_read and not block and _is_utf16(packed):
+                    self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
+                block += (
+                    self.decoder.decode(packed, not packed).encode() if self.decoder else packed
+                )
+            block, self.held = block[:size], block[size:]
         except _DAMAGED as error:
             raise _damage(self.uri, error) from error
         self.num_read += len(block)
@@ -111,20 +133,28 @@ def open_content(uri: str) -> Iterator[Content]:
 def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
-    Blocks are read ahead: of a plain file several at a time, because an object store is slow to
-    answer; a compressed file is unpacked by one thread. Close what is not read to its end: the
-    garbage collector would wait for these threads in any other thread.
+    Blocks after the first are read ahead: of a plain file several at a time, because an object
+    store is slow to answer; what is read forward only is unpacked by one thread. Close what is not
+    read to its end: the garbage collector would wait for these threads in any other thread.
     """
-    at_once = 1 if is_compressed(uri) else _BLOCKS_AT_ONCE
-    with open_content(uri) as content, concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+    with open_content(uri) as content:
+        block = content.read_block(0, size)
+        at_once = 1 if content.packed_size else _BLOCKS_AT_ONCE
         coming: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
-        for number in itertools.count():
-            coming.append(pool.submit(content.read_block, number, size))
-            if number < at_once:
-                continue
-            if not (block := coming.popleft().result()):
-                return
-            yield block
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            for number in itertools.count(1):
+                coming.append(pool.submit(content.read_block, number, size))
+                if number < at_once:
+                    continue
+                if not block:
+                    return
+                yield block
+                block = coming.popleft().result()
+
+
+def _is_utf16(block: bytes) -> bool:
+    """Say whether a text begins with a mark of UTF-16, which that of UTF-32 begins with, too."""
+    return block[2:4] != b"\0\0" and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
@@ -146,11 +176,18 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
 
 
 def _damage(uri: str, error: Exception) -> UserError | JobError:
+    if explained := errors.explain(error, uri=uri):
+        return explained
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    verb = "unpacked" if is_compressed(uri) else "read"
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
-    problem = UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
-    return errors.explain(error, uri=uri) or problem
+    file_system, path = filesystem.locate(uri)
+    with file_system.open_input_file(path) as file:
+        head = file.read(4)
+    for suffix, mark in SUFFIXES.items():
+        if split_member(uri)[0].lower().endswith(suffix) and head and not head.startswith(mark):
+            reason, way_out = f"it is named {suffix}, but is not compressed", "rename it"
+    problem = f"{uri} cannot be {'unpacked' if is_compressed(uri) else 'read'}"
+    return UserError(problem, hint=f"{reason}; {way_out}")
 
 
 def write_unpacked(uri: str, content: bytes) -> None:

@@ -76,7 +76,9 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
-        raise UserError(f"cannot open {uri}", hint=str(error).splitlines()[0]) from error
+        is_page = uri.lower().startswith(("http://", "https://"))
+        hint = "download it first" if is_page else str(error).splitlines()[0]
+        raise UserError(f"cannot open {uri}", hint=hint) from error
     return file_system, posixpath.join(root, key) if key else root
 
 

@@ -208,7 +208,8 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     (place / "messages.csv").write_bytes(write(rows, header=("message", "brand", "id")))
     printed = init("messages.csv")
     assert "No column looks like a label (is it brand? --label brand), so" in printed
-    assert printed.endswith("next:    sentiflow score messages.yaml score.model_uri=MODEL\n")
+    command = "next:    sentiflow score messages.yaml score.model_uri=MODEL"
+    assert printed.endswith(f"{command}  # it only scores: without labels nothing is trained\n")
     assert "score.model_uri" in one_line(invoke("score", "messages.yaml"))
     model = make_package()
     printed = init("messages.csv", "--overwrite", "--model", model)
@@ -258,6 +259,61 @@ def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_pack
         found = settings.load("neu.yaml", command="score").format
         assert found.kind == kind
         assert found.columns is None or found.columns.label is None
+
+
+def test_test_rows_and_a_model_exclude_each_other(place, make_package):
+    (place / "a.csv").write_bytes(write(ROWS, header=("text", "label")))
+    line = one_line(invoke("init", "a.csv", "--model", make_package(), "--test", "a.csv"))
+    assert line.endswith("--model trains nothing that --test could measure: leave one out")
+    assert not (place / "a.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("days", "header", "by"),
+    [
+        (1, ("text", "mood", "Sprache", "wann"), ["Sprache", "time:month"]),
+        (0.2, ("text", "mood", "brand", "wann"), ["time:week"]),
+        (0.01, ("text", "mood", "brand", "wann"), ["time:day"]),
+    ],
+)
+@pytest.mark.parametrize("of_a_model", [False, True])
+def test_times_are_kept_so_that_trends_need_no_second_scoring(
+    place, make_package, days, header, by, of_a_model
+):
+    first = pd.Timestamp("2024-01-31")
+    dates = [(first + pd.Timedelta(days * i, "D")).strftime("%d.%m.%Y %H:%M") for i in range(400)]
+    rows = [(*row, date) for row, date in zip(BRANDED, dates, strict=True)]
+    (place / "neu.csv").write_bytes(write(rows, header=header))
+    printed = init("neu.csv", *(["--model", make_package()] if of_a_model else []))
+    config = settings.load("neu.yaml", command="score" if of_a_model else "run")
+    assert (config.format.columns.time, config.format.time_format) == ("wann", "%d.%m.%Y %H:%M")
+    assert config.score.keep_columns == ("text", header[2], "time")
+    assert config.prepare.keep_columns == (() if of_a_model else (header[2], "time"))
+    assert list(config.trends.by) == by
+    told = "There are times: prepare.split.kind=time tests on the latest texts; a random split may"
+    assert (told in printed) == (not of_a_model)
+
+
+def test_times_of_parquet_that_is_scored_are_kept_by_their_name(place, make_package):
+    table = pd.DataFrame(ROWS, columns=["text", "mood"])
+    table["wann"] = pd.date_range("2024-01-01", periods=len(table), freq="D", tz="UTC")
+    table.to_parquet("neu.parquet")
+    init("neu.parquet", "--model", make_package())
+    config = settings.load("neu.yaml", command="score")
+    assert (config.score.keep_columns, list(config.trends.by)) == (("text", "wann"), ["wann:month"])
+
+
+def test_a_list_of_values_that_is_cut_says_how_many_there_are(place):
+    rows = [(text, f"a value {i % 9}") for i, (text, _) in enumerate(ROWS)]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert "a value 0 45, a value 1 45, a value 2 45, … (9 values)" in init("messages.csv")
+
+
+def test_a_file_named_in_another_script_gives_its_name_to_the_config(place):
+    (place / "ข้อความ (1).csv").write_bytes(write(ROWS, header=("text", "label")))
+    init("ข้อความ (1).csv")
+    config = settings.load("ข้อความ_1.yaml")
+    assert (config.name, config.output_uri) == ("ข้อความ_1", f"{place}/runs/ข้อความ_1")
 
 
 def test_test_rows_need_labels(place):

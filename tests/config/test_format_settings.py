@@ -89,9 +89,9 @@ FAULTS = {
         "mean format.columns.text?",
     ),
     "encoding": (
-        "{encoding: utf-16}",
+        "{encoding: utf-32}",
         "format.encoding",
-        "'utf-16': must be utf-8, latin-1 or cp1252",
+        "'utf-32': must be utf-8, latin-1 or cp1252",
     ),
 }
 

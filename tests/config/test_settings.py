@@ -92,6 +92,7 @@ def test_an_override_may_give_a_whole_section_and_leaves_the_rest_alone(load):
     [
         *(("latin1", "latin-1"), ("ISO-8859-1", "latin-1"), ("L1", "latin-1")),
         *(("windows-1252", "cp1252"), ("UTF8", "utf-8"), ("utf-8-sig", "utf-8")),
+        ("UTF-16", "utf-8"),
     ],
 )
 def test_an_encoding_has_any_name_that_python_knows(load, written, expected):

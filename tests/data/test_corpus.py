@@ -2,10 +2,13 @@
 
 import gzip
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, parts
+from sentiflow.data import corpus, input_files, parts, table_plans
+from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
@@ -32,6 +35,34 @@ def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     assert names == [["x", "y"], ["z"]]
 
 
+def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):
+    text = 'text\tid\r\nnaïve 🎉\t1\r\n"un\t2\r\n\t3\r\n"für\nzwei"\t4\r\n'
+    read = []
+    for encoding in ("utf-8", "utf-16"):
+        form = FORM.model_copy(update={"delimiter": "\t"})
+        (tmp_path / encoding).write_bytes(text.encode(encoding))
+        work = str(tmp_path / "work")
+        found = corpus.open_csv(
+            [str(tmp_path / encoding)], settings=form, rows_per_part=9, unpack_to=work
+        )
+        read.append(parts.read(found.parts[0]).drop_columns("source").to_pylist())
+    assert read[0] == read[1]
+    assert [row["text"] for row in read[1]] == ["naïve 🎉", None, "", "für\nzwei"]
+    places = [row["offset"] for row in read[1]]
+    assert places == [None, text.encode().index(b'"un'), text.encode().index(b"\t3"), None]
+
+
 def test_a_corpus_without_a_record_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"0\.csv holds no record: it has at most a header$"):
         open_files(tmp_path, *EMPTY)
+
+
+def test_columns_of_tables_are_kept_under_the_names_of_meanings(tmp_path):
+    times = pa.array([1, None], pa.timestamp("us", "UTC"))
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"], "time": times, "user": ["ann", ""]}), path)
+    files, keep = input_files.as_found([path])["files"], ("time", "user")
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=keep)
+    found = parts.read(corpus.cut(plan, rows_per_part=9).parts[0], RowRules(keep=keep))
+    kept = [found[parts.kept_name(name)].combine_chunks() for name in keep]
+    assert kept == [times, pa.array(["ann", ""])]

@@ -1,6 +1,7 @@
 """The records and their numbers do not depend on where a file is cut."""
 
 import gzip
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from sentiflow.data import csv_ranges, csv_records
 from sentiflow.data.csv_ranges import range_size
 from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
-from sentiflow.storage import hashes
+from sentiflow.storage import compression, hashes
 
 SETTINGS = settings(max_examples=50, deadline=None)
 
@@ -119,6 +120,31 @@ def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, rang
         (one.start, one.stop, one.first_row) for one in plain
     ]
     assert tree == hashes.tree_sha256(packed)
+
+
+TEXTS = st.lists(st.sampled_from([*'a,"\n\r\té\u0e01\U0001f389', '"a\n"', "\r\n"]), max_size=60)
+
+
+@SETTINGS
+@given(TEXTS.map("".join), SIZES, st.sampled_from(["utf-16-le", "utf-16-be"]), st.booleans())
+def test_a_file_in_utf_16_has_the_records_of_the_same_in_utf_8(
+    folder, text, range_bytes, encoding, is_packed
+):
+    plain, _ = cut(write(folder, text.encode()), range_bytes)
+    name, content = "wide.csv", f"\ufeff{text}".encode(encoding)
+    if is_packed:
+        name, content = "wide.csv.gz", gzip.compress(content)
+    wide = write(folder, content, name)
+    assert compression.is_packed(wide)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_ranges, "_READ_BYTES", 5)
+        patch.setattr(compression, "_READ_BYTES", 3)
+        found, tree = cut(wide, range_bytes, unpack_to=str(folder / "unpacked"))
+    assert [one.read() for one in found] == [one.read() for one in plain]
+    assert [replace(one, source="", unpacked="") for one in found] == [
+        replace(one, source="") for one in plain
+    ]
+    assert tree == hashes.tree_sha256(wide)
 
 
 @SETTINGS

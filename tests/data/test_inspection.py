@@ -133,6 +133,46 @@ def test_texts_without_spaces_are_found_by_their_letters(look, start, label):
         look(write([(row[0], row[2]) for row in rows], header=("投稿者", "評価")))
 
 
+VERDICTS = {"negative": "schlecht", "positive": "gut", "neutral": "neutral"}
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (VERDICTS, {"negative": ["schlecht"], "positive": ["gut"], "neutral": ["neutral"]}),
+        (VERDICTS | {"positive": "na ja"},
+         {"negative": ["schlecht"], "neutral": ["neutral"], "na ja": ["na ja"]}),
+        (VERDICTS | {"negative": "sehr gut"},
+         {"gut": ["gut"], "neutral": ["neutral"], "sehr gut": ["sehr gut"]}),
+        ({"negative": "ลบ", "positive": "บวก", "neutral": "เป็นกลาง"},
+         {"negative": ["ลบ"], "positive": ["บวก"], "neutral": ["เป็นกลาง"]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("header", [("Text", "Kategorie", "Category", "Antwort"), ()])
+def test_values_of_sentiments_are_labels_before_a_name(look, values, classes, header):
+    rows = [(text, str(i % 3), f"c{i % 4}", values[n]) for i, (text, n) in enumerate(ROWS)]
+    found = look(write(rows, header=header))
+    assert found.roles.label == (header or range(4))[3]
+    assert found.classes == classes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("ข้อความ", "ป้าย"),
+        ("本文", "ラベル"),
+        ("النّص", "تصنيف"),
+        ("पाठ", "लेबल"),
+        ("Wie hat Ihnen der Besuch bei uns gefallen?", "Urteil"),
+    ],
+)
+@pytest.mark.parametrize("start", ["", "วันนี้อากาศดีมาก "])
+def test_a_header_in_any_script_is_one(look, header, start):
+    found = look(write([(start + text, label) for text, label in ROWS], header=header))
+    assert (found.roles.text, found.roles.label) == header
+    assert look(write([(start + text, label) for text, label in ROWS])).roles.text == 0
+
+
 def test_a_date_whose_day_may_be_its_month_is_left_out_and_told(look, said):
     rows = [(text, label, f"0{1 + n % 9}/02/2024") for n, (text, label) in enumerate(ROWS)]
     found = look(write(rows, header=("text", "mood", "created")))
@@ -250,7 +290,16 @@ REFUSED = {
     "JSON": (b"[]", {"name": "a.json"}, "is JSON"),
     "a spreadsheet": (b"PK", {"name": "a.xlsx"}, "is a spreadsheet: save it as CSV"),
     "packed otherwise": (b"BZh", {"name": "a.csv.bz2"}, "is packed in a format that is not supp"),
-    "damaged": (b"no", {"name": "a.csv.gz"}, "cannot be unpacked"),
+    "damaged": (
+        b"\x1f\x8bno",
+        {"name": "a.csv.gz"},
+        "a.csv.gz cannot be unpacked: Compressed file ended",
+    ),
+    "not packed": (
+        PLAIN,
+        {"name": "a.csv.gz"},
+        "unpacked: it is named .gz, but is not compressed; ",
+    ),
     "Parquet": (b"PAR1", {}, "is Parquet"),
     "no Parquet": (b"text", {"name": "a.parquet"}, "is not Parquet"),
 }

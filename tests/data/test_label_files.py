@@ -42,8 +42,10 @@ def test_files_are_those_of_spreadsheets_and_of_parquet(tmp_path):
     assert expected["text"].tolist() == hash_texts(pa.array(texts)).tolist()
     found = read(tmp_path / "a.csv", label_files.to_csv(table))
     pd.testing.assert_frame_equal(found.drop(columns="place"), expected.drop(columns="place"))
-    for delimiter in ";\t":
-        content = "\ufeff" + table.to_csv(sep=delimiter, index=False, lineterminator="\r\n")
+    found = read(tmp_path / "a.csv", label_files.to_csv(table, is_wide=True))
+    pd.testing.assert_frame_equal(found.drop(columns="place"), expected.drop(columns="place"))
+    for delimiter, encoding in (";", "utf-8-sig"), ("\t", "utf-8-sig"), ("\t", "utf-16"):
+        content = table.to_csv(sep=delimiter, index=False, lineterminator="\r\n").encode(encoding)
         of_spreadsheet = read(tmp_path / "b.csv", content)
         assert of_spreadsheet["row_id"].tolist() == table["row_id"].tolist()
 
@@ -63,6 +65,7 @@ def test_rows_without_a_label_or_row_id_are_no_error(tmp_path):
         ("row_id,label\n1,p\nx,n\n", "line 3: row_id 'x' is no row number"),
         ("row_id,label\n-1,p\n", "line 2: row_id '-1' is no row number"),
         ("row_id,label\n1.5,p\n", "line 2: row_id '1.5' is no row number"),
+        ("row_id;label\n1.000;p\n", "line 2: row_id '1.000' is no row number"),
         ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
         ("id,label\n1,p\n", "has no column row_id or text; there are id, label"),
         ("row_id,label\n1,\n2, \n", "has no label: write negative, positive, neutral in column"),

@@ -5,7 +5,7 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from sentiflow.data import tweets
+from sentiflow.data import times, tweets
 from sentiflow.data.table_files import TableFormat
 
 
@@ -20,13 +20,50 @@ from sentiflow.data.table_files import TableFormat
     ],
 )  # fmt: skip
 def test_a_time_is_a_date_before_it_is_a_number_and_never_a_word(written, read):
-    (found,) = tweets.read_times(pa.array([written]), None).to_pylist()
+    (found,) = times.read(pa.array([written]), None).to_pylist()
     assert found == (read and datetime.fromisoformat(read))
 
 
 def test_a_word_is_no_time_in_any_format():
     written = pa.array(["now", "today", "31/01/2024"])
-    assert tweets.read_times(written, "%d/%m/%Y").is_null().to_pylist() == [True, True, False]
+    assert times.read(written, "%d/%m/%Y").is_null().to_pylist() == [True, True, False]
+
+
+DAYS = [f"{day:02}/{month:02}/2024" for day in range(1, 29) for month in (1, 2, 3)]
+CLOCKS = [f"{day} 9:05" for day in DAYS]
+
+
+@pytest.mark.parametrize(
+    ("values", "time_format", "is_wrong", "expected"),
+    [
+        (DAYS, "%d/%m/%Y", False, ""),
+        (DAYS, "%m/%d/%Y", True, "reads 36 of 84 different times, not '13/01/2024', which has a "
+         "day above 12 in the place of the month: write time_format: '%d/%m/%Y'"),
+        (CLOCKS, "%m/%d/%Y", True, "write time_format: '%d/%m/%Y %H:%M'"),
+        (DAYS[:36], None, True, "write time_format: '%d/%m/%Y' or '%m/%d/%Y'"),
+        (["2024-01-31"], "%d.%m.%Y", True, "write time_format: null"),
+        (["31122024", "01022024"], None, True, "write time_format: '%d%m%Y'"),
+        (["45322", "45323,25"], None, True, "reads 0 of 2 different times, not '45322'"),
+        (["soon 1", "2024-01-31"], None, False, "reads 1 of 2 different times, not 'soon 1'"),
+        (["now", "", None], "%d.%m.%Y", False, ""),
+        (["1706659200", "2024", "-86400"], None, False, ""),
+        ([*DAYS, "31/13/2024"], "%d/%m/%Y", False, ""),
+    ],
+)  # fmt: skip
+def test_a_format_that_misses_times_or_moves_their_months_is_found(
+    values, time_format, is_wrong, expected
+):
+    fault, wrong = times.find_fault(pa.array(values, pa.string()), time_format)
+    assert wrong == is_wrong
+    assert expected in fault
+    assert bool(fault) == bool(expected)
+
+
+@pytest.mark.parametrize("time_format", times.FORMATS[::4])
+def test_each_format_reads_its_own_times_alone(time_format):
+    days = [datetime(2024, 1 + n % 9, 13 + n % 15, 10 + n % 14, 20 + n, 30) for n in range(30)]
+    written = [day.strftime(time_format.replace("%z", "+0000")) for day in days]
+    assert times.find_formats(pa.array(written)) == [time_format]
 
 
 def test_a_column_of_times_needs_no_reading():

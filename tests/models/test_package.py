@@ -38,6 +38,12 @@ def test_a_text_scores_the_same_alone_and_in_any_batch(package):
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
+def test_a_nul_is_read_as_in_texts_of_files(package):
+    given, read = (package.score(pa.array([f"good{mark}day"])) for mark in ("\0", "\ufffd"))
+    assert given.num_tokens.tolist() == read.num_tokens.tolist() == [2]
+    assert given.probability.tolist() == read.probability.tolist()
+
+
 def test_a_package_is_used_without_heavy_modules_and_nothing_is_unpickled(saved):
     program = f"""
 import sys

@@ -129,6 +129,7 @@ def test_tab_separated_values_have_a_line_for_each_text(texts):
         rows = [row.split("\t") for row in written.decode().split("\n")]
         assert rows.pop() == [""]
         assert len(rows) == len(texts)
+        assert b"\0" not in written
         for row, p, known in zip(rows, scores.probability, scores.num_tokens, strict=True):
             assert row[:2] == ["positive" if p >= 0.5 else "negative", f"{p:.4f}"]
             assert len(row) == (4 if with_notes and not known else 3)

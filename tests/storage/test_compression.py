@@ -178,7 +178,8 @@ def test_a_changed_byte_anywhere_loses_nothing(folder, name):
 def test_a_file_that_is_not_what_its_name_says_is_refused(folder, suffix, content):
     line = refusal(write(folder, f"wrong.{suffix}", content))
     assert line.startswith(f"wrong.{suffix} cannot be unpacked: ")
-    assert "; is it complete" in line
+    expected = f"it is named .{suffix}, but is not compressed; rename it"
+    assert (expected if content else "; is it complete") in line
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         settings.corpus,
         settings.format or config.format,
         lambda plan, source: corpus.check_columns(plan.columns, settings.keep_columns),
+        rules=RowRules(keep=settings.keep_columns),
         text_column=settings.text_column,
     )
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, tweets
+from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, times, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
@@ -42,6 +42,8 @@ class FilePreview:
     """Its columns; None if it is blank."""
     rows: pa.Table
     """The rows, by ``tweets.check``."""
+    time_fault: tuple[str, bool] = ("", False)
+    """By ``times.find_fault``, of times that the stage keeps."""
 
     @property
     def unknown(self) -> pa.ChunkedArray:
@@ -108,6 +110,7 @@ def check(
         if faults:  # other files lack the same
             return
     yield from _check_encoding(seen)
+    yield from _check_times(seen)
     if max_rejected_fraction < 1 and not problems:
         yield from _check_rows(seen, max_rejected_fraction)
         if rules.required:  # others are unlabelled
@@ -182,7 +185,12 @@ def _read(
     )
     checked = pa.table(table | {"reason": first.faults})
     rows = tweets.check(checked, form, replace(rules, required=required))
-    return FilePreview(first, plan, rows)
+    is_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
+    if not is_kept or (
+        is_table and pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type)
+    ):
+        return FilePreview(first, plan, rows)
+    return FilePreview(first, plan, rows, times.find_fault(columns["time"], form.time_format))
 
 
 def _plan(
@@ -225,6 +233,23 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
     if fitting := worst.first.fitting_encoding:
         what += f"; {fitting} fits: write {section}.encoding: {fitting}"
     return [CheckResult("encoding", "warning", what)]
+
+
+def _check_times(seen: Preview) -> list[CheckResult]:
+    """Check that the times that are kept can be read, and no month as a day."""
+    for file in seen.files:
+        fault, is_wrong = file.time_fault
+        if fault:
+            where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
+            is_fixed = seen.format.kind == "sentiment140"
+            return [
+                CheckResult(
+                    "times",
+                    "error" if is_wrong and not is_fixed else "warning",
+                    f"{seen.setting}: {where}: {fault}",
+                )
+            ]
+    return []
 
 
 def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:

@@ -28,10 +28,21 @@ NAMES: dict[str, tuple[str, ...]] = {
 """For each meaning its usual names, the most usual first; a name may have them as a part."""
 
 CLASSES: dict[str, tuple[str, ...]] = {
-    "negative": ("negative", "neg", "negativ", "négatif", "negativo", "bad"),
-    "positive": ("positive", "pos", "positiv", "positif", "positivo", "good"),
-    "neutral": ("neutral", "neu", "neutre", "neutro"),
-}
+    "negative": (
+        "negative", "neg", "negativ", "négatif", "negativo", "negatief", "bad", "schlecht",
+        "mauvais", "malo", "cattivo", "ruim", "olumsuz", "отрицательный", "سلبي", "नकारात्मक",
+        "ลบ", "เชิงลบ", "负面", "消极", "ネガティブ", "부정",
+    ),
+    "positive": (
+        "positive", "pos", "positiv", "positif", "positivo", "positief", "good", "gut",
+        "bon", "bueno", "buono", "bom", "olumlu", "положительный", "إيجابي", "सकारात्मक",
+        "บวก", "เชิงบวก", "正面", "积极", "ポジティブ", "긍정",
+    ),
+    "neutral": (
+        "neutral", "neu", "neutre", "neutro", "neutrale", "neutraal", "nötr", "нейтральный",
+        "محايد", "तटस्थ", "กลาง", "เป็นกลาง", "中性", "中立", "ニュートラル", "중립",
+    ),
+}  # fmt: skip
 """Usual values of three classes, in lower case."""
 NO_LABEL = ("", "nan", "null", "n/a", "na", "unlabelled", "unlabeled")
 """Usual values that mean no label, in lower case."""
@@ -67,13 +78,20 @@ _NUMBERED: tuple[dict[str, str], ...] = (
     {"-1": "negative", "1": "positive", "0": "neutral"},
 )
 """Usual numbers of classes."""
+_MOST_SENTIMENTS = 7
 _ZERO_AND_ONE = {"0": "negative", "1": "positive"}
 
 
-def are_sentiments(values: Collection[str]) -> bool:
-    """Say whether values are those of negative and positive, and perhaps of neutral and of none."""
+def rate_sentiments(values: Collection[str]) -> int:
+    """Rate how well values are sentiments.
+
+    Returns:
+        2: negative and positive, and perhaps neutral or none; 1: some values, neutral among them.
+    """
     names = {_MEANING.get(value.casefold()) for value in values if not _is_none(value)}
-    return {"negative", "positive"} <= names and None not in names
+    if {"negative", "positive"} <= names and None not in names:
+        return 2
+    return int("neutral" in names and 2 <= len(values) <= _MOST_SENTIMENTS)
 
 
 def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
@@ -94,12 +112,14 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
         ({'anger': ['anger'], 'joy': ['joy']}, {'negative': ['0'], 'positive': ['4']})
     """
     meant = [value for value in counts if not _is_none(value)]
+    # where there is "very good", good is a step of a scale
+    is_scale = any(_MEANING.keys() & {*v.casefold().split()[1:]} for v in meant)
     numbers = _number_names(meant, is_sentiment)
     groups: dict[str, list[str]] = {}
     spelled: dict[str, str] = {}
     for value in meant:
         plain = value.casefold()
-        name = numbers.get(_plain_number(value)) or _MEANING.get(plain)
+        name = numbers.get(_plain_number(value)) or (not is_scale and _MEANING.get(plain))
         name = name or spelled.setdefault(plain, value)
         groups.setdefault(name, []).append(value)
     classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}

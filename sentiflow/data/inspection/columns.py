@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
-from sentiflow.data import schema
-from sentiflow.data.inspection.column_names import are_sentiments, name_classes, rate
+from sentiflow.data import schema, times
+from sentiflow.data.inspection.column_names import name_classes, rate, rate_sentiments
 from sentiflow.data.scripts import UNSPACED
-from sentiflow.data.tweets import count_values, read_times
+from sentiflow.data.tweets import count_values
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
 
@@ -25,7 +25,10 @@ _MIN_LETTERS = 5
 _MAX_SHOWN = 40
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
-_DATE = r"^(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} )"
+_DATE = (
+    r"^(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Z][a-z]{2,8}[- ]\d{2,4}|"
+    r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} )"
+)
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,6 @@ _MAX_KEPT = 8
 _MAX_VALUES = 50
 """Different values of a column that is worth keeping."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
-_SECONDS = r"^\d{9,10}$"
-TIME_FORMATS = (
-    "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y",
-    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
-    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
-    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
-)  # fmt: skip
-"""Formats of times other than ISO 8601 that are tried."""
 
 
 @dataclass(frozen=True)
@@ -268,19 +262,18 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
 
 
 def _rank_label(column: Column, *, is_only: bool) -> int:
-    """Rate a column as the label: 4 by its values, 3 or 2 by its name, 1 as the only one, or 0."""
+    """Rate a column as the label: 5 or 4 by its values, 3 or 2 by its name, 1 as the only one."""
     values = main_values(column)
     fits = column.fits("label")
     limit = MAX_CLASSES if fits == 2 else 20
     is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
     if not 2 <= len(values) <= limit or not is_repeated or column.mean_length > 40:
         return 0
-    if column.number_share > 0.5 and column.whole_share < 0.99:
+    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
+    if is_measure or sum(values.values()) < 0.98 * column.num_filled:
         return 0
-    if sum(values.values()) < 0.98 * column.num_filled:
-        return 0
-    if are_sentiments(values):
-        return 4
+    if sentiments := rate_sentiments(values):
+        return 3 + sentiments
     return fits + 1 if fits else int(is_only)
 
 
@@ -291,15 +284,9 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
-        match = pc.match_substring_regex(values, _SECONDS)
-        is_seconds = column.fits("time") and pc.all(match).as_py()
-        if not len(values) or not (column.date_share >= 0.95 or is_seconds):
+        if column.date_share < 0.95 and not column.fits("time"):
             continue
-        formats = [
-            time_format
-            for time_format in (None, *TIME_FORMATS)
-            if read_times(values, time_format).null_count <= 0.02 * len(values)
-        ]
+        formats = times.find_formats(values)
         if formats[:1] == [None] or len(formats) == 1:
             return column, formats[0]
         if formats:
@@ -337,10 +324,9 @@ def _is_worth_keeping(column: Column) -> bool:
     """Say whether a column has a name, and few values that are repeated, and is not a measure."""
     name = str(column.name).lower()
     taken = {*schema.predictions(()).names, *schema.TWEETS.names, *_TAKEN}
-    is_taken = name in taken or name.startswith("probability")
-    is_free = isinstance(column.name, str) and not is_taken
+    is_taken = isinstance(column.name, int) or name in taken or name.startswith("probability")
     is_repeated = column.num_filled >= 5 * column.num_distinct
     is_measure = column.number_share > 0.5 and column.whole_share < 0.99
     is_short = column.filled_share >= 0.5 and column.mean_length <= 40
     has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
-    return is_free and has_few and is_short and not is_measure
+    return has_few and is_short and not (is_taken or is_measure)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,15 +15,18 @@ import yaml
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_files, table_plans, tweets
+from sentiflow.data import csv_format, input_files, table_files, table_plans, times, tweets
 from sentiflow.data.inspection import columns, samples
+from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.columns import Column, Roles
 from sentiflow.data.inspection.samples import Sample
 from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, split_member
 
-_SENTIMENT140_ROLES = Roles(text=5, label=0, id=1, user=4, time=2)
+_SENTIMENT140_ROLES = Roles(
+    text=5, label=0, id=1, user=4, time=2, time_format=csv_format.SENTIMENT140_TIME
+)
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
 _TARGETS = {"0", "2", "4"}
 
@@ -172,12 +176,17 @@ _SMALL, _MEDIUM, _LARGE = 1000, 20_000, 100_000
 """Rows from which on larger batches serve as well and faster, and pretraining pays off."""
 _STEPS, _STEPS_PER_CLASS = 250, 15
 """Optimizer steps that a network needs: benchmarks/LOG.md has the figures."""
+_UNITS = {"month": 90, "week": 21, "day": 2, "hour": 0}
+"""Days that times span at least to be cut by this unit."""
+_LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
 _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 20
 _UNBALANCED = 1.5
 _FEW = 3000
 """Labelled rows below which the test rows are too few to measure a model by."""
 MAX_REJECTED = 0.2
 """Share of rejected rows up to which the config allows them."""
+_WORDS = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
+"""Categories of letters, their marks, which are none of ``\\w`` in Python, and digits."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
 
 
@@ -187,10 +196,13 @@ def name_after(uri: str) -> str:
     Example:
         >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
         ('Messages_2024', 'c')
+        >>> name_after("ข้อความ (1).csv")
+        'ข้อความ_1'
     """
     archive, member = split_member(uri)
     plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
+    kept = "".join(c if c in ".-" or unicodedata.category(c) in _WORDS else "_" for c in plain)
+    return re.sub("_+", "_", kept).strip("_.-") or "messages"
 
 
 def count_rare(inspection: Inspection) -> dict[str, int]:
@@ -228,9 +240,12 @@ def render(
         test: Files of test rows, likewise.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
-    section = to_format(inspection)
+    section, roles = to_format(inspection), inspection.roles
     counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
+    # files of Parquet that are scored keep their names
+    time = "time" if trains or inspection.sample.dialect else str(roles.time)
+    kept = [] if roles.time is None else [time]
     learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
     allowed = replace(inspection, rejected={**inspection.rejected, UNKNOWN_LABEL: 0})
@@ -258,6 +273,8 @@ def render(
         test=list(test) if len(test) > 1 else "".join(test),
         roles=inspection.roles,
         keep=list(inspection.roles.keep),
+        times=kept,
+        by=_choose_groups(inspection, kept),
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(inspection),
         is_large=is_large,
@@ -268,6 +285,19 @@ def render(
         model_uri=model_uri,
         max_length=max_length,
     )
+
+
+def _choose_groups(inspection: Inspection, kept: Sequence[str]) -> list[str]:
+    """Choose ``trends.by``: the language, if there is one, and times cut by what they span."""
+    roles = inspection.roles
+    if roles.time is None:
+        return []
+    written = pa.array(list(inspection.column(roles.time).counts), pa.string())
+    span = pc.min_max(times.read(written, roles.time_format)).as_py()
+    days = (span["max"] - span["min"]).days if span["max"] else 0
+    unit = next(unit for unit, least in _UNITS.items() if days >= least)
+    languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
+    return [*languages[:1], f"{kept[0]}:{unit}"]
 
 
 def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int) -> int:

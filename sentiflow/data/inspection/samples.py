@@ -58,6 +58,8 @@ class Sample:
     """How CSV files are written; None for Parquet."""
     is_damaged: bool = False
     """Whether a CSV has bytes that are invalid in its encoding."""
+    is_utf16: bool = False
+    """Whether the CSV files are UTF-16, which is read as UTF-8."""
 
     def column(self, name: str | int) -> pa.Array:
         """Return a column."""
@@ -91,22 +93,24 @@ def read(uris: Sequence[str]) -> Sample:
     )
 
 
-def _open_csv(uri: str, size: int) -> tuple[list[bytes], float]:
+def _open_csv(uri: str, size: int) -> tuple[list[bytes], float, bool]:
     """Read about ``size`` bytes of a file: the first, of a large plain file also of middle and end.
 
     Returns:
-        The pieces; and the share of the file that they are, estimated if it is compressed.
+        The pieces; the share of the file that they are, estimated if it is compressed; and whether
+        it is UTF-16.
     """
     with compression.open_content(uri) as content:
         piece = content.read_block(0, size)
         if len(piece) < size:
-            return [piece], 1.0
+            return [piece], 1.0, content.decoder is not None
         if content.packed_size:
-            return [piece], min(0.99, size / (_PACKED_RATIO * content.packed_size))
+            share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
+            return [piece], share, content.decoder is not None
         block, total = size // 3, content.stream.size()
         last = total // block - 1
         pieces = [piece[:block], *(content.read_block(n, block) for n in (last // 2, last))]
-        return pieces, 3 * block / total
+        return pieces, 3 * block / total, False
 
 
 def _read_csvs(uris: Sequence[str]) -> Sample:
@@ -118,7 +122,7 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         raise UserError(f"{display_uri(uris[0])} holds no record", hint="name a file with texts")
     source = display_uri(files[0][0])
     dialect = sniffing.sniff(files[0][1][0], source=source)
-    content = b"\n".join(piece for _, pieces, _ in files for piece in pieces)
+    content = b"\n".join(piece for _, pieces, *_ in files for piece in pieces)
     dialect = replace(dialect, encoding=sniffing.detect_encoding(content, source=source))
     settings = FormatSettings(
         kind="csv",
@@ -128,7 +132,7 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         encoding=dialect.encoding,
     )
     read, num_rows, header = list[FirstRows](), 0.0, tuple[str, ...]()
-    for uri, pieces, share in files:
+    for uri, pieces, share, _ in files:
         readings = _read_pieces(uri, pieces, settings, is_whole=share == 1)
         first = readings[0]
         header = first.names if not read else header
@@ -155,9 +159,10 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         pa.concat_tables([one.rows.rename_columns(list(map(str, places))) for one in read]),
         pa.concat_arrays([one.faults for one in read]),
         round(num_rows),
-        all(share == 1 for *_, share in files),
+        all(share == 1 for *_, share, _ in files),
         dialect,
         any(one.is_damaged for one in read),
+        any(is_utf16 for *_, is_utf16 in files),
     )
 
 

@@ -2,12 +2,17 @@
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.data import csv_format, first_rows
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import is_known
+from sentiflow.data.scripts import UNSPACED
 from sentiflow.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -16,8 +21,11 @@ _MIN_SHARE = 0.7
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
-_MAX_NAME = 60
-_WIDE = ("UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE")
+_MAX_NAME, _MAX_LETTERS = 60, 12
+"""Characters in a name, and letters of a script without spaces."""
+_MANY = 10
+"""Rows of each value of a column that hardly has a value once only."""
+_WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
 _NO_TEXT = re.compile("[\0\ufffd]")
 
 
@@ -59,17 +67,18 @@ def sniff(head: bytes, *, source: str) -> Dialect:
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
-    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
+    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``; no UTF-16 has a mark here.
 
     Raises:
         UserError: It is written in another one.
     """
     head = content[:1000]
     if head.count(b"\0") * 4 > len(head):
-        for encoding in _WIDE:
-            if not _NO_TEXT.search(head.decode(encoding, "replace")[:-1]):  # the last may be cut
-                raise _unreadable(source, encoding[:6])
-        raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
+        # the last character may be cut
+        wide = [e for e in _WIDE if not _NO_TEXT.search(head.decode(e, "replace")[:-1])]
+        if not wide:
+            raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
+        raise _unreadable(source, wide[0])
     if encoding := first_rows.find(content, is_cut=True):
         return encoding
     from charset_normalizer import from_bytes
@@ -128,4 +137,9 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
             return False
         if name and values and all(_VALUE.fullmatch(value) for value in values):
             return True
-    return all(_NAME.fullmatch(name) for name in filled)
+        if name and len(values) >= _MANY * len({*values}) and len(values) >= _MANY:
+            return True
+    marks = ("Mn", "Mc", "Cf")  # \w lacks them
+    letters = ["".join(c for c in name if unicodedata.category(c) not in marks) for name in filled]
+    unspaced = pc.count_substring_regex(pa.array(letters), f"[{UNSPACED}]")
+    return all(map(_NAME.fullmatch, letters)) and pc.max(unspaced).as_py() <= _MAX_LETTERS

@@ -269,6 +269,39 @@ def test_an_encoding_that_does_not_fit_is_named(find):
     assert find(content=damaged) == [], "UTF-8 with some damage is usual"
 
 
+DATED = "format.columns={text: message, label: mood, time: brand}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting"),
+    [
+        (["prepare.keep_columns=[time]"], "prepare.csv"),
+        (["prepare.split.kind=time"], "prepare.csv"),
+        (["score.corpus={folder}/tickets.csv", "score.keep_columns=[time]"], "score.corpus"),
+        ([], ""),
+    ],
+)
+def test_a_format_that_reads_few_of_the_times_stops_a_job(find, overrides, setting):
+    rows = [(*row[:2], f"{1 + n % 28}.{1 + n % 9}.2024") for n, row in enumerate(ROWS)]
+    verbs = ("score",) if setting == "score.corpus" else ("prepare",)
+
+    def look(time_format):
+        options = {"verbs": verbs, "content": to_csv(rows)}
+        found = find(DATED, f"format.time_format={time_format}", *overrides, **options)
+        return [(level, line) for check, level, line in found if check == "times"]
+
+    assert look("%d.%m.%Y") == []
+    wrong = look("%m.%d.%Y")
+    assert len(wrong) == bool(setting)
+    for level, line in wrong:
+        assert level == "error"
+        assert line.startswith(f"{setting}: times of ")
+        assert line.endswith(
+            "(format.time_format): %m.%d.%Y reads 56 of 120 different times, not '13.4.2024', "
+            "which has a day above 12 in the place of the month: write time_format: '%d.%m.%Y'"
+        )
+
+
 def test_parquet_is_checked_alike(find, tmp_path):
     table = pa.table({"mood": ["good", "bad", "meh"], "message": ["a", "b", "c"], "n": [1, 2, 3]})
     pq.write_table(table, tmp_path / "a.parquet")
