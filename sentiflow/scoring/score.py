@@ -328,10 +328,11 @@ def _report(
     """
     rate = num_scored / seconds
     before = total.accepted - num_scored
+    unsure = f"{total.unsure / total.accepted:.1%} unsure, " if total.unsure else ""
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {also}{total.brief}"
+        f"{num_scored:,} rows scored, {also}{total.brief}{unsure}"
         f"{total.prior_only:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if new.rejected:
