@@ -271,8 +271,8 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     samples of rows is its error on other texts of the same kind larger.
 
     The strictest answers a quarter of the rows, but no fewer than errorless ones can pass, and no
-    more than twice as many: with fewer, a single error ends the sequence. Where confidences are
-    equal, texts are answered together.
+    more than three times as many: with fewer, one or two errors end the sequence. Where confidences
+    are equal, texts are answered together.
 
     Args:
         right: Which of N predictions are right, for texts that the model was not trained on.
@@ -286,7 +286,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
 
     chosen, least, size = 1.0, count_least(max_error), len(right)
     sizes = np.ceil(np.linspace(0, size, _NUM_TESTED, endpoint=False)).astype(np.int64)
-    tested = sizes[(sizes >= np.clip(size / 4, least, 2 * least)) & (sizes < size)]
+    tested = sizes[(sizes >= np.clip(size / 4, least, 3 * least)) & (sizes < size)]
     thresholds = np.floor(1e4 * np.sort(confidence)[::-1][tested].astype(np.float64)) / 1e4
     for threshold in [*thresholds.tolist(), 0.0]:
         answered = right[confidence > threshold]

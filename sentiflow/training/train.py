@@ -361,7 +361,8 @@ def _publish(
         if unsure := calibration.get("unsure"):
             metrics["train/unsure_threshold"] = unsure["threshold"]
             metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
-            say(STAGE, _describe_unsure(unsure, ", by the run that is repeated" if "refit" in more else ""))
+            origin = ", by the run that is repeated" if "refit" in more else ""
+            say(STAGE, _describe_unsure(unsure, origin))
         metrics["train/temperature"] = calibration["temperature"]
         if bias := calibration["bias"].values():
             say(

@@ -36,7 +36,8 @@ WORDS = ("good", "bad", "not", "day", "sooo", "@sam", "#now", ":)", "?", "rain",
 
 MODEL = {
     "settings": {
-        **{"tokenizer": "tweet", "max_length": 64},
+        "tokenizer": "tweet",
+        "max_length": 64,
         "unsure": {"max_error": 0.05, "threshold": 0.8},
     },
     "calibration": {"temperature": 1.5},
@@ -341,7 +342,8 @@ def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
 
 
 def test_a_model_that_answers_nothing_says_so(rows):
-    nothing = rows.set_column(rows.column_names.index("unsure"), "unsure", pa.array([True] * len(rows)))
+    all_rows, place = pa.array([True] * len(rows)), rows.column_names.index("unsure")
+    nothing = rows.set_column(place, "unsure", all_rows)
     text = Outline(write(report_data(nothing))).text
     assert "100.0% of these texts, those without a known word included. Nothing is answered" in text
     assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text

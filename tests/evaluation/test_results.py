@@ -26,7 +26,8 @@ from sentiflow.storage import filesystem, parquet
 
 MODEL = {
     "settings": {
-        **{"tokenizer": "tweet", "max_length": 64},
+        "tokenizer": "tweet",
+        "max_length": 64,
         "unsure": {"max_error": 0.05, "threshold": 0.8},
     },
     "calibration": {"temperature": 2.0},

@@ -23,9 +23,7 @@ PACKAGE = {
     "calibration": {
         "temperature": 1.25,
         "bias": {"positive": 0.4, "negative": -0.4},
-        "unsure": {
-            "max_error": 0.05, "threshold": 0.7, "num_rows": 90, "answered_fraction": 0.6
-        },
+        "unsure": {"max_error": 0.05, "threshold": 0.7, "num_rows": 90, "answered_fraction": 0.6},
     },
     "reference": None,
     "metrics": {},
