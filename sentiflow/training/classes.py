@@ -13,6 +13,7 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import MOST_LISTED, UserError, few
+from sentiflow.storage.uris import display_uri
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,10 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
 def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
     settings = TrainSettings.model_validate({"prepared_uri": "a", "unsure": {"max_error": 0.05}})
     record, none = prepared(), prepared(validation=(0, 0, 0, 0, 0))
-    classes.check_validation(settings, record, choose(record))
-    classes.check_validation(settings.model_copy(update={"folds": 5}), none, choose(none))
+    classes.check_unsure(settings, record, choose(record))
+    classes.check_unsure(settings.model_copy(update={"folds": 5}), none, choose(none))
     with pytest.raises(UserError, match=r"train\.unsure: .*no validation rows.*train\.folds=5"):
-        classes.check_validation(settings, none, choose(none))
+        classes.check_unsure(settings, none, choose(none))
 
 
 @pytest.mark.parametrize(
