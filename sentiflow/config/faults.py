@@ -38,7 +38,7 @@ _SYNONYMS = {
 
 PREDICTED = (
     *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
-    *("confidence", "probability", "num_tokens", "model_version"),
+    *("confidence", "probability", "num_tokens", "unsure", "model_version"),
 )
 """Columns of all predictions; those of a class begin with ``probability_``."""
 

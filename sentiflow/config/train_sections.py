@@ -73,6 +73,16 @@ class RefitSettings(Settings):
     refused."""
 
 
+class UnsureSettings(Settings):
+    """Which texts the model leaves to people."""
+
+    max_error: float = Field(gt=0, lt=1)
+    """The largest share of wrong labels among the texts that the model answers, on other texts of
+    the same kind, with 95 % certainty. The others are ``unsure`` in the predictions. Rows that the
+    model has not seen decide the confidence that is needed: those of the folds, else the validation
+    rows. ``unsure: null``: no text is."""
+
+
 class CheckpointSettings(Settings):
     """When checkpoints of a training are written, beside those at the end of each epoch."""
 
@@ -182,6 +192,7 @@ class TrainSettings(Settings):
     """Cross-validation: number of parts of the labelled rows. For each a further model is trained
     without it, as this one is, and answers it. The answers calibrate the model, and ``evaluate``
     measures them, unless test rows are given. 5 below some 3,000 rows. 0: none."""
+    unsure: UnsureSettings | None = None
     refit: RefitSettings | None = None
 
     def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:

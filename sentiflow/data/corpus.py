@@ -307,7 +307,8 @@ def check_columns(
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    reserved = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
+    columns_of_all = schema.predictions(classes, has_unsure=True).names
+    reserved = {name.lower() for name in columns_of_all} | {"probability"}
     for name in keep_columns:
         if name.lower() in reserved and name not in schema.TWEETS.names:
             raise UserError(

@@ -130,8 +130,19 @@ class ProfileCounts(TypedDict):
     confusion: NotRequired[dict[str, dict[str, Count]]]
 
 
+class Unsure(TypedDict):
+    """What a model leaves to people, and what this was decided by."""
+
+    max_error: Annotated[float, Field(gt=0, lt=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    num_rows: Count
+    """Rows that the model has not seen."""
+    answered_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Share of them whose confidence is above the threshold."""
+
+
 class Calibration(TypedDict, total=False):
-    """The calibration of a model; an average has the margin alone."""
+    """The calibration of a model; an average has none."""
 
     temperature: Annotated[float, Field(ge=0.01, le=100)]
     bias: dict[str, Annotated[float, Field(ge=-100, le=100)]]
@@ -146,7 +157,10 @@ class Calibration(TypedDict, total=False):
     """Log loss, Brier score and calibration error without temperature and bias."""
     after: dict[str, Number | None]
     """The same of the model with both."""
+    unsure: Unsure
+    """If ``train.unsure`` asks for it."""
     neutral_margin: Number | None
+    """Only of packages that an earlier version has written."""
 
 
 class ModelInput(Input, total=False):

@@ -83,7 +83,7 @@ PREDICTIONS_VERSION = 3
 """Changes whenever the same corpus and model would give other predictions or other columns."""
 
 
-def predictions(classes: Sequence[str]) -> pa.Schema:
+def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schema:
     """Describe scored rows.
 
     Args:
@@ -92,6 +92,7 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
             prediction, ``probability`` that of positive, if the model has this class;
             ``num_tokens`` counts the known tokens; ``model_version`` is the number of the model in
             the registry, or the fingerprint of a package that is not from there.
+        has_unsure: Whether the model leaves some texts to people.
     """
     names = ["confidence", *(["probability"] if BINARY[POSITIVE] in classes else [])]
     names += [f"probability_{name}" for name in classes]
@@ -105,6 +106,7 @@ def predictions(classes: Sequence[str]) -> pa.Schema:
             pa.field("predicted_label", pa.string(), nullable=False),
             *(pa.field(name, pa.float32(), nullable=False) for name in names),
             pa.field("num_tokens", pa.int32(), nullable=False),
+            *([pa.field("unsure", pa.bool_(), nullable=False)] if has_unsure else []),
             pa.field("model_version", pa.string(), nullable=False),
         ]
     )

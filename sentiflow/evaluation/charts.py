@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_calibration
+from sentiflow.evaluation.results import Measurements, UnsureMetrics, before_calibration
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import Calibration, CoveragePoint
@@ -65,7 +65,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
             drawn["training_curve.png"] = draw_training_curve(curve)
         if measured.has_probabilities:
             drawn["reliability.png"] = _draw_reliability(predicted, before)
-            drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.neutral)
+            drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.unsure)
             if has_curves:
                 drawn["roc.png"] = _draw_roc(predicted, metrics)
         if metrics.is_binary and measured.has_probabilities:
@@ -193,7 +193,7 @@ def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
     return figure
 
 
-def _draw_coverage(curve: Sequence[CoveragePoint], neutral: AnsweredMetrics | None) -> Figure:
+def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None) -> Figure:
     points = pd.DataFrame(map(vars, curve))
     figure, axes = _axes(
         xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers"
@@ -201,8 +201,10 @@ def _draw_coverage(curve: Sequence[CoveragePoint], neutral: AnsweredMetrics | No
     coverage = points["coverage"]
     axes.fill_between(coverage, points["low"], points["high"], color=BLUE, alpha=0.15, linewidth=0)
     axes.plot(coverage, points["accuracy"], "o-", color=BLUE, markersize=3)
-    if neutral and neutral.accuracy is not None:
-        axes.plot(neutral.coverage, neutral.accuracy, "o", color=INK)
+    if unsure:
+        axes.axhline(1 - unsure.max_error, color=GRAY, linestyle="--", linewidth=1)
+        if unsure.error is not None:
+            axes.plot(1 - unsure.fraction, 1 - unsure.error, "o", color=INK)
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     return figure

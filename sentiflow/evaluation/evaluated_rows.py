@@ -40,9 +40,10 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
-        others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``text`` and
-        ``time`` where they were kept by scoring, or are in the prepared data and these are not
-        gone; ``columns``, their names after ``OWN``.
+        others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
+        where the model leaves some texts to people; ``text`` and ``time`` where they were kept by
+        scoring, or are in the prepared data and these are not gone; ``columns``, their names after
+        ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
@@ -52,7 +53,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     settings, classes = scored["settings"], lineage.classes_of_model(scored)
     roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
-    measured = [PROBABILITY + name for name in classes]
+    measured = [PROBABILITY + name for name in classes] + _name_unsure(scored)
     asked = [name for name in columns if name in _list_columns_of_predictions(scored)]
     chosen, version = _IS_EVALUATED, ["model_version"] if "models" in scored else []
     if version:
@@ -127,7 +128,13 @@ def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     return [
         *scored["settings"]["keep_columns"],
         *predictions(lineage.classes_of_model(scored)).names,
+        *_name_unsure(scored),
     ]
+
+
+def _name_unsure(scored: Manifest) -> list[str]:
+    """Name the column of unsure texts, if the model leaves some to people."""
+    return ["unsure"] if (scored["inputs"]["model"]["settings"] or {}).get("unsure") else []
 
 
 def predicted_of(rows: pa.Table) -> Predicted:
@@ -184,9 +191,7 @@ def count_others(
 
     A class that the model does not know becomes one that it gives no probability: its recall and F1
     are 0, and its log loss is that of ``PROBABILITY_FLOOR``. Classes that the settings of the
-    training leave out are no part of the question: their rows are left out. Those labelled neutral
-    stay behind the classes for a model of negative and positive: its neutral band is measured on
-    them.
+    training leave out are no part of the question: their rows are left out.
 
     Args:
         rows: As :func:`read` returns them.
@@ -216,8 +221,7 @@ def count_others(
             "rows are left out, as the settings of the training leave out their classes: "
             f"{_list_counts(leaving)}"
         )
-    classes = (*model, *others)
-    order = (*classes, *(["neutral"] if model == BINARY and "neutral" in leaving else []))
+    order = (*model, *others)
     code = np.array([order.index(n) if n in order else -1 for n in names], np.int8)
     code[[n in left_out and n in model for n in names]] = -1
     place = rows.column_names.index("label")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements, name_texts
@@ -102,27 +102,19 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
 
 
 def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
-    if three := measured.three_class.get(measured.split):
-        num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
-        yield Highlight(
-            f"{three.accuracy:.1%}",
-            f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
-            f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
-            "certainty",
-        )
     gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
     if gaps:
         yield Highlight(*gaps[0], "confusion")
     if error := measured.calibration_error.get(measured.split):
         yield _summarize_calibration(error)
-    neutral = measured.neutral
-    if neutral and neutral.accuracy is not None:
-        yield Highlight(
-            f"{neutral.accuracy:.1%}",
-            f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most "
-            "certain predictions are answered",
-            "certainty",
-        )
+    if unsure := measured.unsure:
+        meaning = "of the texts are unsure, and left to people"
+        if unsure.error is not None:
+            meaning += (
+                f"; {unsure.error:.1%} of the answers to the others are wrong (95 % interval "
+                f"{unsure.error_low:.1%} to {unsure.error_high:.1%}), {unsure.verdict}"
+            )
+        yield Highlight(f"{unsure.fraction:.1%}", meaning, "certainty")
 
 
 def _summarize_calibration(error: CalibrationError) -> Highlight:

@@ -47,6 +47,11 @@ def track(
         metrics = measured.figures[split].scalars
         names = [*_HEADLINES, *metrics]
         recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
+    if unsure := measured.unsure:
+        shown = ("fraction", "error", "error_low", "error_high")
+        recorder.log_metrics(
+            {f"{measured.split}/unsure_{name}": getattr(unsure, name) for name in shown}
+        )
     if folds := result.cross_validated:
         scalars = folds.metrics.scalars.items()
         recorder.log_metrics({f"{evaluated_rows.FOLDS}/{name}": value for name, value in scalars})

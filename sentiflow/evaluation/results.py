@@ -8,9 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import manifest
-from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.data.schema import BINARY, LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, mistakes, slice_search, slices
@@ -35,25 +33,37 @@ from sentiflow.storage import parquet
 
 
 @dataclass(frozen=True)
-class AnsweredMetrics:
-    """A model whose answer counts as neutral where its probability is near one half."""
+class UnsureMetrics:
+    """How the promise of a model that leaves some texts to people held."""
 
-    margin: float
-    """Distance to one half from which a probability counts as an answer."""
-    coverage: float
-    """Share of the rows that are answered."""
+    max_error: float
+    """The promise."""
+    threshold: float
+    """The confidence up to which predictions are unsure."""
+    fraction: float
+    """Share of the rows that are unsure."""
     num_rows: int
-    """Rows that are answered."""
-    accuracy: float | None
-    """Accuracy on these rows; it and its interval are None if there are none."""
-    low: float | None
+    """The others: rows that are answered."""
+    error: float | None
+    """Share of wrong answers; it and its interval are None if nothing is answered."""
+    error_low: float | None
     """Lower end of the exact 95 % interval."""
-    high: float | None
+    error_high: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the promise held on these rows."""
+        if self.error is None or self.error_low is None:
+            return "nothing is answered"
+        if self.error <= self.max_error:
+            return f"as promised, at most {self.max_error:.1%}"
+        more = "beyond chance" if self.error_low > self.max_error else "within chance"
+        return f"{more} above the {self.max_error:.1%} that were promised"
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What labelled predictions show; fields after ``three_class`` are about the headline split."""
+    """What labelled predictions show; from ``calibration`` on about the headline split."""
 
     split: str
     """The headline split."""
@@ -65,15 +75,12 @@ class Measurements:
     """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
     """By split; with more than two classes that of the predicted class. Empty for labels alone."""
-    three_class: dict[str, confidence.ThreeClassMetrics]
-    """Metrics by split that has neutral labels; empty if the margin of neutral is not known, the
-    classes of the model are not negative and positive, or the labels have others beside neutral."""
     calibration: dict[str, Any] | None
     """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
     """Empty for labels alone."""
-    neutral: AnsweredMetrics | None
-    """None without a margin."""
+    unsure: UnsureMetrics | None
+    """None if the model leaves no text to people."""
     label_errors: mistakes.LabelErrors | None
     """None for labels alone."""
     slices: Sequence[SliceMetrics]
@@ -213,10 +220,6 @@ def measure(
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
     chosen, of_headline = by_split[headline], predicted[headline]
-    margin = calibration.get("neutral_margin")
-    if of_headline.classes[:2] != BINARY or of_headline.probabilities[:, 2:].any():
-        margin = None  # another class is predicted, too
-    knows_others = not {*of_headline.classes} <= {*LABEL_NAMES}
     named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
     )
@@ -247,7 +250,6 @@ def measure(
             for split, part in predicted.items()
             if has_probabilities
         },
-        three_class={} if margin is None or knows_others else _measure_three(rows, margin),
         calibration=fitted
         and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
         coverage=confidence.accuracy_by_coverage(
@@ -255,7 +257,7 @@ def measure(
         )
         if has_probabilities
         else (),
-        neutral=None if margin is None else _measure_answered(of_headline, margin),
+        unsure=_measure_unsure(chosen, of_headline.right, model["settings"]),
         label_errors=mistakes.count_label_errors(of_headline) if has_probabilities else None,
         slices=slices.measure(
             [*named, *candidates],
@@ -321,28 +323,18 @@ def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
     return replace(predicted, probabilities=probabilities)
 
 
-def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
-    """Measure three labels in each split that has rows labelled neutral."""
-    by_split = {}
-    for split in EVALUATED:
-        part = rows.filter(pa.compute.equal(rows["split"], split))
-        label, probability = (part[n].to_numpy() for n in ("label", PROBABILITY + BINARY[POSITIVE]))
-        if (label == NEUTRAL).any():
-            by_split[split] = confidence.three_class_metrics(
-                label=label, probability=probability, margin=margin
-            )
-    return by_split
-
-
-def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:
-    """Measure the rows that are answered, by a model of two classes."""
-    right = predicted.right
-    answered = np.abs(predicted.positive.astype(np.float64) - 0.5) >= margin
-    num_right, num_rows = int(right[answered].sum()), int(answered.sum())
-    if not num_rows:
-        return AnsweredMetrics(margin, 0.0, 0, None, None, None)
-    interval = share_interval(num_right, num_rows)
-    return AnsweredMetrics(margin, num_rows / len(right), num_rows, num_right / num_rows, *interval)
+def _measure_unsure(rows: pa.Table, right: np.ndarray, model: Settings) -> UnsureMetrics | None:
+    """Measure the rows that are answered; None if no row can be unsure."""
+    if "unsure" not in rows.column_names:
+        return None
+    answered = ~rows["unsure"].to_numpy()
+    num_rows, num_right = int(answered.sum()), int(right[answered].sum())
+    measured: list[float | None] = [None, None, None]
+    if num_rows:
+        num_wrong = num_rows - num_right
+        measured = [num_wrong / num_rows, *share_interval(num_wrong, num_rows)]
+    promise, fraction = model["unsure"], float(1 - answered.mean())
+    return UnsureMetrics(promise["max_error"], promise["threshold"], fraction, num_rows, *measured)
 
 
 def name_texts(split: str) -> str:

@@ -1,7 +1,7 @@
 """Labels and probabilities -> how far a model's certainty can be trusted.
 
 A temperature and a bias for each class calibrate the probabilities. A calibrated model can leave
-uncertain texts unanswered, or call them neutral.
+uncertain texts to people, with a promise about its errors on the others.
 """
 
 import math
@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
-from sentiflow.metrics.classification import LabelMetrics, measure_labels, measure_probabilities
+from sentiflow.metrics.classification import measure_probabilities
 from sentiflow.metrics.intervals import Accuracy
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, count_confusion, macro_f1
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
 LOWEST, HIGHEST = 0.25, 10.0
 """Of a temperature."""
@@ -33,13 +32,8 @@ _DIGITS = 3
 """Of temperature and bias: far below their standard errors, and the same on every machine."""
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
-UNANSWERED_FRACTION = 0.2
-"""Of the validation texts, if none is labelled neutral."""
-MIN_NEUTRAL = 20
-"""From this many neutral validation texts on, these decide the margin."""
-
-_PER_UNIT = 1000
-"""A margin is rounded down to this many steps, which makes it the same on every machine."""
+_MISS, _NUM_TESTED = 0.05, 50
+"""Chance that more errors are answered than was promised; thresholds that are tested."""
 
 
 class Calibration(NamedTuple):
@@ -66,17 +60,6 @@ class CoveragePoint(Accuracy):
     """Share of the texts that are answered."""
     confidence: float
     """The lowest probability of a prediction among them."""
-
-
-@dataclass(frozen=True)
-class ThreeClassMetrics(Accuracy):
-    """Predictions of three labels, of which neutral stands for a probability near one half."""
-
-    f1_macro: float | None
-    """Mean of the F1 of the labels that texts or predictions have."""
-    by_label: dict[str, LabelMetrics]
-    confusion: dict[str, dict[str, int]]
-    """Rows by label, then by prediction."""
 
 
 def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
@@ -267,62 +250,48 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     return points
 
 
-def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Choose the distance to one half from which a probability counts as an answer.
+def count_least(max_error: float) -> int:
+    """Count the errorless rows from which :func:`choose_threshold` can answer anything.
 
-    If at least ``MIN_NEUTRAL`` texts are labelled neutral, and others are not, the margin with the
-    highest macro F1 over the three labels is chosen. Otherwise the margin leaves
-    ``UNANSWERED_FRACTION`` of the texts unanswered.
+    Example:
+        >>> count_least(0.05)
+        59
+    """
+    return math.ceil(math.log(_MISS) / math.log1p(-max_error))
+
+
+def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: float) -> float:
+    """Choose the confidence above which predictions are given, so that few of these are wrong.
+
+    Fixed-sequence testing, as in Angelopoulos et al., "Learn then Test: Calibrating predictive
+    algorithms to achieve risk control", Annals of Applied Statistics 19 (2025). The thresholds are
+    quantiles of the confidence, which no error decides. From the strictest on, each is tested: the
+    error above it is larger than ``max_error`` if the exact upper bound of Clopper and Pearson
+    (95 %, one-sided) is. The last one before the first failure is chosen, so in at most 1 of 20
+    samples of rows is its error on other texts of the same kind larger.
+
+    The strictest answers a quarter of the rows, but no fewer than errorless ones can pass, and no
+    more than three times as many: with fewer, one or two errors end the sequence. Where confidences
+    are equal, texts are answered together.
 
     Args:
-        label: N labels, 0, 1 or 2, of texts that the model was not trained on; at least one.
-        probability: Probability of positive.
+        right: Which of N predictions are right, for texts that the model was not trained on.
+        confidence: Probability of each prediction; 0 for those that are never given.
+        max_error: The largest share of wrong predictions among those above the threshold.
 
     Returns:
-        From 0 to 1/2, rounded down to three digits.
+        From 0 to 1, rounded down to 4 digits; 1 answers nothing.
     """
-    certainty = _certainty(probability)
-    num_neutral = (label == NEUTRAL).sum()
-    if not MIN_NEUTRAL <= num_neutral < len(label):
-        return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
-    tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
-    scores = [macro_f1(_count(label, probability, margin)) or 0 for margin in tried]
-    return float(tried[int(np.argmax(scores))])
+    from scipy import stats
 
-
-def three_class_metrics(
-    *, label: np.ndarray, probability: np.ndarray, margin: float
-) -> ThreeClassMetrics:
-    """Measure a model whose answer is neutral where it is nearer to one half than ``margin``.
-
-    Args:
-        label: N labels, 0, 1 or 2; at least one.
-        probability: Probability of positive.
-        margin: From 0 to 1/2.
-    """
-    counts = _count(label, probability, margin)
-    return ThreeClassMetrics.of(
-        int(counts.trace()),
-        int(counts.sum()),
-        f1_macro=macro_f1(counts),
-        by_label=dict(zip(LABEL_NAMES, measure_labels(counts), strict=True)),
-        confusion={
-            name: dict(zip(LABEL_NAMES, row, strict=True))
-            for name, row in zip(LABEL_NAMES, counts.tolist(), strict=True)
-        },
-    )
-
-
-def _count(label: np.ndarray, probability: np.ndarray, margin: float) -> np.ndarray:
-    prediction = np.where(probability >= 0.5, POSITIVE, NEGATIVE)
-    prediction = np.where(_certainty(probability) < margin, NEUTRAL, prediction)
-    return count_confusion(label, prediction, num_labels=3)
-
-
-def _round_down(margin: np.ndarray) -> np.ndarray:
-    return np.floor(margin * _PER_UNIT + 1e-9) / _PER_UNIT
-
-
-def _certainty(probability: np.ndarray) -> np.ndarray:
-    """Return the distance of probabilities to one half."""
-    return np.abs(np.asarray(probability, dtype=np.float64) - 0.5)
+    chosen, least, size = 1.0, count_least(max_error), len(right)
+    sizes = np.ceil(np.linspace(0, size, _NUM_TESTED, endpoint=False)).astype(np.int64)
+    tested = sizes[(sizes >= np.clip(size / 4, least, 3 * least)) & (sizes < size)]
+    thresholds = np.floor(1e4 * np.sort(confidence)[::-1][tested].astype(np.float64)) / 1e4
+    for threshold in [*thresholds.tolist(), 0.0]:
+        answered = right[confidence > threshold]
+        num_errors = len(answered) - int(answered.sum())
+        if stats.binom.cdf(num_errors, len(answered), max_error) >= _MISS:
+            break
+        chosen = threshold
+    return chosen

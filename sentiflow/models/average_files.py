@@ -19,7 +19,8 @@ MEMBERS = "members"
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
     """Describe the average of several models as one model.
 
-    The lengths of texts, unknown words and the statistics for drift are those of the first.
+    The lengths of texts, unknown words and the statistics for drift are those of the first. No
+    prediction is unsure: what each model promises of its own confidence holds for no mean of them.
 
     Args:
         members: The models.
@@ -41,14 +42,13 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
                 hint="only models of the same classes have an average",
             )
     settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
-    calibrations = [model["calibration"] or {} for model in members]
-    margins = [m for each in calibrations if (m := each.get("neutral_margin")) is not None]
+    settings.pop("unsure", None)
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,
         "fingerprint": manifest.identify("model", settings, inputs),
         "reference": first["reference"],
-        "calibration": {"neutral_margin": sum(margins) / len(margins)} if margins else None,
+        "calibration": None,
         "settings": settings,
         "training": None,
         "members": [

@@ -65,7 +65,8 @@ class Model:
             ``num_tokens``, the number of words that the model knows (1 where it knows some
             characters alone). Where it is 0, the probabilities are the shares of the classes in
             training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
-            ``confidence_2`` and so on, and ``num_tokens``.
+            ``confidence_2`` and so on, and ``num_tokens``. A model trained with
+            ``train.unsure`` adds ``unsure`` (bool): whether the text is left to people.
 
         Raises:
             UserError: Something in ``texts`` is no text, or ``top`` is below 1.

@@ -104,7 +104,15 @@ class ModelPackage:
                 f"{named and f' ({named})'}; such texts: {len(wrong):,}"
             )
         num_tokens, lengths = np.max(num_known, axis=0), np.diff(tokens.offsets)
-        return Scores(mean, classes, num_tokens, lengths, encoded.num_unknown)
+        unsure = None if self.others else self.settings.unsure
+        return Scores(
+            mean,
+            classes,
+            num_tokens,
+            lengths,
+            encoded.num_unknown,
+            threshold=unsure.threshold if unsure else None,
+        )
 
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
         """Return the ids of N texts, and their tokens: of each whole text, known or not."""
@@ -213,7 +221,7 @@ class ModelPackage:
             lineage: Inputs of the model, for the manifest.
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
             reference: Profile of validation rows, for the measurement of drift.
-            calibration: Temperature, bias and their effect, and the margin of neutral predictions.
+            calibration: Temperature, bias and their effect, and what decided which are unsure.
             refit: The run that the training repeated, if it was a refit.
         """
         settings = self.settings.model_dump()

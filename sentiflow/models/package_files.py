@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.train_sections import UnsureSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
@@ -32,6 +33,14 @@ _LARGE = 1 << 31
 COPY_AGAIN = "the model package is damaged; copy it again"
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
 """Settings of a network in which a model may differ from the one that it starts from."""
+
+
+class UnsureThreshold(UnsureSettings):
+    """What a model promises, and the confidence that this takes."""
+
+    threshold: Fraction
+    """Predictions with a confidence up to this are unsure, and those without a known word. 1: all
+    are."""
 
 
 class PackageSettings(Settings):
@@ -56,6 +65,8 @@ class PackageSettings(Settings):
     """Share of the linear model in the logits; the network has the rest. 0: there is none."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
+    unsure: UnsureThreshold | None = None
+    """None: no prediction is unsure."""
 
     @model_validator(mode="after")
     def _check_classes(self) -> "PackageSettings":

@@ -29,6 +29,15 @@ class Scores:
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
     """Tokens out of the vocabulary, int32."""
+    threshold: float | None = None
+    """The confidence up to which a prediction is unsure; None: the model promises nothing."""
+
+    @property
+    def unsure(self) -> np.ndarray | None:
+        """Which texts are left to people, (N,) bool: also those without a known word."""
+        if self.threshold is None:
+            return None
+        return (self.confidence <= self.threshold) | (self.num_tokens == 0)
 
     @property
     def prediction(self) -> np.ndarray:
@@ -67,9 +76,8 @@ class Scores:
             f"probability_{name}": self.probabilities[:, number]
             for number, name in enumerate(self.classes)
         }
-        tokens = {"num_tokens": self.num_tokens}
         confidence = {"predicted_label": labels, "confidence": self.confidence}
-        return {**confidence, **probability, **by_class, **tokens}
+        return {**confidence, **probability, **by_class, **self._last_columns}
 
     def top(self, number: int) -> dict[str, Any]:
         """The columns of the most probable classes of each text, at most ``number`` of them."""
@@ -82,7 +90,12 @@ class Scores:
             names = pa.array(self.classes, pa.string()).take(pa.array(codes))
             columns[f"label{end}" if place else "predicted_label"] = names
             columns[f"confidence{end}"] = self.probabilities[np.arange(len(codes)), codes]
-        return columns | {"num_tokens": self.num_tokens}
+        return columns | self._last_columns
+
+    @property
+    def _last_columns(self) -> dict[str, Any]:
+        unsure = {} if self.unsure is None else {"unsure": self.unsure}
+        return {"num_tokens": self.num_tokens, **unsure}
 
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
         """Count the texts as the model sees them.
@@ -112,7 +125,7 @@ class Scores:
     def join(cls, scores: Sequence["Scores"]) -> "Scores":
         """Concatenate the predictions of one model for several lists of texts."""
         columns = {n: np.concatenate([getattr(part, n) for part in scores]) for n in _COLUMNS}
-        return cls(classes=scores[0].classes, **columns)
+        return cls(classes=scores[0].classes, threshold=scores[0].threshold, **columns)
 
     def to_table(self) -> pa.Table:
         """Write the predictions as columns; :meth:`from_table` reads them.
@@ -123,9 +136,9 @@ class Scores:
         """
         flat = pa.array(self.probabilities.ravel(), pa.float32())
         lists = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
-        classes = {_CLASSES: json.dumps(self.classes)}
+        model = {_MODEL: json.dumps([self.classes, self.threshold])}
         first = pa.table(
-            [lists], schema=pa.schema([pa.field(_COLUMNS[0], lists.type, True, classes)])
+            [lists], schema=pa.schema([pa.field(_COLUMNS[0], lists.type, True, model)])
         )
         for name in _COLUMNS[1:]:
             first = first.append_column(name, pa.array(getattr(self, name)))
@@ -134,15 +147,16 @@ class Scores:
     @classmethod
     def from_table(cls, table: pa.Table) -> "Scores":
         """Read the columns of :meth:`to_table` from some rows of a table that has them."""
-        classes = tuple(json.loads(table.schema.field(_COLUMNS[0]).metadata[_CLASSES]))
+        classes, threshold = json.loads(table.schema.field(_COLUMNS[0]).metadata[_MODEL])
         flat = table[_COLUMNS[0]].combine_chunks().flatten().to_numpy()
         others = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
-        return cls(flat.reshape(-1, len(classes)), classes, **others)
+        probabilities = flat.reshape(-1, len(classes))
+        return cls(probabilities, tuple(classes), threshold=threshold, **others)
 
 
-_CLASSES = b"classes"
-"""Key of the names in the metadata of the column of probabilities."""
-_COLUMNS = tuple(field.name for field in fields(Scores) if field.name != "classes")
+_MODEL = b"model"
+"""Key of classes and threshold in the metadata of the column of probabilities."""
+_COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("classes", "threshold"))
 
 
 def _cross(

@@ -61,6 +61,8 @@ class Scored:
     """Rows without a readable text."""
     prior_only: int = 0
     """Rows without a known word; their prediction is the class prior."""
+    unsure: int = 0
+    """Rows that the model leaves to people."""
     labelled: int = 0
     """Rows with a label that is known."""
     unknown_labels: int = 0
@@ -89,6 +91,7 @@ class Scored:
     def of(cls, record: Manifest) -> "Scored":
         """Take the results of a complete scoring from its manifest."""
         counts = {name: record["counts"][name] for name in _COUNTS}
+        counts["unsure"] = record["counts"].get("unsure", 0)
         return cls.from_json(
             counts
             | {"profile": record["profile"], "files": record["files"]}
@@ -104,6 +107,8 @@ class Scored:
     def counts(self) -> Counts:
         """The counts for the manifest; ``positive`` only if the model has that class."""
         numbers: Counts = {name: getattr(self, name) for name in _COUNTS}
+        if self.unsure:
+            numbers["unsure"] = self.unsure
         if _POSITIVE in self.predicted:
             numbers[_POSITIVE] = self.predicted[_POSITIVE]
         return numbers

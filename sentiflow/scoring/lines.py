@@ -29,7 +29,7 @@ Block = tuple[pa.Array, bool]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 _BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
-_NO_KNOWN_WORD = "\t(no known word: the prior)"
+_NO_KNOWN_WORD, _UNSURE = "\t(no known word: the prior)", "\tunsure"
 
 
 def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
@@ -101,6 +101,8 @@ def to_tsv(
 ) -> bytes:
     """Write label, a probability and text; tabs and line ends become blanks, NUL U+FFFD.
 
+    If the model leaves texts to people, a column after the text has ``unsure``, or nothing.
+
     The probability is that of positive if the classes are negative and positive, else that of the
     label.
 
@@ -111,14 +113,19 @@ def to_tsv(
             programs read the others.
         top: Write so many labels, each with its own probability.
     """
-    *answers, num_tokens = map(_to_list, scores.top(top or 1).values())
+    columns = scores.top(top or 1)
+    unsure, num_tokens = columns.pop("unsure", None), columns.pop("num_tokens").tolist()
+    answers = [*map(_to_list, columns.values())]
     if top is None and scores.classes == BINARY:
         answers[1] = scores.probabilities[:, 1].tolist()
+    marks = [""] * len(text) if unsure is None else np.where(unsure, _UNSURE, "\t").tolist()
     rows = []
-    for line, num_known, *row in zip(text.to_pylist(), num_tokens, *answers, strict=True):
+    for line, num_known, mark, *row in zip(
+        text.to_pylist(), num_tokens, marks, *answers, strict=True
+    ):
         cells = (cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row)
         note = _NO_KNOWN_WORD if with_notes and num_known == 0 else ""
-        rows.append("\t".join((*cells, f"{line.translate(_BLANKS)}{note}\n")))
+        rows.append("\t".join((*cells, f"{line.translate(_BLANKS)}{mark}{note}\n")))
     return "".join(rows).encode()
 
 

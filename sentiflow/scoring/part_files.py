@@ -83,6 +83,7 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
         unknown_labels=len(unknown),
         unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
+        unsure=0 if scores.unsure is None else int(scores.unsure.sum()),
         predicted=scores.predicted,
         profile=_describe_unseen(accepted, scores, job),
         peak_memory_bytes=memory.peak_bytes(),
@@ -118,7 +119,7 @@ def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:
         **scores.columns,
         "model_version": pa.repeat(pa.scalar(job.model_version), len(tweets)),
     }
-    form = schema.predictions(scores.classes)
+    form = schema.predictions(scores.classes, has_unsure=scores.unsure is not None)
     predictions = pa.table({name: columns[name] for name in form.names}, schema=form)
     for name in job.settings.keep_columns:
         if name not in columns:

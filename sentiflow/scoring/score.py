@@ -137,6 +137,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         model_uri = sources.fetch_model(config, output)
     for line in (f"{sources.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
         say(STAGE, line)
+    if any(each.get("unsure") for each in (model["settings"] or {}).get("members", ())):
+        say(STAGE, "an average of models leaves no text unsure: their promises do not hold for it")
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     classes = tuple(dict.fromkeys([*learned, *labels]))
     job = Job(
@@ -328,10 +330,11 @@ def _report(
     """
     rate = num_scored / seconds
     before = total.accepted - num_scored
+    unsure = f"{total.unsure / total.accepted:.1%} unsure, " if total.unsure else ""
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {also}{total.brief}"
+        f"{num_scored:,} rows scored, {also}{total.brief}{unsure}"
         f"{total.prior_only:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if new.rejected:

@@ -27,7 +27,7 @@ class Refit:
     input: dict[str, Any]
     """Its model as an input: ``uri`` and ``fingerprint`` of the package, and its ``training``."""
     package: Manifest
-    """Manifest of its package, which has the temperature, the neutral margin and the profile."""
+    """Manifest of its package, which has the calibration, the threshold and the profile."""
     settings: TrainSettings
     """Its settings, with the workers and the locations of the config."""
     first: Input | None

@@ -260,7 +260,10 @@ def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMod
     pyfunc.save_model(
         folder / _MODEL,
         python_model=str(Path(__file__).with_name("served_model.py")),
-        model_config={"classes": list(record["settings"]["classes"])},
+        model_config={
+            "classes": list(record["settings"]["classes"]),
+            "has_unsure": bool(record["settings"].get("unsure")),
+        },
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
         code_paths=[str(Path(__file__).parents[1])],
         pip_requirements=pins,

@@ -14,7 +14,9 @@ from pydantic import BaseModel, create_model
 from sentiflow.config.classes import BINARY
 from sentiflow.models.package import ModelPackage
 
-CLASSES: list[str] = ModelConfig(development_config={"classes": list(BINARY)}).get("classes")
+_CONFIG = ModelConfig(development_config={"classes": list(BINARY), "has_unsure": False})
+CLASSES: list[str] = _CONFIG.get("classes")
+_UNSURE = {"unsure": bool} if _CONFIG.get("has_unsure") else {}
 _PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
 
 Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
@@ -24,10 +26,12 @@ Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
     **_PROBABILITY,
     **{f"probability_{name}": float for name in CLASSES},
     num_tokens=int,
+    **_UNSURE,
 )
 """The prediction for one text; its fields are the outputs of the MLflow signature: the class, its
 probability, that of positive if there is such a class, that of each class, and the words in the
-vocabulary. With 0 of them, the probabilities are the class priors."""
+vocabulary. With 0 of them, the probabilities are the class priors. A model that leaves texts to
+people says which are unsure."""
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
@@ -48,6 +52,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         }
         for name, values in zip(CLASSES, scores.probabilities.T.tolist(), strict=True):
             columns[f"probability_{name}"] = values
+        if scores.unsure is not None:
+            columns["unsure"] = scores.unsure.tolist()
         if scores.probability is not None:
             columns["probability"] = scores.probability.tolist()
         return [

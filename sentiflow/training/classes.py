@@ -13,6 +13,7 @@ from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import MOST_LISTED, UserError, few
+from sentiflow.storage.uris import display_uri
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,21 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
     """Count the rows of all epochs of pretraining and training."""
     num_rows, before = int(learned.counts.sum()), settings.pretrain.num_epochs
     return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
+
+
+def check_unsure(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
+    """Check that ``unsure``, if it is set, can be decided by rows that the model has not seen.
+
+    Raises:
+        UserError: There are no validation rows and no folds.
+    """
+    num_rows = count_rows(prepared, "validation", learned.names)
+    if settings.unsure and not settings.folds and not num_rows:
+        raise UserError(
+            f"train.unsure: {display_uri(settings.prepared_uri)} has no validation rows to decide "
+            "which texts are unsure",
+            hint="set prepare.split.validation_fraction, or train.folds=5",
+        )
 
 
 def check_folds(settings: TrainSettings, prepared: Manifest) -> None:

@@ -79,8 +79,8 @@ def train(
         run: Runs the training of a fold.
 
     Returns:
-        The files of the answers, see :func:`_answer`, unless given test rows measure the model; and
-        the ``manifest_types.Calibration``.
+        The files of the answers, see :func:`_tabulate`, unless given test rows measure the model;
+        and the ``manifest_types.Calibration``.
     """
     rows, parts = None, list[pa.Table]()
     for number in range(job.settings.folds):
@@ -91,17 +91,24 @@ def train(
             run(fold_job)
             parquet.write(uri, _compute_logits(fold_job, rows, number, learned))
         parts.append(parquet.read(uri).combine_chunks())
-    files = list[FileEntry]()
+    files, scores = list[FileEntry](), list[Scores]()
     for number, part in enumerate(parts):
         others = pa.concat_tables(each for each in parts if each is not part)
-        answers = _answer(part, number, learned, _calibrate(others, learned))
+        scores.append(_score(part, learned, _calibrate(others, learned)))
+        answers = _tabulate(part, number, scores[-1])
         right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
         what = f"fold {number + 1} of {job.settings.folds}"
         say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
         path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
     is_measured = SPLITS[2] not in job.prepared.get("fixed_splits", ())
-    return files if is_measured else [], _calibrate(pa.concat_tables(parts), learned)
+    whole = pa.concat_tables(parts)
+    calibration = _calibrate(whole, learned)
+    if unsure := job.settings.unsure:
+        calibration["unsure"] = trained_package.choose_unsure(
+            Scores.join(scores), whole["label"].to_numpy(), unsure.max_error
+        )
+    return files if is_measured else [], calibration
 
 
 def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
@@ -192,7 +199,7 @@ def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri
     )
     names_with_rows = tuple(name for name in learned.names if counts["train"][name])
     settings_of_fold = job.settings.model_copy(
-        update={"prepared_uri": uri, "classes": names_with_rows}
+        update={"prepared_uri": uri, "classes": names_with_rows, "unsure": None}
     )
     return replace(
         job, settings=settings_of_fold, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
@@ -267,32 +274,36 @@ def _calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     return decided | trained_package.calibrate(mixed, label)
 
 
-def _answer(
-    table: pa.Table, number: int, learned: LearnedClasses, calibration: Mapping[str, Any]
-) -> pa.Table:
-    """Turn the logits of a fold into answers.
+def _score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
+    """Turn the logits of a fold into calibrated probabilities.
 
     A class without a train row in the other folds has the probability 0.
-
-    Columns:
-        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
-            the training), and ``probability`` of positive or ``probability_<class>``.
     """
     scores = _mix(table, learned, calibration.get("linear_weight"))
     fitted = Calibration.read(calibration, learned.names) or Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
     probabilities[_to_matrix(table, "network") == _NEVER] = 0
     probabilities[scores.num_tokens == 0] = learned.priors
-    prediction = replace(scores, probabilities=probabilities).prediction
-    names = [f"probability_{name}" for name in learned.names]
-    if learned.names == BINARY:
+    return replace(scores, probabilities=probabilities)
+
+
+def _tabulate(table: pa.Table, number: int, scores: Scores) -> pa.Table:
+    """Write the answers of a fold.
+
+    Columns:
+        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
+            the training), and ``probability`` of positive or ``probability_<class>``.
+    """
+    probabilities = scores.probabilities
+    names = [f"probability_{name}" for name in scores.classes]
+    if scores.classes == BINARY:
         names, probabilities = ["probability"], probabilities[:, 1:]
     return pa.table(
         {
             "row_id": table["row_id"],
             "fold": np.full(len(table), number + 1, np.int8),
             "label": table["label"],
-            "prediction": prediction,
+            "prediction": scores.prediction,
             **dict(zip(names, probabilities.T, strict=True)),
         }
     )

@@ -379,6 +379,7 @@ class _Worker:
             lineage=self.job.lineage,
             linear=linear,
             calibration=calibration,
+            max_error=self.settings.unsure.max_error if self.settings.unsure else None,
             refit=self.job.refit,
         )
         return TrainReport(

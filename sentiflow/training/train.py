@@ -17,10 +17,11 @@ from sentiflow.config.sections import Config
 from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput
+from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Unsure
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UnavailableError, UserError
+from sentiflow.metrics import confidence
 from sentiflow.models import package_files
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, join
@@ -67,6 +68,7 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings)
     if not refit:
+        classes.check_unsure(settings, record, learned)
         classes.check_folds(settings, record)
     decisive = settings.dump_decisive()
     del decisive["distill"]
@@ -356,6 +358,11 @@ def _publish(
             weight = calibration["linear_weight"]
             metrics["train/linear_weight"] = weight
             say(STAGE, f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}")
+        if unsure := calibration.get("unsure"):
+            metrics["train/unsure_threshold"] = unsure["threshold"]
+            metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
+            origin = ", by the run that is repeated" if "refit" in more else ""
+            say(STAGE, _describe_unsure(unsure, origin))
         metrics["train/temperature"] = calibration["temperature"]
         if bias := calibration["bias"].values():
             say(
@@ -398,3 +405,22 @@ def _publish(
         precision=report.precision,
         **more,
     )  # fmt: skip
+
+
+def _describe_unsure(unsure: Unsure, origin: str) -> str:
+    """Say how many texts are answered; if none is, why, and how many labels are needed at least."""
+    promise, num_rows = f"an error of at most {unsure['max_error']:.1%}", unsure["num_rows"]
+    if unsure["threshold"] < 1:
+        return (
+            f"texts with a confidence up to {unsure['threshold']:.4f} are unsure; of {num_rows:,} "
+            f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, and "
+            f"{promise} is shown for others like them (95 % certainty){origin}"
+        )
+    least = confidence.count_least(unsure["max_error"])
+    needs = "label more texts, or set a larger train.unsure.max_error"
+    if num_rows < least:
+        needs = f"it takes {least:,} or more, so label {least / max(num_rows, 1):.1f} times as many"
+    return (
+        f"all texts are unsure, as no confidence shows {promise} on {num_rows:,} rows that the "
+        f"model has not seen: {needs}"
+    )

@@ -10,9 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from sentiflow.config.model_sections import ModelSettings
-from sentiflow.data.manifest import find_classes
-from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import BINARY, LABEL_NAMES, POSITIVE
+from sentiflow.data.manifest_types import Input, Manifest, Unsure
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
@@ -20,7 +18,7 @@ from sentiflow.models.drift import Profile
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.package_files import PackageSettings, UnsureThreshold
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
@@ -46,6 +44,7 @@ def save(
     lineage: dict[str, Input],
     linear: Mapping[float, LinearModel] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    max_error: float | None = None,
     refit: Refit | None = None,
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
@@ -62,6 +61,7 @@ def save(
         lineage: Inputs of the model.
         linear: Linear models to choose from, by the strength of their regularization.
         calibration: A ``manifest_types.Calibration`` to take. None: the validation rows decide.
+        max_error: That of ``train.unsure``, if ``calibration`` does not say which texts are unsure.
         refit: The run that was repeated. Its profile is taken, as no row is left to measure it on.
     """
     tokenizer = prepared["settings"]["tokenizer"]
@@ -77,7 +77,7 @@ def save(
         left_out=classes.left_out,
     )
     package = ModelPackage(network.eval(), words, settings)
-    label, text = _read_sample(validation, classes, prepared)
+    label, text = _read_sample(validation, classes)
     effect: dict[str, Any] = {}
     if linear:
         package, effect = _add_linear(package, linear, label, text, calibration or {})
@@ -102,6 +102,9 @@ def save(
     if not validation:
         return package.save(uri, lineage=lineage, metrics=metrics, calibration=calibration or None)
     scores = package.score(text)
+    if max_error is not None and "unsure" not in calibration:
+        calibration["unsure"] = choose_unsure(scores, label, max_error)
+        package = _apply(package, {"unsure": calibration["unsure"]})
     if effect or calibration.get("bias"):  # predictions are others than the network's
         metrics |= _measure(scores, label)
     return package.save(
@@ -159,11 +162,15 @@ def _add_linear(
 
 
 def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
-    """Give a package the temperature and the bias of a calibration.
+    """Give a package the temperature, the bias and the threshold of a calibration.
 
     The bias becomes part of that of the output layer, or of the linear model: what computes the
     logits needs no other rule.
     """
+    if unsure := effect.get("unsure"):
+        rule = UnsureThreshold(max_error=unsure["max_error"], threshold=unsure["threshold"])
+        settings = package.settings.model_copy(update={"unsure": rule})
+        package = replace(package, settings=settings)
     fitted = Calibration.read(effect, package.settings.classes)
     if fitted is None:
         return package
@@ -177,13 +184,8 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
     return replace(package, settings=settings, linear=linear)
 
 
-def _read_sample(
-    files: Sequence[str], classes: LearnedClasses, prepared: Manifest
-) -> tuple[np.ndarray, pa.Array]:
-    """Read rows spread over all files: labels of the model, -1 where there is none, and texts.
-
-    A model of two classes keeps the label 2 of neutral texts.
-    """
+def _read_sample(files: Sequence[str], classes: LearnedClasses) -> tuple[np.ndarray, pa.Array]:
+    """Read rows spread over all files: labels of the model, -1 where there is none, and texts."""
     labels, texts = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
     chosen = files[:: max(1, -(-len(files) // _SAMPLE_FILES))]
     quota = -(-_SAMPLE_ROWS // max(1, len(chosen)))
@@ -193,14 +195,11 @@ def _read_sample(
         labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
         texts.append(table["text"].combine_chunks().take(rows))
     code, text = np.concatenate(labels), pa.concat_arrays(texts)
-    if classes.names != BINARY:
-        return np.where(code >= 0, classes.positions[code], -1), text
-    names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
-    return np.where(code < (3 if names == LABEL_NAMES else 2), code, -1), text
+    return np.where(code >= 0, classes.positions[code], -1), text
 
 
 def calibrate(scores: Scores, label: np.ndarray) -> dict[str, Any]:
-    """Fit the calibration, and choose the margin of neutral predictions if classes are two.
+    """Fit the calibration.
 
     Returns:
         What changes: a ``manifest_types.Calibration``; nothing without a row labelled with a class.
@@ -215,10 +214,19 @@ def calibrate(scores: Scores, label: np.ndarray) -> dict[str, Any]:
     changed = confidence.calibrate(scores.probabilities, fitted)
     probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
-    effect: dict[str, Any] = confidence.describe(fitted, before, _predicted(calibrated, label))
-    if scores.classes == BINARY:
-        labelled, positive = label >= 0, calibrated.probabilities[:, POSITIVE]
-        effect["neutral_margin"] = confidence.choose_margin(
-            label=label[labelled], probability=positive[labelled]
-        )
-    return effect
+    return confidence.describe(fitted, before, _predicted(calibrated, label))
+
+
+def choose_unsure(scores: Scores, label: np.ndarray, max_error: float) -> Unsure:
+    """Choose the threshold on rows that the model has not seen, those of its classes."""
+    chosen = (label >= 0) & (label < len(scores.classes))
+    sure = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
+    threshold = confidence.choose_threshold(
+        right=(scores.prediction == label)[chosen], confidence=sure, max_error=max_error
+    )
+    return {
+        "max_error": max_error,
+        "threshold": threshold,
+        "num_rows": len(sure),
+        "answered_fraction": float((sure > threshold).mean()) if len(sure) else 0.0,
+    }

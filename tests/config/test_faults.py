@@ -280,5 +280,9 @@ def test_finished_predictions_say_themselves_which_columns_they_have(path):
 
 
 def test_the_columns_of_all_predictions_are_those_of_the_settings():
-    found = {name for name in schema.predictions(["positive"]).names if "y_p" not in name}
+    found = {
+        name
+        for name in schema.predictions(["positive"], has_unsure=True).names
+        if "y_p" not in name
+    }
     assert found == set(PREDICTED)

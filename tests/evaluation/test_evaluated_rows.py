@@ -206,15 +206,6 @@ def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_ou
     assert found.values["log_loss"] > 0.5
 
 
-def test_neutral_rows_stay_for_the_band_of_a_model_that_leaves_them_out(tmp_path):
-    label = LABEL.copy()
-    label[[8, 9]] = 2
-    rows, _ = count_others(Runs(tmp_path).run("a", label=label, left_out=["neutral"]))
-    assert evaluated_rows.classes_of(rows) == BINARY
-    assert (rows["label"].to_numpy() == 2).sum() == 2
-    assert len(evaluated_rows.of_split(rows, "test")) == 58
-
-
 def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
     runs, label = Runs(tmp_path), [1 if i % 10 == 9 else None for i in ROW_IDS.tolist()]
     few = {

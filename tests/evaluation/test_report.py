@@ -35,8 +35,12 @@ SCRIPT = "<script>document.title = 'ran'</script>"
 WORDS = ("good", "bad", "not", "day", "sooo", "@sam", "#now", ":)", "?", "rain", "home", "again")
 
 MODEL = {
-    "settings": {"tokenizer": "tweet", "max_length": 64},
-    "calibration": {"temperature": 1.5, "neutral_margin": 0.15},
+    "settings": {
+        "tokenizer": "tweet",
+        "max_length": 64,
+        "unsure": {"max_error": 0.05, "threshold": 0.8},
+    },
+    "calibration": {"temperature": 1.5},
 }
 
 
@@ -56,6 +60,7 @@ def rows_of(split, num_rows, *, seed=0, positive_fraction=0.5):
             "probability_positive": probability.astype(np.float32),
             "num_tokens": rng.integers(0, 9, num_rows).astype(np.int32),
             "text": pa.array(texts, pa.string()),
+            "unsure": np.maximum(probability, 1 - probability) <= 0.8,
         }
     )
 
@@ -244,8 +249,9 @@ def test_calibration_and_coverage_are_on_the_page(data, page):
     assert "A temperature of 1.5, fitted on the validation texts, makes the model less" in text
     for when in ("before", "after"):
         assert f"{found.calibration[when]['log_loss']:.4f}" in text
-    assert "between 0.35 and 0.65 can be read as neutral" in text
-    assert f"{found.neutral.accuracy:.1%} of them correctly" in text
+    assert "Predictions with a confidence up to 0.8000 are unsure and left to people" in text
+    assert f"Of the other {found.unsure.num_rows:,}, {found.unsure.error:.1%} are wrong" in text
+    assert found.unsure.verdict in text
     for point in found.coverage[::2]:
         assert f"{point.confidence:.3f} {point.accuracy:.1%}" in text
 
@@ -335,15 +341,12 @@ def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
     assert "Mistakes worth reading" not in text
 
 
-def test_three_labels_are_shown_where_some_are_neutral(rows):
-    label = rows["label"].to_numpy().copy()
-    label[::5] = 2
-    data = report_data(rows.set_column(2, "label", pa.array(label)))
-    text = Outline(write(data)).text
-    three = data.result.measured.three_class["test"]
-    assert "Three labels, test" in text
-    assert f"{three.accuracy:.1%} of {three.num_rows:,} texts are labelled correctly" in text
-    assert "120 neutral texts are not counted here" in text
+def test_a_model_that_answers_nothing_says_so(rows):
+    all_rows, place = pa.array([True] * len(rows)), rows.column_names.index("unsure")
+    nothing = rows.set_column(place, "unsure", all_rows)
+    text = Outline(write(report_data(nothing))).text
+    assert "100.0% of these texts, those without a known word included. Nothing is answered" in text
+    assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text
 
 
 def test_a_corpus_without_splits_is_called_no_split():

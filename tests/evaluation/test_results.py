@@ -16,17 +16,21 @@ from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements
+from sentiflow.evaluation.results import Measurements, UnsureMetrics
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.confidence import Calibration, ThreeClassMetrics
+from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import filesystem, parquet
 
 MODEL = {
-    "settings": {"tokenizer": "tweet", "max_length": 64},
-    "calibration": {"temperature": 2.0, "neutral_margin": 0.2},
+    "settings": {
+        "tokenizer": "tweet",
+        "max_length": 64,
+        "unsure": {"max_error": 0.05, "threshold": 0.8},
+    },
+    "calibration": {"temperature": 2.0},
 }
 
 
@@ -89,35 +93,27 @@ def test_the_calibration_is_taken_back_where_it_was_applied():
     np.testing.assert_allclose(before.positive[known], 1 / (1 + np.exp(-2 * logits)), rtol=1e-4)
 
 
-def test_neutral_labels_are_measured_beside_the_two():
-    rows = rows_of("all", neutral=0.3)
-    found = measure(rows)
-    assert found["split"] == "all"
-    assert found["figures"]["all"]["num_rows"] < 400
-    three = found["three_class"]["all"]
-    assert three["num_rows"] == 400
-    assert sum(three["confusion"]["neutral"].values()) == 400 - found["figures"]["all"]["num_rows"]
-
-
-def test_texts_beyond_the_margin_of_the_model_are_answered():
-    neutral = measure(rows_of())["neutral"]
-    answered = np.abs(rows_of()["probability_positive"].to_numpy() - 0.5) >= 0.2
-    assert neutral["margin"] == 0.2
-    assert neutral["coverage"] == pytest.approx(answered.mean())
+def test_what_is_answered_is_measured_beside_the_promise():
+    rows = rows_of()
+    sure = np.maximum(*(rows[f"probability_{n}"].to_numpy() for n in ("negative", "positive")))
+    unsure = sure <= 0.8
+    found = measure(rows.append_column("unsure", pa.array(unsure)))["unsure"]
+    right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
+    assert found["fraction"] == pytest.approx(unsure.mean())
+    assert found["error"] == pytest.approx(1 - right[~unsure].mean())
+    assert found["error_low"] < found["error"] < found["error_high"]
+    assert (found["max_error"], found["threshold"], found["num_rows"]) == (
+        0.05, 0.8, (~unsure).sum()
+    )  # fmt: skip
+    assert measure(rows)["unsure"] is None
+    nothing = measure(rows.append_column("unsure", pa.array(np.ones(400, bool))))["unsure"]
+    assert (nothing["fraction"], nothing["num_rows"], nothing["error"]) == (1, 0, None)
 
 
 def test_what_needs_the_calibration_of_a_model_without_one_is_left_out():
     found = measure(rows_of(neutral=0.2), model=MODEL | {"calibration": None})
     assert found["calibration"] is None
-    assert found["neutral"] is None
-    assert found["three_class"] == {}
     assert found["figures"]["test"]["num_rows"] > 0
-
-
-def test_with_a_margin_above_all_probabilities_nothing_is_answered():
-    model = MODEL | {"calibration": MODEL["calibration"] | {"neutral_margin": 0.5}}
-    neutral = measure(rows_of(), model=model)["neutral"]
-    assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)
 
 
 # Highlights
@@ -152,10 +148,9 @@ MEASURED = Measurements(
     intervals={"test": {}},
     no_intervals={"test": {}},
     calibration_error={"test": CalibrationError(0.021, 0.0123, 0.0005)},
-    three_class={},
     calibration=None,
     coverage=[],
-    neutral=AnsweredMetrics(0.1, 0.8, 987, 0.87, 0.8, 0.9),
+    unsure=UnsureMetrics(0.05, 0.81, 0.2, 987, 0.04, 0.03, 0.06),
     label_errors=LabelErrors(1234, 62, 0.05),
     slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
 )
@@ -179,7 +174,10 @@ def test_each_part_gives_the_line_that_a_reader_wants():
         "2.1 points is the average gap between probability and outcome (chance alone reaches 1.2; "
         "p < 0.001)"
     )
-    assert lines["certainty"].startswith("87.0% is the accuracy if only the 80.0% of the texts")
+    assert lines["certainty"] == (
+        "20.0% of the texts are unsure, and left to people; 4.0% of the answers to the others are "
+        "wrong (95 % interval 3.0% to 6.0%), as promised, at most 5.0%"
+    )
     assert lines["slices"] == (
         "75.0% is the accuracy of the worst slice beyond chance: question (1,200 texts; p = 0.004)"
     )
@@ -226,23 +224,17 @@ def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the
     )
 
 
-def test_three_labels_are_reported_beside_two():
-    neutral = {"neutral": {"negative": 40, "positive": 60, "neutral": 40}}
-    three = ThreeClassMetrics(500, 0.55, 0.5, 0.6, 0.5, {}, neutral)
-    found = summarize(
-        split="all",
-        figures={"all": METRICS},
-        three_class={"all": three},
-        intervals={"all": {}},
-        no_intervals={"all": {}},
-        calibration_error={"all": CalibrationError(0.0, 0.0, 1.0)},
-    )
-    first, second = (f"{figure} {text}" for figure, text, _ in found[:2])
-    assert first.startswith("80.0% of 1,234 texts are labelled correctly (95 % interval 79.0% to")
-    assert second == (
-        "55.0% of all 500 texts are labelled correctly with three labels: 140 are neutral "
-        "(macro F1 0.500)"
-    )
+@pytest.mark.parametrize(
+    ("error", "low", "said"),
+    [
+        (0.05, 0.03, "as promised, at most 5.0%"),
+        (0.06, 0.04, "within chance above the 5.0% that were promised"),
+        (0.09, 0.06, "beyond chance above the 5.0% that were promised"),
+        (None, None, "nothing is answered"),
+    ],
+)
+def test_a_broken_promise_is_told_from_chance(error, low, said):
+    assert UnsureMetrics(0.05, 0.8, 0.2, 100, error, low, 0.2).verdict == said
 
 
 CLASSES = ("bad", "dull", "good")

@@ -10,16 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.metrics import confidence
-from sentiflow.metrics.classification import LabelMetrics
 from sentiflow.metrics.confidence import (
     Calibration,
     accuracy_by_coverage,
     calibrate,
-    choose_margin,
+    choose_threshold,
     fit_calibration,
     fit_weight,
     softmax,
-    three_class_metrics,
     undo,
 )
 from sentiflow.metrics.predicted import Predicted
@@ -208,61 +206,61 @@ def test_ties_are_answered_together():
     assert {point.accuracy for point in curve} == {0.5}
 
 
-def test_three_class_metrics_equal_hand_counted_ones():
-    # Called: negative, negative, neutral, neutral, positive, positive.
-    label = np.array([0, 2, 1, 2, 1, 0])
-    found = three_class_metrics(label=label, probability=PROBABILITY, margin=0.08)
-    assert found.accuracy == 3 / 6
-    assert found.by_label["negative"] == LabelMetrics(1 / 2, 1 / 2, 1 / 2)
-    assert found.by_label["neutral"] == LabelMetrics(1 / 2, 1 / 2, 1 / 2)
-    assert found.confusion["positive"] == {"negative": 0, "positive": 1, "neutral": 1}
-    assert found.f1_macro == pytest.approx(1 / 2)
-    assert found.low < found.accuracy < found.high
+# Thresholds with a promise
 
 
-def test_without_a_margin_nothing_is_neutral():
-    found = three_class_metrics(label=np.array([0, 1, 2]), probability=PROBABILITY[:3], margin=0)
-    assert sum(row["neutral"] for row in found.confusion.values()) == 0
-    assert found.by_label["neutral"] == LabelMetrics(None, 0, 0)
+def answers(num_rows, rng, *, accuracy=None):
+    """Draw confidences, and which predictions are right: calibrated, or of one accuracy."""
+    confidence_ = np.maximum(share := 1 / (1 + np.exp(-rng.normal(0, 3, num_rows))), 1 - share)
+    return {"right": rng.random(num_rows) < (accuracy or confidence_), "confidence": confidence_}
 
 
-def test_the_margin_leaves_a_fifth_unanswered_where_nothing_is_labelled_neutral():
-    rows = calibrated_rows(5000)
-    margin = choose_margin(**rows)
-    unanswered = np.abs(rows["probability"] - 0.5) < margin
-    assert unanswered.mean() == pytest.approx(confidence.UNANSWERED_FRACTION, abs=0.01)
+@pytest.mark.parametrize(("num_rows", "max_error"), [(150, 0.1), (400, 0.05), (1500, 0.2)])
+def test_more_errors_than_promised_are_answered_in_at_most_one_of_twenty_samples(
+    num_rows, max_error
+):
+    rng, broken, answered = np.random.default_rng(1), [], []
+    others = answers(200_000, rng)
+    for _ in range(400):
+        threshold = choose_threshold(**answers(num_rows, rng), max_error=max_error)
+        chosen = others["confidence"] > threshold
+        broken.append(chosen.any() and (1 - others["confidence"][chosen]).mean() > max_error)
+        answered.append(chosen.mean())
+    assert np.mean(broken) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(answered) > 0.2, "a rule that answers nothing breaks no promise"
 
 
-def test_a_margin_never_passes_the_texts_that_it_answers():
-    for probability in (np.full(50, 0.7, np.float32), np.repeat([0.0, 0.9999, 1.0], 20)):
-        label = (probability >= 0.5).astype(int)
-        margin = choose_margin(label=label, probability=probability)
-        answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
-        assert answered.mean() >= 1 - confidence.UNANSWERED_FRACTION
-
-
-def test_neutral_texts_decide_the_margin():
-    rng = np.random.default_rng(1)
-    probability = np.concatenate([rng.uniform(0.4, 0.6, 500), rng.uniform(0.65, 1, 500),
-                                  rng.uniform(0, 0.35, 500)])  # fmt: skip
-    label = np.repeat([2, 1, 0], 500)
-    margin = choose_margin(label=label, probability=probability)
-    assert 0.095 <= margin <= 0.15
-    best = three_class_metrics(label=label, probability=probability, margin=margin)
-    assert best.f1_macro > 0.99
-
-
-def test_sklearn_finds_the_same_three_class_metrics():
-    from sklearn.metrics import precision_recall_fscore_support
-
+def test_a_confidence_that_says_nothing_breaks_the_promise_no_more_often():
     rng = np.random.default_rng(2)
-    label, probability = rng.integers(0, 3, 900), rng.random(900)
-    found = three_class_metrics(label=label, probability=probability, margin=0.15)
-    called = np.where(np.abs(probability - 0.5) < 0.15, 2, (probability >= 0.5).astype(int))
-    precision, recall, f1, _ = precision_recall_fscore_support(label, called, labels=[0, 1, 2])
-    for k, name in enumerate(("negative", "positive", "neutral")):
-        expected = {"precision": precision[k], "recall": recall[k], "f1": f1[k]}
-        assert vars(found.by_label[name]) == pytest.approx(expected)
+    found = [
+        choose_threshold(**answers(1000, rng, accuracy=0.949), max_error=0.05) for _ in range(400)
+    ]
+    assert np.mean(np.array(found) < 1) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+
+
+@given(seed=st.integers(0, 999), num_rows=st.integers(0, 600), stricter=st.floats(0.01, 0.5))
+def test_a_stricter_promise_never_answers_more(seed, num_rows, stricter):
+    rows = answers(num_rows, np.random.default_rng(seed))
+    limits = sorted([stricter, 0.1])
+    sure = [choose_threshold(**rows, max_error=limit) for limit in limits]
+    assert 0 <= sure[1] <= sure[0] <= 1
+
+
+@pytest.mark.parametrize(("num_rows", "answered"), [(0, 0), (58, 0), (59, 59), (200, 200)])
+def test_59_errorless_rows_are_the_least_for_5_percent(num_rows, answered):
+    assert confidence.count_least(0.05) == 59
+    sure = np.linspace(0.5, 1, num_rows, dtype=np.float32)
+    threshold = choose_threshold(right=sure > 0, confidence=sure, max_error=0.05)
+    assert (sure > threshold).sum() == answered
+
+
+def test_errors_below_the_threshold_do_not_count_and_equal_confidences_stay_together():
+    sure = np.repeat([0.9, 0.6], 200).astype(np.float32)
+    threshold = choose_threshold(right=sure > 0.7, confidence=sure, max_error=0.05)
+    assert (sure > threshold).tolist() == (sure > 0.7).tolist()
+    never = np.where(np.arange(400) < 300, 0, sure)  # no known word
+    threshold = choose_threshold(right=never > 0, confidence=never, max_error=0.05)
+    assert ((never > threshold) == (never > 0)).all()
 
 
 def classes_of(num_rows, *, temperature, bias=(), num_classes=3, seed=0):

@@ -127,7 +127,7 @@ def test_the_intervals_of_the_report_hold_the_truth():
         found = rows["label"] == rows["prediction"]
         certainty = np.abs(rows["probability"] - 0.5)
         for name, expected, chosen in (
-            ("accuracy outside the neutral band", answered, found[certainty >= 0.2]),
+            ("accuracy of the texts that are answered", answered, found[certainty >= 0.2]),
             ("accuracy in a slice", sliced, found[rows["probability"] > 0.9]),
         ):
             interval = share_interval(int(chosen.sum()), len(chosen))

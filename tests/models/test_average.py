@@ -13,6 +13,7 @@ from test_cli import invoke
 
 import sentiflow
 from sentiflow.config.model_sections import RnnSettings
+from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files, vocabulary
 from sentiflow.models.package import ModelPackage
@@ -98,6 +99,22 @@ def test_a_saved_average_is_the_one_described_wherever_it_and_its_members_are(pa
     assert [member["uri"] for member in there["members"]] == packages
     swapped = model_sources.describe(packages[::-1], tracking=None)
     assert swapped["fingerprint"] != described["fingerprint"]
+
+
+def test_an_average_promises_nothing_where_its_models_do(packages, tmp_path):
+    promising, rule = [], {"max_error": 0.05, "threshold": 0.5}
+    for number, uri in enumerate(packages[:2]):
+        package = ModelPackage.load(uri)
+        settings = package_files.PackageSettings.model_validate(
+            package.settings.model_dump() | {"unsure": rule}
+        )
+        promising.append(str(tmp_path / f"p{number}"))
+        replace(package, settings=settings).save(promising[-1], lineage={})
+        assert "unsure" in sentiflow.load_model(promising[-1], device="cpu").predict("good")
+    for model in (sentiflow.load_model(promising, device="cpu").package,
+                  save(promising, str(tmp_path / "average"))):  # fmt: skip
+        assert model.score(pa.array(TEXTS)).unsure is None
+    assert "unsure" not in manifest.read(str(tmp_path / "average"))["settings"]
 
 
 def test_a_list_of_one_is_that_model(packages):

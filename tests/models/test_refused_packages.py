@@ -141,6 +141,12 @@ def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
             r"settings\.json cannot be read: invented: Extra inputs .* needs a newer sentiflow",
         ),
         ({"temperature": 0}, r"settings\.json cannot be read: temperature: "),
+        (
+            {"unsure": {"max_error": 0.05, "threshold": 1.5}},
+            r"settings\.json cannot be read: unsure\.threshold: ",
+        ),
+        ({"unsure": {"threshold": 0.5}}, r"settings\.json cannot be read: unsure\.max_error: "),
+        ({"unsure": 0.5}, r"settings\.json cannot be read: unsure: "),
         ({"temperature": 1e-320}, r"settings\.json cannot be read: temperature: "),
         ({"vocabulary_size": 10**12}, r"settings\.json cannot be read: vocabulary_size: "),
         ({"max_length": "many"}, r"settings\.json cannot be read: max_length: "),

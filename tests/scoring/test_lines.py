@@ -135,6 +135,25 @@ def test_tab_separated_values_have_a_line_for_each_text(texts):
             assert len(row) == (4 if with_notes and not known else 3)
 
 
+def test_unsure_texts_are_marked_beside_their_label():
+    certain = pairs(np.array([0.9, 0.3, 0.8, 0.05]))
+    zeros, known = np.zeros(4, np.int64), np.array([2, 2, 0, 1])
+    scores = Scores(certain, ("negative", "positive"), known, zeros, zeros, threshold=0.75)
+    assert scores.unsure.tolist() == [False, True, True, False], "no known word: unsure"
+    text = pa.array(["a", "b", "c", "d"])
+    rows = [row.split("\t")[3:] for row in lines.to_tsv(text, scores).decode().splitlines()]
+    assert rows == [[""], ["unsure"], ["unsure"], [""]]
+    noted = lines.to_tsv(text, scores, with_notes=True).decode().splitlines()
+    assert noted[2] == "positive\t0.8000\tc\tunsure\t(no known word: the prior)"
+    items = [json.loads(line) for line in lines.to_json(text, scores).splitlines()]
+    assert [item["unsure"] for item in items] == scores.unsure.tolist()
+    assert scores.top(2)["unsure"].tolist() == scores.unsure.tolist()
+    two = lines.to_tsv(text, scores, top=2).decode().splitlines()
+    assert two[1] == "negative\t0.7000\tpositive\t0.3000\tb\tunsure"
+    parts = [Scores.from_table(scores.to_table().slice(k, 2)) for k in (0, 2)]
+    assert Scores.join(parts).unsure.tolist() == scores.unsure.tolist()
+
+
 class Package:
     """Scores a text by the number in it."""
 

@@ -9,7 +9,7 @@ import pytest
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
 from sentiflow.errors import UserError
-from sentiflow.metrics.confidence import Calibration, calibrate, softmax
+from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import classes, folds, task
@@ -116,6 +116,27 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
     answers = parquet.read(str(tmp_path / files[0]["path"]))
     for place, name in enumerate(CLASSES):
         np.testing.assert_allclose(answers[f"probability_{name}"], expected[:, place], atol=1e-6)
+
+
+def test_rows_that_no_model_has_seen_decide_which_texts_are_unsure(job, tmp_path):
+    settings = TrainSettings.model_validate(
+        job.settings.model_dump() | {"unsure": {"max_error": 0.3}}
+    )
+    asked, of_folds = replace(job, settings=settings), []
+
+    def run(own):
+        of_folds.append(own.settings.unsure)
+        return task.run(own, lambda event: None)
+
+    files, calibration = train(asked, tmp_path, run)
+    assert of_folds == [None] * NUM_FOLDS
+    rows = pa.concat_tables(parquet.read(str(tmp_path / item["path"])) for item in files)
+    sure = np.stack([rows[f"probability_{name}"] for name in CLASSES], axis=1).max(axis=1)
+    right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
+    expected = choose_threshold(right=right, confidence=sure, max_error=0.3)
+    found = calibration["unsure"]
+    assert (found["threshold"], found["num_rows"]) == (expected, NUM_ROWS)
+    assert 0 < found["answered_fraction"] == (sure > expected).mean()
 
 
 def test_given_test_rows_are_in_no_fold_and_measure_the_model(job, tmp_path):

@@ -23,7 +23,7 @@ PACKAGE = {
     "calibration": {
         "temperature": 1.25,
         "bias": {"positive": 0.4, "negative": -0.4},
-        "neutral_margin": 0.1,
+        "unsure": {"max_error": 0.05, "threshold": 0.7, "num_rows": 90, "answered_fraction": 0.6},
     },
     "reference": None,
     "metrics": {},
@@ -73,6 +73,7 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     assert all(epoch.validation_accuracy is None for epoch in report.history)
     package = manifest.read(job.model_uri)
     assert package["settings"]["temperature"] == 1.25
+    assert package["settings"]["unsure"] == {"max_error": 0.05, "threshold": 0.7}
     assert package["calibration"] == PACKAGE["calibration"]
     trained = checkpoints.load_last(job.checkpoints_uri).tensors["weights/network.output.bias"]
     biased = load_file(f"{job.model_uri}/weights.safetensors")["output.bias"]

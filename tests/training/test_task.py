@@ -256,7 +256,7 @@ def test_a_model_of_several_classes_is_trained_calibrated_and_resumed(make_class
     assert package.settings.classes == ("bad", "dull", "good")
     assert package.settings.priors == pytest.approx((23 / 68, 23 / 68, 22 / 68))
     assert report.package["calibration"]["num_rows"] == 300
-    assert "neutral_margin" not in report.package["calibration"]
+    assert "unsure" not in report.package["calibration"]
     calibration = report.package["calibration"]
     assert package.settings.temperature == calibration["temperature"] != 1
     assert sum(report.package["reference"]["predicted"].values()) == 400

@@ -1,11 +1,13 @@
 """The classes of a model are those with enough rows, in the order of the prepared classes."""
 
+import re
+
 import numpy as np
 import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.training import classes
+from sentiflow.training import classes, train
 
 NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
 
@@ -92,3 +94,27 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
     shares = np.divide(expected, expected[0])
     np.testing.assert_allclose(found.weights / found.weights[0], shares, rtol=1e-5)
     assert "rare (8, weight" in found.describe()
+
+
+def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
+    settings = TrainSettings.model_validate({"prepared_uri": "a", "unsure": {"max_error": 0.05}})
+    record, none = prepared(), prepared(validation=(0, 0, 0, 0, 0))
+    classes.check_unsure(settings, record, choose(record))
+    classes.check_unsure(settings.model_copy(update={"folds": 5}), none, choose(none))
+    with pytest.raises(UserError, match=r"train\.unsure: .*no validation rows.*train\.folds=5"):
+        classes.check_unsure(settings, none, choose(none))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "num_rows", "said"),
+    [
+        (0.8125, 1000, "confidence up to 0.8125 are unsure; of 1,000 rows .* 62.5% are answered"),
+        (1.0, 40, "on 40 rows .*: it takes 59 or more, so label 1.5 times as many"),
+        (1.0, 59, "label more texts, or set a larger train.unsure.max_error"),
+    ],
+)
+def test_training_says_what_is_answered_or_how_many_labels_it_takes(threshold, num_rows, said):
+    unsure = {
+        "max_error": 0.05, "threshold": threshold, "num_rows": num_rows, "answered_fraction": 0.625
+    }  # fmt: skip
+    assert re.search(said, train._describe_unsure(unsure, ""))

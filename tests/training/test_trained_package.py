@@ -14,6 +14,7 @@ from sentiflow.models import networks
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams, count
 from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.training import trained_package
 
@@ -50,6 +51,28 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
         scores.probabilities[~known], [package.settings.priors] * (~known).sum(), rtol=1e-6
     )
     assert (loaded.linear is None) == (weight == 0)
+
+
+def test_the_threshold_is_chosen_on_labelled_rows_with_a_known_word_and_kept(tmp_path):
+    sure = np.linspace(0.99, 0.34, 400).astype(np.float32)
+    rest = (1 - sure) / 2
+    label, none = np.where(sure > 0.7, 0, 1), np.zeros(400, np.int64)
+    label[-100:] = -1
+    scores = Scores(np.stack([sure, rest, rest], axis=1), CLASSES, none + 1, none, none)
+    unsure = trained_package.choose_unsure(scores, label, 0.05)
+    assert 0.65 < unsure["threshold"] < 0.72
+    assert unsure["num_rows"] == 300
+    assert unsure["answered_fraction"] == pytest.approx((sure > unsure["threshold"]).sum() / 300)
+    unknown = replace(scores, num_tokens=none)
+    assert trained_package.choose_unsure(unknown, label, 0.05)["answered_fraction"] == 0
+    package = trained_package._apply(new_package(classes=CLASSES), EFFECT | {"unsure": unsure})
+    package.save(str(tmp_path), lineage={})
+    loaded = ModelPackage.load(str(tmp_path))
+    assert loaded.settings.unsure.threshold == unsure["threshold"]
+    found = loaded.score(TEXTS)
+    expected = (found.confidence <= unsure["threshold"]) | (found.num_tokens == 0)
+    assert found.unsure.tolist() == expected.tolist()
+    assert found.unsure.any()
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def _is_user(column: Column) -> bool:
 def _is_worth_keeping(column: Column) -> bool:
     """Say whether a column has a name, and few values that are repeated, and is not a measure."""
     name = str(column.name).lower()
-    taken = {*schema.predictions(()).names, *schema.TWEETS.names, *_TAKEN}
+    taken = {*schema.predictions((), has_unsure=True).names, *schema.TWEETS.names, *_TAKEN}
     is_taken = isinstance(column.name, int) or name in taken or name.startswith("probability")
     is_repeated = column.num_filled >= 5 * column.num_distinct
     is_measure = column.number_share > 0.5 and column.whole_share < 0.99
