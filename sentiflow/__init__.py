@@ -250,7 +250,7 @@ def promote(
         config: A settings file, or the settings: the name, the store and the prepared data.
         settings: Changes, by dotted key.
         version: The version to promote. Default: the candidate, the one that was trained last.
-        force: Promote it even if it is not better.
+        force: Promote it without a comparison, as to go back to an earlier version.
 
     Returns:
         What was compared, and whether it was ``promoted``; ``print`` shows it in a few lines.
@@ -261,9 +261,7 @@ def promote(
 
     Example:
         >>> print(sentiflow.promote("configs/quickstart.yaml"))  # doctest: +SKIP
-        version 1 is the champion of quickstart now
-          version 1: test accuracy 0.9446, 1,969 rows
-          candidate is version 1, champion is version 1
+        version 1 is the champion of quickstart now: test accuracy 0.9436, 1,969 rows
     """
     from sentiflow.config.settings import load
     from sentiflow.pipeline import calls

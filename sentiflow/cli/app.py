@@ -124,7 +124,7 @@ def promote(
         int | None, typer.Option("--version", min=1, help="The version. Default: the candidate.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Promote it even if it is not better than the champion.")
+        bool, typer.Option("--force", help="Promote it without a comparison.")
     ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from pydantic import TypeAdapter
 
+from sentiflow import __version__
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.arrow_buffers import one_array
@@ -30,6 +32,10 @@ from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
+_COMPARISON = "sentiflow.comparison"
+"""Tag of a version: what decides the comparison that it was last a candidate in; its outcome."""
+_MAX_TAG = 5000
+"""Characters; MLflow refuses longer tags of versions."""
 _BATCH = 10_000
 """Texts that are scored at a time."""
 
@@ -70,6 +76,8 @@ class ChampionTest:
     """Versions that this test split has judged by now, with these."""
 
 
+_TEST = TypeAdapter(ChampionTest)
+
 MAX_P_VALUE = 0.05
 """Of McNemar's test that both are right equally often: a candidate that is no better is promoted in
 at most 1 of 40 cases."""
@@ -84,10 +92,12 @@ class Promotion:
     champion: int | None
     """The version before the promotion, if there was one."""
     comparison: ChampionTest | None
-    """None: the candidate is the champion already, or its refit."""
+    """None: the candidate is the champion already, or its refit; or it is forced."""
     promoted: bool
     aliases: dict[str, int]
     """Versions by alias, after the promotion."""
+    is_forced: bool = False
+    """Whether the candidate was promoted without a comparison."""
     objection: str = ""
     """Why the candidate is not better than the champion; empty if it is, or there is none."""
     refits: tuple[int, ...] = ()
@@ -106,14 +116,15 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     """Make a version the champion if there is none, or it is better than the champion.
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
-    trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies are
-    tagged on the versions. A refit that has learned the test rows is judged by the run that it
-    repeats; if this is the champion, it has passed already.
+    trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies and
+    the comparison are tagged on the versions: no two are compared twice on the same rows. A refit
+    that has learned the test rows is judged by the run that it repeats; if this is the champion, it
+    has passed already.
 
     Args:
         config: Names the registered model, the store and the prepared data.
         version: The version to promote. Default: the candidate.
-        force: Promote it even if it is not better.
+        force: Promote it without a comparison.
 
     Raises:
         UserError: There is no candidate, no prepared data, or no labelled test row that neither
@@ -133,18 +144,21 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     number, present = candidate.version.number, aliases.get(CHAMPION)
     if present == number:
         return Promotion(config.name, number, present, None, promoted=False, aliases=aliases)
-    models = [candidate]
-    if present is not None:
+    models, test, is_refit = [candidate], None, False
+    if present is not None and not force:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
-    repeated = candidate.record["refit"]["of"] if lineage.has_seen_test(candidate.record) else None
-    is_refit_of_champion = repeated and repeated["fingerprint"] == models[-1].record["fingerprint"]
-    test = None if is_refit_of_champion else _judge(config, models)
+    if lineage.has_seen_test(candidate.record):
+        repeated = candidate.record["refit"]["of"]["fingerprint"]
+        is_refit = repeated == models[-1].record["fingerprint"]
+    if not force and not is_refit:
+        test = _find_or_judge(config, models)
     objection = find_objection(test) if test else ""
-    if is_promoted := force or not objection:
+    if not objection:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
         aliases[CHAMPION] = number
     return Promotion(
-        config.name, number, present, test, is_promoted, aliases=aliases, objection=objection,
+        config.name, number, present, test, not objection, aliases=aliases, is_forced=force,
+        objection=objection,
         refits=tuple(
             m.version.number for m in models if m.version and lineage.has_seen_test(m.record)
         ),
@@ -176,10 +190,30 @@ def to_text(promotion: Promotion) -> str:
     return ("; " if promotion.refused else "\n  ").join(lines)
 
 
-def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
-    """Measure one or two models on the test rows, tag their accuracies, and count all judged."""
-    uri, tracking_uri = config.train.prepared_uri, models[0].tracking_uri
+def _find_or_judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
+    """Read the comparison of one or two models from the tags of the first, or make it."""
+    version, tracking_uri = models[0].version, models[0].tracking_uri
+    assert version is not None, "it was found by alias or number"
+    uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    fingerprints = [prepared["fingerprint"], *(model.record["fingerprint"] for model in models)]
+    key = " ".join([__version__, *fingerprints])
+    known = registry.read_tags(version, tracking_uri=tracking_uri).get(_COMPARISON, "")
+    if known.startswith(f"{key} "):
+        test = _TEST.validate_json(known.removeprefix(key))
+    else:
+        test = _judge(uri, models, prepared)
+        text = f"{key} {_TEST.dump_json(test).decode()}"
+        if len(text) <= _MAX_TAG:
+            registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
+    judged = registry.find_tagged(
+        version.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+    )
+    return replace(test, num_judged=len(judged))
+
+
+def _judge(uri: str, models: list[ResolvedModel], prepared: Manifest) -> ChampionTest:
+    """Measure one or two models on the test rows, and tag their accuracies."""
     loaded = [_load(model) for model in models]
     classes = {
         n: p.settings.classes
@@ -208,10 +242,7 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         if not lineage.has_seen_test(model.record):
             tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
             tags["sentiflow.test_rows"] = str(len(label))
-        registry.describe(model.version, tags=tags, tracking_uri=tracking_uri)
-    judged = registry.find_tagged(
-        config.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
-    )
+        registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)
     present = [every[code] for code in np.unique(label)]
     test = ChampionTest(
         len(label), accuracies[0], None, 0, 0,
@@ -221,7 +252,6 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         left_out=left_out,
         num_seen=int(is_seen.sum()),
         unknown=tuple(m.uri for m, all_read in zip(models, is_known, strict=True) if not all_read),
-        num_judged=len(judged),
     )  # fmt: skip
     if len(models) == 1:
         return test

@@ -153,7 +153,8 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
     result = invoke(config)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "version 2 is the champion of test_a_better_candidate_becomes_champion now",
+        "version 2 is the champion of test_a_better_candidate_becomes_champion now, in place of "
+        "version 1",
         "  version 2: test accuracy 0.8750, 8 rows",
         "  version 1: test accuracy 0.1250, the same rows",
         "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
@@ -249,14 +250,41 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     assert "these test rows have judged 3 versions" in promotion.to_text(found)
 
 
-def test_force_promotes_a_worse_candidate(config, register, good, bad):
+def test_force_sets_the_alias_and_scores_nothing(config, register, good, bad, tmp_path):
+    """Also where the prepared data are gone, as when one goes back to an earlier version."""
     register(good)
     promotion.promote(settings.load(config))
     register(bad)
-    result = invoke(config, "--force")
-    assert result.exit_code == 0
-    assert "right only by version 2: 1 rows; only by version 1: 7" in result.stdout
-    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
+    gone = f"train.prepared_uri={tmp_path}/absent"
+    for version, before in ((2, 1), (1, 2)):
+        result = invoke(config, gone, "--force", "--version", version)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.splitlines()[0] == (
+            f"version {version} is the champion of test_force_sets_the_alias_and_scores_nothing "
+            f"now, without a comparison, in place of version {before}"
+        )
+        assert aliases(config) == {CANDIDATE: 2, CHAMPION: version}
+
+
+def test_a_comparison_in_the_registry_is_not_made_twice(
+    config, register, good, bad, make_package, monkeypatch
+):
+    register(good)
+    promotion.promote(settings.load(config))
+    register(bad)
+    first = promotion.promote(settings.load(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_predict", None)  # it would fail
+        assert promotion.promote(settings.load(config)) == first
+    register(make_package(seed=3))
+    other = promotion.promote(settings.load(config))  # another candidate is compared
+    assert other.comparison.candidate_accuracy != first.comparison.candidate_accuracy
+    promotion.promote(settings.load(config), force=True)
+    again = promotion.promote(settings.load(config), version=2)  # and with another champion
+    assert (again.champion, again.comparison.champion_accuracy) == (
+        3,
+        other.comparison.candidate_accuracy,
+    )
 
 
 def test_the_champion_itself_stays(config, register, good):
@@ -328,13 +356,13 @@ def test_a_class_that_one_lacks_is_its_mistake(config, register, make_package, p
     promotion.promote(settings.load(config))
     three = make_package(seed=3, classes=("negative", "positive", "neutral"))
     register(three)
-    outcome = promotion.promote(settings.load(config), force=True)
+    outcome = promotion.promote(settings.load(config))
     found, text = outcome.comparison, promotion.to_text(outcome)
     assert found.classes == ("negative", "positive")
     assert found.other_classes == (() if left_out else ("neutral",))
     assert found.left_out == ({"neutral": 1} if left_out else {})
     assert ("rows labelled so are mistakes of the other" in text) == (not left_out)
-    assert ("leave out their classes: neutral 1\n" in text) == bool(left_out)
+    assert ("leave out their classes: neutral 1" in text) == bool(left_out)
     tweets = pa.concat_tables(
         parquet.read(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
     ).filter(pa.compute.field("label") < (2 if left_out else 3))
