@@ -138,6 +138,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
     say(STAGE, f"{highlights[0].number} {highlights[0].meaning} ({seconds:.1f} s)")
+    if trained and not file:
+        recorder.measure(trained.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.track(result, files, recorder, None if file else spec)
     registered = None
     if is_prepared:

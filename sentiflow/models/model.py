@@ -5,6 +5,7 @@ import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -107,9 +108,12 @@ class Model:
         pieces = _to_arrays(texts, size=_CHUNK)
         on_cpu = self.package.device.type == "cpu"
         num_threads = min(count_cores(), _MAX_THREADS if on_cpu else _THREADS_ON_GPU)
-        with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            scores = list(pool.map(self.package.score, pieces))
-        return Scores.join(scores or [self.package.score(pa.array([], pa.string()))])
+        first, second = next(pieces, pa.array([], pa.string())), next(pieces, None)
+        with one_thread():
+            if second is None:  # threads would take longer than a text
+                return self.package.score(first)
+            with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+                return Scores.join([*pool.map(self.package.score, chain([first, second], pieces))])
 
     def __deepcopy__(self, memo: object) -> "Model":
         return self  # it does not change, and scikit-learn copies the steps of a pipeline

@@ -251,7 +251,9 @@ class _Session(contextlib.ExitStack):
         if self._store is None:
             self._store = self._open_store()
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        name = runs.name_run(verb, self.config)
+        is_new = verb == "train" and not self.config.train.refit
+        changes = self._store.find_changes(self.config.train) if is_new else ""
+        name = runs.name_run(verb, self.config, changes=changes)
         tags = runs.describe_code() | {runs.OUTPUT_TAG: spec.uri}
         tags |= runs.describe_lineage(inputs)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)

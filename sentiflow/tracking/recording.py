@@ -5,15 +5,18 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Dataset, Metric
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
@@ -34,6 +37,8 @@ Result = TypeVar("Result")
 
 MAX_WAIT_SECONDS = 40.0
 """The longest time that a job waits for what is queued, once."""
+_MAX_KNOWN = 100
+"""Trainings that a new one is compared with."""
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -94,6 +99,22 @@ class Store:
         options = {"start_time": runs.now_ms(), "tags": runs.to_tags(tags), "run_name": name}
         run = self.ask(lambda client: client.create_run(self.experiment_id, **options))
         return run.info.run_id if run else ""
+
+    def find_changes(self, settings: TrainSettings) -> str:
+        """Name what differs from the most similar training of the last ones; empty if nothing."""
+        params = runs.to_params({"train": settings.model_dump(mode="json")})
+        known = self.ask(
+            lambda client: client.search_runs(
+                [self.experiment_id], f"tags.`{STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
+            )
+        )
+        own = {
+            key: value
+            for key, value in params.items()
+            if key.split(".")[1] not in TrainSettings.NOT_DECISIVE
+        }
+        whole = [run.data.params for run in known or () if PARENT_TAG not in run.data.tags]
+        return runs.find_changes(own, whole)
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
@@ -166,6 +187,8 @@ class Recorder:
     """Tags that the run began with."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
     """What was logged, for the manifest."""
+    measured: tuple[str, Dataset] | None = field(default=None, repr=False)
+    """What :meth:`measure` has named."""
 
     @property
     def tracking_uri(self) -> str:
@@ -191,21 +214,43 @@ class Recorder:
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Log metrics of many steps at once; the manifest does not keep them."""
-        now = runs.now_ms()
-        points = [
-            Metric(name, value, now, step)
-            for step, metrics in series
-            for name, value in runs.to_metrics(metrics).items()
-        ]
-        self._put(lambda client: client.log_batch(self.run_id, metrics=points))
+        now, measured = runs.now_ms(), self.measured
+
+        def send(client: MlflowClient) -> None:
+            names = _find_model(client, *measured) if measured else {}
+            points = [
+                Metric(name, value, now, step, **names)
+                for step, metrics in series
+                for name, value in runs.to_metrics(metrics).items()
+            ]
+            client.log_batch(self.run_id, metrics=points)
+
+        self._put(send)
+
+    def log_model(self, package_uri: str, record: Manifest) -> None:
+        """Log the model package of a training."""
+        from sentiflow.tracking import registry  # a second to import
+
+        self._put(lambda client: registry.log_model(client, self.run_id, package_uri, record))
+
+    def measure(self, run_id: str, data: Mapping[str, Any]) -> None:
+        """Let metrics from now on be those of a model on a data set, by which MLflow ranks models.
+
+        Args:
+            run_id: The run that has logged the model; empty if it is not known.
+            data: The prepared data or the corpus, as an input.
+        """
+        (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
+        self.measured = (run_id, item.dataset) if run_id else None
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
         """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
 
+        As with MLflow itself, only on request: their charts stand before those of the model.
         MLflow samples and sends it in a thread of its own, which ends when the store fails.
         """
-        if not self.run_id:
+        if not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
@@ -353,6 +398,15 @@ def _find_experiment(client: MlflowClient, name: str, uri: str) -> str:
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
+
+
+def _find_model(client: MlflowClient, run_id: str, dataset: Dataset) -> dict[str, str]:
+    """Name model and data set of a metric; only the data set if the model is gone."""
+    names = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    with suppress(MlflowException):
+        if outputs := client.get_run(run_id).outputs:
+            names["model_id"] = outputs.model_outputs[-1].model_id
+    return names
 
 
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:

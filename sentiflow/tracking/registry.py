@@ -226,10 +226,12 @@ def describe(
                 client.log_model_artifact(model.model_id, str(path))
 
 
-def _create(
-    client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
-) -> Version:
+def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manifest) -> LoggedModel:
+    """Log a model package to a run, unless the run has it."""
     run = client.get_run(run_id)
+    for model in find_models(client, run_id):
+        if model.tags.get(FINGERPRINT_TAG) == record["fingerprint"]:
+            return model
     tags = {FINGERPRINT_TAG: record["fingerprint"]}
     model = client.create_logged_model(
         run.info.experiment_id, name=_MODEL, source_run_id=run_id, tags=tags, params=run.data.params
@@ -239,6 +241,20 @@ def _create(
         client.log_model_artifacts(model.model_id, str(Path(folder, _MODEL)))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return model
+
+
+def find_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
+    """Find the models that a run has logged, in their order."""
+    outputs = client.get_run(run_id).outputs
+    return [client.get_logged_model(m.model_id) for m in (outputs.model_outputs if outputs else ())]
+
+
+def _create(
+    client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
+) -> Version:
+    model = log_model(client, run_id, package_uri, record)
+    tags = {FINGERPRINT_TAG: record["fingerprint"]}
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -331,11 +347,7 @@ def _find_output(client: MlflowClient, run_id: str, name: str) -> LoggedModel:
     Raises:
         UserError: There is none.
     """
-    outputs = client.get_run(run_id).outputs
-    models = [
-        client.get_logged_model(m.model_id) for m in (outputs.model_outputs if outputs else ())
-    ]
-    named = [model for model in models if model.name == name]
+    named = [model for model in find_models(client, run_id) if model.name == name]
     if not named:
         raise UserError(f"the run {run_id} has no model {name}", hint=_FORMS)
     return named[-1]

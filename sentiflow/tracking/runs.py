@@ -65,14 +65,18 @@ CONTEXTS = {
 _MAX_FILES = 100
 """Files that are named in a dataset's source; its profile has their number."""
 
+_PLACES = ("output_uri", "prepared_uri", "scored_uri")
+_MAX_CHANGES, _MAX_VALUE = 3, 24
+"""Of the parameters in the name of a run: number, and characters of a value."""
+
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
 """Characters."""
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 
 
-def name_run(stage: str, config: Config) -> str:
-    """Name a run by its output directory and its stage, a training by its model.
+def name_run(stage: str, config: Config, *, changes: str = "") -> str:
+    """Name a run by its output directory and its stage, a training by its changes or its model.
 
     Example:
         >>> config = Config(
@@ -86,7 +90,28 @@ def name_run(stage: str, config: Config) -> str:
     """
     folders = getattr(config, stage).output_uri.rstrip("/").split("/")
     folder = folders[-2] if folders[-1] in FOLDERS and len(folders) > 1 else folders[-1]
-    return f"{folder}: {config.train.model.brief if stage == 'train' else stage}"
+    return f"{folder}: {(changes or config.train.model.brief) if stage == 'train' else stage}"
+
+
+def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
+    """Name the parameters of a training that differ from the most similar earlier one.
+
+    Example:
+        >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
+        'seed=1'
+    """
+    found: list[str] = []
+    for known in earlier:
+        differing = [key for key in params if known.get(key, params[key]) != params[key]]
+        if differing and (not found or len(differing) < len(found)):
+            found = differing
+    names = [key.removeprefix("train.").removeprefix("model.") for key in found]
+    shown = [
+        f"{name}={params[key][:_MAX_VALUE]}"
+        for name, key in zip(names[:_MAX_CHANGES], found, strict=False)
+    ]
+    more = len(found) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def describe_code() -> dict[str, str]:
@@ -219,8 +244,12 @@ def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Turn settings into parameters with dotted names; long values are cut."""
-    values = flatten(dict(settings))
+    """Turn settings into parameters with dotted names; long values are cut.
+
+    Directories of the run have tags: as parameters, they would differ in each comparison.
+    """
+    flat = flatten(dict(settings))
+    values = {key: flat[key] for key in flat if key.rpartition(".")[2] not in _PLACES}
     keys = _to_keys(values)
     return {keys[k]: _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
 

@@ -249,7 +249,9 @@ class TrialCallback(ray.tune.Callback):
         elif status == "stopped":
             filesystem.write_bytes(trial.stopped_uri, json.dumps(curve).encode())
         tags = {TRIAL_TAG: trial.name}
-        run = self.recorder.begin_nested(trial.name, stage=training.STAGE, tags=tags)
+        values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
+        name = f"trial {trial.number}: {values}"
+        run = self.recorder.begin_nested(name, stage=training.STAGE, tags=tags)
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         history = History(settings.selection, read_epochs(curve["history"]))
         for epoch in history.epochs:

@@ -288,7 +288,7 @@ def locate_checkpoints(output: Output) -> str:
 def register(
     config: Config, output: Output, recorder: "Recorder", note: str
 ) -> dict[str, Any] | None:
-    """Register the package as candidate, if there is a run to register it from.
+    """Log the package to the run, and register it as candidate if that is wanted.
 
     Where the store is unavailable, that is done later from the manifest.
 
@@ -300,13 +300,17 @@ def register(
     """
     if note:
         recorder.set_note(note)
+    package_uri = join(output.uri, MODEL)
+    if config.tracking.register_model and recorder.run_id:
+        recorder.log_model(package_uri, manifest.require(package_uri, stage="model", setting=MODEL))
+        recorder.measure(recorder.run_id, output.spec.inputs["prepared"])
     if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
 
     try:
         version = registry.register(
-            join(output.uri, MODEL),
+            package_uri,
             name=config.name,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
@@ -378,6 +382,9 @@ def _publish(
         falling = f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f})"
         say(STAGE, f"{falling}: more epochs may help, train.num_epochs={2 * len(history)}")
     recorder.log_metrics(metrics)
+    for epoch in report.history:
+        if epoch.epoch == report.chosen_epoch:
+            recorder.log_metrics(epoch.to_metrics(), step=epoch.epoch)  # again: of the model
     curve = plotting.render_training_curve(history)
     recorder.log_files({CURVE: curve})
     saved = locate_checkpoints(output)

@@ -280,9 +280,7 @@ def describe_runs(uri: str, name: str = "test") -> dict[str, object]:
     experiment = client.get_experiment_by_name(name).experiment_id
     for run in client.search_runs([experiment]):
         metrics = {
-            name: sorted(
-                (p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)
-            )
+            name: {(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)}
             for name in run.data.metrics
             if not name.startswith(("step/", "system/"))
         }

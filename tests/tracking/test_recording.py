@@ -49,6 +49,7 @@ def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
     store, uri, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     with store.run("train", group="0123abcd", tags={}) as recorder:
         with recorder.watching_system():
             time.sleep(1)

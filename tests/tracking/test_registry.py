@@ -238,6 +238,14 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     assert headline.startswith(f"{accuracy:.1%} test accuracy (95% interval ")
     assert headline.endswith(f"/runs/{evaluated['run']['mlflow_run_id']}/artifacts/report.html)")
     assert float(version.tags["sentiflow.test_accuracy"]) == pytest.approx(accuracy, abs=1e-6)
+    (model,) = client.search_logged_models([client.get_run(version.run_id).info.experiment_id])
+    assert model.model_id in version.source
+    metrics = {(metric.run_id, metric.key): metric.value for metric in model.metrics}
+    assert metrics[evaluated["run"]["mlflow_run_id"], "test/accuracy"] == accuracy
+    chosen = trained["history"][trained["chosen_epoch"] - 1]
+    assert metrics[version.run_id, "validation/accuracy"] == chosen["validation_accuracy"]
+    data = trained["inputs"]["prepared"]["fingerprint"]  # by which models are ranked
+    assert {(m.dataset_name, m.dataset_digest) for m in model.metrics} == {("prepared", data)}
     run = client.get_run(trained["mlflow_run_id"])
     assert run.data.tags["mlflow.note.content"] == version.description
     (card,) = Path(version.source.removeprefix("file://")).glob("model_card.md")

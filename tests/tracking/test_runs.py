@@ -50,6 +50,41 @@ def test_many_files_are_counted_and_not_all_named():
     assert json.loads(dataset.profile) == {"files": 120, "bytes": 1200}
 
 
+@pytest.mark.parametrize(
+    ("earlier", "changes"),
+    [
+        ([], ""),
+        ([{}], ""),  # the same
+        ([{"seed": "1"}], "seed=0"),
+        ([{"seed": "1", "model.cell": "rnn"}, {"model.cell": "rnn"}], "cell=gru"),  # most similar
+        ([{"seed": "1"}, {"seed": "2"}, {}], "seed=0"),
+        ([{"of an older version": "1"}], ""),
+        (
+            [{"a": "x", "b": "x", "model.cell": "x", "seed": "x"}],
+            "seed=0, cell=gru, a=1 and 1 more",
+        ),
+        ([{"long": "x"}], "long=one two three four five"),
+    ],
+)
+def test_a_training_is_named_by_what_differs_from_the_most_similar_one(earlier, changes):
+    params = {
+        "seed": "0",
+        "model.cell": "gru",
+        "a": "1",
+        "b": "1",
+        "long": "one two three four fives",
+    }
+    params = {f"train.{key}": value for key, value in params.items()}
+    known = [params | {f"train.{key}": value for key, value in each.items()} for each in earlier]
+    assert runs.find_changes(params, known) == changes
+
+
+def test_directories_are_no_parameters():
+    """They would be the first that differ, wherever runs are compared."""
+    settings = {"train": {"output_uri": "a", "prepared_uri": "b", "seed": 0}}
+    assert runs.to_params(settings) == {"train.seed": "0"}
+
+
 def test_the_commit_is_that_of_the_working_directory_if_it_has_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bare = {"sentiflow.version": __version__, "sentiflow.code": runs.hash_code()}
