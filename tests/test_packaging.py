@@ -106,6 +106,28 @@ def test_the_image_gets_what_it_needs_and_nothing_else(clone, tmp_path):
 
 
 @pytest.mark.soak
+def test_a_small_environment_answers_texts(wheel, make_package, tmp_path):
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    needed = PROJECT / "sentiflow/requirements-predict.txt"
+    for what in (["--requirement", needed], ["--no-deps", wheel]):
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True, timeout=900)
+    script = f"""
+import sys, sentiflow
+print(*sentiflow.load_model({make_package()!r}).predict(["good", None])["predicted_label"])
+print(*(m for m in ("ray", "mlflow", "sklearn", "scipy", "matplotlib") if m in sys.modules))"""
+    done = subprocess.run(
+        [python, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    answers, heavy = done.stdout.split("\n")[:2]
+    assert len(answers.split()) == 2, done.stderr
+    assert not heavy
+    folder = sysconfig.get_path("purelib", vars={"base": str(tmp_path / "env")})
+    sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+    assert sum(sizes) < 1.3e9, "a CPU build of torch: docs/serving.md"
+
+
+@pytest.mark.soak
 def test_the_wheel_runs_the_demo_in_a_fresh_environment(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     program = tmp_path / "env/bin"

@@ -35,7 +35,7 @@ _PINNED = {
 }
 _UPLOADED = (
     "pyproject.toml", "constraints.txt", "jobs/*.py",
-    "sentiflow/**/*.py", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
+    "sentiflow/**/*.py", "sentiflow/**/*.txt", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
 )  # fmt: skip
 """What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
 _MAX_NAME = 40

@@ -27,16 +27,8 @@ from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
-REQUIREMENTS = (
-    "mlflow",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "safetensors",
-    "torch",
-    "typing_extensions",
-)
+_LIST = Path(__file__).parents[1] / "requirements-predict.txt"
+REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _LIST.read_text(), re.MULTILINE))
 """What ``served_model`` and the modules that it imports need."""
 
 _MODEL = "model"

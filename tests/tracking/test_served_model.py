@@ -1,5 +1,6 @@
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_a_served_model_requires_what_its_modules_import():
     names = {name.partition(".")[0] for path in [served, *find_modules(served)]
              for name in _imports(path)}  # fmt: skip
     packages = names - sys.stdlib_module_names - {"sentiflow"}
-    assert sorted({"yaml": "pyyaml"}.get(name, name) for name in packages) == [
-        *registry.REQUIREMENTS
-    ]
+    assert {name.replace("_", "-") for name in packages} <= {*registry.REQUIREMENTS}
+
+
+def test_what_predicts_has_the_bounds_of_the_whole_package():
+    lines = (PACKAGE / "requirements-predict.txt").read_text().splitlines()
+    needed = {line for line in lines if not line.startswith("#")}
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert needed < {*settings["project"]["dependencies"]}
