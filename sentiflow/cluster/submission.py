@@ -35,7 +35,8 @@ _PINNED = {
 }
 _UPLOADED = (
     "pyproject.toml", "constraints.txt", "jobs/*.py",
-    "sentiflow/**/*.py", "sentiflow/**/*.txt", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
+    "sentiflow/**/*.py", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
+    "sentiflow/requirements-predict.txt",
 )  # fmt: skip
 """What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
 _MAX_NAME = 40
