@@ -1,6 +1,7 @@
 """The wheel, the sdist and the image: what they hold and say, and that they work elsewhere."""
 
 import json
+import os
 import re
 import shutil
 import site
@@ -128,17 +129,23 @@ print(*(m for m in ("ray", "mlflow", "sklearn", "scipy", "matplotlib") if m in s
 
 
 @pytest.mark.soak
-def test_the_wheel_runs_the_demo_in_a_fresh_environment(wheel, tmp_path):
+@pytest.mark.parametrize("dependencies", ["installed", "newest"])
+def test_the_wheel_runs_the_demo_in_a_fresh_environment(wheel, tmp_path, dependencies):
+    """With the dependencies that are tested here, and with the newest ones that it allows."""
     venv.create(tmp_path / "env", with_pip=True)
     program = tmp_path / "env/bin"
     shared = site.getsitepackages([sys.prefix])[0]
     inner = sysconfig.get_path("purelib", vars={"base": str(tmp_path / "env")})
-    Path(inner, "shared.pth").write_text(f"{shared}\n")  # of the dependencies, not of sentiflow
+    options = [wheel]
+    if dependencies == "installed":
+        Path(inner, "shared.pth").write_text(f"{shared}\n")  # not of sentiflow
+        options = ["--no-deps", "--no-index", wheel]
     work = tmp_path / "work"
     work.mkdir()
 
     def run(*command: object) -> str:
         variables = {
+            **{name: value for name, value in os.environ.items() if name.startswith("PIP_")},
             "PATH": f"{program}:/usr/bin:/bin",
             "HOME": str(tmp_path),
             "SHELL": "/bin/bash",
@@ -150,7 +157,7 @@ def test_the_wheel_runs_the_demo_in_a_fresh_environment(wheel, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(program / "python", "-m", "pip", "install", "--no-deps", "--no-index", wheel)
+    run(program / "python", "-m", "pip", "install", *options)
     where = run(program / "python", "-c", "import sentiflow; print(sentiflow.__file__)")
     assert where.startswith(str(tmp_path / "env"))
     assert run("sentiflow", "--version").startswith("sentiflow ")

@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # Ray Train counts on a lost node for a while; this is how long it waits for workers there.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-os.environ.setdefault("RAY_task_oom_retries", "10")  # Ray's default: for ever
+os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: for ever
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 if "ray" not in sys.modules and (

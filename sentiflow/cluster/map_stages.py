@@ -10,7 +10,6 @@ import logging
 import re
 import secrets
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from sentiflow.cluster import ray_internals
+from sentiflow.cluster import memory, ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray: it sets variables
 from sentiflow.data.outputs import MARKERS, Output
 from sentiflow.errors import JobError, UserError
@@ -28,7 +27,6 @@ from sentiflow.storage.uris import join
 
 # isort: split
 from ray import cloudpickle
-from ray.util.annotations import RayDeprecationWarning
 
 log = logging.getLogger(__name__)
 
@@ -244,6 +242,8 @@ def process(
     def do(block: pa.Table) -> pa.Table:
         label, part = cloudpickle.loads(block["part"][0].as_py())
         try:
+            if ray_internals.count_retries() > _MAX_RETRIES:
+                raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
             result = json.dumps(work(part, label))
         except Exception as error:
             line = f"{type(error).__name__}: {error}"
@@ -253,16 +253,13 @@ def process(
         return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
-    compute, step = TaskPoolStrategy(concurrency), do
-    retries = {"max_retries": _MAX_RETRIES}  # deprecated, and without a public replacement
-    if num_gpus:  # actors are restarted, and have no such option
-        retries = {}
+    compute, step = TaskPoolStrategy(size=concurrency), do
+    if num_gpus:
         most = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
         compute = ActorPoolStrategy(min_size=1, max_size=most)
         step = type(name, (), {"__call__": lambda self, block: do(block)})
     rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
-    with DataContext.current(context), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)
+    with DataContext.current(context):
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             step,
             batch_size=1,
@@ -270,7 +267,6 @@ def process(
             compute=compute,
             num_cpus=1,
             num_gpus=num_gpus,
-            **retries,
         )
     try:
         for row in dataset.iter_rows():
@@ -285,7 +281,7 @@ def process(
         log.error("%s", text)
         raise JobError(line) from None
     except ray.exceptions.RayError as error:
-        line = str(error).strip().partition("\n")[0]
+        line = memory.explain_end(str(error)) or str(error).strip().partition("\n")[0]
         raise JobError(f"a part was lost: {line}") from error
     finally:
         log_of_data.setLevel(level)

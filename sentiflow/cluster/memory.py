@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import importlib
+import re
 import resource
 import sys
 import threading
@@ -17,6 +18,9 @@ from sentiflow.errors import JobError
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
+_OUT_OF_MEMORY = re.compile(
+    r"Memory on the node \(IP: (?P<node>[^,)]+).*?\) was (?P<used>\S+) used / (?P<limit>\S+) limit"
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
@@ -38,6 +42,17 @@ def keep_freed() -> None:
     if threading.current_thread() is threading.main_thread():
         mallopt(_M_MMAP_MAX, 0)
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def explain_end(text: str) -> str:
+    """Say in one line that a node ran out of memory, given Ray's message; empty if it did not."""
+    if not (found := _OUT_OF_MEMORY.search(text)):
+        return ""
+    return (
+        f"the node {found['node']} ran out of memory ({found['used']} of {found['limit']} used), "
+        "so Ray ended a worker of this job: set a smaller num_workers, rows_per_file or "
+        "train.batching.global_batch_size; the same command resumes"
+    )
 
 
 def peak_bytes() -> int:

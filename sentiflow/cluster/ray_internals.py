@@ -54,6 +54,16 @@ def connect_to_jobs(
     return Client(address, headers=headers)
 
 
+def count_retries() -> int:
+    """Count how often the task that runs here was started before, and lost with its worker.
+
+    Why: Ray Data repeats such a task for ever, and its option for that goes in Ray 2.64.
+    """
+    from ray._private.worker import global_worker
+
+    return int(global_worker.core_worker.get_current_task_attempt_number())
+
+
 def speed_up_data() -> None:
     """Let Ray Data start its tasks at once.
 

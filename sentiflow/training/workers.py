@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from sentiflow.cluster import memory
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
@@ -189,6 +190,8 @@ def _find_cause(error: Exception) -> Exception:
     if isinstance(failure, UserError):
         return failure
     text = str(failure).strip() or type(failure).__name__
+    if out_of_memory := memory.explain_end(text):
+        return WorkerError(f"training worker {rank} was lost: {out_of_memory}")
     last = text.splitlines()[-1]
     explained = errors.explain(failure) or errors.explain_text(last)
     if isinstance(explained, StorageError):
