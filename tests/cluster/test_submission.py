@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import PROJECT
 
+from sentiflow.cli.jobs import JOBS
 from sentiflow.cluster import submission
 from sentiflow.errors import UserError
 
@@ -138,6 +140,13 @@ def test_settings_may_lie_anywhere(tmp_path):
     assert "jobs/train.py configs/mine.yaml " in job.entrypoint
     job.copy_files(tmp_path / "copy")
     assert (tmp_path / "copy/configs/mine.yaml").read_bytes() == Path(QUICKSTART).read_bytes()
+
+
+def test_every_job_can_be_submitted():
+    page = (PROJECT / "docs/submitting.md").read_text()
+    for verb in (*JOBS, "doctor"):
+        assert f"jobs/{verb}.py" in prepare(verb).entrypoint
+        assert f"`{verb}`" in page.partition("Run it in a clone")[0]
 
 
 def test_a_job_that_is_not_there_is_refused():
