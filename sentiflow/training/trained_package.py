@@ -96,7 +96,9 @@ def save(
         if name.startswith("validation/") and value is not None
     }
     if calibration is None:
-        calibration = calibrate(package.score(text), label)
+        is_by_time = prepared["settings"]["split"]["kind"] == "time"
+        priors = np.array(classes.priors) if is_by_time else None
+        calibration = calibrate(package.score(text), label, priors=priors)
     calibration = effect | dict(calibration)
     package = _apply(package, calibration)
     if not validation:
@@ -198,8 +200,16 @@ def _read_sample(files: Sequence[str], classes: LearnedClasses) -> tuple[np.ndar
     return np.where(code >= 0, classes.positions[code], -1), text
 
 
-def calibrate(scores: Scores, label: np.ndarray) -> dict[str, Any]:
+def calibrate(
+    scores: Scores, label: np.ndarray, *, priors: np.ndarray | None = None
+) -> dict[str, Any]:
     """Fit the calibration.
+
+    Args:
+        scores: Of texts that the model has not seen.
+        label: Their labels.
+        priors: Shares of the C classes that the probabilities are to have. Default: those of the
+            labels, which are no guide where they are of another time than the texts to come.
 
     Returns:
         What changes: a ``manifest_types.Calibration``; nothing without a row labelled with a class.
@@ -211,6 +221,10 @@ def calibrate(scores: Scores, label: np.ndarray) -> dict[str, Any]:
     fitted = confidence.fit_calibration(
         label=label[has_token], probabilities=scores.probabilities[has_token]
     )
+    if priors is not None and fitted.bias:
+        share = (np.bincount(before.label, minlength=len(priors)) + 1) / len(before.label)
+        bias = fitted.bias + np.log(priors / share)
+        fitted = fitted._replace(bias=tuple((bias - bias.mean()).round(3).tolist()))
     changed = confidence.calibrate(scores.probabilities, fitted)
     probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))

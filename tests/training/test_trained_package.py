@@ -99,3 +99,18 @@ def test_the_bias_is_part_of_the_output_layer(model, tmp_path):
     np.testing.assert_allclose(after.probabilities[known], expected, rtol=1e-5)
     assert (after.prediction != before.prediction).any()
     np.testing.assert_array_equal(after.probabilities[~known], before.probabilities[~known])
+
+
+def test_shares_of_another_time_leave_no_trace_in_the_bias():
+    generator = np.random.default_rng(0)
+    priors, then = np.array([0.5, 0.5]), np.array([0.1, 0.9])
+    label = generator.choice(2, 20_000, p=then)
+    evidence = generator.normal(2 * label - 1.0, 1.0)  # its log odds are twice the value
+    probabilities = softmax(np.stack([-evidence, evidence], 1) + np.log(priors))
+    known = np.ones(len(label), np.int32)
+    names = ("negative", "positive")
+    scores = Scores(probabilities.astype(np.float32), names, known, known, 0 * known)
+    assert trained_package.calibrate(scores, label)["bias"]["positive"] > 0.8
+    kept = trained_package.calibrate(scores, label, priors=priors)
+    assert kept["bias"]["positive"] == pytest.approx(0, abs=0.05)
+    assert kept["temperature"] == pytest.approx(1, abs=0.05)
