@@ -135,7 +135,7 @@ def run(
     Example:
         >>> run = sentiflow.run("configs/quickstart.yaml", {"train.seed": 0})  # doctest: +SKIP
         >>> sorted(run.predictions.to_pandas().columns)[:3]  # doctest: +SKIP
-        ['confidence', 'label', 'num_tokens']
+        ['confidence', 'label', 'model_version']
         >>> 0.5 < run.metrics["test/accuracy"] <= 1  # doctest: +SKIP
         True
     """

@@ -217,7 +217,7 @@ def test_resolving_twice_changes_nothing(load):
 def every_setting(**model):
     """Flatten settings in which no section is left out."""
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": "auto"}
-    train = {"model": model, "refit": {"of": "run"}}
+    train = {"model": model, "refit": {"of": "run"}, "unsure": {"max_error": 0.05}}
     full = MINIMAL | {"prepare": {}, "format": form, "train": train}
     return flatten(settings.validate(full, source="full").model_dump())
 
