@@ -110,7 +110,7 @@ def test_the_image_gets_what_it_needs_and_nothing_else(clone, tmp_path):
 def test_a_small_environment_answers_texts(wheel, make_package, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
-    needed = PROJECT / "sentiflow/requirements-predict.txt"
+    needed = PROJECT / "sentiflow/models/requirements-predict.txt"
     for what in (["--requirement", needed], ["--no-deps", wheel]):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True, timeout=900)
     script = f"""

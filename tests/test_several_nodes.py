@@ -133,7 +133,7 @@ def assert_same_predictions(ours, theirs):
     """Compare the predictions; the probabilities may differ by rounding."""
     ours, theirs = table(f"{ours}/scored/predictions"), table(f"{theirs}/scored/predictions")
     for name in theirs.column_names:
-        if name.startswith("probability"):
+        if name.startswith(("probability", "confidence")):
             np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6)
         else:
             assert ours[name].equals(theirs[name]), name
@@ -146,7 +146,9 @@ def test_two_nodes_of_which_one_is_killed_give_the_tables_of_one_machine(
     for name in ("prepared/tweets", "prepared/encoded"):
         assert table(f"{on_nodes}/{name}").equals(table(f"{alone}/{name}")), name
     ours, theirs = (table(f"{root}/scored/predictions") for root in (on_nodes, alone))
-    names = [n for n in theirs.column_names if not n.startswith(("predict", "probability"))]
+    of_model = ("predict", "probability", "confidence", "model_version")
+    names = [n for n in theirs.column_names if not n.startswith(of_model)]
+    names = [n for n in theirs.column_names if not n.startswith(of_model)]
     assert ours.select(names).equals(theirs.select(names)), "the batches differ, and so the model"
     assert len(ModelPackage.load(f"{on_nodes}/trained/model").vocabulary) > 100
     left = filesystem.listing(on_nodes)

@@ -36,7 +36,7 @@ _PINNED = {
 _UPLOADED = (
     "pyproject.toml", "constraints.txt", "jobs/*.py",
     "sentiflow/**/*.py", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
-    "sentiflow/requirements-predict.txt",
+    "sentiflow/models/requirements-predict.txt",
 )  # fmt: skip
 """What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
 _MAX_NAME = 40

@@ -27,7 +27,7 @@ from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
-_LIST = Path(__file__).parents[1] / "requirements-predict.txt"
+_LIST = Path(__file__).parents[1] / "models/requirements-predict.txt"
 REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _LIST.read_text(), re.MULTILINE))
 """What ``served_model`` and the modules that it imports need."""
 

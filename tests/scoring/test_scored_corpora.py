@@ -59,7 +59,7 @@ def test_a_parquet_corpus_has_the_column_of_labels_of_the_format(
 def assert_predicted(predictions, scores, tmp_path):
     """Compare predictions with what the model gives for the texts."""
     assert list(predictions.columns) == [
-        "row_id", "tweet_id", "split", "label", "prediction", "predicted_label",
+        "row_id", "tweet_id", "split", "label", "prediction", "predicted_label", "confidence",
         *(f"probability_{name}" for name in CLASSES), "num_tokens", "model_version",
         "text",
     ]  # fmt: skip

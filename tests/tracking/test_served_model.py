@@ -58,7 +58,7 @@ def test_a_served_model_requires_what_its_modules_import():
 
 
 def test_what_predicts_has_the_bounds_of_the_whole_package():
-    lines = (PACKAGE / "requirements-predict.txt").read_text().splitlines()
+    lines = (PACKAGE / "models/requirements-predict.txt").read_text().splitlines()
     needed = {line for line in lines if not line.startswith("#")}
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     assert needed < {*settings["project"]["dependencies"]}

@@ -72,7 +72,12 @@ def make_job(tmp_path):
         )
         prepared = {
             "files": [known, *({"path": path, "rows": rows} for path, rows in files)],
-            "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet", "format": {"kind": "csv"}},
+            "settings": {
+                "max_length": MAX_LENGTH,
+                "tokenizer": "tweet",
+                "split": {"kind": "hash"},
+                "format": {"kind": "csv"},
+            },
             "classes": list(NINETY.names),
             "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
         }
