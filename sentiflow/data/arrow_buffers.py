@@ -24,7 +24,6 @@ def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     Returns:
         Whether each is known, and its place among the known ones.
     """
-    place = np.searchsorted(known, keys)
-    is_known = place < len(known)
-    is_known[is_known] = known[place[is_known]] == keys[is_known]
+    place = np.searchsorted(known, keys).clip(max=max(0, len(known) - 1))
+    is_known = known[place] == keys if len(known) else np.zeros(len(keys), bool)
     return is_known, place

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
+from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import Tokens
 
@@ -48,7 +49,7 @@ class LinearModel:
 
     def _add(self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
         """Add up the rows of the n-grams of each word or text; others than those trained are 0."""
-        places, is_known = find(self.hashes.numpy(), hashes)
+        is_known, places = find_sorted(self.hashes.numpy(), hashes)
         offsets = np.append(0, np.cumsum(is_known))[offsets]
         return embedding_bag(
             torch.from_numpy(places[is_known]), table, torch.from_numpy(offsets),
@@ -83,10 +84,3 @@ class LinearModel:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Name the tensors as a package has them."""
         return {f"{PREFIX}{name}": tensor for name, tensor in vars(self).items()}
-
-
-def find(known: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find hashes among known ones, which ascend; return the places, and whether each is there."""
-    places = np.searchsorted(known, hashes).clip(max=max(0, len(known) - 1))
-    is_known = known[places] == hashes if len(known) else np.zeros(len(hashes), bool)
-    return places, is_known

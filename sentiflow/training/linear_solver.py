@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from scipy import sparse, special
 
-from sentiflow.models import linear, ngrams
+from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.models import ngrams
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.training import collectives
@@ -104,7 +105,7 @@ def _to_matrices(texts: Ngrams, targets: np.ndarray, hashes: np.ndarray, idf: np
 
 def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
     """Count the n-grams of each row in the columns of ``hashes``."""
-    places, is_known = linear.find(hashes, of_rows)
+    is_known, places = find_sorted(hashes, of_rows)
     offsets = np.append(0, np.cumsum(is_known))[offsets]
     ones, shape = np.ones(offsets[-1]), (len(offsets) - 1, len(hashes))
     return sparse.csr_array((ones, places[is_known], offsets), shape=shape)

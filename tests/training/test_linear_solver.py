@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.metrics.confidence import softmax
-from sentiflow.models import linear
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.training import linear_solver
@@ -86,9 +86,9 @@ def test_the_most_frequent_ngrams_have_weights(monkeypatch):
     monkeypatch.undo()
     hashes, _, num_rows = linear_solver._choose_ngrams(rare, NUM_CLASSES)
     assert num_rows == len(texts) + 2
-    _, is_chosen = linear.find(hashes, ngrams_of(["unheard"]).of_words[:1])
+    is_chosen, _ = find_sorted(hashes, ngrams_of(["unheard"]).of_words[:1])
     assert is_chosen.all()
-    _, is_chosen = linear.find(hashes, ngrams_of(["once"]).of_words[:1])
+    is_chosen, _ = find_sorted(hashes, ngrams_of(["once"]).of_words[:1])
     assert not is_chosen.any()
 
 
