@@ -99,7 +99,7 @@ def load_tokenizer() -> Callable[[list[str]], list[str]]:
 
     def join(texts: list[str]) -> list[str]:
         tokens = tokenize(pa.array(texts), name="tweet").to_lists()
-        return pc.binary_join(tokens, " ").to_pylist()
+        return pc.binary_join(tokens.cast(pa.list_(pa.string())), " ").to_pylist()
 
     return join
 

@@ -104,7 +104,7 @@ class Tokens:
 
     @classmethod
     def from_lists(cls, tokens: pa.ListArray) -> "Tokens":
-        """Collect the distinct words of a list-of-strings column; null is an empty list."""
+        """Collect the distinct words of a column of lists of words; null is an empty list."""
         coded = tokens.flatten().dictionary_encode()
         offsets = tokens.offsets.to_numpy().astype(np.int64)
         return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
@@ -122,9 +122,9 @@ class Tokens:
         return Tokens(self.words, self.ids[place < max_length], offsets)
 
     def to_lists(self) -> pa.ListArray:
-        """Return the tokens as a list-of-strings column."""
-        offsets = pa.array(self.offsets.astype(np.int32))
-        return pa.ListArray.from_arrays(offsets, self.words.take(pa.array(self.ids)))
+        """Return a column of lists of words, as indexes into the distinct words."""
+        words = pa.DictionaryArray.from_arrays(pa.array(self.ids, pa.int32()), self.words)
+        return pa.ListArray.from_arrays(pa.array(self.offsets.astype(np.int32)), words)
 
     def replace_words(self, parts: "Tokens") -> "Tokens":
         """Replace each token that is word w by row w of ``parts``."""
@@ -180,7 +180,10 @@ def tweet_rule(chunks: pa.Array) -> pa.Array:
     is_other = _need_all_rules(chunks)
     row = pa.ListArray.from_arrays([0, (~is_other).sum()], chunks.filter(pa.array(~is_other)))
     plain = _apply(pc.ascii_lower(pc.binary_join(row, "\n")), _PLAIN_RULES)
-    text = "\n".join(map(_part_hashtag, chunks.filter(pa.array(is_other)).to_pylist()))
+    text = "\n".join(
+        _CAMEL_CASE.sub(" ", normalize("NFC", chunk)) if chunk[0] == "#" else chunk
+        for chunk in chunks.filter(pa.array(is_other)).to_pylist()
+    )
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
     others = _apply(pa.array([unify(text)]), _ALL_RULES)
@@ -196,11 +199,6 @@ def _need_all_rules(chunks: pa.Array) -> np.ndarray:
     is_needed = np.zeros(len(chunks), bool)
     is_needed[row[(data[at] != ord("@")) | (at > offsets[row])]] = True
     return is_needed
-
-
-def _part_hashtag(chunk: str) -> str:
-    """Separate the words of a hashtag in camel case; any other chunk stays."""
-    return _CAMEL_CASE.sub(" ", normalize("NFC", chunk)) if chunk[0] == "#" else chunk
 
 
 def _apply(lines: pa.Array, rules: tuple[_Rules, _Rules]) -> pa.Array:

@@ -109,7 +109,7 @@ def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
         Each list holds indexes into one array of the distinct words of the table.
     """
     return table.append_column(
-        "tokens", to_column(tokenizer.tokenize(parts.accepted_texts(table), name=rule))
+        "tokens", tokenizer.tokenize(parts.accepted_texts(table), name=rule).to_lists()
     )
 
 
@@ -136,17 +136,9 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
     return table.append_column("is_cut", pa.array(is_cut))
 
 
-def to_column(tokens: Tokens) -> pa.ListArray:
-    """Make a column of lists of words, as indexes into the distinct words."""
-    words = pa.DictionaryArray.from_arrays(pa.array(tokens.ids, pa.int32()), tokens.words)
-    return pa.ListArray.from_arrays(pa.array(tokens.offsets.astype(np.int32)), words)
-
-
 def tokens_of(table: pa.Table) -> Tokens:
     """Take the tokens out of the column ``tokens``."""
-    lists = one_array(table["tokens"])
-    offsets, words = lists.offsets.to_numpy().astype(np.int64), lists.flatten()
-    return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
+    return Tokens.from_lists(one_array(table["tokens"]))
 
 
 def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
