@@ -19,9 +19,8 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -52,16 +51,13 @@ MARKERS = "receipts"
 _STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
 
 
-class State(Enum):
-    """State of the output directory of a stage."""
+State = Literal["new", "complete", "extended", "other"]
+"""State of the output directory of a stage.
 
-    NEW = "new"
-    """Absent, empty, or with an unfinished run of these settings."""
-    COMPLETE = "complete"
-    EXTENDED = "extended"
-    """Complete for the first input files; new files follow at the end."""
-    OTHER = "other"
-    """Damaged, or of other settings or inputs, complete or not: ``--overwrite`` replaces it."""
+- new: absent, empty, or with an unfinished run of these settings.
+- extended: complete for the first input files; new files follow at the end.
+- other: damaged, or of other settings or inputs, complete or not: ``--overwrite`` replaces it.
+"""
 
 
 class Description(TypedDict):
@@ -199,7 +195,8 @@ def find_status(spec: OutputSpec) -> Status:
     changes = {name: spec.find_changes(started, may_grow=True) for name, started in runs.items()}
     run = next((name for name in sorted(runs) if not changes[name]), "")
     leftovers = find_leftovers(spec, record, sizes)
-    state, problem = State.NEW if record is None else State.COMPLETE, ""
+    state: State = "new" if record is None else "complete"
+    problem = ""
     if record is None:
         has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
         begun = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
@@ -207,13 +204,13 @@ def find_status(spec: OutputSpec) -> Status:
         if others and not run:
             problem = f"holds an unfinished run of other settings ({'; '.join(others[0])})"
     elif found := spec.find_changes(record):
-        state = State.EXTENDED
+        state = "extended"
         if spec.find_changes(record, may_grow=True):
             problem = f"belongs to other settings ({'; '.join(found)})"
     if record and not problem and (damaged := manifest.find_damaged(spec.uri, record, sizes)):
         problem = f"is incomplete: {damaged} is missing or damaged"
     if problem:
-        state = State.OTHER
+        state = "other"
     is_tidy = not leftovers or bool(runs.keys() - {run})
     return Status(state, problem, record, run, leftovers, is_tidy)
 
@@ -284,12 +281,12 @@ class Output:
     @property
     def is_complete(self) -> bool:
         """Say whether there is nothing to do."""
-        return self.status.state is State.COMPLETE
+        return self.status.state == "complete"
 
     @property
     def previous(self) -> Manifest | None:
         """Return the manifest of the result that this run extends."""
-        return self.status.record if self.status.state is State.EXTENDED else None
+        return self.status.record if self.status.state == "extended" else None
 
     def begin(self) -> None:
         """Note that this run began, and remove unfinished ones that are not resumed."""
@@ -386,8 +383,7 @@ class Output:
 
     def roll_back(self) -> None:
         """Remove the files of runs that were killed or cannot succeed; an earlier result stays."""
-        sizes = filesystem.sizes(self.spec.uri)
-        self._delete(find_leftovers(self.spec, self.status.record, sizes))
+        self._delete(find_leftovers(self.spec, self.status.record, filesystem.sizes(self.spec.uri)))
 
     @contextlib.contextmanager
     def rolled_back_if_refused(
@@ -462,7 +458,7 @@ def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:
         "path": join(path, MANIFEST), "rows": None, "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
-    listed = [item.copy() for item in record["files"]]
-    for item in listed:
-        item["path"] = join(path, item["path"])
+    listed: list[FileEntry] = [
+        {**item, "path": join(path, item["path"])} for item in record["files"]
+    ]
     return [*listed, manifest_entry]

@@ -18,7 +18,7 @@ import yaml
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import Output, OutputSpec, State
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.errors import UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
@@ -127,13 +127,13 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             config = _apply_refit(config)
         spec = _stage(verb).describe_output(config)
         status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
-        if not is_new and status.state is not State.COMPLETE:
+        if not is_new and status.state != "complete":
             _check(config, left)
         states = {
-            State.COMPLETE: "complete",
-            State.NEW: f"would run{' (an earlier run did not finish)' if status.run else ''}",
-            State.EXTENDED: "would add what is new",
-            State.OTHER: f"{'would replace' if overwrite else 'needs --overwrite'}: "
+            "complete": "complete",
+            "new": f"would run{' (an earlier run did not finish)' if status.run else ''}",
+            "extended": "would add what is new",
+            "other": f"{'would replace' if overwrite else 'needs --overwrite'}: "
             f"it {status.problem}",
         }
         plans.append(Plan(verb, uri, states[status.state]))

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import replace
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, State, Status, find_status, open_output
+from sentiflow.data.outputs import Output, Status, find_status, open_output
 from sentiflow.storage import filesystem
 
 
@@ -50,7 +50,7 @@ def publish(spec, *, files=(), counts=(), seconds=0, **details):
         if item["rows"] is None and filesystem.exists(f"{spec.uri}/{item['path']}"):
             content = filesystem.read_bytes(f"{spec.uri}/{item['path']}")
             item["sha256"] = hashlib.sha256(content).hexdigest()
-    output = Output(spec, Status(State.NEW), overwrite=True)
+    output = Output(spec, Status("new"), overwrite=True)
     return output.publish(counts=dict(counts), files=files, seconds=seconds, **details)
 
 

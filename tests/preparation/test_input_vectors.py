@@ -7,7 +7,7 @@ from stages import look
 from test_prepare import PLAIN, THIRDS, prepare
 
 from sentiflow.config import settings
-from sentiflow.data.outputs import State, find_status
+from sentiflow.data.outputs import find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 
@@ -43,10 +43,10 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state is State.OTHER
+    assert find_status(preparation.describe_output(config)).state == "other"
     raw["vocabulary"].pop("min_count")
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state is State.COMPLETE
+    assert find_status(preparation.describe_output(config)).state == "complete"
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
     with pytest.raises(UserError, match=r"another vectors: .*/moved\.txt"):
         look(preparation.describe_output(config))
