@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data.corpus import Corpus, CsvPlan
 from sentiflow.data.manifest_types import (
     Counts,
     FileEntry,
@@ -90,10 +89,8 @@ class Scored:
     @classmethod
     def of(cls, record: Manifest) -> "Scored":
         """Take the results of a complete scoring from its manifest."""
-        counts = {name: record["counts"][name] for name in _COUNTS}
-        counts["unsure"] = record["counts"].get("unsure", 0)
         return cls.from_json(
-            counts
+            {name: record["counts"].get(name, 0) for name in (*_COUNTS, "unsure")}
             | {"profile": record["profile"], "files": record["files"]}
             | {"unknown_values": record.get("unknown_values", {})}
         )
@@ -127,9 +124,8 @@ class Scored:
     @property
     def fractions(self) -> dict[str, float]:
         """Share of the predictions of each class; empty without predictions."""
-        if not self.accepted:
-            return {}
-        return {name: number / self.accepted for name, number in self.predicted.items()}
+        predicted = self.predicted if self.accepted else {}
+        return {name: number / self.accepted for name, number in predicted.items()}
 
 
 _COUNTS = (
@@ -144,14 +140,12 @@ _COUNTS = (
 )
 
 
-def check_compatible(previous: Manifest, plan: CsvPlan | TablePlan | Corpus) -> None:
+def check_compatible(previous: Manifest, plan: TablePlan) -> None:
     """Check that predictions for new files can be added to the previous ones.
 
     Raises:
         UserError: They cannot.
     """
-    if not isinstance(plan, TablePlan):
-        return
     if previous["has_row_ids"] and not plan.table_format.has_row_ids:
         raise UserError(
             plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",

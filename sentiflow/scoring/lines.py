@@ -135,8 +135,7 @@ def to_json(text: pa.Array, scores: Scores, *, top: int | None = None) -> bytes:
     The probabilities are named as in a table of predictions, or as in :meth:`Scores.top`.
     """
     answers = scores.columns if top is None else scores.top(top)
-    columns = {"text": text, "label": None, **answers}
-    columns["label"] = columns.pop("predicted_label")
+    columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
     rows = zip(*map(_to_list, columns.values()), strict=True)
     lines = (_JSON.encode(dict(zip(columns, row, strict=True))) for row in rows)
     return "".join(f"{line}\n" for line in lines).encode()

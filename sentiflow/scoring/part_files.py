@@ -13,14 +13,11 @@ import pyarrow.compute as pc
 from sentiflow.cluster import memory
 from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.tweets import RowRules, count_unknown
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, Scored
 from sentiflow.storage import parquet
-
-_NUM_VALUES = 20
-"""Unknown labels that are listed of a part."""
 
 
 def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
@@ -67,21 +64,17 @@ def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, An
     scores = Scores.from_table(accepted)
     rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(accepted, keep=_kept(job))
-    tables = {
-        "predictions": tabulate(tweets, scores, job),
-        "rejected": rejected,
-    }
+    tables = {"predictions": tabulate(tweets, scores, job), "rejected": rejected}
     name = part.name_file(first=job.first_part)
     files = [parquet.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()]
-    unknown = accepted["unknown_label"].drop_null().to_pylist()
     result = Scored(
         rows_read=len(table),
         accepted=len(accepted),
         rejected=len(rejected),
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
         labelled=len(accepted) - accepted["label"].null_count,
-        unknown_labels=len(unknown),
-        unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
+        unknown_labels=len(accepted) - accepted["unknown_label"].null_count,
+        unknown_values=count_unknown(accepted),
         prior_only=int((scores.num_tokens == 0).sum()),
         unsure=0 if scores.unsure is None else int(scores.unsure.sum()),
         predicted=scores.predicted,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.data.text_hash import hash_strings
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
@@ -88,13 +89,13 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     began = time.monotonic()
     settings = config.score
     spec = output.spec
-    model, described = spec.inputs["model"], spec.inputs["corpus"]
-    previous = output.previous
+    model, previous = spec.inputs["model"], output.previous
+    models = previous["models"] if previous else {}
     before = Scored.of(previous) if previous else Scored()
     if previous and previous["inputs"]["model"]["fingerprint"] != model["fingerprint"]:
         before = replace(before, profile=drift.Profile())  # statistics of one model
     old_files = previous["inputs"]["corpus"]["files"] if previous else []
-    files = described.get("files", [])
+    files = spec.inputs["corpus"].get("files", [])
     copies = sources.find_copies(files)
     for uri, (_, first) in copies.items():
         say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
@@ -113,7 +114,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     check_columns(plan.columns, settings.keep_columns, classes=learned)
     precision = _choose_precision(previous, settings, resources)
-    if previous:
+    if previous and isinstance(plan, TablePlan):
         check_compatible(previous, plan)
     output.begin()
     maps = MapStages(
@@ -150,7 +151,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         on_gpu=num_gpus > 0,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
-        model_version=sources.name_version(model, previous["models"] if previous else {}),
+        model_version=sources.name_version(model, models),
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
@@ -168,20 +169,14 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_gpus=num_gpus,
     )
     parts = [Scored.from_json(result) for result in results]
-    new = Scored.sum(parts)
-    if learned_files := sources.find_learned_files(source.files, model):
-        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
-        new = replace(new, profile=drift.Profile())
     has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
-    if len(distinct) > 1 and not has_own_ids:
-        new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
+    may_repeat = len(distinct) > 1 and not has_own_ids
+    new = _sum_up(output, source, before, parts, may_repeat=may_repeat)
     total = Scored.sum([before, new])
     _check(output, source, new, total)
-    corpus = source.files
-    if files:
-        known = [*files, *(item for item, _ in copies.values()), *source.files["files"]]
-        by_uri = {item["uri"]: item for item in known}
-        corpus = input_files.join([by_uri[item["uri"]] for item in files])
+    read = [*(item for item, _ in copies.values()), *source.files.get("files", ())]
+    by_uri = {item["uri"]: item for item in (*files, *read)}
+    corpus = input_files.join([by_uri[item["uri"]] for item in files]) if files else source.files
     num_scored = sum(parts[number].accepted for number in maps.fresh)
     differences = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
@@ -194,15 +189,39 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         "num_files": len(files) - len(old_files),
         "rows": new.accepted,
     }
-    more = {
-        "drift": differences,
-        "seconds": seconds,
-        "run": recorder.describe(),
-        "models": (previous["models"] if previous else {}) | {job.model_version: model},
-        "scorings": [*(previous["scorings"] if previous else ()), scoring],
-    }
-    written = [*before.files, *new.files]
-    return _publish(output, source, corpus, written, total, job, **more)
+    return _publish(
+        output,
+        source,
+        corpus,
+        total,
+        job,
+        drift=differences,
+        seconds=seconds,
+        run=recorder.describe(),
+        models=models | {job.model_version: model},
+        scorings=[*(previous["scorings"] if previous else ()), scoring],
+    )
+
+
+def _sum_up(
+    output: Output, source: Corpus, before: Scored, parts: Sequence[Scored], *, may_repeat: bool
+) -> Scored:
+    """Add up the new rows, without statistics for drift if the model has learned some of them.
+
+    Args:
+        output: The output.
+        source: The new rows.
+        before: Those that were scored before.
+        parts: Results of the new rows.
+        may_repeat: Whether a ``tweet_id`` may be that of a row of an earlier file, too.
+    """
+    new = Scored.sum(parts)
+    if learned_files := sources.find_learned_files(source.files, output.spec.inputs["model"]):
+        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
+        new = replace(new, profile=drift.Profile())
+    if may_repeat:
+        new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
+    return new
 
 
 def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Scored) -> int:
@@ -228,13 +247,7 @@ def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Sco
 
 
 def _publish(
-    output: Output,
-    source: Corpus,
-    corpus: Input,
-    files: list[FileEntry],
-    total: Scored,
-    job: Job,
-    **more: Any,
+    output: Output, source: Corpus, corpus: Input, total: Scored, job: Job, **more: Any
 ) -> Manifest:
     """Complete the output, together with the previous predictions.
 
@@ -250,7 +263,7 @@ def _publish(
     models = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
     return output.publish(
         inputs=output.spec.inputs | {"corpus": corpus},
-        files=[*files, *models],
+        files=[*total.files, *models],
         peak_memory_bytes=total.peak_memory_bytes,
         num_parts=job.first_part + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
@@ -290,15 +303,11 @@ def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
 
     Raises:
         UserError: All rows are rejected; the output is removed.
-        JobError: The parts do not add up to the rows of the corpus.
     """
-    if source.num_rows != new.rows_read:
-        raise JobError(
-            f"the corpus has {source.num_rows:,} rows, but the parts have {new.rows_read:,}"
-        )
-    reasons = tweets.list_reasons(new.rejected_by_reason)
+    assert source.num_rows == new.rows_read, "each row is in one part"
     if total.rejected and total.rejected == total.rows_read:
         output.roll_back()
+        reasons = tweets.list_reasons(new.rejected_by_reason)
         raise UserError(
             f"no row was accepted: {total.rejected:,} rejected ({reasons})",
             hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
@@ -361,12 +370,7 @@ def _report(
         "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
     }
     del metrics["predicted"]
-    if differences:
-        indexes = {
-            "length_psi": differences["length_psi"],
-            "probability_psi": differences["probability_psi"],
-        }
-        metrics |= {
-            f"drift/{name}": value for name, value in (indexes | differences["corpus"]).items()
-        }
+    drifted = {name: value for name, value in differences.items() if name.endswith("_psi")}
+    drifted |= differences.get("corpus", {})
+    metrics |= {f"drift/{name}": value for name, value in drifted.items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})
