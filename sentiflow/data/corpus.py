@@ -226,8 +226,7 @@ def _cut_csv(
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    results = map_files(cut_file, plan.planned)
-    for file, result in zip(plan.planned, results, strict=True):
+    for file, result in zip(plan.planned, map_files(cut_file, plan.planned), strict=True):
         item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
         described.append(item)
         if not result["ranges"]:
@@ -275,8 +274,7 @@ def open_prepared(
     inputs = manifest.reference(uri, record)
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     if chosen := [name for name in keep_columns if name in present]:
-        arrow = files[0].arrow
-        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in chosen)
+        kept = tuple((name, _KEPT.get(name, files[0].arrow.field(name).type)) for name in chosen)
     labels = table_files.number_labels(len(manifest.find_classes(record)))
     table_format = table_files.TableFormat(labels=labels, kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)

@@ -14,7 +14,7 @@ import numpy as np
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import Records, find_records
-from sentiflow.errors import UserError, shorten
+from sentiflow.errors import UserError, few, shorten
 
 HEAD_BYTES = 1 << 18
 """Size of the beginning of a file that is read to find its format."""
@@ -36,7 +36,6 @@ _OTHER_KINDS = {
     b"\x28\xb5\x2f\xfd": ("compressed", "its name must end in .zst"),
 }
 """Beginnings of files that are no CSV in UTF-8: what they are, and what to do."""
-_NAMES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,11 @@ def find_columns(
     stop = int(records.stops[0])
     is_cut = settings.has_header and stop >= HEAD_BYTES - len(codecs.BOM_UTF8)
     if not rows or is_cut:
-        problem = " has no valid record at its beginning"
-        if settings.has_header:
-            problem = ": the header is too long, or a quote in it is unclosed or misplaced"
+        problem = (
+            ": the header is too long, or a quote in it is unclosed or misplaced"
+            if settings.has_header
+            else " has no valid record at its beginning"
+        )
         raise UserError(f"{source}{problem}", hint="is it a CSV file?")
     if settings.has_header:
         return [name.strip() for name in rows[0]], len(rows[0]), begin + stop
@@ -239,8 +240,7 @@ def suggest_column(wanted: str, names: Sequence[str]) -> str:
 
 def list_names(names: Sequence[str]) -> str:
     """List the names of columns for a message; of many the first."""
-    shown = [repr(shorten(name)) for name in names[:_NAMES_SHOWN]]
-    return ", ".join([*shown, "..."] if len(names) > _NAMES_SHOWN else shown)
+    return ", ".join(few([repr(shorten(name)) for name in names]))
 
 
 def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:

@@ -125,19 +125,13 @@ def cut(
     return ranges, tree
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Consecutive bytes of a file with the records that begin and end in them."""
-
-    position: int
-    content: bytes
-    records: csv_records.Records
-
-
 def _find(
     blocks: Iterable[bytes], source: str, first_record: int, delimiter: str
-) -> Iterator[_Piece]:
+) -> Iterator[tuple[int, bytes, csv_records.Records]]:
     """Find the records of a file in pieces that follow each other without a gap.
+
+    Yields:
+        The position and the bytes of a piece, and the records that begin and end in it.
 
     Raises:
         UserError: A record does not end.
@@ -157,25 +151,29 @@ def _find(
                     hint="is it a CSV file?",
                 )
             least = 0 if used else 2 * len(pending)  # so that no byte is searched many times
-            yield _Piece(position, pending[:used], records)
+            yield position, pending[:used], records
             position, pending = position + used, pending[used:]
         skip = max(0, skip - len(block))
     records, used = csv_records.find_records(pending, delimiter=delimiter)
-    yield _Piece(position, pending[:used], records)
+    yield position, pending[:used], records
 
 
 def _join(
-    pieces: Iterable[_Piece], source: str, first_record: int, range_bytes: int, unpack_to: str
+    pieces: Iterable[tuple[int, bytes, csv_records.Records]],
+    source: str,
+    first_record: int,
+    range_bytes: int,
+    unpack_to: str,
 ) -> Iterator[CsvRange]:
     """Join the records of consecutive pieces to ranges, see :func:`cut`."""
     # bytes of a compressed file that are in no range yet, and their position
     held, held_from = bytearray(), first_record
 
     def split_all() -> Iterator[CsvRange]:
-        for piece in pieces:
+        for position, content, records in pieces:
             if unpack_to:
-                held.extend(piece.content)
-            yield from _split(piece, source, range_bytes)
+                held.extend(content)
+            yield from _split(position, records, source, range_bytes)
 
     groups = itertools.groupby(split_all(), key=lambda some: some.start // range_bytes)
     first_row = 0
@@ -198,13 +196,14 @@ def _join(
         first_row += joined.num_rows
 
 
-def _split(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
+def _split(
+    position: int, records: csv_records.Records, source: str, range_bytes: int
+) -> Iterator[CsvRange]:
     """Split the records of a piece where a range ends, with rows numbered from 0."""
-    starts = piece.position + piece.records.starts
-    stops = piece.position + piece.records.stops
+    starts, stops = position + records.starts, position + records.stops
     edges = np.flatnonzero(np.diff(starts // range_bytes)) + 1
     for first, stop in itertools.pairwise([0, *edges.tolist(), len(starts)]):
         if first < stop:
-            has_malformed = bool(piece.records.malformed[first:stop].any())
+            has_malformed = bool(records.malformed[first:stop].any())
             start, end = int(starts[first]), int(stops[stop - 1])
             yield CsvRange(source, start, end, 0, stop - first, has_malformed)

@@ -10,7 +10,6 @@ import pyarrow.csv
 from sentiflow.data import csv_records, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.data.tweets import WRONG_COLUMNS, RowRules
 
 MAX_RAW_BYTES = 4096
 _BLOCK_BYTES = 1 << 15
@@ -71,14 +70,15 @@ def split(
     regular = np.flatnonzero(is_regular)
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     wrong = regular[np.array(skipped, np.int64)]
-    is_regular[wrong], reason[wrong] = False, WRONG_COLUMNS
+    is_regular[wrong], reason[wrong] = False, tweets.WRONG_COLUMNS
     drops = csv_format.settings.errors == "ignore" and repaired != content
     columns = {}
+    place = pa.array(np.cumsum(is_regular) - 1, mask=~is_regular)
     for number in numbers:
         column = table[str(number)].combine_chunks()
         if drops:
             column = pc.replace_substring(column, "\ufffd", "")
-        columns[number] = _spread(column, is_regular)
+        columns[number] = column if is_regular.all() else column.take(place)
     if is_regular.all():
         return columns, pa.nulls(len(reason), pa.string())
     return columns, pa.array(reason, pa.string())
@@ -89,7 +89,7 @@ def locate(
     csv_range: CsvRange,
     csv_format: CsvFormat,
     is_rejected: pa.Array,
-    rules: RowRules,
+    rules: tweets.RowRules,
 ) -> tuple[pa.Array, pa.Array]:
     """Find the position in the file, and the bytes, of rejected records.
 
@@ -108,8 +108,7 @@ def locate(
         start, stop = records.starts[row], records.stops[row]
         cut = content[start : min(stop, start + MAX_RAW_BYTES)] if rules.keep_raw else b""
         raw[row] = cut.rstrip(b"\r\n")
-    offset = pa.array(csv_range.start + records.starts, mask=accepted)
-    return offset, pa.array(raw, pa.binary())
+    return pa.array(csv_range.start + records.starts, mask=accepted), pa.array(raw, pa.binary())
 
 
 def to_utf8(content: bytes, encoding: str) -> bytes:
@@ -140,13 +139,6 @@ def _is_utf8(content: bytes | memoryview) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
-    """Put the values of a column into the ``filled`` rows, and null into the others."""
-    if filled.all():
-        return column
-    return column.take(pa.array(np.cumsum(filled) - 1, mask=~filled))
 
 
 def _read_csv(

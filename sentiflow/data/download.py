@@ -185,9 +185,11 @@ def _fetch(url: str, part: Path, size: int) -> None:
     except (requests.RequestException, ValueError) as error:
         # the message of the error may hold a proxy's password
         answer = getattr(error, "response", None)
-        problem = f"no connection ({type(error).__name__})"
-        if answer is not None:
-            problem = f"the server answers {answer.status_code}"
+        problem = (
+            f"no connection ({type(error).__name__})"
+            if answer is None
+            else f"the server answers {answer.status_code}"
+        )
         is_final = answer is not None and 400 <= answer.status_code < 500
         if part.exists() and not is_final:
             hint = "run the same command again to resume"

@@ -9,7 +9,6 @@ import pyarrow as pa
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, csv_records, csv_rows, table_files
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.storage import compression
 
@@ -94,7 +93,7 @@ def read_piece(
         piece[start:], delimiter=settings.delimiter, last=is_whole
     )
     content = piece[start : start + used]
-    form = CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
+    form = csv_format.CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
     csv_range = CsvRange(
         uri, start, start + used, 0, len(records), has_malformed=bool(records.malformed.any())
     )
@@ -137,10 +136,9 @@ def _read_parquet(uri: str) -> FirstRows:
     footer = table_files.read_footer(uri)
     names = [field.name for field in footer.arrow if table_files.has_text(field.type)]
     num_rows = min(_FIRST_ROWS, footer.num_rows)
-    rows = table_files.read_texts(uri, 0, num_rows, names)
     return FirstRows(
         uri,
-        rows.rename_columns(names),
+        table_files.read_texts(uri, 0, num_rows, names).rename_columns(names),
         tuple(footer.arrow.names),
         pa.nulls(num_rows, pa.string()),
         num_rows == footer.num_rows,

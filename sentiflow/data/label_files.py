@@ -86,10 +86,9 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
         text = b"".join(compression.read_blocks(uri, 1 << 22)).decode("utf-8-sig")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
         return pd.read_csv(
             io.StringIO(text),
-            sep=delimiter,
+            sep=max(",;\t", key=text.partition("\n")[0].count),
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,

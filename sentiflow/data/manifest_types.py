@@ -159,8 +159,6 @@ class Calibration(TypedDict, total=False):
     """The same of the model with both."""
     unsure: Unsure
     """If ``train.unsure`` asks for it."""
-    neutral_margin: Number | None
-    """Only of packages that an earlier version has written."""
 
 
 class ModelInput(Input, total=False):

@@ -13,7 +13,6 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
-from sentiflow.data.tweets import RowRules
 
 _OWN = (
     *("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split"),
@@ -47,13 +46,8 @@ class Part:
         """Bytes of the records in the unpacked file; about those of the rows in Parquet files."""
         return sum(piece.num_bytes for piece in self.pieces)
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URIs of the files."""
-        return tuple(piece.source for piece in self.pieces)
 
-
-def read(part: Part, rules: RowRules = RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
+def read(part: Part, rules: tweets.RowRules = tweets.RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
     """Read and check every row of a part, accepted or rejected, in order.
 
     Args:
@@ -77,11 +71,13 @@ def read(part: Part, rules: RowRules = RowRules()) -> pa.Table:  # noqa: B008 - 
     """
     tables = [_read(part.format, piece, rules) for piece in part.pieces]
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
-    input_files.check_part(part.inputs, part.sources)
+    input_files.check_part(part.inputs, {piece.source for piece in part.pieces})
     return rows
 
 
-def _read(form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: RowRules) -> pa.Table:
+def _read(
+    form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: tweets.RowRules
+) -> pa.Table:
     """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
     stored = dict(form.kept) if isinstance(form, TableFormat) else {}  # as they are
     needed = [
@@ -149,8 +145,7 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
     Returns:
         The columns of ``schema.TWEETS``, ``split``, and the kept ones under their own names.
     """
-    names = (*schema.TWEETS.names, "split", *map(kept_name, keep))
-    rows = accepted(rows).select(names)
+    rows = accepted(rows).select((*schema.TWEETS.names, "split", *map(kept_name, keep)))
     types = zip(("split", *keep), rows.schema.types[len(schema.TWEETS) :], strict=True)
     return pa.Table.from_arrays(rows.columns, schema=pa.schema([*schema.TWEETS, *types]))
 

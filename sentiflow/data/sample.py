@@ -101,8 +101,7 @@ def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array
     lines = _join(
         b'"', target, b'","', ids, b'","', dates, b'","NO_QUERY","', users, b'","', texts, b'"\n'
     )
-    whole: bytes = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), b"")[0].as_py()
-    return whole
+    return pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), b"")[0].as_py()
 
 
 def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
@@ -116,8 +115,7 @@ def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
         _grammar("trails").draw(rng, num_rows),
     ]
     is_wordless = rng.random(num_rows) < _WORDLESS_FRACTION
-    wordless = _grammar("wordless").draw(rng, is_wordless.sum())
-    return _replace(_join(*parts), is_wordless, wordless)
+    return _replace(_join(*parts), is_wordless, _grammar("wordless").draw(rng, is_wordless.sum()))
 
 
 def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
@@ -186,8 +184,7 @@ def _grammar(name: str) -> _Grammar:
 @cache
 def _core_grammar() -> _Grammar:
     """Lay out the positive sentences, then the negative ones in the same order."""
-    kinds = _data()["templates"].values()
-    groups = [(kind["share"], kind["texts"].splitlines()) for kind in kinds]
+    groups = [(kind["share"], kind["texts"].splitlines()) for kind in _data()["templates"].values()]
     return _lay_out([*groups, *((0.0, list(map(_mirror, group))) for _, group in groups)])
 
 
@@ -200,12 +197,11 @@ def _lay_out(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
     ]
     sizes = np.array([len(phrases) for phrases in filled])
     starts = np.cumsum(sizes) - sizes
-    shares = [share / len(group) for share, group in groups for _ in group]
     return _Grammar(
         phrases=pa.array([p.encode(errors="surrogateescape") for ps in filled for p in ps]),
         starts=starts.reshape(len(templates), num_pieces),
         sizes=sizes.reshape(len(templates), num_pieces),
-        shares=np.array(shares),
+        shares=np.array([share / len(group) for share, group in groups for _ in group]),
     )
 
 

@@ -164,10 +164,11 @@ def read(
         for name, column in meant.items()
         if column in table.column_names
     }
-    if table_format.has_row_ids:
-        columns["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
-    else:
-        columns["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+    columns["row_id"] = (
+        table["row_id"].combine_chunks().cast(pa.int64())
+        if table_format.has_row_ids
+        else pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+    )
     types = dict(table_format.kept)
     return columns, {name: table[name].combine_chunks().cast(types[name]) for name in others}
 

@@ -162,7 +162,7 @@ def plan_preparation(
     tables = map_files(read_footer, uris)
     schemas = [table.arrow for table in tables]
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    columns = _find_columns(settings, uris, schemas)
+    columns = _find_columns(settings, uris, schemas, shared)
     for uri, arrow in zip(uris, schemas, strict=True):
         check_text(uri, arrow, columns["text"], setting=f"{settings.section}.columns.text")
         for meaning, name in columns.items():
@@ -185,11 +185,26 @@ def plan_preparation(
 
 
 def _find_columns(
-    settings: FormatSettings, uris: Sequence[str], schemas: Sequence[pa.Schema]
+    settings: FormatSettings,
+    uris: Sequence[str],
+    schemas: Sequence[pa.Schema],
+    shared: Collection[str],
 ) -> dict[str, str]:
     """Find the column of each meaning; all files must agree."""
     if settings.columns is None:
-        return _find_default_columns(uris, schemas, settings.default_columns)
+        for uri, arrow in zip(uris, schemas, strict=True):
+            if missing := [n for n in settings.default_columns if n not in arrow.names]:
+                listed = csv_format.list_names(arrow.names)
+                raise UserError(
+                    f"{uri} has no column {missing[0]}; its columns are {listed}",
+                    hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
+                    "labels: auto}",
+                )
+        return {
+            meaning: next(name for name in names if name in shared)
+            for meaning, names in _DEFAULT_COLUMNS.items()
+            if not {*names}.isdisjoint(shared)
+        }
     meant: dict[str, str] = {}
     for uri, arrow in zip(uris, schemas, strict=True):
         places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
@@ -202,25 +217,6 @@ def _find_columns(
             )
         meant = names
     return {"tweet_id" if key == "id" else key: name for key, name in meant.items()}
-
-
-def _find_default_columns(
-    uris: Sequence[str], schemas: Sequence[pa.Schema], needed: Sequence[str]
-) -> dict[str, str]:
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    for uri, arrow in zip(uris, schemas, strict=True):
-        if missing := [name for name in needed if name not in arrow.names]:
-            names = csv_format.list_names(arrow.names)
-            raise UserError(
-                f"{uri} has no column {missing[0]}; its columns are {names}",
-                hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
-                "labels: auto}",
-            )
-    return {
-        meaning: next(name for name in names if name in shared)
-        for meaning, names in _DEFAULT_COLUMNS.items()
-        if shared & {*names}
-    }
 
 
 def _has_readable(arrow: pa.Schema, name: str, *, meaning: str) -> bool:

@@ -178,7 +178,7 @@ REFUSED = {
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
         {"text": "text"},
-        "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
+        "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', … 3 more",
     ),
     "unclosed header": (
         b'id,"text\n' + ROWS,

@@ -72,14 +72,10 @@ def describe(name: str | int, values: pa.Array) -> Column:
     trimmed = pc.utf8_trim_whitespace(pc.fill_null(values, ""))
     filled = trimmed.filter(pc.not_equal(trimmed, ""))
     counts = count_values(filled)
-    step = max(1, len(filled) // _SAMPLE)
-    sample = filled.take(pa.array(np.arange(0, len(filled), step)))
+    sample = filled.take(pa.array(np.arange(0, len(filled), max(1, len(filled) // _SAMPLE))))
 
-    def share(pattern: str) -> float:
-        return pc.mean(pc.match_substring_regex(sample, pattern)).as_py() or 0.0
-
-    def mean_count(pattern: str) -> float:
-        return pc.mean(pc.count_substring_regex(sample, pattern)).as_py() or 0.0
+    def mean(values: pa.Array) -> float:
+        return pc.mean(values).as_py() or 0.0
 
     return Column(
         name,
@@ -87,12 +83,12 @@ def describe(name: str | int, values: pa.Array) -> Column:
         len(counts),
         len(filled),
         len(filled) / max(1, len(values)),
-        mean_length=pc.mean(pc.utf8_length(sample)).as_py() or 0.0,
-        mean_words=1 + mean_count(r"\s+"),
-        mean_letters=mean_count(f"[{UNSPACED}]"),
-        number_share=share(_NUMBER),
-        whole_share=share(_WHOLE),
-        date_share=share(_DATE),
+        mean_length=mean(pc.utf8_length(sample)),
+        mean_words=1 + mean(pc.count_substring_regex(sample, r"\s+")),
+        mean_letters=mean(pc.count_substring_regex(sample, f"[{UNSPACED}]")),
+        number_share=mean(pc.match_substring_regex(sample, _NUMBER)),
+        whole_share=mean(pc.match_substring_regex(sample, _WHOLE)),
+        date_share=mean(pc.match_substring_regex(sample, _DATE)),
     )
 
 

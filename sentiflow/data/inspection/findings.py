@@ -19,8 +19,6 @@ from sentiflow.data import csv_format, input_files, table_files, table_plans, ti
 from sentiflow.data.inspection import columns, samples
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.columns import Column, Roles
-from sentiflow.data.inspection.samples import Sample
-from sentiflow.data.tweets import UNKNOWN_LABEL, list_reasons
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, split_member
 
@@ -28,14 +26,13 @@ _SENTIMENT140_ROLES = Roles(
     text=5, label=0, id=1, user=4, time=2, time_format=csv_format.SENTIMENT140_TIME
 )
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
-_TARGETS = {"0", "2", "4"}
 
 
 @dataclass(frozen=True)
 class Inspection:
     """What was found out about input files."""
 
-    sample: Sample
+    sample: samples.Sample
     columns: tuple[Column, ...]
     roles: Roles
     is_sentiment140: bool
@@ -129,14 +126,14 @@ def to_format(inspection: Inspection) -> dict[str, object]:
     return {key: value for key, value in section.items() if value and value != usual.get(key)}
 
 
-def _is_sentiment140(sample: Sample, columns: Sequence[Column]) -> bool:
+def _is_sentiment140(sample: samples.Sample, columns: Sequence[Column]) -> bool:
     """Say whether files are written as Sentiment140: six columns, no header, targets 0, 2 and 4."""
     dialect = sample.dialect
     if not dialect or dialect.has_header or len(columns) != 6:
         return False
     is_plain = (dialect.delimiter, dialect.encoding) == (",", "utf-8")
     targets = set(columns[0].counts)
-    return is_plain and bool(targets) and targets <= _TARGETS and columns[5].mean_words >= 2
+    return is_plain and bool(targets) and targets <= {"0", "2", "4"} and columns[5].mean_words >= 2
 
 
 def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -248,8 +245,9 @@ def render(
     kept = [] if roles.time is None else [time]
     learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
-    allowed = replace(inspection, rejected={**inspection.rejected, UNKNOWN_LABEL: 0})
-    share = count_rejected(allowed)
+    share = count_rejected(
+        replace(inspection, rejected={**inspection.rejected, tweets.UNKNOWN_LABEL: 0})
+    )
     is_large = inspection.sample.num_rows > _LARGE
     is_few = sum(counts.values()) * inspection.sample.num_rows < _FEW * inspection.num_sampled
     batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
@@ -311,7 +309,7 @@ def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int
 
 def list_rejected(inspection: Inspection) -> str:
     """Say how many rows are rejected, and why."""
-    reasons = list_reasons(inspection.rejected)
+    reasons = tweets.list_reasons(inspection.rejected)
     num_rejected = sum(inspection.rejected.values())
     return f"{num_rejected:,} of {inspection.num_sampled:,} rows would be rejected: {reasons}"
 

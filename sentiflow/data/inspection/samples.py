@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
-from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.inspection import sniffing
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -81,8 +80,7 @@ def read(uris: Sequence[str]) -> Sample:
                 raise UserError(f"{display_uri(uri)} is {what}")
     num_bytes = sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
     chosen = [uris[i] for i in sorted({*np.linspace(0, len(uris) - 1, _MAX_FILES, dtype=int)})]
-    are_tables = uris[0].lower().endswith(".parquet")
-    sample = _read_tables(chosen) if are_tables else _read_csvs(chosen)
+    sample = _read_tables(chosen) if uris[0].lower().endswith(".parquet") else _read_csvs(chosen)
     share = len(chosen) / len(uris)
     return replace(
         sample,
@@ -131,7 +129,7 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         delimiter=dialect.delimiter,
         encoding=dialect.encoding,
     )
-    read, num_rows, header = list[FirstRows](), 0.0, tuple[str, ...]()
+    read, num_rows, header = list[first_rows.FirstRows](), 0.0, tuple[str, ...]()
     for uri, pieces, share, _ in files:
         readings = _read_pieces(uri, pieces, settings, is_whole=share == 1)
         first = readings[0]
@@ -143,9 +141,11 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
                 f"{display_uri(uri)} is written otherwise than {source}",
                 hint="it has other columns or another delimiter: write a config for each",
             )
-        order = list(range(first.rows.num_columns))
-        if first.names != header:
-            order = [first.names.index(name) for name in header]
+        order = (
+            list(range(first.rows.num_columns))
+            if first.names == header
+            else [first.names.index(name) for name in header]
+        )
         read += [replace(one, rows=one.rows.select(order)) for one in readings]
         num_rows += sum(one.num_rows for one in readings) / share
     if not num_rows:
@@ -168,13 +168,12 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
 
 def _read_pieces(
     uri: str, pieces: Sequence[bytes], settings: FormatSettings, *, is_whole: bool
-) -> list[FirstRows]:
+) -> list[first_rows.FirstRows]:
     """Read the rows of the pieces of a file, which may begin and end within a record."""
     readings = [first_rows.read_piece(uri, pieces[0], settings, is_whole=is_whole)]
     without = settings.model_copy(update={"header": False})
     for piece in pieces[1:]:
-        content = piece[piece.find(b"\n") + 1 :]
-        read = first_rows.read_piece(uri, content, without, is_whole=False)
+        read = first_rows.read_piece(uri, piece[piece.find(b"\n") + 1 :], without, is_whole=False)
         # the piece may begin within a quoted text: its first records are none
         begin = next((i for i, fault in enumerate(read.faults.to_pylist()) if fault is None), None)
         if begin is not None:
@@ -205,5 +204,4 @@ def _choose_rows(num_rows: int, size: int) -> list[tuple[int, int]]:
     if num_rows <= size:
         return [(0, num_rows)]
     third = size // 3
-    starts = (0, (num_rows - third) // 2, num_rows - third)
-    return [(start, start + third) for start in starts]
+    return [(start, start + third) for start in (0, (num_rows - third) // 2, num_rows - third)]
