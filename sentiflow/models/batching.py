@@ -82,14 +82,10 @@ class Batch:
     labels: torch.Tensor
     teacher: torch.Tensor | None = None
 
-    @property
-    def _tensors(self) -> list[torch.Tensor]:
-        tensors = (self.token_ids, self.lengths, self.labels, self.teacher)
-        return [tensor for tensor in tensors if tensor is not None]
-
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device, see :func:`copy_to`."""
-        return Batch(*(copy_to(tensor, device) for tensor in self._tensors))
+        tensors = (tensor for tensor in vars(self).values() if tensor is not None)
+        return Batch(*(copy_to(tensor, device) for tensor in tensors))
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:

@@ -91,15 +91,13 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
     names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
     names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
-    for name in names:
-        if name not in profile.means.keys() & reference.means.keys():
-            continue
-        ours, theirs = profile.means[name], reference.means[name]
-        if abs(ours - theirs) > LARGE_DIFFERENCE + margin:
-            lines.append(f"{names[name]}: {ours:.1%} here, {theirs:.1%} in validation")
+    ours, theirs = profile.means, reference.means
+    for name in (name for name in names if name in ours and name in theirs):
+        if abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin:
+            lines.append(f"{names[name]}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation")
     return {
-        "corpus": profile.means,
-        "reference": reference.means,
+        "corpus": ours,
+        "reference": theirs,
         "length_psi": length,
         "probability_psi": probability,
         "warnings": lines,

@@ -44,15 +44,6 @@ class Network(nn.Module):
     mask_sizes: list[int]
     """Features of each part of a dropout mask; the output layer reads the last part."""
 
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        dropout_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Compute the logits of each tweet."""
-        raise NotImplementedError
-
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
         """Return the dropout rate of each of the ``F`` features in a dropout mask.
 
@@ -62,6 +53,12 @@ class Network(nn.Module):
         """
         *sizes, last = self.mask_sizes
         return np.repeat(np.array([inputs, output], np.float32), [sum(sizes), last])
+
+    def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
+        """Split a dropout mask into the masks of the layers."""
+        if dropout_mask is None:
+            return iter([None] * len(self.mask_sizes))
+        return iter(torch.split(dropout_mask, self.mask_sizes, dim=1))
 
     @property
     def num_classes(self) -> int:
@@ -178,8 +175,7 @@ class TweetRNN(Network):
             for number, (layer, table) in enumerate(tables)
         ]
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
-        logits: torch.Tensor = self.output(self.pooling(states, valid, lengths))
-        return logits
+        return self.output(self.pooling(states, valid, lengths))
 
     def encode_first_layer(
         self,
@@ -200,12 +196,6 @@ class TweetRNN(Network):
             inputs if mask is None else inputs * mask,
             valid,
         )
-
-    def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
-        """Split a dropout mask into the masks of the layers."""
-        if dropout_mask is None:
-            return iter([None] * len(self.mask_sizes))
-        return iter(torch.split(dropout_mask, self.mask_sizes, dim=1))
 
 
 class BagOfEmbeddings(Network):
@@ -249,9 +239,7 @@ class BagOfEmbeddings(Network):
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        masks = (1.0, 1.0)
-        if dropout_mask is not None:
-            masks = torch.split(dropout_mask, self.mask_sizes, dim=1)
+        masks = [m if m is not None else 1.0 for m in self._masks(dropout_mask)]
         state = masks[0] * nn.functional.embedding_bag(
             token_ids, self.embedding.weight, mode=self.pooling, padding_idx=PAD_ID
         )
@@ -276,5 +264,4 @@ def build(
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Mark the steps of each tweet that hold a token, ``(T, B)`` bool."""
-    steps = torch.arange(token_ids.shape[1], device=token_ids.device)
-    return steps[:, None] < lengths
+    return torch.arange(token_ids.shape[1], device=token_ids.device)[:, None] < lengths

@@ -95,9 +95,8 @@ class ModelPackage:
             probabilities.append(by_class[:, order])
             num_known.append(np.maximum(texts.num_known, known))
         mean = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-        is_finite = np.isfinite(mean).all(axis=1)
-        if not is_finite.all():
-            wrong = np.flatnonzero(~is_finite)
+        wrong = np.flatnonzero(~np.isfinite(mean).all(axis=1))
+        if len(wrong):
             named = ", ".join(f"row {row_ids[row]:,}" for row in wrong[:3] if len(row_ids))
             raise JobError(
                 f"the model gives no finite probability for {text[wrong[0]].as_py()[:60]!r}"
@@ -144,9 +143,11 @@ class ModelPackage:
             The probabilities; and N bool, whether the text is known.
         """
         weight, priors = self.settings.linear_weight, torch.tensor(self.settings.priors)
-        logits = torch.zeros(len(rows), len(priors))
-        if weight < 1:
-            logits = self.network_logits(rows, batch_size=batch_size, bf16=bf16)
+        logits = (
+            self.network_logits(rows, batch_size=batch_size, bf16=bf16)
+            if weight < 1
+            else torch.zeros(len(rows), len(priors))
+        )
         known = rows.lengths > 0
         if self.linear is not None:
             of_linear, has_ngram = self.linear.answer(tokens)
@@ -295,9 +296,11 @@ def _build(
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
     try:
-        linear = None
-        if of_linear or settings.linear_weight:
-            linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
+        linear = (
+            LinearModel.of(of_linear, num_classes=len(settings.classes))
+            if of_linear or settings.linear_weight
+            else None
+        )
         with torch.device("meta"):
             network = networks.build(
                 settings.model,

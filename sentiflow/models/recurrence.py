@@ -63,7 +63,17 @@ def encode(
     """
     if infers_by_kernel(layer, inputs):
         return _encode_gates(layer, compute_gates(layer, inputs), valid, backward)
-    return _encode_natively(layer, inputs, valid, backward)
+    if not backward:
+        return layer(inputs)[0]
+    # Packed sequences would do the same, but on short tweets they are several times slower.
+    steps = torch.arange(len(valid), device=valid.device)[:, None]
+    source = torch.where(valid, valid.sum(dim=0) - 1 - steps, steps)
+    return _permute(layer(_permute(inputs, source))[0], source)
+
+
+def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Reorder states: step t of tweet b is taken from step ``source[t, b]``."""
+    return states.gather(0, source[:, :, None].expand(-1, -1, states.shape[2]))
 
 
 def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
@@ -126,25 +136,6 @@ def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]
     """List each step with the step before it, in the order of computation."""
     steps = range(num_steps)[::-1] if backward else range(num_steps)
     return list(zip(steps, [None, *steps], strict=False))
-
-
-def _encode_natively(
-    layer: nn.RNNBase, inputs: torch.Tensor, valid: torch.Tensor, backward: bool
-) -> torch.Tensor:
-    """Run PyTorch's layer. For the backward direction each tweet's own steps are reversed.
-
-    Packed sequences would do the same, but on short tweets they are several times slower.
-    """
-    if not backward:
-        return layer(inputs)[0]
-    steps = torch.arange(len(valid), device=valid.device)[:, None]
-    source = torch.where(valid, valid.sum(dim=0) - 1 - steps, steps)
-    return _permute(layer(_permute(inputs, source))[0], source)
-
-
-def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Reorder states: step t of tweet b is taken from step ``source[t, b]``."""
-    return states.gather(0, source[:, :, None].expand(-1, -1, states.shape[2]))
 
 
 def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:

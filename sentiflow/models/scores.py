@@ -150,8 +150,7 @@ class Scores:
         classes, threshold = json.loads(table.schema.field(_COLUMNS[0]).metadata[_MODEL])
         flat = table[_COLUMNS[0]].combine_chunks().flatten().to_numpy()
         others = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
-        probabilities = flat.reshape(-1, len(classes))
-        return cls(probabilities, tuple(classes), threshold=threshold, **others)
+        return cls(flat.reshape(-1, len(classes)), tuple(classes), threshold=threshold, **others)
 
 
 _MODEL = b"model"

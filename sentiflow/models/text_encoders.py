@@ -78,8 +78,7 @@ def describe(uri: str) -> Input:
 def load(source: Source) -> TextEncoder:
     """Load an encoder once for each process."""
     create = getattr(importlib.import_module(source.module), source.name)
-    encoder: TextEncoder = create(**dict(source.arguments))
-    return encoder
+    return create(**dict(source.arguments))
 
 
 def encode(encoder: TextEncoder, texts: list[str]) -> np.ndarray:

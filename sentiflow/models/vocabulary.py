@@ -58,12 +58,12 @@ class Vocabulary:
         ids = np.full(len(words), UNKNOWN_ID if self.has_unknown else _DROPPED, np.int32)
         if len(words) < len(listed):
             places = pc.index_in(listed, value_set=words)
-            is_known = places.is_valid().to_numpy(zero_copy_only=False)
-            ids[places.drop_null()] = np.flatnonzero(is_known) + self.num_special
+            ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
         else:
             places = pc.index_in(words, value_set=listed)
-            is_known = places.is_valid().to_numpy(zero_copy_only=False)
-            ids[is_known] = places.drop_null().to_numpy() + self.num_special
+            ids[np.flatnonzero(places.is_valid())] = (
+                places.drop_null().to_numpy() + self.num_special
+            )
         return ids
 
     def knows(self, words: pa.Array) -> np.ndarray:
@@ -109,8 +109,7 @@ class Vocabulary:
         offsets = np.concatenate([[0], np.cumsum(np.where(has_vector, dim, 0))]).astype(np.int32)
         values = pa.array(self.vectors[has_vector].ravel(), pa.float32())
         lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~has_vector))
-        field = pa.field("vector", lists.type, metadata={_DIM: str(dim)})
-        return table.append_column(field, lists)
+        return table.append_column(pa.field("vector", lists.type, metadata={_DIM: str(dim)}), lists)
 
     def save(self, uri: str) -> dict[str, int]:
         """Publish the vocabulary as Parquet; return its rows and bytes."""
@@ -119,8 +118,7 @@ class Vocabulary:
 
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     """Read the file of :meth:`Vocabulary.save`."""
-    columns = None if with_vectors else ["word", "count"]
-    return from_table(parquet.read(uri, columns=columns))
+    return from_table(parquet.read(uri, columns=None if with_vectors else ["word", "count"]))
 
 
 def read_vector_size(uri: str) -> int:
@@ -151,8 +149,7 @@ def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary
         max_size: The largest number of words.
     """
     special = pa.array([PAD, UNKNOWN])
-    frequent = pc.greater_equal(counts["count"], min_count)
-    totals = counts.filter(frequent).select(["word", "count"])
+    totals = counts.filter(pc.greater_equal(counts["count"], min_count)).select(["word", "count"])
     totals = totals.filter(pc.invert(pc.is_in(totals["word"], value_set=special)))
     totals = totals.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
     words = pa.concat_arrays([special, totals["word"].combine_chunks()])
