@@ -1,6 +1,5 @@
 """Labels, predictions and probabilities -> accuracy, F1, log loss and the like."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +15,11 @@ from sentiflow.metrics.registry import METRICS
 
 
 @dataclass(frozen=True)
-class LabelMetrics:
-    """How well the texts of one label are found; None where a share is one of nothing."""
+class ClassMetrics:
+    """How well the texts of one class are found among those of all classes.
+
+    None where a share is one of nothing.
+    """
 
     precision: float | None
     """Share of the texts with this prediction that have the label."""
@@ -25,12 +27,6 @@ class LabelMetrics:
     """Share of the texts with the label that have this prediction."""
     f1: float | None
     """Harmonic mean of the two."""
-
-
-@dataclass(frozen=True)
-class ClassMetrics(LabelMetrics):
-    """How well the texts of one class are found among those of all classes."""
-
     num_rows: int
     """Rows that have the label."""
     num_predicted: int
@@ -122,7 +118,7 @@ class Metrics:
         scalars = {name: getattr(self, name) for name in names} | self.values
         for label, metrics in self.by_class.items():
             of_class = vars(metrics)
-            shown = LabelMetrics.__annotations__ if self.is_binary else of_class
+            shown = ("precision", "recall", "f1") if self.is_binary else of_class
             scalars |= {f"{name}_{label}": of_class[name] for name in shown}
         if self.is_binary:
             (tn, fp), (fn, tp) = (counts.values() for counts in self.confusion.values())
@@ -143,10 +139,11 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     """Measure predictions against labels; without probabilities their metrics are None."""
     classes, num_rows = predicted.classes, len(predicted.label)
     counts = predicted.confusion
+    shares = label_shares(counts)
     by_class = [
-        ClassMetrics(shares.precision, shares.recall, shares.f1, *numbers)
-        for shares, *numbers in zip(
-            measure_labels(counts),
+        ClassMetrics(*of_class, *numbers)
+        for of_class, *numbers in zip(
+            np.where(np.isnan(shares), np.array(None), shares).T.tolist(),
             counts.sum(axis=1).tolist(),
             counts.sum(axis=0).tolist(),
             predicted.areas if has_probabilities else [None] * len(classes),
@@ -172,20 +169,13 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     )
 
 
-def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
-    """Measure each label, given the counts of ``predicted.count_confusion``."""
-    shares = label_shares(confusion).T.tolist()
-    return [LabelMetrics(*(None if math.isnan(s) else s for s in each)) for each in shares]
-
-
 def measure_probabilities(predicted: Predicted) -> dict[str, float]:
     """Measure how good probabilities are, whatever threshold is applied to them."""
-    label, probability = predicted.outcome, predicted.probability
     return {
         "log_loss": float(predicted.log_losses.mean()),
         "brier": float(predicted.squared_errors.mean()),
         "expected_calibration_error": expected_calibration_error(
-            label=label, probability=probability
+            label=predicted.outcome, probability=predicted.probability
         ),
     }
 

@@ -58,8 +58,7 @@ class Accuracy:
     @classmethod
     def of(cls, num_right: int, num_rows: int, **further: Any) -> Self:
         """Measure at least one row; ``further`` are the fields of a subclass."""
-        interval = share_interval(num_right, num_rows)
-        return cls(num_rows, num_right / num_rows, *interval, **further)
+        return cls(num_rows, num_right / num_rows, *share_interval(num_right, num_rows), **further)
 
 
 def metric_interval(value: Any, *, variance: Any, step: Any) -> tuple[Any, Any]:
@@ -145,8 +144,7 @@ def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     variance = (confusion * effects**2).sum(axis=(-2, -1))
     low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
     present = 1 - parts.num_absent / size
-    num_rare = (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
-    return low * present, 1 - (1 - high) * present, num_rare
+    return low * present, 1 - (1 - high) * present, (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
 
 
 def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:

@@ -178,8 +178,7 @@ def f1_macro_difference(
         return None
     middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
     for sign, prediction in ((-1, first), (1, second)):
-        confusion = count_confusion(label, prediction, num_labels=num_classes)
-        of_model = MacroF1.of(confusion)
+        of_model = MacroF1.of(count_confusion(label, prediction, num_labels=num_classes))
         middle += sign * float(of_model.corrected)
         effects += sign * of_model.effects(triples[0], triples[1 if sign < 0 else 2])
         steps.append(float(of_model.step))

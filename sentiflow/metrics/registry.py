@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.metrics import intervals, paired
-from sentiflow.metrics.intervals import Interval
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 
 
@@ -22,7 +21,7 @@ class Metric:
     """How its value is written."""
     value: Callable[[Predicted], float | None]
     """None where it is undefined."""
-    interval: Callable[[Predicted], Interval | str]
+    interval: Callable[[Predicted], intervals.Interval | str]
     """Its 95 % interval, or why it has none."""
     difference: Callable[[Predicted, Predicted], paired.Difference | None] | None = None
     """The second model's metric minus the first's; None: ``compare`` does not show it. It gives
@@ -38,14 +37,16 @@ class Metric:
     """``type`` and ``args`` in the metadata of the Hugging Face Hub; empty where it has none."""
 
 
-def _bound_macro_f1(predicted: Predicted) -> Interval | str:
+def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
     low, high, num_rare = intervals.macro_f1_interval(counts)
     if num_rare <= intervals.MAX_RARE_FRACTION * len(counts):
         return low, high
     have = "has" if num_rare == 1 else "have"
-    texts = f"fewer than {intervals.FEWEST} labelled texts"
-    return f"{num_rare:,} of {len(counts):,} classes {have} {texts}"
+    return (
+        f"{num_rare:,} of {len(counts):,} classes {have} fewer than {intervals.FEWEST} labelled "
+        "texts"
+    )
 
 
 def _correlate(predicted: Predicted) -> float | None:

@@ -103,5 +103,4 @@ def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
     }  # fmt: skip
     others = [name for name in sums.columns.unique(level=0) if name not in products]
     keys = sums.index.to_frame(index=False).drop(columns=level)
-    values = {name: sums[name].to_numpy() for name in others} | products
-    return _sum(keys, **values)
+    return _sum(keys, **{name: sums[name].to_numpy() for name in others} | products)

@@ -208,8 +208,7 @@ def _measure(sums: pd.DataFrame) -> _Sample:
         of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww,
     ]
     moments = np.stack(squares, axis=-1) * (n / np.maximum(n - 2, 1) / ww)[..., None]
-    share = y + tuning * (mean - p)
-    return _Sample(share, y, p, moments, tuning, size, num_rows, left)
+    return _Sample(y + tuning * (mean - p), y, p, moments, tuning, size, num_rows, left)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -254,6 +253,8 @@ def _measure_pools(
         The pool's sample; the variance between groups ``(G, C)``, and its degrees of freedom
         ``(G, 1)``.
     """
+    from scipy.stats import chi2
+
     every = np.zeros(len(sums), np.int64)
     pool = every if names is None else pd.factorize(names)[0]
     num_pools = int(pool.max()) + 1
@@ -271,22 +272,13 @@ def _measure_pools(
         squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
         within = (residual[one] * num_rows - squares) / (num_rows - freedom - 1)
         usual = (num_rows - (sizes**2).sum() / num_rows) / freedom
-        variance = np.maximum(squares / _lowest(freedom) - np.maximum(within, 0), 0) / usual
+        # Few groups tell little of the variance between groups; its unbiased estimate is too small
+        # in more than half of all cases, and often 0. This is what it exceeds with 70 %.
+        lowest = chi2.ppf(0.3, max(freedom, 1))
+        variance = np.maximum(squares / lowest - np.maximum(within, 0), 0) / usual
         between[inside] = np.nan_to_num(variance, posinf=0)
         groups[inside] = freedom
-    values = (getattr(pools, item.name)[chosen] for item in fields(pools))
-    return _Sample(*values), between, groups
-
-
-def _lowest(freedom: int) -> float:
-    """Return what a sum of squares with variance 1 exceeds with 70 %.
-
-    Few groups tell little of the variance between groups; its unbiased estimate is too small in
-    more than half of all cases, and often 0.
-    """
-    from scipy.stats import chi2
-
-    return float(chi2.ppf(0.3, max(freedom, 1)))
+    return _Sample(*(getattr(pools, item.name)[chosen] for item in fields(pools))), between, groups
 
 
 def _quantile(freedom: np.ndarray) -> np.ndarray:

@@ -19,10 +19,8 @@ from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics import sampling
 from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
-from sentiflow.shares.rows import Batch
 from sentiflow.storage.uris import display_uri
 
-STAGE = "trends"
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
 """What the column ``sample`` has: all that the draw depends on beside the corpus."""
 _MAX_FOREIGN = 0.1
@@ -70,8 +68,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
             hint=f"write {name_any(classes)} in column label",
         )
     sample = labels["sample"].iloc[0]
-    is_other = labels["sample"] != sample
-    label_files.reject(labels, is_other, f"is not {sample!r}", column="sample")
+    label_files.reject(labels, labels["sample"] != sample, f"is not {sample!r}", column="sample")
     notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
     table = labels.set_index("row_id")[["label"]]
     if not sample:
@@ -176,7 +173,7 @@ def _draw(
         UserError: Every row has a label.
     """
     group, counts = settings.by[0] if settings.by else rows.EVERY, pd.Series(dtype=np.int64)
-    for batch in rows.read(settings, scored, uri, label=STAGE):
+    for batch in rows.read(settings, scored, uri):
         is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
         of_batch = batch.keys[group][is_open].value_counts(dropna=False)
         counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
@@ -186,7 +183,7 @@ def _draw(
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
     chances, drawn = _choose_chances(counts, size), None
-    for batch in rows.read(settings, scored, uri, label=STAGE, with_text=with_text):
+    for batch in rows.read(settings, scored, uri, with_text=with_text):
         is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
         row_id, keys = batch.row_id[is_open], batch.keys[is_open]
         chance = chances.reindex(keys[group]).to_numpy()
@@ -248,7 +245,7 @@ class LabelFinder:
         if self.labels is not None:
             self.notes += self.labels.notes
 
-    def find(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, batch: rows.Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
         label, weight = batch.label.astype(np.int64), np.ones(len(batch.label))
         if self.labels is not None:

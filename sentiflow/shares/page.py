@@ -214,9 +214,8 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
         periods = lines["period"].map(lambda period: write_period(period, item.unit))
         names = names + ", " + periods if item.has_groups else periods
     lines = _mark(lines, names, reference)
-    shown = lines.tail(MAX_ROWS)
-    if not item.unit:
-        shown = lines.sort_values("share", ascending=False, kind="stable").head(MAX_ROWS)
+    highest = lines.sort_values("share", ascending=False, kind="stable")
+    shown = lines.tail(MAX_ROWS) if item.unit else highest.head(MAX_ROWS)
     return Section(
         f"By {item.by.replace(', ', ' and ')}",
         shown,
@@ -229,7 +228,6 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
 def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
     is_higher = (lines["p_adjusted"] < SURE) & (lines["share"] > reference)
     is_corrected = lines["method"] != UNCORRECTED
-    is_known = ~tells_nothing(lines)
     return lines.assign(
-        name=names, is_corrected=is_corrected, is_higher=is_higher, is_known=is_known
+        name=names, is_corrected=is_corrected, is_higher=is_higher, is_known=~tells_nothing(lines)
     )

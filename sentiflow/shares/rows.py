@@ -83,7 +83,7 @@ def check_columns(
 
 
 def read(
-    settings: TrendsSettings, scored: Manifest, uri: str, *, label: str, with_text: bool = False
+    settings: TrendsSettings, scored: Manifest, uri: str, *, with_text: bool = False
 ) -> Iterator[Batch]:
     """Read all predictions; the memory needed does not depend on their number.
 
@@ -91,7 +91,6 @@ def read(
         settings: What to group by.
         scored: Manifest of the predictions.
         uri: Their directory.
-        label: What to call the work in a progress line.
         with_text: Read the texts, too, where predictions have them.
 
     Raises:
@@ -114,19 +113,18 @@ def read(
     tables = lineage.read_tables(
         uri, scored, ("predictions/",), columns=list(dict.fromkeys(columns)), hint=hint
     )
-    with Progress(label, total=scored["counts"]["accepted"], unit="rows") as progress:
+    with Progress("trends", total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
             rows = table.combine_chunks()
             keys = _read_keys(rows, settings, form.time_format)
             keys[VERSION] = rows[VERSION].to_pandas() if versions[1:] else versions[0]
-            matrix = np.zeros((len(rows), len(classes)))
-            for number, name in enumerate(probabilities):
-                matrix[:, number] = rows[name].to_numpy()
+            known = rows.select(probabilities).to_pandas()
+            matrix = known.reindex(columns=[PROBABILITY + name for name in classes], fill_value=0)
             yield Batch(
                 row_id=rows["row_id"].to_numpy(),
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
-                probabilities=matrix,
+                probabilities=matrix.to_numpy(np.float64),
                 keys=keys,
                 author=_hash_authors(rows, user) if user else None,
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,
@@ -137,18 +135,19 @@ def read(
 def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
     names = rows[column].cast(pa.string()).to_pandas()
     hashes = pd.util.hash_array(names.fillna("").to_numpy(object))
-    alone = pd.util.hash_array(rows["row_id"].to_numpy())
-    return np.where(names.fillna("") == "", alone, hashes)
+    return np.where(names.fillna("") == "", pd.util.hash_array(rows["row_id"].to_numpy()), hashes)
 
 
 def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:
     keys = pd.DataFrame({EVERY: np.zeros(len(rows), np.int8)})
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
         values = rows[column].combine_chunks()
-        key = values.cast(pa.string())
-        if unit:
-            key = _cut(values, column, unit, time_format, settings.time_zone)
-        keys[by] = key.to_pandas() if unit else key.fill_null(NO_VALUE).to_pandas()
+        key = (
+            _cut(values, column, unit, time_format, settings.time_zone)
+            if unit
+            else values.cast(pa.string()).fill_null(NO_VALUE)
+        )
+        keys[by] = key.to_pandas()
     return keys
 
 

@@ -12,7 +12,6 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.metrics import sampling, share_sums, shares
-from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.shares import rows
 from sentiflow.shares.labels import LabelFinder, describe_choice
 from sentiflow.shares.rows import EVERY, VERSION
@@ -103,7 +102,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     is_drawn = finder.labels is not None and finder.labels.is_drawn
     shape = (2, len(classes), sampling.NUM_STEPS)
     cells = {version: np.zeros(shape) for version in lineage.models_of(scored)}
-    for batch in rows.read(settings, scored, uri, label="trends", with_text=True):
+    for batch in rows.read(settings, scored, uri, with_text=True):
         label, weight = finder.find(batch)
         predicted = {"prediction": batch.prediction, "probabilities": batch.probabilities}
         in_sample, keys = weight * (label >= 0), batch.keys
@@ -248,7 +247,7 @@ def _estimate(
 def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
     """Say of each model how many rows it has scored, and how many labels there are."""
     (item,) = (each for each in breakdowns if each.by == VERSION)
-    left = {UNCORRECTED: "; too few tell its errors: shares with its rows are not corrected"}
+    left = {shares.UNCORRECTED: "; too few tell its errors: shares with its rows are not corrected"}
     return [
         f"model version {line.group}: {line.rows:,} rows, {line.labelled:,} labelled"
         + left.get(str(line.method), "")

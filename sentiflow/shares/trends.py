@@ -14,7 +14,6 @@ from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import charts, page, rows, table
-from sentiflow.shares.table import Trends
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
@@ -107,7 +106,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
 
 
 def _track(
-    trends: Trends,
+    trends: table.Trends,
     conclusions: list[tuple[str, str, str]],
     files: dict[str, bytes],
     recorder: Recorder,
