@@ -2,7 +2,6 @@
 
 import fnmatch
 import glob
-import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -25,12 +24,13 @@ def expand(patterns: list[str]) -> list[str]:
     Raises:
         UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
     """
-
-    def expand_one(pattern: str) -> list[str]:
-        archives, member = split_member(pattern)
-        return [join_member(uri, member) for uri in _expand_one(archives)]
-
-    uris = list(itertools.chain.from_iterable(filesystem.map_files(expand_one, patterns)))
+    places = [split_member(pattern) for pattern in patterns]
+    matched = filesystem.map_files(_expand_one, [archives for archives, _ in places])
+    uris = [
+        join_member(uri, member)
+        for (_, member), archives in zip(places, matched, strict=True)
+        for uri in archives
+    ]
     _check_distinct(uris)
     return uris
 

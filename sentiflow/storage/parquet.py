@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiflow.storage import filesystem
-from sentiflow.storage.filesystem import FileEntry
 from sentiflow.storage.uris import is_local, join
 
 OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
@@ -40,7 +39,7 @@ def write(uri: str, table: pa.Table) -> dict[str, int]:
     return {"rows": table.num_rows, "bytes": size}
 
 
-def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
+def write_part(root: str, path: str, table: pa.Table) -> list[filesystem.FileEntry]:
     """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
     if table.num_rows == 0:
         return []
