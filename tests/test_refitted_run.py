@@ -96,7 +96,7 @@ def test_other_prepared_data_are_refused(run, tmp_path):
     (tmp_path / "prepared/manifest.json").write_text(json.dumps(record | {"fingerprint": "0"}))
     given = [f"train.refit.of={run}/run", f"train.prepared_uri={tmp_path}/prepared"]
     with pytest.raises(UserError, match="are not the data of the run to repeat"):
-        refits.find(load(run, *given))
+        refits.apply(load(run, *given))
 
 
 def test_a_sweep_refuses_a_refit(run):

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -33,8 +32,6 @@ from sentiflow.evaluation import (
     slices,
 )
 from sentiflow.evaluation.highlights import summarize
-from sentiflow.evaluation.model_checks import ModelChecks
-from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
@@ -44,7 +41,12 @@ from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
-OWNS = (FIGURES, PAGE, CARD, MISTAKES, PLOTS)
+OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
+
+_FILES_OF_CORPUS = {
+    "csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"
+}  # fmt: skip
+"""What the report calls the inputs of prepared data that are files."""
 
 REPORT_VERSION = 10
 """Changes whenever the same predictions would give another report."""
@@ -80,20 +82,23 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     spec = output.spec
     by_model = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
-    by_version, of_versions = dict[str, Any](), list[str]()
-    if len(lineage.models_of(by_model)) > 1 and "predictions" not in spec.inputs:
-        by_model, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], by_model)
-    scored, file = by_model, None
+    by_version, of_versions, file = dict[str, Any](), list[str](), None
     if described := spec.inputs.get("predictions"):
-        file = prediction_files.read(described["files"][0]["uri"], scored)
+        file = prediction_files.read(described["files"][0]["uri"], by_model)
+    elif len(lineage.models_of(by_model)) > 1:
+        by_model, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], by_model)
+    scored = by_model
+    if file and described:
         scored = prediction_files.stand_in(scored, file, described)
     model = scored["inputs"]["model"]
     chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored, file)
     notes = [*of_versions, *notes]
     output.begin()
-    probed = ModelChecks(not_asked=prediction_files.NO_MODEL)
-    if file is None:
-        probed = model_checks.check_model(config, scored, chosen)
+    probed = (
+        model_checks.ModelChecks(not_asked=prediction_files.NO_MODEL)
+        if file
+        else model_checks.check_model(config, scored, chosen)
+    )
     baselines, no_baseline = other_models.measure(chosen, by_model)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
     first_training = lineage.training_of(model)
@@ -101,7 +106,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     is_prepared = lineage.is_of_training(scored, first_training)
     folds = results.measure_folds(trained, scored) if trained and is_prepared else None
     highlights = summarize(measured, probed, baselines, teacher, folds)
-    result = EvaluationResult(
+    result = results.EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
         *(baselines, no_baseline, teacher, no_teacher, folds),
     )
@@ -117,7 +122,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     plots = charts.render(measured, chosen, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     if not file:
-        files[CARD] = model_card.render(model, result, corpus=corpus).encode()
+        files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
     page = report.render_page(
         result,
         plots,
@@ -142,8 +147,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         recorder.measure(trained.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.track(result, files, recorder, None if file else spec)
     registered = None
-    if is_prepared:
-        registered = registration.register(result, scored, recorder, spec, files[CARD])
+    if first_training and is_prepared:
+        registered = registration.register(
+            result, scored, first_training, recorder, spec, files[manifest.CARD]
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=written,
@@ -163,7 +170,7 @@ def _measure(
     spec: OutputSpec,
     scored: Manifest,
     file: prediction_files.PredictionFile | None,
-) -> tuple[pa.Table, Measurements, bool, list[str]]:
+) -> tuple[pa.Table, results.Measurements, bool, list[str]]:
     """Measure the labelled predictions that tell how good the model is.
 
     Returns:
@@ -301,16 +308,13 @@ def _describe_lineage(
     prepared: Manifest | None, scored: Manifest, spec: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
-    files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
-    origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
-    if prepared:
-        for name in ("corrections", "unlabelled"):
-            further = prepared["inputs"].get(name, {}).get("files", ())
-            origins += [(name, item["uri"], item["tree_sha256"][:16]) for item in further]
-        origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
-    origins += [
-        ("averaged model", each["uri"], each["fingerprint"]) for each in model.get("members", ())
+    inputs = prepared["inputs"] if prepared else {"csv": corpus}
+    files = [
+        (title, item["uri"], item["tree_sha256"][:16])
+        for name, title in _FILES_OF_CORPUS.items()
+        for item in inputs.get(name, {}).get("files", ())
     ]
-    origins.append(("model", model["uri"], model["fingerprint"]))
-    scored_input = spec.inputs["scored"]
-    return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
+    made = [("prepared data", corpus)] if prepared else []
+    made += [("averaged model", each) for each in model.get("members", ())]
+    made += [("model", model), ("predictions", spec.inputs["scored"])]
+    return [*files, *((title, each["uri"], each["fingerprint"]) for title, each in made)]

@@ -33,15 +33,20 @@ def summarize(
         than = "worse" if measured.metrics.accuracy_high < share else "not shown to be better"
         meaning = f"is the accuracy of “{name}” for every text: the model is {than} than guessing"
         lines.append(Highlight(f"{share:.1%}", meaning, "figures"))
-    for each in baselines:
-        meaning = f"is the accuracy of {each.name}: {each.verdict}"
-        lines.append(Highlight(f"{each.accuracy:.1%}", meaning, "figures"))
+    lines += [
+        Highlight(f"{b.accuracy:.1%}", f"is the accuracy of {b.name}: {b.verdict}", "figures")
+        for b in baselines
+    ]
     if teacher:
         meaning = f"of the texts get the label of the {teacher.name}: {teacher.verdict}"
         lines.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
-    lines += _summarize_classes(measured.metrics)
-    certain, texts = _summarize_certainty(measured), _summarize_texts(measured)
-    return [*lines, *certain, *texts, *_summarize_probe(probed)]
+    return [
+        *lines,
+        *_summarize_classes(measured.metrics),
+        *_summarize_certainty(measured),
+        *_summarize_texts(measured),
+        *_summarize_probe(probed),
+    ]
 
 
 def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
@@ -170,8 +175,7 @@ def _summarize_probe(probed: ModelChecks) -> Iterator[Highlight]:
             f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
             "behavior",
         )
-    beyond_chance = [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]
-    if beyond_chance:
+    if beyond_chance := [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
         yield Highlight(
             f"{100 * widest.spread:.1f} points",

@@ -9,12 +9,11 @@ from typing import Any
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import OutputSpec
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows, lineage
 from sentiflow.evaluation.results import EvaluationResult
 from sentiflow.metrics.registry import METRICS
-from sentiflow.progress import say
-from sentiflow.storage.uris import join, names_model
+from sentiflow.storage.uris import join
 from sentiflow.tracking import runs
 from sentiflow.tracking.recording import Recorder
 
@@ -80,7 +79,12 @@ def track(
 
 
 def register(
-    result: EvaluationResult, scored: Manifest, recorder: Recorder, spec: OutputSpec, card: bytes
+    result: EvaluationResult,
+    scored: Manifest,
+    trained: Manifest,
+    recorder: Recorder,
+    spec: OutputSpec,
+    card: bytes,
 ) -> dict[str, Any] | None:
     """Log the headline to the run of the training, and register the model if this stage does so.
 
@@ -91,6 +95,7 @@ def register(
     Args:
         result: The evaluation.
         scored: The manifest of the predictions.
+        trained: That of the training; of an average, that of the first model.
         recorder: The run of the evaluation, which stands for that of the training of an average.
         spec: Names the predictions.
         card: The model card, for the files of the version.
@@ -99,8 +104,7 @@ def register(
         Name and version for the manifest, if the model was registered now.
     """
     model, measured = scored["inputs"]["model"], result.measured
-    metrics, split, trained = measured.metrics, measured.split, lineage.training_of(model)
-    assert trained, "the corpus is that of the training"
+    metrics, split = measured.metrics, measured.split
     run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
     text = (
         f"{metrics.accuracy:.1%} {split} accuracy "
@@ -120,26 +124,15 @@ def register(
     training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
     training_run.set_tags(_tag_predictions(spec))
     training_run.set_note(text, report_of=recorder)
-    if not run_id or not recorder.run_id or not recorder.flush():
-        return None
-    from sentiflow.tracking import registry  # a second to import
-
     package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
-    uri, registered = recorder.tracking_uri, None
+    text = runs.add_report(text, recorder.experiment_id, recorder.run_id)
     try:
-        version = registry.find(result.name, model["fingerprint"], tracking_uri=uri)
-        if recorder.registers_model and not names_model(package):
-            version = registry.register(package, name=result.name, tracking_uri=uri, run_id=run_id)
-            registered = {"name": version.name, "version": version.number}
-            say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
-        if version:
-            text = runs.add_report(text, recorder.experiment_id, recorder.run_id)
-            registry.describe(version, text=text, tags=tags, tracking_uri=uri, card=card)
-    except UnavailableError as error:
-        recorder.note_unavailable(error)
+        return recorder.register(
+            package, model["fingerprint"], run_id=run_id, text=text, tags=tags, card=card
+        )
     except (JobError, UserError) as error:  # the evaluation is complete without it
         log.warning("%s", error)
-    return registered
+        return None
 
 
 def _tag_predictions(spec: OutputSpec) -> dict[str, str]:

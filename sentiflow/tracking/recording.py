@@ -19,17 +19,9 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
-from sentiflow.storage.uris import without_credentials
+from sentiflow.progress import say
+from sentiflow.storage.uris import names_model, without_credentials
 from sentiflow.tracking import mlflow_store, runs
-from sentiflow.tracking.runs import (
-    CODE_TAGS,
-    GROUP_TAG,
-    NOTE_TAG,
-    PARENT_TAG,
-    REASON_TAG,
-    STAGE_TAG,
-    Status,
-)
 
 log = logging.getLogger(__name__)
 
@@ -102,19 +94,14 @@ class Store:
 
     def find_changes(self, settings: TrainSettings) -> str:
         """Name what differs from the most similar training of the last ones; empty if nothing."""
-        params = runs.to_params({"train": settings.model_dump(mode="json")})
+        decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
         known = self.ask(
             lambda client: client.search_runs(
-                [self.experiment_id], f"tags.`{STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
+                [self.experiment_id], f"tags.`{runs.STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
             )
         )
-        own = {
-            key: value
-            for key, value in params.items()
-            if key.split(".")[1] not in TrainSettings.NOT_DECISIVE
-        }
-        whole = [run.data.params for run in known or () if PARENT_TAG not in run.data.tags]
-        return runs.find_changes(own, whole)
+        whole = [run.data.params for run in known or () if runs.PARENT_TAG not in run.data.tags]
+        return runs.find_changes(runs.to_params({"train": decisive}), whole)
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
@@ -149,14 +136,14 @@ class Store:
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": runs.name_user(),
-            **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
+            **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
         }
         about: RunRecord = {
             "experiment": self.experiment, "group": group, "name": name, "start": _now(),
             "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
             "registers_model": registers_model, "mlflow_run_id": "",
         }  # fmt: skip
-        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **tags}
+        all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code, **tags}
         run_id = self.make_run(name, all_tags) if self.experiment_id else ""
         recorder = Recorder(run_id, self, about=about, tags=all_tags, kept=about)
         try:
@@ -294,10 +281,10 @@ class Recorder:
             report_of: An evaluation, whose report is linked; the manifest has no link, as the run
                 may be rebuilt in another store.
         """
-        self.kept["tags"] |= runs.to_tags({NOTE_TAG: text})
+        self.kept["tags"] |= runs.to_tags({runs.NOTE_TAG: text})
         if report_of and report_of.run_id:
             text = runs.add_report(text, report_of.experiment_id, report_of.run_id)
-        self._put(lambda client: runs.log(client, self.run_id, tags={NOTE_TAG: text}))
+        self._put(lambda client: runs.log(client, self.run_id, tags={runs.NOTE_TAG: text}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.
@@ -327,28 +314,61 @@ class Recorder:
         if not self.store or not self.run_id:
             return Recorder()
         shared = {key: value for key, value in self.tags.items() if key != runs.OUTPUT_TAG}
-        tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
+        tags = {**shared, runs.STAGE_TAG: stage, runs.PARENT_TAG: self.run_id, **tags}
         return Recorder(self.store.make_run(name, tags), self.store)
 
-    def end(self, status: Status, *, reason: str = "") -> None:
+    def end(self, status: runs.Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
         if reason:
-            self._put(lambda client: runs.log(client, self.run_id, tags={REASON_TAG: reason}))
+            self._put(lambda client: runs.log(client, self.run_id, tags={runs.REASON_TAG: reason}))
         now = runs.now_ms()
         self._put(lambda client: client.set_terminated(self.run_id, status, now))
 
-    def flush(self) -> bool:
-        """Wait until everything logged is in the store.
+    def register(
+        self,
+        package_uri: str,
+        fingerprint: str,
+        *,
+        run_id: str,
+        text: str,
+        tags: dict[str, str],
+        card: bytes = b"",
+    ) -> dict[str, Any] | None:
+        """Register a model if this stage does so, and describe its version.
+
+        Where the store is unavailable, it is done later from the manifest.
+
+        Args:
+            package_uri: Its package.
+            fingerprint: That of the package, of a model that may be registered already.
+            run_id: The run that has logged it; empty if it is not known.
+            text: The description of the version; empty: none.
+            tags: Tags of the version.
+            card: The model card, for the files of the version.
 
         Returns:
-            False if the store is unavailable.
-        """
-        return self.store is not None and self.store.flush()
+            Name and version for the manifest, if the model was registered now.
 
-    def note_unavailable(self, error: UnavailableError) -> None:
-        """Stop sending: the store has failed in a call that did not go through this recorder."""
-        if self.store:
+        Raises:
+            UserError: The package is damaged.
+            JobError: The store refuses.
+        """
+        if not self.store or not run_id or not self.run_id or not self.store.flush():
+            return None
+        from sentiflow.tracking import registry  # a second to import
+
+        name, where, registered = self.store.experiment, {"tracking_uri": self.store.uri}, None
+        try:
+            version = registry.find(name, fingerprint, **where) if fingerprint else None
+            if self.registers_model and not names_model(package_uri):
+                version = registry.register(package_uri, name=name, run_id=run_id, **where)
+                registered = {"name": version.name, "version": version.number}
+                say(self.tags[runs.STAGE_TAG], f"registered: {version} ({registry.CANDIDATE})")
+            if version and text:
+                registry.describe(version, text=text, tags=tags, card=card, **where)
+        except UnavailableError as error:
             self.store.fail(str(error))
+        return registered
 
     def describe(self) -> RunRecord | None:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""

@@ -14,7 +14,6 @@ from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri, names_model
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.model_sources import TEACHER
 
 SETTING = "train.refit.of"
 TEST = SPLITS[2]
@@ -40,17 +39,10 @@ class Refit:
 
 
 def apply(config: Config) -> tuple[Config, Refit | None]:
-    """Find the run to repeat, and replace the settings of ``train`` by its own; see :func:`find`.
+    """Find the run to repeat, and replace the settings of ``train`` by its own.
 
     Returns:
         The config, the same without ``train.refit``; what is taken from the run.
-    """
-    refit = find(config)
-    return (config.model_copy(update={"train": refit.settings}) if refit else config), refit
-
-
-def find(config: Config) -> Refit | None:
-    """Find the training that ``train.refit`` names; None without it.
 
     Raises:
         UserError: There is no such model, its training or its prepared data are gone, or the config
@@ -58,7 +50,7 @@ def find(config: Config) -> Refit | None:
         JobError: MLflow cannot be reached.
     """
     if config.train.refit is None:
-        return None
+        return config, None
     of = config.train.refit.of
     uri, package = model_sources.find(of, tracking=config.tracking.uri, setting=SETTING)
     place = uri.rpartition("/")[0]
@@ -72,7 +64,7 @@ def find(config: Config) -> Refit | None:
     elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
         problem = "is a model whose training is gone or was redone"
         hint = "a refit needs its manifest: name a run whose directory is whole"
-    elif any(name.startswith(TEACHER) for name in training["inputs"]):
+    elif any(name.startswith(model_sources.TEACHER) for name in training["inputs"]):
         problem = "is distilled, and its teachers answer train rows only"
         hint = "refit its teachers, and distill them again"
     if problem or training is None:
@@ -102,17 +94,17 @@ def find(config: Config) -> Refit | None:
     update = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE}
     update["init_from"] = update["init_from"] or (first["uri"] if first else None)
     update["prepared_uri"] = prepared_uri
-    model = package_files.to_input(uri, package)
+    settings, model = settings.model_copy(update=update), package_files.to_input(uri, package)
     record: RefitRecord = {
         "splits": [*(SPLITS[:2] if TEST in prepared.get("fixed_splits", ()) else SPLITS)],
         "of": {"uri": model["uri"], "fingerprint": model["fingerprint"]},
         "prepared": package["inputs"]["prepared"],
         "metrics": package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
     }
-    return Refit(
+    return config.model_copy(update={"train": settings}), Refit(
         input={name: model[name] for name in ("uri", "fingerprint", "training")},
         package=package,
-        settings=settings.model_copy(update=update),
+        settings=settings,
         first=first,
         num_epochs=training["chosen_epoch"],
         record=record,

@@ -81,7 +81,7 @@ class TrainJob:
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
-    """A ``manifest_types.Calibration`` that folds have decided."""
+    """A ``manifest_types.Calibration`` that folds, or the run that is repeated, have decided."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -288,8 +288,7 @@ class _Worker:
         if self.rank:
             return
         now, when = time.monotonic(), self.settings.checkpoints
-        by_time = when.every_minutes is not None and now - self.saved_at >= 60 * when.every_minutes
-        if by_time:
+        if when.every_minutes is not None and now - self.saved_at >= 60 * when.every_minutes:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
@@ -364,9 +363,6 @@ class _Worker:
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))
-        calibration = self.job.calibration
-        if self.job.refit:
-            calibration = self.job.refit.package.get("calibration")
         package = trained_package.save(
             self.job.model_uri,
             network=self.network.to(self.device),
@@ -378,7 +374,7 @@ class _Worker:
             validation=list(self.job.list_files("tweets", self.job.validation_splits)),
             lineage=self.job.lineage,
             linear=linear,
-            calibration=calibration,
+            calibration=self.job.calibration,
             max_error=self.settings.unsure.max_error if self.settings.unsure else None,
             refit=self.job.refit,
         )

@@ -20,7 +20,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Unsure
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UnavailableError, UserError
+from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.models import package_files
 from sentiflow.progress import Progress, say
@@ -180,6 +180,7 @@ def run(
         taught=taught.files if taught else None,
         splits=splits,
         refit=refit,
+        calibration=refit.package.get("calibration") if refit else None,
     )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
@@ -304,29 +305,11 @@ def register(
     if config.tracking.register_model and recorder.run_id:
         recorder.log_model(package_uri, manifest.require(package_uri, stage="model", setting=MODEL))
         recorder.measure(recorder.run_id, output.spec.inputs["prepared"])
-    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
+    if not recorder.registers_model:
         return None
-    from sentiflow.tracking import registry
-
-    try:
-        version = registry.register(
-            package_uri,
-            name=config.name,
-            tracking_uri=recorder.tracking_uri,
-            run_id=recorder.run_id,
-        )
-        if note:
-            registry.describe(
-                version,
-                text=note,
-                tags={"sentiflow.refit_of": output.spec.inputs["refit"]["fingerprint"]},
-                tracking_uri=recorder.tracking_uri,
-            )
-    except UnavailableError as error:
-        recorder.note_unavailable(error)
-        return None
-    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
-    return {"name": version.name, "version": version.number}
+    refit = output.spec.inputs.get("refit")
+    tags = {"sentiflow.refit_of": refit["fingerprint"]} if refit else {}
+    return recorder.register(package_uri, "", run_id=recorder.run_id, text=note, tags=tags)
 
 
 def _publish(

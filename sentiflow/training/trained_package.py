@@ -12,7 +12,6 @@ import torch
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data.manifest_types import Input, Manifest, Unsure
 from sentiflow.metrics import classification, confidence
-from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
 from sentiflow.models.linear import LinearModel
@@ -81,15 +80,6 @@ def save(
     effect: dict[str, Any] = {}
     if linear:
         package, effect = _add_linear(package, linear, label, text, calibration or {})
-    if refit is not None:
-        profile = refit.package.get("reference")
-        return _apply(package, calibration or {}).save(
-            uri,
-            lineage=lineage,
-            reference=Profile.from_json(profile) if profile else None,
-            calibration=calibration,
-            refit=refit.record,
-        )
     metrics = {
         name: value
         for name, value in epoch.to_metrics().items()
@@ -101,20 +91,23 @@ def save(
         calibration = calibrate(package.score(text), label, priors=priors)
     calibration = effect | dict(calibration)
     package = _apply(package, calibration)
-    if not validation:
-        return package.save(uri, lineage=lineage, metrics=metrics, calibration=calibration or None)
-    scores = package.score(text)
-    if max_error is not None and "unsure" not in calibration:
-        calibration["unsure"] = choose_unsure(scores, label, max_error)
-        package = _apply(package, {"unsure": calibration["unsure"]})
-    if effect or calibration.get("bias"):  # predictions are others than the network's
-        metrics |= _measure(scores, label)
+    profile = refit.package.get("reference") if refit else None
+    reference = Profile.from_json(profile) if profile else None
+    if validation:
+        scores = package.score(text)
+        reference = scores.profile(label, classes.names)
+        if max_error is not None and "unsure" not in calibration:
+            calibration["unsure"] = choose_unsure(scores, label, max_error)
+            package = _apply(package, {"unsure": calibration["unsure"]})
+        if effect or calibration.get("bias"):  # predictions are others than the network's
+            metrics |= _measure(scores, label)
     return package.save(
         uri,
         lineage=lineage,
         metrics=metrics,
-        reference=scores.profile(label, classes.names),
+        reference=reference,
         calibration=calibration or None,
+        refit=refit.record if refit else None,
     )
 
 
@@ -173,7 +166,7 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
         rule = UnsureThreshold(max_error=unsure["max_error"], threshold=unsure["threshold"])
         settings = package.settings.model_copy(update={"unsure": rule})
         package = replace(package, settings=settings)
-    fitted = Calibration.read(effect, package.settings.classes)
+    fitted = confidence.Calibration.read(effect, package.settings.classes)
     if fitted is None:
         return package
     bias = fitted.temperature * np.array(fitted.bias or [0.0] * len(package.settings.classes))

@@ -75,7 +75,7 @@ def test_a_server_that_hangs_is_asked_once(server, store, monkeypatch, requests_
     with open_run(store, "hang") as recorder, hanging(server):
         for step in range(1, 2000):
             recorder.log_series([(step, {"loss": float(step)})])
-        assert not recorder.flush()
+        assert not recorder.store.flush()
         assert requests_made.count(recorder.run_id) == 1
     assert find_run(server, "hang").info.status == "RUNNING"
 
@@ -97,7 +97,7 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
     with open_run(store, "killed") as recorder:
         for step in range(1, 60):
             if step == 20:
-                recorder.flush()
+                recorder.store.flush()
                 server.kill()
                 del requests_made[:]
             recorder.log_metrics({"loss": float(step)}, step=step)
@@ -125,10 +125,10 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
 def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
     monkeypatch.setattr(recording, "MAX_WAIT_SECONDS", 0.5)
     with open_run(store, "slow") as recorder:
-        recorder.flush()
+        recorder.store.flush()
         with hanging(server):
             recorder.log_metrics({"loss": 1.0})
-            assert not recorder.flush()
-            assert not recorder.flush()
+            assert not recorder.store.flush()
+            assert not recorder.store.flush()
     (line,) = caplog.messages
     assert line.startswith(f"the MLflow store {server.uri} is too slow; the job continues")

@@ -59,7 +59,7 @@ def test_a_job_records_in_a_database_and_outlives_its_crash(
     uri = mlflow_store.default_uri(address)
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder:
-        recorder.flush()
+        recorder.store.flush()
         call("pg_ctl", "stop", "--mode=immediate", "-D", "data")
         recorder.log_metrics({"loss": 1.0})
     (line,) = caplog.messages

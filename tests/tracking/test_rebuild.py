@@ -142,7 +142,7 @@ def kill_during_run(pipe: Connection, uri: str) -> None:
     with store.run("train", group=GROUP, tags={}) as recorder:
         recorder.log_settings({"train": {"seed": 3}})
         recorder.log_metrics({"train/loss": 1.0}, step=1)
-        recorder.flush()
+        recorder.store.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
 

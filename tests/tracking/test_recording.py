@@ -131,7 +131,7 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     assert not without.experiment_id
     with without.run("train", group="0123abcd", tags={}) as recorder:
         recorder.log_metrics({"loss": 1.0})
-    assert not recorder.flush()
+    assert not recorder.store.flush()
     assert "the job continues without it" in caplog.text
 
 

@@ -59,7 +59,7 @@ def register(package: str, uri: str, *, name: str = "laws") -> tuple[Version, st
     """Register a package from a run of its own; returns the version and the run."""
     with open_run(uri) as recorder:
         recorder.log_settings({"train": {"seed": 3}})
-        assert recorder.flush()
+        assert recorder.store.flush()
         version = registry.register(package, name=name, tracking_uri=uri, run_id=recorder.run_id)
     return version, recorder.run_id
 

@@ -77,7 +77,7 @@ def record(uri: str) -> None:
     with store.run("train", group="0123abcd", tags={}) as recorder, recorder.watching_system():
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
-    assert recorder.flush()
+    assert recorder.store.flush()
     client = mlflow_store.make_client(recorder.tracking_uri)
     assert client.get_run(recorder.run_id).info.status == "FINISHED"
     assert [file.path for file in client.list_artifacts(recorder.run_id)] == ["a.txt"]

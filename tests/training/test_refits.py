@@ -45,7 +45,8 @@ def make_refit(make_job):  # noqa: F811
             record={"splits": [*SPLITS], "prepared": PACKAGE["inputs"]["prepared"], "metrics": {}}
             | {"of": {"uri": "runs/one/trained/model", "fingerprint": "cd"}},
         )
-        return replace(job, splits=SPLITS, refit=refit)
+        calibration = PACKAGE.get("calibration")
+        return replace(job, splits=SPLITS, refit=refit, calibration=calibration)
 
     return make
 

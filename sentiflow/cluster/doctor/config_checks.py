@@ -132,7 +132,7 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResul
     """Check the prepared data, the model to start from, and the run to repeat."""
     settings = config.train
     if settings.refit is not None:  # it names its prepared data and the model, too
-        yield from find_problem("model", refits.find, config)
+        yield from find_problem("model", refits.apply, config)
         return
     yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
