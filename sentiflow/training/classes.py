@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import MOST_LISTED, UserError, few
 from sentiflow.storage.uris import display_uri
 
@@ -51,7 +50,7 @@ class LearnedClasses:
 
 
 def choose(
-    prepared: Manifest, settings: TrainSettings, splits: Sequence[str] = SPLITS[:1]
+    prepared: Manifest, settings: TrainSettings, splits: Sequence[str] = schema.SPLITS[:1]
 ) -> LearnedClasses:
     """Choose the classes that a model learns, and weigh them.
 

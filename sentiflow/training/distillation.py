@@ -6,8 +6,6 @@ scoring. A finished part leaves a completion marker, and a finished directory a 
 killed training asks the teachers once.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 from collections import Counter
@@ -24,8 +22,6 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest, schema
-from sentiflow.data.answers import SETTING, Answers
-from sentiflow.data.manifest import list_tables
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.data.text_hash import hash_texts
@@ -34,7 +30,6 @@ from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.model_sources import TEACHER
 from sentiflow.training import encoder_teacher
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
@@ -104,7 +99,9 @@ def teach(
         config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
     )
     learned = choose(prepared, config.train)
-    sources = {k: v for k, v in inputs.items() if k == "prepared" or k.startswith(TEACHER)}
+    sources = {
+        k: v for k, v in inputs.items() if k == "prepared" or k.startswith(model_sources.TEACHER)
+    }
     settings = {
         "classes": list(learned.names),
         "splits": [*schema.SPLITS[:1]],
@@ -118,7 +115,7 @@ def teach(
     record = taught.status.record if taught.is_complete else None
     with output.rolled_back_if_refused():
         record = record or _ask(config, taught, prepared, learned, resources)
-    files = list_tables(record, uri, [f"split={split}" for split in _LEARNED])
+    files = manifest.list_tables(record, uri, [f"split={split}" for split in _LEARNED])
     entries = list_result(uri, record, path=path)
     return Taught(files, entries, uri, record["fingerprint"], record["counts"])
 
@@ -166,7 +163,7 @@ def _ask(
     counts = _count(parts, taught)
     if not any(counts[split]["answered"] for split in _LEARNED):
         raise UserError(
-            f"{SETTING}: no teacher has answered a row to learn",
+            f"{answers.SETTING}: no teacher has answered a row to learn",
             hint="their texts are not those of the prepared data",
         )
     seconds = time.monotonic() - began
@@ -183,11 +180,14 @@ def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
     train, *held_out = schema.SPLITS
     folders = {train: f"encoded/split={train}", UNLABELLED: UNLABELLED}
     folders |= {split: f"tweets/split={split}" for split in held_out}
-    tweets = {_number(path): path for path in list_tables(prepared, uri, [f"tweets/split={train}"])}
+    tweets = {
+        _number(path): path
+        for path in manifest.list_tables(prepared, uri, [f"tweets/split={train}"])
+    }
     return [
         Part(split, path, num_rows, tweets[_number(path)] if split == train else "")
         for split, folder in folders.items()
-        for path, num_rows in list_tables(prepared, uri, [folder]).items()
+        for path, num_rows in manifest.list_tables(prepared, uri, [folder]).items()
     ]
 
 
@@ -212,9 +212,9 @@ def _make_job(
             answers.read([item["uri"] for item in teacher["files"]], learned.names).save(to)
             input_files.check_unchanged(teacher)
             tables.append(to)
-        elif name.startswith(TEACHER) and names_encoder(teacher["uri"]):
+        elif name.startswith(model_sources.TEACHER) and names_encoder(teacher["uri"]):
             tables.append(ask_encoder(name, teacher["uri"]))
-        elif name.startswith(TEACHER):
+        elif name.startswith(model_sources.TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))
     return Job(
@@ -277,7 +277,7 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
         return
     from sentiflow.cluster import memory
 
-    for package in memory.load_models(*job.models, on_gpu=job.on_gpu, setting=SETTING):
+    for package in memory.load_models(*job.models, on_gpu=job.on_gpu, setting=answers.SETTING):
         names = package.settings.classes
         scores = package.score(text)
         columns = [names.index(name) for name in job.classes]
@@ -289,9 +289,9 @@ def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 @functools.lru_cache(maxsize=4)
-def _load_answers(uri: str) -> Answers:
+def _load_answers(uri: str) -> answers.Answers:
     """Load the answers of a teacher once for each worker process."""
-    return Answers.load(uri)
+    return answers.Answers.load(uri)
 
 
 def _to_lists(values: np.ndarray) -> pa.ListArray:

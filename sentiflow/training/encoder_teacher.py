@@ -30,7 +30,6 @@ from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
-from sentiflow.models.text_encoders import Source, TextEncoder
 from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
@@ -69,30 +68,24 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What decides the answers, beside encoder and texts."""
-
-    tokenizer: str
-    num_classes: int
-    positions: np.ndarray
-    """As :attr:`LearnedClasses.positions`."""
-
-    @classmethod
-    def of(cls, prepared: Manifest, learned: LearnedClasses) -> Job:
-        """Describe the answers to prepared texts."""
-        return cls(prepared["settings"]["tokenizer"], len(learned.names), learned.positions)
-
-
-@dataclass(frozen=True)
 class Teacher:
     """Two models of the same train rows."""
 
     regression: LogisticRegression
     linear: LinearModel
-    job: Job
+    tokenizer: str
+    num_classes: int
 
     @classmethod
-    def fit(cls, text: pa.Array, label: np.ndarray, vectors: np.ndarray, job: Job) -> Teacher:
+    def fit(
+        cls,
+        text: pa.Array,
+        label: np.ndarray,
+        vectors: np.ndarray,
+        *,
+        tokenizer: str,
+        num_classes: int,
+    ) -> Teacher:
         """Fit both to N labelled texts and their vectors."""
         from sklearn.linear_model import LogisticRegression
 
@@ -101,10 +94,11 @@ class Teacher:
         from sentiflow.training import linear_solver
 
         regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
-        ngrams = Ngrams.of(tokenize(text, name=job.tokenizer))
-        targets = np.eye(job.num_classes, dtype=np.float32)[label]
+        ngrams = Ngrams.of(tokenize(text, name=tokenizer))
+        targets = np.eye(num_classes, dtype=np.float32)[label]
         models = linear_solver.fit(ngrams, targets)
-        return cls(regression, next(model for c, model in models if c == _LINEAR_STRENGTH), job)
+        chosen = next(model for c, model in models if c == _LINEAR_STRENGTH)
+        return cls(regression, chosen, tokenizer, num_classes)
 
     def answer(self, text: pa.Array, vectors: np.ndarray) -> np.ndarray:
         """Compute the probabilities of N texts, ``(N, C)`` float32."""
@@ -112,9 +106,9 @@ class Teacher:
 
         from sentiflow.models.tokenizer import tokenize
 
-        logs = np.full((len(text), self.job.num_classes), -np.inf)
+        logs = np.full((len(text), self.num_classes), -np.inf)
         logs[:, self.regression.classes_] = self.regression.predict_log_proba(vectors)
-        tokens = tokenize(text, name=self.job.tokenizer)
+        tokens = tokenize(text, name=self.tokenizer)
         logs += log_softmax(self.linear.logits(tokens), axis=1)
         return np.asarray(softmax(logs / 2, axis=1), np.float32)
 
@@ -162,7 +156,10 @@ def answer(
         unit="texts",
         keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
     )
-    work = functools.partial(fit, texts=texts, vectors=vectors, job=Job.of(prepared, learned))
+    tokenizer = prepared["settings"]["tokenizer"]
+    work = functools.partial(
+        fit, texts=texts, vectors=vectors, tokenizer=tokenizer, learned=learned
+    )
     to = join(output.uri, f"{name}.arrow")
     return str(maps.map(f"fit_{name}", work, [to], key=fingerprint)[0])
 
@@ -181,7 +178,7 @@ def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
     return texts
 
 
-def _tell_time(texts: Sequence[Texts], source: Source, num_cpus: int) -> None:
+def _tell_time(texts: Sequence[Texts], source: text_encoders.Source, num_cpus: int) -> None:
     """Estimate the time by the first texts, and say it."""
     encoder = text_encoders.load(source)
     sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
@@ -200,7 +197,7 @@ def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
 
 
-def encode(table: pa.Table, *, source: Source) -> pa.Table:
+def encode(table: pa.Table, *, source: text_encoders.Source) -> pa.Table:
     """Encode each text once.
 
     Columns:
@@ -221,14 +218,22 @@ def write_vectors(table: pa.Table, label: Label, *, folder: str) -> str:
     return uri
 
 
-def fit(to: str, *, texts: Sequence[Texts], vectors: Sequence[str], job: Job) -> str:
+def fit(
+    to: str,
+    *,
+    texts: Sequence[Texts],
+    vectors: Sequence[str],
+    tokenizer: str,
+    learned: LearnedClasses,
+) -> str:
     """Fit the teacher, and write its answers to all texts.
 
     Args:
         to: The file to write, see :meth:`Answers.save`.
         texts: The parts.
         vectors: For each part the file of :func:`write_vectors`.
-        job: What decides the answers.
+        tokenizer: That of the prepared data.
+        learned: The classes that the network learns.
 
     Returns:
         ``to``.
@@ -240,7 +245,7 @@ def fit(to: str, *, texts: Sequence[Texts], vectors: Sequence[str], job: Job) ->
         flat = table["vector"].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(table), -1)[place]
 
-    pairs = [(hash_texts(text), given) for text, given in _ask(texts, find, job)]
+    pairs = [(hash_texts(text), given) for text, given in _ask(texts, find, tokenizer, learned)]
     keys, answers = (np.concatenate(each) for each in zip(*pairs, strict=True))
     distinct, first = np.unique(keys, return_index=True)
     Answers(distinct, answers[first]).save(to)
@@ -248,14 +253,18 @@ def fit(to: str, *, texts: Sequence[Texts], vectors: Sequence[str], job: Job) ->
 
 
 def _ask(
-    texts: Sequence[Texts], encode: Callable[[int, pa.Array], np.ndarray], job: Job
+    texts: Sequence[Texts],
+    encode: Callable[[int, pa.Array], np.ndarray],
+    tokenizer: str,
+    learned: LearnedClasses,
 ) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Fit the teacher to the train rows, and ask it about all.
 
     Args:
         texts: The parts.
         encode: Takes the number of a part and its texts, and returns their vectors.
-        job: What decides the answers.
+        tokenizer: That of the prepared data.
+        learned: The classes that the network learns.
 
     Yields:
         The texts of each part and their probabilities. Rows of other classes are left out.
@@ -263,21 +272,26 @@ def _ask(
 
     def read(number: int) -> tuple[pa.Array, pa.Array, np.ndarray]:
         columns = ["text"] if texts[number].split == UNLABELLED else ["text", "label"]
-        rows = relabel(read_texts(texts[number], columns=columns), job.positions).combine_chunks()
+        rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
+        rows = rows.combine_chunks()
         text = rows["text"].combine_chunks()
         return text, rows["label"].combine_chunks(), encode(number, text)
 
     train = {number: read(number) for number, part in enumerate(texts) if part.split == SPLITS[0]}
     text, label = (pa.concat_arrays([rows[n] for rows in train.values()]) for n in (0, 1))
     vectors = np.concatenate([rows[2] for rows in train.values()])
-    teacher = Teacher.fit(text, label.to_numpy(), vectors, job)
+    teacher = Teacher.fit(
+        text, label.to_numpy(), vectors, tokenizer=tokenizer, num_classes=len(learned.names)
+    )
     for number in range(len(texts)):
         text, _, vectors = train.get(number) or read(number)
         yield text, teacher.answer(text, vectors)
 
 
 def write_answers(
-    encoder: TextEncoder, prepared_uri: str | os.PathLike[str], to: str | os.PathLike[str]
+    encoder: text_encoders.TextEncoder,
+    prepared_uri: str | os.PathLike[str],
+    to: str | os.PathLike[str],
 ) -> None:
     """Write a file of answers for ``train.distill.teachers``, by any sentence encoder.
 
@@ -299,7 +313,7 @@ def write_answers(
         return text_encoders.encode(encoder, text.to_pylist())
 
     tables = []
-    for text, given in _ask(texts, encode, Job.of(prepared, learned)):
+    for text, given in _ask(texts, encode, prepared["settings"]["tokenizer"], learned):
         columns = dict(zip(learned.names, given.T, strict=True))
         named = {f"{PROBABILITY}{name}": column for name, column in columns.items()}
         tables.append(pa.table({"text": text} | named))

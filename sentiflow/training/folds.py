@@ -17,11 +17,9 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import VocabularySettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
-from sentiflow.metrics.confidence import Calibration
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -29,7 +27,6 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import classes, trained_package
-from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.task import TrainJob
 from sentiflow.words import word_vectors
 
@@ -60,7 +57,7 @@ class _Rows:
 
 def train(
     job: TrainJob,
-    learned: LearnedClasses,
+    learned: classes.LearnedClasses,
     *,
     root: str,
     folder: str,
@@ -101,7 +98,7 @@ def train(
         say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
         path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
-    is_measured = SPLITS[2] not in job.prepared.get("fixed_splits", ())
+    is_measured = schema.SPLITS[2] not in job.prepared.get("fixed_splits", ())
     whole = pa.concat_tables(parts)
     calibration = _calibrate(whole, learned)
     if unsure := job.settings.unsure:
@@ -131,7 +128,7 @@ def _read(job: TrainJob) -> _Rows:
     """
     prepared, settings = job.prepared, job.prepared["settings"]
     columns, num_folds = ["row_id", "text", "label"], job.settings.folds
-    splits = [name for name in SPLITS if name not in prepared.get("fixed_splits", ())]
+    splits = [name for name in schema.SPLITS if name not in prepared.get("fixed_splits", ())]
     tables = [parquet.read(uri, columns=columns) for uri in job.list_files("tweets", splits)]
     labelled = pa.concat_tables(tables)
     labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
@@ -164,13 +161,15 @@ def _check(position: np.ndarray, label: np.ndarray, *, num_folds: int) -> None:
             )
 
 
-def _write(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses, uri: str) -> TrainJob:
+def _write(
+    job: TrainJob, rows: _Rows, number: int, learned: classes.LearnedClasses, uri: str
+) -> TrainJob:
     """Prepare the rows of all folds but one; describe the training on them."""
     settings, split = job.prepared["settings"], job.prepared["settings"]["split"]
     validation = split["validation_fraction"] / (1 - split["test_fraction"])
     is_learned = rows.is_labelled & (rows.position.astype(int) != number)
     is_validation = is_learned & (rows.position % 1 < validation)
-    parts = dict(zip(SPLITS, (is_learned & ~is_validation, is_validation), strict=False))
+    parts = dict(zip(schema.SPLITS, (is_learned & ~is_validation, is_validation), strict=False))
     words = _fit(rows, parts["train"])
     encoded = words.encode(rows.tokens, max_length=settings["max_length"])
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
@@ -225,7 +224,9 @@ def _count(table: pa.Table, names: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _compute_logits(job: TrainJob, rows: _Rows, number: int, learned: LearnedClasses) -> pa.Table:
+def _compute_logits(
+    job: TrainJob, rows: _Rows, number: int, learned: classes.LearnedClasses
+) -> pa.Table:
     """Compute the logits of the rows of a fold by its model.
 
     Columns:
@@ -248,7 +249,7 @@ def _compute_logits(job: TrainJob, rows: _Rows, number: int, learned: LearnedCla
     return pa.table({name: table[name] for name in ("row_id", "label")} | columns)
 
 
-def _mix(table: pa.Table, learned: LearnedClasses, weight: float | None) -> Scores:
+def _mix(table: pa.Table, learned: classes.LearnedClasses, weight: float | None) -> Scores:
     """Compute the probabilities of :func:`_compute_logits`, which are not calibrated."""
     logits = _to_matrix(table, "network")
     if weight is not None:
@@ -264,7 +265,7 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
     return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
 
-def _calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
+def _calibrate(table: pa.Table, learned: classes.LearnedClasses) -> dict[str, Any]:
     """Decide the share of the linear model and the calibration by the logits of some folds."""
     label, decided = table["label"].to_numpy(), dict[str, Any]()
     if "linear" in table.column_names:
@@ -274,13 +275,15 @@ def _calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     return decided | trained_package.calibrate(mixed, label)
 
 
-def _score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
+def _score(
+    table: pa.Table, learned: classes.LearnedClasses, calibration: Mapping[str, Any]
+) -> Scores:
     """Turn the logits of a fold into calibrated probabilities.
 
     A class without a train row in the other folds has the probability 0.
     """
     scores = _mix(table, learned, calibration.get("linear_weight"))
-    fitted = Calibration.read(calibration, learned.names) or Calibration()
+    fitted = confidence.Calibration.read(calibration, learned.names) or confidence.Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
     probabilities[_to_matrix(table, "network") == _NEVER] = 0
     probabilities[scores.num_tokens == 0] = learned.priors

@@ -13,9 +13,7 @@ import torch
 from scipy import sparse, special
 
 from sentiflow.data.arrow_buffers import find_sorted
-from sentiflow.models import ngrams
-from sentiflow.models.linear import LinearModel
-from sentiflow.models.ngrams import Ngrams
+from sentiflow.models import linear, ngrams
 from sentiflow.training import collectives
 
 STRENGTHS = (1.0, 4.0, 16.0)
@@ -54,7 +52,7 @@ class _Texts:
         return float(losses.sum()), gradient, errors.sum(axis=0)
 
 
-def fit(texts: Ngrams, targets: np.ndarray) -> Iterator[tuple[float, LinearModel]]:
+def fit(texts: ngrams.Ngrams, targets: np.ndarray) -> Iterator[tuple[float, linear.LinearModel]]:
     """Fit a model for each of ``STRENGTHS``, from the strongest regularization to the weakest.
 
     Minimizes the mean cross-entropy plus ``|w|^2 / (2 C N)``, as scikit-learn's logistic regression
@@ -75,13 +73,13 @@ def fit(texts: Ngrams, targets: np.ndarray) -> Iterator[tuple[float, LinearModel
     for strength in STRENGTHS:
         _minimize(values, own, idf[:, None], num_rows, strength)
         weights = values.detach().clone().reshape(-1, num_classes)
-        yield strength, LinearModel(
+        yield strength, linear.LinearModel(
             torch.from_numpy(hashes), weights[:-1] * torch.from_numpy(idf)[:, None],
             torch.from_numpy(idf**2), weights[-1],
         )  # fmt: skip
 
 
-def _choose_ngrams(texts: Ngrams, num_classes: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Choose the n-grams of all workers; return their hashes, their idf, and how many texts."""
     gathered = collectives.gather((*ngrams.count(texts), len(texts.tokens.offsets) - 1))
     hashes, counts = ngrams.add_counts(*(np.concatenate([e[n] for e in gathered]) for n in (0, 1)))
@@ -92,7 +90,9 @@ def _choose_ngrams(texts: Ngrams, num_classes: int) -> tuple[np.ndarray, np.ndar
     return hashes[chosen], idf.astype(np.float32), num_rows
 
 
-def _to_matrices(texts: Ngrams, targets: np.ndarray, hashes: np.ndarray, idf: np.ndarray) -> _Texts:
+def _to_matrices(
+    texts: ngrams.Ngrams, targets: np.ndarray, hashes: np.ndarray, idf: np.ndarray
+) -> _Texts:
     tokens, squares = texts.tokens, np.square(idf.astype(np.float64))
     words = _find(texts.of_words, texts.word_offsets, hashes)
     further = _find(texts.of_texts, texts.text_offsets, hashes)

@@ -94,9 +94,12 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
     )
     callback = sweep_trials.TrialCallback(trials, recorder, capacity)
-    remaining = [index for index, trial in enumerate(trials) if not trial.has_ended()]
-    for index in sorted({*range(len(trials))} - {*remaining}):
-        callback.end(index)
+    remaining = list[int]()
+    for index, trial in enumerate(trials):
+        if trial.open_output().is_complete or filesystem.exists(trial.stopped_uri):
+            callback.end(index)
+        else:
+            remaining.append(index)
     if remaining:
         _tune(config, output, callback, remaining, num_concurrent, request)
     records = sweep_tables.rank(callback.records, config.train.selection)

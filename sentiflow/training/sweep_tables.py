@@ -15,8 +15,6 @@ from sentiflow.training.sweep_trials import ENDS, MAX_REASON, SEED, TrialRecord,
 
 METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
 """Metrics of a trial that are summarized."""
-Summary = dict[str, Any]
-"""The metrics of some trials, see :func:`summarize_seeds`."""
 
 
 def rank(trials: Sequence[TrialRecord], selection: SelectionSettings) -> list[TrialRecord]:
@@ -59,7 +57,7 @@ def has_repeats(values: Sequence[Mapping[str, Any]]) -> bool:
 
 def summarize_seeds(
     trials: Sequence[Mapping[str, Any]], selection: SelectionSettings
-) -> list[Summary]:
+) -> list[dict[str, Any]]:
     """Summarize the finished trials that differ only in their seed.
 
     Args:

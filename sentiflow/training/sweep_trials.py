@@ -68,10 +68,6 @@ class Trial:
     taught: Taught | None = None
     """The answers of the teachers, which all trials share."""
 
-    def has_ended(self) -> bool:
-        """Whether an earlier run of the sweep has finished or stopped the trial."""
-        return self.open_output().is_complete or filesystem.exists(self.stopped_uri)
-
     def open_output(self) -> Output:
         """Look at the output of the training, which the sweep holds."""
         spec = training.describe_output(self.config)

@@ -27,7 +27,8 @@ from sentiflow.models.tokenizer import tokenize
 from sentiflow.pipeline import stages
 from sentiflow.storage import parquet
 from sentiflow.training import encoder_teacher, linear_solver
-from sentiflow.training.encoder_teacher import Job, Texts
+from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.encoder_teacher import Texts
 
 TINY = text_encoders.Source("numpy", "tests.training.tiny_encoder", "Hashes")
 """As Ray's workers find it, too."""
@@ -92,14 +93,16 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
         Texts("unlabelled", str(tmp_path / "b"), 0, 80, 1),
     ]
     positions = np.array([1, 0, -1, -1], np.int8)
-    job = Job("tweet", 2, positions)
+    two = LearnedClasses(("negative", "positive"), np.array([150, 150]), positions, weights=None)
     paths = []
     for number, part in enumerate(parts):
         table = encoder_teacher.encode(
             encoder_teacher.read_texts(part, columns=["text"]), source=TINY
         )
         paths.append(encoder_teacher.write_vectors(table, Label(number, "k"), folder=str(tmp_path)))
-    uri = encoder_teacher.fit(str(tmp_path / "answers"), texts=parts, vectors=paths, job=job)
+    uri = encoder_teacher.fit(
+        str(tmp_path / "answers"), texts=parts, vectors=paths, tokenizer="tweet", learned=two
+    )
     is_learned = label < 2
     learned = [text for text, chosen in zip(texts, is_learned, strict=True) if chosen]
     target = 1 - label[is_learned]
