@@ -14,9 +14,7 @@ import typer
 
 import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
-from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
 from sentiflow.config import settings
 from sentiflow.errors import JobError
 from sentiflow.progress import clean, say
@@ -44,13 +42,6 @@ app.command(cls=compare.WithMargin)(compare.compare)
 app.command()(submit.submit)
 app.command()(demo.demo)
 app.command()(demo.sample)
-
-To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
-Mirror = Annotated[
-    str | None,
-    typer.Option("--url", metavar="URL", help="Another address of the same archive."),
-]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace files that have these names.")]
 
 
 def main() -> None:
@@ -103,7 +94,7 @@ def predict(
     The probability is that of positive if the model knows negative and positive only, else that of
     the label; with --top each label has its own. --json has the probability of each class.
     """
-    with reporting(verbose):
+    with exits.reporting(verbose):
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
 
@@ -130,7 +121,7 @@ def promote(
     verbose: Verbose = False,
 ) -> None:
     """Make a registered model the champion if it is better on the test rows."""
-    with reporting(verbose):
+    with exits.reporting(verbose):
         resolved = settings.load(config, overrides or ())
         from sentiflow.evaluation import promotion
 
@@ -156,7 +147,7 @@ def doctor(
 
     Exit code 0: no errors were found; there may be warnings. 1: there are errors.
     """
-    with reporting(verbose):
+    with exits.reporting(verbose):
         resolved = None if config is None else settings.load(config, overrides or ())
         from sentiflow.cluster.doctor import machine_checks
         from sentiflow.cluster.doctor.check import to_text
@@ -191,7 +182,7 @@ def card(
 
     It is Markdown, with the metadata that the Hugging Face Hub reads.
     """
-    with reporting(verbose):
+    with exits.reporting(verbose):
         uri = jobs.check_free(output, overwrite, option="--output ")
         from sentiflow.evaluation import model_card
         from sentiflow.storage import filesystem
@@ -220,7 +211,7 @@ def ui(
     Prints the address to open. The store is that of CONFIG, else MLFLOW_TRACKING_URI, else
     mlflow.db; of a server only the address is printed.
     """
-    with reporting(verbose):
+    with exits.reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
         from sentiflow.tracking import mlflow_store, recording
 
@@ -262,7 +253,7 @@ def import_outputs(
     verbose: Verbose = False,
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
-    with reporting(verbose):
+    with exits.reporting(verbose):
         from sentiflow.tracking import mlflow_store, rebuild
 
         store = mlflow_store.default_uri(tracking_uri)
@@ -275,14 +266,14 @@ def import_outputs(
 
 
 @config_app.command()
-@reporting()
+@exits.reporting()
 def show(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print every setting as the jobs see it, defaults included."""
     jobs.show_settings(settings.load(config, overrides or ()))
 
 
 @config_app.command()
-@reporting()
+@exits.reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check the settings and the inputs that they name; print a line for each error."""
     resolved = settings.load(config, overrides or ())
@@ -303,11 +294,18 @@ def describe() -> None:
 
 
 @download_app.command()
-@reporting()
+@exits.reporting()
 def sentiment140(
-    to: To = Path("data"),
-    url: Mirror = None,
-    overwrite: Replace = False,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")] = Path(
+        "data"
+    ),
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="URL", help="Another address of the same archive."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that have these names.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Download the 1.6 million tweets of Sentiment140 (81 MB)."""

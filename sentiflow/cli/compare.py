@@ -11,8 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson, Verbose
-from sentiflow.cli.terminal import fill, print_json, shorten
+from sentiflow.cli.terminal import AsJson, Verbose, fill, print_json, shorten
 from sentiflow.errors import UserError, few
 from sentiflow.storage.uris import absolute_uri, display_uri
 
@@ -144,6 +143,4 @@ def _fill(template: str, comparison: "Comparison") -> str:
 
 def _escape_markdown(text: str) -> str:
     """Keep Markdown from reading a name as a table, a tag or a style."""
-    for mark in "\\`*_<>|[]#@":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return re.sub(r"[\\`*_<>|\[\]#@]", r"\\\g<0>", " ".join(text.split()))

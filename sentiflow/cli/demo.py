@@ -9,7 +9,7 @@ import yaml
 
 from sentiflow.cli import jobs
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import Overwrite, Verbose
+from sentiflow.cli.terminal import Overwrite, Verbose
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 

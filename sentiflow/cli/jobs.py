@@ -15,9 +15,16 @@ import typer
 import yaml
 
 from sentiflow.cli import exits
-from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
-from sentiflow.cli.terminal import fill, print_json
+from sentiflow.cli.terminal import (
+    AsJson,
+    ConfigPath,
+    DryRun,
+    Overrides,
+    Overwrite,
+    Verbose,
+    fill,
+    print_json,
+)
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -27,15 +34,6 @@ from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
     from sentiflow.pipeline.stages import Outcome, Verb
-
-BestTo = Annotated[
-    Path | None,
-    typer.Option(
-        "--best-to",
-        metavar="FILE.yaml",
-        help="Write the settings of the best trial; of several seeds, to average their models.",
-    ),
-]
 
 JOBS = {
     "run": "Prepare, train, score and evaluate; what is complete is skipped.",
@@ -80,7 +78,7 @@ def _command(verb: str) -> Callable[..., None]:
         verbose: Verbose = False,
         as_json: AsJson = False,
     ) -> None:
-        with reporting(verbose):
+        with exits.reporting(verbose):
             run(
                 config,
                 verb,
@@ -147,7 +145,7 @@ def trends(
     ] = None,
 ) -> None:
     """Measure shares of the classes in a scored corpus, by column or time."""
-    with reporting(verbose):
+    with exits.reporting(verbose):
         if (sample is None) != (output is None):
             raise UserError(
                 "--sample and --output need each other",
@@ -188,10 +186,17 @@ def sweep(
     dry_run: DryRun = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
-    best_to: BestTo = None,
+    best_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--best-to",
+            metavar="FILE.yaml",
+            help="Write the settings of the best trial; of several seeds, to average their models.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model for each of many settings, and list them, best first."""
-    with reporting(verbose):
+    with exits.reporting(verbose):
         if best_to is not None:
             check_free(best_to, overwrite, option="--best-to ")
         outcomes = run(

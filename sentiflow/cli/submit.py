@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sentiflow.cli import exits
-from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
-from sentiflow.cli.terminal import print_json
+from sentiflow.cli.terminal import AsJson, Overrides, Overwrite, Verbose, print_json
 from sentiflow.cluster import submission
-from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 
@@ -77,7 +74,7 @@ def submit(
 
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
-    with reporting(verbose):
+    with exits.reporting(verbose):
         if (attach is None) != (verb is not None and config is not None):
             raise UserError(
                 "give VERB and CONFIG, or a job to --attach",
@@ -96,7 +93,10 @@ def submit(
                 installs=install,
             )
             if dry_run:
-                _show(job)
+                typer.echo(f"entrypoint  {job.entrypoint}")
+                for name, value in {**job.variables, **dict.fromkeys(job.named, "***")}.items():
+                    typer.echo(f"env         {name}={value}")
+                typer.echo(f"upload      {_describe_upload(job)}")
                 return
         from sentiflow.cluster import job_client
 
@@ -150,14 +150,6 @@ def _follow(client: "JobSubmissionClient", job: str, as_json: bool) -> int:
     return code
 
 
-def _describe_upload(job: Submission) -> str:
+def _describe_upload(job: submission.Submission) -> str:
     size = sum(path.stat().st_size for path in job.files.values())
     return f"{len(job.files)} files, {size / 1e6:,.1f} MB"
-
-
-def _show(job: Submission) -> None:
-    """Print what would be submitted."""
-    typer.echo(f"entrypoint  {job.entrypoint}")
-    for name, value in {**job.variables, **dict.fromkeys(job.named, "***")}.items():
-        typer.echo(f"env         {name}={value}")
-    typer.echo(f"upload      {_describe_upload(job)}")

@@ -1,4 +1,4 @@
-"""Results as text in lines and columns for a terminal, or as JSON for a program."""
+"""What several commands share: options; results as text in lines and columns, or as JSON."""
 
 import codecs
 import json
@@ -6,10 +6,26 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from sentiflow.errors import few, list_worst
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the resolved settings and what would run.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
 
 WIDTH = 96
 """Characters in a line."""

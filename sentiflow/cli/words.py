@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson
-from sentiflow.cli.terminal import fill, print_json
+from sentiflow.cli.terminal import AsJson, fill, print_json
 from sentiflow.errors import UserError, printable
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model

@@ -16,7 +16,6 @@ MAX_CLASSES = 100
 MIN_CLASS_ROWS = 10
 """Rows that a class must have to be learned."""
 _MAX_NAME = 60
-_IN_QUOTES = "write each value as it is in the CSV, in quotes"
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
@@ -102,7 +101,7 @@ def _as_written(name: Any, value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list | tuple) else (value,)
     for item in values:
         if isinstance(item, bool) or not isinstance(item, str | int):
-            raise ValueError(f"{name}={item!r}: {_IN_QUOTES}")
+            raise ValueError(f"{name}={item!r}: write each value as it is in the CSV, in quotes")
     return tuple(str(item).strip() for item in values)
 
 

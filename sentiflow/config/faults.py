@@ -1,7 +1,6 @@
 """Faults in settings, and what a command lacks -> a line for each: where, what, and the way out."""
 
 import difflib
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -107,7 +106,8 @@ def _suggest(location: Location) -> str:
     others = [kind for kind, section in KINDS.items() if name in section.model_fields]
     if others and sections and sections[-1] in KINDS:
         return f"it belongs to kind: {others[0]}"
-    path, keys = _path_of(location)[:-1], list_keys()
+    path = _path_of(location)[:-1]
+    keys = sorted(dict.fromkeys(path for path, _ in walk()), key=len)  # those of the top first
     name = _SYNONYMS.get(name.lower(), name)
     below = [key for key in keys if key[: len(path)] == path]
     for among, cutoff in ((below, 0.6), (keys, 0.8)):
@@ -115,12 +115,6 @@ def _suggest(location: Location) -> str:
         for close in difflib.get_close_matches(name.lower(), names, n=1, cutoff=cutoff):
             return f"did you mean {'.'.join(among[names.index(close)])}?"
     return f"known here: {', '.join(key[-1] for key in below if len(key) == len(path) + 1)}"
-
-
-@functools.cache
-def list_keys() -> list[Path]:
-    """List the path of every setting and section, those of the top first."""
-    return sorted(dict.fromkeys(path for path, _ in walk()), key=len)
 
 
 def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:

@@ -10,7 +10,6 @@ import yaml
 from pydantic import ValidationError
 
 from sentiflow.config import defaults, faults, ray_job, yaml_text
-from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import LOCATION, Settings, check_models
@@ -139,9 +138,9 @@ def read_models(value: Any) -> str | tuple[str, ...]:
     return models
 
 
-def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
+def validate(raw: dict[str, Any], *, source: str | faults.Source) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
-    source = Source(source) if isinstance(source, str) else source
+    source = faults.Source(source) if isinstance(source, str) else source
     try:
         config = Config.model_validate(defaults.fill_preset(defaults.inherit_format(raw)))
     except ValidationError as error:
@@ -328,14 +327,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _locate(config: ConfigLike, overrides: Overrides) -> Source:
+def _locate(config: ConfigLike, overrides: Overrides) -> faults.Source:
     """Note where each setting was typed: the line of a file that was read, or an override."""
     if isinstance(config, Mapping):
-        return Source("settings")
+        return faults.Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
     lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return Source(str(config), lines, keys, place)
+    return faults.Source(str(config), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

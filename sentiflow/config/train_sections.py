@@ -118,7 +118,6 @@ def _check_classes(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 Classes = Annotated[tuple[str, ...] | None, AfterValidator(_check_classes)]
-ClassWeight = Annotated[float, Field(gt=0)]
 
 
 class TrainSettings(Settings):
@@ -138,7 +137,9 @@ class TrainSettings(Settings):
     classes: Classes = None
     """Classes that the model learns; rows of other classes are left out. Default: every class with
     rows in the train split."""
-    class_weights: Literal["sqrt", "balanced"] | dict[str, ClassWeight] | None = None
+    class_weights: Literal["sqrt", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = (
+        None
+    )
     """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
     frequency. ``sqrt``: its square root. Or a weight for each class, such as ``{neutral: 2.0}``;
     others have 1. The weights are scaled to a mean of 1 over the training rows. Default: equal

@@ -174,11 +174,13 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
         else:
             sentences = _fill(test["templates"], test.get("words", ("",)))
         cases: list[Case] = [(sentence, None) for sentence in sentences]
-        yield BehaviorTest("minimum function", *_name(test), cases, test["label"])
+        yield BehaviorTest(
+            "minimum function", test["name"], test["expectation"], cases, test["label"]
+        )
     for test in _DATA["invariance"]:
         filled = (_fill([template], test["words"]) for template in test["templates"])
         cases = [pair for sentences in filled for pair in pairwise(sentences)]
-        yield BehaviorTest("invariance", *_name(test), cases, "same label")
+        yield BehaviorTest("invariance", test["name"], test["expectation"], cases, "same label")
     if real:
         yield from _change_real_texts(real, seed)
     for test in _DATA["directional_expectation"]:
@@ -186,11 +188,9 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
             zip(_fill([p["before"]], p["words"]), _fill([p["after"]], p["words"]), strict=True)
             for p in test["pairs"]
         )
-        yield BehaviorTest("direction", *_name(test), list(chain(*pairs)), test["expected"])
-
-
-def _name(test: dict[str, Any]) -> tuple[str, str]:
-    return test["name"], test["expectation"]
+        yield BehaviorTest(
+            "direction", test["name"], test["expectation"], list(chain(*pairs)), test["expected"]
+        )
 
 
 def _change_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:

@@ -216,8 +216,8 @@ def _describe(
     scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int, predicted: Predicted
 ) -> Model:
     model, file = scored.record["inputs"]["model"], scored.file
-    has_probabilities = file is None or file.has_probabilities
-    figures = measure(predicted, has_probabilities=has_probabilities).to_json()
+    labels_alone = file is not None and not file.has_probabilities
+    figures = measure(predicted, has_probabilities=not labels_alone).to_json()
     if file:
         fingerprint = input_files.describe([file.uri])["fingerprint"]
         return Model(

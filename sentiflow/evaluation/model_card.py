@@ -15,7 +15,6 @@ import yaml
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import MOST_LISTED, UserError
@@ -26,7 +25,6 @@ from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
-from sentiflow.tracking.model_sources import TEACHER
 from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 
 _MAX_DATASETS = 10
@@ -78,7 +76,9 @@ def render(
         {
             "as_it_is": _Markdown,
             "choose_settings": _choose_settings,
-            "teachers": lambda inputs: [name for name in inputs if name.startswith(TEACHER)],
+            "teachers": lambda inputs: [
+                name for name in inputs if name.startswith(model_sources.TEACHER)
+            ],
         },
         finalize=_escape,
         keep_trailing_newline=True,
@@ -153,7 +153,7 @@ def _read_card(uri: str) -> str | None:
     record = manifest.read(uri)
     if record is None or record["stage"] != "evaluate":
         return None
-    return manifest.read_file(uri, record, CARD).decode()
+    return manifest.read_file(uri, record, manifest.CARD).decode()
 
 
 def _escape(value: object) -> str:

@@ -11,7 +11,6 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, label_files, manifest
 from sentiflow.data.answers import find_faults
 from sentiflow.data.arrow_buffers import find_sorted, one_array
-from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
@@ -67,17 +66,19 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     hint = "a file of predictions has row_id or text, and predicted_label or probability_<class>"
     table = label_files.read(uri, setting="a file of predictions", needs=[_KEY], hint=hint)
     classes, names = manifest.find_classes(scored), list(table.columns)
-    columns = [name for name in names if name.startswith(PROBABILITY)]
+    columns = [name for name in names if name.startswith(label_files.PROBABILITY)]
     allowed = _LABELS[:2] if columns else _LABELS
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
-        needed = f"{', '.join(_LABELS)} or {PROBABILITY}<class>"
+        needed = f"{', '.join(_LABELS)} or {label_files.PROBABILITY}<class>"
         raise _fault(uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}")
-    if foreign := [name for name in columns if name.removeprefix(PROBABILITY) not in classes]:
+    if foreign := [
+        name for name in columns if name.removeprefix(label_files.PROBABILITY) not in classes
+    ]:
         hint = f"the classes of the corpus are {', '.join(few(classes))}"
         raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(table)
-    of_columns = [classes.index(name.removeprefix(PROBABILITY)) for name in columns]
+    of_columns = [classes.index(name.removeprefix(label_files.PROBABILITY)) for name in columns]
     probabilities = np.zeros((len(keys), len(classes)))
     if columns:
         values = table[columns].to_numpy()
@@ -152,11 +153,13 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, code] = file.probabilities[place]
-    kept = [n for n in rows.column_names if not n.startswith(("prediction", PROBABILITY))]
+    kept = [
+        n for n in rows.column_names if not n.startswith(("prediction", label_files.PROBABILITY))
+    ]
     replaced = rows.select(kept)
     replaced = replaced.append_column("prediction", pa.array(code[file.prediction[place]]))
     for name, column in zip(classes, probabilities.T, strict=True):
-        replaced = replaced.append_column(PROBABILITY + name, pa.array(column))
+        replaced = replaced.append_column(label_files.PROBABILITY + name, pa.array(column))
     return replaced
 
 

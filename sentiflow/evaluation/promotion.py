@@ -27,7 +27,6 @@ from sentiflow.models import package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.progress import Progress
 from sentiflow.tracking import mlflow_store, model_sources, registry
-from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 _TEST_DATA = "sentiflow.test_data"
@@ -133,20 +132,22 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     """
     uri = mlflow_store.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
-    if version is None and CANDIDATE not in aliases:
+    if version is None and registry.CANDIDATE not in aliases:
         raise UserError(
             f"{config.name} has no candidate",
             hint="sentiflow run registers one, on its own test rows; or --version N",
         )
-    suffix = f"@{CANDIDATE}" if version is None else f"/{version}"
+    suffix = f"@{registry.CANDIDATE}" if version is None else f"/{version}"
     candidate = registry.resolve(f"models:/{config.name}{suffix}", tracking_uri=uri)
     assert candidate.version is not None, "an alias and a number name versions"
-    number, present = candidate.version.number, aliases.get(CHAMPION)
+    number, present = candidate.version.number, aliases.get(registry.CHAMPION)
     if present == number:
         return Promotion(config.name, number, present, None, promoted=False, aliases=aliases)
     models, test, is_refit = [candidate], None, False
     if present is not None and not force:
-        models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
+        models.append(
+            registry.resolve(f"models:/{config.name}@{registry.CHAMPION}", tracking_uri=uri)
+        )
     if lineage.has_seen_test(candidate.record):
         repeated = candidate.record["refit"]["of"]["fingerprint"]
         is_refit = repeated == models[-1].record["fingerprint"]
@@ -154,8 +155,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         test = _find_or_judge(config, models)
     objection = find_objection(test) if test else ""
     if not objection:
-        registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
-        aliases[CHAMPION] = number
+        registry.set_alias(candidate.version, registry.CHAMPION, tracking_uri=uri)
+        aliases[registry.CHAMPION] = number
     return Promotion(
         config.name, number, present, test, not objection, aliases=aliases, is_forced=force,
         objection=objection,
@@ -190,7 +191,7 @@ def to_text(promotion: Promotion) -> str:
     return ("; " if promotion.refused else "\n  ").join(lines)
 
 
-def _find_or_judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
+def _find_or_judge(config: Config, models: list[registry.ResolvedModel]) -> ChampionTest:
     """Read the comparison of one or two models from the tags of the first, or make it."""
     version, tracking_uri = models[0].version, models[0].tracking_uri
     assert version is not None, "it was found by alias or number"
@@ -212,7 +213,7 @@ def _find_or_judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     return replace(test, num_judged=len(judged))
 
 
-def _judge(uri: str, models: list[ResolvedModel], prepared: Manifest) -> ChampionTest:
+def _judge(uri: str, models: list[registry.ResolvedModel], prepared: Manifest) -> ChampionTest:
     """Measure one or two models on the test rows, and tag their accuracies."""
     loaded = [_load(model) for model in models]
     classes = {
@@ -315,7 +316,7 @@ def _predict(
     return predictions
 
 
-def _load(model: ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any]]:
+def _load(model: registry.ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any]]:
     """Load what a model is judged by: itself, or the run that it repeats.
 
     Returns:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sentiflow.metrics import paired
-from sentiflow.metrics.paired import Difference
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Check:
     """Rows, or cases of a behavior test."""
     first: float
     second: float
-    difference: Difference
+    difference: paired.Difference
     p_adjusted: float = 1.0
     """The p-value of a drop no larger than the margin, adjusted for all checks (Holm)."""
     is_worse: bool = False
@@ -77,7 +76,7 @@ def find_regression(checks: Sequence[Check], *, margin: float, not_asked: str = 
     return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted), not_asked)
 
 
-def _find_p(difference: Difference, margin: float) -> float:
+def _find_p(difference: paired.Difference, margin: float) -> float:
     """Compute the two-sided p-value of a drop by the margin."""
     if not margin:
         assert difference.p_value is not None, "all that is checked has a test"

@@ -25,8 +25,6 @@ from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
-from sentiflow.metrics.classification import Metrics
-from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
@@ -67,7 +65,7 @@ class Measurements:
 
     split: str
     """The headline split."""
-    figures: dict[str, Metrics]
+    figures: dict[str, classification.Metrics]
     """Metrics of the labelled rows, by split."""
     intervals: dict[str, dict[str, Interval]]
     """Intervals by split and metric, see ``classification.find_intervals``."""
@@ -88,7 +86,7 @@ class Measurements:
     texts those by column."""
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> classification.Metrics:
         """Return the metrics of the headline split."""
         return self.figures[self.split]
 
@@ -120,7 +118,7 @@ class Measurements:
 class CrossValidated:
     """Answers of the models of all folds, each to the rows of its fold."""
 
-    metrics: Metrics
+    metrics: classification.Metrics
     """Of all answers. Macro F1 has no interval: a bootstrap of the rows knows nothing of how much
     the models differ, and held the macro F1 of a model in few samples (benchmarks/LOG.md)."""
     f1_of_folds: list[float]
@@ -215,7 +213,7 @@ def measure(
         has_probabilities: Whether the predictions are more than labels.
     """
     calibration = model.get("calibration") or {}
-    fitted = Calibration.read(calibration, classes_of(rows))
+    fitted = confidence.Calibration.read(calibration, classes_of(rows))
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
@@ -309,7 +307,7 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
     return hash_strings(texts, key="sentiflow-halves")
 
 
-def before_calibration(rows: pa.Table, calibration: Calibration) -> Predicted:
+def before_calibration(rows: pa.Table, calibration: confidence.Calibration) -> Predicted:
     """Undo a model's calibration; texts without a known token were not changed by it.
 
     Nor were classes that the model does not know, whose probability is 0 in all rows.

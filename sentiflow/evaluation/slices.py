@@ -32,7 +32,6 @@ HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
 SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
 """Emoticons between white space, so that no link, ratio or number is taken for one."""
 
-_LINK = r"(?i)\b(?:https?://|www\.)\S"
 PATTERNS: dict[str, tuple[str, str]] = {
     "negation": (
         "not, no, never, cannot, n't and the like",
@@ -40,7 +39,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
         r"(?:ca|wo|do|does|did|is|are|was|were|has|have|had|could|would|should|ai)n['\x{2019}]?t)\b",
     ),
     "mention": ("an @user", r"(?:^|[^\w])@\w"),
-    "link": ("an address on the web", _LINK),
+    "link": ("an address on the web", r"(?i)\b(?:https?://|www\.)\S"),
     "hashtag": ("a #topic", r"(?:^|\s)#\w"),
     "elongation": (
         "a letter three times or more, as in sooo",

@@ -12,7 +12,6 @@ from sentiflow.cluster.map_stages import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.label_files import PLACE
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
@@ -92,15 +91,16 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     label_files.reject(numbers, is_missing & ~has_text, "is not in prepare.csv", column="row_id")
     if num_missing := is_missing.sum():
         say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the first "
-            f"is {rows.loc[is_missing, PLACE].iloc[0]}")  # fmt: skip
+            f"is {rows.loc[is_missing, label_files.PLACE].iloc[0]}")  # fmt: skip
     label = every["label"].str.casefold()
     is_other = label != label.groupby(every["row_id"]).transform("first")
     if is_other.any():
         other = every[is_other].iloc[0]
         first = every[every["row_id"] == other["row_id"]].iloc[0]
         raise UserError(
-            f"{other[PLACE]}: label {other['label'] or UNLABELLED}, but {first[PLACE]} names the "
-            f"same row or text with label {first['label'] or UNLABELLED}",
+            f"{other[label_files.PLACE]}: label {other['label'] or UNLABELLED}, but "
+            f"{first[label_files.PLACE]} names the same row or text with label "
+            f"{first['label'] or UNLABELLED}",
             hint="correct the file and run the same command again",
         )
     every = every.drop_duplicates("row_id")

@@ -10,7 +10,6 @@ texts as written are equal if their own hashes are equal, too.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,6 @@ import pyarrow.compute as pc
 from sentiflow.data.manifest_types import DuplicateCounts, RepeatCounts, TextCounts
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
-
-Mode = Literal["keep", "drop_contradicting", "drop"]
 
 KEYS = pa.schema(
     [
@@ -80,7 +77,7 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     }
 
 
-def find(keys: pa.Table, *, mode: Mode, fixed: Collection[str] = ()) -> Duplicates:
+def find(keys: pa.Table, *, mode: str, fixed: Collection[str] = ()) -> Duplicates:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
     The result does not depend on the order of the rows. The result for a text does not depend on

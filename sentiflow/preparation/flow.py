@@ -22,8 +22,6 @@ from sentiflow.preparation import (
     steps,
     unlabelled,
 )
-from sentiflow.preparation.part_files import Job, Texts
-from sentiflow.preparation.results import PartCounts
 from sentiflow.storage import filesystem
 
 _MERGED = 64
@@ -36,7 +34,7 @@ _MAX_KEYS = 1 << 23
 class Flow:
     """The map stages over one corpus of a preparation: labelled rows, or unlabelled texts."""
 
-    def __init__(self, job: Job, parts: Sequence[Part], maps: MapStages) -> None:
+    def __init__(self, job: part_files.Job, parts: Sequence[Part], maps: MapStages) -> None:
         """Collect the arguments of the tasks.
 
         Args:
@@ -86,11 +84,13 @@ class Flow:
             replace(part, format=replace(part.format, labels=labels)) for part in self.parts
         ]
 
-    def ingest(self) -> PartCounts:
+    def ingest(self) -> results.PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         rule = self.settings.split
         if rule.kind == "column":
-            self.fixed = self._find_fixed_splits()
+            texts = [part_files.Texts(part) for part in self.parts]
+            named = self._run("count_splits", texts, self.read, write=part_files.write_splits)
+            self.fixed = tuple(split for split, rows in merge_counts(named).items() if rows)
         given = {f"{split}_fraction": 0.0 for split in self.fixed}
         bounds = self._find_time_bounds() if rule.kind == "time" else None
         assign = functools.partial(
@@ -103,16 +103,16 @@ class Flow:
             self._find_duplicates()
         return counts
 
-    def encode(self) -> PartCounts:
+    def encode(self) -> results.PartCounts:
         """Encode all parts by the vocabulary."""
         read = functools.partial(part_files.read_tokens, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
         numbers = range(len(self.parts))
-        return PartCounts.of(
+        return results.PartCounts.of(
             self._run("encode", numbers, read, encode, write=part_files.write_encoded)
         )
 
-    def encode_unlabelled(self, labelled: "Flow") -> PartCounts:
+    def encode_unlabelled(self, labelled: "Flow") -> results.PartCounts:
         """Read, check, tokenize, encode and write all parts of unlabelled texts.
 
         Args:
@@ -143,7 +143,7 @@ class Flow:
         *further: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
         drops: bool,
-    ) -> PartCounts:
+    ) -> results.PartCounts:
         """Read, hash, mark, tokenize and write all parts; repeated texts may be found before.
 
         Args:
@@ -154,7 +154,7 @@ class Flow:
             write: Writes a part, and returns fields of its counts.
             drops: Leave out what ``prepare.duplicates`` says: then the parts are read twice.
         """
-        texts = [Texts(part) for part in self.parts]
+        texts = [part_files.Texts(part) for part in self.parts]
         if drops:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
@@ -162,18 +162,10 @@ class Flow:
         counts = self._run(
             name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
-        return PartCounts.of(counts)
-
-    def _find_fixed_splits(self) -> tuple[str, ...]:
-        """Find out which splits ``prepare.split.column`` names."""
-        texts = [Texts(part) for part in self.parts]
-        counts = merge_counts(
-            self._run("count_splits", texts, self.read, write=part_files.write_splits)
-        )
-        return tuple(split for split, num_rows in counts.items() if num_rows)
+        return results.PartCounts.of(counts)
 
     def _find_time_bounds(self) -> tuple[int, int]:
-        texts = [Texts(part) for part in self.parts]
+        texts = [part_files.Texts(part) for part in self.parts]
         self._run("count_times", texts, self.read, write=part_files.write_times)
         times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
         return steps.time_bounds(
@@ -183,13 +175,13 @@ class Flow:
             test_fraction=self.settings.split.test_fraction,
         )
 
-    def _leave_out_repeats(self) -> list[Texts]:
+    def _leave_out_repeats(self) -> list[part_files.Texts]:
         """Give each part the rows that it leaves out."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
         bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
         return [
-            Texts(part, dropped[start:stop])
+            part_files.Texts(part, dropped[start:stop])
             for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
         ]
 

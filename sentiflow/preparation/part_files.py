@@ -24,8 +24,6 @@ from sentiflow.data import parts, schema, tweets
 from sentiflow.data.arrow_buffers import find_sorted
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
-from sentiflow.data.schema import SPLITS
-from sentiflow.data.tweets import RowRules
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
 from sentiflow.preparation.results import NUM_EXAMPLES, LabelCounts, PartJson
@@ -34,7 +32,7 @@ from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
 
-_TRAIN, _, _TEST = range(len(SPLITS))
+_TRAIN, _, _TEST = range(len(schema.SPLITS))
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
 
     Labels that are corrected are left out.
     """
-    rules = RowRules.of(job.settings)
+    rules = tweets.RowRules.of(job.settings)
     needed = tuple(name for name in rules.required if name != "label")
     rules = replace(rules, required=needed, keep_raw=False, corrections=load_corrections(job))
     return parts.accepted(parts.read(part, rules)).select(["unknown_label"])
@@ -117,7 +115,7 @@ def read_texts(texts: Texts, *, job: Job) -> pa.Table:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     settings = job.settings
-    rules = replace(RowRules.of(settings), corrections=load_corrections(job))
+    rules = replace(tweets.RowRules.of(settings), corrections=load_corrections(job))
     table = parts.read(texts.part, rules)
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
@@ -125,7 +123,7 @@ def read_texts(texts: Texts, *, job: Job) -> pa.Table:
 def write_splits(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
     """Count the accepted rows of each fixed split."""
     counts = tweets.count_values(parts.accepted(table)["split"].drop_null())
-    return {split: counts.get(split, 0) for split in SPLITS[1:]}
+    return {split: counts.get(split, 0) for split in schema.SPLITS[1:]}
 
 
 def write_times(table: pa.Table, part: Label, *, job: Job) -> None:
@@ -263,7 +261,7 @@ def count_encoded(table: pa.Table) -> PartJson:
                 "tokens": int(tokens[split == number].sum()),
                 "unknown": int(unknown[split == number].sum()),
             }
-            for number, name in enumerate(SPLITS)
+            for number, name in enumerate(schema.SPLITS)
         },
     }
 
@@ -272,9 +270,12 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
     """Count rows by split and label; the last name is that of a null label."""
     values = pc.fill_null(table["label"], len(names) - 1).to_numpy()
     cells = values + len(names) * table["split"].to_numpy().astype(np.int64)
-    counts = np.bincount(cells, minlength=len(names) * len(SPLITS)).reshape(len(SPLITS), -1)
+    counts = np.bincount(cells, minlength=len(names) * len(schema.SPLITS)).reshape(
+        len(schema.SPLITS), -1
+    )
     return {
-        s: dict(zip(names, c.tolist(), strict=True)) for s, c in zip(SPLITS, counts, strict=True)
+        s: dict(zip(names, c.tolist(), strict=True))
+        for s, c in zip(schema.SPLITS, counts, strict=True)
     }
 
 
@@ -302,7 +303,7 @@ def _write_by_split(
     kind: str, part: Label, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
     files = []
-    for number, name in enumerate(SPLITS):
+    for number, name in enumerate(schema.SPLITS):
         path = f"{kind}/split={name}/{part.name_file()}"
         files += parquet.write_part(root, path, table.filter(pa.array(split == number)))
     return files

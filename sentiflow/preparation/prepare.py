@@ -40,7 +40,6 @@ from sentiflow.preparation import fitting, results, sources
 from sentiflow.preparation.duplicates import HELD_OUT
 from sentiflow.preparation.flow import Flow
 from sentiflow.preparation.part_files import VOCABULARY, Job
-from sentiflow.preparation.sources import STAGE
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import names_vectors
@@ -106,7 +105,7 @@ def describe_output(config: Config) -> OutputSpec:
             described["vectors"] = manifest.reference(uri, model)
         else:
             described["vectors"] = input_files.describe([uri], earlier=inputs.get("vectors"))
-    return OutputSpec(STAGE, settings.output_uri, relevant, described, owns=OWNS)
+    return OutputSpec(sources.STAGE, settings.output_uri, relevant, described, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -152,7 +151,7 @@ def _prepare(
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
-    key = manifest.identify(STAGE, output.spec.settings, inputs)
+    key = manifest.identify(sources.STAGE, output.spec.settings, inputs)
     fixed = output.spec.settings.get("fixed_files", ())
     splits = tuple(split for split in SPLITS if split in fixed)
     job = Job(settings, config.format, output.parts_uri, output.uri, key, splits)
@@ -163,7 +162,7 @@ def _prepare(
         check_learned(config.train.classes, flow.job.format.learnable)
     read = flow.ingest()
     for note in _check_rows(config, flow, read):
-        say(STAGE, note)
+        say(sources.STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     table = words.to_table()
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
@@ -196,7 +195,7 @@ def _prepare(
         input_files.check_unchanged(corpus.files)
     _report(counts, usage, seconds, recorder)
     for note in results.check_lengths(encoded, max_length=settings.max_length):
-        say(STAGE, note)
+        say(sources.STAGE, note)
     return output.publish(
         inputs=inputs,
         counts=counts,
@@ -290,7 +289,7 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
     num_rows = counts["rows_read"] + (further["rows_read"] if further else 0)
     rate = num_rows / seconds
     say(
-        STAGE,
+        sources.STAGE,
         f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
         f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
@@ -300,7 +299,7 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
     metrics = {**{name: counts[name] for name in names}, **usage, **rates}
     if corrected := counts.get("corrections"):
         say(
-            STAGE,
+            sources.STAGE,
             f"{corrected['labels']:,} corrections: {corrected['rows']:,} rows have a corrected "
             f"label, {corrected['changed']:,} of them had another or none",
         )
@@ -310,7 +309,7 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
         if listed := tweets.list_reasons(further["left_out_by_reason"]):
             left_out += f" ({listed})"
         say(
-            STAGE,
+            sources.STAGE,
             f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
             f"{further['rejected']:,} rejected, {left_out}",
         )

@@ -10,7 +10,6 @@ from sentiflow.config.sections import SplitSettings
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, DuplicateCounts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
-from sentiflow.data.tweets import UNKNOWN_LABEL
 from sentiflow.errors import UserError, few, rows_are
 
 NUM_EXAMPLES = 3
@@ -20,8 +19,6 @@ PartJson = dict[str, Any]
 """Some fields of :class:`PartCounts` as JSON, as a completion marker keeps them."""
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
-TokenCounts = dict[str, dict[str, int]]
-"""By split: ``tokens``, and those ``unknown`` to the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,8 @@ class PartCounts:
     """Rows among them in which the vocabulary knows no token."""
     cut: int = 0
     """Rows among them with more tokens than ``prepare.max_length``."""
-    tokens: TokenCounts = field(default_factory=dict)
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By split: ``tokens``, and those ``unknown`` to the vocabulary."""
 
     @classmethod
     def of(cls, parts: Sequence[PartJson]) -> "PartCounts":
@@ -96,7 +94,10 @@ def check_rejected(
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    judged, unknown_labels = counts.accepted + counts.rejected, counts.reasons.get(UNKNOWN_LABEL, 0)
+    judged, unknown_labels = (
+        counts.accepted + counts.rejected,
+        counts.reasons.get(tweets.UNKNOWN_LABEL, 0),
+    )
     share = unknown_labels / max(1, counts.labelled + unknown_labels)
     if counts.accepted and max(counts.rejected / judged, share) <= max_rejected_fraction:
         return

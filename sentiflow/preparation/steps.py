@@ -15,7 +15,6 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.models import tokenizer, vocabulary
-from sentiflow.models.tokenizer import Tokens
 from sentiflow.preparation import duplicates
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
@@ -136,9 +135,9 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
     return table.append_column("is_cut", pa.array(is_cut))
 
 
-def tokens_of(table: pa.Table) -> Tokens:
+def tokens_of(table: pa.Table) -> tokenizer.Tokens:
     """Take the tokens out of the column ``tokens``."""
-    return Tokens.from_lists(one_array(table["tokens"]))
+    return tokenizer.Tokens.from_lists(one_array(table["tokens"]))
 
 
 def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -16,7 +16,6 @@ from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.preparation import part_files, steps
-from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.preparation.results import PartJson
 from sentiflow.storage import filesystem, parquet
 
@@ -25,7 +24,7 @@ _KNOWN = "known"
 _TRAIN = schema.SPLITS.index("train")
 
 
-def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+def read_texts(texts: part_files.Texts, *, settings: PrepareSettings) -> pa.Table:
     """Read and check a part, as :func:`part_files.read_texts`, but no label and no split."""
     table = parts.read(texts.part, RowRules(keep_raw=settings.keep_raw))
     table = steps.set_column(table, "label", pa.nulls(len(table), pa.int8()))
@@ -33,7 +32,7 @@ def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
 
-def write_known(uris: Sequence[str], *, job: Job) -> None:
+def write_known(uris: Sequence[str], *, job: part_files.Job) -> None:
     """Write the texts of labelled rows that unlabelled texts must not repeat.
 
     Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
@@ -59,14 +58,14 @@ def write_known(uris: Sequence[str], *, job: Job) -> None:
     filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
 
 
-def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
+def leave_out_known(table: pa.Table, *, job: part_files.Job) -> pa.Table:
     """Set the reason of texts that labelled rows have, too, see :func:`steps.leave_out_known`."""
     known = part_files.load_table(job.work_file(_KNOWN, 0), job.key)
     hashes, is_held_out = known["normalized"].to_numpy(), known["is_held_out"].to_numpy()
     return steps.leave_out_known(table, known=hashes, is_held_out=is_held_out)
 
 
-def write_texts(table: pa.Table, part: Label, *, job: Job) -> PartJson:
+def write_texts(table: pa.Table, part: Label, *, job: part_files.Job) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import CARD, MODEL
 from sentiflow.data.manifest_types import (
     EPOCH_METRICS,
     PRETRAINING_METRICS,
@@ -19,19 +18,8 @@ from sentiflow.data.manifest_types import (
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import mlflow_store, recording, runs
-from sentiflow.tracking.runs import (
-    CODE_TAGS,
-    FINGERPRINT_TAG,
-    GROUP_TAG,
-    NOTE_TAG,
-    OUTPUT_TAG,
-    PARENT_TAG,
-    SCORED_FINGERPRINT_TAG,
-    SCORED_TAG,
-    STAGE_TAG,
-)
 
-_TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, NOTE_TAG}
+_TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
 """Tags that are taken from a manifest; any others are ignored."""
 
 
@@ -120,7 +108,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
             mlflow_run = present or client.create_run(
                 store.experiment_id,
                 start_time=stage.start_ms,
-                tags={GROUP_TAG: run["group"], STAGE_TAG: record["stage"]},
+                tags={runs.GROUP_TAG: run["group"], runs.STAGE_TAG: record["stage"]},
                 run_name=run["name"],
             )
             run_id = mlflow_run.info.run_id
@@ -128,9 +116,12 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
                 _complete(client, run_id, stage)
             model = record["inputs"].get("model", {})
             if record["stage"] == "train":
-                models[record.get("model_fingerprint", "")] = join(stage.uri, MODEL), run_id
+                models[record.get("model_fingerprint", "")] = (
+                    join(stage.uri, manifest.MODEL),
+                    run_id,
+                )
             elif "members" in model:  # the run of an average is that of its evaluation
-                models[model["fingerprint"]] = join(stage.uri, MODEL), ""
+                models[model["fingerprint"]] = join(stage.uri, manifest.MODEL), ""
             _add_to_model(client, stage, run_id, models, tracking_uri)
         outcomes.append("complete" if present else "added")
     return outcomes
@@ -139,12 +130,15 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
     """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
     group, fingerprint = stage.run["group"], stage.record["fingerprint"]
-    same = f"tags.`{GROUP_TAG}` = '{group}' and tags.`{STAGE_TAG}` = '{stage.record['stage']}'"
+    same = (
+        f"tags.`{runs.GROUP_TAG}` = '{group}' and "
+        f"tags.`{runs.STAGE_TAG}` = '{stage.record['stage']}'"
+    )
     candidates = [
         run
         for run in client.search_runs([experiment_id], filter_string=same)
-        if run.data.tags.get(FINGERPRINT_TAG, fingerprint) == fingerprint
-        and PARENT_TAG not in run.data.tags
+        if run.data.tags.get(runs.FINGERPRINT_TAG, fingerprint) == fingerprint
+        and runs.PARENT_TAG not in run.data.tags
     ]
     logged = stage.run["mlflow_run_id"]
     return min(candidates, key=lambda run: run.info.run_id != logged, default=None)
@@ -154,7 +148,7 @@ def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
     """Add all that the manifest says to a run, and end it."""
     record, run = stage.record, stage.run
     tags = _choose_tags(run["tags"]) | runs.describe_lineage(record["inputs"])
-    tags |= {OUTPUT_TAG: stage.uri, FINGERPRINT_TAG: record["fingerprint"]}
+    tags |= {runs.OUTPUT_TAG: stage.uri, runs.FINGERPRINT_TAG: record["fingerprint"]}
     client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
     runs.add_files(client, run_id, stage.files)
     params = runs.to_params(run["params"])
@@ -186,9 +180,9 @@ def _add_to_model(
     part = run.get("training", run)
     tags = _choose_tags(part["tags"])
     if "training" in run:
-        if NOTE_TAG in tags:
+        if runs.NOTE_TAG in tags:
             experiment_id = client.get_run(run_id).info.experiment_id
-            tags[NOTE_TAG] = runs.add_report(tags[NOTE_TAG], experiment_id, run_id)
+            tags[runs.NOTE_TAG] = runs.add_report(tags[runs.NOTE_TAG], experiment_id, run_id)
         has = client.get_run(model_run).data
         points = _to_points(part["metrics"], stage.end_ms, 0)
         missing = {name: value for name, value in tags.items() if name not in has.tags}
@@ -200,7 +194,7 @@ def _add_to_model(
         name, where = run["experiment"], {"tracking_uri": tracking_uri}
         if not registry.find(name, fingerprint, **where):
             version = registry.register(package, name=name, run_id=model_run, **where)
-            note, card = tags.get(NOTE_TAG, ""), stage.files.get(CARD, b"")
+            note, card = tags.get(runs.NOTE_TAG, ""), stage.files.get(manifest.CARD, b"")
             registry.describe(version, text=note, tags={}, card=card, **where)
 
 

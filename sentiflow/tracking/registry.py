@@ -14,7 +14,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import CARD, MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
@@ -22,7 +21,6 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_store
-from sentiflow.tracking.mlflow_store import asking
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -89,7 +87,7 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
         package_files.read(place)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"
-    with asking(tracking_uri, f"register {name}", hint=hint) as client:
+    with mlflow_store.asking(tracking_uri, f"register {name}", hint=hint) as client:
         version = find(name, record["fingerprint"], tracking_uri=tracking_uri)
         version = version or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, CANDIDATE, str(version.number))
@@ -104,16 +102,18 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             sentiflow.
         JobError: The store cannot be reached, or refuses.
     """
-    with asking(tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError) as client:
+    with mlflow_store.asking(
+        tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError
+    ) as client:
         source, version = _find_source(client, uri)
         package = _locate(source)
         files = list_artifacts(package, tracking_uri=mlflow_store.with_password(tracking_uri))
-        if MANIFEST not in [Path(file.path).name for file in files]:
+        if manifest.MANIFEST not in [Path(file.path).name for file in files]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
-        content = _read(source, MANIFEST, tracking_uri)
-        record = manifest.parse(content, f"{MANIFEST} of {uri}")
+        content = _read(source, manifest.MANIFEST, tracking_uri)
+        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != {*average_files.list_names(record)}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
@@ -126,7 +126,7 @@ def download(model: ResolvedModel, *, to: str) -> None:
     Raises:
         JobError: A file cannot be read.
     """
-    with asking(model.tracking_uri, f"download {model.uri}"):
+    with mlflow_store.asking(model.tracking_uri, f"download {model.uri}"):
         for name in _name_files(model.record):
             content = _read(model.source, name, model.tracking_uri)
             filesystem.write_bytes(join(to, name), content)
@@ -151,7 +151,9 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         UserError: There is no such model, or no such store.
         JobError: The store cannot be reached, or refuses.
     """
-    with asking(tracking_uri, f"look up {name}", hint=_HINT, refusal=UserError) as client:
+    with mlflow_store.asking(
+        tracking_uri, f"look up {name}", hint=_HINT, refusal=UserError
+    ) as client:
         aliases = client.get_registered_model(name).aliases
     return {alias: int(number) for alias, number in aliases.items()}
 
@@ -162,13 +164,13 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
     Raises:
         JobError: MLflow refuses.
     """
-    with asking(tracking_uri, f"set the alias {alias}") as client:
+    with mlflow_store.asking(tracking_uri, f"set the alias {alias}") as client:
         client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
 def read_tags(version: Version, *, tracking_uri: str) -> dict[str, str]:
     """Read the tags of a version; it raises as `find_tagged`."""
-    with asking(tracking_uri, f"look up {version}") as client:
+    with mlflow_store.asking(tracking_uri, f"look up {version}") as client:
         return dict(client.get_model_version(version.name, str(version.number)).tags)
 
 
@@ -178,7 +180,7 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
     Raises:
         JobError: MLflow refuses.
     """
-    with asking(tracking_uri, f"look up {name}") as client:
+    with mlflow_store.asking(tracking_uri, f"look up {name}") as client:
         versions = client.search_model_versions(
             f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000
         )
@@ -204,7 +206,7 @@ def describe(
         UnavailableError: The store does not answer.
     """
     name, number = version.name, str(version.number)
-    with asking(tracking_uri, f"describe {version}") as client:
+    with mlflow_store.asking(tracking_uri, f"describe {version}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
         known = client.get_model_version(name, number)
@@ -213,7 +215,7 @@ def describe(
         if card:
             model = _find_output(client, known.run_id, _MODEL)
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, CARD)
+                path = Path(folder, manifest.CARD)
                 path.write_bytes(card)
                 client.log_model_artifact(model.model_id, str(path))
 
@@ -293,7 +295,7 @@ def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMod
 
 def _name_files(record: Manifest) -> list[str]:
     """Name the files of a package, which its manifest lists; the manifest comes last."""
-    return [*(item["path"] for item in record["files"]), MANIFEST]
+    return [*(item["path"] for item in record["files"]), manifest.MANIFEST]
 
 
 def _locate(source: str, name: str = "") -> str:

@@ -16,12 +16,9 @@ from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, times, tweets
-from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.first_rows import FirstRows
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
-from sentiflow.data.tweets import RowRules
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
@@ -37,7 +34,7 @@ _NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(
 class FilePreview:
     """The first rows of one file."""
 
-    first: FirstRows
+    first: first_rows.FirstRows
     plan: corpus.Plan | None
     """Its columns; None if it is blank."""
     rows: pa.Table
@@ -87,7 +84,7 @@ def check(
     form: FormatSettings,
     check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
     *,
-    rules: RowRules = RowRules(),  # noqa: B008 - it is frozen
+    rules: tweets.RowRules = tweets.RowRules(),  # noqa: B008 - it is frozen
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
 ) -> Iterator[CheckResult]:
@@ -149,7 +146,7 @@ def _read(
     uri: str,
     settings: FormatSettings,
     *,
-    rules: RowRules,
+    rules: tweets.RowRules,
     text_column: str | None,
 ) -> FilePreview:
     """Check the first rows of a file as a stage would.
@@ -176,7 +173,7 @@ def _read(
     names = {"text"} if is_table and text_column else {"text", "label", *rules.required}
     table = {name: column for name, column in columns.items() if name in names}
     if (name := rules.split_column) and plan.has_column(name):
-        at = form.position(name) if isinstance(form, CsvFormat) else name
+        at = form.position(name) if isinstance(form, csv_format.CsvFormat) else name
         table["split"] = first.column(at if at is not None else name)
     required = tuple(
         name
@@ -194,11 +191,11 @@ def _read(
 
 
 def _plan(
-    first: FirstRows,
+    first: first_rows.FirstRows,
     settings: FormatSettings,
     keep_columns: Sequence[str],
     text_column: str | None,
-) -> tuple[CsvFormat | TableFormat, corpus.Plan]:
+) -> tuple[csv_format.CsvFormat | TableFormat, corpus.Plan]:
     """Find the columns of a file, and how a stage would read it."""
     file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
     if not len(first.schema):
