@@ -97,8 +97,7 @@ def check_shared(setting: str, uri: str) -> str:
         answers = on_each(_read_and_write, file)
     finally:
         filesystem.delete(file)
-    bad = [f"{answer.node} ({answer.problem})" for answer in answers if answer.problem]
-    if bad:
+    if bad := [f"{answer.node} ({answer.problem})" for answer in answers if answer.problem]:
         raise UserError(
             f"{setting}={without_credentials(uri)} is not shared with node {', '.join(bad)}",
             hint="set a location that all nodes can read and write, such as NFS or s3://bucket/run",

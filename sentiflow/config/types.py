@@ -107,8 +107,7 @@ def _check_column(value: Any) -> int | str | None:
 def check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check that no name occurs twice; case does not count, as in DuckDB and Spark."""
     folded = [name.lower() for name in names]
-    twice = sorted({name for name in folded if folded.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in folded if folded.count(name) > 1}):
         raise ValueError(f"names {twice[0]} twice")
     return names
 

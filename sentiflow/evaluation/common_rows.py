@@ -22,7 +22,6 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
     predicted_of,
 )
-from sentiflow.evaluation.prediction_files import PredictionFile
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
@@ -40,7 +39,7 @@ class Scored:
     uri: str
     record: Manifest
     """Manifest of the directory."""
-    file: PredictionFile | None = None
+    file: prediction_files.PredictionFile | None = None
     """Predictions that stand in place of those of the directory."""
 
     @property

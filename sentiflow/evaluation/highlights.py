@@ -107,8 +107,7 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
 
 
 def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
-    gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
-    if gaps:
+    if gaps := compare_shares(measured.metrics.confusion, name_texts(measured.split)):
         yield Highlight(*gaps[0], "confusion")
     if error := measured.calibration_error.get(measured.split):
         yield _summarize_calibration(error)

@@ -130,8 +130,7 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
     for code in present:
         usual[code] = predicted.probabilities[label == code, code].mean()
     of_prediction = predicted.probabilities[np.arange(len(label)), prediction]
-    doubtful = (of_prediction >= usual[prediction]) & ~predicted.right
-    num_doubtful = int(doubtful.sum())
+    num_doubtful = int(((of_prediction >= usual[prediction]) & ~predicted.right).sum())
     return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
 
 

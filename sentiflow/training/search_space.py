@@ -76,8 +76,7 @@ def _check(config: Config) -> dict[str, Choices]:
                 parsed.append(settings.flatten(applied)[key])
             except UserError as error:
                 problems += str(error).splitlines()
-        twice = [value for value in parsed if parsed.count(value) > 1]
-        if twice:
+        if twice := [value for value in parsed if parsed.count(value) > 1]:
             problems.append(f"{_SOURCE}: {key} has {twice[0]!r} twice")
         space[key] = choices if is_range else tuple(parsed)
     if problems:

@@ -139,8 +139,7 @@ def _publish(
     files += answers
     for trial in trials:
         uri = trial.config.train.output_uri
-        trained = manifest.read(uri) if trial.name in finished else None
-        if trained:
+        if trained := manifest.read(uri) if trial.name in finished else None:
             files += list_result(uri, trained, path=f"{sweep_trials.TRIALS}/{trial.name}")
     return output.publish(
         counts={"trials": len(records), **counts},

@@ -120,8 +120,7 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
         worker = _Worker(job, report)
     except UserError as error:
         problem = str(error)
-    problems = list(filter(None, collectives.gather(problem)))
-    if problems:
+    if problems := list(filter(None, collectives.gather(problem))):
         return UserError(problems[0])
     with filesystem.recording(functools.partial(_check_job, job)):
         try:

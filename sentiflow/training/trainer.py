@@ -205,8 +205,7 @@ class Trainer:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
         self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
-            state = checkpoints.find_below(tensors, f"optimizer/{name}/")
-            if state:
+            if state := checkpoints.find_below(tensors, f"optimizer/{name}/"):
                 self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
         self.step, self.epoch = position["step"], position["epoch"]
         self.step_in_epoch = position["step_in_epoch"]

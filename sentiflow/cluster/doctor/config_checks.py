@@ -40,8 +40,9 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
         JobError: A server does not answer.
     """
     findings = find(config, verbs)
-    errors = [f for f in findings if f.level == "error" and (needs_input or f.check != "input")]
-    if errors:
+    if errors := [
+        f for f in findings if f.level == "error" and (needs_input or f.check != "input")
+    ]:
         kind = UserError if any(error.is_mistake for error in errors) else JobError
         raise kind("\n".join(error.what for error in errors))
     for finding in findings:

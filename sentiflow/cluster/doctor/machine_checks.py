@@ -142,8 +142,7 @@ def _check_nodes(
     from sentiflow.cluster import nodes
 
     reasons = [(each.node, each.problem or explain(each)) for each in nodes.on_each(work)]
-    bad = [f"{node} ({reason})" for node, reason in reasons if reason]
-    if bad:
+    if bad := [f"{node} ({reason})" for node, reason in reasons if reason]:
         raise UserError(f"there are nodes {problem}: {', '.join(bad)}", hint=hint)
 
 
