@@ -350,8 +350,9 @@ def _publish(
             metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
             origin = ", by the run that is repeated" if "refit" in more else ""
             say(STAGE, _describe_unsure(unsure, origin))
-        metrics["train/temperature"] = calibration["temperature"]
-        if bias := calibration["bias"].values():
+        if "temperature" in calibration:  # it is not without validation rows
+            metrics["train/temperature"] = calibration["temperature"]
+        if bias := calibration.get("bias", {}).values():
             say(
                 STAGE,
                 f"calibrated on {calibration['num_rows']:,} validation rows: temperature "

@@ -1,6 +1,7 @@
 """A package answers with the calibration that was fitted, whatever computes its logits."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,9 @@ from sentiflow.models.ngrams import Ngrams, count
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
-from sentiflow.training import trained_package
+from sentiflow.tracking.recording import Recorder
+from sentiflow.training import train, trained_package
+from sentiflow.training.results import EpochResult, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
 EFFECT = {"temperature": 1.7, "bias": {"positive": 0.9, "negative": -0.4, "neutral": -0.5}}
@@ -114,3 +117,25 @@ def test_shares_of_another_time_leave_no_trace_in_the_bias():
     kept = trained_package.calibrate(scores, label, priors=priors)
     assert kept["bias"]["positive"] == pytest.approx(0, abs=0.05)
     assert kept["temperature"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
+    tmp_path, monkeypatch
+):
+    epoch = EpochResult(1, 0.5, 0.7, None, None, 0.1, 1.0, 0.0, 1.0, 9.0, 4, "", None)
+    decided = {"linear_weight": 0.5, "linear_strength": 4.0}
+    package = {"calibration": decided, "counts": {"parameters": 3}, "fingerprint": "ab"}
+    report = TrainReport([], [epoch], 1, package, 0, "cpu", "fp32")
+    published = {}
+    output = SimpleNamespace(
+        uri=str(tmp_path),
+        spec=SimpleNamespace(uri=str(tmp_path), fingerprint="cd"),
+        write=lambda name, content: name,
+        publish=lambda **record: published.update(record),
+    )
+    monkeypatch.setattr(train, "list_result", lambda uri, record, path: [])
+    recorder = Recorder(about={"metrics": {}, "tags": {}, "artifacts": []})
+    recorder.kept = recorder.about
+    train._publish(output, report, recorder, num_rows=9, seconds=1.0, further_files=[])
+    assert published["run"]["metrics"]["train/linear_weight"] == 0.5
+    assert "train/temperature" not in published["run"]["metrics"]
