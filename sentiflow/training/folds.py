@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import VocabularySettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest
@@ -295,18 +294,15 @@ def _tabulate(table: pa.Table, number: int, scores: Scores) -> pa.Table:
 
     Columns:
         returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
-            the training), and ``probability`` of positive or ``probability_<class>``.
+            the training), and ``probability_<class>``.
     """
-    probabilities = scores.probabilities
     names = [f"probability_{name}" for name in scores.classes]
-    if scores.classes == BINARY:
-        names, probabilities = ["probability"], probabilities[:, 1:]
     return pa.table(
         {
             "row_id": table["row_id"],
             "fold": np.full(len(table), number + 1, np.int8),
             "label": table["label"],
             "prediction": scores.prediction,
-            **dict(zip(names, probabilities.T, strict=True)),
+            **dict(zip(names, scores.probabilities.T, strict=True)),
         }
     )
