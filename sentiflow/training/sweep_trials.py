@@ -204,8 +204,7 @@ class TrialCallback(ray.tune.Callback):
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """Show how far trials are; end the sweep when the cluster has no room for any."""
         self.capacity.check()
-        begun = [trial for trial in trials if trial.config["index"] in self.began]
-        running = [trial for trial in begun if trial.status == "RUNNING"]
+        running = [t for t in trials if t.status == "RUNNING" and t.config["index"] in self.began]
         if running and time.monotonic() - self.shown_at >= _LINE_EVERY_SECONDS:
             self.shown_at = time.monotonic()
             say("sweep", shorten("; ".join(map(self._describe, running)), 2 * MAX_REASON))
@@ -258,10 +257,10 @@ class TrialCallback(ray.tune.Callback):
             curve = json.loads(filesystem.read_bytes(trial.stopped_uri))
         elif status == "stopped":
             filesystem.write_bytes(trial.stopped_uri, json.dumps(curve).encode())
-        tags = {TRIAL_TAG: trial.name}
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
-        name = f"trial {trial.number}: {values}"
-        run = self.recorder.begin_nested(name, stage=training.STAGE, tags=tags)
+        run = self.recorder.begin_nested(
+            f"trial {trial.number}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
+        )
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         history = History(settings.selection, read_epochs(curve["history"]))
         for epoch in history.epochs:
