@@ -83,12 +83,14 @@ def to_words(seconds: float) -> str:
     """Write a time in two figures or so.
 
     Example:
-        >>> to_words(42.4), to_words(750), to_words(9000)
-        ('42 s', '12 min', '2.5 h')
+        >>> to_words(42.4), to_words(750), to_words(9000), to_words(90_000)
+        ('42 s', '12 min', '2.5 h', '25 h')
     """
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.{int(seconds < 36_000)}f} h"
 
 
 def say(label: str, message: str) -> None:

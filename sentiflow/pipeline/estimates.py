@@ -37,19 +37,24 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
             for file in files
         )
     num_cpus = num_cpus or os.cpu_count() or 1
+    is_linear = train.linear is True or (train.linear == "auto" and rows <= 250_000)
     num_tasks = 1 if verb == "train" else max(1, min(num_cpus, rows // 100_000))
     row, step = worker_count.estimate_row(train.model), 5e-3 / train.batching.global_batch_size
     seconds = {
         "prepare": 4.3e-6,
-        "score": 2e-6 + 1.1e-5 * bool(train.linear) + 0.1 * row,
-        "train": (row / max(1, num_cpus - 1) ** 0.5 + step)
-        * (1 + train.folds)
-        * (train.num_epochs + train.pretrain.num_epochs),
+        "score": 2e-6 + 1.1e-5 * is_linear + 0.1 * row,
+        "train": (1 + train.folds)
+        * (
+            (row / max(1, num_cpus - 1) ** 0.5 + step)
+            * (train.num_epochs + train.pretrain.num_epochs)
+            + is_linear / 4000
+        ),
     }[verb] * (rows / num_tasks)
     if seconds < 60:
         return ""
     disk_gb = rows * {"prepare": 95e-9, "score": 16e-9}.get(verb, 0)
+    memory_gb = 0.7 * num_tasks + 4e-6 * rows * (is_linear and verb == "train")
     return (
-        f"some {rows:,} rows: about {to_words(seconds)} on {num_cpus} cores, "
-        f"{0.7 * num_tasks:.1f} GB of memory{f', {disk_gb:.1f} GB on disk' * bool(disk_gb)}"
+        f"some {int(float(f'{rows:.2g}')):,} rows: about {to_words(seconds)} on {num_cpus} cores, "
+        f"{memory_gb:.1f} GB of memory{f', {disk_gb:.1f} GB on disk' * bool(disk_gb)}"
     )

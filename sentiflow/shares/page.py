@@ -123,8 +123,8 @@ def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
     if not is_sure.any():
         why = _find_gap(line.iloc[last])
         text = f"of the texts of {periods[last]} are {name}"
-        found = f", but {why}" if why else ": no change beyond chance"
-        return f"{share[last]:.1%}", text + found, "periods"
+        text += f", but {why}" if why else ": no change beyond chance"
+        return f"{share[last]:.1%}", text, "periods"
     gaps = share[last] - share[:last]
     at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))
     points = f"{100 * gaps[at]:+.1f}".replace("-", "\u2212")

@@ -299,9 +299,8 @@ class TrialCallback(ray.tune.Callback):
         return f"trial {index + 1}: {done} of {settings.num_epochs} epochs{value} ({seconds:.0f} s)"
 
     def _name(self, index: int) -> str:
-        values = self.trials[index].values.items()
-        listed = ", ".join(f"{self.short[key]} {item}" for key, item in values)
-        return f"trial {index + 1} of {len(self.trials)}: {listed}"
+        values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())
+        return f"trial {index + 1} of {len(self.trials)}: {', '.join(values)}"
 
     def _show(self, record: TrialRecord, selection: SelectionSettings) -> None:
         outcome = f"failed: {shorten(record['reason'], MAX_REASON)}"
