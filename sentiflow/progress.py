@@ -68,9 +68,9 @@ class Progress:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
         rate = (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
-        left = rate and f"{to_words((self.total + self.later - self.done) / rate)} left"
+        left = f"{to_words((self.total + self.later - self.done) / rate)} left" if rate else ""
         self.bar.update(
-            self.task, advance=amount, description=f"{self.label} {note}".strip(), left=left or ""
+            self.task, advance=amount, description=f"{self.label} {note}".strip(), left=left
         )
         is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
         if self.bar.disable and is_due and self.done < self.total:

@@ -186,7 +186,9 @@ def run(
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
     total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
-    linear = int(num_rows * settings.linear / 4000 / worker_count.estimate_row(settings.model))
+    linear = int(
+        num_rows * bool(settings.linear) / 4000 / worker_count.estimate_row(settings.model)
+    )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
         from sentiflow.training import folds
