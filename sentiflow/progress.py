@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 from sentiflow.errors import printable
@@ -35,17 +35,18 @@ class Progress:
         ...     progress.advance(10)
     """
 
-    def __init__(self, label: str, *, total: int, unit: str) -> None:
-        """Start at zero of ``total`` units."""
-        self.label, self.total, self.unit = label, total, unit
+    def __init__(self, label: str, *, total: int, unit: str, later: int = 0) -> None:
+        """Start at zero of ``total`` units; the time left counts ``later`` further ones, too."""
+        self.label, self.total, self.unit, self.later = label, total, unit, later
         self.done = self.before = 0
         self.started = self.last_line = time.monotonic()
         is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
         columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn()
         self.bar = RichProgress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not is_wanted
-        )
-        self.task = self.bar.add_task(label, total=total)
+            *columns, TextColumn("{task.fields[left]}"),
+            console=console, transient=True, disable=not is_wanted,
+        )  # fmt: skip
+        self.task = self.bar.add_task(label, total=total, left="")
 
     def __enter__(self) -> "Progress":
         """Show the bar."""
@@ -66,17 +67,30 @@ class Progress:
     def advance(self, amount: int, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
-        self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
+        rate = (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
+        left = f"{to_words((self.total + self.later - self.done) / rate)} left" if rate else ""
+        self.bar.update(
+            self.task, advance=amount, description=f"{self.label} {note}".strip(), left=left
+        )
         is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
         if self.bar.disable and is_due and self.done < self.total:
             self.last_line = time.monotonic()
-            log.info("%s", self._line(note))
+            line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s"
+            log.info("%s", ", ".join(filter(None, (line, left, note))))
 
-    def _line(self, note: str) -> str:
-        rate = (self.done - self.before) / (time.monotonic() - self.started)
-        remaining = (self.total - self.done) / rate if rate else 0
-        line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
-        return f"{line}, {rate:,.0f}/s, {remaining:.0f} s left{', ' + note if note else ''}"
+
+def to_words(seconds: float) -> str:
+    """Write a time in two figures or so.
+
+    Example:
+        >>> to_words(42.4), to_words(750), to_words(9000), to_words(90_000)
+        ('42 s', '12 min', '2.5 h', '25 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.{int(seconds < 36_000)}f} h"
 
 
 def say(label: str, message: str) -> None:

@@ -114,6 +114,7 @@ def run(
         show_settings(resolved)
         for plan in stages.plan(resolved, verbs, overwrite=overwrite):
             typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+            typer.echo(f"#           {plan.estimate}\n" * bool(plan.estimate), nl=False)
         return []
     # Ray prints pages there when a node is lost; that of this machine we report ourselves.
     is_shown = verbose or os.environ.get("RAY_ADDRESS")

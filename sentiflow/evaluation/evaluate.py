@@ -208,8 +208,8 @@ def _measure(
     if measured.split == SPLITS[1]:
         is_unseen = False
         notes.append(
-            "there is no test split: the model was chosen by the validation texts, so expect less "
-            "on others (prepare.split.test_fraction sets texts aside)"
+            "there is no test split: the validation texts were also used to choose the model, so "
+            "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
     chosen = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(chosen, named.patterns)
@@ -265,7 +265,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if refit := scored["inputs"]["model"].get("refit"):
         notes.append(refits.describe(refit))
     if count:
-        notes.append(f"{rows_are(count)} left out: the model was trained or chosen by them")
+        notes.append(f"{rows_are(count)} left out: they were used to train or choose the model")
     if not is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if has_text and (several or lineage.given_test_files_of(scored)):

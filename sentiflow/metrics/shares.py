@@ -19,10 +19,10 @@ CORRECTED, POOLED, COUNTED, UNCORRECTED = "corrected", "pooled", "counted", "unc
 UNLABELLED = "unlabelled"
 METHODS = {
     CORRECTED: "mean probability, plus the mean error on labelled rows of the group",
-    POOLED: "few labelled rows: mean probability, plus the mean error on those of all groups, or "
-    "of all periods of the group",
-    UNLABELLED: "no label in this group that tells errors: it takes the error of all groups, and "
-    "is never said to be higher or lower",
+    POOLED: "few labelled rows in the group: its mean probability, plus the mean error on the "
+    "labelled rows of all groups, or of all periods of the group",
+    UNLABELLED: "no row of the group has a label to measure the error by: it takes that of all "
+    "groups, and is never said to be higher or lower",
     COUNTED: "every row is labelled",
     UNCORRECTED: "no row is labelled: the share of predicted labels alone",
 }

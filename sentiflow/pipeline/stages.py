@@ -20,6 +20,7 @@ from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.errors import UnavailableError
+from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
@@ -70,6 +71,8 @@ class Plan:
     uri: str
     state: str
     """``complete``; what it would do, such as ``would run``; or why it cannot run."""
+    estimate: str
+    """What it would take; empty if that is less than a minute."""
 
 
 def run(
@@ -118,7 +121,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     for verb in verbs:
         uri = getattr(config, verb).output_uri
         if plans and plans[-1].state != "complete":
-            plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
+            plans.append(Plan(verb, uri, f"after {plans[-1].verb}", estimate(verb, config)))
             continue
         left, is_new = verbs[verbs.index(verb) :], manifest.read(uri) is None
         if is_new:
@@ -136,7 +139,10 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             "other": f"{'would replace' if overwrite else 'needs --overwrite'}: "
             f"it {status.problem}",
         }
-        plans.append(Plan(verb, uri, states[status.state]))
+        is_done = status.state == "complete"
+        plans.append(
+            Plan(verb, uri, states[status.state], "" if is_done else estimate(verb, config))
+        )
     return plans
 
 
@@ -187,6 +193,9 @@ def _run_stage(
     if verb in _NEED_RAY:
         assert session.resources, "start_ray comes first"
         resources = options["resources"] = session.resources()
+        line = estimate(verb, config, resources.num_cpus)
+        if line and not (output.resumes or output.previous or resources.num_gpus):
+            say(verb, line)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes

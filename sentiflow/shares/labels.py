@@ -88,7 +88,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
         if num_foreign > _MAX_FOREIGN * len(table):
             hint = "the corpus has changed since, or they were not drawn by --sample: draw again"
             raise UserError(line, hint=hint)
-        notes.append(f"{line}: their labels are counted, and say nothing of the model's errors")
+        notes.append(f"{line}: their labels are counted, but measure no error of the model")
     return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 
 

@@ -7,6 +7,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -53,8 +54,8 @@ def write_period(period: datetime, unit: str) -> str:
     return period.strftime(_FORMATS[unit])
 
 
-def tells_nothing(lines: pd.DataFrame) -> pd.Series:
-    """Say which intervals hold every share that there can be."""
+def tells_nothing(lines: Any) -> Any:
+    """Say whether an interval, or which of several, holds every share that there can be."""
     return (lines["low"] <= 0) & (lines["high"] >= 1)
 
 
@@ -94,14 +95,21 @@ def _describe_highest(line: pd.DataFrame, by: str) -> Conclusion:
     name, top = line["class"][0], int(line["share"].argmax())
     p_values = compare_with(line["share"].to_numpy(), line["error"].to_numpy(), top)
     share, where = f"{line['share'][top]:.1%}", f"{by} {line['group'][top]}"
-    if line["method"][top] == UNLABELLED:
-        return share, f"is the share of {name} for {where}, which has no label: no claim", "groups"
+    if why := _find_gap(line.iloc[top]):
+        return share, f"is the highest estimate of {name}: {where}, but {why}", "groups"
     if (p_value := float(np.nanmax(p_values))) < SURE:
         return share, f"is the highest share of {name}: {where} ({write_p(p_value)})", "groups"
     others = int((p_values >= SURE).sum())
-    also = f"{others} other{'s' if others > 1 else ''} may be as high"
-    text = f"is the share of {name} for {where}, but {also}: no highest {by} beyond chance"
-    return share, text, "groups"
+    also = f"{others} other group{'s' if others > 1 else ''} may have a higher share"
+    return share, f"is the highest estimate of {name}: {where}; {also}", "groups"
+
+
+def _find_gap(line: pd.Series) -> str:
+    """Say why nothing is claimed of a group or period: nobody has labelled it, or too few texts."""
+    too_few = "its labels are too few to tell" if tells_nothing(line) else ""
+    return (
+        "it has no labelled text that is new to the model" if line.method == UNLABELLED else too_few
+    )
 
 
 def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
@@ -113,7 +121,9 @@ def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
     is_sure &= has_label[:last] & has_label[last]
     periods = [write_period(period, unit) for period in line["period"]]
     if not is_sure.any():
-        text = f"of the texts of {periods[last]} are {name}: no change beyond chance"
+        why = _find_gap(line.iloc[last])
+        text = f"of the texts of {periods[last]} are {name}"
+        text += f", but {why}" if why else ": no change beyond chance"
         return f"{share[last]:.1%}", text, "periods"
     gaps = share[last] - share[:last]
     at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))

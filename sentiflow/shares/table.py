@@ -128,8 +128,8 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
         )
     if finder.num_seen:
         finder.notes.append(
-            f"{finder.num_seen:,} rows of trends.labels are among those that the model was trained "
-            "on or chosen by: their labels are counted, and say nothing of its errors"
+            f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
+            "their labels are counted, but measure no error of the model"
         )
     differs, several = list[str](), len(cells) > 1
     of_models = _group(merged, [VERSION])
@@ -247,7 +247,8 @@ def _estimate(
 def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
     """Say of each model how many rows it has scored, and how many labels there are."""
     (item,) = (each for each in breakdowns if each.by == VERSION)
-    left = {shares.UNCORRECTED: "; too few tell its errors: shares with its rows are not corrected"}
+    few = "; too few to measure its error: shares with its rows are not corrected"
+    left = {shares.UNCORRECTED: few}
     return [
         f"model version {line.group}: {line.rows:,} rows, {line.labelled:,} labelled"
         + left.get(str(line.method), "")

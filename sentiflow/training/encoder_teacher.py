@@ -30,7 +30,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
-from sentiflow.progress import say
+from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
@@ -187,8 +187,7 @@ def _tell_time(texts: Sequence[Texts], source: text_encoders.Source, num_cpus: i
     text_encoders.encode(encoder, sample)
     num_rows = sum(each.num_rows for each in texts)
     seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
-    about = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    say("teach", f"encoding {num_rows:,} texts takes about {about}")
+    say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
 def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:

@@ -60,7 +60,7 @@ def train(
     *,
     root: str,
     folder: str,
-    run: Callable[[TrainJob], object],
+    run: Callable[[TrainJob, int], object],
 ) -> tuple[list[FileEntry], dict[str, Any]]:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
 
@@ -72,7 +72,7 @@ def train(
         learned: Its classes.
         root: Directory of the output.
         folder: The folder of the folds of this training in it.
-        run: Runs the training of a fold.
+        run: Runs the training of a fold, given its number from 0 on.
 
     Returns:
         The files of the answers, see :func:`_tabulate`, unless given test rows measure the model;
@@ -84,7 +84,7 @@ def train(
         if not filesystem.exists(uri):
             rows = rows or _read(job)
             fold_job = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
-            run(fold_job)
+            run(fold_job, number)
             parquet.write(uri, _compute_logits(fold_job, rows, number, learned))
         parts.append(parquet.read(uri).combine_chunks())
     files, scores = list[FileEntry](), list[Scores]()

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict, cast
@@ -48,6 +49,7 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 
 MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all."""
+_LINE_EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def measure_test_accuracy(settings: TrainSettings) -> float | None:
 
 
 class TrialCallback(ray.tune.Callback):
-    """Called by Ray Tune: shows each trial that has ended, and makes its run in MLflow."""
+    """Called by Ray Tune: shows trials; makes the run in MLflow of each that has ended."""
 
     def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
         """Expect the trials.
@@ -196,10 +198,21 @@ class TrialCallback(ray.tune.Callback):
         self.records: list[TrialRecord] = []
         """Trials that have ended."""
         self.short = search_space.short_names(list(trials[0].values))
+        self.began: dict[int, float] = {}
+        self.shown_at = time.monotonic()
 
-    def on_step_begin(self, **info: Any) -> None:
-        """End the sweep when the cluster has no room for any trial."""
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Show how far trials are; end the sweep when the cluster has no room for any."""
         self.capacity.check()
+        running = [t for t in trials if t.status == "RUNNING" and t.config["index"] in self.began]
+        if running and time.monotonic() - self.shown_at >= _LINE_EVERY_SECONDS:
+            self.shown_at = time.monotonic()
+            say("sweep", shorten("; ".join(map(self._describe, running)), 2 * MAX_REASON))
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Show a trial that begins, or begins again."""
+        self.shown_at = self.began[trial.config["index"]] = time.monotonic()
+        say("sweep", f"{self._name(trial.config['index'])}: begins")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a trial that has finished, was stopped, or has told why it failed."""
@@ -244,10 +257,10 @@ class TrialCallback(ray.tune.Callback):
             curve = json.loads(filesystem.read_bytes(trial.stopped_uri))
         elif status == "stopped":
             filesystem.write_bytes(trial.stopped_uri, json.dumps(curve).encode())
-        tags = {TRIAL_TAG: trial.name}
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
-        name = f"trial {trial.number}: {values}"
-        run = self.recorder.begin_nested(name, stage=training.STAGE, tags=tags)
+        run = self.recorder.begin_nested(
+            f"trial {trial.number}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
+        )
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         history = History(settings.selection, read_epochs(curve["history"]))
         for epoch in history.epochs:
@@ -277,6 +290,18 @@ class TrialCallback(ray.tune.Callback):
         self.records.append(record)
         self._show(record, settings.selection)
 
+    def _describe(self, trial: Any) -> str:
+        """Say how far a running trial is."""
+        index, told = trial.config["index"], trial.last_result or {}
+        settings, done = self.trials[index].config.train, told.get("epoch", 0)
+        choice, seconds = settings.selection, time.monotonic() - self.began[index]
+        value = f", validation {choice.metric} {told[choice.metric_name]:.4f}" if done else ""
+        return f"trial {index + 1}: {done} of {settings.num_epochs} epochs{value} ({seconds:.0f} s)"
+
+    def _name(self, index: int) -> str:
+        values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())
+        return f"trial {index + 1} of {len(self.trials)}: {', '.join(values)}"
+
     def _show(self, record: TrialRecord, selection: SelectionSettings) -> None:
         outcome = f"failed: {shorten(record['reason'], MAX_REASON)}"
         if record["status"] != "failed":
@@ -284,9 +309,8 @@ class TrialCallback(ray.tune.Callback):
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
         if record["status"] == "stopped":
             epochs = f"stopped after {epochs}"
-        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
-        number = f"trial {record['trial']} of {len(self.trials)}"
-        say("sweep", f"{number}: {values}: {outcome} ({epochs}, {record['seconds']:.1f} s)")
+        name = self._name(record["trial"] - 1)
+        say("sweep", f"{name}: {outcome} ({epochs}, {record['seconds']:.1f} s)")
 
 
 def value_of(record: TrialRecord, selection: SelectionSettings) -> float | None:

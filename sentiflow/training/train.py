@@ -50,7 +50,8 @@ RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 CURVE = "plots/training_curve.png"
 _MAX_LINEAR_ROWS = 200_000
-"""96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md."""
+"""96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md. So 4,000 rows count as a second
+of the time left."""
 _FALLS = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
@@ -182,9 +183,25 @@ def run(
         refit=refit,
         calibration=refit.package.get("calibration") if refit else None,
     )
+    num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
+    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
+    total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
+    linear = int(
+        num_rows * bool(settings.linear) / 4000 / worker_count.estimate_row(settings.model)
+    )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
         from sentiflow.training import folds
+
+        def run_fold(own: task.TrainJob, number: int) -> None:
+            """Train the model of a fold; the other folds and the model itself follow."""
+            later = linear + (settings.folds - number) * (total + linear)
+            what = f"fold {number + 1} of {settings.folds}"
+            with Progress(STAGE, total=total, unit="texts", later=later) as progress:
+                _run_workers(
+                    *(config, output, own, resources, 1),
+                    lambda event: progress.advance(event.rows_done - progress.done, what),
+                )
 
         with output.rolled_back_if_refused():
             of_folds, calibration = folds.train(
@@ -192,26 +209,23 @@ def run(
                 learned,
                 root=spec.uri,
                 folder=f"{FOLDS}/{spec.fingerprint}",
-                run=lambda own: _run_workers(config, output, own, resources, 1, lambda event: None),
+                run=run_fold,
             )
         job = replace(job, calibration=calibration)
     note = ""
     if refit:
         epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
-    num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
-    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
-    say(STAGE, f"{settings.model.summary}; {size}, {count_workers(num_workers)}")
-    own = ", ".join(list_own(settings))
-    preset = f"not as in preset {settings.preset}, since the config has its own: {own}"
-    for line in filter(None, (note, why, own and preset)):
+    words = f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words"
+    say(STAGE, f"{words}, {num_rows:,} texts, {count_workers(num_workers)}")
+    if own := ", ".join(list_own(settings)):
+        own = f"not as in preset {settings.preset}, since the config has its own: {own}"
+    for line in filter(None, (note, why, own)):
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
-    total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
     with (
-        Progress(STAGE, total=total, unit="texts") as progress,
+        Progress(STAGE, total=total, unit="texts", later=linear) as progress,
         recorder.watching_system(),
         output.rolled_back_if_refused(
             unless=lambda: bool(checkpoints.list_steps(job.checkpoints_uri))
@@ -231,7 +245,6 @@ def run(
             watch(event)
 
         report = _run_workers(config, output, job, resources, num_workers, take)
-    answers = [*(taught.entries if taught else ()), *of_folds]
     more: dict[str, Any] = {"num_workers": callback.num_workers}
     if taught:
         described = {"uri": taught.uri, "fingerprint": taught.fingerprint, "counts": taught.counts}
@@ -241,7 +254,11 @@ def run(
     more["registered"] = register(config, output, recorder, note)
     seconds = time.monotonic() - began
     return _publish(
-        output, report, recorder, num_rows=num_rows, seconds=seconds, further_files=answers, **more
+        *(output, report, recorder),
+        num_rows=num_rows,
+        seconds=seconds,
+        further_files=[*(taught.entries if taught else ()), *of_folds],
+        **more,
     )
 
 

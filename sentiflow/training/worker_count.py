@@ -72,19 +72,32 @@ def _estimate_best(
     if resources.gpus_per_train_worker(settings.gpus_per_worker):
         cpus, seconds = 1, _GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
-    multiplications = _count_multiplications(settings.model, vector_size)
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
-    row = tokens_per_row * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds
-    row /= math.sqrt(resources.threads_per_train_worker(most, cpus))
+    row = estimate_row(settings.model, vector_size, tokens_per_row, seconds) / math.sqrt(
+        resources.threads_per_train_worker(most, cpus)
+    )
     if row * count_all_rows(prepared, settings, learned) < _MIN_SECONDS:
         return 1
     return max(1, math.isqrt(int(row * settings.batching.global_batch_size / _WAIT_SECONDS)))
 
 
-def _count_multiplications(model: ModelSettings, vector_size: int) -> int:
-    """Count the multiplications for a token in the forward pass."""
-    if model.kind != "rnn":
-        return vector_size
-    directions = 1 + model.bidirectional
-    return _GATES[model.cell] * model.hidden_size * directions * (vector_size + model.hidden_size)
+def estimate_row(
+    model: ModelSettings,
+    vector_size: int = 50,
+    num_tokens: float = 15,
+    seconds: float = _CPU_SECONDS,
+) -> float:
+    """Estimate the seconds of one thread to train on a row once.
+
+    Args:
+        model: The network.
+        vector_size: Size of its word vectors.
+        num_tokens: Tokens of the row.
+        seconds: For each multiplication of the forward pass.
+    """
+    multiplications = vector_size
+    if model.kind == "rnn":
+        size = model.hidden_size * (1 + model.bidirectional)
+        multiplications = _GATES[model.cell] * size * (vector_size + model.hidden_size)
+    return num_tokens * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds

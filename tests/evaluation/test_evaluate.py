@@ -181,7 +181,7 @@ def test_rows_that_the_model_was_trained_on_are_left_out(scored_csv, evaluate, m
     assert found["not_asked"] == "evaluate.behavior is false"
     for name in ("num_rows", "accuracy"):
         assert found["figures"]["all"][name] == metrics["figures"]["test"][name]
-    assert "rows are left out: the model was trained or chosen by them" in found["notes"][0]
+    assert "rows are left out: they were used to train or choose the model" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
 
 
@@ -194,7 +194,7 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
     assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
     assert is_unseen
-    assert notes == ["60 rows are left out: the model was trained or chosen by them"]
+    assert notes == ["60 rows are left out: they were used to train or choose the model"]
     shutil.rmtree(began)
     left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
     assert len(left) == len(rows)

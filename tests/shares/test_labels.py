@@ -154,7 +154,7 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     assert record["counts"]["sample"] == SIZE - 150
     assert record["counts"]["counted"] == 2000 + 150
     (note,) = record["notes"]
-    assert note.startswith("150 rows of trends.labels are among those that the model was trained")
+    assert note.startswith("150 rows of trends.labels were used to train or choose the model")
     all_seen = np.sort(filled["row_id"].to_numpy()), True
     monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: all_seen)
     berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")

@@ -13,8 +13,8 @@ from test_evaluated_rows import TEXTS, Runs, by_tens
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
+from sentiflow.shares import page, trends
 from sentiflow.shares import table as shares_table
-from sentiflow.shares import trends
 from sentiflow.shares.page import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
@@ -93,7 +93,7 @@ def test_no_airline_is_the_worst_where_two_are_alike(tmp_path):
     table, truth = table.filter(delta), truth[delta]
     score(tmp_path, table, np.where(np.arange(len(truth)) % 10 == 0, truth, -1))
     lines = draw_conclusions(measure(tmp_path, by="airline")[0])
-    assert "1 other may be as high" in lines[3][1]
+    assert "; 1 other group may have a higher share" in lines[3][1]
 
 
 def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path):
@@ -236,8 +236,36 @@ def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
     assert set(united["method"]) == {"unlabelled"}
     assert united["p_adjusted"].isna().all()
     assert united["low"].notna().all()
-    assert "has no label: no claim" in record["conclusions"][3][1]
-    assert "no label in this group" in (tmp_path / "trends/trends.html").read_text()
+    assert "but it has no labelled text that is new to the model" in record["conclusions"][3][1]
+    assert ">no labelled text<" in (tmp_path / "trends/trends.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "low", "high", "group", "period"),
+    [
+        ("unlabelled", 0.4, 0.8, "but it has no labelled text", "but it has no labelled text"),
+        ("unlabelled", 0.0, 1.0, "but it has no labelled text", "but it has no labelled text"),
+        ("pooled", 0.0, 1.0, "but its labels are too few", "but its labels are too few"),
+        ("pooled", 0.4, 0.8, "1 other group may have", "no change beyond chance"),
+    ],
+)
+def test_nobody_has_labelled_it_and_too_few_labels_are_two_statements(
+    method, low, high, group, period
+):
+    line = pd.DataFrame(
+        {
+            "class": "negative",
+            "group": ["a", "b"],
+            "period": pd.to_datetime(["2024-05-01", "2024-05-02"]),
+            "share": [0.5, 0.6],
+            "error": 0.2,
+            "low": [0.4, low],
+            "high": [0.6, high],
+            "method": ["corrected", method],
+        }
+    )
+    assert group in page._describe_highest(line, "brand")[1]
+    assert period in page._describe_change(line, "day")[1]
 
 
 def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):
@@ -250,7 +278,7 @@ def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):
     is_unknown = (shares["low"] == 0) & (shares["high"] == 1)
     assert 0 < is_unknown.sum() < len(shares)
     page = (tmp_path / "trends/trends.html").read_text().partition("By airline")[2]
-    assert page.count(">unknown<") == is_unknown.sum()
+    assert page.count(">cannot be told<") == 2 * is_unknown.sum()  # on a phone, and elsewhere
     assert page.count("<circle") == len(shares) - is_unknown.sum()
     for row in shares[~is_unknown].itertuples():
         assert page.count(f"{row.low:.1%} \u2013 {row.high:.1%}") == 2  # on a phone, and elsewhere
@@ -317,7 +345,7 @@ def test_labels_tell_errors_of_the_version_that_scored_their_rows_alone(tmp_path
         assert line.low < true < line.high
         assert abs(line.predicted_share - true) > (line.high - line.low) / 2
     notes = [note for note in record["notes"] if note.startswith("model version")]
-    few = "; too few tell its errors: shares with its rows are not corrected"
+    few = "; too few to measure its error: shares with its rows are not corrected"
     assert notes == [
         f"model version {name}: 3,000 rows, {number} labelled{few if number < 10 else ''}"
         for name, number in zip("12", labelled, strict=True)

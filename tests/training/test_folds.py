@@ -61,7 +61,7 @@ def job(tmp_path, monkeypatch):
 
 def train(job, root, run):
     learned = classes.choose(job.prepared, job.settings)
-    return folds.train(job, learned, root=str(root), folder="folds/ab", run=run)
+    return folds.train(job, learned, root=str(root), folder="folds/ab", run=lambda own, _: run(own))
 
 
 def rows_of(own, table, split):

@@ -327,3 +327,29 @@ def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: 
 def test_the_cluster_is_divided_among_the_trials(cluster, overrides, expected):
     config = settings.load(PROJECT / "configs/quickstart.yaml", overrides)
     assert sweep._divide(config, cluster) == expected
+
+
+def test_running_trials_are_shown_now_and_then(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    now = [0.0]
+    monkeypatch.setattr(sweep_trials.time, "monotonic", lambda: now[0])
+    config = settings.load(write_config(tmp_path, tmp_path / "none.csv", train={"num_epochs": 4}))
+    values = {"train.learning_rate": 0.1}
+    planned = [sweep_trials.Trial(n, "", values, config, "", "") for n in (1, 2)]
+    capacity = types.SimpleNamespace(check=lambda: None)
+    callback = sweep_trials.TrialCallback(planned, None, capacity)
+    waiting, running = (
+        types.SimpleNamespace(config={"index": n}, status=status, last_result={})
+        for n, status in enumerate(("PENDING", "RUNNING"))
+    )
+    callback.on_trial_start(0, [], running)
+    for second in range(70):
+        now[0] = float(second)
+        if second == 40:
+            running.last_result = {"epoch": 1, "accuracy": 0.75}
+        callback.on_step_begin(0, [waiting, running])
+    assert [line for line in caplog.messages if line.startswith("sweep")] == [
+        "sweep     trial 2 of 2: learning_rate 0.1: begins",
+        "sweep     trial 2: 0 of 4 epochs (30 s)",
+        "sweep     trial 2: 1 of 4 epochs, validation accuracy 0.7500 (60 s)",
+    ]
