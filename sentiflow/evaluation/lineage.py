@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data import manifest
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
@@ -177,8 +178,8 @@ def find_training_texts(
                 continue
             uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
             if prepared["fingerprint"] != other_than and (uri, folders) not in hashes:
-                tables = read_tables(uri, prepared, folders, columns=["text"], hint=hint)
-                hashes[uri, folders] = [hash_texts(t["text"].combine_chunks()) for t in tables]
+                tables = _read_learned(training, prepared, "text", hint=hint)
+                hashes[uri, folders] = [hash_texts(one_array(t["text"])) for t in tables]
     parts = [part for of_one in hashes.values() for part in of_one]
     return np.unique(np.concatenate([np.empty(0, np.uint64), *parts])), is_known
 
@@ -255,10 +256,10 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
         return None
     named = training["inputs"]["prepared"]
     prepared = manifest.read_input(training["inputs"], "prepared")
-    corpus, uri, folders = scored["inputs"]["corpus"], named["uri"], folders_of(training)
+    corpus = scored["inputs"]["corpus"]
     if named["fingerprint"] == corpus["fingerprint"]:
         if prepared:
-            return _read_row_ids(prepared, uri, folders)
+            return _read_row_ids(training, prepared)
         return None if has_seen_test(training) else []  # predictions know the splits
     files = input_files_of(scored)
     if files is None or not prepared:
@@ -269,9 +270,9 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     )
     if contents[: len(learned)] == learned == [*dict.fromkeys(learned)]:
         same_numbers = has_header(scored) == has_header(prepared)
-        return _read_row_ids(prepared, uri, folders) if same_numbers else None
+        return _read_row_ids(training, prepared) if same_numbers else None
     trained_on = manifest.identify_learned_files(prepared)
-    inside = tuple(join(uri, path) for path in folders)
+    inside = tuple(join(named["uri"], path) for path in folders_of(training))
     own = [files["files"][s["first_file"] :][: s["num_files"]] for s in scored.get("scorings", ())]
     for item in [*chain.from_iterable(own)] or files["files"]:
         if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
@@ -283,10 +284,20 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     return []
 
 
-def _read_row_ids(prepared: Manifest, uri: str, folders: tuple[str, ...]) -> list[np.ndarray]:
+def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
     hint = "without it the training rows are unknown"
-    tables = read_tables(uri, prepared, folders, columns=["row_id"], hint=hint)
+    tables = _read_learned(training, prepared, "row_id", hint=hint)
     return [table["row_id"].to_numpy() for table in tables]
+
+
+def _read_learned(
+    training: Manifest, prepared: Manifest, column: str, *, hint: str
+) -> Iterator[pa.Table]:
+    """Read a column of the rows that a training has learned: of all if teachers answered them."""
+    uri, columns = training["inputs"]["prepared"]["uri"], [column, "label"]
+    for table in read_tables(uri, prepared, folders_of(training), columns=columns, hint=hint):
+        is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+        yield table if is_taught else table.filter(table["label"].is_valid())
 
 
 def read_tables(

@@ -3,12 +3,13 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows
+from sentiflow.evaluation import common_rows, lineage
 from sentiflow.evaluation.common_rows import Scored
 from sentiflow.storage.uris import join
 
@@ -170,3 +171,18 @@ def test_damaged_rows_give_one_clear_line(runs):
     with open(f"{a}/prepared/tweets/split=validation/part-0.parquet", "wb") as file:
         file.write(b"no parquet")
     assert "is gone or damaged" in refusal(a, b)
+
+
+def test_a_model_has_learned_no_row_without_a_label_unless_teachers_answered_it(runs):
+    is_labelled = ROW_IDS % 4 > 0
+    prepared = runs.prepare("a", label=pa.array(LABEL, mask=~is_labelled))
+    plain = runs.train("a", prepared)
+    taught = runs.train("b", prepared, teachers=[plain])
+    for trained, expected in ((plain, is_labelled), (taught, is_labelled | True)):
+        corpus = manifest.reference(prepared, manifest.read(prepared))
+        record = manifest.read(join(runs.score("c", corpus, trained), "scored"))
+        learned, is_known = lineage.find_training_rows(record, name="the model")
+        assert is_known
+        assert learned.tolist() == [i for i in tens(*range(8)) if expected[i]]
+        texts, _ = lineage.find_training_texts([record["inputs"]["model"]])
+        assert len(texts) == len({TEXTS[i] for i in learned})

@@ -75,10 +75,10 @@ class Runs:
     def __init__(self, folder):
         self.folder = folder
 
-    def prepare(self, name, split=None, *, csv=None, form=None, **settings):
+    def prepare(self, name, split=None, *, csv=None, form=None, label=LABEL, **settings):
         uri, split = str(self.folder / name / "prepared"), by_tens() if split is None else split
         settings |= {"format": form or {"kind": "sentiment140"}, "split": split[:10].tolist()}
-        table = pa.table({"row_id": ROW_IDS, "text": TEXTS, "label": LABEL})
+        table = pa.table({"row_id": ROW_IDS, "text": TEXTS, "label": label})
         files = []
         for kind in np.unique(split):
             path = f"tweets/split={kind}/part-0.parquet"
