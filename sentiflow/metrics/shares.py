@@ -184,8 +184,8 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         method=np.array(_WORSE, object)[worst],
         predicted=weight @ of.predicted,
         share=share,
-        low=share - below,
-        high=share + above,
+        low=np.clip((share - below).round(12), 0, 1),
+        high=np.clip((share + above).round(12), 0, 1),
         error=np.sqrt(square @ of.error**2),
     )
 

@@ -49,7 +49,7 @@ _GRAPHEMES = (
 )
 """Characters as readers see them (Unicode Annex 29), where each is a token."""
 _PIECES = (
-    r"<(?:url|email|user)>",
+    r"<(?:url|email|user|emoji)>",
     r"[:;=][()\[\]/\\|*]+",  # :) ;( :/
     r"(?:^|\s)[:;=][dpo]\b",  # :d ;p, but not 4:do
     r"</?3+",  # <3 </3
@@ -225,6 +225,7 @@ def unify(text: str) -> str:
     | one alef, one yeh, one kaf for Arabic, Persian and Urdu | 9.2 |
     | i with a dot and without one are i | 5.18, ``SpecialCasing.txt`` |
     | no skin tones; emoji stay joined | Technical Standard 51 |
+    | ``<emoji>``: a style without the emoji before it, which was cut away | the same |
     | a zero width space is a blank | Annex 14, class ZW |
 
     Runs of three or more letters or marks become one, of two or more punctuation marks too; those
@@ -236,7 +237,7 @@ def unify(text: str) -> str:
     """
     for character, plain in _BEFORE_FOLDING.items():
         text = text.replace(character, plain)
-    text = _LONELY_JOINER.sub("", text)
+    text = _LONELY_STYLE.sub("<emoji> ", _LONELY_JOINER.sub("", text))
     text = normalize("NFKC", text).casefold()
     text = _FOLDED.sub(lambda found: _FOLDS.get(found[0], ""), text)
     return _squeeze(normalize("NFKC", text))  # folding may undo a normal form
@@ -246,6 +247,7 @@ _BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾":
 """NFKC would make two characters of an acute accent, and 11/2 of 1½."""
 _JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 _LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
+_LONELY_STYLE = re.compile(r"(?<!\S)\ufe0f+")
 _FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
 _FOLDS |= dict.fromkeys("آأإٱ", "\u0627")
 _MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn")

@@ -73,8 +73,9 @@ def draw_conclusions(trends: Trends) -> list[Conclusion]:
     for item in trends.breakdowns[1:]:
         line = item.of(focus)
         is_single = item.has_groups and not item.unit and "," not in item.by
-        if is_single and item.by != VERSION and len(line) > 1:
-            conclusions.append(_describe_highest(line, item.by))
+        told = line[~tells_nothing(line)].reset_index(drop=True)
+        if is_single and item.by != VERSION and len(told) > 1:
+            conclusions.append(_describe_highest(told, item.by))
         if item.unit and not item.has_groups and len(line) > 1:
             conclusions.append(_describe_change(line, item.unit))
     return conclusions

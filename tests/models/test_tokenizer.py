@@ -50,7 +50,7 @@ SIGNS = re.escape("".join(c for c in EVERY_CHARACTER if unicodedata.category(c)[
 LATIN = "a-z0-9_\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff"
 ADDRESS = f"[{LATIN}]+(?:[.+-][{LATIN}]+)*"
 TOKEN = re.compile(
-    r"""<url>|<email>|<user>
+    r"""<url>|<email>|<user>|<emoji>
     |[:;=][()\[\]/\\|*]+|(?<!\S)[:;=][dpo]\b|</?3+
     |\^[-_.]?\^|-[_.]-|>[_.]<|\bt_t\b
     |\b\d+(?:[.,:/-]\d+)+|\b(?:[a-z]\.){2,}
@@ -238,6 +238,7 @@ LANGUAGES = [
     ("japanese, mixed", "@annさん http://t.co/xは", "<user> さ ん <url> は", "Annex 14 CJ"),
     ("korean", "정말 \u1112\u1161\u11ab국어 ㅋㅋㅋㅋ", "정말 한국어 \u110f", "Annex 15"),
     ("flags", "🇩🇪🇫🇷", "🇩🇪 🇫🇷", "Technical Standard 51, flags"),
+    ("an emoji cut away", "so good \ufe0f ok\ufe0f", "so good <emoji> ok", "Technical Standard 51"),
     ("skin tones", "👍🏽👍 👩🏽\u200d🚀", "👍 👍 👩\u200d🚀", "Technical Standard 51, modifiers"),
     (
         "families",
@@ -363,7 +364,7 @@ def test_cutting_keeps_the_first_tokens_of_each_text(texts, max_length):
     assert tokens.cut(max_length).to_lists().to_pylist() == [row[:max_length] for row in rows]
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n"], ["\ufe0f", ""]])
+@pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n"], ["\ufe0e", ""]])
 def test_texts_without_a_word_have_no_tokens(texts):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
     assert tokens.to_lists().to_pylist() == [[] for _ in texts]
