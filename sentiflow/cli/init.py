@@ -81,7 +81,11 @@ def init(
             test=test or (),
             max_length=max_length,
         )
-        settings.validate(yaml_text.parse(written), source=str(path))
+        config = settings.validate(yaml_text.parse(written), source=str(path))
+        if test:
+            from sentiflow.cluster.doctor import config_checks
+
+            config_checks.require(settings.resolve(config), ("prepare",))
         typer.echo(
             _to_text(
                 found,

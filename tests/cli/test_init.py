@@ -326,6 +326,25 @@ def test_test_rows_need_labels(place):
     init("bom.csv", "--test", "bom_test.csv", "--label", "brand")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("empty.csv", "prepare.test: empty.csv holds no record"),
+        ("folder.csv", "is a directory"),
+        ("gone.csv", "prepare.test: no such file"),
+        ("other.csv", "other.csv has no column"),
+    ],
+)
+def test_test_rows_are_looked_at_before_a_config_is_written(place, name, reason):
+    (place / "a.csv").write_bytes(write(ROWS, header=("text", "label")))
+    (place / "empty.csv").write_bytes(b"text,label\n")
+    (place / "folder.csv").mkdir()
+    (place / "other.csv").write_bytes(write(ROWS, header=("body", "stars")))
+    line = one_line(invoke("init", "a.csv", "--test", name))
+    assert reason in line
+    assert not (place / "a.yaml").exists()
+
+
 def test_samples_show_joined_letters_and_emoji_as_they_are(place):
     text = "👨\u200d👩\u200d👧 क्\u200cष so good"
     rows = [(f"{text}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)]
