@@ -215,10 +215,12 @@ class Recorder:
         self._put(send)
 
     def log_model(self, package_uri: str, record: Manifest) -> None:
-        """Log the model package of a training."""
+        """Log the model package of a training; wait, as the files are moved afterwards."""
         from sentiflow.tracking import registry  # a second to import
 
         self._put(lambda client: registry.log_model(client, self.run_id, package_uri, record))
+        if self.store:
+            self.store.flush()
 
     def measure(self, run_id: str, data: Mapping[str, Any]) -> None:
         """Let metrics from now on be those of a model on a data set, by which MLflow ranks models.
