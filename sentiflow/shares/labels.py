@@ -1,7 +1,7 @@
 """Manual labels: rows are drawn to be labelled, read again, and found in a corpus with weights."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,10 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
             or its sample cannot be drawn again.
     """
     uris, classes = settings.labels, manifest.find_classes(scored)
-    tables, missing = zip(*(_read_file(uri, classes) for uri in uris), strict=True)
+    own = (scored["settings"].get("format") or {}).get("labels")
+    own = own if isinstance(own, dict) else {}
+    values = {v: n for n, name in enumerate(classes) for v in own.get(name, ())}
+    tables, missing = zip(*(_read_file(uri, classes, values) for uri in uris), strict=True)
     labels = pd.concat(tables, ignore_index=True)
     twice = labels["row_id"].duplicated()
     label_files.reject(labels.astype({"row_id": str}), twice, "was named before", column="row_id")
@@ -92,14 +95,16 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 
 
-def _read_file(uri: str, classes: Sequence[str]) -> tuple[pd.DataFrame, int]:
-    """Read the rows with a label; count those without."""
+def _read_file(
+    uri: str, classes: Sequence[str], values: Mapping[str, int]
+) -> tuple[pd.DataFrame, int]:
+    """Read the rows with a label, the name of a class or a value of it; count those without."""
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
     is_filled = table["label"] != ""
     num_missing = int((~is_filled & (table["row_id"] != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
-    label, row_id = label_files.read_labels(table, classes, {}), label_files.read_row_ids(table)
+    label, row_id = label_files.read_labels(table, classes, values), label_files.read_row_ids(table)
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 

@@ -178,6 +178,17 @@ def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
         )
 
 
+def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
+    config = load(
+        corpus[0], labels=write(tmp_path, "row_id,label\n3,gut\n7,positive\n9,SCHLECHT\n")
+    )
+    uri = config.score.output_uri
+    scored = manifest.read(uri)
+    scored["settings"]["format"] = {"labels": {"positive": ["gut"], "negative": ["schlecht"]}}
+    found = labels.read(config.trends, scored, uri)
+    assert found.table["label"].sort_index().tolist() == [1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
