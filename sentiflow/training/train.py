@@ -191,26 +191,9 @@ def run(
     )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
-        from sentiflow.training import folds
-
-        def run_fold(own: task.TrainJob, number: int) -> None:
-            """Train the model of a fold; the other folds and the model itself follow."""
-            later = linear + (settings.folds - number) * (total + linear)
-            what = f"fold {number + 1} of {settings.folds}"
-            with Progress(STAGE, total=total, unit="texts", later=later) as progress:
-                _run_workers(
-                    *(config, output, own, resources, 1),
-                    lambda event: progress.advance(event.rows_done - progress.done, what),
-                )
-
-        with output.rolled_back_if_refused():
-            of_folds, calibration = folds.train(
-                job,
-                learned,
-                root=spec.uri,
-                folder=f"{FOLDS}/{spec.fingerprint}",
-                run=run_fold,
-            )
+        of_folds, calibration = _train_folds(
+            config, output, job, learned, resources, total=total, linear=linear
+        )
         job = replace(job, calibration=calibration)
     note = ""
     if refit:
@@ -260,6 +243,50 @@ def run(
         further_files=[*(taught.entries if taught else ()), *of_folds],
         **more,
     )
+
+
+def _train_folds(
+    config: Config,
+    output: Output,
+    job: "TrainJob",
+    learned: classes.LearnedClasses,
+    resources: Resources,
+    *,
+    total: int,
+    linear: int,
+) -> tuple[list[FileEntry], dict[str, Any]]:
+    """Train a model for each fold, by one worker.
+
+    Args:
+        config: The experiment.
+        output: The output of the training.
+        job: The training of the model itself.
+        learned: The classes.
+        resources: The cluster.
+        total: Texts of one training, over all epochs.
+        linear: As many texts take the time of the linear model.
+
+    Returns:
+        The files of the answers, and the calibration.
+    """
+    from sentiflow.training import folds
+
+    num_folds, spec = job.settings.folds, output.spec
+
+    def run_fold(own: "TrainJob", number: int) -> None:
+        """Train the model of a fold; the other folds and the model itself follow."""
+        later = linear + (num_folds - number) * (total + linear)
+        what = f"fold {number + 1} of {num_folds}"
+        with Progress(STAGE, total=total, unit="texts", later=later) as progress:
+            _run_workers(
+                *(config, output, own, resources, 1),
+                lambda event: progress.advance(event.rows_done - progress.done, what),
+            )
+
+    with output.rolled_back_if_refused():
+        return folds.train(
+            job, learned, root=spec.uri, folder=f"{FOLDS}/{spec.fingerprint}", run=run_fold
+        )
 
 
 def _has_linear(settings: TrainSettings, learned: classes.LearnedClasses, refit: Any) -> bool:
