@@ -1,13 +1,17 @@
 """Published corpora by the settings of `init`, against words and characters in scikit-learn.
 
     python benchmarks/published.py FOLDER [--corpora umsab_french,banking77] [--runs 5]
+        [--taught] [--joint] [--answers DIRECTORY]
 
 FOLDER has one CSV a corpus, with the columns `text`, `label` and `part` (which is not read). All
-rows of a corpus are drawn into folds. For each of the first `--runs` folds, both models are trained
+rows of a corpus are drawn into folds. For each of the first `--runs` folds, all models are trained
 on the other folds and answer this one: `sentiflow init` writes the settings, and the rival is the
 baseline of the report (words 1-2 and characters 2-5, TF-IDF, logistic regression, C by
-cross-validation). The table has the mean over the answered rows, and the 95 % interval of the
-paired difference of macro F1 in points.
+cross-validation). `--taught` adds the same settings with a teacher that knows the language
+(`train.distill.teachers: ["encoder:use-multilingual"]`), `--joint` one model of all these corpora,
+which then have the same labels.
+The table has macro F1 of all answered rows, and the 95 % interval of the paired difference in
+points. Answers are kept in `--answers`, so a killed command goes on.
 """
 
 import argparse
@@ -15,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +31,9 @@ import sentiflow
 from sentiflow.evaluation import other_models
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
+
+TEACHER = "train.distill.teachers=[encoder:use-multilingual]"
+Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 
 
 def train(rows: pd.DataFrame, folder: Path, overrides: list[str]) -> sentiflow.Model:
@@ -42,40 +51,88 @@ def train(rows: pd.DataFrame, folder: Path, overrides: list[str]) -> sentiflow.M
     return sentiflow.load_model(f"{folder}/run/trained/model")
 
 
-def measure(path: Path, num_folds: int, num_runs: int, overrides: list[str]) -> str:
-    """Compare both models on a corpus; return a line of the table."""
-    rows = pd.read_csv(path, keep_default_na=False)
-    names = sorted(rows["label"].unique())
-    label = np.array([names.index(name) for name in rows["label"]])
-    fold = np.random.default_rng(0).permutation(np.arange(len(rows)) % num_folds)
-    truths, ours, theirs, seconds = [], [], [], [0.0, 0.0]
-    for number in range(num_runs):
-        learned, answered = rows[fold != number], rows[fold == number]
-        began = time.monotonic()
+def ours(overrides: list[str]) -> Answer:
+    """Answer with a model of ours: the settings of `init`, and these."""
+
+    def answer(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
             model = train(learned, Path(folder), overrides)
             predicted = model.predict(answered["text"].tolist())["predicted_label"]
-            ours.append(np.array([names.index(name) for name in predicted]))
-        seconds[0] += time.monotonic() - began
-        began = time.monotonic()
-        texts = [pa.array(part["text"].tolist()) for part in (learned, answered)]
-        theirs.append(other_models.predict(texts[0], label[fold != number], texts[1])[0])
-        seconds[1] += time.monotonic() - began
-        truths.append(label[fold == number])
-    truth, first, second = (np.concatenate(each) for each in (truths, theirs, ours))
-    size = len(names)
-    scores = [
-        macro_f1(count_confusion(truth, each, num_labels=size)) or 0.0 for each in (second, first)
-    ]
-    difference = paired.f1_macro_difference(
-        label=truth, first=first, second=second, num_classes=size, num_resamples=1000
-    )
-    accuracies = [(each == truth).mean() for each in (second, first)]
-    return (
-        f"| {path.stem} | {len(truth):,} | {scores[0]:.4f} | {scores[1]:.4f} | "
-        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} | {accuracies[0]:.4f} | "
-        f"{accuracies[1]:.4f} | {seconds[0] / num_runs:.0f} s | {seconds[1] / num_runs:.0f} s |"
-    )
+        return np.array([names.index(name) for name in predicted])
+
+    return answer
+
+
+def scikit_learn(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Answer with the baseline of the report."""
+    texts = [pa.array(part["text"].tolist()) for part in (learned, answered)]
+    label = np.array([names.index(name) for name in learned["label"]])
+    return other_models.predict(texts[0], label, texts[1])[0]
+
+
+def answer_folds(
+    system: str, answer: Answer, corpora: pd.DataFrame, given: argparse.Namespace
+) -> np.ndarray:
+    """Answer each row by the model that was trained without its fold."""
+    answers = np.full(len(corpora), -1)
+    names = sorted(corpora["label"].unique())
+    for number in range(given.runs):
+        is_answered = (corpora["fold"] == number).to_numpy()
+        which = "+".join(corpora["corpus"].unique())
+        kept = given.answers / f"{system}-{which}-{number}-of-{given.folds}.npy"
+        if not kept.exists():
+            began = time.monotonic()
+            predicted = answer(corpora[~is_answered], corpora[is_answered], names)
+            np.save(kept, predicted)
+            print(f"{system} {which} {number}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        answers[is_answered] = np.load(kept)
+    return answers
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of all models on a corpus: macro F1, its differences in points, accuracy."""
+
+    scores: list[float]
+    differences: list[tuple[float, float]]
+    """Of our model to the linear one, then of each other model to ours: difference, half-width."""
+    accuracies: list[float]
+
+    @classmethod
+    def of(cls, truth: np.ndarray, answers: dict[str, np.ndarray]) -> "Result":
+        """Compare the answers of all models to the rows of a corpus."""
+        size = int(truth.max()) + 1
+        matrices = [count_confusion(truth, each, num_labels=size) for each in answers.values()]
+        differences = []
+        for system, each in answers.items():
+            if system != "linear":
+                rival = answers["linear" if system == "sentiflow" else "sentiflow"]
+                interval = paired.f1_macro_difference(
+                    label=truth, first=rival, second=each, num_classes=size, num_resamples=1000
+                )
+                differences.append((100 * interval.value, 50 * (interval.high - interval.low)))
+        return cls(
+            [macro_f1(matrix) or 0.0 for matrix in matrices],
+            differences,
+            [(each == truth).mean() for each in answers.values()],
+        )
+
+    @classmethod
+    def mean(cls, results: list["Result"]) -> "Result":
+        """Average over corpora, whose rows are independent."""
+        values = np.array([result.differences for result in results])
+        widths = np.sqrt(np.square(values[:, :, 1]).sum(axis=0)) / len(results)
+        return cls(
+            np.mean([result.scores for result in results], axis=0).tolist(),
+            list(zip(values[:, :, 0].mean(axis=0), widths, strict=True)),
+            np.mean([result.accuracies for result in results], axis=0).tolist(),
+        )
+
+    def __str__(self) -> str:
+        """Write the cells of the table."""
+        cells = [f"{score:.4f}" for score in self.scores]
+        cells += [f"{value:+.1f} ± {width:.1f}" for value, width in self.differences]
+        return " | ".join(cells + [f"{accuracy:.4f}" for accuracy in self.accuracies])
 
 
 def main() -> None:
@@ -86,13 +143,46 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--runs", type=int)
     parser.add_argument("--set", nargs="*", default=[], help="settings to replace")
+    parser.add_argument("--taught", action="store_true")
+    parser.add_argument("--joint", action="store_true")
+    parser.add_argument("--answers", type=Path, default=Path(tempfile.mkdtemp()))
     given = parser.parse_args()
+    given.runs = given.runs or given.folds
+    given.answers.mkdir(parents=True, exist_ok=True)
     chosen = [name for name in given.corpora.split(",") if name]
-    paths = [p for p in sorted(given.folder.glob("*.csv")) if not chosen or p.stem in chosen]
-    print("| corpus | rows | macro F1 | linear | difference | accuracy | linear | time | linear |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for path in paths:
-        print(measure(path, given.folds, given.runs or given.folds, given.set), flush=True)
+    corpora = []
+    for path in sorted(given.folder.glob("*.csv")):
+        if not chosen or path.stem in chosen:
+            rows = pd.read_csv(path, keep_default_na=False)
+            fold = np.random.default_rng(0).permutation(np.arange(len(rows)) % given.folds)
+            corpora.append(rows.assign(corpus=path.stem, fold=fold))
+    systems: dict[str, Answer] = {"sentiflow": ours(given.set), "linear": scikit_learn}
+    if given.taught:
+        systems["taught"] = ours([*given.set, TEACHER])
+    of_all = np.empty(0, int)
+    if given.joint:
+        together = pd.concat(corpora, ignore_index=True)
+        of_all = answer_folds("joint", ours(given.set), together, given)
+    names = [*systems, *(["joint"] if given.joint else [])]
+    differences = ["sentiflow - linear", *(f"{name} - sentiflow" for name in names[2:])]
+    columns = ["corpus", "rows", *names, *differences, *(f"{name}, accuracy" for name in names)]
+    print("|", " | ".join(columns), "|")
+    print("|---" * len(columns), "|", sep="")
+    start, results = 0, []
+    for rows in corpora:
+        classes = sorted(rows["label"].unique())
+        is_answered = (rows["fold"] < given.runs).to_numpy()
+        answers = {
+            name: answer_folds(name, answer, rows, given)[is_answered]
+            for name, answer in systems.items()
+        }
+        if given.joint:
+            answers["joint"] = of_all[start : start + len(rows)][is_answered]
+        start += len(rows)
+        truth = np.array([classes.index(name) for name in rows["label"]])[is_answered]
+        results.append(Result.of(truth, answers))
+        print(f"| {rows['corpus'].iloc[0]} | {len(truth):,} | {results[-1]} |", flush=True)
+    print(f"| mean | | {Result.mean(results)} |")
 
 
 if __name__ == "__main__":

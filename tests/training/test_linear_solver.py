@@ -36,7 +36,7 @@ def ngrams_of(texts):
 
 
 def features_of(model, ngrams):
-    """Write the n-grams of each text as TF-IDF of length 1, by the definition."""
+    """Write the n-grams of each text as TF-IDF of length 1, by the definition; and their idf."""
     idf = model.squares.sqrt().double().numpy()
     rows = np.zeros((len(ngrams.tokens.offsets) - 1, len(idf)))
     places = {value: n for n, value in enumerate(model.hashes.tolist())}
@@ -50,7 +50,7 @@ def features_of(model, ngrams):
                 rows[row, places[value]] += idf[places[value]]
                 squares += idf[places[value]] ** 2
         rows[row] /= np.sqrt(squares)
-    return rows
+    return rows, idf
 
 
 def test_models_are_those_of_scikit_learn():
@@ -58,14 +58,25 @@ def test_models_are_those_of_scikit_learn():
     others, others_targets = make_rows(seed=1)
     label, other_label = targets.argmax(axis=1), others_targets.argmax(axis=1)
     for strength, model in linear_solver.fit(ngrams_of(texts), targets):
+        features, idf = features_of(model, ngrams_of(texts))
+        weight = linear_solver._weigh((features / idf).T @ targets)
         reference = LogisticRegression(C=strength, max_iter=2000, tol=1e-6)
-        reference.fit(features_of(model, ngrams_of(texts)), label)
-        expected = reference.predict_proba(features_of(model, ngrams_of(others)))
+        reference.fit(features * weight, label)
+        expected = reference.predict_proba(features_of(model, ngrams_of(others))[0] * weight)
         found = softmax(model.logits(ngrams_of(others).tokens))
         np.testing.assert_allclose(found, expected, atol=0.01)
         accuracies = [(each.argmax(axis=1) == other_label).mean() for each in (found, expected)]
         assert accuracies[0] == pytest.approx(accuracies[1], abs=0.003)
         assert accuracies[0] > 0.5
+
+
+def test_ngrams_that_tell_classes_apart_weigh_more():
+    counts = np.array([[20.0, 1, 1], [1, 20, 1], [1, 1, 20], [10, 10, 10], [4, 0, 0]])
+    *frequent, everywhere, rare = linear_solver._weigh(counts)
+    assert min(frequent) > rare > everywhere
+    assert everywhere < 0.8 < 1 < max(frequent) < 1.3
+    np.testing.assert_array_equal(linear_solver._weigh(np.zeros((2, 3))), np.ones(2))
+    np.testing.assert_allclose(linear_solver._weigh(np.ones((2, 3))), 2 / 3)
 
 
 def test_soft_and_weighted_targets_are_learned():
