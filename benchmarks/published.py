@@ -32,7 +32,7 @@ from sentiflow.evaluation import other_models
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
-TEACHER = "train.distill.teachers=[encoder:use-multilingual]"
+TAUGHT = ["train.distill.teachers=[encoder:use-multilingual]", "train.folds=0"]
 Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 
 
@@ -158,7 +158,7 @@ def main() -> None:
             corpora.append(rows.assign(corpus=path.stem, fold=fold))
     systems: dict[str, Answer] = {"sentiflow": ours(given.set), "linear": scikit_learn}
     if given.taught:
-        systems["taught"] = ours([*given.set, TEACHER])
+        systems["taught"] = ours([*given.set, *TAUGHT])
     of_all = np.empty(0, int)
     if given.joint:
         together = pd.concat(corpora, ignore_index=True)

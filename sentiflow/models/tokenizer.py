@@ -73,13 +73,16 @@ def _after_squeezing(*pieces: str) -> _Rules:
 
 
 _URL = (r"(?:https?://|www\.)[!-~]+", " <url> ")
-_PLAIN_RULES = (_URL, ("@[a-z0-9_]+", " <user> ")), _after_squeezing(*_PIECES)
+_MAX_NAME = 15
+"""Characters of a Latin user name, as Twitter has it: what is longer is text without blanks."""
+_PLAIN_RULES = (_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")), _after_squeezing(*_PIECES)
 """For most chunks of English: few classes of characters, and few rules, make RE2 fast."""
 _ALL_RULES = (
     (
         (_BLANK, " "),
         _URL,
         (rf"{_ADDRESS}@{_ADDRESS}\.[a-z]{{2,}}", " <email> "),
+        (rf"@([{_LATIN}]{{{_MAX_NAME + 1},}})", r"@ \1"),
         # a name of Latin letters ends with them: other scripts may have no blank there
         (rf"@(?:[{_LATIN}]+|(?:[a-z0-9_]|[^\x00-\x{{BF}}\p{{P}}\p{{S}}])+)", " <user> "),
     ),
@@ -171,11 +174,11 @@ def tweet_rule(chunks: pa.Array) -> pa.Array:
 
     The words of a hashtag in camel case are separated. HTML entities are decoded and the case is
     lowered; what is not ASCII is unified (:func:`unify`). Links become ``<url>``, e-mail addresses
-    ``<email>``, mentions ``<user>``. Runs of a character are shortened (:func:`squeeze_runs`), runs
-    of dots to ``...``, laughter to ``haha``. Emoticons lose their nose. An emoticon, an emoji, a
-    flag, a compound number (``3.5``, ``1,000``, ``10:30``) or an abbreviation (``a.m.``) is one
-    token; a contraction is two (``ca n't``, ``it 's``). Of a script that does not separate words by
-    blanks each letter with its marks is a token.
+    ``<email>``, mentions ``<user>``, unless the name is too long for one. Runs of a character are
+    shortened (:func:`squeeze_runs`), runs of dots to ``...``, laughter to ``haha``. Emoticons lose
+    their nose. An emoticon, an emoji, a flag, a compound number (``3.5``, ``1,000``, ``10:30``) or
+    an abbreviation (``a.m.``) is one token; a contraction is two (``ca n't``, ``it 's``). Of a
+    script that does not separate words by blanks each letter with its marks is a token.
     """
     is_other = _need_all_rules(chunks)
     row = pa.ListArray.from_arrays([0, (~is_other).sum()], chunks.filter(pa.array(~is_other)))
@@ -270,7 +273,7 @@ def _squeeze(text: str) -> str:
 
 TOKENIZERS: dict[str, tuple[int, Callable[[pa.Array], pa.Array]]] = {
     "tutorial": (1, tutorial_rule),
-    "tweet": (3, tweet_rule),
+    "tweet": (4, tweet_rule),
 }
 """By name: the version of the rule and the rule. The version changes whenever any text gets other
 tokens. A rule separates the tokens of each chunk by blanks; no chunk has white space of ASCII."""

@@ -110,6 +110,7 @@ def tweet_reference(text):
     text = " ".join(unify(text.replace("`", "'")).split())
     text = re.sub(r"(https?://|www\.)[!-~]+", " <url> ", text)
     text = re.sub(rf"{ADDRESS}@{ADDRESS}\.[a-z]{{2,}}", " <email> ", text)
+    text = re.sub(rf"@([{LATIN}]{{16,}})", r"@ \1", text)
     text = re.sub(rf"@([{LATIN}]+|([a-z0-9_]|[^\0-\xbf{SIGNS}])+)", " <user> ", text)
     text = re.sub(r"\.{2,}", " ... ", squeeze_reference(text))
     text = re.sub(r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2", text, flags=re.ASCII)
@@ -160,6 +161,7 @@ TWEET = [
     ("o'clock ma'am 'em 'cause 'til y'all", "o'clock ma'am 'em 'cause 'til y' all"),
     ("rock'n'roll o'clocks", "rock ' n ' roll o ' clocks"),
     ("@ann @Bob_1: hi", "<user> <user> : hi"),
+    ("@unitedwhydoyou @unitedwhydoyouask!", "<user> @ unitedwhydoyouask !"),
     ("@", "@"),
     ("see http://t.co/Ab?c=1\nWWW.x.com https://y", "see <url> <url> <url>"),
     ("&lt;3 &quot;hi&quot; a &amp; b &gt; c &#39;s", '<3 " hi " a & b > c \'s'),
