@@ -1,20 +1,22 @@
 """Published corpora by the settings of `init`, against words and characters in scikit-learn.
 
     python benchmarks/published.py FOLDER [--corpora umsab_french,banking77] [--runs 5]
-        [--taught] [--joint] [--answers DIRECTORY]
+        [--taught] [--unlabelled tweets.csv] [--joint] [--answers DIRECTORY]
 
 FOLDER has one CSV a corpus, with the columns `text`, `label` and `part` (which is not read). All
 rows of a corpus are drawn into folds. For each of the first `--runs` folds, all models are trained
 on the other folds and answer this one: `sentiflow init` writes the settings, and the rival is the
 baseline of the report (words 1-2 and characters 2-5, TF-IDF, logistic regression, C by
 cross-validation). `--taught` adds the same settings with a teacher that knows the language
-(`train.distill.teachers: ["encoder:use-multilingual"]`), `--joint` one model of all these corpora,
+(`train.distill.teachers: ["encoder:use-multilingual"]`), on the texts of `--unlabelled`, too;
+`--joint` adds one model of all these corpora,
 which then have the same labels.
 The table has macro F1 of all answered rows, and the 95 % interval of the paired difference in
 points. Answers are kept in `--answers`, so a killed command goes on.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--set", nargs="*", default=[], help="settings to replace")
     parser.add_argument("--taught", action="store_true")
+    parser.add_argument("--unlabelled", nargs="*", default=[], help="files with the column text")
     parser.add_argument("--joint", action="store_true")
     parser.add_argument("--answers", type=Path, default=Path(tempfile.mkdtemp()))
     given = parser.parse_args()
@@ -158,7 +161,8 @@ def main() -> None:
             corpora.append(rows.assign(corpus=path.stem, fold=fold))
     systems: dict[str, Answer] = {"sentiflow": ours(given.set), "linear": scikit_learn}
     if given.taught:
-        systems["taught"] = ours([*given.set, *TAUGHT])
+        unlabelled = f"prepare.unlabelled.files={json.dumps(given.unlabelled)}"
+        systems["taught"] = ours([*given.set, *TAUGHT, unlabelled])
     of_all = np.empty(0, int)
     if given.joint:
         together = pd.concat(corpora, ignore_index=True)
