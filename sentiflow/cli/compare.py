@@ -13,14 +13,12 @@ from typer.core import TyperCommand
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.terminal import AsJson, Verbose, fill, print_json, shorten
 from sentiflow.errors import UserError, few
-from sentiflow.storage.uris import absolute_uri, display_uri
+from sentiflow.storage.uris import absolute_uri
 
 if TYPE_CHECKING:
     from sentiflow.evaluation.comparison import Comparison
 
-_RUN_HELP = (
-    "A run's output_uri, a scored directory, the id of an MLflow run; or a file of predictions."
-)
+_RUN_HELP = "A run's output_uri, a scored directory, or a file of predictions."
 _FAIL_IF_WORSE = "--fail-if-worse"
 
 
@@ -49,7 +47,7 @@ def compare(
     ] = None,
     tracking_uri: Annotated[
         str | None,
-        typer.Option("--tracking-uri", metavar="URI", help="The store of MLflow run ids."),
+        typer.Option("--tracking-uri", metavar="URI", help="The store of models in MLflow."),
     ] = None,
     margin: Annotated[
         float | None,
@@ -134,7 +132,6 @@ def _fill(template: str, comparison: "Comparison") -> str:
         classes=[(name, f1.get(name)) for name in few(moved, "with --json")],
         worse=comparison.regression.worse if comparison.regression else (),
         settings=[(key, *differing.get(key, ("", ""))) for key in keys],
-        display_uri=display_uri,
         cut=functools.partial(textwrap.shorten, width=30, placeholder="..."),
         escape=_escape_markdown,
         write_p=write_p,

@@ -1,6 +1,5 @@
 """Two runs, named by the user -> the labelled rows of both that neither model was trained on."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,11 +23,9 @@ from sentiflow.evaluation.evaluated_rows import (
 )
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
-from sentiflow.tracking import mlflow_store
+from sentiflow.storage.uris import absolute_uri, join, names_model
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,6 @@ class Scored:
     """Manifest of the directory."""
     file: prediction_files.PredictionFile | None = None
     """Predictions that stand in place of those of the directory."""
-
-    @property
-    def run_id(self) -> str | None:
-        """Id of the MLflow run, if the user gave one."""
-        return self.name if _RUN_ID.fullmatch(self.name) else None
 
 
 Pair = tuple[Scored, Scored]
@@ -70,15 +62,14 @@ class ComparedRows:
     """What a reader should know about them."""
 
 
-def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
+def find_pair(first: str, second: str) -> Pair:
     """Find two runs, or a run and a file of predictions for its test rows.
 
     Raises:
         UserError: One has no predictions.
-        UnavailableError: MLflow cannot be reached.
     """
     files = [name for name in (first, second) if name.endswith(prediction_files.SUFFIXES)]
-    runs = {n: _find(n, tracking_uri) for n in (first, second) if n not in files}
+    runs = {n: _find(n) for n in (first, second) if n not in files}
     if not runs:
         raise UserError(
             f"{first} and {second} are files of predictions",
@@ -91,11 +82,9 @@ def find_pair(first: str, second: str, tracking_uri: str | None) -> Pair:
     return runs[first], runs[second]
 
 
-def _find(name: str, tracking_uri: str | None) -> Scored:
+def _find(name: str) -> Scored:
     """Find the predictions of a run."""
-    if _RUN_ID.fullmatch(name):
-        return _find_run(name, tracking_uri)
-    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
+    hint = "name a scored directory, or the output_uri of a run, a tag of its MLflow runs"
     if names_model(name):
         raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
     uri = absolute_uri(name)
@@ -108,29 +97,6 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
             record = manifest.require(location, stage="score", setting=name)
             return Scored(name, location, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
-
-
-def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
-    from sentiflow.tracking import recording, runs  # import MLflow, which the others do without
-
-    tags = recording.read_tags(mlflow_store.default_uri(tracking_uri), run_id)
-    stage = tags.get(runs.STAGE_TAG, "unknown")
-    names = (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
-    if stage == "score":
-        names = (runs.OUTPUT_TAG, runs.FINGERPRINT_TAG)
-    uri, fingerprint = (tags.get(name) for name in names)
-    if uri is None:
-        raise UserError(
-            f"the MLflow run {run_id} ({stage}) does not name its predictions",
-            hint="evaluate its model, or name the scored directory",
-        )
-    record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
-    if fingerprint not in (None, record["fingerprint"]):
-        raise UserError(
-            f"{display_uri(uri)} no longer holds the predictions of the MLflow run {run_id}",
-            hint="compare runs whose directories were not replaced",
-        )
-    return Scored(run_id, uri, record)
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:

@@ -72,8 +72,6 @@ class Model:
     name: str
     """As the user wrote it."""
     scored_uri: str
-    run_id: str | None
-    """Id of the MLflow run, if the user gave one."""
     model_uri: str
     fingerprint: str
     """Fingerprint of the model package."""
@@ -129,12 +127,11 @@ def compare(
     differ between the models.
 
     Args:
-        first: A scored directory, a directory with ``scored/`` in it, or the MLflow id of a run
-            that scored, evaluated, or trained.
+        first: A scored directory, or a directory with ``scored/`` in it.
         second: Likewise.
         patterns: The user's own slices: a regular expression (RE2) by name.
         columns: The user's own slices: columns of the first run, each value a slice.
-        tracking_uri: The store of the run ids. Default: the default of ``tracking.uri``.
+        tracking_uri: The store of models for behavior tests. Default: that of ``tracking.uri``.
         margin: Also find out whether the second is worse by more than this; then both models take
             the behavior tests.
 
@@ -142,7 +139,7 @@ def compare(
         UserError: One has no predictions, or the two cannot be compared.
         UnavailableError: MLflow cannot be reached.
     """
-    pair = common_rows.find_pair(first, second, tracking_uri)
+    pair = common_rows.find_pair(first, second)
     rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     accuracy, counts = paired.compare_accuracy(predicted[0].right, predicted[1].right)
@@ -221,13 +218,12 @@ def _describe(
     if file:
         fingerprint = input_files.describe([file.uri])["fingerprint"]
         return Model(
-            scored.name, file.uri, None, file.uri, fingerprint, file.about, figures,
+            scored.name, file.uri, file.uri, fingerprint, file.about, figures,
             num_rows_only_here=0, num_rows_seen=0,
         )  # fmt: skip
     return Model(
         scored.name,
         scored.uri,
-        scored.run_id,
         model["uri"],
         model["fingerprint"],
         lineage.describe_model(model["settings"]),

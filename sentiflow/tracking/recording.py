@@ -431,19 +431,6 @@ def _find_model(client: MlflowClient, run_id: str, dataset: Dataset) -> dict[str
     return names
 
 
-def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
-    """Read the tags of a run.
-
-    Raises:
-        UserError: There is no such run, or no such store.
-        UnavailableError: The store does not answer.
-    """
-    what = f"read the run {run_id}"
-    hint = "; check its id, or name its store by MLFLOW_TRACKING_URI"
-    with mlflow_store.asking(tracking_uri, what, hint=hint, refusal=UserError) as client:
-        return dict(client.get_run(run_id).data.tags)
-
-
 def find_page(tracking_uri: str, experiment: str | None = None) -> str:
     """Find the page of an experiment's runs, below the address of MLflow's web interface.
 

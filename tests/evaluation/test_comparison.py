@@ -4,25 +4,20 @@ import json
 import re
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import make_store
 from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.data import manifest
 from sentiflow.data.schema import BINARY
-from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, model_checks
 from sentiflow.evaluation.regression import Check, check_behavior, find_regression
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.storage.uris import join
-from sentiflow.tracking import model_sources, recording
+from sentiflow.tracking import model_sources
 
 TEST = np.array(tens(8, 9))
 WITH_NOT = [i for i in TEST.tolist() if i % 4 == 0]
@@ -32,20 +27,6 @@ WITH_NOT = [i for i in TEST.tolist() if i % 4 == 0]
 @pytest.fixture
 def runs(tmp_path):
     return Runs(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    uri = make_store(tmp_path)
-    return recording.open_store(uri, experiment="laws", required=True)
-
-
-def tagged(store, stage, **tags):
-    """Leave an MLflow run with tags; gives its id."""
-    with store.run(stage, group="0123abcd", tags={}) as recorder:
-        recorder.set_tags({f"sentiflow.{name}": value for name, value in tags.items()})
-    return recorder.run_id
 
 
 def invoke(*arguments):
@@ -194,7 +175,6 @@ def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkey
     found = comparison.compare("a", "b/scored")
     assert (found.first.name, found.second.name) == ("a", "b/scored")
     assert (found.first.scored_uri, found.second.scored_uri) == (f"{a}/scored", f"{b}/scored")
-    assert found.first.run_id is None
 
 
 @pytest.mark.parametrize(
@@ -206,48 +186,6 @@ def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name)
     assert f"{name} holds no finished predictions: score it first; or name" in line_of(
         invoke("a", name)
     )
-
-
-def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):
-    a = runs.run("a", wrong=[8])
-    prints = manifest.read(join(a, "scored"))["fingerprint"]
-    where = {"scored_uri": f"{a}/scored", "scored_fingerprint": prints}
-    ids = [
-        tagged(store, "train", **where, output_uri=f"{a}/trained", fingerprint="of the training"),
-        tagged(store, "evaluate", **where, output_uri=f"{a}/report", fingerprint="of the report"),
-        tagged(store, "score", output_uri=f"{a}/scored", fingerprint=prints),
-        tagged(store, "train", scored_uri=f"{a}/scored"),
-    ]
-    for run_id in ids:
-        found = comparison.compare(run_id, a, tracking_uri=store.uri)
-        assert found.first.run_id == found.first.name == run_id
-        assert found.first.scored_uri == f"{a}/scored"
-        assert found.verdict.startswith("No difference shown")
-
-
-def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
-    a, uri = runs.run("a"), store.uri
-    for stage in ("train", "score"):
-        run_id = tagged(store, stage)
-        line = line_of(invoke(run_id, a, "--tracking-uri", uri))
-        assert f"the MLflow run {run_id} ({stage}) does not name its predictions" in line
-    run_id = tagged(store, "score", output_uri=f"{a}/absent")
-    line = line_of(invoke(run_id, a, "--tracking-uri", uri))
-    assert f"the MLflow run {run_id}: {a}/absent has no manifest.json" in line
-    assert f"cannot read the run {'0' * 32}" in line_of(invoke("0" * 32, a, "--tracking-uri", uri))
-
-
-@pytest.mark.parametrize("stage", ["train", "score"])
-def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, store, stage):
-    a = runs.run("a")
-    names = ("output_uri", "fingerprint") if stage == "score" else (
-        "scored_uri", "scored_fingerprint"
-    )  # fmt: skip
-    run_id = tagged(store, stage, **dict(zip(names, (f"{a}/scored", "before"), strict=True)))
-    with pytest.raises(
-        UserError, match=f"no longer holds the predictions of the MLflow run {run_id}"
-    ):
-        comparison.compare(run_id, a, tracking_uri=store.uri)
 
 
 # Output
@@ -351,19 +289,6 @@ def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_
             assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7, 8), line
     invoke(good, good, "--fail-if-worse", "--markdown", path)
     assert "**Not worse**: none of 2 checks shows it" in path.read_text()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_finished_run_is_found_by_the_run_that_trained_it(finished_run: Path):
-    run = finished_run / "run"
-    record, uri = manifest.read(str(run / "trained")), f"sqlite:///{finished_run}/mlflow.db"
-    found = comparison.compare(record["mlflow_run_id"], str(run), tracking_uri=uri)
-    assert found.first.scored_uri == str(run / "scored")
-    figures = json.loads((run / "report/metrics.json").read_text())["figures"]["test"]
-    assert found.second.figures == pytest.approx(figures)
-    assert found.slices
-    assert found.settings == found.notes[1:] == []
 
 
 def check(name, *, only_first, only_second, num_rows=1000):

@@ -9,7 +9,7 @@ from conftest import make_store
 from mlflow import MlflowClient
 
 from sentiflow import __version__
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
 from sentiflow.tracking import recording, runs
 
 
@@ -151,23 +151,12 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
     assert line.endswith("install sentiflow[s3]")
 
 
-def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
-    with pytest.raises(
-        UserError, match=r"read the run 0{32} in .*not found; check its id, or name its store by"
-    ):
-        recording.read_tags(uri, "0" * 32)
-    with pytest.raises(UserError, match="there is no MLflow store"):
-        recording.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
-    with pytest.raises(JobError, match="cannot read the run"):
-        recording.read_tags("http://127.0.0.1:9", "0" * 32)
-
-
 def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):
     tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
     with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
         nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
         nested.end("FINISHED")
-    found = recording.read_tags(uri, nested.run_id)
+    found = MlflowClient(uri).get_run(nested.run_id).data.tags
     assert found["mlflow.parentRunId"] == recorder.run_id
     assert found["sentiflow.stage"] == "train"
     assert found["sentiflow.run"] == "0b1c3f2a"
