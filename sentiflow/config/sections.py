@@ -207,10 +207,6 @@ class EvaluateSettings(Settings):
 
     scored_uri: Location = ""
     """Directory of the predictions. Default: ``score.output_uri``."""
-    predictions: Location = ""
-    """File of another program's predictions for the same rows, Parquet or CSV: ``row_id`` or
-    ``text``; and ``predicted_label``, ``prediction``, ``label`` or ``probability_<class>``. The
-    report is about them, in place of the model's. Default: none."""
     output_uri: Location = ""
     """Directory of the report. Default: ``<output_uri>/report``."""
     slices: SliceSettings = SliceSettings()

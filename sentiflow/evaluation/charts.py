@@ -43,7 +43,6 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
 
     ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need two classes
     that occur; the latter and ``probabilities.png`` are those of a model of negative and positive.
-    Of labels alone there are only ``confusion.png`` and the curve.
     The same data and the same matplotlib give the same bytes.
 
     Args:
@@ -60,15 +59,14 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
     with mpl.rc_context(PLOT_STYLE):
         drawn = {
             "confusion.png": _draw_confusion(metrics),
+            "reliability.png": _draw_reliability(predicted, before),
+            "coverage.png": _draw_coverage(measured.coverage, measured.unsure),
         }
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
-        if measured.has_probabilities:
-            drawn["reliability.png"] = _draw_reliability(predicted, before)
-            drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.unsure)
-            if has_curves:
-                drawn["roc.png"] = _draw_roc(predicted, metrics)
-        if metrics.is_binary and measured.has_probabilities:
+        if has_curves:
+            drawn["roc.png"] = _draw_roc(predicted, metrics)
+        if metrics.is_binary:
             drawn["probabilities.png"] = _draw_probabilities(predicted)
             if has_curves:
                 drawn["precision_recall.png"] = _draw_precision_recall(predicted, metrics)

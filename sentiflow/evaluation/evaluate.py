@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config, EvaluateSettings
-from sentiflow.data import input_files, manifest
+from sentiflow.data import manifest
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
@@ -25,7 +24,6 @@ from sentiflow.evaluation import (
     model_card,
     model_checks,
     other_models,
-    prediction_files,
     registration,
     report,
     results,
@@ -63,12 +61,9 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     lineage.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
-    decisive = settings.model_dump(exclude={"scored_uri", "predictions", "output_uri"})
+    decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    if settings.predictions:
-        uris = input_files.expand([settings.predictions], setting="evaluate.predictions")
-        inputs["predictions"] = input_files.describe(uris)
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
@@ -81,25 +76,16 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """
     began = time.monotonic()
     spec = output.spec
-    by_model = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
-    by_version, of_versions, file = dict[str, Any](), list[str](), None
-    if described := spec.inputs.get("predictions"):
-        file = prediction_files.read(described["files"][0]["uri"], by_model)
-    elif len(lineage.models_of(by_model)) > 1:
-        by_model, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], by_model)
-    scored = by_model
-    if file and described:
-        scored = prediction_files.stand_in(scored, file, described)
+    scored = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
+    by_version, of_versions = dict[str, Any](), list[str]()
+    if len(lineage.models_of(scored)) > 1:
+        scored, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], scored)
     model = scored["inputs"]["model"]
-    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored, file)
+    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
     notes = [*of_versions, *notes]
     output.begin()
-    probed = (
-        model_checks.ModelChecks(not_asked=prediction_files.NO_MODEL)
-        if file
-        else model_checks.check_model(config, scored, chosen)
-    )
-    baselines, no_baseline = other_models.measure(chosen, by_model)
+    probed = model_checks.check_model(config, scored, chosen)
+    baselines, no_baseline = other_models.measure(chosen, scored)
     teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
     first_training = lineage.training_of(model)
     trained = None if "members" in model else first_training
@@ -115,14 +101,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     content, num_examples = result.to_json(), config.evaluate.num_examples
     content["model_versions"] = by_version
     has_examples = num_examples and "text" in chosen.column_names
-    worst = mistakes.COLUMNS.empty_table()
-    if has_examples:
-        worst = mistakes.find(chosen, has_probabilities=measured.has_probabilities)
+    worst = mistakes.find(chosen) if has_examples else mistakes.COLUMNS.empty_table()
     curve, corpus = to_curve(trained["history"] if trained else []), lineage.name_corpus(scored)
     plots = charts.render(measured, chosen, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
-    if not file:
-        files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
+    files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
     page = report.render_page(
         result,
         plots,
@@ -131,7 +114,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         mistakes=worst,
         num_examples=num_examples,
         curve=curve,
-        model=file.about if file else lineage.describe_model(model["settings"]),
+        model=lineage.describe_model(model["settings"]),
         corpus=corpus,
         **_describe_origin(scored, trained, spec),
     )
@@ -143,9 +126,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
     seconds = time.monotonic() - began
     say(STAGE, f"{highlights[0].number} {highlights[0].meaning} ({seconds:.1f} s)")
-    if trained and not file:
+    if trained:
         recorder.measure(trained.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
-    registration.track(result, files, recorder, None if file else spec)
+    registration.track(result, files, recorder, spec)
     registered = None
     if first_training and is_prepared:
         registered = registration.register(
@@ -166,10 +149,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
 
 
 def _measure(
-    settings: EvaluateSettings,
-    spec: OutputSpec,
-    scored: Manifest,
-    file: prediction_files.PredictionFile | None,
+    settings: EvaluateSettings, spec: OutputSpec, scored: Manifest
 ) -> tuple[pa.Table, results.Measurements, bool, list[str]]:
     """Measure the labelled predictions that tell how good the model is.
 
@@ -189,13 +169,6 @@ def _measure(
         )
     rows, others = evaluated_rows.count_others(rows, scored)
     notes += others
-    if file:
-        split = evaluated_rows.headline_split(pc.unique(rows["split"]).to_pylist())
-        rows = prediction_files.put(evaluated_rows.of_split(rows, split), file)
-        if not file.has_probabilities:
-            notes.append(
-                "the file has labels alone: the report lacks what is measured on probabilities"
-            )
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -203,7 +176,6 @@ def _measure(
         columns=named.columns,
         searched=searched,
         with_words=settings.num_examples > 0,
-        has_probabilities=file is None or file.has_probabilities,
     )
     if measured.split == SPLITS[1]:
         is_unseen = False

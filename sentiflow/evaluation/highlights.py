@@ -109,8 +109,7 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
 def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
     if gaps := compare_shares(measured.metrics.confusion, name_texts(measured.split)):
         yield Highlight(*gaps[0], "confusion")
-    if error := measured.calibration_error.get(measured.split):
-        yield _summarize_calibration(error)
+    yield _summarize_calibration(measured.calibration_error[measured.split])
     if unsure := measured.unsure:
         meaning = "of the texts are unsure, and left to people"
         if unsure.error is not None:
@@ -144,7 +143,7 @@ def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
         if worse := [s for s in measured.slices if s.is_worse and s.is_found == is_found]:
             worst = min(worse, key=lambda item: item.accuracy)
             yield Highlight(f"{worst.accuracy:.1%}", _describe_worst(worst, len(worse)), "slices")
-    fraction = measured.label_errors and measured.label_errors.fraction
+    fraction = measured.label_errors.fraction
     if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
             f"{fraction:.1%}",

@@ -49,11 +49,11 @@ class LabelErrors:
     """None unless two classes occur, at least."""
 
 
-def find(rows: pa.Table, *, has_probabilities: bool = True) -> pa.Table:
+def find(rows: pa.Table) -> pa.Table:
     """Choose rows of some kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
 
     - ``confident``: a wrong prediction with a high probability.
-    - ``near miss``: a wrong prediction with a low one; not for labels alone.
+    - ``near miss``: a wrong prediction with a low one.
     - ``label``: the label may be wrong. First come texts that the corpus has with several labels,
       on a row with a rarer label; then texts with an emoticon that contradicts the label, where
       the model contradicts it too.
@@ -64,7 +64,6 @@ def find(rows: pa.Table, *, has_probabilities: bool = True) -> pa.Table:
 
     Args:
         rows: ``row_id``, ``text`` (without nulls), and what ``predicted_of`` takes.
-        has_probabilities: Whether the predictions are more than labels.
 
     Returns:
         A table with the columns ``COLUMNS``.
@@ -89,7 +88,6 @@ def find(rows: pa.Table, *, has_probabilities: bool = True) -> pa.Table:
     chosen = [
         each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
         for kind, each in by_kind.items()
-        if has_probabilities or kind != "near miss"
     ]
     if not predicted.is_binary:
         pairs = clearest.drop_duplicates("same").groupby(["label", "prediction"])

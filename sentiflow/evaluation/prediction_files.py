@@ -11,7 +11,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, label_files, manifest
 from sentiflow.data.answers import find_faults
 from sentiflow.data.arrow_buffers import find_sorted, one_array
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.evaluation import lineage
@@ -103,20 +103,6 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
         probabilities[first][:, order].astype(np.float32),
         bool(columns),
     )
-
-
-def stand_in(scored: Manifest, file: PredictionFile, described: Input) -> Manifest:
-    """Describe a scoring whose model is a file of predictions.
-
-    Args:
-        scored: Manifest of the scoring by the model.
-        file: The predictions.
-        described: The file as an input.
-    """
-    settings = scored["inputs"]["model"]["settings"]
-    place = {"uri": file.uri, "fingerprint": described["fingerprint"]}
-    model = {**place, "settings": settings, "training": None, "calibration": None}
-    return {**scored, "inputs": {**scored["inputs"], "model": model}, "scorings": []}
 
 
 def put(rows: pa.Table, file: PredictionFile) -> pa.Table:

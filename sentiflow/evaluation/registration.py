@@ -31,7 +31,7 @@ def track(
     result: EvaluationResult,
     files: Mapping[str, bytes],
     recorder: Recorder,
-    spec: OutputSpec | None,
+    spec: OutputSpec,
 ) -> None:
     """Log the metrics to the run of the evaluation, those of the headline first, and the report.
 
@@ -39,7 +39,7 @@ def track(
         result: The evaluation.
         files: What it has written.
         recorder: The run.
-        spec: Names the predictions; None if they are those of a file.
+        spec: Names the predictions.
     """
     measured = result.measured
     for split in sorted(measured.figures, key=lambda name: name != measured.split):
@@ -71,8 +71,7 @@ def track(
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
     )
     recorder.log_files(files)
-    if spec:
-        recorder.set_tags(_tag_predictions(spec))
+    recorder.set_tags(_tag_predictions(spec))
     recorder.set_note(
         "\n".join(f"- **{each.number}** {each.meaning}" for each in result.highlights)
     )

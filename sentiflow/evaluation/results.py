@@ -72,15 +72,13 @@ class Measurements:
     no_intervals: dict[str, dict[str, str]]
     """By split and metric why there is none."""
     calibration_error: dict[str, CalibrationError]
-    """By split; with more than two classes that of the predicted class. Empty for labels alone."""
+    """By split; with more than two classes that of the predicted class."""
     calibration: dict[str, Any] | None
     """None if the calibration of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
-    """Empty for labels alone."""
     unsure: UnsureMetrics | None
     """None if the model leaves no text to people."""
-    label_errors: mistakes.LabelErrors | None
-    """None for labels alone."""
+    label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
     """The user's own, those found by a search, then others, each the least accurate first; without
     texts those by column."""
@@ -100,11 +98,6 @@ class Measurements:
     def classes(self) -> list[str]:
         """Name the classes of the model, then others of the labels."""
         return list(self.metrics.confusion)
-
-    @property
-    def has_probabilities(self) -> bool:
-        """Say whether there are probabilities; if not, there are labels alone."""
-        return bool(self.calibration_error)
 
     @property
     def can_judge_labels(self) -> bool:
@@ -199,7 +192,6 @@ def measure(
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
     with_words: bool = True,
-    has_probabilities: bool = True,
 ) -> Measurements:
     """Measure labelled rows.
 
@@ -210,7 +202,6 @@ def measure(
         columns: The user's own slices: a column with a slice for each value.
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
-        has_probabilities: Whether the predictions are more than labels.
     """
     calibration = model.get("calibration") or {}
     fitted = confidence.Calibration.read(calibration, classes_of(rows))
@@ -230,10 +221,7 @@ def measure(
         right=of_headline.right,
         draw=_draw_halves(chosen),
     )
-    figures = {
-        split: classification.measure(part, has_probabilities=has_probabilities)
-        for split, part in predicted.items()
-    }
+    figures = {split: classification.measure(part) for split, part in predicted.items()}
     bounded = {
         split: classification.find_intervals(part, figures[split])
         for split, part in predicted.items()
@@ -246,17 +234,14 @@ def measure(
         calibration_error={
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
-            if has_probabilities
         },
         calibration=fitted
         and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
-        )
-        if has_probabilities
-        else (),
+        ),
         unsure=_measure_unsure(chosen, of_headline.right, model["settings"]),
-        label_errors=mistakes.count_label_errors(of_headline) if has_probabilities else None,
+        label_errors=mistakes.count_label_errors(of_headline),
         slices=slices.measure(
             [*named, *candidates],
             label=of_headline.label,

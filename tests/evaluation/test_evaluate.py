@@ -124,42 +124,6 @@ def replace_column(scored, name, values):
     refresh_sizes(scored)
 
 
-def test_a_file_of_predictions_has_a_report_of_its_own(finished_run, evaluate, tmp_path):
-    tables = pq.read_table(finished_run / "run/scored/predictions").to_pandas()
-    columns = ["row_id", "probability_negative", "probability_positive"]
-    tables[columns].to_parquet(tmp_path / "same.parquet")
-    found = evaluate(f"evaluate.predictions={tmp_path}/same.parquet")
-    own = json.loads((finished_run / "run/report/metrics.json").read_text())
-    assert list(found["figures"]) == ["test"]
-    assert found["figures"]["test"] == pytest.approx(own["figures"]["test"], rel=1e-5)
-    assert found["baselines"][0]["accuracy"] == own["baselines"][0]["accuracy"]
-    assert found["calibration"] is None
-    assert found["behavior"] == []
-    assert found["not_asked"] == "a file of predictions has no model to ask"
-    assert not (tmp_path / "report/model_card.md").exists()
-    page = (tmp_path / "report/report.html").read_text()
-    assert "a file of predictions, labels and probabilities" in page
-    tables[["row_id", "predicted_label"]].to_csv(tmp_path / "labels.csv")
-    labels = evaluate(f"evaluate.predictions={tmp_path}/labels.csv")
-    assert labels["figures"]["test"]["accuracy"] == own["figures"]["test"]["accuracy"]
-    assert "lacks what is measured on probabilities" in labels["notes"][-1]
-    test = labels["figures"]["test"]
-    of_probabilities = ("roc_auc", "log_loss", "brier", "expected_calibration_error")
-    assert {test[name] for name in of_probabilities} == {None}
-    assert (labels["calibration_error"], labels["coverage"], labels["label_errors"]) == (
-        {},
-        [],
-        None,
-    )
-    said = " ".join(f"{number} {meaning}" for number, meaning, _ in labels["conclusions"])
-    assert "probability" not in said
-    assert "may be wrong" not in said
-    assert [plot.name for plot in (tmp_path / "report/plots").iterdir()] == ["confusion.png"]
-    page = (tmp_path / "report/report.html").read_text()
-    for absent in ("Calibration error", "Uncertain predictions", "Near misses", "is confident"):
-        assert absent not in page
-
-
 def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)

@@ -77,11 +77,9 @@ def answer(texts):
     )
 
 
-def report_data(rows, *, model=MODEL, asked=True, has_probabilities=True, **changes):
+def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
-    measured = results.measure(
-        rows, model=model, patterns={"weather": "rain"}, has_probabilities=has_probabilities
-    )
+    measured = results.measure(rows, model=model, patterns={"weather": "rain"})
     probed = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
@@ -101,7 +99,7 @@ def report_data(rows, *, model=MODEL, asked=True, has_probabilities=True, **chan
     chosen = of_split(rows, measured.split)
     table = mistakes.COLUMNS.empty_table()
     if "text" in chosen.column_names and len(chosen):
-        table = mistakes.find(chosen, has_probabilities=has_probabilities)
+        table = mistakes.find(chosen)
     data = SimpleNamespace(
         created=datetime(2026, 3, 1, 13, 5, tzinfo=UTC),
         result=result,

@@ -106,20 +106,6 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
     assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
 
 
-def test_the_page_of_labels_alone_has_nothing_of_probabilities(rows):
-    model = MODEL | {"calibration": None}
-    data = report_data(rows, model=model, asked=False, has_probabilities=False)
-    outline = Outline(render_page(data, draw(data)))
-    ids = {attributes["id"] for _, attributes in outline.tags if "id" in attributes}
-    links = {attributes["href"] for tag, attributes in outline.tags if tag == "a"}
-    assert links == {f"#{name}" for name in ids}
-    assert not ids & {"probabilities", "certainty"}
-    assert set(draw(data)) == {"training_curve.png", "confusion.png"}
-    assert "there are no probabilities" in outline.text
-    for absent in ("Calibration error", "Near misses", "confident", "Log loss"):
-        assert absent not in outline.text
-
-
 @pytest.mark.parametrize("num_classes", [2, 12])
 def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")
