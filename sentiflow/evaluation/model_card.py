@@ -1,22 +1,17 @@
 """A model, its training and its evaluation -> its model card: Markdown as model hubs show it.
 
-The card begins with the metadata that the Hugging Face Hub reads: see
-https://github.com/huggingface/hub-docs/blob/main/modelcard.md. Names of files, classes and slices
-in it are not trusted. It holds no text of the corpus and no location.
+The card begins with metadata that the Hugging Face Hub reads. Names of files, classes and slices in
+it are not trusted. It holds no text of the corpus and no location.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import yaml
+from collections.abc import Mapping
 
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.report import open_template
@@ -27,10 +22,8 @@ from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 
-_MAX_DATASETS = 10
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
 """Settings of a training that are shown even if they are the defaults."""
-_TABLE_FILE = re.compile(r"(\.(csv|tsv|txt|parquet|gz|bz2|zst|xz|lz4|zip))+$", re.IGNORECASE)
 _DIRECTORY = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:/|(?<!\S))/(?:[^\s/]+/)+")
 """Where a file is, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
 _ASSIGNED_BY = {
@@ -67,7 +60,6 @@ def render(
     trainings = [lineage.training_of(each) for each in lineage.members_of(model)]
     trained = trainings[0]
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
-    uris = _list_files(prepared, "csv")
     measured = result.measured if result else None
     run = trained.get("run") if trained else None
     name = result.name if result else run["experiment"] if run else "sentiment model"
@@ -85,7 +77,6 @@ def render(
         lstrip_blocks=True,
     )
     return template.render(
-        front_matter=_Markdown(_write_metadata(name, uris, result, corpus)),
         name=name,
         model=model,
         classes=list(settings["classes"]),
@@ -99,7 +90,7 @@ def render(
         prepared=prepared,
         is_one_corpus=len({each["inputs"]["prepared"]["fingerprint"] for each in trainings if each})
         == 1,
-        files=lineage.name_files(uris),
+        files=lineage.name_files(_list_files(prepared, "csv")),
         unlabelled_files=lineage.name_files(_list_files(prepared, "unlabelled")),
         splits=_count_classes(prepared) if prepared else {},
         assigned_by=_ASSIGNED_BY,
@@ -160,54 +151,9 @@ def _escape(value: object) -> str:
     """Write a value so that Markdown shows it, and reads no table, tag, link or style in it."""
     if isinstance(value, _Markdown):
         return value
-    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _to_line(str(value)))
-
-
-def _to_line(text: str) -> str:
-    """Write a text in a line, without directories and without characters that are not printed."""
-    plain = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text))
-    return _DIRECTORY.sub("", plain)
-
-
-def _write_metadata(
-    name: str, uris: Sequence[str], result: EvaluationResult | None, corpus: str
-) -> str:
-    """Write the metadata of the Hub as YAML."""
-    datasets = [_to_id(uri.rpartition("/")[2]) for uri in uris[:_MAX_DATASETS]]
-    metadata: dict[str, Any] = {
-        "library_name": "sentiflow",
-        "pipeline_tag": "text-classification",
-        "tags": ["sentiment-analysis", "sentiflow", "pytorch"],
-    }
-    if datasets:
-        metadata["datasets"] = list(dict.fromkeys(datasets))
-    if result:
-        split = result.measured.split
-        dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
-        dataset |= {"split": split} if split in SPLITS else {}
-        metrics = [
-            {
-                **metric.hub,
-                "value": float(result.measured.metrics.values[metric.name] or 0),
-                # the Hub has no field for an interval
-                "name": f"{metric.title} (95% interval {interval})"
-                if metric.name in result.measured.intervals[split]
-                else metric.title,
-            }
-            for metric, _, interval in _list_metrics(result.measured)
-            if metric.hub
-        ]
-        task = {"type": "text-classification", "name": "Sentiment analysis"}
-        results = [{"task": task, "dataset": dataset, "metrics": metrics}]
-        metadata["metrics"] = [item["type"] for item in metrics]
-        metadata["model-index"] = [{"name": name, "results": results}]
-    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000).strip()
-
-
-def _to_id(name: str) -> str:
-    """Name a file as the Hub names datasets: without its ending, of letters, digits and ``-_.``."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", _TABLE_FILE.sub("", name))
-    return re.sub(r"([-.])[-.]+", r"\1", plain).strip("-.") or "texts"
+    printed = "".join(c if c.isprintable() else " " for c in str(value))
+    line = _DIRECTORY.sub("", re.sub(r"\s+", " ", printed))  # without the directories in it
+    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
 
 
 def _list_metrics(measured: Measurements) -> list[tuple[Metric, str, str]]:

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from sentiflow.metrics import intervals, paired
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
@@ -33,8 +32,6 @@ class Metric:
     of_probabilities: bool = False
     of_equal: Callable[[int], float] | None = None
     """Its value if all of C classes are equally probable."""
-    hub: dict[str, Any] = field(default_factory=dict)
-    """``type`` and ``args`` in the metadata of the Hugging Face Hub; empty where it has none."""
 
 
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
@@ -79,7 +76,6 @@ METRICS = (
         lambda predicted: float(predicted.right.mean()),
         lambda predicted: intervals.share_interval(predicted.right.sum(), len(predicted.right)),
         lambda first, second: paired.compare_accuracy(first.right, second.right)[0],
-        hub={"type": "accuracy"},
     ),
     Metric(
         "f1_macro",
@@ -94,7 +90,6 @@ METRICS = (
             second=second.prediction,
             num_classes=len(first.classes),
         ),
-        hub={"type": "f1", "args": {"average": "macro"}},
     ),
     Metric(
         "matthews",
@@ -104,7 +99,6 @@ METRICS = (
         _correlate,
         lambda predicted: intervals.matthews_interval(predicted.confusion),
         of_two=True,
-        hub={"type": "matthews_correlation"},
     ),
     Metric(
         "roc_auc",
@@ -121,7 +115,6 @@ METRICS = (
             else None
         ),
         of_probabilities=True,
-        hub={"type": "roc_auc"},
     ),
     Metric(
         "average_precision",
