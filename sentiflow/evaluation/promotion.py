@@ -27,7 +27,6 @@ from sentiflow.models import package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.progress import Progress
 from sentiflow.tracking import mlflow_store, model_sources, registry
-from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
@@ -76,6 +75,8 @@ class ChampionTest:
 
 
 _TEST = TypeAdapter(ChampionTest)
+_Models = Mapping[registry.Version, Manifest]
+"""Candidate and champion, if there is one: the manifests of their packages."""
 
 MAX_P_VALUE = 0.05
 """Of McNemar's test that both are right equally often: a candidate that is no better is promoted in
@@ -130,39 +131,35 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri = mlflow_store.default_uri(config.tracking.uri)
-    aliases = registry.read_aliases(config.name, tracking_uri=uri)
-    if version is None and registry.CANDIDATE not in aliases:
+    uri, name = mlflow_store.default_uri(config.tracking.uri), config.name
+    aliases = registry.read_aliases(name, tracking_uri=uri)
+    number = aliases.get(registry.CANDIDATE) if version is None else version
+    present = aliases.get(registry.CHAMPION)
+    if number is None:
         raise UserError(
-            f"{config.name} has no candidate",
+            f"{name} has no candidate",
             hint="sentiflow run registers one, on its own test rows; or --version N",
         )
-    suffix = f"@{registry.CANDIDATE}" if version is None else f"/{version}"
-    candidate = registry.resolve(f"models:/{config.name}{suffix}", tracking_uri=uri)
-    assert candidate.version is not None, "an alias and a number name versions"
-    number, present = candidate.version.number, aliases.get(registry.CHAMPION)
     if present == number:
-        return Promotion(config.name, number, present, None, promoted=False, aliases=aliases)
-    models, test, is_refit = [candidate], None, False
-    if present is not None and not force:
-        models.append(
-            registry.resolve(f"models:/{config.name}@{registry.CHAMPION}", tracking_uri=uri)
-        )
-    if lineage.has_seen_test(candidate.record):
-        repeated = candidate.record["refit"]["of"]["fingerprint"]
-        is_refit = repeated == models[-1].record["fingerprint"]
-    if not force and not is_refit:
-        test = _find_or_judge(config, models)
+        return Promotion(name, number, present, None, promoted=False, aliases=aliases)
+    versions = [registry.Version(name, each) for each in (number, present) if each is not None]
+    models = {
+        each: registry.resolve(str(each), tracking_uri=uri).record
+        for each in (versions[:1] if force else versions)
+    }
+    seen = tuple(each.number for each in models if lineage.has_seen_test(models[each]))
+    candidate, champion = models[versions[0]], [*models.values()][-1]
+    is_refit = number in seen and (
+        candidate["refit"]["of"]["fingerprint"] == champion["fingerprint"]
+    )
+    test = None if force or is_refit else _find_or_judge(config.train.prepared_uri, models, uri)
     objection = find_objection(test) if test else ""
     if not objection:
-        registry.set_alias(candidate.version, registry.CHAMPION, tracking_uri=uri)
+        registry.set_alias(versions[0], registry.CHAMPION, tracking_uri=uri)
         aliases[registry.CHAMPION] = number
     return Promotion(
-        config.name, number, present, test, not objection, aliases=aliases, is_forced=force,
-        objection=objection,
-        refits=tuple(
-            m.version.number for m in models if m.version and lineage.has_seen_test(m.record)
-        ),
+        name, number, present, test, not objection, aliases=aliases, is_forced=force,
+        objection=objection, refits=seen,
     )  # fmt: skip
 
 
@@ -191,19 +188,17 @@ def to_text(promotion: Promotion) -> str:
     return ("; " if promotion.refused else "\n  ").join(lines)
 
 
-def _find_or_judge(config: Config, models: list[registry.ResolvedModel]) -> ChampionTest:
+def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest:
     """Read the comparison of one or two models from the tags of the first, or make it."""
-    version, tracking_uri = models[0].version, models[0].tracking_uri
-    assert version is not None, "it was found by alias or number"
-    uri = config.train.prepared_uri
+    version = next(iter(models))
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    fingerprints = [prepared["fingerprint"], *(model.record["fingerprint"] for model in models)]
+    fingerprints = [prepared["fingerprint"], *(each["fingerprint"] for each in models.values())]
     key = " ".join([__version__, *fingerprints])
     known = registry.read_tags(version, tracking_uri=tracking_uri).get(_COMPARISON, "")
     if known.startswith(f"{key} "):
         test = _TEST.validate_json(known.removeprefix(key))
     else:
-        test = _judge(uri, models, prepared)
+        test = _judge(uri, models, prepared, tracking_uri)
         text = f"{key} {_TEST.dump_json(test).decode()}"
         if len(text) <= _MAX_TAG:
             registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
@@ -213,17 +208,16 @@ def _find_or_judge(config: Config, models: list[registry.ResolvedModel]) -> Cham
     return replace(test, num_judged=len(judged))
 
 
-def _judge(uri: str, models: list[registry.ResolvedModel], prepared: Manifest) -> ChampionTest:
+def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> ChampionTest:
     """Measure one or two models on the test rows, and tag their accuracies."""
-    loaded = [_load(model) for model in models]
-    classes = {
-        n: p.settings.classes
-        for n, (p, _) in zip(("the candidate", "the champion"), loaded, strict=False)
-    }
-    common, others = find_common_classes(classes)
-    excluded = set[str]().union(*(lineage.left_out_of(described) for _, described in loaded))
+    loaded = [_load(*item, tracking_uri) for item in models.items()]
+    packages, described = zip(*loaded, strict=True)
+    classes = [package.settings.classes for package in packages]
+    roles = ("the candidate", "the champion")
+    common, others = find_common_classes(dict(zip(roles, classes, strict=False)))
+    excluded = set[str]().union(*map(lineage.left_out_of, described))
     rows, left_out = _read_test_rows(uri, prepared, excluded)
-    seen, is_known = lineage.find_training_texts([described for _, described in loaded])
+    seen, is_known = lineage.find_training_texts(described)
     is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
     if is_seen.all():
         raise UserError(
@@ -234,25 +228,24 @@ def _judge(uri: str, models: list[registry.ResolvedModel], prepared: Manifest) -
     rows, names = rows.filter(pa.array(~is_seen)), manifest.find_classes(prepared)
     every = list(dict.fromkeys([*common, *others, *names]))
     label = np.array([every.index(name) for name in names])[rows["label"].to_numpy()]
-    predictions = _predict(rows, [package for package, _ in loaded], every)
-    confusions = [count_confusion(label, each, num_labels=len(every)) for each in predictions]
+    predictions = _predict(rows, packages, every)
+    f1 = [macro_f1(count_confusion(label, p, num_labels=len(every))) for p in predictions]
     accuracies = [float((prediction == label).mean()) for prediction in predictions]
-    for model, accuracy in zip(models, accuracies, strict=True):
-        assert model.version is not None, "it was found by alias or number"
+    for (version, record), accuracy in zip(models.items(), accuracies, strict=True):
         tags = {_TEST_DATA: prepared["fingerprint"]}
-        if not lineage.has_seen_test(model.record):
+        if not lineage.has_seen_test(record):
             tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
             tags["sentiflow.test_rows"] = str(len(label))
-        registry.describe(model.version, tags=tags, tracking_uri=model.tracking_uri)
+        registry.describe(version, tags=tags, tracking_uri=tracking_uri)
     present = [every[code] for code in np.unique(label)]
     test = ChampionTest(
         len(label), accuracies[0], None, 0, 0,
-        candidate_f1_macro=macro_f1(confusions[0]),
+        candidate_f1_macro=f1[0],
         classes=common,
         unknown_classes=tuple(name for name in present if name not in (*common, *others)),
         left_out=left_out,
         num_seen=int(is_seen.sum()),
-        unknown=tuple(m.uri for m, all_read in zip(models, is_known, strict=True) if not all_read),
+        unknown=tuple(str(v) for v, all_read in zip(models, is_known, strict=True) if not all_read),
     )  # fmt: skip
     if len(models) == 1:
         return test
@@ -264,7 +257,7 @@ def _judge(uri: str, models: list[registry.ResolvedModel], prepared: Manifest) -
         only_candidate_right=mcnemar.only_second_right,
         only_champion_right=mcnemar.only_first_right,
         p_value=mcnemar.p_value,
-        champion_f1_macro=macro_f1(confusions[1]),
+        champion_f1_macro=f1[1],
         f1_macro_difference=paired.f1_macro_difference(
             label=label, first=champion, second=candidate, num_classes=len(every)
         ),
@@ -316,8 +309,10 @@ def _predict(
     return predictions
 
 
-def _load(model: registry.ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any]]:
-    """Load what a model is judged by: itself, or the run that it repeats.
+def _load(
+    version: registry.Version, record: Manifest, tracking: str
+) -> tuple[ModelPackage, Mapping[str, Any]]:
+    """Load what a version is judged by: itself, or the run that it repeats.
 
     Returns:
         The model; its description as an input.
@@ -325,17 +320,12 @@ def _load(model: registry.ResolvedModel) -> tuple[ModelPackage, Mapping[str, Any
     Raises:
         UserError: The run that it repeats is gone.
     """
-    record = model.record
-    if not lineage.has_seen_test(record):
-        return registry.load(model), package_files.to_input(model.uri, record)
-    of, tracking = record["refit"]["of"], model.tracking_uri
-    assert model.version is not None, "it was found by alias or number"
-    name, what = model.version.name, f"the run that {model.uri} repeats"
-    versions = registry.find_tagged(name, FINGERPRINT_TAG, of["fingerprint"], tracking_uri=tracking)
-    uri = f"models:/{name}/{max(versions)}" if versions else of["uri"]
-    uri, record = model_sources.find(uri, tracking=tracking, setting=what)
-    if record["fingerprint"] != of["fingerprint"]:
-        raise UserError(
-            f"{what} is gone: {uri} holds another model", hint=f"promote another version of {name}"
-        )
+    uri = str(version)
+    if lineage.has_seen_test(record):
+        of, name, what = record["refit"]["of"], version.name, f"the run that {version} repeats"
+        known = registry.find(name, of["fingerprint"], tracking_uri=tracking)
+        uri, record = model_sources.find(str(known or of["uri"]), tracking=tracking, setting=what)
+        if record["fingerprint"] != of["fingerprint"]:
+            hint = f"promote another version of {name}"
+            raise UserError(f"{what} is gone: {uri} holds another model", hint=hint)
     return model_sources.load(uri, tracking=tracking), package_files.to_input(uri, record)

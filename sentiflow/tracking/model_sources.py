@@ -21,7 +21,6 @@ from sentiflow.tracking.runs import FOLDERS
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
-    from sentiflow.tracking.registry import ResolvedModel
 
 SETTING = "score.model_uri"
 REPORT = FOLDERS[3]
@@ -59,8 +58,10 @@ def describe(
 def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
     """Find a model: return the location of its package, and the manifest; as :func:`describe`."""
     if names_model(uri):
-        model = _resolve(uri, tracking)
-        return str(model.version or uri), model.record
+        from sentiflow.tracking import registry  # it imports MLflow
+
+        model = registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
+        return model.uri, model.record
     uri = manifest.find_package(uri)
     return uri, manifest.require(uri, stage="model", setting=setting)
 
@@ -105,7 +106,7 @@ def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     from sentiflow.tracking import registry
 
     filesystem.delete(to)  # a killed job may have copied a part
-    registry.download(_resolve(model["uri"], tracking), to=to)
+    registry.download(model["uri"], to=to, tracking_uri=mlflow_store.default_uri(tracking))
     return to
 
 
@@ -139,7 +140,7 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
     if names_model(uri):
         from sentiflow.tracking import registry
 
-        return registry.load(_resolve(uri, tracking))
+        return registry.load(uri, tracking_uri=mlflow_store.default_uri(tracking))
     return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 
 
@@ -155,13 +156,6 @@ def load_described(
     if describe(uri, tracking=tracking, setting=setting)["fingerprint"] != model["fingerprint"]:
         raise UserError(f"{uri} holds another model now")
     return load(uri, tracking=tracking)
-
-
-def _resolve(uri: str, tracking: str | None) -> "ResolvedModel":
-    """Look a model up in MLflow, which is imported only for that."""
-    from sentiflow.tracking import registry
-
-    return registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
 
 
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:

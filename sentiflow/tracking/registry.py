@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow import MlflowClient, pyfunc
 from mlflow.artifacts import download_artifacts, list_artifacts
@@ -59,16 +60,13 @@ class Version:
         return f"models:/{self.name}/{self.number}"
 
 
-@dataclass(frozen=True)
-class ResolvedModel:
+class ResolvedModel(NamedTuple):
     """A model package in MLflow."""
 
     uri: str
-    tracking_uri: str
+    """Names a version in place of an alias."""
     source: str
     """Where MLflow keeps the model; unlike an alias, it never changes."""
-    version: Version | None
-    """None if the URI names a logged model."""
     record: Manifest
     """The package's manifest."""
 
@@ -117,31 +115,33 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != {*average_files.list_names(record)}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
-    return ResolvedModel(uri, tracking_uri, source, version, record)
+    return ResolvedModel(str(version or uri), source, record)
 
 
-def download(model: ResolvedModel, *, to: str) -> None:
+def download(uri: str, *, to: str, tracking_uri: str) -> None:
     """Copy a model package to the directory ``to``; its manifest comes last.
 
     Raises:
+        UserError: As :func:`resolve`.
         JobError: A file cannot be read.
     """
-    with mlflow_store.asking(model.tracking_uri, f"download {model.uri}"):
+    model = resolve(uri, tracking_uri=tracking_uri)
+    with mlflow_store.asking(tracking_uri, f"download {uri}"):
         for name in _name_files(model.record):
-            content = _read(model.source, name, model.tracking_uri)
+            content = _read(model.source, name, tracking_uri)
             filesystem.write_bytes(join(to, name), content)
 
 
-def load(model: ResolvedModel) -> ModelPackage:
+def load(uri: str, *, tracking_uri: str) -> ModelPackage:
     """Download a model package and read it, on the CPU.
 
     Raises:
-        UserError: It is damaged, or needs a newer sentiflow.
+        UserError: It is damaged, or needs a newer sentiflow; or as :func:`resolve`.
         JobError: A file cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        download(model, to=folder)
-        return ModelPackage.load(folder, setting=model.uri)
+        download(uri, to=folder, tracking_uri=tracking_uri)
+        return ModelPackage.load(folder, setting=uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:

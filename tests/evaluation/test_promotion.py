@@ -161,8 +161,8 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  gain +0.7500 (95 % interval +0.1042 to +1.0000)",
         "  test rows are left out, as the settings of a training leave out their classes: "
         "neutral 1",
-        "  the training texts of models:/test_a_better_candidate_becomes_champion@candidate and "
-        "models:/test_a_better_candidate_becomes_champion@champion are unknown",
+        "  the training texts of models:/test_a_better_candidate_becomes_champion/2 and "
+        "models:/test_a_better_candidate_becomes_champion/1 are unknown",
     ]
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
 
