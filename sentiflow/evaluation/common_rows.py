@@ -207,7 +207,7 @@ def _check_numbers(pair: Pair) -> None:
                 f"redone: {one}; {other}",
                 hint="score the same corpus with both models, or give both the same prepare.test",
             )
-    if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
+    if len({lineage.format_of(scored.record).has_header for scored in pair}) > 1:
         raise UserError(
             f"{names} number their rows differently: only one reads the first record of a file as "
             "a header",

@@ -62,8 +62,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         uri,
         scored,
         ("predictions/",),
-        columns=list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
-        hint="score again with sentiflow score CONFIG --overwrite",
+        list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
     )
     kept_rows = pa.concat_tables(table.filter(chosen) for table in tables)
     rows = kept_rows.select([*_COLUMNS, *measured])
@@ -278,8 +277,7 @@ def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.T
         scored["inputs"]["corpus"]["uri"],
         prepared,
         tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
-        columns=["row_id", TEXT, TIME, *asked],
-        hint="prepare again with sentiflow prepare CONFIG --overwrite",
+        ["row_id", TEXT, TIME, *asked],
     )
     source = pa.concat_tables(tweets)
     position = pc.index_in(rows["row_id"], value_set=source["row_id"])

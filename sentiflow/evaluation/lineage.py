@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
-from sentiflow.data import manifest
+from sentiflow.data import csv_format, manifest
 from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
@@ -169,7 +169,7 @@ def find_training_texts(
         UserError: Prepared rows are damaged.
     """
     hashes: dict[tuple[str, tuple[str, ...]], list[np.ndarray]] = {}
-    is_known, hint = [True] * len(models), "without it the training texts are unknown"
+    is_known = [True] * len(models)
     for number, model in enumerate(models):
         for training in _trainings_of(model):
             prepared = manifest.read_input(training["inputs"], "prepared") if training else None
@@ -178,7 +178,7 @@ def find_training_texts(
                 continue
             uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
             if prepared["fingerprint"] != other_than and (uri, folders) not in hashes:
-                tables = _read_learned(training, prepared, "text", hint=hint)
+                tables = _read_learned(training, prepared, "text")
                 hashes[uri, folders] = [hash_texts(one_array(t["text"])) for t in tables]
     parts = [part for of_one in hashes.values() for part in of_one]
     return np.unique(np.concatenate([np.empty(0, np.uint64), *parts])), is_known
@@ -216,10 +216,21 @@ def name_files(uris: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
-def has_header(record: Manifest) -> bool:
-    """Say whether the first record of each CSV was taken for a header."""
-    settings = (corpus_of(record) or record)["settings"].get("format") or {}
-    return FormatSettings.model_validate(settings).has_header
+def format_of(scored: Manifest) -> FormatSettings:
+    """Return the format of the input files of a scored corpus."""
+    settings = (corpus_of(scored) or scored)["settings"].get("format") or {}
+    return FormatSettings.model_validate(settings)
+
+
+def label_values(scored: Manifest) -> dict[str, int]:
+    """List the written values of labels, with their positions among the classes of a corpus."""
+    form, names = format_of(scored), manifest.find_classes(scored)
+    classes = form.classes or ()
+    return {
+        value: names.index(classes[code])
+        for value, code in csv_format.meanings(form)
+        if code is not None and classes[code] in names
+    }
 
 
 def find_training_rows(
@@ -269,7 +280,7 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
         for each in (prepared["inputs"]["csv"], files)
     )
     if contents[: len(learned)] == learned == [*dict.fromkeys(learned)]:
-        same_numbers = has_header(scored) == has_header(prepared)
+        same_numbers = format_of(scored).has_header == format_of(prepared).has_header
         return _read_row_ids(training, prepared) if same_numbers else None
     trained_on = manifest.identify_learned_files(prepared)
     inside = tuple(join(named["uri"], path) for path in folders_of(training))
@@ -285,28 +296,25 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
 
 
 def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
-    hint = "without it the training rows are unknown"
-    tables = _read_learned(training, prepared, "row_id", hint=hint)
+    tables = _read_learned(training, prepared, "row_id")
     return [table["row_id"].to_numpy() for table in tables]
 
 
-def _read_learned(
-    training: Manifest, prepared: Manifest, column: str, *, hint: str
-) -> Iterator[pa.Table]:
+def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:
     """Read a column of the rows that a training has learned: of all if teachers answered them."""
-    uri, columns = training["inputs"]["prepared"]["uri"], [column, "label"]
-    for table in read_tables(uri, prepared, folders_of(training), columns=columns, hint=hint):
-        is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+    uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
+    is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+    for table in read_tables(uri, prepared, folders, [column, "label"]):
         yield table if is_taught else table.filter(table["label"].is_valid())
 
 
 def read_tables(
-    uri: str, record: Manifest, folders: tuple[str, ...], *, columns: list[str], hint: str
+    uri: str, record: Manifest, folders: tuple[str, ...], columns: list[str]
 ) -> Iterator[pa.Table]:
     """Read columns of the Parquet files in some folders of a finished directory, part by part.
 
     Raises:
-        UserError: A file is gone or damaged. ``hint`` says what follows.
+        UserError: A file is gone or damaged.
     """
     sizes = filesystem.sizes(uri)
     for item in record["files"]:
@@ -317,5 +325,6 @@ def read_tables(
                     raise FileNotFoundError(file)
                 yield from parquet.read_batches(file, columns=columns)
             except (pa.ArrowInvalid, OSError) as error:
+                hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
                 problem = UserError(f"{file} is gone or damaged", hint=hint)
                 raise errors.explain(error, uri=file) or problem from error

@@ -196,8 +196,7 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
         training["inputs"]["prepared"]["uri"],
         prepared,
         lineage.folders_of(training) if "refit" in training else _TRAIN,
-        columns=["text", "label"],
-        hint="prepare again with sentiflow prepare CONFIG --overwrite",
+        ["text", "label"],
     )
     classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
@@ -341,8 +340,7 @@ def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:
     if record is None or record["fingerprint"] != taught["fingerprint"]:
         raise UserError("the answers of the teachers are gone or were redone")
     folder = (f"split={split}/",) if split in SPLITS[1:] else ()
-    columns, hint = HELD_OUT.names, "train again with --overwrite"
-    tables = lineage.read_tables(taught["uri"], record, folder, columns=columns, hint=hint)
+    tables = lineage.read_tables(taught["uri"], record, folder, HELD_OUT.names)
     read = [HELD_OUT.empty_table(), *(table.cast(HELD_OUT) for table in tables)]
     whole = pa.concat_tables(read).combine_chunks()
-    return {name: whole[name].combine_chunks() for name in columns}
+    return {name: whole[name].combine_chunks() for name in HELD_OUT.names}

@@ -1,14 +1,12 @@
 """A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, label_files, manifest
+from sentiflow.data import label_files, manifest
 from sentiflow.data.answers import find_faults
 from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.manifest_types import Manifest
@@ -87,7 +85,7 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
         probabilities[:, of_columns] = values / values.sum(axis=1, keepdims=True)
     code = probabilities.argmax(axis=1)
     if labels is not None:
-        written = _list_values(scored, classes)
+        written = lineage.label_values(scored)
         code = label_files.read_labels(table, classes, written, column=labels).to_numpy()
     if not columns:
         probabilities[np.arange(len(keys)), code] = 1
@@ -159,20 +157,6 @@ def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         return label_files.read_row_ids(table).to_numpy(np.uint64), texts
     assert texts is not None, "one of both is there"
     return texts, texts
-
-
-def _list_values(scored: Manifest, names: Sequence[str]) -> dict[str, int]:
-    """List the written values of the classes, where the corpus was prepared with such a format."""
-    prepared = lineage.corpus_of(scored)
-    if prepared is None:
-        return {}
-    settings = FormatSettings.model_validate(prepared["settings"].get("format") or {})
-    classes = settings.classes or ()
-    return {
-        value: names.index(classes[code])
-        for value, code in csv_format.meanings(settings)
-        if code is not None and classes[code] in names
-    }
 
 
 def _find_first(

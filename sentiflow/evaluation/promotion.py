@@ -277,8 +277,7 @@ def _read_test_rows(
     Raises:
         UserError: There is no such row.
     """
-    columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
-    tables = lineage.read_tables(uri, prepared, ("tweets/split=test/",), columns=columns, hint=hint)
+    tables = lineage.read_tables(uri, prepared, ("tweets/split=test/",), ["text", "label"])
     is_labelled = pc.field("label").is_valid()
     labelled = [table.filter(is_labelled) for table in tables]
     names = manifest.find_classes(prepared)

@@ -58,9 +58,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
             or its sample cannot be drawn again.
     """
     uris, classes = settings.labels, manifest.find_classes(scored)
-    own = (scored["settings"].get("format") or {}).get("labels")
-    own = own if isinstance(own, dict) else {}
-    values = {v: n for n, name in enumerate(classes) for v in own.get(name, ())}
+    values = lineage.label_values(scored)
     tables, missing = zip(*(_read_file(uri, classes, values) for uri in uris), strict=True)
     labels = pd.concat(tables, ignore_index=True)
     twice = labels["row_id"].duplicated()
@@ -141,8 +139,7 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def _read_prepared_texts(uri: str, prepared: Manifest, row_id: np.ndarray) -> np.ndarray:
     """Read the texts of rows of a prepared corpus, in this order."""
     folders = tuple(f"tweets/split={split}/" for split in SPLITS)
-    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
-    tables = lineage.read_tables(uri, prepared, folders, columns=["row_id", TEXT], hint=hint)
+    tables = lineage.read_tables(uri, prepared, folders, ["row_id", TEXT])
     chosen = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_id)) for t in tables)
     return chosen.to_pandas().set_index("row_id")[TEXT].loc[row_id].to_numpy()
 

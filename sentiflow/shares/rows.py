@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest, times
 from sentiflow.data.label_files import PROBABILITY
@@ -99,9 +98,7 @@ def read(
     classes, of_model = manifest.find_classes(scored), lineage.classes_of_model(scored)
     probabilities = [PROBABILITY + name for name in of_model]
     text = find_text_column(scored) if with_text else None
-    form = FormatSettings.model_validate(
-        (lineage.corpus_of(scored) or scored)["settings"].get("format") or {}
-    )
+    form = lineage.format_of(scored)
     users = ("user", form.columns.user if form.columns else "")
     user = next((str(name) for name in users if name in scored["settings"]["keep_columns"]), "")
     columns = ["row_id", "label", "prediction", *probabilities]
@@ -109,10 +106,7 @@ def read(
     columns += [column for column, _ in settings.keys]
     versions = [*lineage.models_of(scored)]
     columns += [VERSION] if len(versions) > 1 else []
-    hint = "score again with sentiflow score CONFIG --overwrite"
-    tables = lineage.read_tables(
-        uri, scored, ("predictions/",), columns=list(dict.fromkeys(columns)), hint=hint
-    )
+    tables = lineage.read_tables(uri, scored, ("predictions/",), list(dict.fromkeys(columns)))
     with Progress("trends", total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
             rows = table.combine_chunks()

@@ -184,7 +184,11 @@ def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
     )
     uri = config.score.output_uri
     scored = manifest.read(uri)
-    scored["settings"]["format"] = {"labels": {"positive": ["gut"], "negative": ["schlecht"]}}
+    scored["settings"]["format"] = {
+        "kind": "csv",
+        "columns": {"text": "text", "label": "label"},
+        "labels": {"positive": ["gut"], "negative": ["schlecht"]},
+    }
     found = labels.read(config.trends, scored, uri)
     assert found.table["label"].sort_index().tolist() == [1, 1, 0]
 
