@@ -122,12 +122,12 @@ def register(
     training_run, scalars = recorder.of_run(run_id), metrics.scalars
     training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
     training_run.set_tags(_tag_predictions(spec))
-    training_run.set_note(text, report_of=recorder)
+    shown = runs.add_report(text, recorder.experiment_id, recorder.run_id)
+    training_run.set_note(text, shown=shown)
     package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
-    text = runs.add_report(text, recorder.experiment_id, recorder.run_id)
     try:
         return recorder.register(
-            package, model["fingerprint"], run_id=run_id, text=text, tags=tags, card=card
+            package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
         )
     except (JobError, UserError) as error:  # the evaluation is complete without it
         log.warning("%s", error)

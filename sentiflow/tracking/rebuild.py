@@ -31,7 +31,6 @@ class FinishedStage:
     record: Manifest
     run: RunRecord
     start_ms: int
-    end_ms: int
     metrics: list[Metric]
     """Those of the stage and of its epochs."""
     files: dict[str, bytes]
@@ -63,17 +62,16 @@ def _read(uri: str) -> FinishedStage | None:
         return None
     files = {path: manifest.read_file(uri, record, path) for path in run["artifacts"]}
     try:
-        start, end = _to_ms(run["start"]), _to_ms(run["end"])
-        metrics = _to_points(run["metrics"], end, 0)
+        metrics = _to_points(run["metrics"], _to_ms(run["end"]), 0)
         for names, key in ((PRETRAINING_METRICS, "pretraining"), (EPOCH_METRICS, "history")):
             for epoch in cast(Any, record).get(key, ()):
                 named = {name: epoch.get(key) for name, key in names.items()}
                 metrics += _to_points(named, _to_ms(epoch["ended"]), int(epoch["epoch"]))
+        return FinishedStage(uri, record, run, _to_ms(run["start"]), metrics, files)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{display_uri(join(uri, manifest.MANIFEST))} describes no run: {error}"
         ) from error
-    return FinishedStage(uri, record, run, start, end, metrics, files)
 
 
 def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
@@ -96,13 +94,9 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     outcomes: list[str] = []
     models: dict[str, tuple[str, str]] = {}
     """Package and run of each model that a stage has made, by fingerprint."""
-    stores: dict[str, recording.Store] = {}
     for stage in stages:
         run, record = stage.run, stage.record
-        name = run["experiment"]
-        if name not in stores:
-            stores[name] = recording.open_store(tracking_uri, experiment=name, required=True)
-        store = stores[name]
+        store = recording.open_store(tracking_uri, experiment=run["experiment"], required=True)
         with mlflow_store.asking(tracking_uri, "add to runs") as client:
             present = _find_run(client, store.experiment_id, stage)
             mlflow_run = present or client.create_run(
@@ -153,7 +147,7 @@ def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
     runs.add_files(client, run_id, stage.files)
     params = runs.to_params(run["params"])
     runs.log(client, run_id, metrics=stage.metrics, params=params, tags=tags)
-    client.set_terminated(run_id, "FINISHED", stage.end_ms)
+    client.set_terminated(run_id, "FINISHED", _to_ms(run["end"]))
 
 
 def _add_to_model(
@@ -184,7 +178,7 @@ def _add_to_model(
             experiment_id = client.get_run(run_id).info.experiment_id
             tags[runs.NOTE_TAG] = runs.add_report(tags[runs.NOTE_TAG], experiment_id, run_id)
         has = client.get_run(model_run).data
-        points = _to_points(part["metrics"], stage.end_ms, 0)
+        points = _to_points(part["metrics"], _to_ms(run["end"]), 0)
         missing = {name: value for name, value in tags.items() if name not in has.tags}
         points = [point for point in points if point.key not in has.metrics]
         runs.log(client, model_run, metrics=points, tags=missing)

@@ -247,18 +247,17 @@ class Recorder:
         self.kept["tags"] |= runs.to_tags(tags)
         self._put(lambda client: runs.log(client, self.run_id, tags=tags))
 
-    def set_note(self, text: str, *, report_of: "Recorder | None" = None) -> None:
+    def set_note(self, text: str, *, shown: str = "") -> None:
         """Describe the run in Markdown.
 
         Args:
             text: The description.
-            report_of: An evaluation, whose report is linked; the manifest has no link, as the run
-                may be rebuilt in another store.
+            shown: The same with links into this store, which the manifest has not: the run may be
+                rebuilt in another one.
         """
-        self.kept["tags"] |= runs.to_tags({runs.NOTE_TAG: text})
-        if report_of and report_of.run_id:
-            text = runs.add_report(text, report_of.experiment_id, report_of.run_id)
-        self._put(lambda client: runs.log(client, self.run_id, tags={runs.NOTE_TAG: text}))
+        self.set_tags({runs.NOTE_TAG: text})
+        if shown:
+            self._put(lambda client: runs.log(client, self.run_id, tags={runs.NOTE_TAG: shown}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.

@@ -27,12 +27,10 @@ class Refit:
     """Its model as an input: ``uri`` and ``fingerprint`` of the package, and its ``training``."""
     package: Manifest
     """Manifest of its package, which has the calibration, the threshold and the profile."""
-    settings: TrainSettings
-    """Its settings, with the workers and the locations of the config."""
     first: Input | None
     """The model that it was initialized from, if any."""
     num_epochs: int
-    """The epoch that it kept; its schedule is that of ``settings.num_epochs``."""
+    """The epoch that it kept; its schedule is that of ``train.num_epochs``."""
     record: RefitRecord
     """What the manifests of the training and of its package say. Its splits are all but given test
     rows, its metrics those of the chosen epoch, and of the test rows if it was evaluated."""
@@ -40,6 +38,8 @@ class Refit:
 
 def apply(config: Config) -> tuple[Config, Refit | None]:
     """Find the run to repeat, and replace the settings of ``train`` by its own.
+
+    Workers and locations stay those of the config.
 
     Returns:
         The config, the same without ``train.refit``; what is taken from the run.
@@ -104,7 +104,6 @@ def apply(config: Config) -> tuple[Config, Refit | None]:
     return config.model_copy(update={"train": settings}), Refit(
         input={name: model[name] for name in ("uri", "fingerprint", "training")},
         package=package,
-        settings=settings,
         first=first,
         num_epochs=training["chosen_epoch"],
         record=record,

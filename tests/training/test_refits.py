@@ -39,7 +39,6 @@ def make_refit(make_job):  # noqa: F811
         refit = refits.Refit(
             input={"uri": "runs/one/trained/model", "fingerprint": "cd", "training": None},
             package=PACKAGE,
-            settings=job.settings,
             first=None,
             num_epochs=2,
             record={"splits": [*SPLITS], "prepared": PACKAGE["inputs"]["prepared"], "metrics": {}}
