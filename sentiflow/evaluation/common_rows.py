@@ -128,7 +128,11 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
             "was trained on",
             hint="score the same prepared data with both models",
         )
-    first, second = (_take(table, common) for table in tables)
+    chosen = pa.array(common)
+    first, second = (
+        table.take(pc.index_in(chosen, value_set=table["row_id"].combine_chunks()))
+        for table in tables
+    )
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common, predicted)
@@ -238,12 +242,6 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
             hint="score the same prepared data with both models",
         )
     return splits[0]
-
-
-def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
-    """Take the rows of these numbers, in this order."""
-    place = pc.index_in(pa.array(row_ids), value_set=table["row_id"].combine_chunks())
-    return table.take(place)
 
 
 def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, Predicted]) -> None:

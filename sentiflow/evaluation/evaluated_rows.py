@@ -273,17 +273,11 @@ def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.T
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
-    tweets = lineage.read_tables(
-        scored["inputs"]["corpus"]["uri"],
-        prepared,
-        tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
-        ["row_id", TEXT, TIME, *asked],
-    )
-    source = pa.concat_tables(tweets)
-    position = pc.index_in(rows["row_id"], value_set=source["row_id"])
+    row_ids = rows["row_id"].to_numpy()
+    source = lineage.read_prepared(scored, prepared, row_ids, [TEXT, TIME, *asked], SPLITS[1:])
     for name in (TEXT, TIME):
         if name in source.column_names and name not in rows.column_names:
-            rows = rows.append_column(name, source[name].take(position))
+            rows = rows.append_column(name, source[name])
     for name in asked:
-        rows = rows.append_column(OWN + name, source[name].take(position))
+        rows = rows.append_column(OWN + name, source[name])
     return rows.combine_chunks()

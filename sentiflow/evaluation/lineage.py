@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from sentiflow.config.format_sections import FormatSettings
@@ -306,6 +307,20 @@ def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterat
     is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
     for table in read_tables(uri, prepared, folders, [column, "label"]):
         yield table if is_taught else table.filter(table["label"].is_valid())
+
+
+def read_prepared(
+    scored: Manifest,
+    prepared: Manifest,
+    row_ids: np.ndarray,
+    columns: Sequence[str],
+    splits: Sequence[str] = SPLITS,
+) -> pa.Table:
+    """Read columns of some rows of the prepared data behind predictions, in this order."""
+    uri, folders = scored["inputs"]["corpus"]["uri"], tuple(map("tweets/split={}/".format, splits))
+    tables = read_tables(uri, prepared, folders, ["row_id", *columns])
+    rows = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_ids)) for t in tables)
+    return rows.take(pc.index_in(pa.array(row_ids), value_set=rows["row_id"].combine_chunks()))
 
 
 def read_tables(

@@ -195,9 +195,11 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, "ModelPa
     """
     from sentiflow.models.cpu import one_thread
 
-    package: ModelPackage = model_sources.load_described(
-        scored["inputs"]["model"], tracking=tracking
-    )
+    model = scored["inputs"]["model"]
+    uri = model["uri"]
+    if model_sources.describe(uri, tracking=tracking)["fingerprint"] != model["fingerprint"]:
+        raise UserError(f"{uri} holds another model now")
+    package = model_sources.load(uri, tracking=tracking)
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():

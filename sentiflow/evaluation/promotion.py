@@ -194,7 +194,10 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     fingerprints = [prepared["fingerprint"], *(each["fingerprint"] for each in models.values())]
     key = " ".join([__version__, *fingerprints])
-    known = registry.read_tags(version, tracking_uri=tracking_uri).get(_COMPARISON, "")
+    judged = registry.find_tagged(
+        version.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+    )
+    known = judged.get(version.number, {}).get(_COMPARISON, "")
     if known.startswith(f"{key} "):
         test = _TEST.validate_json(known.removeprefix(key))
     else:
@@ -202,10 +205,7 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
         text = f"{key} {_TEST.dump_json(test).decode()}"
         if len(text) <= _MAX_TAG:
             registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
-    judged = registry.find_tagged(
-        version.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
-    )
-    return replace(test, num_judged=len(judged))
+    return replace(test, num_judged=len({*judged, *(each.number for each in models)}))
 
 
 def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> ChampionTest:

@@ -138,11 +138,14 @@ def render_page(
 def open_template(
     name: str,
     filters: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    package: str = "sentiflow.evaluation",
     **options: Any,
 ) -> jinja2.Template:
-    """Open a template of this package, with filters that write figures."""
+    """Open a template of a package, which may include those of this one, with our filters."""
+    packages = dict.fromkeys([package, "sentiflow.evaluation"])
     environment = jinja2.Environment(  # noqa: S701  not all are HTML
-        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each) for each in packages]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         **options,

@@ -11,7 +11,6 @@ import pyarrow as pa
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
@@ -128,20 +127,12 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=has_text)
     if not has_text and prepared:
-        place = scored["inputs"]["corpus"]["uri"]
-        table["text"] = _read_prepared_texts(place, prepared, table["row_id"].to_numpy())
+        row_ids = table["row_id"].to_numpy()
+        table["text"] = lineage.read_prepared(scored, prepared, row_ids, [TEXT])[TEXT].to_pandas()
     sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
     by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
     table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
     return table, manifest.find_classes(scored)
-
-
-def _read_prepared_texts(uri: str, prepared: Manifest, row_id: np.ndarray) -> np.ndarray:
-    """Read the texts of rows of a prepared corpus, in this order."""
-    folders = tuple(f"tweets/split={split}/" for split in SPLITS)
-    tables = lineage.read_tables(uri, prepared, folders, ["row_id", TEXT])
-    chosen = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_id)) for t in tables)
-    return chosen.to_pandas().set_index("row_id")[TEXT].loc[row_id].to_numpy()
 
 
 def _draw(

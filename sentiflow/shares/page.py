@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
-from sentiflow.evaluation.report import Axis
+from sentiflow.evaluation.report import Axis, open_template
 from sentiflow.metrics.paired import SURE, adjust, write_p
 from sentiflow.metrics.shares import (
     COUNTED,
@@ -185,18 +184,12 @@ def render(
         model: The model in a line.
         corpus: The texts in a line.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("sentiflow.shares"), jinja2.PackageLoader("sentiflow.evaluation")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    template = open_template(
+        "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
     )
     focus = choose_class(trends)
     methods = set(pd.concat(item.table["method"] for item in trends.breakdowns))
-    return environment.get_template("trends.html.j2").render(
+    return template.render(
         name=name,
         created=created,
         conclusions=conclusions,

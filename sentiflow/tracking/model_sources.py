@@ -3,7 +3,7 @@
 A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose models are averaged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -142,20 +142,6 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
 
         return registry.load(uri, tracking_uri=mlflow_store.default_uri(tracking))
     return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
-
-
-def load_described(
-    model: Mapping[str, Any], *, tracking: str | None, setting: str = SETTING
-) -> "ModelPackage":
-    """Read a package that was described as an input, as :func:`load`.
-
-    Raises:
-        UserError: It is gone or damaged, or another model is in its place.
-    """
-    uri = model["uri"]
-    if describe(uri, tracking=tracking, setting=setting)["fingerprint"] != model["fingerprint"]:
-        raise UserError(f"{uri} holds another model now")
-    return load(uri, tracking=tracking)
 
 
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:

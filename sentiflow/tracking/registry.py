@@ -168,12 +168,6 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
         client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
-def read_tags(version: Version, *, tracking_uri: str) -> dict[str, str]:
-    """Read the tags of a version; it raises as `find_tagged`."""
-    with mlflow_store.asking(tracking_uri, f"look up {version}") as client:
-        return dict(client.get_model_version(version.name, str(version.number)).tags)
-
-
 def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[int, dict[str, str]]:
     """Return the tags of the versions of a registered model that have a tag with this value.
 

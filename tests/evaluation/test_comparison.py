@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import comparison, model_checks
-from sentiflow.evaluation.regression import Check, check_behavior, find_regression
+from sentiflow.evaluation.comparison import Check, check_behavior, find_regression
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.tracking import model_sources
