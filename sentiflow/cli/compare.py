@@ -45,10 +45,6 @@ def compare(
             help="Your own slice, or a slice for each value of a column; may be repeated.",
         ),
     ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option("--tracking-uri", metavar="URI", help="The store of models in MLflow."),
-    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
@@ -79,7 +75,6 @@ def compare(
             second,
             patterns=patterns,
             columns=columns,
-            tracking_uri=tracking_uri,
             margin=margin,
         )
         if to:

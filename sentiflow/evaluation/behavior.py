@@ -122,7 +122,12 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
     results = []
-    for test, before, after in take_tests(score, texts, seed=seed):
+    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
+    distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
+    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    for test in tests:
+        pairs = [(of_text[text], of_text[changed or text]) for text, changed in test.cases]
+        before, after = np.array(pairs).T
         passed, badness = test.judge(before, after)
         num_cases, num_passed = len(test.cases), int(passed.sum())
         failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
@@ -140,23 +145,6 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
             )
         )
     return results
-
-
-def take_tests(
-    score: Score, texts: Sequence[str], *, seed: int = 0
-) -> Iterator[tuple[BehaviorTest, np.ndarray, np.ndarray]]:
-    """Make the tests that have cases, and score all of their texts at once.
-
-    Yields:
-        A test; the probabilities of its texts, and of what they are changed to.
-    """
-    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
-    distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
-    for test in tests:
-        pairs = [(of_text[text], of_text[changed or text]) for text, changed in test.cases]
-        before, after = np.array(pairs).T
-        yield test, before, after
 
 
 def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.settings import flatten
@@ -14,8 +13,6 @@ from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.evaluation import (
     common_rows,
     lineage,
-    model_checks,
-    prediction_files,
     slices,
 )
 from sentiflow.metrics import paired
@@ -92,9 +89,8 @@ class Check:
     """One number of both models."""
 
     name: str
-    """``accuracy``, ``macro F1``, ``slice NAME`` or ``behavior NAME``."""
+    """``accuracy``, ``macro F1`` or ``slice NAME``."""
     num_rows: int
-    """Rows, or cases of a behavior test."""
     first: float
     second: float
     difference: paired.Difference
@@ -112,8 +108,6 @@ class Regression:
     """A drop up to this is accepted."""
     checks: list[Check]
     """All that was looked at, by adjusted p-value."""
-    not_asked: str
-    """Why behavior tests are not among them; empty if they are."""
 
     @property
     def worse(self) -> list[Check]:
@@ -153,7 +147,6 @@ def compare(
     *,
     patterns: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
-    tracking_uri: str | None = None,
     margin: float | None = None,
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
@@ -166,13 +159,10 @@ def compare(
         second: Likewise.
         patterns: The user's own slices: a regular expression (RE2) by name.
         columns: The user's own slices: columns of the first run, each value a slice.
-        tracking_uri: The store of models for behavior tests. Default: that of ``tracking.uri``.
-        margin: Also find out whether the second is worse by more than this; then both models take
-            the behavior tests.
+        margin: Also find out whether the second is worse by more than this.
 
     Raises:
         UserError: One has no predictions, or the two cannot be compared.
-        UnavailableError: MLflow cannot be reached.
     """
     pair = common_rows.find_pair(first, second)
     rows = common_rows.read(pair, columns=columns)
@@ -218,16 +208,11 @@ def compare(
     )
     if margin is None:
         return compared
-    checks, not_asked = _list_checks(compared), prediction_files.NO_MODEL
-    if not is_file:
-        records = [scored.record for scored in pair]
-        taken, not_asked = model_checks.judge_behavior(records, rows.table, tracking=tracking_uri)
-        checks += check_behavior(*taken) if taken else []
-    return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
+    return replace(compared, regression=find_regression(_list_checks(compared), margin=margin))
 
 
 def _list_checks(compared: Comparison) -> list[Check]:
-    """List what decides whether the second model is worse, besides behavior tests."""
+    """List what decides whether the second model is worse."""
     checks = []
     for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
         if (difference := compared.differences[metric]) is not None:
@@ -367,19 +352,7 @@ def _list_values(stage: str, record: Manifest) -> dict[str, tuple[Any, Any]]:
     return values
 
 
-def check_behavior(
-    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
-) -> list[Check]:
-    """Compare the behavior tests that both models have taken, given which cases each passes."""
-    checks = []
-    for name, passed in first.items():
-        difference, _ = paired.compare_accuracy(passed, second[name])
-        rates = float(passed.mean()), float(second[name].mean())
-        checks.append(Check(f"behavior {name}", len(passed), *rates, difference))
-    return checks
-
-
-def find_regression(checks: Sequence[Check], *, margin: float, not_asked: str = "") -> Regression:
+def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
     """Say which checks show a worse second model, beyond chance and a margin.
 
     A p-value is that of the difference itself, and with a margin that of the normal approximation:
@@ -390,14 +363,13 @@ def find_regression(checks: Sequence[Check], *, margin: float, not_asked: str = 
     Args:
         checks: Their ``p_adjusted`` and ``is_worse`` are not used.
         margin: From 0 to 1; a drop up to this is accepted.
-        not_asked: Why there are no behavior tests.
     """
     adjusted = paired.adjust([_find_p(check.difference, margin) for check in checks])
     judged = [
         replace(check, p_adjusted=p, is_worse=check.difference.value < -margin and p < paired.SURE)
         for check, p in zip(checks, adjusted, strict=True)
     ]
-    return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted), not_asked)
+    return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
 
 
 def _find_p(difference: paired.Difference, margin: float) -> float:

@@ -151,38 +151,6 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     return ModelChecks(tests, biases, unmeasured_groups=unmeasured)
 
 
-def judge_behavior(
-    records: Sequence[Manifest], rows: pa.Table, *, tracking: str | None
-) -> tuple[list[dict[str, np.ndarray]], str]:
-    """Let several models take the same behavior tests.
-
-    Args:
-        records: Manifests of their predictions.
-        rows: Texts of the corpus, to change.
-        tracking: The setting ``tracking.uri``.
-
-    Returns:
-        For each model, which cases of each test pass, by its name; or nothing, and the reason.
-
-    Raises:
-        JobError: A model is in MLflow, which cannot be reached.
-    """
-    if not all(set(BINARY) <= set(lineage.classes_of_model(record)) for record in records):
-        return [], f"the classes do not include {' and '.join(BINARY)}"
-    texts = _choose_texts(rows)
-    try:
-        scores = [_load_model(record, tracking)[0] for record in records]
-        return [
-            {
-                test.name: test.judge(before, after)[0]
-                for test, before, after in behavior.take_tests(score, texts)
-            }
-            for score in scores
-        ], ""
-    except UserError as error:
-        return [], str(error)
-
-
 def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, "ModelPackage"]:
     """Load the model that made the predictions.
 

@@ -20,7 +20,6 @@ _LABELS = ("predicted_label", "prediction", "label")
 """Names of the column of predicted labels; the first that is there is taken. Beside probabilities a
 column ``label`` is not: it may be that of the truth."""
 _KEY = "row_id or text"
-NO_MODEL = "a file of predictions has no model to ask"
 SUFFIXES = (".parquet", ".csv", ".tsv")
 """Of a location that is a file of predictions and not a directory."""
 

@@ -6,18 +6,15 @@ import shutil
 from dataclasses import asdict
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.data.schema import BINARY
-from sentiflow.evaluation import comparison, model_checks
-from sentiflow.evaluation.comparison import Check, check_behavior, find_regression
+from sentiflow.evaluation import comparison
+from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.tracking import model_sources
 
 TEST = np.array(tens(8, 9))
 WITH_NOT = [i for i in TEST.tolist() if i % 4 == 0]
@@ -245,7 +242,6 @@ def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_pa
     text = " ".join(failed.stdout.split())
     assert "worse rows first second difference 95 % interval accuracy 60 1.0000 0.6667" in text
     assert "p is adjusted for 2 checks (Holm)." in text
-    assert "Behavior tests are not among them: " in text
     for arguments in (
         (bad, good, "--fail-if-worse"),
         (good, good, "--fail-if-worse"),
@@ -320,38 +316,3 @@ def test_no_difference_at_all_is_no_regression():
     same = Check("macro F1", 10, 0.5, 0.5, paired.Difference(0.0, 0.0, 0.0, 1.0))
     for margin in (0, 0.01):
         assert not find_regression([same], margin=margin).worse
-
-
-def record_of(uri):
-    model = model_sources.describe(uri, tracking=None)
-    return {"inputs": {"model": model}}
-
-
-def test_two_models_take_the_same_behavior_tests(make_package):
-    good, bad = make_package(seed=1), make_package(seed=1, sign=-1)
-    rows = pa.table({"row_id": [0, 1], "text": ["good morning", "a bad day"]})
-    taken, reason = model_checks.judge_behavior(
-        [record_of(good), record_of(bad)], rows, tracking=None
-    )
-    assert reason == ""
-    checks = check_behavior(*taken)
-    assert len(checks) == len(taken[0]) > 20
-    assert {c.name for c in checks} >= {"behavior mention", "behavior added praise"}
-    same = find_regression(check_behavior(taken[0], taken[0]), margin=0)
-    assert all(c.difference.value == 0 for c in same.checks)
-    turned = find_regression(checks, margin=0)
-    back = find_regression(check_behavior(*reversed(taken)), margin=0)
-    assert turned.worse or back.worse
-
-
-def test_why_there_are_no_behavior_tests_is_said(make_package, tmp_path):
-    other = make_package(seed=1, classes=("spam", "ham"))
-    rows = pa.table({"row_id": [0], "text": ["good"]})
-    good = record_of(make_package(seed=1))
-    assert model_checks.judge_behavior([good, record_of(other)], rows, tracking=None) == (
-        [], f"the classes do not include {' and '.join(BINARY)}",
-    )  # fmt: skip
-    gone = {"inputs": {"model": good["inputs"]["model"] | {"uri": str(tmp_path / "gone")}}}
-    taken, reason = model_checks.judge_behavior([good, gone], rows, tracking=None)
-    assert taken == []
-    assert "gone" in reason

@@ -157,7 +157,6 @@ def test_an_average_is_compared_with_one_of_its_members(averaged):
     assert found.num_rows == figures["test"]["num_rows"]
     assert found.second.about.startswith("average of 2 models: ")
     assert "the settings are those of the first of the averaged models" in found.notes
-    assert found.regression.not_asked == ""
 
 
 def test_tracking_import_registers_an_average_that_the_store_lacks(averaged, tmp_path):
