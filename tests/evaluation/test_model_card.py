@@ -165,13 +165,6 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
         ]  # fmt: skip
 
 
-def test_what_the_evaluation_has_found_is_in_the_card(card, result):
-    text = Outline(html_of(card)).text
-    for number, meaning, _ in result.highlights:
-        assert f"{number} {meaning.replace('95 %', '95%')}." in text
-    assert "9 rows are left out." in text
-
-
 def test_data_and_training_are_those_of_the_manifests(card):
     text = Outline(html_of(card)).text
     assert "1,500 rows were read and 1,400 accepted" in text
@@ -289,11 +282,3 @@ def test_the_command_writes_the_card_that_the_evaluation_left(finished_run, tmp_
     assert again.stderr == (
         f"sentiflow: --output {card} exists: name another file, or add --overwrite\n"
     )
-
-
-@pytest.mark.parametrize("num_pretraining", [0, 2])
-def test_a_card_says_which_unlabelled_texts_the_model_was_pretrained_on(tmp_path, num_pretraining):
-    model = model_of(tmp_path, unlabelled=["more.csv"], num_pretraining=num_pretraining)
-    card = model_card.render(model, None)
-    line = "It was pretrained on 56,732 unlabelled texts of more.csv, too."
-    assert (line in card) == (num_pretraining > 0)

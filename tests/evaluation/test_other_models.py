@@ -1,6 +1,5 @@
 """A simple model is compared with the model, measured on the same rows."""
 
-import dataclasses
 import shutil
 
 import numpy as np
@@ -9,12 +8,12 @@ import pytest
 from sklearn.metrics import f1_score
 from stages import publish
 from test_evaluated_rows import LABEL, Runs, by_tens, tens
-from test_report import Outline, change, render_page, report_data, rows_of, write
+from test_report import Outline, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.outputs import OutputSpec
-from sentiflow.evaluation import evaluated_rows, highlights, other_models
+from sentiflow.evaluation import evaluated_rows, other_models
 from sentiflow.storage import parquet
 
 
@@ -114,16 +113,6 @@ def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
     assert f"There is no comparison with a simple model: {reason}." in Outline(write(data)).text
 
 
-def test_the_page_says_whether_the_model_is_better(train):
-    label = np.random.default_rng(2).integers(0, 3, 900)
-    found = train(texts_of(label, noise=0), label, evaluated(noise=0))
-    data = report_data(rows_of("test", 600))
-    object.__setattr__(data.result, "baselines", [found])
-    text = Outline(write(data)).text
-    assert "logistic regression, trained on 900 of 900 train texts (limit 100,000) in" in text
-    assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
-
-
 @pytest.fixture
 def runs(tmp_path):
     return Runs(tmp_path)
@@ -196,20 +185,3 @@ def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, t
 
 def test_a_model_without_teachers_is_not_compared(runs):
     assert compare(runs.run("plain")) == (None, "")
-
-
-def test_page_and_highlights_name_agreement_and_difference(run):
-    comparison = dataclasses.replace(compare(run[0])[0], num_teachers=2)
-    data = report_data(rows_of("test", 300))
-    lines = highlights.summarize(data.result.measured, data.result.probed, (), comparison)
-    (line,) = [line for line in lines if line.meaning.startswith("of the texts get the label of")]
-    assert line.number == f"{comparison.agreement:.1%}"
-    assert "the mean of 2 teachers: accuracy " in line.meaning
-    page = render_page(
-        change(data, result=dataclasses.replace(data.result, teacher=comparison)), {}
-    )
-    assert "The model has learned from its mean of 2 teachers." in page
-    assert "There is no comparison with the teacher" not in page
-    lost = dataclasses.replace(data.result, no_teacher="it is gone")
-    page = render_page(change(data, result=lost), {})
-    assert "There is no comparison with the teacher: it is gone." in page

@@ -242,18 +242,6 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
         assert " \u2013 ".join(map(form.format, (low, high))) in text, name
 
 
-def test_calibration_and_coverage_are_on_the_page(data, page):
-    text, found = Outline(page).text, data.result.measured
-    assert "A temperature of 1.5, fitted on the validation texts, makes the model less" in text
-    for when in ("before", "after"):
-        assert f"{found.calibration[when]['log_loss']:.4f}" in text
-    assert "Predictions with a confidence up to 0.8000 are unsure and left to people" in text
-    assert f"Of the other {found.unsure.num_rows:,}, {found.unsure.error:.1%} are wrong" in text
-    assert found.unsure.verdict in text
-    for point in found.coverage[::2]:
-        assert f"{point.confidence:.3f} {point.accuracy:.1%}" in text
-
-
 def test_every_slice_is_on_the_page_worst_first(data, page):
     text = Outline(page).text
     slices = text.partition("Groups of test texts")[2].partition("Mistakes worth reading")[0]
@@ -284,16 +272,6 @@ def test_slices_found_by_a_search_stand_between_your_own_and_others(data):
     assert "were searched in one half of the texts" in groups[2]
 
 
-def test_mistakes_are_shown_with_label_and_probability(data, page):
-    text = Outline(page).text
-    first = data.mistakes.to_pylist()[0]
-    label = ("negative", "positive")[first["label"]]
-    words = " ".join(first["text"].split())
-    assert f"{words} {label} {first['probability']:.3f} {first['row_id']}" in text
-    doubtful = data.result.measured.label_errors.num_doubtful
-    assert f"{doubtful:,} of 600 labels" in text
-
-
 def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
     text = Outline(page).text
     probed = data.result.probed
@@ -305,15 +283,6 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
         assert f"differ by {100 * bias.spread:.1f} points of probability" in text
     assert "made-up sentences" in text
     assert "Not measured: the model does not know all words for Sikh (1 of " in text
-
-
-def test_settings_lineage_counts_and_versions_are_on_the_page(page):
-    text = Outline(page).text
-    assert "train.model.cell gru train.num_epochs 3 train.init_from null" in text
-    assert "CSV /data/tweets.csv sha256:ab12 model /m sha256:cd34" in text
-    assert "read 1,600,000 scored without a known word 412" in text
-    assert "torch 2.13.0 ray 2.60.0" in text
-    assert "2026-03-01 13:05 UTC Model: gru(64), bidirectional Data: tweets.csv" in text
 
 
 def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):

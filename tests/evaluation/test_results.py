@@ -211,19 +211,6 @@ def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
     assert alone.meaning.endswith("below the rest (300 texts; p = 0.02)")
 
 
-def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the_rows():
-    found = summarize(
-        split="validation",
-        figures={"validation": METRICS},
-        intervals={"validation": {}},
-        no_intervals={"validation": {}},
-        calibration_error={"validation": CalibrationError(0.0, 0.0, 1.0)},
-    )
-    assert found[0].meaning.startswith(
-        "of 1,234 validation texts, by which the model was chosen, are labelled correctly"
-    )
-
-
 @pytest.mark.parametrize(
     ("error", "low", "said"),
     [

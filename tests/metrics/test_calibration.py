@@ -49,12 +49,6 @@ def test_too_sure_a_model_is_found():
     assert found.p_value < 0.001
 
 
-def test_the_same_seed_gives_the_same_result():
-    rows = rows_of(500, seed=4)
-    assert calibration_test(**rows) == calibration_test(**rows)
-    assert calibration_test(**rows) != calibration_test(**rows, seed=1)
-
-
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_certain_probabilities_that_are_right_have_no_error(probability):
     label = np.full(30, probability)

@@ -117,12 +117,6 @@ def test_intervals_hold_the_truth_of_an_accurate_model_on_few_rows():
     assert all(count >= 91 for count in held.values()), held
 
 
-def test_intervals_of_classes_hold_the_truth_with_six_rows_of_each():
-    truth = measure(rows_of_classes(77, 400_000, seed=1, recall=0.9)).f1_macro
-    ends = [find(rows_of_classes(77, 460, seed=s, recall=0.9))[0]["f1_macro"] for s in range(100)]
-    assert sum(low <= truth <= high for low, high in ends) >= 91
-
-
 def test_rows_without_a_mistake_are_no_certainty():
     ones = np.arange(30) % 2
     found = find_binary(label=ones, probability=0.05 + 0.9 * ones, prediction=ones)

@@ -86,11 +86,3 @@ def test_the_calibration_error_is_that_of_the_predicted_class():
     label, prediction = np.array([0, 0, 0, 1]), np.zeros(4, int)
     found = measure_probabilities(Predicted(CLASSES[:3], label, prediction, probabilities))
     assert found["expected_calibration_error"] == pytest.approx((0.1 + 0.0) / 2)
-
-
-def test_scalars_are_named_as_those_of_two_classes():
-    found = measure(Predicted(**random_rows())).scalars
-    binary = measure(Predicted(**random_rows(num_classes=2))).scalars
-    shared = {"accuracy", "f1_macro", "log_loss", "precision_positive", "recall_negative"}
-    assert shared <= set(found) & set(binary)
-    assert "matthews" in set(binary) - set(found)

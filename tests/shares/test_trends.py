@@ -13,8 +13,8 @@ from test_evaluated_rows import TEXTS, Runs, by_tens
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.shares import page, trends
 from sentiflow.shares import table as shares_table
+from sentiflow.shares import trends
 from sentiflow.shares.page import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
@@ -238,34 +238,6 @@ def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
     assert united["low"].notna().all()
     assert "but it has no labelled text that is new to the model" in record["conclusions"][3][1]
     assert ">no labelled text<" in (tmp_path / "trends/trends.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("method", "low", "high", "group", "period"),
-    [
-        ("unlabelled", 0.4, 0.8, "but it has no labelled text", "but it has no labelled text"),
-        ("unlabelled", 0.0, 1.0, "but it has no labelled text", "but it has no labelled text"),
-        ("pooled", 0.0, 1.0, "but its labels are too few", "but its labels are too few"),
-        ("pooled", 0.4, 0.8, "1 other group may have", "no change beyond chance"),
-    ],
-)
-def test_nobody_has_labelled_it_and_too_few_labels_are_two_statements(
-    method, low, high, group, period
-):
-    line = pd.DataFrame(
-        {
-            "class": "negative",
-            "group": ["a", "b"],
-            "period": pd.to_datetime(["2024-05-01", "2024-05-02"]),
-            "share": [0.5, 0.6],
-            "error": 0.2,
-            "low": [0.4, low],
-            "high": [0.6, high],
-            "method": ["corrected", method],
-        }
-    )
-    assert group in page._describe_highest(line, "brand")[1]
-    assert period in page._describe_change(line, "day")[1]
 
 
 def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):

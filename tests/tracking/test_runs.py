@@ -138,10 +138,6 @@ def test_long_values_are_cut():
     assert {len(value) for value in runs.to_tags(space).values()} == {8000}
 
 
-def test_an_undefined_metric_is_left_out():
-    assert runs.to_metrics({"a b": 1, "undefined": None}) == {"a b": 1.0}
-
-
 def test_metrics_of_any_classes_have_names_of_their_own():
     names = ["très bien", "5 stars", "n/a", "a:b", "C++", "C##", "😀"]
     found = runs.to_metrics({f"test/f1_{name}": n for n, name in enumerate(names)})
