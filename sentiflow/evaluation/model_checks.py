@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,6 @@ from sentiflow.evaluation.evaluated_rows import spread
 from sentiflow.metrics import paired
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
-
-if TYPE_CHECKING:
-    from sentiflow.models.package import ModelPackage
-    from sentiflow.models.scores import Scores
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
@@ -137,12 +133,9 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     if not set(BINARY) <= set(lineage.classes_of_model(scored)):
         return ModelChecks(not_asked=f"its classes do not include {' and '.join(BINARY)}")
     try:
-        score, package = _load_model(scored, config.tracking.uri)
+        score, knows = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
-        biases, unmeasured = measure_group_bias(
-            score,
-            knows=lambda words: not package.score(pa.array([words])).num_unknown.any(),
-        )
+        biases, unmeasured = measure_group_bias(score, knows=knows)
     except UserError as error:
         say("evaluate", f"behavior tests are skipped: {error}")
         return ModelChecks(not_asked=str(error))
@@ -151,11 +144,12 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     return ModelChecks(tests, biases, unmeasured_groups=unmeasured)
 
 
-def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, "ModelPackage"]:
+def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable[[str], bool]]:
     """Load the model that made the predictions.
 
     Returns:
-        A function that scores texts; the model.
+        A function that gives the probability of positive; of a model of more classes, if the choice
+        is between it and negative. And one that says whether the model knows all words of a text.
 
     Raises:
         UserError: The model is gone or was replaced.
@@ -172,19 +166,15 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, "ModelPa
     def score(texts: Sequence[str]) -> np.ndarray:
         with one_thread():
             scores = package.score(pa.array(texts, pa.string()))
-        return _choose_positive(scores)
+        negative, positive = (
+            scores.probabilities[:, scores.classes.index(name)].astype(np.float64)
+            for name in BINARY
+        )
+        if scores.classes == BINARY:
+            return positive
+        return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 
-    return score, package
-
-
-def _choose_positive(scores: "Scores") -> np.ndarray:
-    """Return the probability of positive; of more classes, given that it is that or negative."""
-    negative, positive = (
-        scores.probabilities[:, scores.classes.index(name)].astype(np.float64) for name in BINARY
-    )
-    if scores.classes == BINARY:
-        return positive
-    return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
+    return score, lambda words: not package.score(pa.array([words])).num_unknown.any()
 
 
 def _choose_texts(rows: pa.Table) -> list[str]:

@@ -282,7 +282,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     Returns:
         From 0 to 1, rounded down to 4 digits; 1 answers nothing.
     """
-    from scipy import stats
+    from scipy import special
 
     chosen, least, size = 1.0, count_least(max_error), len(right)
     sizes = np.ceil(np.linspace(0, size, _NUM_TESTED, endpoint=False)).astype(np.int64)
@@ -291,7 +291,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     for threshold in [*thresholds.tolist(), 0.0]:
         answered = right[confidence > threshold]
         num_errors = len(answered) - int(answered.sum())
-        if stats.binom.cdf(num_errors, len(answered), max_error) >= _MISS:
+        if special.bdtr(num_errors, len(answered), max_error) >= _MISS:
             break
         chosen = threshold
     return chosen

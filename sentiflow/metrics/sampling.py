@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from sentiflow.metrics.paired import adjust
 
@@ -55,8 +56,6 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
     Returns:
         The p-values of the predicted classes and of the probabilities, adjusted by Holm.
     """
-    from scipy.stats import chi2
-
     p_values = []
     for axis in (1, 0):
         expected, observed = (cells.sum(axis=axis) / cells.sum() for cells in (population, sample))
@@ -68,5 +67,5 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
         is_used = e > 0
         left = max(1 - size / population.sum(), 1 / size)
         squares = (size / left * (f - e)[is_used] ** 2 / e[is_used]).sum()
-        p_values.append(float(chi2.sf(squares, max(is_used.sum() - 1, 1))))
+        p_values.append(float(special.chdtrc(max(is_used.sum() - 1, 1), squares)))
     return np.array(adjust(p_values))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
+from scipy import sparse, special
 
 from sentiflow.metrics.paired import adjust
 
@@ -167,8 +168,6 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     Args:
         strata: For each of the S groups of a stratum the number of its group among all; and shares.
     """
-    from scipy import sparse
-
     place = np.concatenate([numbers for numbers, _ in strata])
     of = Shares(*(np.concatenate([getattr(s, f.name) for _, s in strata]) for f in fields(Shares)))
     is_of = sparse.csr_array((np.ones(len(place)), (place, np.arange(len(place)))))
@@ -253,8 +252,6 @@ def _measure_pools(
         The pool's sample; the variance between groups ``(G, C)``, and its degrees of freedom
         ``(G, 1)``.
     """
-    from scipy.stats import chi2
-
     every = np.zeros(len(sums), np.int64)
     pool = every if names is None else pd.factorize(names)[0]
     num_pools = int(pool.max()) + 1
@@ -274,7 +271,7 @@ def _measure_pools(
         usual = (num_rows - (sizes**2).sum() / num_rows) / freedom
         # Few groups tell little of the variance between groups; its unbiased estimate is too small
         # in more than half of all cases, and often 0. This is what it exceeds with 70 %.
-        lowest = chi2.ppf(0.3, max(freedom, 1))
+        lowest = special.chdtri(max(freedom, 1), 0.7)
         variance = np.maximum(squares / lowest - np.maximum(within, 0), 0) / usual
         between[inside] = np.nan_to_num(variance, posinf=0)
         groups[inside] = freedom
@@ -283,9 +280,7 @@ def _measure_pools(
 
 def _quantile(freedom: np.ndarray) -> np.ndarray:
     """Return the quantile of Student's t for an interval."""
-    from scipy.stats import t
-
-    return np.asarray(t.ppf((1 + LEVEL) / 2, np.maximum(freedom, 1)))
+    return np.asarray(special.stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2))
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -337,6 +332,4 @@ def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
 
 
 def _test(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
-    from scipy.stats import norm
-
-    return np.asarray(2 * norm.sf(np.abs(difference) / error))
+    return np.asarray(2 * special.ndtr(-np.abs(difference) / error))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric
 from mlflow.exceptions import MlflowException
@@ -131,7 +132,7 @@ class Store:
         code = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": runs.name_user(),
+            "mlflow.user": psutil.Process().username(),  # in a container it may be a number
             **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
         }
         about: RunRecord = {

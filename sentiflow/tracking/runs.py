@@ -4,7 +4,6 @@ Values are brought within MLflow's limits and lose their credentials first. MLfl
 to send them.
 """
 
-import getpass
 import hashlib
 import json
 import os
@@ -155,14 +154,6 @@ def read_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return asked.stdout.strip() if asked.returncode == 0 else ""
-
-
-def name_user() -> str:
-    """Name the user; in a container the number of the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def log(
