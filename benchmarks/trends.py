@@ -30,7 +30,7 @@ NUM_DRAWS = 200
 def measure_coverage(uri: Path) -> None:
     """Print coverage and width of the intervals of the airlines' shares, and of their rivals'."""
     import sentiflow
-    from sentiflow.metrics import share_sums, shares
+    from sentiflow.metrics import sampling, shares
 
     run = sentiflow.load_run(uri)
     rows = run.predictions.to_pandas(filters=[("split", "==", "test")])
@@ -41,7 +41,7 @@ def measure_coverage(uri: Path) -> None:
     truth = np.array([of_class[group == one].mean(axis=0) for one in range(len(airlines))])
 
     def estimate(found: np.ndarray, shown: np.ndarray) -> shares.Shares:
-        sums = share_sums.add_up(
+        sums = sampling.add_up(
             pd.DataFrame({"group": group}),
             prediction=rows["prediction"].to_numpy(int),
             probabilities=found,

@@ -9,8 +9,7 @@ from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.classification import Metrics
-from sentiflow.metrics.predicted_shares import compare_shares
+from sentiflow.metrics.classification import Metrics, compare_shares
 
 _MAX_NAMED = 3
 """Classes, and pairs of classes, that a line names."""

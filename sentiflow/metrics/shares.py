@@ -114,7 +114,7 @@ def estimate(
     linearization, with the correction for a finite population: a group whose rows are all
     labelled has no error. Labels that are only counted are added as they are.
 
-    Where the sums are of clusters (``share_sums.join_clusters``), so are variance and sample size.
+    Where the sums are of clusters (``sampling.join_clusters``), so are variance and sample size.
 
     A group with an effective sample below ``min_labelled`` has t and the mean error of its pool, or
     of all groups if that of the pool is below, too; to its variance come that between the groups of
@@ -125,7 +125,7 @@ def estimate(
     seldom. That of a pooled error takes Student's t with Satterthwaite's degrees of freedom.
 
     Args:
-        sums: Those of groups that have no row in common, see :mod:`share_sums`.
+        sums: Those of groups that have no row in common, see :mod:`sampling`.
         min_labelled: Minimum size of a group's own sample.
         pool: Of each group the name of its pool, such as the airline, where groups are the weeks of
             each airline. Default: one pool.

@@ -30,7 +30,7 @@ from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.data.text_hash import hash_strings
 from sentiflow.errors import UserError
-from sentiflow.metrics.predicted_shares import compare_unseen
+from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, sources

@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.metrics import sampling, share_sums, shares
+from sentiflow.metrics import sampling, shares
 from sentiflow.shares import rows
 from sentiflow.shares.labels import LabelFinder, describe_choice
 from sentiflow.shares.rows import EVERY, VERSION
@@ -112,7 +112,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
                 of_version[number] += sampling.count_cells(**predicted, weight=weights)
         if batch.author is not None and not is_drawn:
             keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
-        sums.append(share_sums.add_up(keys, **predicted, label=label, weight=weight))
+        sums.append(sampling.add_up(keys, **predicted, label=label, weight=weight))
         if len(sums) == _MAX_PARTS:
             sums = [_merge(sums, settings)]
     if not sums:
@@ -152,7 +152,7 @@ def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
     Raises:
         UserError: There are too many groups.
     """
-    merged = share_sums.merge(sums)
+    merged = sampling.merge(sums)
     keys = [name for name in merged.index.names if name not in (AUTHOR, VERSION)]
     rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
     return merged
@@ -166,7 +166,7 @@ def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     keys = [*dict.fromkeys([*keys, VERSION])]
     if AUTHOR not in sums.index.names:
         return sums.groupby(level=keys).sum()
-    return share_sums.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
+    return sampling.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
 
 
 def _break_down(

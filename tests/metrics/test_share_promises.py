@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from test_share_claims import SIMPLE, WEIGHTED, draw_sums
 
-from sentiflow.metrics import sampling, share_sums, shares
+from sentiflow.metrics import sampling, shares
 
 NUM_ROWS = 20_000
 SHARES, SIZES = (0.05, 0.2, 0.5, 0.8, 0.95), (100, 300, 1000)
@@ -53,7 +53,7 @@ def estimate(truth, probabilities, rows, weight, **options):
     """Estimate the share from each sample: a draw is a group."""
     num_draws, size = rows.shape
     flat = rows.ravel()
-    sums = share_sums.add_up(
+    sums = sampling.add_up(
         pd.DataFrame({"group": np.repeat(np.arange(num_draws), size)}),
         prediction=probabilities[flat].argmax(axis=1),
         probabilities=probabilities[flat],
@@ -136,7 +136,7 @@ def draw_groups(rng, num_groups, *, error, labelled):
     label = np.where(rng.random(len(group)) < labelled / 500, truth, -1)
     probabilities = np.stack([1 - positive, positive], axis=1)
     found = shares.estimate(
-        share_sums.add_up(
+        sampling.add_up(
             pd.DataFrame({"group": group}),
             prediction=probabilities.argmax(axis=1),
             probabilities=probabilities,
@@ -168,14 +168,14 @@ def draw_authors(rng, num_labelled, *, strength, spread, error, quality=2):
     score = rng.normal(size=len(author)) + error * rng.normal(size=600)[author]
     positive = 1 / (1 + np.exp(-quality * (score + quality * (truth - 0.5))))
     label = np.where(np.isin(author, rng.permutation(600)[:num_labelled]), truth, -1)
-    sums = share_sums.add_up(
+    sums = sampling.add_up(
         pd.DataFrame({"all": 0 * author, "author": np.where(label >= 0, author, -1)}),
         prediction=(positive > 0.5).astype(int),
         probabilities=np.stack([1 - positive, positive], axis=1),
         label=label,
         weight=np.ones(len(author)),
     )
-    by_row, by_author = sums.groupby(level="all").sum(), share_sums.join_clusters(sums, "author")
+    by_row, by_author = sums.groupby(level="all").sum(), sampling.join_clusters(sums, "author")
     return [shares.estimate(each) for each in (by_row, by_author)], truth.mean()
 
 

@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from sentiflow.metrics import share_sums, shares
+from sentiflow.metrics import sampling, shares
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, UNCORRECTED
 
 
 def estimate(probabilities, label, *, group=None, weight=None, **options):
     """Estimate shares; labels below 0 are unknown."""
     group = np.zeros(len(label), int) if group is None else group
-    sums = share_sums.add_up(
+    sums = sampling.add_up(
         pd.DataFrame({"group": group}),
         prediction=probabilities.argmax(axis=1),
         probabilities=probabilities,
@@ -124,11 +124,11 @@ def test_sums_of_parts_are_those_of_all_rows():
     whole |= {"label": label, "weight": weight}
     keys = pd.DataFrame({"group": np.where(np.arange(len(label)) < 1000, group // 2, group)})
     parts = [
-        share_sums.add_up(keys[part], **{name: values[part] for name, values in whole.items()})
+        sampling.add_up(keys[part], **{name: values[part] for name, values in whole.items()})
         for part in (slice(1000), slice(1000, None))
     ]
     assert [len(part) for part in parts] == [3, 5]
-    pd.testing.assert_frame_equal(share_sums.merge(parts), share_sums.add_up(keys, **whole))
+    pd.testing.assert_frame_equal(sampling.merge(parts), sampling.add_up(keys, **whole))
 
 
 def test_few_labelled_rows_take_the_error_of_all_groups():
