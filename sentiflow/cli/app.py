@@ -225,10 +225,8 @@ def ui(
         typer.echo(f"http://127.0.0.1:{port}{page}")
         sys.stdout.flush()
         # This process becomes the one that `mlflow server` would start, and watch: killed, that
-        # would leave it behind, listening without a password. Variables keep a password out of the
-        # list of processes.
-        password = mlflow_store.with_password(store)
-        os.environ |= {"MLFLOW_TRACKING_URI": password, "MLFLOW_REGISTRY_URI": password}
+        # would leave it behind, listening without a password.
+        os.environ |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
         command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
         command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
-from sentiflow.storage.uris import absolute_uri, holds_credentials, without_credentials
+from sentiflow.storage.uris import absolute_uri, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,21 +25,13 @@ Result = TypeVar("Result")
 
 _SQLITE = "sqlite:///"
 _ADDRESS = re.compile(
-    r"sqlite:///.+|(mysql|mssql|postgresql)(\+\w+)?://\S+"
+    r"sqlite:///.+"
     r"|https?://([^\s/@]*@)?([^\s/@:[\]]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d*)?(/\S*)?"
 )
 _FORMS = (
-    "write http://HOST:5000, sqlite:////absolute/path/mlflow.db or postgresql://HOST/NAME, "
-    "and in a password %2F for / and %40 for @"
+    "write http://HOST:5000 or sqlite:////absolute/path/mlflow.db, and in a password %2F for / and "
+    "%40 for @"
 )
-_EXTRAS = {
-    "psycopg": "install sentiflow[postgres]",
-    "psycopg2": "install sentiflow[postgres] and write postgresql://HOST/NAME",
-    "pymysql": "install sentiflow[mysql]",
-    "MySQLdb": "install sentiflow[mysql] and write mysql+pymysql://HOST/NAME",
-    "boto3": "install sentiflow[s3]",
-}
-"""What to do about a Python package that is missing."""
 _AT_ONCE_SECONDS = 2.0
 """A call that fails sooner is made again: another process has locked the SQLite file or has just
 made the same experiment, or a connection broke."""
@@ -75,8 +67,7 @@ def default_uri(setting: str | None) -> str:
     """Choose the store: the setting, ``MLFLOW_TRACKING_URI``, or SQLite in the working directory.
 
     A relative SQLite file is made absolute. The address that is returned has no user and password,
-    so that it can be shown and stored: they go to MLflow's own variables, those of a database to
-    ``MLFLOW_TRACKING_URI``, from where :func:`with_password` adds them.
+    so that it can be shown and stored: they go to MLflow's own variables.
 
     Raises:
         UserError: It is no address of a store; or it is an SQLite file, and the job was submitted
@@ -88,10 +79,6 @@ def default_uri(setting: str | None) -> str:
         ray_job.refuse_store(uri)
     if find_file(uri):
         return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
-    if not _is_server(uri):
-        if holds_credentials(uri):
-            os.environ["MLFLOW_TRACKING_URI"] = uri
-        return without_credentials(uri)
     parts = urlsplit(uri)
     for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
         if value:
@@ -117,16 +104,6 @@ def find_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
-def with_password(uri: str) -> str:
-    """Add to the address of a database the password that ``MLFLOW_TRACKING_URI`` has for it."""
-    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return mine if without_credentials(mine) == uri and not _is_server(uri) else uri
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
 def make_client(uri: str) -> "MlflowClient":
     """Make MLflow's client for runs and models of the same store; a server is not asked yet.
 
@@ -139,12 +116,11 @@ def make_client(uri: str) -> "MlflowClient":
         logging.getLogger("mlflow").setLevel(logging.ERROR)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    address = with_password(uri)
-    return MlflowClient(tracking_uri=address, registry_uri=address)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def make(uri: str) -> None:
-    """Make an SQLite store that is not there yet; connect to a database.
+    """Make an SQLite store that is not there yet.
 
     The file gets its name when it is whole: MLflow cannot use one whose tables it was interrupted
     in making, such as by Ctrl-C in the first seconds of the first job.
@@ -158,12 +134,6 @@ def make(uri: str) -> None:
                 unfinished.rename(path)
         finally:
             unfinished.unlink(missing_ok=True)
-    elif uri.startswith(("postgresql", "mysql")):  # MLflow would try for minutes
-        from sqlalchemy import create_engine
-
-        engine = create_engine(with_password(uri), connect_args={"connect_timeout": 20})
-        engine.connect().close()
-        engine.dispose()
 
 
 @contextmanager
@@ -232,6 +202,6 @@ def reason(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of a message; MLflow often adds a traceback."""
     lines = str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, ImportError) and error.name in _EXTRAS:
-        lines[0] += f"; {_EXTRAS[error.name]}"
+    if isinstance(error, ImportError) and error.name == "boto3":
+        lines[0] += "; install sentiflow[s3]"
     return without_credentials(lines[0])

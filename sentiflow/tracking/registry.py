@@ -105,7 +105,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     ) as client:
         source, version = _find_source(client, uri)
         package = _locate(source)
-        files = list_artifacts(package, tracking_uri=mlflow_store.with_password(tracking_uri))
+        files = list_artifacts(package, tracking_uri=tracking_uri)
         if manifest.MANIFEST not in [Path(file.path).name for file in files]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
@@ -298,9 +298,8 @@ def _locate(source: str, name: str = "") -> str:
 
 
 def _read(source: str, name: str, tracking_uri: str) -> bytes:
-    known = mlflow_store.with_password(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
-        path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=known)
+        path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=tracking_uri)
         return Path(path).read_bytes()
 
 

@@ -96,12 +96,12 @@ def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):
     assert problem in str(error.value)
 
 
-def test_a_password_of_a_database_is_not_passed_on(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
+def test_a_password_of_a_store_is_not_passed_on(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
     with pytest.raises(UserError, match=r"tracking.uri is null, and MLFLOW_TR.* password") as error:
         prepare(overrides=PLACES[:2])
     assert "secret" not in str(error.value)
-    job = prepare(overrides=(*PLACES[:2], "tracking.uri=postgresql://host/db"))
+    job = prepare(overrides=(*PLACES[:2], "tracking.uri=http://host:5000"))
     assert "MLFLOW_TRACKING_URI" not in job.variables
 
 

@@ -19,7 +19,7 @@ def test_a_store_that_is_a_file_is_refused(uri):
         UserError, match=r"^tracking\.uri: .* set tracking.uri or MLFLOW_TRACKING_URI"
     ):
         ray_job.refuse_store(uri)
-    assert ray_job.refuse_store("postgresql://tracking/db") is None
+    assert ray_job.refuse_store("http://tracking:5000") is None
 
 
 def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
