@@ -155,22 +155,19 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
         UserError: The model is gone or was replaced.
         JobError: MLflow cannot be reached.
     """
-    from sentiflow.models.cpu import one_thread
+    from sentiflow.models.model import Model
 
-    model = scored["inputs"]["model"]
-    uri = model["uri"]
-    if model_sources.describe(uri, tracking=tracking)["fingerprint"] != model["fingerprint"]:
+    described = scored["inputs"]["model"]
+    uri = described["uri"]
+    if model_sources.describe(uri, tracking=tracking)["fingerprint"] != described["fingerprint"]:
         raise UserError(f"{uri} holds another model now")
     package = model_sources.load(uri, tracking=tracking)
+    model = Model(package, uri)
 
     def score(texts: Sequence[str]) -> np.ndarray:
-        with one_thread():
-            scores = package.score(pa.array(texts, pa.string()))
-        negative, positive = (
-            scores.probabilities[:, scores.classes.index(name)].astype(np.float64)
-            for name in BINARY
-        )
-        if scores.classes == BINARY:
+        probabilities = model.predict_proba(texts).astype(np.float64)
+        negative, positive = (probabilities[:, model.classes.index(name)] for name in BINARY)
+        if model.classes == BINARY:
             return positive
         return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 

@@ -1,10 +1,11 @@
 """Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -24,8 +25,7 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
-from sentiflow.models.package import ModelPackage
-from sentiflow.progress import Progress
+from sentiflow.models.model import Model
 from sentiflow.tracking import mlflow_store, model_sources, registry
 
 _TEST_DATA = "sentiflow.test_data"
@@ -34,8 +34,6 @@ _COMPARISON = "sentiflow.comparison"
 """Tag of a version: what decides the comparison that it was last a candidate in; its outcome."""
 _MAX_TAG = 5000
 """Characters; MLflow refuses longer tags of versions."""
-_BATCH = 10_000
-"""Texts that are scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +208,8 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
 
 def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> ChampionTest:
     """Measure one or two models on the test rows, and tag their accuracies."""
-    loaded = [_load(*item, tracking_uri) for item in models.items()]
-    packages, described = zip(*loaded, strict=True)
-    classes = [package.settings.classes for package in packages]
+    loaded, described = zip(*(_load(*item, tracking_uri) for item in models.items()), strict=True)
+    classes = [model.classes for model in loaded]
     roles = ("the candidate", "the champion")
     common, others = find_common_classes(dict(zip(roles, classes, strict=False)))
     excluded = set[str]().union(*map(lineage.left_out_of, described))
@@ -228,7 +225,11 @@ def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> 
     rows, names = rows.filter(pa.array(~is_seen)), manifest.find_classes(prepared)
     every = list(dict.fromkeys([*common, *others, *names]))
     label = np.array([every.index(name) for name in names])[rows["label"].to_numpy()]
-    predictions = _predict(rows, packages, every)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    predictions = [
+        pd.Index(every).get_indexer(model.to(device).predict(rows["text"])["predicted_label"])
+        for model in loaded
+    ]
     f1 = [macro_f1(count_confusion(label, p, num_labels=len(every))) for p in predictions]
     accuracies = [float((prediction == label).mean()) for prediction in predictions]
     for (version, record), accuracy in zip(models.items(), accuracies, strict=True):
@@ -292,25 +293,9 @@ def _read_test_rows(
     return rows, {names[code]: counts[code] for code in codes if counts[code]}
 
 
-def _predict(
-    rows: pa.Table, packages: Sequence[ModelPackage], classes: Sequence[str]
-) -> list[np.ndarray]:
-    """Predict the rows by each model, as positions in ``classes``."""
-    device, predictions = "cuda" if torch.cuda.is_available() else "cpu", []
-    with Progress("promote", total=len(rows) * len(packages), unit="rows") as progress:
-        for package in (each.to(device) for each in packages):
-            code = np.array([classes.index(name) for name in package.settings.classes])
-            parts = []
-            for batch in rows.combine_chunks().to_batches(max_chunksize=_BATCH):
-                parts.append(code[package.score(batch["text"]).prediction])
-                progress.advance(len(batch))
-            predictions.append(np.concatenate(parts))
-    return predictions
-
-
 def _load(
     version: registry.Version, record: Manifest, tracking: str
-) -> tuple[ModelPackage, Mapping[str, Any]]:
+) -> tuple[Model, Mapping[str, Any]]:
     """Load what a version is judged by: itself, or the run that it repeats.
 
     Returns:
@@ -327,4 +312,5 @@ def _load(
         if record["fingerprint"] != of["fingerprint"]:
             hint = f"promote another version of {name}"
             raise UserError(f"{what} is gone: {uri} holds another model", hint=hint)
-    return model_sources.load(uri, tracking=tracking), package_files.to_input(uri, record)
+    model = Model(model_sources.load(uri, tracking=tracking), uri)
+    return model, package_files.to_input(uri, record)

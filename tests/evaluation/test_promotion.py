@@ -273,7 +273,7 @@ def test_a_comparison_in_the_registry_is_not_made_twice(
     register(bad)
     first = promotion.promote(settings.load(config))
     with monkeypatch.context() as patch:
-        patch.setattr(promotion, "_predict", None)  # it would fail
+        patch.setattr(promotion, "_load", None)  # it would fail
         assert promotion.promote(settings.load(config)) == first
     register(make_package(seed=3))
     other = promotion.promote(settings.load(config))  # another candidate is compared
