@@ -45,21 +45,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
         """Predict the class of each text, in the same order."""
         scores = self.package.score(pa.array(model_input, pa.string()))
-        columns: dict[str, list[Any]] = {
-            "label": [CLASSES[label] for label in scores.prediction],
-            "confidence": scores.confidence.tolist(),
-            "num_tokens": scores.num_tokens.tolist(),
-        }
-        for name, values in zip(CLASSES, scores.probabilities.T.tolist(), strict=True):
-            columns[f"probability_{name}"] = values
-        if scores.unsure is not None:
-            columns["unsure"] = scores.unsure.tolist()
-        if scores.probability is not None:
-            columns["probability"] = scores.probability.tolist()
-        return [
-            Answer(**dict(zip(columns, row, strict=True)))
-            for row in zip(*columns.values(), strict=True)
-        ]
+        rows = pa.table(scores.columns).to_pylist()
+        return [Answer(label=row.pop("predicted_label"), **row) for row in rows]
 
 
 mlflow.models.set_model(ServedModel())
