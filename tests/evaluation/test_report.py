@@ -293,12 +293,6 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
         assert {attributes["href"] for tag, attributes in tags if tag == "a"} == places
 
 
-def test_the_page_says_why_a_model_was_not_tested(data):
-    result = dataclasses.replace(data.result, probed=ModelChecks(not_asked="the model is gone"))
-    text = Outline(write(change(data, result=result))).text
-    assert text.count("The model was not tested: the model is gone.") == 2
-
-
 def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
     monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes a second
     data = report_data(rows.drop_columns("text"))
@@ -314,13 +308,6 @@ def test_a_model_that_answers_nothing_says_so(rows):
     text = Outline(write(report_data(nothing))).text
     assert "100.0% of these texts, those without a known word included. Nothing is answered" in text
     assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text
-
-
-def test_a_corpus_without_splits_is_called_no_split():
-    text = Outline(write(report_data(rows_of("all", 300)))).text
-    assert "of the texts correctly" in text
-    assert "the all texts" not in text
-    assert "Groups of texts with something in common" in text
 
 
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):

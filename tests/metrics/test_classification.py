@@ -97,13 +97,6 @@ def test_one_class_leaves_ranking_undefined():
     assert found["precision_negative"] == found["f1_negative"] == 0
 
 
-def test_one_class_all_right_leaves_the_absent_class_undefined():
-    found = metrics_of([(0, 0.1, 0), (0, 0.2, 0)])
-    assert found["f1_negative"] == 1
-    assert found["f1_positive"] is None
-    assert found["f1_macro"] == 1
-
-
 def test_a_certain_mistake_costs_a_finite_log_loss():
     found = metrics_of([(0, 1.0, 1)])
     assert found["log_loss"] == pytest.approx(-math.log(1e-7))

@@ -166,12 +166,6 @@ def test_coverage_and_accuracy_equal_hand_counted_ones():
     assert (np.array([point.coverage for point in found]) >= aims - 1e-9).all()
 
 
-def test_ties_are_answered_together():
-    curve = by_coverage(label=np.array([1, 1, 0, 0]), probability=np.full(4, 0.8))
-    assert {point.num_rows for point in curve} == {4}
-    assert {point.accuracy for point in curve} == {0.5}
-
-
 # Thresholds with a promise
 
 

@@ -56,13 +56,6 @@ def test_the_corrected_share_is_that_of_ppi_python(draw, expected, low, high):
     assert 0.7 < ratio < 1.05 if draw[2] < 1000 else 0.93 < ratio < 1.2  # two errors more
 
 
-def test_three_classes_have_the_tuning_of_ppi_python():
-    probabilities, label, _ = draw_three()
-    found = estimate(probabilities, label)
-    expected = [0.31377393259347364, 0.16819050154481174, 0.5180355658617151]
-    np.testing.assert_allclose(found.share[0], expected, atol=1e-12)
-
-
 def test_weights_give_the_point_of_ppi_python():
     probabilities, label, rng = draw_three()
     weight = np.ones(len(label))
@@ -174,13 +167,6 @@ def test_without_labels_nothing_is_corrected():
     assert found.method[0] == UNCORRECTED
     assert found.predicted[0].tolist() == [0, 1]
     assert np.isnan([found.share, found.low, found.high]).all()
-
-
-def test_one_class_among_the_labels_has_an_interval():
-    label = np.array([0] * 40 + [-1] * 1000)
-    found = estimate(np.tile([0.9, 0.1], (1040, 1)), label)
-    assert found.share[0].tolist() == [1, 0]
-    assert 0.05 < found.high[0, 1] < 0.12
 
 
 def test_groups_are_compared_with_the_others_and_with_each_other():

@@ -15,7 +15,6 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import table as shares_table
 from sentiflow.shares import trends
-from sentiflow.shares.page import draw_conclusions
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
@@ -85,15 +84,6 @@ def test_the_headline_says_the_share_the_worst_airline_and_no_change(outcome):
     assert re.match(r"5\d\.\d% of the texts are negative \(95% interval 5\d\.\d% to", numbers[0])
     assert re.match(r"\d+\.\d% is the highest share of negative: airline United \(p ", numbers[3])
     assert "no change beyond chance" in numbers[4]
-
-
-def test_no_airline_is_the_worst_where_two_are_alike(tmp_path):
-    table, truth = draw(NUM_ROWS)
-    delta = table["airline"].to_pandas().isin(["Delta", "Southwest"]).to_numpy()
-    table, truth = table.filter(delta), truth[delta]
-    score(tmp_path, table, np.where(np.arange(len(truth)) % 10 == 0, truth, -1))
-    lines = draw_conclusions(measure(tmp_path, by="airline")[0])
-    assert "; 1 other group may have a higher share" in lines[3][1]
 
 
 def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path):
