@@ -101,11 +101,13 @@ def read(
     form = lineage.format_of(scored)
     users = ("user", form.columns.user if form.columns else "")
     user = next((str(name) for name in users if name in scored["settings"]["keep_columns"]), "")
-    columns = ["row_id", "label", "prediction", *probabilities]
-    columns += [name for name in (text, user) if name]
-    columns += [column for column, _ in settings.keys]
     versions = [*lineage.models_of(scored)]
-    columns += [VERSION] if len(versions) > 1 else []
+    columns = [
+        *("row_id", "label", "prediction", *probabilities),
+        *(name for name in (text, user) if name),
+        *(column for column, _ in settings.keys),
+        *([VERSION] if versions[1:] else []),
+    ]
     tables = lineage.read_tables(uri, scored, ("predictions/",), list(dict.fromkeys(columns)))
     with Progress("trends", total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
