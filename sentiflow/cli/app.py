@@ -213,11 +213,11 @@ def ui(
     """
     with exits.reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
-        from sentiflow.tracking import mlflow_store, recording
+        from sentiflow.tracking import mlflow_store
 
         uri = tracking_uri or (resolved.tracking.uri if resolved else None)
         store = mlflow_store.default_uri(uri)
-        page = recording.find_page(store, resolved.name if resolved else None)
+        page = mlflow_store.find_page(store, resolved.name if resolved else None)
         if store.startswith("http"):
             typer.echo(f"{store}{page}")
             return

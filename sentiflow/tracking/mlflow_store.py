@@ -39,6 +39,8 @@ _REFUSALS = {
     "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
     "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
@@ -167,6 +169,40 @@ def asking(
         kind = refusal if is_refusal(error) else UnavailableError
         store, why = without_credentials(uri), reason(error).rstrip(".")
         raise kind(f"cannot {what} in {store}: {why}{hint}") from error
+
+
+def find_experiment(client: "MlflowClient", name: str, uri: str) -> str:
+    """Find the id of an experiment, or make it."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        path = find_file(uri)  # artifacts go beside it, wherever the job works
+        location = str(path.parent / "mlruns" / name) if path else None
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def find_page(tracking_uri: str, experiment: str | None = None) -> str:
+    """Find the page of an experiment's runs, below the address of MLflow's web interface.
+
+    MLflow itself opens on a page for prompts and traces.
+
+    Args:
+        tracking_uri: The store.
+        experiment: Its name; by default the one that was made last.
+
+    Raises:
+        UserError: There is no such store, or it has no such experiment.
+        UnavailableError: It does not answer.
+    """
+    with asking(tracking_uri, "look for runs") as client:
+        named = None if experiment is None else f"name = '{experiment}'"
+        latest = client.search_experiments(filter_string=named, max_results=1)
+    if not latest:
+        problem = f"there is no run of {experiment} in {without_credentials(tracking_uri)}"
+        raise UserError(problem, hint="sentiflow run CONFIG makes one")
+    return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
 
 
 def ask(call: Callable[[], Result]) -> Result:

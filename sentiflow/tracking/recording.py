@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
-from sentiflow.errors import UnavailableError, UserError
+from sentiflow.errors import UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import names_model, without_credentials
 from sentiflow.tracking import mlflow_store, runs
@@ -30,8 +30,6 @@ MAX_WAIT_SECONDS = 40.0
 """The longest time that a job waits for what is queued, once."""
 _MAX_KNOWN = 100
 """Trainings that a new one is compared with."""
-_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
 
 class Store:
@@ -373,25 +371,15 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
     try:
         mlflow_store.make(uri)
         client = mlflow_store.make_client(uri)
-        store.experiment_id = mlflow_store.ask(lambda: _find_experiment(client, experiment, uri))
+        store.experiment_id = mlflow_store.ask(
+            lambda: mlflow_store.find_experiment(client, experiment, uri)
+        )
     except Exception as error:  # as Store.ask
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error
         store.fail(problem)
     return store
-
-
-def _find_experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """Find the id of an experiment, or make it."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        path = mlflow_store.find_file(uri)  # artifacts go beside it, wherever the job works
-        location = str(path.parent / "mlruns" / name) if path else None
-        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
-    if experiment.lifecycle_stage != "active":
-        client.restore_experiment(experiment.experiment_id)
-    return str(experiment.experiment_id)
 
 
 def _find_model(client: MlflowClient, run_id: str, dataset: Dataset) -> dict[str, str]:
@@ -401,28 +389,6 @@ def _find_model(client: MlflowClient, run_id: str, dataset: Dataset) -> dict[str
         if outputs := client.get_run(run_id).outputs:
             names["model_id"] = outputs.model_outputs[-1].model_id
     return names
-
-
-def find_page(tracking_uri: str, experiment: str | None = None) -> str:
-    """Find the page of an experiment's runs, below the address of MLflow's web interface.
-
-    MLflow itself opens on a page for prompts and traces.
-
-    Args:
-        tracking_uri: The store.
-        experiment: Its name; by default the one that was made last.
-
-    Raises:
-        UserError: There is no such store, or it has no such experiment.
-        UnavailableError: It does not answer.
-    """
-    with mlflow_store.asking(tracking_uri, "look for runs") as client:
-        named = None if experiment is None else f"name = '{experiment}'"
-        latest = client.search_experiments(filter_string=named, max_results=1)
-    if not latest:
-        problem = f"there is no run of {experiment} in {without_credentials(tracking_uri)}"
-        raise UserError(problem, hint="sentiflow run CONFIG makes one")
-    return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ import pytest
 from conftest import make_store
 from test_cli import invoke, one_line
 
-from sentiflow.tracking import recording
+from sentiflow.tracking import mlflow_store, recording
 
 needs_browser = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="no chromium on this machine"
@@ -105,8 +105,8 @@ def test_the_experiment_of_the_config_is_shown_or_the_latest(uri, tmp_path):
     with store.run("prepare", group="0123abcd", tags={}):
         pass
     page = "/#/experiments/{}/runs?workflowType=machine_learning".format
-    assert recording.find_page(uri) == page(store.experiment_id)
-    assert recording.find_page(uri, "airline") == page("1")
+    assert mlflow_store.find_page(uri) == page(store.experiment_id)
+    assert mlflow_store.find_page(uri, "airline") == page("1")
 
 
 def test_what_cannot_be_shown_is_said_in_one_line(uri, tmp_path, monkeypatch):
