@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
@@ -30,6 +32,8 @@ MAX_WAIT_SECONDS = 40.0
 """The longest time that a job waits for what is queued, once."""
 _MAX_KNOWN = 100
 """Trainings that a new one is compared with."""
+_SAMPLE_SECONDS = 5.0
+"""Seconds between two samples of system metrics."""
 
 
 class Store:
@@ -173,6 +177,11 @@ class Recorder:
     """What :meth:`measure` has named."""
 
     @property
+    def tracking_uri(self) -> str:
+        """The store's address, without user and password."""
+        return self.store.uri if self.store else ""
+
+    @property
     def experiment_id(self) -> str:
         """The experiment of the run."""
         return self.store.experiment_id if self.store else ""
@@ -221,6 +230,25 @@ class Recorder:
         """
         (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
         self.measured = (run_id, item.dataset) if run_id else None
+
+    @contextmanager
+    def watching_system(self) -> Iterator[None]:
+        """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
+
+        As with MLflow itself, only on request: their charts stand before those of the model.
+        MLflow samples and sends it in a thread of its own, which ends when the store fails.
+        """
+        if not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            yield
+            return
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+        uri = mlflow_store.with_password(self.tracking_uri)
+        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=uri)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Log settings as parameters with dotted names; long values are cut."""

@@ -209,6 +209,7 @@ def run(
         say(STAGE, f"classes: {learned.describe()}")
     with (
         Progress(STAGE, total=total, unit="texts", later=linear) as progress,
+        recorder.watching_system(),
         output.rolled_back_if_refused(
             unless=lambda: bool(checkpoints.list_steps(job.checkpoints_uri))
         ),

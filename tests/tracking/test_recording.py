@@ -1,6 +1,8 @@
 import json
 import pickle
 import sys
+import threading
+import time
 
 import pytest
 from conftest import make_store
@@ -41,6 +43,23 @@ def test_the_store_gets_what_is_logged(store, uri):
     assert run.data.tags["sentiflow.stage"] == "train"
     assert run.data.tags["more"] == "x"
     assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
+
+
+def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
+    store, uri, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        with recorder.watching_system():
+            time.sleep(1)
+        threads = {thread.name for thread in threading.enumerate()}
+    points = MlflowClient(uri).get_metric_history(
+        recorder.run_id, "system/system_memory_usage_megabytes"
+    )
+    assert [point.step for point in points] == [*range(len(points))]
+    assert len(points) > 1
+    assert "SystemMetricsMonitor" not in threads
 
 
 def test_a_pickled_recorder_sends_nothing(store, uri):
