@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema
@@ -56,8 +55,6 @@ class TableFile:
     arrow: pa.Schema
     groups: tuple[tuple[int, int], ...]
     """Rows and bytes of each row group."""
-    ids: tuple[int, int] | str | None
-    """The smallest and the largest ``row_id``, or why the ids identify no rows; None: none."""
 
     @property
     def num_rows(self) -> int:
@@ -214,12 +211,8 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
         return pa.Table.from_batches(kept)
 
 
-def read_footer(uri: str, *, with_ids: bool = False) -> TableFile:
+def read_footer(uri: str) -> TableFile:
     """Read the footer of a file, and close it: there may be more files than can be open.
-
-    Args:
-        uri: The file.
-        with_ids: Also read its column ``row_id``.
 
     Raises:
         UserError: It is not Parquet, or two of its columns have the same name.
@@ -242,9 +235,7 @@ def read_footer(uri: str, *, with_ids: bool = False) -> TableFile:
             (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
             for group in groups
         ]
-        has_ids = with_ids and "row_id" in names
-        ids = _find_range(file.read(columns=["row_id"])["row_id"]) if has_ids else None
-        return TableFile(uri, file.schema_arrow, tuple(sizes), ids)
+        return TableFile(uri, file.schema_arrow, tuple(sizes))
 
 
 def _as_written(column: pa.Array) -> pa.Array:
@@ -262,18 +253,3 @@ def _as_written(column: pa.Array) -> pa.Array:
         repaired = [None if value is None else value.decode(errors="replace") for value in values]
         return pa.array(repaired, pa.string())
     return text
-
-
-def _find_range(ids: pa.ChunkedArray) -> tuple[int, int] | str:
-    """Find the smallest and the largest ``row_id`` of a file, or why its ids identify nothing."""
-    if not pa.types.is_integer(ids.type):
-        return f"has a row_id of type {ids.type}"
-    bounds = pc.min_max(ids).as_py()
-    if ids.null_count or not are_distinct(ids) or (bounds["max"] or 0) >= 1 << 63:
-        return "has a row_id that is missing, occurs twice or has more than 63 bits"
-    return bounds["min"], bounds["max"]
-
-
-def are_distinct(ids: pa.ChunkedArray) -> bool:
-    """Say whether no value occurs twice."""
-    return bool(pc.count_distinct(ids).as_py() == len(ids))

@@ -1,11 +1,10 @@
 """Footers of Parquet files -> what their columns mean in a preparation or a scoring."""
 
-import functools
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, schema
@@ -15,7 +14,6 @@ from sentiflow.data.table_files import (
     Labels,
     TableFile,
     TableFormat,
-    are_distinct,
     number_labels,
     read_footer,
 )
@@ -58,6 +56,7 @@ _DEFAULT_COLUMNS = {
     "time": ("time",),
 }
 """Names of the column of each meaning, if ``format`` names none."""
+_ROW_ID = pa.schema([("row_id", pa.int64())])
 _STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 
 
@@ -86,7 +85,7 @@ def plan_scoring(
             column cannot be combined.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(functools.partial(read_footer, with_ids=True), [*earlier, *uris])
+    footers = map_files(read_footer, [*earlier, *uris])
     tables = footers[len(earlier) :]
     schemas = [table.arrow for table in tables]
     for uri, arrow in zip(uris, schemas, strict=True):
@@ -274,27 +273,23 @@ def _join_types(
 def find_id_fault(files: Sequence[TableFile]) -> str | None:
     """Say why the column ``row_id`` does not identify the rows of files; None if it does.
 
-    It does if all files have integers without nulls and duplicates. Ids are read again, and are in
-    memory together, only if the ranges of two files overlap.
+    It does if all files have integers without nulls and duplicates. All ids are in memory together.
 
     Returns:
-        The fault with the file; an empty string if no file has the column.
+        The fault; an empty string if no file has the column.
     """
-    without = [file.uri for file in files if file.ids is None]
+    without = [file.uri for file in files if "row_id" not in file.arrow.names]
     if without:
         return f"{without[0]} has no row_id" if len(without) < len(files) else ""
-    ranges = []
     for file in files:
-        if isinstance(file.ids, str):
-            return f"{file.uri} {file.ids}"
-        if file.ids and file.num_rows:
-            ranges.append((file.ids, file.uri))
-    for (one, uri), (other, _) in itertools.pairwise(sorted(ranges)):
-        if other[0] <= one[1]:
-            tables = map_files(
-                lambda uri: parquet.read(uri, columns=["row_id"]), [u for _, u in ranges]
-            )
-            ids = [chunk.cast(pa.int64()) for table in tables for chunk in table["row_id"].chunks]
-            is_distinct = are_distinct(pa.chunked_array(ids))
-            return None if is_distinct else f"{uri} contains a row_id of another file"
+        kind = file.arrow.field("row_id").type
+        if not pa.types.is_integer(kind):
+            return f"{file.uri} has a row_id of type {kind}"
+    tables = map_files(lambda file: parquet.read(file.uri, columns=["row_id"]), files)
+    try:
+        ids = pa.concat_tables([table.cast(_ROW_ID) for table in tables])["row_id"]
+    except pa.ArrowInvalid:  # more than 63 bits
+        ids = pa.nulls(1)
+    if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
+        return "a row_id is missing, occurs twice or has more than 63 bits"
     return None

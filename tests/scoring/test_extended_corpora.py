@@ -120,7 +120,9 @@ def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
     config = configure(tmp_path, model, tmp_path / "a.parquet")
     score(config)
     before = record(tmp_path)
-    with pytest.raises(UserError, match=r"a\.parquet contains a row_id of another file: give"):
+    with pytest.raises(
+        UserError, match=r"a row_id is missing, occurs twice or has more than 63 bits: give"
+    ):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert record(tmp_path) == before
     assert table(tmp_path)["row_id"].tolist() == [1, 2]
