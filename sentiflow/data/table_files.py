@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 
@@ -23,8 +24,6 @@ def number_labels(num_classes: int) -> Labels:
 
 
 NUMBERED = number_labels(len(schema.LABEL_NAMES))
-_BUFFER_BYTES = 1 << 22
-"""Bytes of a column that are read at a time where a row group is not read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def read(
     numbers = ["row_id"] if table_format.has_row_ids else []
     names = list(dict.fromkeys((*numbers, *meant.values(), *others)))
     try:
-        table = _read_rows(piece.source, piece.start, piece.stop, names)
+        table = parquet.read_rows(piece.source, piece.start, piece.stop, columns=names)
     except (pa.ArrowInvalid, OSError) as error:
         rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
         problem = UserError(
@@ -157,17 +156,17 @@ def read(
         )
         raise errors.explain(error, uri=piece.source) or problem from error
     columns = {
-        name: _as_written(table[column].combine_chunks())
+        name: _as_written(one_array(table[column]))
         for name, column in meant.items()
         if column in table.column_names
     }
     columns["row_id"] = (
-        table["row_id"].combine_chunks().cast(pa.int64())
+        one_array(table["row_id"]).cast(pa.int64())
         if table_format.has_row_ids
         else pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     )
     types = dict(table_format.kept)
-    return columns, {name: table[name].combine_chunks().cast(types[name]) for name in others}
+    return columns, {name: one_array(table[name]).cast(types[name]) for name in others}
 
 
 def has_text(kind: pa.DataType) -> bool:
@@ -183,32 +182,6 @@ def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Tabl
     piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
     columns, _ = read(piece, table_format, dict(places), ())
     return pa.table({place: columns[place].cast(pa.string()) for place, _ in places})
-
-
-def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
-    """Read rows of a file, and only the row groups with these rows.
-
-    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
-    """
-    file_system, path = filesystem.locate(uri)
-    with file_system.open_input_file(path) as source:
-        file = pq.ParquetFile(source)
-        present = [name for name in columns if name in file.schema_arrow.names]
-        if start == stop:
-            return file.schema_arrow.empty_table().select(present)
-        groups, bounds = parquet.find_groups(file.metadata, start, stop)
-        position = bounds[groups.start]
-        if position == start and bounds[groups.stop] == stop:
-            return file.read_row_groups(list(groups), columns=present)
-        file = pq.ParquetFile(source, metadata=file.metadata, buffer_size=_BUFFER_BYTES)
-        kept = []
-        for batch in file.iter_batches(stop - start, row_groups=groups, columns=present):
-            some = batch.slice(max(0, start - position), stop - max(start, position))
-            kept += [some] if position + len(batch) > start else []
-            position += len(batch)
-            if position >= stop:
-                break
-        return pa.Table.from_batches(kept)
 
 
 def read_footer(uri: str) -> TableFile:

@@ -15,6 +15,8 @@ OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
 
 _BATCH_ROWS = 1 << 18
+_BUFFER_BYTES = 1 << 22
+"""Bytes of a column of a local file that are read at a time."""
 _WHOLE_BYTES = 1 << 21
 """A Parquet file of an object store up to this size is read whole: about as fast as a request."""
 
@@ -51,31 +53,33 @@ def open_file(uri: str) -> pq.ParquetFile:
     """Open a Parquet file, so that few requests to an object store read some columns of it."""
     file_system, path = filesystem.locate(uri)
     file = file_system.open_input_file(path)
-    if not is_local(uri) and file.size() <= _WHOLE_BYTES:
+    is_remote = not is_local(uri)
+    if is_remote and file.size() <= _WHOLE_BYTES:
         file = pa.BufferReader(file.read_buffer())
-    return pq.ParquetFile(file, pre_buffer=not is_local(uri))
+    return pq.ParquetFile(file, pre_buffer=is_remote, buffer_size=0 if is_remote else _BUFFER_BYTES)
 
 
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
     """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
 
+    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
     Columns that the file lacks are ignored.
     """
     file = open_file(uri)
-    groups, bounds = find_groups(file.metadata, start, stop)
-    table = file.read_row_groups(list(groups), columns=list(columns))
-    return table.slice(start - bounds[groups.start], stop - start).combine_chunks()
-
-
-def find_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[range, list[int]]:
-    """Find the row groups of a Parquet file that hold the rows ``start`` to ``stop``.
-
-    Returns:
-        Their numbers; and where each group of the file begins, and the last one ends.
-    """
-    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     bounds = list(itertools.accumulate(sizes, initial=0))
-    return range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop)), bounds
+    groups = range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop))
+    position = bounds[groups.start]
+    if position == start and bounds[groups.stop] == stop:
+        return file.read_row_groups(list(groups), columns=list(columns)).combine_chunks()
+    kept = []
+    for batch in file.iter_batches(stop - start, row_groups=groups, columns=list(columns)):
+        some = batch.slice(max(0, start - position), stop - max(start, position))
+        kept += [some] if position + len(batch) > start else []
+        position += len(batch)
+        if position >= stop:
+            break
+    return pa.Table.from_batches(kept).combine_chunks()
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, table_files, table_plans
+from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.data.parts import read as read_part
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
+from sentiflow.storage import parquet
 
 
 def read(folder, *tables, keep_columns=()):
@@ -133,7 +134,7 @@ def test_a_part_reads_its_own_row_groups_alone(tmp_path):
 
 
 def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(table_files, "_BUFFER_BYTES", 256)
+    monkeypatch.setattr(parquet, "_BUFFER_BYTES", 256)
     path = tmp_path / "a.parquet"
     table = write_groups(path, 2000, 2000)
     parts = open_groups(path, 500).parts
