@@ -56,33 +56,6 @@ class Answers:
         return cls(table["text"].to_numpy(), flat)
 
 
-def check_columns(uris: Sequence[str], classes: Sequence[str] | None) -> None:
-    """Check the columns of files of predictions; no row is read.
-
-    Args:
-        uris: Parquet files.
-        classes: Those that there must be a probability of; None: any.
-
-    Raises:
-        UserError: A file is not Parquet, or lacks a column.
-    """
-    for uri, footer in zip(uris, filesystem.map_files(table_files.read_footer, uris), strict=True):
-        names = footer.arrow.names
-        table_plans.check_text(uri, footer.arrow, "text", setting=SETTING)
-        has = [name for name in names if name.startswith(PROBABILITY)]
-        needed = has or [f"{PROBABILITY}<class>"]
-        if classes is not None:
-            needed = [PROBABILITY + name for name in classes]
-        if missing := [name for name in needed if name not in has]:
-            raise _fault(
-                uri, f"has no column {', '.join(few(missing))}", f"it has {', '.join(few(names))}"
-            )
-        for name in needed:
-            kind = footer.arrow.field(name).type
-            if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
-                raise _fault(uri, f"has {name} of type {kind}", "convert it to a float")
-
-
 def read(uris: Sequence[str], classes: Sequence[str]) -> Answers:
     """Read all predictions; a text that was answered more than once gets the mean.
 
@@ -92,7 +65,8 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> Answers:
             to a sum of 1; a prediction of which nothing remains is none.
 
     Raises:
-        UserError: A probability is none, those of a row do not sum to 1, or a text is missing.
+        UserError: A file is not Parquet or lacks a column, a probability is none, those of a row do
+            not sum to 1, or a text is missing.
     """
     pairs = [pair for uri in uris for pair in _read(uri, classes)]
     keys = np.concatenate([np.zeros(0, np.uint64), *(pair[0] for pair in pairs)])
@@ -111,11 +85,23 @@ def _read(uri: str, classes: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray
     """Read the hashes of the texts, and (N, C) float64."""
     from sentiflow.data.text_hash import hash_texts  # imports pandas
 
+    arrow = table_files.read_footer(uri).arrow
+    table_plans.check_text(uri, arrow, "text", setting=SETTING)
+    columns = [name for name in arrow.names if name.startswith(PROBABILITY)]
+    needed = [PROBABILITY + name for name in classes]
+    missing = [
+        name for name in needed or columns or [f"{PROBABILITY}<class>"] if name not in columns
+    ]
+    if missing:
+        names = ", ".join(few(arrow.names))
+        raise _fault(uri, f"has no column {', '.join(few(missing))}", f"it has {names}")
+    for name in columns:
+        kind = arrow.field(name).type
+        if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
+            raise _fault(uri, f"has {name} of type {kind}", "convert it to a float")
+    chosen = [columns.index(name) for name in needed]
     pairs, first = [], 0
     try:
-        names = parquet.open_file(uri).schema_arrow.names
-        columns = [name for name in names if name.startswith(PROBABILITY)]
-        chosen = [columns.index(PROBABILITY + name) for name in classes]
         for batch in parquet.read_batches(uri, columns=["text", *columns]):
             probabilities = batch.select(columns).to_pandas().to_numpy(np.float64)
             text = one_array(batch["text"].cast(pa.string()))

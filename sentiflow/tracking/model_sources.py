@@ -167,8 +167,8 @@ def find_teachers(
         classes: Classes that each must know; None: any.
 
     Raises:
-        UserError: One does not exist, is neither a model nor Parquet, or lacks a class; or the
-            package of an encoder is not installed.
+        UserError: One does not exist, is neither a model nor Parquet, or a model lacks a
+            class; or the package of an encoder is not installed.
         JobError: MLflow cannot be reached.
     """
     teachers: list[ModelInput | tuple[str, ...]] = []
@@ -179,9 +179,7 @@ def find_teachers(
         if not names_model(uri):
             record = manifest.read(manifest.find_package(uri))
             if record is None or record["stage"] != "model":
-                files = _list_files(uri, record)
-                answers.check_columns(files, classes)
-                teachers.append(tuple(files))
+                teachers.append(tuple(_list_files(uri, record)))
                 continue
         model = describe(uri, tracking=config.tracking.uri, setting=answers.SETTING)
         has = package_files.classes_of(model)
