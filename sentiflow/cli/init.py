@@ -59,9 +59,8 @@ def init(
         from sentiflow.config import settings, yaml_text
         from sentiflow.storage import filesystem, globs
 
-        classes = None if model is None else _find_classes(model)
         uris = globs.expand([absolute_uri(file) for file in files])
-        found = findings.inspect(uris, text=text, label=label, classes=classes)
+        found = findings.inspect(uris, text=text, label=label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         if findings.count_rejected(found) > 0.5:
@@ -82,10 +81,10 @@ def init(
             max_length=max_length,
         )
         config = settings.validate(yaml_text.parse(written), source=str(path))
-        if test:
+        if test or (model and not names_model(model)):
             from sentiflow.cluster.doctor import config_checks
 
-            config_checks.require(settings.resolve(config), ("prepare",))
+            config_checks.require(settings.resolve(config), ("prepare",) if test else ("score",))
         typer.echo(
             _to_text(
                 found,
@@ -102,22 +101,6 @@ def init(
             command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
             command = command if found.roles.label is None else f"run {path}"
         typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
-
-
-def _find_classes(model: str) -> tuple[str, ...]:
-    """Name the classes of a model; none of one in MLflow, which is not asked.
-
-    Raises:
-        UserError: There is no such model, or it is damaged.
-    """
-    if names_model(model):
-        return ()
-    from sentiflow.models import package_files
-    from sentiflow.tracking import model_sources
-
-    place = absolute_uri(model, setting="--model")
-    described = model_sources.describe(place, tracking=None, setting="--model")
-    return package_files.classes_of(described)
 
 
 def _count_rows(found: "Inspection") -> str:

@@ -219,46 +219,12 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     assert (config.score.model_uri, config.score.keep_columns) == (model, ("text", "brand"))
 
 
-LEVELS = ("offensive", "not-offensive")
-
-
-@pytest.mark.parametrize(
-    ("values", "classes", "label"),
-    [
-        (("Groß", "Müller"), LEVELS, None),
-        (("offensive", "other"), LEVELS, "Marke"),
-        (("pos", "neg"), ("negative", "positive"), "Marke"),
-        (("pos", "neg"), LEVELS, None),
-    ],
-)
-def test_with_a_model_only_a_column_of_its_classes_is_the_label(
-    place, make_package, values, classes, label
-):
-    rows = [(text, values[i % 2]) for i, (text, _) in enumerate(ROWS)]
-    (place / "neu.csv").write_bytes(write(rows, header=("text", "Marke")))
-    printed = init("neu.csv", "--model", make_package(classes=classes))
-    config = settings.load("neu.yaml", command="score")
-    assert config.format.columns.label == label
-    assert config.score.keep_columns == (("text",) if label else ("text", "Marke"))
-    assert ("Marke   kept" in printed) == (label is None)
-
-
-def test_the_label_is_as_typed_where_the_classes_of_the_model_are_others_or_unknown(place):
+def test_with_a_model_the_label_is_as_typed(place, make_package):
     (place / "neu.csv").write_bytes(write(BRANDED, header=("text", "sentiment", "brand")))
-    model = ("--model", "models:/tickets@champion", "--overwrite")
-    for option, label in ((), None), (("--label", "brand"), "brand"):
-        init("neu.csv", *model, *option)
-        assert settings.load("neu.yaml", command="score").format.columns.label == label
-
-
-def test_sentiment140_has_no_label_for_a_model_of_other_classes(place, make_package):
-    rows = [("04"[i % 2], str(i), "d", "q", f"u{i}", text) for i, (text, _) in enumerate(ROWS)]
-    (place / "neu.csv").write_bytes(write(rows))
-    for classes, kind in ((LEVELS, "csv"), (("negative", "positive"), "sentiment140")):
-        init("neu.csv", "--overwrite", "--model", make_package(classes=classes))
-        found = settings.load("neu.yaml", command="score").format
-        assert found.kind == kind
-        assert found.columns is None or found.columns.label is None
+    for model in make_package(), "models:/tickets@champion":
+        for option, label in ((), None), (("--label", "brand"), "brand"):
+            init("neu.csv", "--model", model, "--overwrite", *option)
+            assert settings.load("neu.yaml", command="score").format.columns.label == label
 
 
 def test_test_rows_and_a_model_exclude_each_other(place, make_package):
@@ -284,7 +250,9 @@ def test_times_are_kept_so_that_trends_need_no_second_scoring(
     dates = [(first + pd.Timedelta(days * i, "D")).strftime("%d.%m.%Y %H:%M") for i in range(400)]
     rows = [(*row, date) for row, date in zip(BRANDED, dates, strict=True)]
     (place / "neu.csv").write_bytes(write(rows, header=header))
-    printed = init("neu.csv", *(["--model", make_package()] if of_a_model else []))
+    printed = init(
+        "neu.csv", *(["--model", make_package(), "--label", "mood"] if of_a_model else [])
+    )
     config = settings.load("neu.yaml", command="score" if of_a_model else "run")
     assert (config.format.columns.time, config.format.time_format) == ("wann", "%d.%m.%Y %H:%M")
     assert config.score.keep_columns == ("text", header[2], "time")
@@ -298,7 +266,7 @@ def test_times_of_parquet_that_is_scored_are_kept_by_their_name(place, make_pack
     table = pd.DataFrame(ROWS, columns=["text", "mood"])
     table["wann"] = pd.date_range("2024-01-01", periods=len(table), freq="D", tz="UTC")
     table.to_parquet("neu.parquet")
-    init("neu.parquet", "--model", make_package())
+    init("neu.parquet", "--model", make_package(), "--label", "mood")
     config = settings.load("neu.yaml", command="score")
     assert (config.score.keep_columns, list(config.trends.by)) == (("text", "wann"), ["wann:month"])
 

@@ -145,7 +145,7 @@ def find_roles(
     source: str,
     text: str | None = None,
     label: str | None = None,
-    classes: Sequence[str] | None = None,
+    finds_label: bool = True,
 ) -> Roles:
     """Find the meaning of each column by its values and its name.
 
@@ -154,8 +154,7 @@ def find_roles(
         source: The file, for messages.
         text: Name or position of the column of texts, if the user has said it.
         label: The same of the column of labels.
-        classes: Only a column with a value of one of these may be found to be that of labels; None:
-            any.
+        finds_label: Whether it is found if the user has not said it.
 
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
@@ -172,11 +171,8 @@ def find_roles(
         take("label", _named(columns, label, "--label", source))
     named = None if text is None else _named(columns, text, "--text", source)
     take("text", named or _find_text(remaining, source))
-    if label is None:
-        fitting = [
-            c for c in remaining if classes is None or not classes_of(c).keys().isdisjoint(classes)
-        ]
-        take("label", _find_label(fitting, source))
+    if label is None and finds_label:
+        take("label", _find_label(remaining, source))
     time, roles["time_format"] = _find_time(remaining)
     take("time", time)
     for meaning, may_be in (("id", _is_id), ("user", _is_user)):

@@ -67,7 +67,7 @@ def inspect(
     *,
     text: str | None = None,
     label: str | None = None,
-    classes: Sequence[str] | None = None,
+    scores_only: bool = False,
 ) -> Inspection:
     """Find out how files are written and what their columns mean, and judge it by our reader.
 
@@ -75,8 +75,8 @@ def inspect(
         uris: CSV or Parquet files that are written alike.
         text: Name or position of the column of texts; by default it is found.
         label: The same of the column of labels.
-        classes: Only a column with a value of one of these may be found to be that of labels; None:
-            any.
+        scores_only: Whether the files are to be scored: then no column is that of labels unless
+            ``label`` names it.
 
     Raises:
         UserError: A file cannot be read, or what a column means cannot be decided.
@@ -84,12 +84,12 @@ def inspect(
     source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
-    fits = classes is None or not set(classes).isdisjoint(_SENTIMENT140_CLASSES)
-    if text is None and label is None and fits and _is_sentiment140(sample, described):
+    is_free = text is None and label is None and not scores_only
+    if is_free and _is_sentiment140(sample, described):
         inspection = Inspection(sample, described, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
     else:
         roles = columns.find_roles(
-            described, source=source, text=text, label=label, classes=classes
+            described, source=source, text=text, label=label, finds_label=not scores_only
         )
         inspection = Inspection(sample, described, roles, False)
         if roles.label is not None:
