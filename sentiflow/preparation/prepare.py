@@ -230,9 +230,6 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
     )
     if is_given:
         notes += results.check_test(read, max_rejected_fraction=most)
-    if flow.repeats:
-        split = config.prepare.split
-        notes += results.check_splits(read, settings=split, repeats=flow.repeats)
     if held_out := read.left_out.get(HELD_OUT):
         notes.append(f"{rows_are(held_out)} left out: {flow.fixed[-1]} rows have their text")
     return notes

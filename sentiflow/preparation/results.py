@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
-from sentiflow.config.sections import SplitSettings
 from sentiflow.data import tweets
-from sentiflow.data.manifest_types import Counts, DuplicateCounts, FileEntry, merge_counts
+from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLIT_VALUES, SPLITS
 from sentiflow.errors import UserError, few, rows_are
 
@@ -136,29 +135,6 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
     return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
 
 
-def check_splits(
-    counts: PartCounts, *, settings: SplitSettings, repeats: DuplicateCounts
-) -> list[str]:
-    """Return a note for the user if there are too few different texts for all splits.
-
-    Args:
-        counts: The counts of all parts.
-        settings: How the rows are split.
-        repeats: How often texts repeat.
-    """
-    shares = {"validation": settings.validation_fraction, "test": settings.test_fraction}
-    empty = [name for name in shares if shares[name] and not sum(counts.labels[name].values())]
-    if settings.kind != "hash" or not empty:
-        return []
-    rows = sum(repeats["rows"].values())
-    texts = rows - repeats["normalized"]["surplus_rows"]
-    found = "is 1 different text" if texts == 1 else f"are {texts:,} different texts"
-    return [
-        f"no row is in the split {' or '.join(empty)}: equal texts are in one split, and there "
-        f"{found} in {rows:,} rows"
-    ]
-
-
 def check_lengths(counts: PartCounts, *, max_length: int) -> list[str]:
     """Return a note for the user if more than one text in a hundred is cut."""
     share = counts.cut / max(1, counts.encoded)
@@ -249,7 +225,7 @@ def check_classes(
             )
     for number, split in enumerate(splits):
         lacking = [name for name in enough if not enough[name][number]]
-        if 0 < len(lacking) < len(enough):
+        if lacking:
             notes.append(f"the {split} split has no row of {', '.join(few(lacking))}")
     return notes
 

@@ -79,24 +79,6 @@ def assign_splits(
     return set_column(table, "split", pc.coalesce(fixed, pa.array(split)))
 
 
-def leave_out_known(table: pa.Table, *, known: np.ndarray, is_held_out: np.ndarray) -> pa.Table:
-    """Set the reason of unlabelled texts that labelled rows have, too.
-
-    Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known ones,
-    the probability that any text is left out by mistake is 2e-6; none is kept by mistake.
-
-    Args:
-        table: Has ``normalized`` and ``reason``.
-        known: Hashes of the texts of labelled rows, K different uint64 in ascending order.
-        is_held_out: Whether each is that of a validation or test row: K bool.
-    """
-    hashes, reason = table["normalized"].to_numpy(), one_array(table["reason"])
-    place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
-    names = np.where(is_held_out[place], duplicates.HELD_OUT, duplicates.REPEATED)
-    why = pa.array(names, mask=known[place] != hashes)
-    return set_column(table, "reason", pc.coalesce(reason, why))
-
-
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
     """Add ``tokens``: the words of each text, none for a row with a reason.
 
@@ -200,9 +182,8 @@ def time_bounds(
 ) -> tuple[int, int]:
     """Choose where validation and test begin, so that each split has about its share of the rows.
 
-    Rows of the same time are always in the same split, so the shares are approximate. Among all
-    bounds without an empty split, the result has the smallest difference from the exact shares, in
-    rows, summed over both bounds.
+    Rows of the same time are always in the same split, so the shares are approximate; no split is
+    empty.
 
     Args:
         seconds: Seconds since 1970, int64, in any order; counts of repeated times are added.
@@ -225,9 +206,6 @@ def time_bounds(
     until = np.cumsum(np.bincount(index, weights=counts))
     off_first = np.abs(until - until[-1] * (1 - validation_fraction - test_fraction))
     off_second = np.abs(until - until[-1] * (1 - test_fraction))
-    first, second = int(np.argmin(off_first[:-2])), 1 + int(np.argmin(off_second[1:-1]))
-    if first == second:
-        before = off_first[first - 1] + off_second[first]
-        after = off_first[first] + off_second[first + 1]
-        first, second = (first - 1, first) if before <= after else (first, first + 1)
+    first = int(np.argmin(off_first[:-2]))
+    second = first + 1 + int(np.argmin(off_second[first + 1 : -1]))
     return int(times[first]), int(times[second])

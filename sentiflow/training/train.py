@@ -14,7 +14,6 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
-from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Unsure
@@ -201,9 +200,7 @@ def run(
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
     words = f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words"
     say(STAGE, f"{words}, {num_rows:,} texts, {count_workers(num_workers)}")
-    if own := ", ".join(list_own(settings)):
-        own = f"not as in preset {settings.preset}, since the config has its own: {own}"
-    for line in filter(None, (note, why, own)):
+    for line in filter(None, (note, why)):
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")

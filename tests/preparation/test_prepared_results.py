@@ -2,7 +2,6 @@
 
 import pytest
 
-from sentiflow.config.sections import SplitSettings
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.preparation import results
@@ -75,25 +74,6 @@ def test_a_class_of_few_rows_is_left_out_with_a_note_unless_the_settings_name_it
         results.check_classes, PartCounts.of([counts(**rows)]), learned=CLASSES, are_named=True
     )
     assert line.startswith("a class needs 10 rows or more, and 1 of 3 have fewer: fear (9)")
-
-
-def test_splits_that_are_empty_for_lack_of_texts_are_a_note():
-    def check(num_texts, rows, **settings):
-        repeats = {"rows": {"train": 900}, "normalized": {"surplus_rows": 900 - num_texts}}
-        found = PartCounts.of([counts(joy=rows)])
-        return results.check_splits(found, settings=SplitSettings(**settings), repeats=repeats)
-
-    (note,) = check(1, (900, 0, 0))
-    assert note == (
-        "no row is in the split validation or test: equal texts are in one split, and there is 1 "
-        "different text in 900 rows"
-    )
-    (note,) = check(2, (800, 100, 0))
-    assert note.startswith("no row is in the split test: equal texts")
-    assert note.endswith("there are 2 different texts in 900 rows")
-    assert check(1, (900, 0, 0), validation_fraction=0, test_fraction=0) == []
-    assert check(1, (900, 0, 0), kind="time") == []
-    assert check(9, (700, 100, 100)) == []
 
 
 def test_unknown_labels_are_judged_by_the_labels_and_not_by_the_rows():

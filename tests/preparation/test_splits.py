@@ -255,23 +255,6 @@ def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares
 
 
 @SETTINGS
-@given(TIMES, SHARES)
-def test_no_bounds_come_nearer_to_the_fractions_than_those_chosen(times, shares):
-    validation, test = shares
-
-    def distance(first, second):
-        train_rows = sum(time <= first for time in times)
-        other_rows = sum(time <= second for time in times)
-        exact = len(times) * (1 - validation - test), len(times) * (1 - test)
-        return abs(train_rows - exact[0]) + abs(other_rows - exact[1])
-
-    distinct, counts = np.unique(times, return_counts=True)
-    chosen = time_bounds(distinct, counts, validation_fraction=validation, test_fraction=test)
-    possible = itertools.combinations(distinct[:-1].tolist(), 2)
-    assert distance(*chosen) == pytest.approx(min(distance(*pair) for pair in possible))
-
-
-@SETTINGS
 @given(st.lists(st.integers(1, 6), min_size=3, max_size=60), SHARES)
 def test_fractions_are_met_to_within_one_times_rows(counts, shares):
     validation, test = shares

@@ -38,23 +38,6 @@ def test_rows_are_left_out_with_their_reason(table):
     assert steps.leave_out(table) == table
 
 
-def test_texts_of_labelled_rows_are_left_out_with_their_reason(table):
-    """A row that was rejected keeps its reason."""
-
-    def leave_out(texts, held_out):
-        known, first = np.unique(
-            duplicates.hash_texts(pa.array(texts))["normalized"], return_index=True
-        )
-        is_held_out = np.array([text in held_out for text in texts])[first]
-        found = steps.leave_out_known(steps.hash_texts(table), known=known, is_held_out=is_held_out)
-        return found["reason"].to_pylist()
-
-    texts = ["zzz", "SO GOOD", " bad", "aaa"]
-    empty, held_out = "empty text", duplicates.HELD_OUT
-    assert leave_out(texts, ["SO GOOD"]) == [held_out, held_out, empty, None, None, "repeated"]
-    assert leave_out(["other"], ["other"]) == [None, None, empty, None, None, None]
-
-
 def test_equal_texts_have_equal_hashes(table):
     found = steps.hash_texts(table)
     normalized, exact = found["normalized"].to_pylist(), found["exact"].to_pylist()
