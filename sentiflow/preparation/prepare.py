@@ -83,21 +83,16 @@ def describe_output(config: Config) -> OutputSpec:
     relevant["rules"] = {"preparation": RULES_VERSION, "tokenizer": version}
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
-    labelled = sources.labelled(config)
-    described = {"csv": sources.describe(labelled, earlier=inputs.get("csv"))}
+    labelled, unlabelled, *_ = every = sources.list_all(config)
+    described = {
+        source.name: sources.describe(source, earlier=inputs.get(source.name))
+        for source in every
+        if source.patterns or source is labelled
+    }
     if files_of_split := sources.find_splits(labelled, described["csv"]["files"]):
         relevant["fixed_files"] = list(files_of_split.values())
-    if (further := sources.unlabelled(settings)).patterns:
-        relevant["unlabelled"] = {"format": further.format.model_dump()}
-        described[further.name] = sources.describe(further, earlier=inputs.get(further.name))
-    if settings.corrections:
-        earlier = inputs.get("corrections")
-        uris = input_files.expand(
-            settings.corrections, setting=label_files.CORRECTIONS, earlier=earlier
-        )
-        described["corrections"] = (
-            input_files.describe(uris, earlier=earlier) if uris or not earlier else earlier
-        )
+    if unlabelled.patterns:
+        relevant["unlabelled"] = {"format": unlabelled.format.model_dump()}
     if not names_vectors(settings.vocabulary.vectors):  # otherwise their name decides
         uri = str(word_vectors.locate(settings.vocabulary.vectors))
         if filesystem.file_info(uri).type == FileType.Directory:
@@ -237,11 +232,12 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
 
 def _cut(config: Config, output: Output, maps: MapStages) -> dict[str, Corpus]:
     """Cut the files of each input into parts; unlabelled texts may be one of them."""
-    corpora = {}
-    for source in (sources.labelled(config), sources.unlabelled(config.prepare)):
-        if described := output.spec.inputs.get(source.name):
-            corpora[source.name] = sources.cut(source, described, config.prepare, maps, output.uri)
-    return corpora
+    inputs, settings = output.spec.inputs, config.prepare
+    return {
+        source.name: sources.cut(source, inputs[source.name], settings, maps, output.uri)
+        for source in sources.list_all(config)
+        if source.name in inputs and source.name != sources.CORRECTED
+    }
 
 
 def _correct(flow: Flow, output: Output) -> int:
@@ -250,7 +246,7 @@ def _correct(flow: Flow, output: Output) -> int:
     Raises:
         UserError: A file is wrong, or does not fit the corpus.
     """
-    described = output.spec.inputs.get("corrections")
+    described = output.spec.inputs.get(sources.CORRECTED)
     if not described:
         return 0
     uris = tuple(item["uri"] for item in described["files"])
@@ -271,7 +267,7 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
     results.check_rejected(
         texts,
         max_rejected_fraction=job.settings.max_rejected_fraction,
-        section=sources.unlabelled(job.settings).format.section,
+        section=job.settings.unlabelled.resolved_format.section,
     )
     return texts, results.count_rows(texts, corpus.num_rows) | {
         "without_token": texts.without_token,

@@ -9,6 +9,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
+from sentiflow.data.label_files import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -16,7 +17,7 @@ from sentiflow.progress import say
 from sentiflow.storage import globs
 from sentiflow.storage.uris import join
 
-STAGE = "prepare"
+STAGE, CORRECTED = "prepare", "corrections"
 _, VALIDATION, TEST = SPLITS
 
 
@@ -36,21 +37,17 @@ class Source:
         return tuple(itertools.chain.from_iterable(self.files.values()))
 
 
-def labelled(config: Config) -> Source:
-    """Name the files of labelled rows.
+def list_all(config: Config) -> tuple[Source, ...]:
+    """Name the files of labelled rows, of unlabelled texts and of corrections; some may be none.
 
-    Those of fixed splits are first: their rows keep their numbers when the others change.
+    Labelled rows of fixed splits are first: they keep their numbers when the others change.
     """
-    settings = config.prepare
-    files = {"prepare.test": settings.test, "prepare.validation": settings.validation}
-    return Source("csv", {**files, "prepare.csv": settings.csv}, config.format)
-
-
-def unlabelled(settings: PrepareSettings) -> Source:
-    """Name the files of unlabelled texts, of which there may be none."""
-    section = settings.unlabelled
-    return Source(
-        "unlabelled", {"prepare.unlabelled.files": section.files}, section.resolved_format
+    settings, more = config.prepare, config.prepare.unlabelled
+    rows = {"prepare.test": settings.test, "prepare.validation": settings.validation}
+    return (
+        Source("csv", {**rows, "prepare.csv": settings.csv}, config.format),
+        Source("unlabelled", {"prepare.unlabelled.files": more.files}, more.resolved_format),
+        Source(CORRECTED, {CORRECTIONS: settings.corrections}, config.format),
     )
 
 
@@ -68,12 +65,14 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
 def describe(source: Source, *, earlier: Input | None) -> Input:
     """Describe the files; they are read only if they have changed since last time.
 
+    Those that are cut later are not read before, if there is no complete result.
+
     Args:
         source: The files.
         earlier: Their description in a complete result.
 
     Raises:
-        UserError: One does not exist, or there are both CSV and Parquet.
+        UserError: One does not exist.
     """
     if earlier and input_files.are_gone(earlier, source.patterns):
         return earlier
@@ -81,8 +80,9 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
     for setting, patterns in source.files.items():
         found_here = input_files.expand(patterns, setting=setting)
         uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
-    corpus.are_tables(uris, setting=" and ".join(filter(source.files.get, source.files)))
-    return input_files.describe(uris, earlier=earlier) if earlier else input_files.as_found(uris)
+    if earlier or source.name == CORRECTED:
+        return input_files.describe(uris, earlier=earlier)
+    return input_files.as_found(uris)
 
 
 def cut(
@@ -98,12 +98,13 @@ def cut(
         root: Has a folder for the content of compressed files.
 
     Raises:
-        UserError: A column is missing, or there is no record.
+        UserError: A column is missing, there is no record, or there are both CSV and Parquet.
     """
     files, is_labelled = described["files"], source.name == "csv"
     name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
     map_files = functools.partial(maps.map, name, key=manifest.fingerprint(files))
-    if files[0]["uri"].lower().endswith(".parquet"):
+    setting = " and ".join(filter(source.files.get, source.files))
+    if corpus.are_tables([item["uri"] for item in files], setting=setting):
         keep = settings.read_columns if is_labelled else ()
         plan: corpus.Plan = table_plans.plan_preparation(
             files, settings=source.format, keep_columns=keep
