@@ -57,9 +57,10 @@ def init(
         path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
-        from sentiflow.storage import filesystem, globs
+        from sentiflow.data import input_files
+        from sentiflow.storage import filesystem
 
-        uris = globs.expand([absolute_uri(file) for file in files])
+        uris = input_files.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")

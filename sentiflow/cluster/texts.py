@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from sentiflow.cluster import connection  # before Ray: it sets variables
 from sentiflow.config import settings
 from sentiflow.config.classes import UNLABELLED
-from sentiflow.data import corpus, parts
+from sentiflow.data import corpus, input_files, parts
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem, globs
+from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import absolute_uri
 
 # isort: split
@@ -67,7 +67,7 @@ def read_texts(
     named = [uris] if isinstance(uris, str) else list(uris)
     required = {"name": "texts", "output_uri": "texts"}
     config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
-    files = globs.expand([absolute_uri(uri) for uri in named])
+    files = input_files.expand([absolute_uri(uri) for uri in named])
     if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
         unpack_to = _make_folder()
     source = corpus.open_csv(

@@ -9,7 +9,6 @@ import os
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, manifest
 from sentiflow.progress import to_words
-from sentiflow.storage import globs
 from sentiflow.training import worker_count
 
 _ROW_BYTES, _PACKED_ROW_BYTES = 130, 50
@@ -31,7 +30,7 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
     if not is_file and verb != "prepare" and (prepared := manifest.read(train.prepared_uri)):
         rows = int(prepared["counts"]["accepted"])
     else:
-        files = input_files.as_found(globs.expand(list(patterns)))["files"]
+        files = input_files.as_found(input_files.expand(patterns))["files"]
         rows = sum(
             file["bytes"] // (_ROW_BYTES if file["uri"].endswith("sv") else _PACKED_ROW_BYTES)
             for file in files

@@ -14,7 +14,6 @@ from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage import globs
 from sentiflow.storage.uris import join
 
 STAGE, CORRECTED = "prepare", "corrections"
@@ -58,7 +57,7 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
         for split in (VALIDATION, TEST)  # a file of both is one of test rows
         for pattern in source.files.get(f"prepare.{split}", ())
         for item in files
-        if globs.matches(item["uri"], pattern)
+        if input_files.matches(item["uri"], pattern)
     }
 
 

@@ -14,7 +14,7 @@ from sentiflow.data import answers, input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
-from sentiflow.storage import filesystem, globs
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import FOLDERS
@@ -207,7 +207,7 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
     ):
         pattern = join(uri, "*.parquet")
     try:
-        return globs.expand([pattern])
+        return input_files.expand([pattern])
     except UserError as error:
         raise UserError(
             f"{answers.SETTING}: {display_uri(uri)} is neither a finished model nor a Parquet file",

@@ -8,8 +8,9 @@ import pytest
 
 from sentiflow.cluster import nodes
 from sentiflow.cluster.nodes import NodeAnswer
+from sentiflow.data import input_files
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem, globs
+from sentiflow.storage import filesystem
 
 # isort: split
 from ray import cloudpickle
@@ -36,7 +37,7 @@ def test_a_node_answers_with_its_name_and_what_it_has(resources):
 @pytest.mark.parametrize(
     ("work", "arguments", "expected"),
     [
-        (globs.expand, [["/no/such"]], "no such file: /no/such: check the path"),
+        (input_files.expand, [["/no/such"]], "no such file: /no/such: check the path"),
         (open, ["/no/such/file"], "No such file or directory: '/no/such/file'"),
         (int, ["x\ny"], "invalid literal"),
         (os._exit, [3], "worker"),

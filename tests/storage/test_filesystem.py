@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from sentiflow.data import input_files
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem, globs, hashes, parquet
+from sentiflow.storage import filesystem, hashes, parquet
 from sentiflow.storage.uris import join
 
 
@@ -141,7 +142,7 @@ SEGMENTS = ["**", "*", "*.csv", "?", "[xy]", "x", ".*", ".git", ".hidden*", "a.c
 @given(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=5))
 def test_a_glob_finds_in_a_store_what_python_finds_here(tree, wanted):
     names = glob.glob("/".join(wanted), root_dir=tree, recursive=True)
-    found = {name for name in TREE if globs.matches(name, "/".join(wanted))}
+    found = {name for name in TREE if input_files.matches(name, "/".join(wanted))}
     assert found == {name for name in names if os.path.isfile(f"{tree}/{name}")}
 
 
@@ -165,23 +166,23 @@ def tree(tmp_path_factory):
 )
 def test_two_stars_are_any_directories_and_hidden_files_are_left_out(root, pattern, found):
     fill(root, *TREE)
-    assert globs.expand([join(root, pattern)]) == [join(root, name) for name in found]
+    assert input_files.expand([join(root, pattern)]) == [join(root, name) for name in found]
 
 
 def test_a_file_that_is_named_twice_is_refused(root):
     fill(root, "a.csv", "b.csv", "x.zip")
     for again in (["a.csv", "a.csv"], ["b.csv", "*.csv"], ["x.zip::a", "*.zip::a"]):
         with pytest.raises(UserError, match=r" is named twice: name each file once$"):
-            globs.expand([join(root, name) for name in again])
+            input_files.expand([join(root, name) for name in again])
     members = [join(root, "x.zip::a"), join(root, "x.zip::b")]
-    assert globs.expand(members) == members
+    assert input_files.expand(members) == members
 
 
 def test_a_file_and_a_link_to_it_are_refused_together(tmp_path):
     fill(str(tmp_path), "2024.csv")
     os.symlink(tmp_path / "2024.csv", tmp_path / "latest.csv")
     with pytest.raises(UserError) as error:
-        globs.expand([f"{tmp_path}/*.csv"])
+        input_files.expand([f"{tmp_path}/*.csv"])
     same = f"{tmp_path}/latest.csv is also {tmp_path}/2024.csv: name each file once"
     assert str(error.value) == same
 
@@ -195,10 +196,10 @@ def test_names_are_taken_as_they_are(root):
     root = join(root, "run #1?/50%20")
     fill(root, *ODD_NAMES)
     assert filesystem.listing(root) == ODD_NAMES
-    found = globs.expand([join(root, "*")])
+    found = input_files.expand([join(root, "*")])
     assert found == [join(root, name) for name in ODD_NAMES]
     assert [filesystem.read_bytes(uri).decode() for uri in found] == ODD_NAMES
-    assert globs.expand([join(root, "what?.csv")]) == [join(root, "what?.csv")]
+    assert input_files.expand([join(root, "what?.csv")]) == [join(root, "what?.csv")]
     filesystem.delete(join(root, "a#1.csv"))
     assert filesystem.exists(join(root, "a"))
     filesystem.delete(root)
@@ -215,13 +216,13 @@ def test_what_names_no_file_is_refused(root):
     ]:
         uri = join(root, pattern)
         with pytest.raises(UserError) as error:
-            globs.expand([uri])
+            input_files.expand([uri])
         assert str(error.value).startswith(problem.format(uri=uri))
 
 
 def test_a_member_of_an_archive_is_looked_up_as_the_archive(root):
     fill(root, "x.zip", "xx.zip", "z.csv")
-    names = globs.expand([join(root, "*.zip::a/[b]*.csv"), join(root, "x.zip::none")])
+    names = input_files.expand([join(root, "*.zip::a/[b]*.csv"), join(root, "x.zip::none")])
     found = [name.removeprefix(root + "/") for name in names]
     assert found == ["x.zip::a/[b]*.csv", "xx.zip::a/[b]*.csv", "x.zip::none"]
     assert filesystem.locate(names[0])[1] == filesystem.locate(join(root, "x.zip"))[1]
