@@ -3,7 +3,7 @@
 import pytest
 from odd_files import OddFile, make_all, make_random, make_rows, write
 
-from sentiflow.data.inspection import sniffing
+from sentiflow.data.inspection import samples
 from sentiflow.errors import UserError
 
 ODD_FILES = make_all()
@@ -18,7 +18,7 @@ def named(file: OddFile) -> str:
 @pytest.mark.parametrize("file", [*READ, *make_random(60, seed=1)], ids=named)
 def test_delimiter_header_and_encoding_are_found(file):
     content = file.content.decode("utf-16").encode() if file.name == "UTF-16" else file.content
-    found = sniffing.sniff(content, source="odd.csv")
+    found = samples.sniff(content, source="odd.csv")
     assert found.delimiter == file.delimiter or file.num_columns == 1
     assert found.has_header == file.header
     assert len(found.rows[0]) == file.num_columns
@@ -45,7 +45,7 @@ def test_delimiter_header_and_encoding_are_found(file):
 def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
     (file,) = [file for file in ODD_FILES if file.name == name]
     with pytest.raises(UserError) as caught:
-        sniffing.sniff(file.content, source="odd.csv")
+        samples.sniff(file.content, source="odd.csv")
     assert str(caught.value).startswith(expected)
 
 
@@ -65,19 +65,19 @@ def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
 )
 def test_nul_bytes_are_of_utf_16_only_where_they_make_text(content, expected):
     with pytest.raises(UserError) as caught:
-        sniffing.detect_encoding(content, source="a.csv")
+        samples.detect_encoding(content, source="a.csv")
     assert str(caught.value).startswith(expected)
 
 
 @pytest.mark.parametrize("text", ["naïve é", "café", "ok “"])
 def test_a_character_that_is_cut_at_the_end_is_no_damage(text):
-    assert sniffing.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"
+    assert samples.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"
 
 
 def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
     content = write(make_rows(300), header=("text", "label"), quote_all=True)
-    monkeypatch.setattr(sniffing, "HEAD_BYTES", 9_001)
-    assert sniffing.sniff(content, source="a.csv").delimiter == ","
+    monkeypatch.setattr(samples, "HEAD_BYTES", 9_001)
+    assert samples.sniff(content, source="a.csv").delimiter == ","
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
     ],
 )
 def test_a_header_is_told_from_data(rows, expected):
-    assert sniffing.has_header(rows) is expected
+    assert samples.has_header(rows) is expected
