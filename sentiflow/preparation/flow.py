@@ -20,7 +20,6 @@ from sentiflow.preparation import (
     part_files,
     results,
     steps,
-    unlabelled,
 )
 from sentiflow.storage import filesystem
 
@@ -69,7 +68,7 @@ class Flow:
         corpus = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
         rows_by_id = corrected.resolve(rows, corpus, uris)
         table = pa.Table.from_pandas(rows_by_id, preserve_index=False)
-        filesystem.write_arrow(self.job.corrected_file, table)
+        filesystem.write_arrow(self.job.work_file(part_files.CORRECTED_ROWS, 0), table)
         self.corrected = Counter(name for name in rows_by_id["label"] if name)
 
     def find_classes(self) -> None:
@@ -118,11 +117,11 @@ class Flow:
         Args:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
-        unlabelled.write_known(labelled.work_files("keys"), job=self.job)
-        read = functools.partial(unlabelled.read_texts, settings=self.settings)
-        leave_out = functools.partial(unlabelled.leave_out_known, job=self.job)
+        part_files.write_known(labelled.work_files("keys"), job=self.job)
+        read = functools.partial(part_files.read_unlabelled, settings=self.settings)
+        leave_out = functools.partial(part_files.leave_out_known, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
-        write, drops = unlabelled.write_texts, self.settings.duplicates == "drop"
+        write, drops = part_files.write_unlabelled, self.settings.duplicates == "drop"
         return self._process("encode", read, leave_out, encode, write=write, drops=drops)
 
     def count_words(self) -> pa.Table:

@@ -2,7 +2,8 @@
 
 A part is read, and written once the words of all parts are known. In between, ``_work`` holds its
 tokens; its words with their counts; and the hashes of its texts. What writes returns JSON, for the
-completion markers. Ray is not imported, so that workers start fast.
+completion markers. Unlabelled texts pass the same steps in one map stage: they have no split, and
+their words are not counted. Ray is not imported, so that workers start fast.
 """
 
 import functools
@@ -21,7 +22,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
-from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.models import vocabulary
@@ -31,7 +32,10 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
+_KNOWN = "known"
 
+CORRECTED_ROWS = "corrected"
+"""Table of the rows whose labels ``prepare.corrections`` replaces."""
 _TRAIN, _, _TEST = range(len(schema.SPLITS))
 
 
@@ -52,11 +56,6 @@ class Job:
     """Splits that have files of their own."""
     prefix: str = ""
     """What the names of the files that are needed until the stage is complete begin with."""
-
-    @property
-    def corrected_file(self) -> str:
-        """Name the table of the rows whose labels ``prepare.corrections`` replaces."""
-        return self.work_file("corrected", 0)
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
@@ -84,7 +83,7 @@ def load_corrections(job: Job) -> CorrectedRows | None:
     """
     if not job.settings.corrections:
         return None
-    table = load_table(job.corrected_file, job.key)
+    table = load_table(job.work_file(CORRECTED_ROWS, 0), job.key)
     codes = {name.casefold(): code for code, name in enumerate(job.format.classes or ())}
     names = table["label"].to_pylist()
     label = np.array([codes.get(name.casefold(), -1) for name in names], np.int8)
@@ -311,3 +310,64 @@ def _write_by_split(
 
 def _is_learnable(table: pa.Table, job: Job) -> pa.ChunkedArray:
     return pc.fill_null(pc.less(table["label"], len(job.format.learnable)), False)
+
+
+def read_unlabelled(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+    """Read and check a part of unlabelled texts: no label, no split."""
+    table = parts.read(texts.part, tweets.RowRules(keep_raw=settings.keep_raw))
+    table = steps.set_column(table, "label", pa.nulls(len(table), pa.int8()))
+    table = steps.set_column(table, "split", pa.array(np.full(len(table), _TRAIN, np.int8)))
+    return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+
+
+def write_known(uris: Sequence[str], *, job: Job) -> None:
+    """Write the texts of labelled rows that unlabelled texts must not repeat.
+
+    Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
+
+    Args:
+        uris: Files of :func:`write_keys`.
+        job: Arguments of all tasks.
+
+    Columns:
+        written: ``normalized`` in ascending order, and the ``reason`` to leave such a text out.
+    """
+    drops = job.settings.duplicates == "drop"
+
+    def read(uri: str) -> tuple[np.ndarray, np.ndarray]:
+        keys = filesystem.read_arrow(uri)
+        hashes, is_train = keys["normalized"].to_numpy(), keys["split"].to_numpy() == _TRAIN
+        return hashes[~is_train], hashes[is_train & drops]
+
+    hashes = filesystem.map_files(read, uris)
+    held_out, train = (np.concatenate(some) for some in zip(*hashes, strict=True))
+    known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
+    reason = np.where(first < len(held_out), duplicates.HELD_OUT, duplicates.REPEATED)
+    table = pa.table({"normalized": known, "reason": pa.array(reason, pa.string())})
+    filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
+
+
+def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
+    """Set the reason of texts that labelled rows have, too.
+
+    Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known ones,
+    the probability that any text is left out by mistake is 2e-6; none is kept by mistake.
+    """
+    known = load_table(job.work_file(_KNOWN, 0), job.key)
+    is_known, place = find_sorted(known["normalized"].to_numpy(), table["normalized"].to_numpy())
+    why = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
+    return steps.set_column(table, "reason", pc.coalesce(one_array(table["reason"]), why))
+
+
+def write_unlabelled(table: pa.Table, part: Label, *, job: Job) -> PartJson:
+    """Write the accepted texts of a part with their token ids, and its rejected rows."""
+    rows = parts.accepted(table)
+    ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
+    files = parquet.write_part(job.root, f"unlabelled/{part.name_file()}", ids)
+    path = f"rejected/unlabelled-{part.name_file()}"
+    checked = write_rejected(table, path, job=job)
+    return checked | {
+        "files": checked["files"] + files,
+        "labels": count_labels(rows, [UNLABELLED]),
+        **count_encoded(rows),
+    }
