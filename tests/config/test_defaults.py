@@ -45,13 +45,6 @@ def test_a_preset_is_a_whole_set_of_settings_and_every_one_can_be_changed(load, 
     assert again.train == changed.train
 
 
-def test_the_best_preset_is_the_configuration_for_sentiment140(load):
-    shipped = settings.load(PROJECT / "configs/sentiment140.yaml").train
-    names = ("model", "batching", "pretrain", "num_epochs", "learning_rate")
-    preset = load("train.preset=best").train
-    assert [getattr(preset, name) for name in names] == [getattr(shipped, name) for name in names]
-
-
 def test_a_preset_that_does_not_fit_is_one_line(load):
     (line,) = faults_of(load, "train.preset=bset")
     assert "train.preset='bset'" in line

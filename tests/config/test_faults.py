@@ -274,11 +274,6 @@ def test_prepared_data_may_hold_a_column_of_slices(load, override):
     assert config.evaluate.slices.columns == ("brand",)
 
 
-def test_finished_predictions_say_themselves_which_columns_they_have(path):
-    config = settings.load(path, ["evaluate.slices.columns=[brand]"], command="evaluate")
-    assert config.evaluate.slices.columns == ("brand",)
-
-
 def test_the_columns_of_all_predictions_are_those_of_the_settings():
     found = {
         name

@@ -5,7 +5,6 @@ import yaml
 from conftest import PROJECT
 
 from sentiflow.config import faults, settings
-from sentiflow.config.model_sections import BagSettings, RnnSettings
 from sentiflow.config.settings import describe, flatten
 from sentiflow.config.types import LOCATION
 from sentiflow.errors import UserError
@@ -146,10 +145,6 @@ def test_locations_hold_no_secrets(load, uri):
     assert "pw@" not in str(error.value)
 
 
-def test_a_question_mark_and_a_hash_belong_to_the_name_of_a_location(load):
-    assert load("output_uri=s3://b/run#1?").train.output_uri == "s3://b/run#1?/trained"
-
-
 def test_a_delimiter_is_typed_as_it_is(load):
     kind = ("format.kind=csv", "format.columns.text=0")
     assert load(*kind, "format.delimiter=,").format.delimiter == ","
@@ -173,25 +168,6 @@ def test_relative_locations_become_absolute_and_defaults_follow_the_output(load)
     }
 
 
-def test_a_job_takes_what_the_job_before_it_leaves(load):
-    config = load("prepare.output_uri=p", "train.output_uri=s3://b/t", "score.output_uri=/s")
-    assert config.train.prepared_uri == config.score.prepared_uri == "/base/p"
-    assert config.score.model_uri == "s3://b/t/model"
-    assert config.evaluate.scored_uri == "/s"
-
-
-def test_the_prepared_corpus_is_a_word_and_other_corpora_are_locations(load):
-    assert load().score.corpus == ("prepared",)
-    assert load("score.corpus=[prepared,new.csv]").score.corpus == ("prepared", "/base/new.csv")
-
-
-def test_the_vectors_become_absolute_unless_they_are_a_name(load):
-    for name in ("package:glove.6B.50d", "torchtext:6B.300d", "/v/x.zip::y.txt", "s3://b/v.txt"):
-        assert load(f"prepare.vocabulary.vectors={name}").prepare.vocabulary.vectors == name
-    found = load("prepare.vocabulary.vectors=v.zip::y.txt").prepare.vocabulary.vectors
-    assert found == "/base/v.zip::y.txt"
-
-
 LOCATIONS = [".".join(path) for path, field in faults.walk() if LOCATION in field.metadata]
 
 
@@ -208,10 +184,6 @@ def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
     assert load("format.errors=ignore").score.format.errors == "ignore"
     own = load("format.errors=ignore", "score.format={errors: replace}")
     assert own.score.format.errors == "replace"
-
-
-def test_resolving_twice_changes_nothing(load):
-    assert settings.resolve(load(), base="/other") == load()
 
 
 def every_setting(**model):
@@ -240,14 +212,6 @@ def test_described_defaults_are_the_real_ones():
         if default != "required" and not key.endswith(("format.kind", "columns.label", ".labels")):
             real = next(found[key] for found in all_kinds() if key in found)
             assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
-
-
-def test_networks_are_named_in_a_word_and_in_a_few():
-    rnn = RnnSettings(hidden_size=64)
-    bag = BagSettings()
-    assert (rnn.brief, bag.brief) == ("gru(64)", "bag(30-10)")
-    assert rnn.summary == "gru(64), bidirectional, attention"
-    assert bag.summary == "bag(30-10), sum of the word vectors"
 
 
 def test_sections_may_share_settings_by_merge_keys(path):

@@ -1,20 +1,14 @@
 """Settings and the beginning of a CSV define the meaning of its columns, or the error."""
 
 import csv
-import io
 
 import pyarrow as pa
 import pytest
 import yaml
-from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data.csv_format import HEAD_BYTES, resolve
 from sentiflow.errors import UserError
-
-SETTINGS = hypothesis_settings(max_examples=100, deadline=None)
 
 BOM = b"\xef\xbb\xbf"
 LABELS = {"negative": "neg", "positive": "pos"}
@@ -94,28 +88,6 @@ def test_a_header_may_be_quoted_padded_and_marked(header, end):
     assert head[start:] == ROWS
 
 
-NAMES = st.lists(
-    st.text(st.sampled_from('aB ",;\n\r\u00e9')).map(str.strip).filter(bool),
-    min_size=1,
-    max_size=5,
-    unique=True,
-)
-
-
-@SETTINGS
-@given(NAMES, st.data(), st.sampled_from([",", ";", "\t", "|"]))
-def test_any_name_that_a_header_can_hold_is_found(names, data, delimiter):
-    chosen = data.draw(st.sampled_from(names))
-    stream = io.StringIO(newline="")
-    csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerow(names)
-    found, start = find(
-        stream.getvalue().encode() + b"x", columns={"text": chosen}, delimiter=delimiter
-    )
-    assert names[found.position("text")] == chosen
-    assert (found.num_columns, found.settings.delimiter) == (len(names), delimiter)
-    assert start == len(stream.getvalue().encode())
-
-
 def test_a_name_means_a_header_and_the_settings_may_say_otherwise():
     assert find(HEADER + ROWS, columns={"text": 1})[1] == 0
     assert find(HEADER + ROWS, columns={"text": 1}, header=True)[1] == len(HEADER)
@@ -132,21 +104,6 @@ LONG = b'"x",' + b"y" * csv.field_size_limit() + b"\n"
 def test_without_a_header_most_of_the_first_records_say_how_many_columns(damaged):
     found, start = find(damaged + ROWS * 2, columns={"text": 1})
     assert (found.num_columns, start) == (4, 0)
-
-
-@SETTINGS
-@given(st.binary(max_size=60), st.booleans(), st.sampled_from(["utf-8", "latin-1"]))
-@example(b"\x85", False, "latin-1")
-@example(b"\xef\xbb\xbf\n\r\n", False, "utf-8")
-def test_any_bytes_have_columns_or_are_refused(head, header, encoding):
-    form = {"columns": {"text": 0}, "header": header, "encoding": encoding}
-    try:
-        found, start = find(head, **form)
-    except UserError:
-        assert refusal(head, **form).startswith("tweets.csv")
-    else:
-        assert found.num_columns >= 1
-        assert 0 <= start <= len(head)
 
 
 REFUSED = {

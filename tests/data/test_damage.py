@@ -1,6 +1,5 @@
 """A dirty Sentiment140 CSV: every kind of damage costs what it must, and no other row."""
 
-import gzip
 import random
 from dataclasses import dataclass, replace
 
@@ -216,14 +215,6 @@ def prepared(tmp_path_factory, dirty_csv, resources):
     return folder / "run/prepared"
 
 
-def read_here(path, folder, **form):
-    """Read the file in ranges of 64 KiB in this process."""
-    found = corpus.open_csv(
-        [str(path)], settings=FormatSettings(**form), rows_per_part=1, unpack_to=str(folder)
-    )
-    return judge(found.parts)
-
-
 def judge(found):
     """Judge the rows of all parts."""
     tables = [parts.read(part, tweets.RowRules(required=("label",))) for part in found]
@@ -254,16 +245,6 @@ def test_the_job_keeps_a_row_as_written_or_refuses_it_with_the_reason(prepared, 
     )
     assert judged(kept, rejected) == expected()
     assert set(rejected["source"].to_pylist()) == {str(dirty_csv)}
-
-
-@pytest.mark.parametrize("errors", ["replace", "ignore"])
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
-def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, packed):
-    path = dirty_csv
-    if packed:
-        path = tmp_path / "tweets.csv.gz"
-        path.write_bytes(gzip.compress(CONTENT, 1))
-    assert judged(*read_here(path, tmp_path, errors=errors)) == expected(errors)
 
 
 def test_small_ranges_from_any_position_find_the_same(dirty_csv):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from stages import add_part, begin, finish, grow, list_owned, look
+from stages import add_part, begin, finish, grow, look
 
 from sentiflow.data import manifest
 from sentiflow.data.outputs import find_status
@@ -40,13 +40,6 @@ def test_only_files_at_the_end_extend_a_corpus(spec):
     assert {states[name] for name in states.keys() - grown} == {"other"}
 
 
-def test_added_files_with_another_setting_are_a_difference(spec):
-    finish(grow(spec, "a"))
-    other = replace(grow(spec, "a", "b"), settings={"seed": 1})
-    assert find_status(other).state == "other"
-    assert find_status(replace(grow(spec, "a", "b"), grows="")).state == "other"
-
-
 def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
     def of(*members):
         made = grow(spec, *members, tree="zip")
@@ -57,12 +50,6 @@ def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
     finish(of("a.csv"))
     assert find_status(of("b.csv", "a.csv")).state == "other"
     assert find_status(of("a.csv", "b.csv")).state == "extended"
-
-
-@pytest.mark.parametrize(("now", "name"), [("xab", "x"), ("a", "b"), ("ac", "c")])
-def test_the_file_that_differs_is_named(spec, now, name):
-    finish(grow(spec, "a", "b"))
-    assert f"(another corpus: /in/{name})" in find_status(grow(spec, *now)).problem
 
 
 def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):
@@ -78,18 +65,6 @@ def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec
     parts = sorted([record["files"][0]["path"], added["path"]])
     assert filesystem.listing(str(folder)) == ["manifest.json", *parts, "words.parquet"]
     assert find_status(grown).state == "complete"
-
-
-def test_a_given_up_extension_keeps_the_previous_result(spec, folder):
-    finish(grow(spec, "a"))
-    before = filesystem.listing(str(folder))
-    for give_up in (
-        lambda: begin(grow(spec, "a", "c")).roll_back(),
-        lambda: look(grow(spec, "a", "b")).roll_back(),
-    ):
-        add_part(begin(grow(spec, "a", "b")))
-        give_up()
-        assert filesystem.listing(str(folder)) == before == list_owned(folder)
 
 
 def of_model(spec, uri, *, classes=("negative", "positive"), names="a", follows=""):

@@ -77,13 +77,6 @@ def test_parquet_is_read_as_texts(tmp_path):
         first_rows.read(str(path), form())
 
 
-def test_columns_of_parquet_with_the_same_name_are_refused(tmp_path):
-    path = str(tmp_path / "tickets.parquet")
-    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"]), path)
-    with pytest.raises(UserError, match="has several columns text: rename or drop them"):
-        first_rows.read(path, form())
-
-
 @pytest.mark.parametrize(
     ("content", "encoding", "expected"),
     [

@@ -66,15 +66,6 @@ def test_a_file_of_another_time_is_read_again(files, hashed):
     assert again["fingerprint"] == known["fingerprint"]
 
 
-def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
-    known = input_files.describe(files)
-    os.utime(files[1], ns=(1, 1))
-    again = [input_files.describe(files, earlier=known) for _ in range(3)]
-    assert hashed == [*files, files[1]]
-    assert again[0] == again[1] == again[2] != known
-    assert again[0]["fingerprint"] == known["fingerprint"]
-
-
 def write_again(path):
     path.write_bytes(b"other")
     os.utime(path, ns=(1, 1))
@@ -122,13 +113,6 @@ def test_files_at_the_end_are_added_without_reading_any(files, hashed):
         "",
     ]
     assert input_files.add(known, files[:1]) == known
-
-
-def test_nothing_is_added_to_files_that_changed_or_moved(files, tmp_path):
-    known = input_files.describe(files[:1])
-    assert input_files.add(known, files[::-1]) is None
-    os.utime(files[0], ns=(1, 1))
-    assert input_files.add(known, files) is None
 
 
 def test_a_part_of_a_file_that_changed_meanwhile_is_refused(tmp_path, files):

@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stages import begin, finish, look
 
 from sentiflow.data import manifest
@@ -12,26 +10,6 @@ from sentiflow.data.manifest import fingerprint
 from sentiflow.data.outputs import OutputSpec, find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
-
-SETTINGS = settings(max_examples=100, deadline=None)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=8,
-)
-
-
-def shuffled(value):
-    """Give each dictionary the reverse order of keys."""
-    if isinstance(value, dict):
-        return {key: shuffled(value[key]) for key in reversed(value)}
-    return [shuffled(item) for item in value] if isinstance(value, list) else value
-
-
-@SETTINGS
-@given(JSON)
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys(value):
-    assert fingerprint(shuffled(value)) == fingerprint(value)
 
 
 def test_a_fingerprint_is_16_digits_and_the_same_everywhere():

@@ -201,11 +201,3 @@ def test_a_run_killed_during_roll_back_is_not_resumed(spec, faults, folder):
         check_whole(spec())
 
     kill_everywhere(lambda: refuse(spec()), faults, folder, follow)
-
-
-def test_a_run_killed_during_roll_back_can_be_rolled_back(spec, faults, folder):
-    def follow():
-        list(refuse(spec()))
-        assert not folder.exists()
-
-    kill_everywhere(lambda: refuse(spec()), faults, folder, follow)

@@ -65,15 +65,6 @@ def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(spec, cha
     assert find_status(spec(**change)).state == "complete"
 
 
-def test_every_difference_is_named_and_moving_an_input_is_none(spec):
-    finish(spec())
-    problem = find_status(spec(seed=3, csv="0000", split={"kind": "user"})).problem
-    assert problem.count("; ") == 2
-    moved = spec()
-    moved.inputs["csv"]["uri"] = "/moved/tweets.csv"
-    assert find_status(moved).state == "complete"
-
-
 def test_other_files_are_refused_and_never_deleted(spec, folder):
     fill(folder, "thesis.docx", "tables/mine.parquet")
     for act, overwrite in itertools.product((look, begin), (False, True)):
@@ -106,15 +97,6 @@ def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spe
     assert len(filesystem.listing(str(folder))) == 1
 
 
-def test_an_unfinished_run_of_the_same_spec_is_resumed(spec):
-    look(spec()).begin()
-    add_part(begin(spec()))
-    for overwrite in (False, True):
-        output = look(spec(), overwrite=overwrite)
-        assert output.resumes
-        assert filesystem.exists(f"{output.uri}/receipts/ingest-000000.json")
-
-
 def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, folder):
     finish(spec())
     add_part(begin(spec(seed=1), overwrite=True))
@@ -123,14 +105,6 @@ def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, fo
     assert begin(spec(seed=1), overwrite=True).resumes
     finish(spec(seed=1))
     assert not (folder / "_work").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
-def test_a_run_of_which_nothing_is_known_is_started_again(spec, folder, content):
-    filesystem.write_bytes(str(folder / "_work/ab/started.json"), content)
-    fill(folder, "tables/half.parquet")
-    assert not begin(spec()).resumes
-    assert len(filesystem.listing(str(folder))) == 1
 
 
 def test_what_a_late_task_left_is_removed(spec, folder):
@@ -163,13 +137,6 @@ def test_a_refusal_rolls_back_unless_something_must_stay(spec, stays):
     with pytest.raises(UserError), output.rolled_back_if_refused(unless=lambda: stays):
         raise UserError("it cannot be read")
     assert bool(find_status(spec()).run) == stays
-
-
-def test_a_result_of_another_format_version_is_not_used(spec, folder):
-    record = finish(spec()) | {"format_version": 1}
-    filesystem.write_bytes(f"{folder}/manifest.json", json.dumps(record).encode())
-    with pytest.raises(UserError, match=r"not a manifest of this sentiflow: format_version"):
-        manifest.require(str(folder), stage="prepare", setting="")
 
 
 @pytest.mark.parametrize("damage", [None, b"half"])

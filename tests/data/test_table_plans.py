@@ -94,12 +94,6 @@ def test_other_columns_keep_their_types(tmp_path):
     assert rows["price"].to_pylist() == [0.5, 1, 2, None]
 
 
-def test_files_may_have_their_columns_in_any_order(tmp_path):
-    first = pa.table({"body": TEXTS, "mood": ["bad"] * 4, "extra": [1] * 4})
-    rows = read(tmp_path, first, first.select(["mood", "body"]), form=CHOSEN)
-    assert rows["text"].to_pylist() == TEXTS.to_pylist() * 2
-
-
 REFUSED = {
     "no text": ({"body": TEXTS, "label": [0] * 4}, None, "0.parquet has no column text; its colu"),
     "no label": (

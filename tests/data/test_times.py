@@ -24,11 +24,6 @@ def test_a_time_is_a_date_before_it_is_a_number_and_never_a_word(written, read):
     assert found == (read and datetime.fromisoformat(read))
 
 
-def test_a_word_is_no_time_in_any_format():
-    written = pa.array(["now", "today", "31/01/2024"])
-    assert times.read(written, "%d/%m/%Y").is_null().to_pylist() == [True, True, False]
-
-
 DAYS = [f"{day:02}/{month:02}/2024" for day in range(1, 29) for month in (1, 2, 3)]
 CLOCKS = [f"{day} 9:05" for day in DAYS]
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,29 +143,6 @@ def test_every_row_is_accepted_or_refused(path, rows, errors, required, ends):
     assert has_unknown == [row.reason == tweets.UNKNOWN_LABEL for row in rows]
 
 
-COLUMNS = pa.schema(
-    [
-        ("row_id", pa.int64()),
-        ("source", pa.dictionary(pa.int32(), pa.string())),
-        ("offset", pa.int64()),
-        ("tweet_id", pa.string()),
-        ("text", pa.string()),
-        ("label", pa.int8()),
-        ("unknown_label", pa.string()),
-        ("split", pa.string()),
-        ("user", pa.string()),
-        ("raw", pa.binary()),
-        ("reason", pa.string()),
-    ]
-)
-
-
-@pytest.mark.parametrize("lines", [[GOOD, b"wrong"], [GOOD], [b"wrong"]])
-def test_a_part_has_the_same_columns_whatever_its_rows(path, lines):
-    rows = read(path, b"\n".join(lines), keep=("user",)).rows
-    assert rows.schema == COLUMNS
-
-
 def test_accepted_rows_have_an_offset_on_demand(path):
     content = b"\n".join([GOOD, b"wrong", GOOD])
     assert read(path, content).rows["offset"].to_pylist() == [None, len(GOOD) + 1, None]
@@ -236,12 +212,6 @@ def test_repairing_in_blocks_equals_repairing_at_once(pieces):
     assert repaired == content.decode(errors="replace").encode()
 
 
-def test_raw_bytes_are_blank_where_they_are_not_kept(path):
-    refused = read(path, b'"0"x\n0\n' + GOOD, keep_raw=False).rejected.to_pylist()
-    assert [row["raw"] for row in refused] == [b"", b""]
-    assert [row["offset"] for row in refused] == [0, 5]
-
-
 def test_columns_and_labels_follow_the_format(path):
     columns = ColumnsSettings(text=0, label=1, id=2)
     mine = CsvFormat(FormatSettings(), 3, columns, labels=(("neg", 0), ("pos", 1)))
@@ -251,15 +221,6 @@ def test_columns_and_labels_follow_the_format(path):
         {"row_id": 1, "tweet_id": None, "text": "bad day", "label": 0},
     ]
     assert checked.rejected["reason"].to_pylist() == [tweets.UNKNOWN_LABEL]
-
-
-def test_the_blank_characters_are_those_that_trimming_removes():
-    points = (chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
-    characters = pa.array(points)
-    found = tweets.check(pa.table({"text": characters}), TableFormat(), tweets.RowRules())[
-        "reason"
-    ].is_valid()
-    assert found.combine_chunks().equals(pc.equal(pc.utf8_trim_whitespace(characters), ""))
 
 
 def test_a_nul_in_a_text_is_damage():

@@ -3,7 +3,6 @@
 import re
 import shutil
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,17 +83,6 @@ def test_labels_are_those_of_a_plain_program(tmp_path, labelled, resources, suff
     assert [item["uri"] for item in record["inputs"]["corrections"]["files"]] == [one, other]
     encoded = {row["row_id"]: CLASSES[row["label"]] for row in read(tmp_path, "encoded")}
     assert encoded == {number: name for number, name in expected.items() if name}
-
-
-@pytest.mark.ray
-def test_a_file_with_texts_counts_by_them(tmp_path, labelled, resources, caplog):
-    text = ROWS[0][1]
-    path = write(tmp_path / "a.csv", [(4_000_000, text.upper(), "neutral"), (1, "other", "n")])
-    with caplog.at_level("INFO", logger="sentiflow"):
-        prepare(tmp_path, labelled, NAMED, corrections=path, **ANY)
-    assert name_labels(read(tmp_path)) == by_hand({}, {normalize(text): "neutral"})
-    said = caplog.text
-    assert "1 corrections have a text that prepare.csv lacks" in said
 
 
 @pytest.mark.ray
@@ -185,12 +173,3 @@ def test_what_does_not_fit_the_corpus_is_a_line(rows, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         resolve(rows, ["a", "b", "c"])
     assert "\n" not in str(error.value)
-
-
-def test_rows_are_the_same_in_any_order():
-    rng = np.random.default_rng(0)
-    corpus = [f"text {number % 30}" for number in range(100)]
-    rows = [(int(n), "", "np"[n % 2]) for n in rng.choice(100, 40, replace=False)]
-    expected = resolve(rows, corpus)
-    assert expected == {number: label for number, _, label in sorted(rows)}
-    assert resolve(rows[::-1], corpus) == expected

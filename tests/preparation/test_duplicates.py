@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from sentiflow.data.manifest_types import merge_counts
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
-from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
-from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
+from sentiflow.preparation.duplicates import KEYS, find, hash_texts
 
 SETTINGS = settings(max_examples=50, deadline=None)
 
@@ -47,11 +46,6 @@ def dropped_by(keys, mode):
     """Name the rows that are to be left out, each with its reason."""
     table = find(keys, mode=mode).dropped
     return dict(zip(table["row_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
-
-
-def without(keys, dropped):
-    """Take the dropped rows out."""
-    return keys.filter(pa.array(~np.isin(keys["row_id"], dropped["row_id"])))
 
 
 def count_plainly(rows, key):
@@ -205,35 +199,6 @@ def test_the_example_drops_as_by_hand(example):
     )
 
 
-@pytest.mark.parametrize(
-    ("labels", "kept"),
-    [
-        pytest.param([None, None, None], 0, id="none labelled: the first"),
-        pytest.param([None, POSITIVE, POSITIVE], 1, id="the first labelled one"),
-        pytest.param([NEUTRAL, None, NEUTRAL], 0, id="neutral is a label"),
-        pytest.param([NEGATIVE, None, NEGATIVE], 0, id="and so is negative, number 0"),
-    ],
-)
-def test_the_first_labelled_row_of_a_text_is_kept(labels, kept):
-    keys = keys_of([("good", TRAIN, label) for label in labels])
-    assert sorted({0, 1, 2} - set(dropped_by(keys, "drop"))) == [kept]
-
-
-@pytest.mark.parametrize(
-    ("labels", "texts"),
-    [
-        ([POSITIVE, NEGATIVE], 1),
-        ([POSITIVE, NEUTRAL], 1),
-        ([NEGATIVE, NEUTRAL, POSITIVE], 1),
-        ([POSITIVE, None], 0),
-        ([NEGATIVE, NEGATIVE, None], 0),
-    ],
-)
-def test_only_different_labels_contradict(labels, texts):
-    keys = keys_of([("good", TRAIN, label) for label in labels])
-    assert find(keys, mode="keep").counts["contradicting"]["texts"] == texts
-
-
 @SETTINGS
 @given(ROWS, MODE)
 def test_the_result_is_that_of_a_dictionary(rows, mode):
@@ -266,46 +231,6 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     assert together.sort_by("row_id") == whole.dropped
 
 
-@SETTINGS
-@given(ROWS)
-def test_after_dropping_nothing_repeats_or_contradicts(rows):
-    keys = keys_of(rows)
-    first = find(keys, mode="drop")
-    rest = without(keys, first.dropped)
-    again = find(rest, mode="drop")
-    assert again.dropped.num_rows == 0
-    assert again.counts["contradicting"]["texts"] == 0
-    for kind in ("exact", "normalized"):
-        assert again.counts[kind]["repeated_texts"] == 0
-        assert not any(again.counts[kind]["leaked_rows"].values())
-    assert len(rest) == sum(again.counts["rows"].values())
-
-
-@SETTINGS
-@given(ROWS)
-def test_after_dropping_the_contradicting_texts_the_others_are_as_before(rows):
-    keys = keys_of(rows)
-    first = find(keys, mode="drop_contradicting")
-    again = find(without(keys, first.dropped), mode="drop_contradicting")
-    assert again.dropped.num_rows == 0
-    assert again.counts["contradicting"]["texts"] == 0
-    texts = [find(keys, mode="keep").counts, again.counts]
-    before, after = (counts["normalized"]["repeated_texts"] for counts in texts)
-    assert before - after == first.counts["contradicting"]["texts"]
-
-
-@SETTINGS
-@given(ROWS)
-def test_each_row_dropped_is_counted_once_and_in_order(rows):
-    for mode in MODES:
-        found = find(keys_of(rows), mode=mode)
-        row_ids = found.dropped["row_id"].to_pylist()
-        assert row_ids == sorted(set(row_ids))
-        counted = sum(sum(count.values()) for count in found.counts["dropped"].values())
-        assert counted == len(row_ids)
-        assert found.dropped.schema == DROPPED
-
-
 @pytest.mark.parametrize(
     ("normalized", "check", "repeated"),
     [
@@ -323,36 +248,3 @@ def test_both_hashes_decide_whether_texts_are_equal(normalized, check, repeated)
     assert counts["normalized"]["repeated_texts"] == repeated
     assert counts["exact"]["repeated_texts"] == repeated
     assert counts["contradicting"]["texts"] == repeated
-
-
-def test_hashes_and_row_numbers_may_be_as_high_as_can_be():
-    top = 2**64 - 1
-    columns = [[2**62 - 1, 0], [1, None], [top, top], [top, top], [top, 0], [TRAIN, TEST]]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, KEYS, strict=True)]
-    assert dropped_by(pa.table(arrays, schema=KEYS), "drop") == {0: "repeated"}
-
-
-def test_row_numbers_need_not_begin_at_0():
-    keys = keys_of([("a", TRAIN, 1), ("a", TRAIN, 1), ("b", TRAIN, 1)], [900, 70, 3])
-    assert dropped_by(keys, "drop") == {900: "repeated"}
-
-
-def test_keys_are_the_hashes_of_the_texts():
-    texts = pa.array(["skip", "Good  Day", "good day"])[1:]
-    keys = hash_texts(texts)
-    for name, strings, key in [
-        ("normalized", normalize_text(texts), SPLIT_KEY),
-        ("check", normalize_text(texts), CHECK_KEY),
-        ("exact", texts, SPLIT_KEY),
-    ]:
-        assert keys[name].tolist() == hash_strings(strings, key=key).tolist()
-    assert keys["normalized"][0] == keys["normalized"][1]
-    assert keys["exact"][0] != keys["exact"][1]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_no_rows_have_no_duplicates(mode):
-    found = find(KEYS.empty_table(), mode=mode)
-    assert found.dropped == DROPPED.empty_table()
-    assert found == find(keys_of([]), mode=mode)
-    assert found.counts == find_plainly([], mode)[0]

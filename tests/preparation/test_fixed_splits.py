@@ -129,15 +129,6 @@ def test_a_column_names_the_split_of_each_row(tmp_path, resources, suffix, has_v
 
 
 @pytest.mark.ray
-def test_unlabelled_texts_of_given_rows_are_left_out(tmp_path, resources):
-    csv, test = write(tmp_path / "a.csv", CSV), write(tmp_path / "test.csv", GIVEN[:20])
-    further = [{"text": text} for text in ("NEW number 1", "something else")]
-    files = write(tmp_path / "more.csv", further, ("text",))
-    record = prepare(tmp_path, csv, NAMES, test=str(test), unlabelled={"files": str(files)})
-    assert record["counts"]["unlabelled"]["left_out_by_reason"] == {"held_out": 1}
-
-
-@pytest.mark.ray
 def test_a_class_of_the_test_file_alone_is_no_class_to_learn(tmp_path, resources, caplog):
     csv, test = write(tmp_path / "a.csv", CSV), write(tmp_path / "test.csv", GIVEN[:-1])
     with caplog.at_level("INFO", logger="sentiflow"):
@@ -178,12 +169,6 @@ def test_settings_that_contradict_each_other_are_refused(prepare_section, proble
     raw = {"name": "a", "output_uri": "b", "prepare": prepare_section}
     with pytest.raises(UserError, match=problem):
         settings.validate(raw, source="test")
-
-
-def test_a_test_file_needs_no_test_fraction():
-    section = {"test": "t.csv", "split": {"test_fraction": 0}}
-    found = settings.validate({"name": "a", "output_uri": "b", "prepare": section}, source="test")
-    assert found.prepare.split.test_fraction == 0
 
 
 @st.composite

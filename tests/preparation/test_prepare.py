@@ -183,19 +183,6 @@ def test_any_classes_are_prepared_in_the_order_of_the_settings(tmp_path, feeling
     assert counted == len(read(tmp_path, "encoded/split=train"))
 
 
-def test_written_labels_may_be_the_names_of_the_classes(tmp_path, feelings, resources):
-    options = {"split": THIRDS, "rows_per_file": 100, "duplicates": "drop"}
-    form = {"kind": "csv", "columns": COLUMNS}
-    names = {name: name for name in sorted(filter(None, FEELINGS))}
-    named = prepare(tmp_path / "named", feelings, form | {"labels": names}, **options)
-    found = prepare(tmp_path / "auto", feelings, form | {"labels": "auto"}, **options)
-    assert found["classes"] == named["classes"] == list(names)
-    assert found["counts"] == named["counts"]
-    assert found["duplicates"] == named["duplicates"]
-    for table in ("tweets", "encoded"):
-        assert read(tmp_path / "auto", table) == read(tmp_path / "named", table)
-
-
 def test_another_order_of_the_classes_is_another_preparation(tmp_path):
     path = write_rows(tmp_path / "a.csv", [["text", "label"], ["a", "b"]])
 
@@ -257,15 +244,6 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     assert sum(map(len, rows)) == found.num_rows == 240
 
 
-def test_no_user_is_in_two_splits(tmp_path, airline_csv, resources):
-    prepare(tmp_path, airline_csv, AIRLINE, split=THIRDS | {"kind": "user"}, keep_columns=["user"])
-    found = read(tmp_path)
-    assert [row["user"] for row in found] == [row["name"] for row in AIRLINE_ROWS]
-    pairs = {(row["user"].lower(), row["split"]) for row in found}
-    assert len(pairs) == len({user for user, _ in pairs}) == 17
-    assert {split for _, split in pairs} == set(schema.SPLITS)
-
-
 def test_train_is_before_validation_is_before_test(tmp_path, airline_csv, resources):
     rule = {"kind": "time", "validation_fraction": 0.2, "test_fraction": 0.1}
     prepare(tmp_path, airline_csv, AIRLINE, split=rule, keep_columns=["time", "user"])
@@ -280,19 +258,6 @@ def test_train_is_before_validation_is_before_test(tmp_path, airline_csv, resour
     assert [len(times[split]) for split in schema.SPLITS] == [168, 48, 24]
 
 
-def test_rows_without_a_user_or_a_time_are_refused_where_the_split_needs_them(tmp_path, resources):
-    rows = [["np"[i % 2], f"{i}", f"u{i // 2}", f"2020-01-{i // 5 + 1:02}"] for i in range(120)]
-    rows += [["p", "nobody", " ", "2020-01-01"], ["p", "never", "ann", "2020-13-01"]]
-    path = write_rows(tmp_path / "tweets.csv", rows)
-    for kind, missing, reason in (("user", 120, "no user"), ("time", 121, "unreadable time")):
-        rule = THIRDS | {"kind": kind}
-        record = prepare(tmp_path / kind, path, WITH_USER, split=rule, max_rejected_fraction=0.1)
-        assert record["counts"]["rejected_by_reason"] == {reason: 1}
-        found = read(tmp_path / kind)
-        assert sorted({*range(122)} - {*numbers(found)}) == [missing]
-        assert set(found[0]) == {*schema.TWEETS.names, "split"}
-
-
 def test_another_delimiter_and_encoding_are_read(tmp_path, resources):
     rows = [["np"[i % 2], f"d\u00e9j\u00e0; vu,\t\u20ac 5 \u201cnow\u201d {i}"] for i in range(40)]
     path = write_rows(tmp_path / "tweets.txt", rows, "cp1252", delimiter=";")
@@ -302,17 +267,6 @@ def test_another_delimiter_and_encoding_are_read(tmp_path, resources):
     assert record["counts"]["damaged"] == 0
     record = prepare(tmp_path / "utf-8", path, form | {"encoding": "utf-8"}, split=TUTORIAL)
     assert record["counts"]["damaged"] == 40
-
-
-def test_files_may_have_their_columns_in_different_orders(tmp_path, resources):
-    orders = {"a.csv": HEADER, "b.csv": HEADER[::-1], "c.csv": sorted(HEADER)}
-    for number, (name, order) in enumerate(orders.items()):
-        rows = AIRLINE_ROWS[number * 80 : number * 80 + 80]
-        write_rows(tmp_path / name, [order, *([row[column] for column in order] for row in rows)])
-    prepare(tmp_path, tmp_path / "?.csv", AIRLINE, split=THIRDS, keep_columns=["user"])
-    assert [(row["text"], row["user"]) for row in read(tmp_path)] == [
-        (row["text"], row["name"]) for row in AIRLINE_ROWS
-    ]
 
 
 WORDS = [

@@ -104,13 +104,6 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
     assert "'no 8' (4), … 4 more: name them there, as a class or as unlabelled, correct" in line
 
 
-def test_counts_of_parts_add_up_and_their_peaks_of_memory_do_not():
-    parts = [counts(joy=(8, 1, 1), reasons={"empty text": 2}), counts(anger=(4, 0, 1))]
-    found = PartCounts.of(parts)
-    assert (found.accepted, found.rejected, found.peak_memory_bytes) == (15, 2, 1)
-    assert found.labels["test"] == {"joy": 1, "anger": 1}
-
-
 @pytest.mark.parametrize(
     ("cut", "notes"),
     [
@@ -152,10 +145,3 @@ def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts,
     assert message.startswith("format.labels=auto: ")
     assert line in message
     assert message.endswith("or give those of each class in format.labels")
-
-
-def test_a_column_of_many_values_is_refused():
-    texts = {f"text {number}": 1 for number in range(200)}
-    message = refusal(results.choose_classes, [texts, texts])
-    assert "there are 200 classes, and at most 100 are possible: the values of" in message
-    assert "'text 0' (2), " in message

@@ -11,7 +11,6 @@ from test_prepare import (
     PLAIN,
     THIRDS,
     TUTORIAL,
-    WITH_USER,
     numbers,
     prepare,
     read,
@@ -141,14 +140,3 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
     words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
     count = dict(zip(words["word"], words["count"], strict=True))["word"]
     assert count == sum(rows[n][1].lower().count("word") for n in trained)
-
-
-def test_repeats_are_dropped_beside_a_part_without_an_accepted_row(tmp_path, resources):
-    rows = [("np"[n % 2], f"text {n % 70}", f"u{n}", "0") for n in range(140)]
-    write_rows(tmp_path / "1.csv", rows)
-    write_rows(tmp_path / "2.csv", [("?", "unknown", "u", "0")] * 3)
-    prepare(
-        tmp_path, tmp_path / "*.csv", WITH_USER, duplicates="drop", split=TUTORIAL,
-        max_rejected_fraction=0.5, keep_columns=["user", "time"],
-    )  # fmt: skip
-    assert [row["user"] for row in read(tmp_path)] == [f"u{n}" for n in range(70)]

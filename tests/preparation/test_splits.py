@@ -1,8 +1,6 @@
 """Equal texts are in the same split, new rows move no others, and shares are as requested."""
 
 import itertools
-import sys
-import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
+from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.preparation.steps import (
     assign_by_hash,
@@ -97,13 +95,6 @@ def test_texts_that_look_equal_hash_alike(one, other):
     assert first == second
 
 
-@pytest.mark.parametrize(
-    "other", ["good  days", "goodday", "good day!", "@ann good day", "g\u00f6od day"]
-)
-def test_different_texts_have_different_hashes(other):
-    assert len(set(hash_text(pa.array(["good day", other])))) == 2
-
-
 @SETTINGS
 @given(TEXTS, st.sampled_from([str.upper, str.lower, " {} ".format, "{}\n".format]))
 def test_equal_normalized_texts_are_in_one_split(texts, disguise):
@@ -111,22 +102,6 @@ def test_equal_normalized_texts_are_in_one_split(texts, disguise):
     split = {}
     for text, found in zip(texts + disguised, splits_of(texts + disguised), strict=True):
         assert split.setdefault(normalized(text), found) == found
-
-
-@pytest.mark.parametrize("text", ["caf\u00e9", "cafe\u0301", "\uac00", "\ufb01\u00f6"])
-def test_normalized_text_is_in_form_nfkd(text):
-    assert normalized(text) == unicodedata.normalize("NFKD", text)
-
-
-@pytest.mark.parametrize("blank", ["\x0b", "\x1c", "\x85", "\u1680", "\u2028", "\u2029"])
-def test_any_white_space_collapses(blank):
-    assert normalized(f"good{blank}day") == "good day"
-
-
-@SETTINGS
-@given(st.text(max_size=20))
-def test_normalizing_twice_changes_nothing(text):
-    assert normalized(normalized(text)) == normalized(text)
 
 
 @SETTINGS
@@ -137,17 +112,6 @@ def test_texts_are_normalized_as_by_the_regular_expression_alone(before, texts, 
     expected = normalize_plainly(part)
     assert normalize_text(part).equals(expected)
     assert normalize_text(part).type == pa.string()
-
-
-@pytest.mark.parametrize(
-    ("form", "last"),
-    [("a{}b", sys.maxunicode), ("{0} a{0}{0}b {0}c{0} d{0}\tE {0}", 0x1FFFF)],
-)
-def test_every_character_is_normalized_as_by_the_regular_expression_alone(form, last):
-    """Beyond the first two planes no character has a case or is a blank."""
-    characters = [chr(i) for i in range(last + 1) if not 0xD800 <= i < 0xE000]
-    texts = pa.array([form.format(character) for character in characters])
-    assert normalize_text(texts).equals(normalize_plainly(texts))
 
 
 def test_every_short_text_is_normalized_alike_in_company_and_alone():
@@ -170,13 +134,6 @@ def test_adding_rows_moves_nothing(texts, more, random):
     assert [splits_of([text])[0] for text in texts] == splits_of(texts)
 
 
-def test_more_validation_or_test_takes_rows_from_train_alone(random_texts):
-    before = splits_of(random_texts)
-    after = splits_of(random_texts, validation_fraction=0.3)
-    moves = {pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]}
-    assert moves == {("train", "validation")}
-
-
 @pytest.mark.parametrize(
     ("validation", "test"), [(0.1, 0.1), (0.05, 0.3), (0.0, 0.2), (0.2, 0.0), (0.5, 0.5)]
 )
@@ -197,41 +154,11 @@ def test_hashes_are_the_same_everywhere():
     ]
 
 
-def test_a_slice_of_texts_is_assigned_as_a_copy(random_texts):
-    texts = pa.array(random_texts[:200])
-    whole = assign_by_hash(hash_text(texts), **FRACTIONS)
-    part = assign_by_hash(hash_text(texts[50:120]), **FRACTIONS)
-    assert part.tolist() == whole[50:120].tolist()
-
-
-def test_hashes_under_two_keys_are_independent(random_texts):
-    hashes = [hash_strings(pa.array(random_texts), key=key) for key in (SPLIT_KEY, CHECK_KEY)]
-    assert [len(set(found)) for found in hashes] == [len(random_texts)] * 2
-    bits = [np.unpackbits(found.view(np.uint8)).reshape(-1, 64).astype(float) for found in hashes]
-    correlation = np.corrcoef(*bits, rowvar=False)[:64, 64:]
-    assert np.abs(correlation).max() < 6 / np.sqrt(len(random_texts))
-
-
-@SETTINGS
-@given(st.lists(st.text(max_size=12), max_size=12))
-def test_python_strings_are_hashed_as_arrow_strings(texts):
-    for key in (SPLIT_KEY, CHECK_KEY):
-        hashes = hash_strings(pa.array(texts, pa.string()), key=key)
-        assert hashes.dtype == np.uint64
-        assert hashes.tolist() == hash_strings(np.array(texts, object), key=key).tolist()
-
-
 @SETTINGS
 @given(st.lists(st.sampled_from(["ann", "Ann", "bob", "ann ", "\u00c5nn", ""]), min_size=1))
 def test_rows_of_one_user_are_in_one_split(users):
     numbers = assign_by_hash(hash_strings(pa.array(users)), **FRACTIONS)
     assert len(set(zip(users, numbers.tolist(), strict=True))) == len(set(users))
-
-
-def test_no_rows_have_no_splits():
-    assert splits_of([]) == []
-    assert assign_by_time(np.arange(0), bounds=(1, 2)).tolist() == []
-    assert assign_by_row_number(np.arange(0)).tolist() == []
 
 
 def test_the_tutorial_splits_by_row_number_modulo_5():
@@ -254,26 +181,6 @@ def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares
     assert max(parts[1]) < min(parts[2])
 
 
-@SETTINGS
-@given(st.lists(st.integers(1, 6), min_size=3, max_size=60), SHARES)
-def test_fractions_are_met_to_within_one_times_rows(counts, shares):
-    validation, test = shares
-    exact = np.array([1 - validation - test, validation, test]) * sum(counts)
-    split = divide(np.repeat(np.arange(len(counts)), counts), validation, test)
-    if exact.min() >= max(counts):  # else a split may be smaller than one time's rows
-        assert np.abs(np.bincount(split) - exact).max() <= max(counts) + 1e-6
-
-
-@SETTINGS
-@given(TIMES, SHARES, st.randoms(use_true_random=False))
-def test_bounds_do_not_depend_on_the_order_or_on_who_counted(times, shares, random):
-    names = dict(zip(["validation_fraction", "test_fraction"], shares, strict=True))
-    distinct, counts = np.unique(times, return_counts=True)
-    mixed = random.sample(times, len(times))
-    ones = np.ones(len(times), np.int64)
-    assert time_bounds(np.array(mixed), ones, **names) == time_bounds(distinct, counts, **names)
-
-
 def test_a_hundred_different_times_are_divided_exactly():
     assert np.bincount(divide(range(100), 0.1, 0.2)).tolist() == [70, 10, 20]
     assert time_bounds(
@@ -282,13 +189,6 @@ def test_a_hundred_different_times_are_divided_exactly():
         69,
         79,
     )
-
-
-def test_bounds_keep_the_second_far_in_the_future():
-    times = 2**60 + np.arange(3)
-    bounds = time_bounds(times, np.ones(3), validation_fraction=0.1, test_fraction=0.1)
-    assert bounds == (2**60, 2**60 + 1)
-    assert assign_by_time(times, bounds=bounds).tolist() == [0, 1, 2]
 
 
 def test_a_frequent_time_is_in_one_split_and_leaves_no_split_empty():

@@ -38,14 +38,6 @@ def test_rows_are_left_out_with_their_reason(table):
     assert steps.leave_out(table) == table
 
 
-def test_equal_texts_have_equal_hashes(table):
-    found = steps.hash_texts(table)
-    normalized, exact = found["normalized"].to_pylist(), found["exact"].to_pylist()
-    assert normalized[0] == normalized[1] != normalized[3]
-    assert exact[0] != exact[1]
-    assert found["row_id"] == table["row_id"]
-
-
 def test_each_rule_assigns_every_row(table):
     hashed = steps.hash_texts(table)
     shares = {"validation_fraction": 0.3, "test_fraction": 0.3}

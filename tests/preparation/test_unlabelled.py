@@ -150,15 +150,6 @@ def test_the_labelled_rows_stay_as_they_are(tmp_path, labelled_csv, alone, resou
     assert counts == record["counts"]
 
 
-def test_nothing_changes_without_files(tmp_path, alone):
-    """A directory that was prepared before there was such a section is still complete."""
-    _, record = alone
-    assert "unlabelled" not in record["settings"]
-    assert set(record["inputs"]) == {"csv"}
-    assert "unlabelled" not in record["counts"]
-    assert not [item for item in record["files"] if "unlabelled" in item["path"]]
-
-
 def test_labels_of_sentiment140_are_not_read(tmp_path, labelled_csv, sample_csv, resources):
     record = prepare(
         tmp_path,

@@ -17,7 +17,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
-from sentiflow.storage.compression import open_content, read_unpacked, write_unpacked
+from sentiflow.storage.compression import open_content
 
 SETTINGS = settings(max_examples=40, deadline=None)
 
@@ -192,11 +192,6 @@ def test_a_damaged_file_never_becomes_a_corpus(folder, form, length):
         corpus.open_csv([uri], settings=form, rows_per_part=10, unpack_to=str(folder / "pieces"))
 
 
-def test_the_only_file_of_an_archive_need_not_be_named(folder):
-    uri = write(folder, "x.zip", pack_zip(("a/", b""), ("a/b/", b""), ("a/b/t.csv", CONTENT)))
-    assert read(uri) == read(f"{uri}::a/b/t.csv") == CONTENT
-
-
 def test_of_several_files_one_is_named(folder):
     uri = write(folder, "x.zip", pack_zip(("a/t.csv", b"one"), ("b/t.csv", b"two"), ("c/", b"")))
     assert (read(f"{uri}::a/t.csv"), read(f"{uri}::b/t.csv")) == (b"one", b"two")
@@ -215,13 +210,6 @@ def test_an_encrypted_file_is_refused_with_the_way_out(folder):
     assert refusal(uri) == f"x.zip cannot be unpacked: File {expected}"
 
 
-@pytest.mark.parametrize("method", [9, 93, 99])
-def test_a_method_that_python_does_not_know_is_refused_with_the_way_out(folder, method):
-    line = refusal(write(folder, "x.zip", pack_with_entry({METHOD: method})))
-    assert line.startswith("x.zip cannot be unpacked: ")
-    assert line.endswith("unpack it first")
-
-
 @pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.XZ", "t.lz4", "t.7z", "t.tar.gz", "t.TGZ"])
 def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
     line = refusal(write(folder, name, CONTENT))
@@ -229,13 +217,6 @@ def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
         line
         == f"{name} is packed in a format that is not supported: unpack it, or use .gz, .zst, .zip"
     )
-
-
-@SETTINGS
-@given(st.binary(max_size=2000))
-def test_an_unpacked_piece_is_read_as_it_was_written(folder, piece):
-    write_unpacked(str(folder / "piece"), piece)
-    assert read_unpacked(str(folder / "piece")) == piece
 
 
 @pytest.mark.parametrize(

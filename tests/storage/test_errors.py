@@ -73,12 +73,6 @@ def test_the_answer_of_a_store_becomes_one_line(text, kind, line):
     assert (type(error), str(error)) == (kind, line)
 
 
-@pytest.mark.parametrize("text", ["", "When getting information for bucket 'there': it said no"])
-def test_other_messages_are_left_alone(text):
-    assert errors.explain_text(text) is None
-    assert errors.explain(OSError(text)) is None
-
-
 def test_the_uri_of_the_caller_is_named_if_arrow_names_none():
     error = OSError("AWS Error ACCESS_DENIED during GetObject operation: ")
     what = "the object store refuses (ACCESS_DENIED): check"

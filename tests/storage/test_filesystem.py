@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import fs
 
 from sentiflow.data import input_files
 from sentiflow.errors import UserError
@@ -38,14 +37,6 @@ def test_what_is_written_is_read_and_listed(root):
     assert filesystem.listing(join(root, "sub")) == ["deep/a.txt"]
 
 
-def test_what_is_not_there_is_absent(root):
-    assert not filesystem.exists(join(root, "none"))
-    assert filesystem.listing(join(root, "none")) == []
-    assert filesystem.file_info(join(root, "none")).type == fs.FileType.NotFound
-    with pytest.raises(FileNotFoundError):
-        filesystem.read_bytes(join(root, "none"))
-
-
 def test_a_table_comes_back_with_its_rows_and_bytes(root):
     table = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
     uri = join(root, "part.parquet")
@@ -55,12 +46,6 @@ def test_a_table_comes_back_with_its_rows_and_bytes(root):
     }
     assert parquet.read(uri).equals(table)
     assert parquet.read(uri, columns=["b"]).column_names == ["b"]
-
-
-def test_the_hash_is_that_of_the_content(root):
-    content = os.urandom(5 << 20)
-    filesystem.write_bytes(join(root, "big"), content)
-    assert hashes.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
 
 
 LEAF = 65536

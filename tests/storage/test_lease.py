@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tcp_proxy import Proxy
 
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem, lease
@@ -244,13 +243,6 @@ def test_a_sign_of_life_that_hangs_is_a_long_silence(folder, monkeypatch):
         assert claims(folder) == ["other.json"]
 
 
-def test_a_second_job_does_not_disturb_the_holder(folder):
-    with lease.hold(folder, job="prepare") as held:
-        write_claim(folder)
-        held.renew()
-        lease.check(held.claim)
-
-
 def test_a_deleted_claim_is_noticed_on_any_node(folder):
     with lease.hold(folder, job="prepare", renew_seconds=0.1) as held:
         filesystem.delete(held.claim)
@@ -285,21 +277,6 @@ def test_a_sign_of_life_that_fails_is_tried_again(folder, monkeypatch, said):
             wait_for(lambda: "cannot renew the lease" in said.text)
         wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
         lease.check(held.claim)
-
-
-@pytest.mark.soak
-def test_a_store_that_is_away_for_a_while_is_tried_again(bucket, tmp_path, monkeypatch, said):
-    proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-    with lease.hold(f"{bucket}/{tmp_path.name}", job="prepare", renew_seconds=0.1) as held:
-        proxy.refusing = True
-        proxy.break_all()
-        wait_for(lambda: "cannot renew the lease" in said.text)
-        proxy.refusing = False
-        before = filesystem.file_info(held.claim).mtime_ns
-        wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
-        lease.check(held.claim)
-    proxy.close()
 
 
 def wait_for(is_so):

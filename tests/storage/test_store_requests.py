@@ -68,13 +68,6 @@ def test_a_small_file_is_written_by_one_request_and_read_by_two(store):
     assert filesystem.read_bytes(uri) == content
 
 
-@pytest.mark.parametrize("size", [0, (10 << 20) - 1, 10 << 20, (20 << 20) + 1])
-def test_files_of_any_size_come_back(store, size):
-    content = os.urandom(size)
-    filesystem.write_bytes(f"{ROOT}/sized", content)
-    assert filesystem.read_bytes(f"{ROOT}/sized") == content
-
-
 def test_tables_are_read_by_two_requests(store):
     parquet.write(f"{ROOT}/table.parquet", TABLE)
     filesystem.write_arrow(f"{ROOT}/table.arrow", TABLE)

@@ -1,8 +1,6 @@
 """A location means the same wherever it is read, and paths below it are joined with slashes."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -15,11 +13,6 @@ from sentiflow.storage.uris import (
     split_member,
     without_credentials,
 )
-
-SETTINGS = settings(max_examples=300, deadline=None)
-
-NAMES = st.sampled_from(["a", "b.c", "..", ".", "", "x y", "*"])
-PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("/"))
 
 
 @pytest.mark.parametrize(
@@ -73,19 +66,6 @@ def test_what_is_no_location_is_refused_with_what_to_write(typed):
     assert line.startswith("output_uri='")
     assert NO_LOCATIONS[typed] in line
     assert len(line.encode()) < 250
-
-
-def test_a_tilde_is_the_home_directory(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/ada")
-    assert absolute_uri("~/run", base="/base") == "/home/ada/run"
-
-
-@SETTINGS
-@given(st.sampled_from(["", "/", "s3://bucket/", "file:///"]), PATHS)
-def test_an_absolute_location_does_not_depend_on_where_one_stands(root, path):
-    once = absolute_uri(root + path, base="/base")
-    assert absolute_uri(once, base="/elsewhere") == once
-    assert not once.endswith("/") or once == "/"
 
 
 @pytest.mark.parametrize(
