@@ -28,8 +28,6 @@ PROBABILITY = "probability_"
 """Names of columns of numbers begin so."""
 NO_ROW = -1
 """Stands for a ``row_id`` that is not given."""
-_FIRST_LINE = 2
-"""Line of the first row of a file with a header."""
 _FORMULA = r"'*[=+\-@\t\r]"
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
 """``1.000`` may be a thousand."""
@@ -64,7 +62,7 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
             hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
             "with names",
         )
-    what, first = ("row", 0) if uri.endswith(".parquet") else ("line", _FIRST_LINE)
+    what, first = ("row", 0) if uri.endswith(".parquet") else ("line", 2)
     places = pd.Series(range(first, first + len(table)), table.index).astype(str)
     places = f"{name}: {what} " + places
     for column, values in table.items():

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import itertools
 import json
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -41,11 +40,6 @@ CARD = "model_card.md"
 """File of an evaluation."""
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
-_NEEDED = (
-    *("classes", "settings.keep_columns", "settings.text_column"),
-    *("inputs.corpus", "inputs.model.settings.classes"),
-)
-"""Keys that readers of predictions rely on, beside those of every manifest."""
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -167,13 +161,6 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
-    for key in _NEEDED if stage == "score" else ():
-        try:
-            functools.reduce(operator.getitem, key.split("."), cast(Any, record))
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS
-            ) from error
     if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
         raise UserError(
             f"{setting}: {join(uri, damaged)} is missing or damaged",
@@ -281,13 +268,7 @@ def reference(uri: str, record: Manifest) -> Input:
 
 
 def find_classes(record: Manifest) -> tuple[str, ...]:
-    """Name the classes of prepared data: a label is a position among them.
-
-    Raises:
-        UserError: The manifest names none.
-    """
-    if "classes" not in record:
-        raise UserError(f"the manifest of this {record['stage']} has no classes", hint=_NOT_OURS)
+    """Name the classes of prepared data: a label is a position among them."""
     return tuple(record["classes"])
 
 

@@ -9,7 +9,6 @@ texts as written are equal if their own hashes are equal, too.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -50,16 +49,6 @@ validation or test row."""
 _PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Repeated texts of some rows, and rows to leave out."""
-
-    counts: DuplicateCounts
-    """Counts of the rows given; those of several groups add up."""
-    dropped: pa.Table
-    """Has the columns of ``DROPPED``."""
-
-
 def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     """Compute the hashes by which rows are compared; each text is normalized and hashed once.
 
@@ -77,7 +66,9 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     }
 
 
-def find(keys: pa.Table, *, mode: str, fixed: Collection[str] = ()) -> Duplicates:
+def find(
+    keys: pa.Table, *, mode: str, fixed: Collection[str] = ()
+) -> tuple[DuplicateCounts, pa.Table]:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
     The result does not depend on the order of the rows. The result for a text does not depend on
@@ -90,6 +81,9 @@ def find(keys: pa.Table, *, mode: str, fixed: Collection[str] = ()) -> Duplicate
             with the lowest ``row_id``, or the row with the lowest if none is labelled.
         fixed: Splits whose rows were given. Where there are some, the rows of a text stay in one
             split: test before validation before train. Given test rows all stay, in any mode.
+
+    Returns:
+        Their counts; those of several groups add up. The rows to leave out, as ``DROPPED``.
     """
     num_rows = _count_rows(keys["split"].to_pandas())
     is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)  # most texts are unique
@@ -119,7 +113,7 @@ def find(keys: pa.Table, *, mode: str, fixed: Collection[str] = ()) -> Duplicate
         "dropped": {name: _count_rows(rows["split"][reason == name]) for name in reasons},
     }
     dropped = pa.table([pa.array(rows["row_id"]), pa.array(reason)], schema=DROPPED)
-    return Duplicates(counts, dropped.filter(pc.not_equal(dropped["reason"], "")))
+    return counts, dropped.filter(pc.not_equal(dropped["reason"], ""))
 
 
 def _count(rows: pd.Series) -> TextCounts:

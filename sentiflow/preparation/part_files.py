@@ -215,10 +215,10 @@ def find_duplicates(
         return keys.filter(pa.array(groups == group))
 
     keys = pa.concat_tables(filesystem.map_files(read, uris))
-    repeats = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
+    counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
     uri = job.work_file("dropped", group)
-    filesystem.write_arrow(uri, repeats.dropped)
-    return repeats.counts, uri
+    filesystem.write_arrow(uri, dropped)
+    return counts, uri
 
 
 def read_tokens(part: int, *, job: Job) -> pa.Table:

@@ -189,8 +189,12 @@ def _prepare(
     for corpus in corpora.values():
         input_files.check_unchanged(corpus.files)
     _report(counts, usage, seconds, recorder)
-    for note in results.check_lengths(encoded, max_length=settings.max_length):
-        say(sources.STAGE, note)
+    if encoded.cut > 0.01 * encoded.encoded:
+        say(
+            sources.STAGE,
+            f"{encoded.cut:,} of {encoded.encoded:,} texts ({encoded.cut / encoded.encoded:.1%}) "
+            f"are cut at {settings.max_length} tokens: raise prepare.max_length",
+        )
     return output.publish(
         inputs=inputs,
         counts=counts,

@@ -135,17 +135,6 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
     return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
 
 
-def check_lengths(counts: PartCounts, *, max_length: int) -> list[str]:
-    """Return a note for the user if more than one text in a hundred is cut."""
-    share = counts.cut / max(1, counts.encoded)
-    if share <= 0.01:
-        return []
-    return [
-        f"{counts.cut:,} of {counts.encoded:,} texts ({share:.1%}) are cut at {max_length} tokens: "
-        "raise prepare.max_length"
-    ]
-
-
 def choose_classes(
     labels: Sequence[Mapping[str, int]], *, corrected: Mapping[str, int] | None = None
 ) -> tuple[str, ...]:

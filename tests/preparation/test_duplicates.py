@@ -44,7 +44,7 @@ def keys_of(rows, row_ids=None):
 
 def dropped_by(keys, mode):
     """Name the rows that are to be left out, each with its reason."""
-    table = find(keys, mode=mode).dropped
+    table = find(keys, mode=mode)[1]
     return dict(zip(table["row_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
@@ -141,7 +141,7 @@ def example():
 
 
 def test_the_example_is_counted_as_by_hand(example):
-    assert find(keys_of(example), mode="drop").counts == {
+    assert find(keys_of(example), mode="drop")[0] == {
         "rows": {"train": 4, "validation": 4, "test": 6},
         "exact": {
             "repeated_texts": 4,
@@ -204,7 +204,7 @@ def test_the_example_drops_as_by_hand(example):
 def test_the_result_is_that_of_a_dictionary(rows, mode):
     counts, dropped = find_plainly(rows, mode)
     found = find(keys_of(rows), mode=mode)
-    assert found.counts == counts
+    assert found[0] == counts
     assert dropped_by(keys_of(rows), mode) == dropped
 
 
@@ -226,9 +226,9 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     parts = [keys.filter(pa.array(group == i)) for i in range(num_groups)]
     found = [find(part, mode=mode) for part in parts]
     whole = find(keys, mode=mode)
-    assert merge_counts([part.counts for part in found]) == whole.counts
-    together = pa.concat_tables([part.dropped for part in found])
-    assert together.sort_by("row_id") == whole.dropped
+    assert merge_counts([part[0] for part in found]) == whole[0]
+    together = pa.concat_tables([part[1] for part in found])
+    assert together.sort_by("row_id") == whole[1]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
 def test_both_hashes_decide_whether_texts_are_equal(normalized, check, repeated):
     columns = [range(4), [0, 1, 0, 1], normalized, check, [3] * 4, [TRAIN, TEST, TRAIN, TEST]]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, KEYS, strict=True)]
-    counts = find(pa.table(arrays, schema=KEYS), mode="keep").counts
+    counts = find(pa.table(arrays, schema=KEYS), mode="keep")[0]
     assert counts["normalized"]["repeated_texts"] == repeated
     assert counts["exact"]["repeated_texts"] == repeated
     assert counts["contradicting"]["texts"] == repeated

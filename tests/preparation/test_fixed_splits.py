@@ -191,7 +191,7 @@ def test_rows_that_stay_share_no_text_across_splits(rows, mode):
             "split": pa.array(np.array(split, np.int8)),
         }
     )
-    dropped = duplicates.find(keys, mode=mode, fixed=["test"]).dropped.to_pydict()
+    dropped = duplicates.find(keys, mode=mode, fixed=["test"])[1].to_pydict()
     reasons = dict(zip(dropped["row_id"], dropped["reason"], strict=True))
     stays = [n for n in range(len(rows)) if n not in reasons]
     assert {n for n in range(len(rows)) if split[n] == TEST} <= set(stays)

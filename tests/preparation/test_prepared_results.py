@@ -105,18 +105,6 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
 
 
 @pytest.mark.parametrize(
-    ("cut", "notes"),
-    [
-        (2, []),
-        (3, ["3 of 200 texts (1.5%) are cut at 64 tokens: raise prepare.max_length"]),
-    ],
-)
-def test_cut_texts_are_told_if_they_are_more_than_one_in_a_hundred(cut, notes):
-    found = PartCounts(peak_memory_bytes=1, files=[], encoded=200, cut=cut)
-    assert results.check_lengths(found, max_length=64) == notes
-
-
-@pytest.mark.parametrize(
     ("parts", "classes"),
     [
         ([{"5": 3, "1": 7}, {"4": 1}], ("1", "4", "5")),

@@ -44,9 +44,9 @@ class Inspection:
     """Rows of the sample that the reader rejects, by reason."""
 
     @property
-    def num_sampled(self) -> int:
-        """Rows of the sample."""
-        return len(self.sample.rows)
+    def scale(self) -> float:
+        """Rows of all files for each row of the sample."""
+        return self.sample.num_rows / max(1, len(self.sample.rows))
 
     @property
     def label_counts(self) -> dict[str, int]:
@@ -204,16 +204,13 @@ def name_after(uri: str) -> str:
 
 def count_rare(inspection: Inspection) -> dict[str, int]:
     """Count the rows of the classes that have too few to be learned."""
-    counts, share = (
-        inspection.label_counts,
-        inspection.sample.num_rows / max(1, inspection.num_sampled),
-    )
-    return {n: rows for n, rows in counts.items() if rows > 0 and rows * share < MIN_CLASS_ROWS}
+    counts, scale = inspection.label_counts, inspection.scale
+    return {n: rows for n, rows in counts.items() if rows > 0 and rows * scale < MIN_CLASS_ROWS}
 
 
 def count_rejected(inspection: Inspection) -> float:
     """Return the share of rejected rows."""
-    return sum(inspection.rejected.values()) / max(1, inspection.num_sampled)
+    return sum(inspection.rejected.values()) / max(1, len(inspection.sample.rows))
 
 
 def render(
@@ -249,7 +246,7 @@ def render(
         replace(inspection, rejected={**inspection.rejected, tweets.UNKNOWN_LABEL: 0})
     )
     is_large = inspection.sample.num_rows > _LARGE
-    is_few = sum(counts.values()) * inspection.sample.num_rows < _FEW * inspection.num_sampled
+    is_few = sum(counts.values()) * inspection.scale < _FEW
     batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
     if inspection.sample.num_rows > _MEDIUM:
         batch_size = 128
@@ -300,8 +297,7 @@ def _choose_groups(inspection: Inspection, kept: Sequence[str]) -> list[str]:
 
 def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int) -> int:
     """Choose the epochs that make enough optimizer steps, given the rows that are labelled."""
-    share = inspection.sample.num_rows / max(1, inspection.num_sampled)
-    num_rows = share * sum(inspection.label_counts.values())
+    num_rows = inspection.scale * sum(inspection.label_counts.values())
     steps = _STEPS + _STEPS_PER_CLASS * num_classes
     epochs = math.ceil(steps * batch_size / max(1, num_rows))
     return min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
@@ -310,8 +306,8 @@ def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int
 def list_rejected(inspection: Inspection) -> str:
     """Say how many rows are rejected, and why."""
     reasons = tweets.list_reasons(inspection.rejected)
-    num_rejected = sum(inspection.rejected.values())
-    return f"{num_rejected:,} of {inspection.num_sampled:,} rows would be rejected: {reasons}"
+    num_rejected, num_rows = sum(inspection.rejected.values()), len(inspection.sample.rows)
+    return f"{num_rejected:,} of {num_rows:,} rows would be rejected: {reasons}"
 
 
 def _flow(value: Any) -> str:
