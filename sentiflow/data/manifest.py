@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,6 +41,11 @@ CARD = "model_card.md"
 """File of an evaluation."""
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+_NEEDED = (
+    *("classes", "settings.keep_columns", "settings.text_column"),
+    *("inputs.corpus", "inputs.model.settings.classes"),
+)
+"""Keys that readers of predictions rely on, beside those of every manifest."""
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -161,6 +167,13 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
+    for key in _NEEDED if stage == "score" else ():
+        try:
+            functools.reduce(operator.getitem, key.split("."), cast(Any, record))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS
+            ) from error
     if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
         raise UserError(
             f"{setting}: {join(uri, damaged)} is missing or damaged",
