@@ -15,20 +15,12 @@ from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
-from sentiflow.preparation.part_files import Job, load_table
+from sentiflow.preparation.part_files import Job
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
-_NAMED = "corrections"
 CANDIDATES = "corrected_rows"
-
-
-def write_named(rows: pd.DataFrame, job: Job) -> None:
-    """Write which rows and texts corrections name, for :func:`write_candidates`."""
-    has_text = rows["has_text"].to_numpy()
-    row_id, text = pa.array(rows["row_id"], mask=has_text), pa.array(rows["text"], mask=~has_text)
-    filesystem.write_arrow(job.work_file(_NAMED, 0), pa.table({"row_id": row_id, "text": text}))
 
 
 def read_rows(part: parts.Part) -> pa.Table:
@@ -37,18 +29,25 @@ def read_rows(part: parts.Part) -> pa.Table:
     return table.select(["row_id", "text", "label", "unknown_label"])
 
 
-def write_candidates(table: pa.Table, part: Label, *, job: Job) -> None:
+def write_candidates(
+    table: pa.Table, part: Label, *, job: Job, row_ids: np.ndarray, texts: np.ndarray
+) -> None:
     """Write the rows of a part that have the row id or the text of a correction.
+
+    Args:
+        table: All rows of the part.
+        part: The part.
+        job: Arguments of all tasks.
+        row_ids: Those of corrections without a text.
+        texts: Hashes of the texts of the others.
 
     Columns:
         written: ``row_id``, ``text`` (its hash), ``before`` (the label that the corpus has: the
             name of the class, or as written if it is unknown).
     """
-    named = load_table(job.work_file(_NAMED, 0), job.key)
     row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
     hashes = hash_texts(text)
-    chosen = np.isin(row_id, named["row_id"].drop_null().to_numpy())
-    chosen |= np.isin(hashes, named["text"].drop_null().to_numpy())
+    chosen = np.isin(row_id, row_ids) | np.isin(hashes, texts)
     classes = pa.array(job.format.classes or (), pa.string())
     named_label = classes.take(one_array(table["label"]))
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))

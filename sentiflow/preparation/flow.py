@@ -62,9 +62,13 @@ class Flow:
             rows: The corrections, see :func:`label_files.read_corrections`.
             uris: Their files.
         """
-        corrected.write_named(rows, self.job)
-        read, write = corrected.read_rows, corrected.write_candidates
-        self._run("find_corrected", self.parts, read, write=write)
+        by_row, by_text = rows[~rows["has_text"]], rows[rows["has_text"]]
+        write = functools.partial(
+            corrected.write_candidates,
+            row_ids=by_row["row_id"].to_numpy(),
+            texts=by_text["text"].to_numpy(),
+        )
+        self._run("find_corrected", self.parts, corrected.read_rows, write=write)
         corpus = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
         rows_by_id = corrected.resolve(rows, corpus, uris)
         table = pa.Table.from_pandas(rows_by_id, preserve_index=False)
