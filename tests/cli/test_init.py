@@ -9,7 +9,6 @@ import yaml
 from conftest import make_store
 from odd_files import make_rows, write
 from test_cli import invoke, one_line
-from test_sniffing import READ
 
 from sentiflow.config import settings
 from sentiflow.storage import filesystem
@@ -71,26 +70,6 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
     assert found["evaluate"] == {"slices": {"columns": ["brand"]}}
     assert found["score"] == {"keep_columns": ["text", "brand"]}
     assert (found["name"], found["output_uri"]) == ("messages", "runs/messages")
-
-
-@pytest.mark.parametrize("file", READ, ids=lambda file: file.name)
-def test_every_config_is_valid(place, file, make_package):
-    (place / "odd.csv").write_bytes(file.content)
-    init("odd.csv")
-    config = settings.load("odd.yaml", command="run" if file.label is not None else "")
-    assert config.format.delimiter == file.delimiter or file.num_columns == 1
-    model = [] if file.label is not None else [f"score.model_uri={make_package()}"]
-    result = invoke("config", "validate", "odd.yaml", *model)
-    assert result.exit_code == 0, result.output
-
-
-def test_names_that_yaml_reads_as_something_else_are_quoted(place):
-    rows = [(text, "yes" if label == "positive" else "no") for text, label in ROWS]
-    (place / "messages.csv").write_bytes(write(rows, header=("text: all", "label #1")))
-    init("messages.csv")
-    found = settings.load("messages.yaml").format
-    assert (found.columns.text, found.columns.label) == ("text: all", "label #1")
-    assert found.classes == ("no", "yes")
 
 
 @pytest.mark.parametrize(
@@ -174,13 +153,6 @@ def test_unknown_labels_are_not_allowed_for(place):
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     assert "24,300 rows would be rejected: 300 unknown label." in init("messages.csv")
     assert "max_rejected_fraction" not in read_config()["prepare"]
-
-
-def test_rejected_rows_are_said_and_allowed(place):
-    rows = [*ROWS, *[("", "negative")] * 20]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert "20 of 420 rows would be rejected: 20 empty text." in init("messages.csv")
-    assert read_config()["prepare"]["max_rejected_fraction"] == pytest.approx(0.08)
 
 
 def test_a_file_that_is_mostly_rejected_gets_no_config(place):
@@ -282,16 +254,6 @@ def test_a_file_named_in_another_script_gives_its_name_to_the_config(place):
     init("ข้อความ (1).csv")
     config = settings.load("ข้อความ_1.yaml")
     assert (config.name, config.output_uri) == ("ข้อความ_1", f"{place}/runs/ข้อความ_1")
-
-
-def test_test_rows_need_labels(place):
-    for name in ("bom.csv", "bom_test.csv"):
-        rows = [(text, brand, str(i)) for i, (text, _, brand) in enumerate(BRANDED)]
-        (place / name).write_bytes(write(rows, header=("text", "brand", "id")))
-    line = one_line(invoke("init", "bom.csv", "--test", "bom_test.csv"))
-    assert line == "sentiflow: --test needs labels: choose the column with --label COLUMN"
-    assert not (place / "bom.yaml").exists()
-    init("bom.csv", "--test", "bom_test.csv", "--label", "brand")
 
 
 @pytest.mark.parametrize(

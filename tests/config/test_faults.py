@@ -91,14 +91,6 @@ def test_a_value_out_of_range_is_named_with_its_key(load, override, fault):
     assert line.startswith(f"command line: {fault}")
 
 
-@pytest.mark.parametrize("missing", ["name", "output_uri"])
-def test_a_missing_setting_is_named(tmp_path, missing):
-    path = tmp_path / "trial.yaml"
-    path.write_text(yaml.safe_dump({name: v for name, v in MINIMAL.items() if name != missing}))
-    with pytest.raises(UserError, match=rf"trial\.yaml: the setting {missing} is missing: "):
-        settings.load(path)
-
-
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -158,21 +150,6 @@ def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, ke
 def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
     (fault,) = faults_of(load, override)
     assert line in fault
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["train.num_workers=0"],
-        ["train.learning_rate=.inf"],
-        ["prepare.split={validation_fraction: 0.6, test_fraction: 0.6}"],
-        ["output_uri=''"],
-    ],
-    ids=lambda overrides: overrides[0],
-)
-def test_an_invalid_value_is_refused(load, overrides):
-    (line,) = faults_of(load, *overrides)
-    assert overrides[0].partition("=")[0] in line
 
 
 @pytest.mark.parametrize(
@@ -264,14 +241,6 @@ def test_patterns_need_the_texts_of_scored_files(load):
     load(*overrides, "score.keep_columns=[text]")
     load(*overrides, "evaluate.scored_uri=other/scored")
     load(overrides[0])
-
-
-@pytest.mark.parametrize(
-    "override", ["prepare.keep_columns=[brand]", "score.prepared_uri=other/prepared"]
-)
-def test_prepared_data_may_hold_a_column_of_slices(load, override):
-    config = load("evaluate.slices.columns=[brand]", override)
-    assert config.evaluate.slices.columns == ("brand",)
 
 
 def test_the_columns_of_all_predictions_are_those_of_the_settings():

@@ -78,14 +78,6 @@ def test_an_override_changes_its_setting(load, override, expected):
     assert value_of(load(override), override.partition("=")[0]) == expected
 
 
-def test_an_override_may_give_a_whole_section_and_leaves_the_rest_alone(load):
-    config = load("prepare.split={kind: tutorial}", "train.model.cell=rnn")
-    assert config.prepare.split.kind == "tutorial"
-    changed = {"prepare.split.kind", "train.model.cell"}
-    before, after = flatten(load().model_dump()), flatten(config.model_dump())
-    assert {key for key in before if before[key] != after[key]} == changed
-
-
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -180,12 +172,6 @@ def test_every_setting_refuses_what_is_no_location_by_its_key(key):
         assert f"{key}='" in line
 
 
-def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
-    assert load("format.errors=ignore").score.format.errors == "ignore"
-    own = load("format.errors=ignore", "score.format={errors: replace}")
-    assert own.score.format.errors == "replace"
-
-
 def every_setting(**model):
     """Flatten settings in which no section is left out."""
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": "auto"}
@@ -205,13 +191,6 @@ def test_described_settings_are_those_of_the_program():
     assert set(described) == {key for found in all_kinds() for key in found}
     assert len(set(described)) == len(described)
     assert all(meaning for _, _, meaning in describe())
-
-
-def test_described_defaults_are_the_real_ones():
-    for key, default, _ in describe():
-        if default != "required" and not key.endswith(("format.kind", "columns.label", ".labels")):
-            real = next(found[key] for found in all_kinds() if key in found)
-            assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
 
 
 def test_sections_may_share_settings_by_merge_keys(path):

@@ -40,14 +40,6 @@ def test_a_download_leaves_only_the_members(get, server, folder, tmp_path, said)
     assert f"nothing to do: {folder / 'tweets.csv'}" in said.text
 
 
-def test_one_file_can_be_downloaded_and_another_later(get, folder):
-    assert get(names=["few.csv"]) == [folder / "few.csv"]
-    assert not (folder / "tweets.csv").exists()
-    (folder / "tweets.csv.ab12cd34.tmp").write_bytes(b"a killed process has left this")
-    get(names=["tweets.csv"])
-    check_complete(folder)
-
-
 def test_another_file_is_replaced_only_on_request(get, fails, server, folder):
     get()
     (folder / "tweets.csv").write_bytes(b"mine")
@@ -148,16 +140,6 @@ def test_the_command_prints_where_the_files_are(archive, folder, monkeypatch):
     assert files == [
         {"path": str(folder / name), "bytes": len(content)} for name, content in MEMBERS.items()
     ]
-
-
-def test_files_go_where_the_settings_look_for_them():
-    import yaml
-
-    for name in ("sentiment140", "tutorial_rnn"):
-        config = yaml.safe_load((PROJECT / f"configs/{name}.yaml").read_text())
-        folder, _, file = config["prepare"]["csv"].rpartition("/")
-        assert folder == "data"
-        assert file in SENTIMENT140.members
 
 
 def test_every_archive_has_an_https_address_and_a_checksum():

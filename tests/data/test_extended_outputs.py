@@ -11,12 +11,6 @@ from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 
-def test_damage_is_found_before_growth(spec, folder):
-    finish(grow(spec, "a"))
-    filesystem.delete(str(folder / "words.parquet"))
-    assert find_status(grow(spec, "a", "b")).state == "other"
-
-
 def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec):
     def found(*names, time=1):
         return grow(spec, *names, time=time, tree="")
@@ -38,18 +32,6 @@ def test_only_files_at_the_end_extend_a_corpus(spec):
     assert states.pop("ab") == "complete"
     assert grown == {"abc", "abcd"}
     assert {states[name] for name in states.keys() - grown} == {"other"}
-
-
-def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
-    def of(*members):
-        made = grow(spec, *members, tree="zip")
-        for item in made.inputs["corpus"]["files"]:
-            item["uri"] = item["uri"].replace("/in/", "/in/t.zip::")
-        return made
-
-    finish(of("a.csv"))
-    assert find_status(of("b.csv", "a.csv")).state == "other"
-    assert find_status(of("a.csv", "b.csv")).state == "extended"
 
 
 def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):

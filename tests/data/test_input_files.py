@@ -58,14 +58,6 @@ def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
     assert not input_files.are_gone({"fingerprint": "", "uri": "/x"}, files), "a directory"
 
 
-def test_a_file_of_another_time_is_read_again(files, hashed):
-    known = input_files.describe(files)
-    os.utime(files[1], ns=(1, 1))
-    again = input_files.describe(files, earlier=known)
-    assert hashed == [*files, files[1]]
-    assert again["fingerprint"] == known["fingerprint"]
-
-
 def write_again(path):
     path.write_bytes(b"other")
     os.utime(path, ns=(1, 1))
@@ -113,14 +105,6 @@ def test_files_at_the_end_are_added_without_reading_any(files, hashed):
         "",
     ]
     assert input_files.add(known, files[:1]) == known
-
-
-def test_a_part_of_a_file_that_changed_meanwhile_is_refused(tmp_path, files):
-    described = input_files.describe(files)
-    filesystem.write_bytes(files[1], b"other")
-    input_files.check_part(described, files[:1])
-    with pytest.raises(UserError, match=r"b\.csv was changed while it was read"):
-        input_files.check_part(described, files[1:])
 
 
 def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):

@@ -76,21 +76,6 @@ def test_real_files_are_right_without_an_option(name, columns):
         assert list(found.classes) == ["negative", "positive", "neutral"]
 
 
-def test_a_file_without_labels_has_none(look):
-    rows = [(f"the {i}th text of this file", "north" if i % 2 else "south") for i in range(90)]
-    numbered = [(str(i + 1000), *row) for i, row in enumerate(rows)]
-    found = look(write(numbered, header=("id", "message", "brand")))
-    assert (found.roles.label, found.roles.keep, found.classes) == (None, ("brand",), {})
-
-
-@pytest.mark.parametrize(
-    ("num_values", "label"), [(1, None), (2, "aisle"), (20, "aisle"), (21, None)]
-)
-def test_the_only_other_column_is_the_label_up_to_twenty_values(look, num_values, label):
-    rows = [(f"the {i}th text of this file", f"a{i % num_values}") for i in range(120)]
-    assert look(write(rows, header=("message", "aisle"))).roles.label == label
-
-
 def test_several_texts_are_asked_for(look):
     rows = [(text, text[::-1], label) for text, label in ROWS]
     content = write(rows, header=("question", "reply", "label"))

@@ -107,18 +107,6 @@ def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, fo
     assert not (folder / "_work").exists()
 
 
-def test_what_a_late_task_left_is_removed(spec, folder):
-    fill(folder, "tables/late.parquet", "_work/ab/receipts/ingest-000007.json")
-    assert find_status(spec()).state == "new"
-    assert not begin(spec()).resumes
-    finish(spec())
-    fill(folder, "tables/late.parquet", "_work/ab/receipts/ingest-000007.json")
-    with open_output(spec()):
-        pass
-    assert find_status(spec()).is_tidy
-    assert len(filesystem.listing(str(folder))) == 3
-
-
 def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
     add_part(begin(spec()))
     fill(folder, "notes.txt")

@@ -188,20 +188,6 @@ def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
     assert pa.concat_tables(pieces).combine_chunks().equals(once.rows.combine_chunks())
 
 
-def test_a_row_without_a_required_user_or_time_is_rejected(path):
-    lines = [GOOD, GOOD.replace(b"ann", b" "), GOOD.replace(b"Mon Apr 06", b"Mon Apr")]
-    checked = read(path, b"\n".join(lines), required=("label", "user", "time"))
-    assert checked.rows["reason"].to_pylist() == [None, tweets.NO_USER, tweets.NO_TIME]
-
-
-def test_a_value_that_names_no_split_is_a_reason():
-    rows = pa.table({"text": ["a", "b", "c", ""], "split": [" Dev", None, "TRAIN", "x"]})
-    found = tweets.check(rows, TableFormat(), tweets.RowRules(split_column="split"))
-    assert found["split"].to_pylist() == ["validation", None, None, None]
-    reasons = [None, tweets.UNKNOWN_SPLIT, None, tweets.EMPTY_TEXT]
-    assert found["reason"].to_pylist() == reasons
-
-
 @SETTINGS
 @given(st.lists(st.sampled_from([b"a", b"\n", "\u2665".encode(), b"\xe2\x99", b"\xff"])))
 def test_repairing_in_blocks_equals_repairing_at_once(pieces):

@@ -1,6 +1,5 @@
 """Counts and dropped rows equal those of a plain dictionary, in any order and partitioning."""
 
-import itertools
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -206,16 +205,6 @@ def test_the_result_is_that_of_a_dictionary(rows, mode):
     found = find(keys_of(rows), mode=mode)
     assert found[0] == counts
     assert dropped_by(keys_of(rows), mode) == dropped
-
-
-@SETTINGS
-@given(ROWS, MODE, st.randoms(use_true_random=False), st.lists(st.integers(0, 25), max_size=3))
-def test_the_order_and_the_chunks_of_the_keys_do_not_matter(rows, mode, random, cuts):
-    keys = keys_of(rows)
-    mixed = keys.take(pa.array(random.sample(range(len(rows)), len(rows)), pa.int64()))
-    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    chunks = [mixed[start:stop] for start, stop in itertools.pairwise(bounds)]
-    assert find(pa.concat_tables(chunks), mode=mode) == find(keys, mode=mode)
 
 
 @SETTINGS

@@ -87,22 +87,6 @@ def test_a_test_file_is_the_test_split_and_its_texts_are_nowhere_else(
 
 
 @pytest.mark.ray
-def test_the_numbers_of_test_rows_stay_when_the_corpus_grows(tmp_path, resources):
-    test = write(tmp_path / "test.csv", GIVEN[:20])
-    validation = write(tmp_path / "validation.csv", [row(n, "other") for n in range(20)])
-    found = []
-    for size in (60, 120):
-        folder = tmp_path / str(size)
-        folder.mkdir()
-        csv = write(folder / "a.csv", CSV[:size])
-        record = prepare(folder, csv, NAMES, test=str(test), validation=str(validation))
-        assert record["fixed_splits"] == ["validation", "test"]
-        assert by_split(folder)["train"] == [r["text"] for r in CSV[:size]]
-        found.append([r for r in read(folder) if r["split"] != "train"])
-    assert found[0] == found[1]
-
-
-@pytest.mark.ray
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("has_validation", [True, False])
 def test_a_column_names_the_split_of_each_row(tmp_path, resources, suffix, has_validation):

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -242,31 +242,6 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     rows = [parts.read(part, RowRules(keep=("confidence",))) for part in found.parts]
     assert {table.schema.field("confidence").type for table in rows} == {pa.float32()}
     assert sum(map(len, rows)) == found.num_rows == 240
-
-
-def test_train_is_before_validation_is_before_test(tmp_path, airline_csv, resources):
-    rule = {"kind": "time", "validation_fraction": 0.2, "test_fraction": 0.1}
-    prepare(tmp_path, airline_csv, AIRLINE, split=rule, keep_columns=["time", "user"])
-    found = read(tmp_path)
-    began = (LOCAL + timedelta(hours=8)).replace(tzinfo=UTC)
-    assert [row["time"] for row in found] == [
-        began + timedelta(minutes=number * 37 % 240) for number in range(240)
-    ]
-    times = {s: [row["time"] for row in found if row["split"] == s] for s in schema.SPLITS}
-    assert max(times["train"]) < min(times["validation"])
-    assert max(times["validation"]) < min(times["test"])
-    assert [len(times[split]) for split in schema.SPLITS] == [168, 48, 24]
-
-
-def test_another_delimiter_and_encoding_are_read(tmp_path, resources):
-    rows = [["np"[i % 2], f"d\u00e9j\u00e0; vu,\t\u20ac 5 \u201cnow\u201d {i}"] for i in range(40)]
-    path = write_rows(tmp_path / "tweets.txt", rows, "cp1252", delimiter=";")
-    form = PLAIN | {"delimiter": ";", "encoding": "cp1252"}
-    record = prepare(tmp_path, path, form, split=TUTORIAL)
-    assert [row["text"] for row in read(tmp_path)] == [text for _, text in rows]
-    assert record["counts"]["damaged"] == 0
-    record = prepare(tmp_path / "utf-8", path, form | {"encoding": "utf-8"}, split=TUTORIAL)
-    assert record["counts"]["damaged"] == 40
 
 
 WORDS = [

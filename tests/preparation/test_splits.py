@@ -1,7 +1,5 @@
 """Equal texts are in the same split, new rows move no others, and shares are as requested."""
 
-import itertools
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -114,16 +112,6 @@ def test_texts_are_normalized_as_by_the_regular_expression_alone(before, texts, 
     assert normalize_text(part).type == pa.string()
 
 
-def test_every_short_text_is_normalized_alike_in_company_and_alone():
-    texts = ["".join(text) for n in range(6) for text in itertools.product(" A\t\u00e9", repeat=n)]
-    together = pa.array(texts)
-    expected = normalize_plainly(together)
-    assert normalize_text(together).equals(expected)
-    assert normalize_text(together[::-1]).equals(expected[::-1])
-    for row in range(len(texts)):
-        assert normalize_text(together[row : row + 1])[0] == expected[row]
-
-
 @SETTINGS
 @given(TEXTS, TEXTS, st.randoms(use_true_random=False))
 def test_adding_rows_moves_nothing(texts, more, random):
@@ -179,16 +167,6 @@ def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares
     assert all(parts)
     assert max(parts[0]) < min(parts[1])
     assert max(parts[1]) < min(parts[2])
-
-
-def test_a_hundred_different_times_are_divided_exactly():
-    assert np.bincount(divide(range(100), 0.1, 0.2)).tolist() == [70, 10, 20]
-    assert time_bounds(
-        np.arange(100), np.ones(100), validation_fraction=0.1, test_fraction=0.2
-    ) == (
-        69,
-        79,
-    )
 
 
 def test_a_frequent_time_is_in_one_split_and_leaves_no_split_empty():

@@ -139,17 +139,6 @@ def tables_of(folder):
     }
 
 
-def test_the_labelled_rows_stay_as_they_are(tmp_path, labelled_csv, alone, resources):
-    folder, record = alone
-    further = write_further(tmp_path / "more.csv", FURTHER[:4])
-    other = prepare(tmp_path, labelled_csv, PLAIN, split=THIRDS, unlabelled={"files": str(further)})
-    assert tables_of(tmp_path) == tables_of(folder)
-    assert other["fingerprint"] != record["fingerprint"]
-    counts = other["counts"]
-    assert counts.pop("unlabelled")["accepted"] == 4
-    assert counts == record["counts"]
-
-
 def test_labels_of_sentiment140_are_not_read(tmp_path, labelled_csv, sample_csv, resources):
     record = prepare(
         tmp_path,

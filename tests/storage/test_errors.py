@@ -73,13 +73,6 @@ def test_the_answer_of_a_store_becomes_one_line(text, kind, line):
     assert (type(error), str(error)) == (kind, line)
 
 
-def test_the_uri_of_the_caller_is_named_if_arrow_names_none():
-    error = OSError("AWS Error ACCESS_DENIED during GetObject operation: ")
-    what = "the object store refuses (ACCESS_DENIED): check"
-    assert str(errors.explain(error)).startswith(what)
-    assert str(errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
-
-
 def test_system_errors_are_shown_without_their_number(tmp_path):
     (tmp_path / "file").write_text("x")
     error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))

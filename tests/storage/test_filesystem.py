@@ -37,17 +37,6 @@ def test_what_is_written_is_read_and_listed(root):
     assert filesystem.listing(join(root, "sub")) == ["deep/a.txt"]
 
 
-def test_a_table_comes_back_with_its_rows_and_bytes(root):
-    table = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
-    uri = join(root, "part.parquet")
-    assert parquet.write(uri, table) == {
-        "rows": 3,
-        "bytes": filesystem.file_info(uri).size,
-    }
-    assert parquet.read(uri).equals(table)
-    assert parquet.read(uri, columns=["b"]).column_names == ["b"]
-
-
 LEAF = 65536
 AROUND_LEAVES = [0, 1, LEAF - 1, LEAF, LEAF + 1, 3 * LEAF, (4 << 20) + 5 * LEAF + 7]
 

@@ -206,16 +206,6 @@ def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):
     assert "another job has taken the directory over" in ask(holder)
 
 
-def test_a_stopped_holder_goes_on_if_nobody_took_over(folder):
-    process = start(HOLD, folder, 0.1, 0.2)
-    os.kill(process.pid, signal.SIGSTOP)
-    be_silent(folder)
-    os.kill(process.pid, signal.SIGCONT)
-    assert ask(process) == "still held"
-    process.communicate("", timeout=20)
-    assert claims(folder) == []
-
-
 def test_after_a_long_silence_another_claim_wins(folder):
     """The other job may have taken this claim for dead, and be about to delete it."""
     with lease.hold(folder, job="prepare", dead_seconds=0.5) as held:
