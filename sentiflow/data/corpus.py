@@ -153,7 +153,7 @@ def cut(
         map_files = filesystem.map_files  # needs no workers, which may not have started
     if isinstance(plan, CsvPlan):
         return _cut_csv(plan, map_files, first_row, splits or {})
-    trees = map_files(hashes.tree_sha256, plan.uris)
+    trees = map_files(hashes.tree_sha256, [item["uri"] for item in plan.files])
     described: dict[str, InputFile] = {
         item["uri"]: {**item, "tree_sha256": tree}
         for item, tree in zip(plan.files, trees, strict=True)

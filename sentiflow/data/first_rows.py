@@ -42,11 +42,6 @@ class FirstRows:
     head: bytes = field(default=b"", repr=False)
     """The beginning of a CSV, for :func:`csv_format.resolve`."""
 
-    @property
-    def num_rows(self) -> int:
-        """Records that were read, whether they can be split or not."""
-        return self.rows.num_rows
-
     def column(self, place: int | str) -> pa.Array:
         """Return a column by its position, or by its name, of which there must be one."""
         return one_array(self.rows.column(place))

@@ -114,9 +114,13 @@ class OutputSpec:
             if name == "model":
                 models = run.get("models", {"": before}).values()  # type: ignore[attr-defined]
                 if others := [each for each in models if not self._may_stay(each)]:
-                    there, here = (_name_model(each) for each in (others[0], now))
-                    place = f"here by {self.stage}.model_uri"
-                    changes.append(f"another model: {there} there, {here} {place}")
+                    there, here = (
+                        f"{each.get('uri', 'none')} of {shorten(_list_classes(each), 60)}"
+                        for each in (others[0], now)
+                    )
+                    changes.append(
+                        f"another model: {there} there, {here} here by {self.stage}.model_uri"
+                    )
                 continue
             if before.get("fingerprint") == now.get("fingerprint"):
                 continue
@@ -139,10 +143,6 @@ class OutputSpec:
 
 def _list_classes(model: Mapping[str, Any]) -> str:
     return ", ".join((model.get("settings") or {}).get("classes", ()))
-
-
-def _name_model(model: Mapping[str, Any]) -> str:
-    return f"{model.get('uri', 'none')} of {shorten(_list_classes(model), 60)}"
 
 
 def _is_same_file(one: InputFile | None, other: InputFile | None) -> bool:

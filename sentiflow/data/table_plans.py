@@ -36,11 +36,6 @@ class TablePlan:
     notes: tuple[str, ...]
     """Remarks for the user about ids and labels that are not used."""
 
-    @property
-    def uris(self) -> tuple[str, ...]:
-        """URIs of the files."""
-        return tuple(item["uri"] for item in self.files)
-
     def has_column(self, name: str) -> bool:
         """Say whether there is a column of this meaning, or with this name to keep."""
         return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}

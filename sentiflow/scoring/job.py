@@ -148,7 +148,9 @@ def check_compatible(previous: Manifest, plan: TablePlan) -> None:
     """
     if previous["has_row_ids"] and not plan.table_format.has_row_ids:
         raise UserError(
-            plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
+            plan.notes[0].partition(":")[0]
+            if plan.notes
+            else f"{plan.files[0]['uri']} has no row_id",
             hint="give the new rows consecutive numbers, or score all into another directory",
         )
     before, now = previous["kept_types"], kept_types(plan.table_format)

@@ -31,7 +31,7 @@ def test_all_columns_are_read_as_texts():
         {"ticket": "1", "mood": "bad", "message": "caf\u00e9 closed"},
         {"ticket": "2", "mood": "good", "message": "so; good"},
     ]
-    assert (found.num_rows, found.is_whole, found.is_damaged) == (3, True, False)
+    assert (found.rows.num_rows, found.is_whole, found.is_damaged) == (3, True, False)
     assert tweets.count_values(found.column("mood")) == {"good": 2, "bad": 1}
 
 
@@ -48,8 +48,8 @@ def test_a_megabyte_is_read_and_no_record_is_cut(tmp_path):
     csv.write_text("id,text\n" + "".join(f'{i},"so\ngood {i}"\n' for i in range(100_000)))
     found = first_rows.read(str(csv), form())
     assert not found.is_whole
-    assert found.column("text")[-1].as_py() == f"so\ngood {found.num_rows - 1}"
-    assert found.faults.null_count == found.num_rows
+    assert found.column("text")[-1].as_py() == f"so\ngood {found.rows.num_rows - 1}"
+    assert found.faults.null_count == found.rows.num_rows
     packed = tmp_path / "tickets.csv.gz"
     packed.write_bytes(gzip.compress(csv.read_bytes()))
     assert first_rows.read(str(packed), form()).rows.equals(found.rows)
@@ -103,7 +103,7 @@ def test_the_rows_are_those_that_a_part_has(tmp_path_factory, lines):
     csv.write_bytes(content)
     settings = FormatSettings(kind="csv", columns={"text": "text"})
     found = first_rows.read(str(csv), settings)
-    if not found.num_rows:
+    if not found.rows.num_rows:
         return
     source = corpus.open_csv([str(csv)], settings=settings, rows_per_part=100, unpack_to="")
     rows = pa.concat_tables(parts.read(part) for part in source.parts)

@@ -166,7 +166,7 @@ def _read(
     if not is_table and csv_format.is_blank(first.head):
         return FilePreview(first, None, _NO_ROWS)
     form, plan = _plan(first, settings, (*rules.keep, rules.split_column), text_column)
-    if not first.num_rows:
+    if not first.rows.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
     places = first.names if is_table else range(first.rows.num_columns)
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}

@@ -283,7 +283,7 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
             else [first.names.index(name) for name in header]
         )
         read += [replace(one, rows=one.rows.select(order)) for one in readings]
-        num_rows += sum(one.num_rows for one in readings) / share
+        num_rows += sum(one.rows.num_rows for one in readings) / share
     if not num_rows:
         raise UserError(f"{source} holds no record", hint="it has at most a header")
     places = list(range(read[0].rows.num_columns))
