@@ -36,8 +36,8 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     return (*first, *(name for name in ordered if name not in first))
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Check the names of all classes, which become names of columns and metrics.
+def check_names(names: Sequence[str]) -> Sequence[str]:
+    """Check the names of all classes, which become names of columns and metrics; return them.
 
     Raises:
         ValueError: There are too few or too many, or one cannot be used.
@@ -57,6 +57,7 @@ def check_names(names: Sequence[str]) -> None:
     if twice := [name for name in names if folded.count(name.casefold()) > 1]:
         same = [repr(name) for name in names if name.casefold() == twice[0].casefold()]
         raise ValueError(f"{' and '.join(same)} name one class: case does not count")
+    return names
 
 
 def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> None:

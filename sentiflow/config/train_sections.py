@@ -111,13 +111,7 @@ class SelectionSettings(Settings):
         return value if self.metric == "loss" else -value
 
 
-def _check_classes(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if names is not None:
-        check_names(names)
-    return names
-
-
-Classes = Annotated[tuple[str, ...] | None, AfterValidator(_check_classes)]
+Classes = Annotated[tuple[str, ...], AfterValidator(check_names)] | None
 
 
 class TrainSettings(Settings):

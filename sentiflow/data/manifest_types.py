@@ -15,13 +15,7 @@ from typing_extensions import TypedDict
 from sentiflow.config.classes import check_names
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
-
-def _check_classes(names: list[str]) -> list[str]:
-    check_names(names)
-    return names
-
-
-ClassNames = Annotated[list[str], AfterValidator(_check_classes)]
+ClassNames = Annotated[list[str], AfterValidator(check_names)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

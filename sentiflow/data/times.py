@@ -104,8 +104,5 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
     fitting = find_formats(values)
     if time_format in fitting or not fitting:
         return fault if num_read < _MIN_READ * num_values else "", num_read < num_values / 2
-    swapped = str(time_format).translate(str.maketrans("dm", "md"))
-    if swapped in fitting:
-        fault += ", which has a day above 12 in the place of the month"
     best = " or ".join("null" if some is None else repr(some) for some in fitting)
     return f"{fault}: write time_format: {best}", True

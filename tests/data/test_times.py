@@ -32,8 +32,7 @@ CLOCKS = [f"{day} 9:05" for day in DAYS]
     ("values", "time_format", "is_wrong", "expected"),
     [
         (DAYS, "%d/%m/%Y", False, ""),
-        (DAYS, "%m/%d/%Y", True, "reads 36 of 84 different times, not '13/01/2024', which has a "
-         "day above 12 in the place of the month: write time_format: '%d/%m/%Y'"),
+        (DAYS, "%m/%d/%Y", True, "not '13/01/2024': write time_format: '%d/%m/%Y'"),
         (CLOCKS, "%m/%d/%Y", True, "write time_format: '%d/%m/%Y %H:%M'"),
         (DAYS[:36], None, True, "write time_format: '%d/%m/%Y' or '%m/%d/%Y'"),
         (["2024-01-31"], "%d.%m.%Y", True, "write time_format: null"),
