@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from sentiflow.config import defaults, faults, ray_job, yaml_text
+from sentiflow.config import faults, ray_job, yaml_text
 from sentiflow.config.sections import Config
 from sentiflow.config.types import LOCATION, Settings, check_models
 from sentiflow.errors import UserError
@@ -141,7 +141,7 @@ def validate(raw: dict[str, Any], *, source: str | faults.Source) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
     source = faults.Source(source) if isinstance(source, str) else source
     try:
-        config = Config.model_validate(defaults.fill_preset(defaults.inherit_format(raw)))
+        config = Config.model_validate(yaml_text.fill_preset(yaml_text.inherit_format(raw)))
     except ValidationError as error:
         lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error
