@@ -1,5 +1,7 @@
 """Equal texts are in the same split, new rows move no others, and shares are as requested."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -167,6 +169,23 @@ def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares
     assert all(parts)
     assert max(parts[0]) < min(parts[1])
     assert max(parts[1]) < min(parts[2])
+
+
+@SETTINGS
+@given(TIMES, SHARES)
+def test_no_bounds_come_nearer_to_the_fractions_than_those_chosen(times, shares):
+    validation, test = shares
+
+    def distance(first, second):
+        train_rows = sum(time <= first for time in times)
+        other_rows = sum(time <= second for time in times)
+        exact = len(times) * (1 - validation - test), len(times) * (1 - test)
+        return abs(train_rows - exact[0]) + abs(other_rows - exact[1])
+
+    distinct, counts = np.unique(times, return_counts=True)
+    chosen = time_bounds(distinct, counts, validation_fraction=validation, test_fraction=test)
+    possible = itertools.combinations(distinct[:-1].tolist(), 2)
+    assert distance(*chosen) == pytest.approx(min(distance(*pair) for pair in possible))
 
 
 def test_a_frequent_time_is_in_one_split_and_leaves_no_split_empty():
