@@ -36,9 +36,9 @@ from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import rows_are
 from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.preparation import fitting, results, sources
+from sentiflow.preparation import results, sources
 from sentiflow.preparation.duplicates import HELD_OUT
-from sentiflow.preparation.flow import Flow
+from sentiflow.preparation.flow import Flow, fit_vocabulary
 from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
@@ -158,7 +158,7 @@ def _prepare(
     read = flow.ingest()
     for note in _check_rows(config, flow, read):
         say(sources.STAGE, note)
-    words, report = fitting.fit(flow.count_words(), vectors, settings)
+    words, report = fit_vocabulary(flow.count_words(), vectors, settings)
     table = words.to_table()
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
     encoded = flow.encode()

@@ -86,7 +86,7 @@ def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
 ):
     rows = [("np"[number % 2], f"text {number}") for number in range(60)]
     path = write_rows(tmp_path / "tweets.csv", rows)
-    fit = preparation.fitting.fit
+    fit = preparation.fit_vocabulary
 
     def change_then_fit(*arguments):
         time = path.stat().st_mtime_ns + 1
@@ -95,7 +95,7 @@ def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
         os.utime(path, ns=(time, time))
         return fit(*arguments)
 
-    monkeypatch.setattr(preparation.fitting, "fit", change_then_fit)
+    monkeypatch.setattr(preparation, "fit_vocabulary", change_then_fit)
     if changes == "time":
         assert prepare(tmp_path, path, PLAIN, split=THIRDS)["counts"]["accepted"] == 60
         return
