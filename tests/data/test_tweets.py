@@ -198,6 +198,12 @@ def test_repairing_in_blocks_equals_repairing_at_once(pieces):
     assert repaired == content.decode(errors="replace").encode()
 
 
+def test_raw_bytes_are_blank_where_they_are_not_kept(path):
+    refused = read(path, b'"0"x\n0\n' + GOOD, keep_raw=False).rejected.to_pylist()
+    assert [row["raw"] for row in refused] == [b"", b""]
+    assert [row["offset"] for row in refused] == [0, 5]
+
+
 def test_columns_and_labels_follow_the_format(path):
     columns = ColumnsSettings(text=0, label=1, id=2)
     mine = CsvFormat(FormatSettings(), 3, columns, labels=(("neg", 0), ("pos", 1)))

@@ -244,6 +244,19 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     assert sum(map(len, rows)) == found.num_rows == 240
 
 
+def test_rows_without_a_user_or_a_time_are_refused_where_the_split_needs_them(tmp_path, resources):
+    rows = [["np"[i % 2], f"{i}", f"u{i // 2}", f"2020-01-{i // 5 + 1:02}"] for i in range(120)]
+    rows += [["p", "nobody", " ", "2020-01-01"], ["p", "never", "ann", "2020-13-01"]]
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    for kind, missing, reason in (("user", 120, "no user"), ("time", 121, "unreadable time")):
+        rule = THIRDS | {"kind": kind}
+        record = prepare(tmp_path / kind, path, WITH_USER, split=rule, max_rejected_fraction=0.1)
+        assert record["counts"]["rejected_by_reason"] == {reason: 1}
+        found = read(tmp_path / kind)
+        assert sorted({*range(122)} - {*numbers(found)}) == [missing]
+        assert set(found[0]) == {*schema.TWEETS.names, "split"}
+
+
 WORDS = [
     ("p", "good good day"), ("n", "bad day zzqx"), ("p", "good zzqx unique"),
     ("n", "bad thing"), ("p", "good thing"),
