@@ -242,8 +242,7 @@ class Recorder:
             yield
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-        uri = mlflow_store.with_password(self.tracking_uri)
-        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=uri)
+        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=self.tracking_uri)
         monitor.start()
         try:
             yield

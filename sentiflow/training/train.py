@@ -14,6 +14,7 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
+from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Unsure
@@ -200,7 +201,9 @@ def run(
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
     words = f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words"
     say(STAGE, f"{words}, {num_rows:,} texts, {count_workers(num_workers)}")
-    for line in filter(None, (note, why)):
+    if own := ", ".join(list_own(settings)):
+        own = f"not as in preset {settings.preset}, since the config has its own: {own}"
+    for line in filter(None, (note, why, own)):
         say(STAGE, line)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
