@@ -21,7 +21,7 @@ from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.words.geometry import Neighbor
-    from sentiflow.words.word_bias import Association, Direction, WordBias
+    from sentiflow.words.word_bias import Direction
     from sentiflow.words.word_vectors import WordVectors
 
 _SOURCES = """\b
@@ -247,13 +247,10 @@ def bias(
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the bias of word vectors.
+    """Measure the gender bias of word vectors.
 
-    The measures are a gender direction and published tests.
-
-    The direction is that of ten pairs like he and she (Bolukbasi et al. 2016); professions are
-    measured along it. The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). --pair and
-    --word, which may be repeated, choose other pairs and words; then there are no tests.
+    Professions are measured along the direction of ten pairs like he and she (Bolukbasi et al.
+    2016). --pair and --word, which may be repeated, choose other pairs and words.
 
     Example: sentiflow words bias
 
@@ -266,29 +263,12 @@ def bias(
     from sentiflow.words import geometry, word_bias
 
     geometry.look_up(vectors, [word for pair in chosen for word in pair] + (words or []))
-    words_measured = words or list(word_bias.PROFESSIONS)
-    measured = word_bias.measure_word_bias(
-        vectors,
-        pairs=chosen or word_bias.GENDER_PAIRS,
-        words=words_measured,
-        tests=() if chosen or words else word_bias.TESTS,
+    words = words or list(word_bias.PROFESSIONS)
+    direction = word_bias.measure_direction(
+        vectors, pairs=chosen or word_bias.GENDER_PAIRS, words=words
     )
-    _print([_describe_bias(measured)], vectors, words_measured, as_json, **asdict(measured))
-
-
-def _describe_bias(bias: "WordBias") -> str:
-    """Write the measures as tables, with their meaning."""
-    from sentiflow.words.word_bias import MAX_PARTITIONS
-
-    titles = ("", "targets", "attributes", "known", "d", "p", "")
-    return fill(
-        "word_bias.txt.j2",
-        direction=bias.direction,
-        placed=_list_words(bias.direction) if bias.direction else [],
-        associations=bias.associations,
-        tests=[titles, *map(_describe_association, bias.associations)],
-        max_partitions=MAX_PARTITIONS,
-    )
+    text = fill("word_bias.txt.j2", direction=direction, placed=_list_words(direction))
+    _print([text], vectors, words, as_json, direction=asdict(direction))
 
 
 def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
@@ -298,19 +278,6 @@ def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
     sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
     titles = ("lowest first", "", "highest first" if half < len(cells) else "", "")
     return [titles, *(left + right for left, right in sides)]
-
-
-def _describe_association(test: "Association") -> tuple[str, ...]:
-    names = [f"{first.name} / {second.name}" for first, second in (test.targets, test.attributes)]
-    sets = (*test.targets, *test.attributes)
-    num_words = f"{sum(s.num_known for s in sets)}/{sum(s.num_words for s in sets)}"
-    cells = (test.name, *names, num_words)
-    if test.effect_size is None or test.p_value is None:
-        return (*cells, "-", "-", "")
-    p_value = "<0.0001" if test.p_value < 1e-4 else f"{test.p_value:.4f}"
-    mark = "*" if test.p_value < 0.05 else " "
-    partitions = "all" if test.is_exact else "random"
-    return (*cells, f"{test.effect_size:+.2f}", p_value, f"{mark} {partitions}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":

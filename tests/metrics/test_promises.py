@@ -24,8 +24,6 @@ from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.tokenizer import Tokens
-from sentiflow.words import word_bias
-from sentiflow.words.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -227,16 +225,10 @@ def test_p_values_of_the_report_raise_few_false_alarms():
         ]
         measured = slices.measure(members, label=label, probability=None, prediction=right)
         shares.add("any of 20 slices is worse (Holm)", any(item.is_worse for item in measured))
-    words = sorted({w for test in word_bias.TESTS for each in test.sets for w in each.words})
     for sample in samples(NUM_FEW):
         found = measure_groups(sample)
         shares.add("a category of groups, unadjusted", found[0].p_value < 0.05)
         shares.add("any of 4 categories of groups (Holm)", any(g.p_adjusted < 0.05 for g in found))
-        vectors = WordVectors(
-            pa.array(words), sample.normal(size=(len(words), 20)).astype(np.float32)
-        )
-        tests = word_bias.measure_word_bias(vectors, pairs=(), tests=word_bias.TESTS[:1])
-        shares.add("association of word vectors", tests.associations[0].p_value < 0.05)
     shares.print("false alarms of the report, at most 5 %")
     shares.check(0, 0.05)
 
