@@ -24,7 +24,7 @@ def test_the_site_has_no_broken_link_or_missing_picture(tmp_path):
     done = subprocess.run([*command, tmp_path], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "docs/command_line.html").read_text()
-    assert "--best-to" in reference  # an option of a command: the page is made from the code
+    assert "--fail-if-worse" in reference  # an option of a command: the page is made from the code
     assert (tmp_path / "index.html").exists()
 
 

@@ -28,11 +28,9 @@ from sentiflow.cli.terminal import (
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
-from sentiflow.progress import say
-from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
+from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
-    from sentiflow.data.manifest_types import Manifest
     from sentiflow.pipeline.stages import Outcome, Verb
 
 JOBS = {
@@ -66,9 +64,8 @@ def skip_garbage_collection() -> None:
 
 def _command(verb: str) -> Callable[..., None]:
     """Make the command of a job."""
-    with_options: dict[str, Callable[..., None]] = {"sweep": sweep, "trends": trends}
-    if verb in with_options:
-        return with_options[verb]
+    if verb == "trends":
+        return trends
 
     def command(
         config: ConfigPath,
@@ -125,7 +122,7 @@ def run(
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     if as_json:
         print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
-    elif text := render(verb, outcomes, config):
+    elif text := render(verb, outcomes, config, overrides):
         typer.echo(text)
     return outcomes
 
@@ -180,39 +177,6 @@ def trends(
         typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
 
 
-def sweep(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    verbose: Verbose = False,
-    as_json: AsJson = False,
-    best_to: Annotated[
-        Path | None,
-        typer.Option(
-            "--best-to",
-            metavar="FILE.yaml",
-            help="Write the settings of the best trial; of several seeds, to average their models.",
-        ),
-    ] = None,
-) -> None:
-    """Train a model for each of many settings, and list them, best first."""
-    with exits.reporting(verbose):
-        if best_to is not None:
-            check_free(best_to, overwrite, option="--best-to ")
-        outcomes = run(
-            config,
-            "sweep",
-            overrides or (),
-            overwrite=overwrite,
-            dry_run=dry_run,
-            verbose=verbose,
-            as_json=as_json,
-        )
-        if outcomes and best_to is not None:
-            _write_best(best_to, config, overrides or (), outcomes[0].record)
-
-
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     """Check that a file can be written, before the work whose result it takes.
 
@@ -233,50 +197,21 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     return uri
 
 
-def _write_best(path: Path, config: Path, overrides: Sequence[str], record: "Manifest") -> None:
-    """Write the settings of the file with the values of the best trial.
-
-    They make a run of their own, beside that of the file, from the same prepared data. Of several
-    trials, which differ in their seed, it averages the models.
-    """
-    from sentiflow.data.manifest import MODEL
-    from sentiflow.storage import filesystem
-    from sentiflow.training.sweep_tables import best
-    from sentiflow.training.sweep_trials import TRIALS
-
-    raw, swept = settings.read(config, overrides), settings.load(config, overrides)
-    chosen = best(record)
-    raw.pop("sweep", None)
-    for key, value in chosen[0]["values"].items():
-        settings.put(raw, key, value)
-    trials = display_uri(join(swept.sweep.output_uri, TRIALS))
-    if chosen[1:]:
-        settings.put(raw, "score.model_uri", [join(trials, one["name"], MODEL) for one in chosen])
-    for stage in ("train", "score", "evaluate", "trends"):
-        (raw.get(stage) or {}).pop("output_uri", None)
-    settings.put(raw, "prepare.output_uri", display_uri(swept.prepare.output_uri))
-    raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
-    settings.validate(raw, source=str(path))
-    numbers = ", ".join(str(one["trial"]) for one in chosen)
-    what = f"trials {numbers}, averaged" if chosen[1:] else f"trial {numbers}"
-    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    origin = f"# Settings of the sweep in {display_uri(swept.sweep.output_uri)}: {what}.\n"
-    filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
-    say("sweep", f"settings of {what}: {path}, for a run in {raw['output_uri']}")
-
-
 def show_settings(resolved: Config) -> None:
     """Print every setting as YAML."""
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
-    """Write the results of a job, and after a whole run what to type next.
+def render(
+    verb: str, outcomes: Sequence["Outcome"], path: Path, overrides: Sequence[str] = ()
+) -> str:
+    """Write the results of a job, and after a whole run or a sweep what to type next.
 
     Args:
         verb: The job: a stage, or ``run``.
         outcomes: What its stages have made; of a refit there is no evaluation.
         path: The file of the settings.
+        overrides: The settings that were changed.
 
     Returns:
         Lines; nothing for a job that has said all in its log.
@@ -288,7 +223,11 @@ def render(verb: str, outcomes: Sequence["Outcome"], path: Path) -> str:
     if verb == "sweep":
         from sentiflow.training import sweep_tables
 
-        return sweep_tables.to_text(records["sweep"])
+        best = sweep_tables.write_values(records["sweep"]["trials"][0]["values"])
+        changes = [item for item in overrides if not item.startswith("sweep.")]
+        changes += [f"{key}={value}" for key, value in best.items()]
+        text = sweep_tables.to_text(records["sweep"])
+        return f"{text}\n\nthe best: {command('run', str(path), *changes)}"
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split

@@ -3,13 +3,13 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
 from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import JobError, shorten
+from sentiflow.errors import shorten
 from sentiflow.training import search_space
 from sentiflow.training.sweep_trials import ENDS, MAX_REASON, SEED, TrialRecord, value_of
 
@@ -28,22 +28,6 @@ def rank(trials: Sequence[TrialRecord], selection: SelectionSettings) -> list[Tr
             trial["trial"],
         ),
     )
-
-
-def best(record: Manifest) -> list[TrialRecord]:
-    """Return the best finished trial; of trials that differ in their seed, all of the best mean.
-
-    Raises:
-        JobError: No trial finished.
-    """
-    trials = cast(list[TrialRecord], record["trials"])
-    finished = [trial for trial in trials if trial["status"] == "finished"]
-    if not finished:
-        raise JobError("no trial finished")
-    if not (groups := record.get("seeds")):
-        return finished[:1]
-    values = groups[0]["values"]
-    return [trial for trial in finished if _without_seed(trial["values"]) == values]
 
 
 def _without_seed(values: Mapping[str, Any]) -> search_space.Values:
@@ -88,6 +72,11 @@ def summarize_seeds(
     return sorted(summaries, key=lambda summary: selection.order(summary[mean]))
 
 
+def write_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Write the values of settings as on the command line."""
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
 def to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Write a table with a column for each setting, by its dotted name."""
     rows = [{k: v for k, v in r.items() if k != "values"} | r["values"] for r in records]
@@ -105,7 +94,7 @@ def to_text(record: Manifest) -> str:
         names["test accuracy"] = "test_accuracy"
 
     def show(values: Mapping[str, Any]) -> dict[str, str]:
-        return {short[k]: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+        return {short[key]: value for key, value in write_values(values).items()}
 
     lines = _align(
         [

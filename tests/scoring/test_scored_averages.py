@@ -47,7 +47,7 @@ def succeed(*arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory, resources):
-    """Sweep over two seeds, and run what --best-to writes; returns the folder and its trials."""
+    """Sweep over two seeds, and average their models; returns the folder and the models."""
     folder = tmp_path_factory.mktemp("averaged")
     csv = folder / "tweets.csv"
     csv.write_bytes(b"".join(sample.generate(num_rows=2500, seed=1)))
@@ -56,19 +56,18 @@ def averaged(tmp_path_factory, resources):
     sections = {"sweep": {"space": {"train.seed": [4, 5]}}, "evaluate": {"behavior": False}}
     config = write_config(folder, csv, train=train, **sections)
     succeed("prepare", config)
-    succeed("sweep", config, "--best-to", folder / "best.yaml")
-    succeed("run", folder / "best.yaml")
+    succeed("sweep", config)
     trials = manifest.read(str(folder / "run/sweep"))["trials"]
-    return folder, [str(folder / "run/sweep/trials" / one["name"] / "model") for one in trials]
-
-
-def test_best_to_averages_the_seeds_of_the_best_mean_and_a_run_of_it_trains_nothing(averaged):
-    folder, models = averaged
-    written = yaml.safe_load((folder / "best.yaml").read_text())
-    assert [os.path.abspath(uri) for uri in written["score"]["model_uri"]] == models
-    assert len(models) == 2
-    assert "run/sweep: trials " in (folder / "best.yaml").read_text()
+    models = [str(folder / "run/sweep/trials" / one["name"] / "model") for one in trials]
+    settings_of_average = yaml.safe_load(config.read_text())
+    del settings_of_average["sweep"], settings_of_average["train"]
+    settings_of_average["score"] = {"model_uri": models}
+    settings_of_average["prepare"]["output_uri"] = str(folder / "run/prepared")
+    settings_of_average["output_uri"] = str(folder / "run_best")
+    (folder / "best.yaml").write_text(yaml.safe_dump(settings_of_average))
+    succeed("run", folder / "best.yaml")
     assert sorted(path.name for path in (folder / "run_best").iterdir()) == ["report", "scored"]
+    return folder, models
 
 
 def test_an_average_scores_a_corpus_by_the_mean_of_its_members(averaged):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import shlex
 import shutil
 import types
 
@@ -11,11 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
 from conftest import PROJECT, make_store, write_config
 from mlflow import MlflowClient
-from safetensors.torch import load_file
 from stages import look
 from test_train import prepared  # noqa: F401
 from typer.testing import CliRunner
@@ -30,6 +28,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.tracking import rebuild
 from sentiflow.training import sweep, sweep_tables, sweep_trials
+from sentiflow.training import train as training
 
 TRAIN = {
     "model": {"cell": "gru", "hidden_size": 8, "pooling": "mean_max", "dropout": 0.0},
@@ -175,31 +174,15 @@ class TestSweep:
         with pytest.raises(UserError, match=r"belongs to other settings \(space\.train\.seed"):
             run(more)
 
-    def test_the_best_settings_train_to_the_same_model(self, swept, prepared):  # noqa: F811
+    def test_the_line_to_copy_trains_to_the_same_model(self, swept, prepared):  # noqa: F811
         folder, record = swept
         config = configure(folder, prepared, GOOD_AND_BAD, train=SHORT, **ONE_BY_ONE)
-        path = folder / "configs/best.yaml"
-        command = ["sweep", str(config), "--best-to", str(path)]
-        result = CliRunner().invoke(app, [*command, "--json"])
-        assert result.exit_code == 0, result.stderr
-        found = json.loads(result.stdout)["sweep"]
-        assert found == record | {"output_uri": str(folder / "run/sweep"), "ran": False}
-        written = yaml.safe_load(path.read_text())
-        assert "sweep" not in written
-        assert written["output_uri"] == str(folder / "run_best"), "a run beside that of the file"
-        assert written["prepare"]["output_uri"] == str(folder / "run/prepared")
-        refused = CliRunner().invoke(app, command)
-        assert refused.exit_code == 2
-        assert "exists: name another file, or add --overwrite" in refused.stderr
-
-        (outcome,) = stages.run(settings.load(path), ["train"])
+        result = CliRunner().invoke(app, ["sweep", str(config)])
+        _, verb, path, *changes = shlex.split(result.stdout.rpartition("the best: ")[2])
+        assert (verb, path, len(changes)) == ("run", str(config), 2)
+        ours = training.describe_output(settings.load(path, changes)).fingerprint
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
-        assert outcome.record["fingerprint"] == manifest.read(str(trial))["fingerprint"]
-        ours, theirs = (
-            load_file(f / "model/weights.safetensors") for f in (folder / "run_best/trained", trial)
-        )
-        for name, tensor in ours.items():
-            torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5)
+        assert ours == manifest.read(str(trial))["fingerprint"]
 
 
 @pytest.mark.ray
