@@ -221,12 +221,12 @@ def render(
     if verb == "train":
         return ""
     if verb == "sweep":
-        from sentiflow.training import sweep_tables
+        from sentiflow.training import sweep
 
-        best = sweep_tables.write_values(records["sweep"]["trials"][0]["values"])
+        best = sweep.write_values(records["sweep"]["trials"][0]["values"])
         changes = [item for item in overrides if not item.startswith("sweep.")]
         changes += [f"{key}={value}" for key, value in best.items()]
-        text = sweep_tables.to_text(records["sweep"])
+        text = sweep.to_text(records["sweep"])
         return f"{text}\n\nthe best: {command('run', str(path), *changes)}"
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)

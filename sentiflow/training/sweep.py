@@ -1,27 +1,33 @@
-"""Search space -> many trainings and a table of them."""
+"""Search space -> many trainings, a table of them, and the means over their seeds."""
 
+import json
 import math
 import os
+import statistics
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import pandas as pd
 
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, list_result
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, shorten
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import classes, search_space, sweep_tables, sweep_trials
+from sentiflow.training import classes, search_space, sweep_trials
 from sentiflow.training import train as training
 from sentiflow.training.results import TAUGHT
+from sentiflow.training.sweep_trials import MAX_REASON, SEED, TrialRecord, value_of
 
 # isort: split
 import ray.tune
@@ -31,6 +37,8 @@ STAGE = "sweep"
 TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
 OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, TAUGHT)
 
+METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
+"""Metrics of a trial that are summarized."""
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
@@ -102,7 +110,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
             remaining.append(index)
     if remaining:
         _tune(config, output, callback, remaining, num_concurrent, request)
-    records = sweep_tables.rank(callback.records, config.train.selection)
+    records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
     answers = taught.entries if taught else ()
@@ -112,16 +120,16 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 def _publish(
     output: Output,
     trials: Sequence[sweep_trials.Trial],
-    records: list[sweep_trials.TrialRecord],
+    records: list[TrialRecord],
     recorder: Recorder,
     answers: Sequence[FileEntry],
     seconds: float,
 ) -> Manifest:
     """Write the tables and the manifest; only trials with a model keep their directories."""
-    seeds = sweep_tables.summarize_seeds(records, trials[0].config.train.selection)
-    tables = {TABLE: sweep_tables.to_csv(records)}
+    seeds = summarize_seeds(records, trials[0].config.train.selection)
+    tables = {TABLE: to_csv(records)}
     if seeds:
-        tables[SEEDS_TABLE] = sweep_tables.to_csv(seeds)
+        tables[SEEDS_TABLE] = to_csv(seeds)
     recorder.log_files(tables)
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
@@ -129,7 +137,7 @@ def _publish(
     best: dict[str, Any] = {**records[0]}
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
-        | {f"best/{name}": best[name] for name in sweep_tables.METRICS[:3]}
+        | {f"best/{name}": best[name] for name in METRICS[:3]}
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
     files = [
@@ -183,8 +191,8 @@ def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
     varied = ""
-    if sweep_tables.has_repeats([trial.values for trial in trials]):
-        varied = sweep_trials.SEED
+    if len({_name_group(trial.values) for trial in trials}) < len(trials):
+        varied = SEED
     elif len(epochs) > 1 and not is_constant:
         varied = "train.num_epochs"
     if not varied or config.sweep.grace_epochs >= max(epochs):
@@ -238,3 +246,116 @@ def _tune(
         ),
     )
     tuner.fit()
+
+
+def rank(trials: Sequence[TrialRecord], selection: SelectionSettings) -> list[TrialRecord]:
+    """Order trials: finished, stopped, failed, the best of each first."""
+    ends = [*sweep_trials.ENDS]
+    return sorted(
+        trials,
+        key=lambda trial: (
+            ends.index(trial["status"]),
+            selection.order(value_of(trial, selection)),
+            trial["trial"],
+        ),
+    )
+
+
+def _name_group(values: Mapping[str, Any]) -> str:
+    """Write the values that trials of the same group share: all but the seed."""
+    return json.dumps({k: v for k, v in values.items() if k != SEED}, sort_keys=True)
+
+
+def summarize_seeds(
+    trials: Sequence[Mapping[str, Any]], selection: SelectionSettings
+) -> list[dict[str, Any]]:
+    """Summarize the finished trials that differ only in their seed.
+
+    Args:
+        trials: The :class:`TrialRecord` of each trial.
+        selection: The metric by which trials are compared.
+
+    Returns:
+        For each combination of other values with two seeds or more, the best mean first: the
+        ``values``, ``num_seeds``, and of each metric ``<metric>_mean`` and ``<metric>_std``, the
+        sample standard deviation. Both are None where a trial lacks the metric.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in trials:
+        if trial["status"] == "finished":
+            groups.setdefault(_name_group(trial["values"]), []).append(trial)
+    summaries = []
+    for name_of_group, group in groups.items():
+        if len(group) > 1:
+            summary = {"values": json.loads(name_of_group), "num_seeds": len(group)}
+            for name in METRICS:
+                numbers = [trial[name] for trial in group]
+                has_all = None not in numbers
+                summary[f"{name}_mean"] = statistics.fmean(numbers) if has_all else None
+                summary[f"{name}_std"] = statistics.stdev(numbers) if has_all else None
+            summaries.append(summary)
+    mean = f"validation_{selection.metric_name}_mean"
+    return sorted(summaries, key=lambda summary: selection.order(summary[mean]))
+
+
+def write_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Write the values of settings as on the command line."""
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
+def to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write a table with a column for each setting, by its dotted name."""
+    rows = [{k: v for k, v in r.items() if k != "values"} | r["values"] for r in records]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+
+
+def to_text(record: Manifest) -> str:
+    """Render the trials as a table, the best first; then why trials failed, and the seeds."""
+    trials = record["trials"]
+    short = search_space.short_names(list(trials[0]["values"]))
+    names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
+    if record["settings"]["train"]["selection"]["metric"] == "macro_f1":
+        names["macro F1"] = "validation_f1_macro"
+    if any(trial.get("test_accuracy") is not None for trial in trials):
+        names["test accuracy"] = "test_accuracy"
+
+    def show(values: Mapping[str, Any]) -> dict[str, str]:
+        return {short[key]: value for key, value in write_values(values).items()}
+
+    lines = _align(
+        [
+            {"trial": f"{trial['trial']}", "status": trial["status"]}
+            | show(trial["values"])
+            | {title: trial[name] for title, name in names.items()}
+            | {"epoch": f"{trial['chosen_epoch']} of {trial['epochs']}"}
+            | {"seconds": f"{trial['seconds']:.1f}"}
+            for trial in trials
+        ]
+    )
+    lines += [
+        f"trial {trial['trial']} failed: {shorten(trial['reason'], MAX_REASON)}"
+        for trial in trials
+        if trial["reason"]
+    ]
+    if groups := record.get("seeds"):
+        lines += ["", "mean ± standard deviation over the seeds:"]
+        lines += _align(
+            [
+                {"seeds": f"{group['num_seeds']}"}
+                | show(group["values"])
+                | {
+                    title: f"{group[f'{name}_mean']:.4f} ± {group[f'{name}_std']:.4f}"
+                    for title, name in names.items()
+                    if group[f"{name}_mean"] is not None
+                }
+                for group in groups
+            ]
+        )
+    return "\n".join(lines)
+
+
+def _align(rows: list[dict[str, Any]]) -> list[str]:
+    """Render a table with a line of names."""
+    table = pd.DataFrame(rows)
+    lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
+    return [line.rstrip() for line in lines]

@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
+from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.tracking import rebuild
-from sentiflow.training import sweep, sweep_tables, sweep_trials
+from sentiflow.training import sweep, sweep_trials
 from sentiflow.training import train as training
 
 TRAIN = {
@@ -104,7 +105,7 @@ class TestSweep:
         for row, trial in zip(rows, record["trials"], strict=True):
             assert float(row["train.learning_rate"]) == trial["values"]["train.learning_rate"]
             assert float(row["validation_accuracy"]) == trial["validation_accuracy"]
-        header, *lines = sweep_tables.to_text(record).splitlines()
+        header, *lines = sweep.to_text(record).splitlines()
         assert header.split()[:4] == ["trial", "status", "learning_rate", "hidden_size"]
         assert len(lines) == 4
 
@@ -209,7 +210,7 @@ def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resou
         values = [trial[name] for trial in own]
         assert best[f"{name}_mean"] == pytest.approx(np.mean(values))
         assert best[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
-    *_, caption, header, first, second = sweep_tables.to_text(record).splitlines()
+    *_, caption, header, first, second = sweep.to_text(record).splitlines()
     assert caption == "mean ± standard deviation over the seeds:"
     assert header.split() == ["seeds", "learning_rate", "accuracy", "loss", "test", "accuracy"]
     shown = f"{best['test_accuracy_mean']:.4f} ± {best['test_accuracy_std']:.4f}"
@@ -256,8 +257,8 @@ def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resour
     good, bad = record["trials"]
     assert (good["status"], bad["status"]) == ("finished", "failed")
     assert "is not finite; lower train.learning_rate" in bad["reason"]
-    assert "trial 2 failed: the loss of step" in sweep_tables.to_text(record)
-    assert max(len(line) for line in sweep_tables.to_text(record).splitlines()) < 200
+    assert "trial 2 failed: the loss of step" in sweep.to_text(record)
+    assert max(len(line) for line in sweep.to_text(record).splitlines()) < 200
     statuses = {r.data.tags.get("sentiflow.trial"): r for r in runs_of(tmp_path)[1]}
     assert statuses[bad["name"]].info.status == "FAILED"
     assert "is not finite" in statuses[bad["name"]].data.tags["sentiflow.reason"]
@@ -336,3 +337,42 @@ def test_running_trials_are_shown_now_and_then(tmp_path, monkeypatch, caplog):
         "sweep     trial 2: 0 of 4 epochs (30 s)",
         "sweep     trial 2: 1 of 4 epochs, validation accuracy 0.7500 (60 s)",
     ]
+
+
+def make_trial(seed, accuracy, *, size=8, status="finished", test=0.5, loss=0.25):
+    return {
+        "status": status,
+        "values": {"train.seed": seed, "train.model.hidden_size": size},
+        "validation_accuracy": accuracy,
+        "validation_loss": loss,
+        "validation_f1_macro": accuracy / 2,
+        "test_accuracy": test,
+    }
+
+
+def test_mean_and_standard_deviation_are_those_of_the_finished_seeds():
+    trials = [
+        make_trial(1, 0.7, size=4),
+        make_trial(2, 0.8, size=4, test=0.7),
+        make_trial(1, 0.9, test=None),
+        make_trial(2, 0.5),
+        make_trial(3, 0.1, status="failed"),
+        make_trial(1, 0.99, size=16),
+    ]
+    best, worst = sweep.summarize_seeds(trials, SelectionSettings())
+    assert best["values"] == {"train.model.hidden_size": 4}
+    assert (best["num_seeds"], worst["num_seeds"]) == (2, 2)
+    assert best["validation_accuracy_mean"] == pytest.approx(0.75)
+    assert best["validation_accuracy_std"] == pytest.approx(0.005**0.5)
+    assert best["test_accuracy_mean"] == pytest.approx(0.6)
+    assert best["validation_loss_std"] == 0
+    assert worst["test_accuracy_mean"] is worst["test_accuracy_std"] is None
+
+
+def test_the_best_mean_is_first_by_the_metric_of_selection():
+    trials = [
+        make_trial(seed, 0.5 + size / 100, size=size, loss=size) for size in (4, 8) for seed in "ab"
+    ]
+    for metric, first in (("accuracy", 8), ("loss", 4), ("macro_f1", 8)):
+        best, _ = sweep.summarize_seeds(trials, SelectionSettings(metric=metric))
+        assert best["values"]["train.model.hidden_size"] == first
