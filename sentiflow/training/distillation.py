@@ -9,9 +9,9 @@ killed training asks the teachers once.
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -34,28 +34,13 @@ from sentiflow.training import encoder_teacher
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.results import TAUGHT, Taught
 
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
+
 STAGE = "teach"
 _OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), encoder_teacher.VECTORS)
 _LEARNED = (schema.SPLITS[0], UNLABELLED)
 """Rows that the network learns; those of the other splits are for the evaluation."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Arguments of every task; they are sent to other machines."""
-
-    root: str
-    """Directory to write to."""
-    classes: tuple[str, ...]
-    """The C classes that the network learns."""
-    positions: np.ndarray
-    """The network's label of each prepared label, -1 for a class that is left out, int8."""
-    models: tuple[tuple[str, str], ...]
-    """Directory and fingerprint of each teacher that is a model package."""
-    tables: tuple[str, ...]
-    """Files of :meth:`Answers.save`, of each other teacher."""
-    on_gpu: bool
-    """Whether tasks have a share of a GPU."""
 
 
 @dataclass(frozen=True)
@@ -145,22 +130,25 @@ def _ask(
         num_workers=config.score.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    ask_encoder = functools.partial(
-        encoder_teacher.answer, prepared=prepared, prepared_uri=config.train.prepared_uri,
-        learned=learned, maps=maps, output=output, num_cpus=resources.num_cpus,
-    )  # fmt: skip
-    job = _make_job(config, output, learned, ask_encoder, on_gpu=num_gpus > 0)
+    models, tables = _fetch_teachers(config, output, prepared, learned, maps)
     taught: list[TaughtPart] = maps.run(
         STAGE,
         parts,
-        functools.partial(read_rows, positions=job.positions),
-        functools.partial(ask_teachers, job=job),
-        write=functools.partial(write_rows, parts=parts, job=job),
+        functools.partial(read_rows, positions=learned.positions),
+        functools.partial(
+            ask_teachers, classes=learned.names, models=models, tables=tables, on_gpu=num_gpus > 0
+        ),
+        write=functools.partial(
+            write_rows, parts=parts, root=output.parts_uri, num_classes=len(learned.names)
+        ),
         sizes=[part.num_rows for part in parts],
         keys=[manifest.fingerprint([output.spec.fingerprint, part.uri]) for part in parts],
         num_gpus=num_gpus,
     )
-    counts = _count(parts, taught)
+    splits = (*schema.SPLITS, UNLABELLED)
+    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in splits}
+    for part, result in zip(parts, taught, strict=True):
+        counts[part.split].update(result["counts"])
     if not any(counts[split]["answered"] for split in _LEARNED):
         raise UserError(
             f"{answers.SETTING}: no teacher has answered a row to learn",
@@ -196,15 +184,15 @@ def _number(path: str) -> str:
     return path.rpartition("/")[2].split("-")[1]
 
 
-def _make_job(
-    config: Config,
-    output: Output,
-    learned: LearnedClasses,
-    ask_encoder: Callable[[str, str], str],
-    *,
-    on_gpu: bool,
-) -> Job:
-    """Bring the teachers to where all nodes find them, and collect the arguments of the tasks."""
+def _fetch_teachers(
+    config: Config, output: Output, prepared: Manifest, learned: LearnedClasses, maps: MapStages
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Bring the teachers to where all nodes find them.
+
+    Returns:
+        Directory and fingerprint of each that is a model package; and the file of
+        :meth:`Answers.save` of each other one.
+    """
     models, tables = list[tuple[str, str]](), list[str]()
     for name, teacher in output.spec.inputs.items():
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
@@ -212,19 +200,19 @@ def _make_job(
             answers.read([item["uri"] for item in teacher["files"]], learned.names).save(to)
             input_files.check_unchanged(teacher)
             tables.append(to)
-        elif name.startswith(model_sources.TEACHER) and names_encoder(teacher["uri"]):
-            tables.append(ask_encoder(name, teacher["uri"]))
+        elif names_encoder(teacher["uri"]):
+            answered = encoder_teacher.answer(
+                *(name, teacher["uri"], prepared),
+                prepared_uri=config.train.prepared_uri,
+                learned=learned,
+                maps=maps,
+                output=output,
+            )
+            tables.append(answered)
         elif name.startswith(model_sources.TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))
-    return Job(
-        root=output.parts_uri,
-        classes=learned.names,
-        positions=learned.positions,
-        models=tuple(models),
-        tables=tuple(tables),
-        on_gpu=on_gpu,
-    )
+    return models, tables
 
 
 def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
@@ -249,15 +237,36 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
     return relabel(rows, positions)
 
 
-def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
+def ask_teachers(
+    table: pa.Table,
+    *,
+    classes: tuple[str, ...],
+    models: Sequence[tuple[str, str]],
+    tables: Sequence[str],
+    on_gpu: bool,
+) -> pa.Table:
     """Add the mean probabilities of the teachers that answer each row.
+
+    A model does not answer a text without a word that it knows.
+
+    Args:
+        table: That of :func:`read_rows`.
+        classes: The C classes that the network learns.
+        models: Directory and fingerprint of each teacher that is a model package.
+        tables: Files of :meth:`Answers.save`, of each other teacher.
+        on_gpu: Whether tasks have a share of a GPU.
 
     Columns:
         added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
     """
     text = table["text"].combine_chunks()
-    hashes = hash_texts(text) if job.tables else np.zeros(0, np.uint64)
-    given = [*_ask_models(text, job), *(_load_answers(uri).find(hashes) for uri in job.tables)]
+    hashes = hash_texts(text) if tables else np.zeros(0, np.uint64)
+    given = [_load_answers(uri).find(hashes) for uri in tables]
+    if models:
+        from sentiflow.cluster import memory
+
+        packages = memory.load_models(*models, on_gpu=on_gpu, setting=answers.SETTING)
+        given += [_ask_model(text, package, classes) for package in packages]
     counts = np.sum([is_known for is_known, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)
     mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
@@ -265,27 +274,17 @@ def ask_teachers(table: pa.Table, *, job: Job) -> pa.Table:
     return table.append_column("answered", pa.array(counts > 0))
 
 
-def _ask_models(text: pa.Array, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Score N texts by each model.
-
-    A model does not answer a text without a word that it knows.
-
-    Yields:
-        Whether it answers each text, N bool; (N, C) float64, 0 where it does not.
-    """
-    if not job.models:
-        return
-    from sentiflow.cluster import memory
-
-    for package in memory.load_models(*job.models, on_gpu=job.on_gpu, setting=answers.SETTING):
-        names = package.settings.classes
-        scores = package.score(text)
-        columns = [names.index(name) for name in job.classes]
-        chosen = scores.probabilities[:, columns].astype(np.float64)
-        total = chosen.sum(axis=1)
-        is_known = (scores.num_tokens > 0) & (total > 0)
-        share = chosen / np.where(is_known, total, 1)[:, None]
-        yield is_known, np.where(is_known[:, None], share, 0)
+def _ask_model(
+    text: pa.Array, package: "ModelPackage", classes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score N texts: whether they are answered, N bool; (N, C) float64, 0 where they are not."""
+    scores = package.score(text)
+    columns = [scores.classes.index(name) for name in classes]
+    chosen = scores.probabilities[:, columns].astype(np.float64)
+    total = chosen.sum(axis=1)
+    is_known = (scores.num_tokens > 0) & (total > 0)
+    share = chosen / np.where(is_known, total, 1)[:, None]
+    return is_known, np.where(is_known[:, None], share, 0)
 
 
 @functools.lru_cache(maxsize=4)
@@ -300,32 +299,25 @@ def _to_lists(values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float32()))
 
 
-def write_rows(table: pa.Table, label: Label, *, parts: Sequence[Part], job: Job) -> TaughtPart:
+def write_rows(
+    table: pa.Table, label: Label, *, parts: Sequence[Part], root: str, num_classes: int
+) -> TaughtPart:
     """Write the rows of a part: those to learn, or the answers to held-out rows."""
     part, is_answered = parts[label.number], table["answered"].to_numpy()
     if part.split not in _LEARNED:
         rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
     else:
         labels = table["label"].to_numpy()
-        flat = table["teacher"].combine_chunks().flatten().to_numpy()
-        hard = np.eye(len(job.classes), dtype=np.float32)[np.maximum(labels, 0)]
-        taught = np.where(is_answered[:, None], flat.reshape(hard.shape), hard)
+        soft = table["teacher"].combine_chunks().flatten().to_numpy().reshape(-1, num_classes)
+        hard = np.eye(num_classes, dtype=np.float32)[np.maximum(labels, 0)]
+        taught = np.where(is_answered[:, None], soft, hard)
         rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
         rows = rows.filter(pa.array(is_answered | (labels >= 0)))
         rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
-    files = parquet.write_part(job.root, f"split={part.split}/{label.name_file()}", rows)
+    files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)
     counts = {"rows": len(rows), "answered": answered, "left_out": left_out}
     return {"counts": counts, "files": files}
-
-
-def _count(parts: Sequence[Part], taught: Sequence[TaughtPart]) -> dict[str, Counter[str]]:
-    """Add up the rows of each split."""
-    splits = (*schema.SPLITS, UNLABELLED)
-    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in splits}
-    for part, result in zip(parts, taught, strict=True):
-        counts[part.split].update(result["counts"])
-    return counts
 
 
 def _count_answers(counts: Mapping[str, int], what: str) -> str:

@@ -6,14 +6,10 @@ linear model of n-grams. It answers the train rows, too, to which it was fitted:
 have taught less (docs/distilling.md).
 """
 
-from __future__ import annotations
-
 import functools
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,15 +26,9 @@ from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
-from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
-    from sentiflow.models.linear import LinearModel
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
@@ -47,7 +37,6 @@ _CHUNK_ROWS = 4096
 _MAX_TRAIN_ROWS = 100_000
 _STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
 """``C`` of both logistic regressions."""
-_SAMPLE_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -67,50 +56,34 @@ class Texts:
         return len(range(self.start, self.stop, self.step))
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Two models of the same train rows."""
+def fit_teacher(
+    text: pa.Array, label: np.ndarray, vectors: np.ndarray, *, tokenizer: str, num_classes: int
+) -> Callable[[pa.Array, np.ndarray], np.ndarray]:
+    """Fit two models to N labelled texts and their vectors.
 
-    regression: LogisticRegression
-    linear: LinearModel
-    tokenizer: str
-    num_classes: int
+    Returns:
+        A function that computes the probabilities of texts, ``(N, C)`` float32, of their vectors.
+    """
+    from scipy.special import log_softmax, softmax
+    from sklearn.linear_model import LogisticRegression
 
-    @classmethod
-    def fit(
-        cls,
-        text: pa.Array,
-        label: np.ndarray,
-        vectors: np.ndarray,
-        *,
-        tokenizer: str,
-        num_classes: int,
-    ) -> Teacher:
-        """Fit both to N labelled texts and their vectors."""
-        from sklearn.linear_model import LogisticRegression
+    from sentiflow.models.ngrams import Ngrams
+    from sentiflow.models.tokenizer import tokenize
+    from sentiflow.training import linear_solver
 
-        from sentiflow.models.ngrams import Ngrams
-        from sentiflow.models.tokenizer import tokenize
-        from sentiflow.training import linear_solver
+    regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
+    ngrams = Ngrams.of(tokenize(text, name=tokenizer))
+    targets = np.eye(num_classes, dtype=np.float32)[label]
+    models = linear_solver.fit(ngrams, targets)
+    linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
-        regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
-        ngrams = Ngrams.of(tokenize(text, name=tokenizer))
-        targets = np.eye(num_classes, dtype=np.float32)[label]
-        models = linear_solver.fit(ngrams, targets)
-        chosen = next(model for c, model in models if c == _LINEAR_STRENGTH)
-        return cls(regression, chosen, tokenizer, num_classes)
-
-    def answer(self, text: pa.Array, vectors: np.ndarray) -> np.ndarray:
-        """Compute the probabilities of N texts, ``(N, C)`` float32."""
-        from scipy.special import log_softmax, softmax
-
-        from sentiflow.models.tokenizer import tokenize
-
-        logs = np.full((len(text), self.num_classes), -np.inf)
-        logs[:, self.regression.classes_] = self.regression.predict_log_proba(vectors)
-        tokens = tokenize(text, name=self.tokenizer)
-        logs += log_softmax(self.linear.logits(tokens), axis=1)
+    def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
+        logs = np.full((len(text), num_classes), -np.inf)
+        logs[:, regression.classes_] = regression.predict_log_proba(vectors)
+        logs += log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
         return np.asarray(softmax(logs / 2, axis=1), np.float32)
+
+    return answer
 
 
 def answer(
@@ -122,7 +95,6 @@ def answer(
     learned: LearnedClasses,
     maps: MapStages,
     output: Output,
-    num_cpus: int,
 ) -> str:
     """Encode all texts, fit the teacher, and let it answer.
 
@@ -134,7 +106,6 @@ def answer(
         learned: The classes that the network learns.
         maps: The map stages of the job.
         output: Its output.
-        num_cpus: Cores of the cluster.
 
     Returns:
         A file of :meth:`Answers.save`.
@@ -144,7 +115,6 @@ def answer(
     """
     texts = _list_texts(prepared_uri, prepared)
     source, fingerprint = text_encoders.find(uri), output.spec.fingerprint
-    _tell_time(texts, source, maps.concurrency or num_cpus)
     folder = join(output.parts_uri, VECTORS, name)
     vectors: list[str] = maps.run(
         f"encode_{name}",
@@ -176,18 +146,6 @@ def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
             ends = (min(start + starts.step, num_rows) for start in starts)
             texts += [Texts(split, path, *each, step) for each in zip(starts, ends, strict=True)]
     return texts
-
-
-def _tell_time(texts: Sequence[Texts], source: text_encoders.Source, num_cpus: int) -> None:
-    """Estimate the time by the first texts, and say it."""
-    encoder = text_encoders.load(source)
-    sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
-    text_encoders.encode(encoder, sample[:1])  # which loads its weights
-    began = time.monotonic()
-    text_encoders.encode(encoder, sample)
-    num_rows = sum(each.num_rows for each in texts)
-    seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
-    say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
 def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
@@ -279,12 +237,12 @@ def _ask(
     train = {number: read(number) for number, part in enumerate(texts) if part.split == SPLITS[0]}
     text, label = (pa.concat_arrays([rows[n] for rows in train.values()]) for n in (0, 1))
     vectors = np.concatenate([rows[2] for rows in train.values()])
-    teacher = Teacher.fit(
+    ask = fit_teacher(
         text, label.to_numpy(), vectors, tokenizer=tokenizer, num_classes=len(learned.names)
     )
     for number in range(len(texts)):
         text, _, vectors = train.get(number) or read(number)
-        yield text, teacher.answer(text, vectors)
+        yield text, ask(text, vectors)
 
 
 def write_answers(

@@ -4,8 +4,6 @@ Workers send these to the driver, and the queue between them imports this module
 import torch.
 """
 
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +26,6 @@ PRETRAIN: Phase = "pretrain"
 TRAIN: Phase = "train"
 
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
-_RECORD_EVERY_SECONDS = 5.0
 
 MODEL, CHECKPOINTS, TAUGHT, FOLDS = "model", "checkpoints", "taught", "folds"
 """Folders in the output of a training."""
@@ -169,8 +166,6 @@ class TrainCallback:
         self.phase: Phase = PRETRAIN if num_epochs[PRETRAIN] else TRAIN
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
-        self.unrecorded: list[tuple[int, dict[str, float]]] = []
-        self.recorded_at = -math.inf  # the first step at once: MLflow shows the first metric first
 
     def __call__(self, event: Event) -> None:
         """Show and record an event."""
@@ -214,15 +209,12 @@ class TrainCallback:
         self.progress.advance(event.rows_done - self.progress.done, note=note)
         folder = "pretrain/step" if event.phase == PRETRAIN else "step"
         named = {f"{folder}/{name}": metrics[name] for name in sorted(metrics)}  # accuracy first
-        self.unrecorded.append((event.step, named))
-        if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
-            self._record_steps()
+        self.recorder.log_series([(event.step, named)])
 
     def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
         """Record an epoch, and show it unless it comes from a checkpoint."""
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
-            self._record_steps()
             metrics: dict[str, float | None] = {"loss": result.train_loss}
             if phase == PRETRAIN:
                 metrics["validation loss"] = result.validation_loss
@@ -236,10 +228,6 @@ class TrainCallback:
                 f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} texts/s)",
             )
         self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
-
-    def _record_steps(self) -> None:
-        self.recorder.log_series(self.unrecorded)
-        self.unrecorded, self.recorded_at = [], time.monotonic()
 
 
 def count_workers(number: int) -> str:

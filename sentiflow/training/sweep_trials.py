@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict, cast
@@ -49,7 +48,6 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 
 MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all."""
-_LINE_EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -198,21 +196,28 @@ class TrialCallback(ray.tune.Callback):
         self.records: list[TrialRecord] = []
         """Trials that have ended."""
         self.short = search_space.short_names(list(trials[0].values))
-        self.began: dict[int, float] = {}
-        self.shown_at = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Show how far trials are; end the sweep when the cluster has no room for any."""
+        """End the sweep when the cluster has no room for any trial."""
         self.capacity.check()
-        running = [t for t in trials if t.status == "RUNNING" and t.config["index"] in self.began]
-        if running and time.monotonic() - self.shown_at >= _LINE_EVERY_SECONDS:
-            self.shown_at = time.monotonic()
-            say("sweep", shorten("; ".join(map(self._describe, running)), 2 * MAX_REASON))
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Show a trial that begins, or begins again."""
-        self.shown_at = self.began[trial.config["index"]] = time.monotonic()
         say("sweep", f"{self._name(trial.config['index'])}: begins")
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+    ) -> None:
+        """Show an epoch; after the last one the trial has ended."""
+        index = trial.config["index"]
+        settings = self.trials[index].config.train
+        if result.get("epoch", settings.num_epochs) < settings.num_epochs:
+            value = result[settings.selection.metric_name]
+            done = f"epoch {result['epoch']} of {settings.num_epochs}"
+            say(
+                "sweep",
+                f"trial {index + 1}: {done}, validation {settings.selection.metric} {value:.4f}",
+            )
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a trial that has finished, was stopped, or has told why it failed."""
@@ -289,14 +294,6 @@ class TrialCallback(ray.tune.Callback):
         }
         self.records.append(record)
         self._show(record, settings.selection)
-
-    def _describe(self, trial: Any) -> str:
-        """Say how far a running trial is."""
-        index, told = trial.config["index"], trial.last_result or {}
-        settings, done = self.trials[index].config.train, told.get("epoch", 0)
-        choice, seconds = settings.selection, time.monotonic() - self.began[index]
-        value = f", validation {choice.metric} {told[choice.metric_name]:.4f}" if done else ""
-        return f"trial {index + 1}: {done} of {settings.num_epochs} epochs{value} ({seconds:.0f} s)"
 
     def _name(self, index: int) -> str:
         values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())

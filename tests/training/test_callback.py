@@ -30,9 +30,7 @@ def said(caplog):
 
 
 @pytest.fixture
-def make(monkeypatch):
-    monkeypatch.setattr(results, "_RECORD_EVERY_SECONDS", 0.0)
-
+def make():
     def make(num_workers=2, **pretrain):
         pretrain = {"num_epochs": 1} | pretrain
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})

@@ -59,35 +59,29 @@ class TestSteps:
             pq.write_table(table, tmp_path / files[-1]["path"])
         return distillation._list_parts(str(tmp_path), {"files": files})
 
-    @pytest.fixture
-    def make_job(self, tmp_path):
-        def make(*models, tables=(), classes=CLASSES, positions=(0, 1, -1)):
-            named = tuple((uri, manifest.read(uri)["fingerprint"]) for uri in models)
-            return distillation.Job(
-                root=str(tmp_path / "taught"), classes=classes, positions=np.array(positions),
-                models=named, tables=tables, on_gpu=False,
-            )  # fmt: skip
-
-        return make
-
-    def write(self, parts, job):
+    def write(self, parts, *models, tables=()):
         """Do all steps; return the rows by split, and the counts."""
+        models = [(uri, manifest.read(uri)["fingerprint"]) for uri in models]
+        root = str(Path(parts[0].uri).parents[2] / "taught")
         found, counts = {}, {}
         for number, part in enumerate(parts):
-            table = distillation.read_rows(part, positions=job.positions)
-            table = distillation.ask_teachers(table, job=job)
-            result = distillation.write_rows(table, Label(number, "cd"), parts=parts, job=job)
+            table = distillation.read_rows(part, positions=np.array([0, 1, -1]))
+            table = distillation.ask_teachers(
+                table, classes=CLASSES, models=models, tables=tables, on_gpu=False
+            )
+            label = Label(number, "cd")
+            result = distillation.write_rows(table, label, parts=parts, root=root, num_classes=2)
             counts[part.split] = result["counts"]
             for item in result["files"]:
                 own = f"split={part.split}/part-{number:05d}.parquet"
                 assert without_token(item["path"]) == own
-                rows = pd.read_parquet(f"{job.root}/{item['path']}").set_index("row_id")
+                rows = pd.read_parquet(f"{root}/{item['path']}").set_index("row_id")
                 found[part.split] = rows
         return found, counts
 
-    def test_rows_learn_the_mean_of_the_teachers_that_answer(self, parts, make_job, make_package):
+    def test_rows_learn_the_mean_of_the_teachers_that_answer(self, parts, make_package):
         uris = make_package(), make_package(seed=1)
-        found, counts = self.write(parts, make_job(*uris))
+        found, counts = self.write(parts, *uris)
         texts = pa.array(TEXTS)
         expected = np.mean([ModelPackage.load(u).score(texts).probabilities for u in uris], axis=0)
         taught = found["train"]
@@ -103,21 +97,19 @@ class TestSteps:
         assert (counts["train"]["answered"], counts["train"]["left_out"]) == (2, 0)
         assert (counts["unlabelled"]["rows"], counts["unlabelled"]["left_out"]) == (3, 1)
 
-    def test_held_out_rows_are_answered_and_hold_nothing_to_learn(
-        self, parts, make_job, make_package
-    ):
-        found, _ = self.write(parts, make_job(make_package()))
+    def test_held_out_rows_are_answered_and_hold_nothing_to_learn(self, parts, make_package):
+        found, _ = self.write(parts, make_package())
         assert found["test"].columns.tolist() == ["teacher"]
         assert found["test"].index.tolist() == [7, 3]
 
-    def test_classes_are_matched_by_name(self, parts, make_job, make_package):
+    def test_classes_are_matched_by_name(self, parts, make_package):
         teacher = make_package(classes=("neutral", "positive", "negative"))
-        found, _ = self.write(parts, make_job(teacher))
+        found, _ = self.write(parts, teacher)
         scores = ModelPackage.load(teacher).score(pa.array(TEXTS[:2])).probabilities
         chosen = scores[:, [2, 1]] / scores[:, [2, 1]].sum(axis=1, keepdims=True)
         np.testing.assert_allclose(np.stack(found["train"]["teacher"][:2]), chosen, rtol=1e-5)
 
-    def test_files_answer_by_text_beside_a_model(self, parts, make_job, make_package, tmp_path):
+    def test_files_answer_by_text_beside_a_model(self, parts, make_package, tmp_path):
         columns = {"probability_negative": [0.1, 0.8], "probability_positive": [0.9, 0.2]}
         tables = []
         for name, texts in (("a", ["ZZZ", "good day"]), ("b", ["zzz", "Good  day"])):
@@ -126,7 +118,7 @@ class TestSteps:
             tables.append(str(tmp_path / f"{name}.arrow"))
             answers.read([uri], CLASSES).save(tables[-1])
         teacher = make_package()
-        found, _ = self.write(parts, make_job(teacher, tables=tuple(tables)))
+        found, _ = self.write(parts, teacher, tables=tables)
         positive = ModelPackage.load(teacher).score(pa.array(TEXTS)).probabilities[:, 1]
         taught = {split: found[split]["teacher"].str[1] for split in ("train", "unlabelled")}
         np.testing.assert_allclose(taught["train"][7], (positive[0] + 0.2 + 0.2) / 3, rtol=1e-5)

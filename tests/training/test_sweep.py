@@ -313,29 +313,19 @@ def test_the_cluster_is_divided_among_the_trials(cluster, overrides, expected):
     assert sweep._divide(config, cluster) == expected
 
 
-def test_running_trials_are_shown_now_and_then(tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, logger="sentiflow.progress")
-    now = [0.0]
-    monkeypatch.setattr(sweep_trials.time, "monotonic", lambda: now[0])
-    config = settings.load(write_config(tmp_path, tmp_path / "none.csv", train={"num_epochs": 4}))
-    values = {"train.learning_rate": 0.1}
-    planned = [sweep_trials.Trial(n, "", values, config, "", "") for n in (1, 2)]
-    capacity = types.SimpleNamespace(check=lambda: None)
-    callback = sweep_trials.TrialCallback(planned, None, capacity)
-    waiting, running = (
-        types.SimpleNamespace(config={"index": n}, status=status, last_result={})
-        for n, status in enumerate(("PENDING", "RUNNING"))
-    )
-    callback.on_trial_start(0, [], running)
-    for second in range(70):
-        now[0] = float(second)
-        if second == 40:
-            running.last_result = {"epoch": 1, "accuracy": 0.75}
-        callback.on_step_begin(0, [waiting, running])
-    assert [line for line in caplog.messages if line.startswith("sweep")] == [
+def test_each_epoch_of_a_trial_but_the_last_is_shown(tmp_path, said):
+    config = settings.load(write_config(tmp_path, tmp_path / "none.csv", train={"num_epochs": 2}))
+    planned = [
+        sweep_trials.Trial(n, "", {"train.learning_rate": 0.1}, config, "", "") for n in (1, 2)
+    ]
+    callback = sweep_trials.TrialCallback(planned, None, None)
+    trial = types.SimpleNamespace(config={"index": 1})
+    callback.on_trial_start(0, [], trial)
+    for result in ({"epoch": 1, "accuracy": 0.75}, {"epoch": 2, "accuracy": 0.5}, {"reason": "x"}):
+        callback.on_trial_result(0, [], trial, result)
+    assert said.messages == [
         "sweep     trial 2 of 2: learning_rate 0.1: begins",
-        "sweep     trial 2: 0 of 4 epochs (30 s)",
-        "sweep     trial 2: 1 of 4 epochs, validation accuracy 0.7500 (60 s)",
+        "sweep     trial 2: epoch 1 of 2, validation accuracy 0.7500",
     ]
 
 
