@@ -80,8 +80,8 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
     """Start one local Ray for the whole session; what runs in this process uses it."""
     from sentiflow.cluster import connection
 
-    with connection.started(verbose=False) as found:
-        yield found
+    with connection.starting(verbose=False) as wait:
+        yield wait()
 
 
 @pytest.fixture(autouse=True)

@@ -43,15 +43,10 @@ POLL_SECONDS = 2.0
 
 
 @contextmanager
-def started(*, verbose: bool) -> Iterator[Resources]:
-    """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block."""
-    with starting(verbose=verbose) as resources:
-        yield resources()
-
-
-@contextmanager
 def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
-    """Connect or start as :func:`started` does, in a thread, while the block does other work.
+    """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block.
+
+    That is done in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
     block ends, because Linux ends a thread's processes with the thread. Outside of the main thread
@@ -93,7 +88,7 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 
 
 def start_until_exit() -> None:
-    """Connect or start as :func:`started` does, until the process ends."""
+    """Connect or start as :func:`starting` does, until the process ends."""
     connection = ExitStack()
     connection.enter_context(_connected(verbose=False))
     atexit.register(connection.close)
@@ -198,9 +193,13 @@ class Capacity:
         self._checked_at = 0.0
         self._missing_since: float | None = None
 
-    def is_there(self) -> bool:
+    def is_met(self) -> bool:
         """Say whether the living nodes have it, busy or not."""
-        return sum(map(self._count, _node_resources())) >= self.times
+        times = [
+            min(node.get(name, 0) // number for name, number in self.need.items())
+            for node in _node_resources()
+        ]
+        return sum(times) >= self.times
 
     def wait_for_nodes(self) -> Resources:
         """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.
@@ -211,7 +210,7 @@ class Capacity:
         Returns:
             The resources of the cluster after that.
         """
-        if not self.is_there():
+        if not self.is_met():
             say("ray", f"waiting for nodes with {self}, {self.max_wait_seconds:g} s at most")
             group = placement_group([self.need] * self.times)
             group.wait(self.max_wait_seconds)
@@ -228,7 +227,7 @@ class Capacity:
         if now - self._checked_at < POLL_SECONDS:
             return
         self._checked_at = now
-        if self.is_there():
+        if self.is_met():
             self._missing_since = None
             return
         if self._missing_since is None:
@@ -239,9 +238,6 @@ class Capacity:
                 f"the cluster has had no node with {self} for {self.max_wait_seconds:g} s "
                 "(cluster.max_wait_minutes): add one and run the same command again: it resumes"
             )
-
-    def _count(self, has: Mapping[str, float]) -> int:
-        return int(min(has.get(name, 0) // number for name, number in self.need.items()))
 
     def __str__(self) -> str:
         one = " and ".join(f"{number:g} {name}" for name, number in self.need.items())

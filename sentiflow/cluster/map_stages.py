@@ -127,12 +127,24 @@ class MapStages:
         Returns:
             The results by part.
         """
+        root, folder, claim = (
+            self.root,
+            self.work,
+            self.claim,
+        )
 
         def work(part: Any, label: Label) -> Any:
-            table = read(part)
-            for step in steps:
-                table = step(table)
-            return write(table, label)
+            """Do the work on a part while this job may write, and mark the part as done."""
+            with filesystem.recording(lambda: lease.check(claim)) as written:
+                table = read(part)
+                for step in steps:
+                    table = step(table)
+                result = write(table, label)
+                files = {uri.removeprefix(f"{root}/"): size for uri, size in written.items()}
+                lease.check(claim)  # the job may have been killed, and another one have started
+                marker: Marker = {"key": label.key, "files": files, "result": result}
+                write_marker(folder, name, label.number, marker)
+            return result
 
         results: dict[int, Any] = {}
         markers = read_markers(self.root, self.work, name) if self.resumes else {}
@@ -149,7 +161,7 @@ class MapStages:
             )
         done = process(
             {Label(number, keys[number]): parts[number] for number in todo},
-            self._mark(work, name),
+            work,
             name=name,
             max_wait_seconds=self.max_wait_seconds,
             concurrency=self.concurrency,
@@ -176,24 +188,6 @@ class MapStages:
         return self.run(
             name, parts, work, write=lambda done, _: done, sizes=sizes, unit="files", keys=keys
         )
-
-    def _mark(self, work: Work, name: str) -> Work:
-        """Add the completion marker to the work on a part, and the check that it still may write.
-
-        The job may have been killed, and another one have started since.
-        """
-        root, folder, claim = self.root, self.work, self.claim
-
-        def apply(part: Any, label: Label) -> Any:
-            with filesystem.recording(lambda: lease.check(claim)) as sizes:
-                result = work(part, label)
-                files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
-                lease.check(claim)
-                marker: Marker = {"key": label.key, "files": files, "result": result}
-                write_marker(folder, name, label.number, marker)
-            return result
-
-        return apply
 
 
 def process(

@@ -7,8 +7,7 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -27,7 +26,7 @@ from sentiflow.training.objectives import (
     Losses,
 )
 from sentiflow.training.results import EpochResult
-from sentiflow.training.virtual_shards import TrainInput
+from sentiflow.training.virtual_shards import Slice, TrainInput
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
@@ -41,20 +40,6 @@ _REMEDY = "lower train.learning_rate or train.clip_norm"
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
-
-
-@dataclass(frozen=True)
-class StepInput:
-    """What a step needs; tensors are on the worker's device."""
-
-    batch: batching.Batch | None
-    """The rows of the worker's slice; None if it has none."""
-    mask: torch.Tensor | None
-    """The dropout mask of the slice; None without dropout."""
-    counts: torch.Tensor
-    """Rows, tokens and cells of the slice, ``(3,)`` float32."""
-    global_size: int
-    """Rows of the global batch."""
 
 
 class Trainer:
@@ -132,8 +117,8 @@ class Trainer:
         """
         self.objective.train()
         self._collected_at = time.monotonic()
-        for step_input in self._inputs():
-            self._make_step(step_input)
+        for batch_slice in self.train.slices(self.epoch, first_step=self.step_in_epoch):
+            self._make_step(batch_slice)
             after_step()
         self._check_finite()
         loss, count, confusion = self._evaluate()
@@ -211,42 +196,21 @@ class Trainer:
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
-    def _inputs(self) -> Iterator[StepInput]:
-        """Make the inputs of the remaining steps of the epoch."""
-        owned = self.train.rows.own
-        slices = self.train.slices(self.epoch, first_step=self.step_in_epoch)
-        for step, batch_slice in enumerate(slices, start=self.step):
-            batch = mask = None
-            sizes = (0, 0, 0)
-            if len(batch_slice.chosen):
-                host = batching.collate(batch_slice.rows, batch_slice.chosen)
-                sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
-                batch = host.to(self.device)
-            if batch is not None and self._dropout_rates.any():
-                mask = draw_dropout_mask(
-                    batch_slice.shard_sizes[owned.start : owned.stop].tolist(),
-                    dropout=self._dropout_rates,
-                    seed=self.settings.seed,
-                    step=step,
-                    first_shard=owned.start,
-                )
-                mask = batching.copy_to(mask, self.device)
-            counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
-            yield StepInput(batch, mask, counts, batch_slice.global_size)
-
-    def _make_step(self, step_input: StepInput) -> None:
+    def _make_step(self, batch_slice: Slice) -> None:
         """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
-        batch = step_input.batch
-        sums = torch.zeros(5, device=self.device)
-        if batch is not None:
-            losses = self._losses(batch, step_input.mask, self.step)
-            (losses.trained.sum() / step_input.global_size).backward()
-            summed = torch.stack([losses.reported.sum(), losses.correct.float()])
-            sums = torch.cat([summed, step_input.counts])
+        batch, sums = None, torch.zeros(5, device=self.device)
+        if len(batch_slice.chosen):
+            host = batching.collate(batch_slice.rows, batch_slice.chosen)
+            batch = host.to(self.device)
+            losses = self._losses(batch, self._draw_mask(batch_slice.shard_sizes), self.step)
+            (losses.trained.sum() / batch_slice.global_size).backward()
+            sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
+            counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
+            sums = torch.cat([losses.reported.sum()[None], losses.correct.float()[None], counts])
         if collectives.world_size() > 1:
             used = None if batch is None else self.objective.used_rows(batch, self.step)
             sums = collectives.sum_gradients(self.tuned, used, sums)
@@ -257,6 +221,20 @@ class Trainer:
         self._pending.append((self.step, torch.cat([sums, norm[None]])))
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
+
+    def _draw_mask(self, shard_sizes: np.ndarray) -> torch.Tensor | None:
+        """Draw the dropout mask of this worker's slice; None without dropout."""
+        if not self._dropout_rates.any():
+            return None
+        owned = self.train.rows.own
+        mask = draw_dropout_mask(
+            shard_sizes[owned.start : owned.stop].tolist(),
+            dropout=self._dropout_rates,
+            seed=self.settings.seed,
+            step=self.step,
+            first_shard=owned.start,
+        )
+        return batching.copy_to(mask, self.device)
 
     def _losses(self, batch: batching.Batch, mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the losses of a batch; without a mask there is no dropout."""

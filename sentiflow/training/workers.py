@@ -86,13 +86,24 @@ def train(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
             events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-            trainer = _make_trainer(
+            file_system, path = filesystem.locate(storage_path)
+            trainer = ray.train.torch.TorchTrainer(
                 lambda config: worker(config["job"], events.put),
-                job,
-                num_workers=num_workers if fewest == num_workers else (fewest, num_workers),
-                need=need,
-                storage_path=storage_path,
-                max_failures=max_failures,
+                train_loop_config={"job": job},
+                torch_config=_TorchConfig(),
+                scaling_config=ray.train.ScalingConfig(
+                    # of two numbers of workers Ray takes what it gets
+                    num_workers=num_workers if fewest == num_workers else (fewest, num_workers),
+                    use_gpu=gpus_per_worker > 0,
+                    resources_per_worker=need,
+                    elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
+                ),
+                run_config=ray.train.RunConfig(
+                    name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name it would resume
+                    storage_path=path,
+                    storage_filesystem=file_system,
+                    failure_config=ray.train.FailureConfig(max_failures=max_failures),
+                ),
             )
             capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
             result = _fit(trainer, events, callback, capacity)
@@ -103,36 +114,6 @@ def train(
     if isinstance(result, Exception):
         raise result
     return cast(R, result)
-
-
-def _make_trainer(
-    work: Callable[[dict[str, J]], R],
-    job: J,
-    *,
-    num_workers: int | tuple[int, int],
-    need: dict[str, int],
-    storage_path: str,
-    max_failures: int,
-) -> ray.train.torch.TorchTrainer:
-    """Set Ray Train up; of two numbers of workers it takes what it gets."""
-    file_system, path = filesystem.locate(storage_path)
-    return ray.train.torch.TorchTrainer(
-        work,
-        train_loop_config={"job": job},
-        torch_config=_TorchConfig(),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=need["GPU"] > 0,
-            resources_per_worker=need,
-            elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
-        ),
-        run_config=ray.train.RunConfig(
-            name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name Ray Train would resume
-            storage_path=path,
-            storage_filesystem=file_system,
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
-        ),
-    )
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]

@@ -55,7 +55,8 @@ def test_ray_starts_with_a_token_whatever_was_imported_first_and_is_gone_at_the_
 {first}
 import pathlib, psutil
 from sentiflow.cluster import connection, local_ray
-with connection.started(verbose=False) as resources:
+with connection.starting(verbose=False) as wait:
+    resources = wait()
     token = pathlib.Path.home() / ".ray/auth_token"
     print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
     print([name in local_ray._processes for name in ("raylet", "gcs_server", "monitor.py")])
@@ -124,8 +125,8 @@ def test_ray_is_stopped_when_the_block_fails_even_before_ray_has_started(ray, er
 
 def test_a_ray_that_was_running_before_is_not_stopped(ray, monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
-    with connection.started(verbose=False) as resources:
-        assert resources == "what there is"
+    with connection.starting(verbose=False) as wait:
+        assert wait() == "what there is"
     assert ray.done == []
 
 
@@ -170,9 +171,9 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
 def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
     capacity = connection.Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
     nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
-    assert capacity.is_there()
+    assert capacity.is_met()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
-    assert not capacity.is_there()
+    assert not capacity.is_met()
     assert str(capacity) == "2 CPU for 3 workers"
 
 
@@ -188,9 +189,9 @@ def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, problem):
             UserError,
             match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \({problem}",
         ),
-        connection.started(verbose=False),
+        connection.starting(verbose=False) as wait,
     ):
-        pass
+        wait()
 
 
 @pytest.mark.parametrize(

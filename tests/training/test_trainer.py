@@ -334,6 +334,6 @@ def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
         lambda parameters, weight_decay, fused: adam(parameters, weight_decay=weight_decay),
     )
     trainer = make_trainer(uris, make_settings(**changes), device="meta")
-    for step_input in trainer._inputs():
-        trainer._make_step(step_input)
+    for batch_slice in trainer.train.slices(0):
+        trainer._make_step(batch_slice)
     assert trainer.step == trainer.train.num_steps(0) > 5

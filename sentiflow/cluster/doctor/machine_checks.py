@@ -55,7 +55,8 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
     from sentiflow.cluster import connection, nodes
 
     # Ray prints some messages on standard output
-    with redirect_stdout(sys.stderr), connection.started(verbose=verbose) as resources:
+    with redirect_stdout(sys.stderr), connection.starting(verbose=verbose) as wait:
+        resources = wait()
         what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster at "
         results.append(CheckResult("nodes", "ok", what + connection.name_address()))
         results.extend(report("versions", check_versions))
