@@ -1,7 +1,7 @@
 """Corpus + model package -> predictions Parquet.
 
 Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
-on a GPU (:mod:`part_files` has the steps). A finished part leaves a completion marker that names
+on a GPU (:mod:`tasks` has the steps). A finished part leaves a completion marker that names
 the model, the settings and the rows. So a killed scoring resumes with the parts that have no
 marker; and if files were added to the corpus, only these are scored, by an alias with the version
 that it names now. Ray Data's own checkpoints would not do: they know neither model nor settings, so
@@ -22,7 +22,7 @@ import numpy as np
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, schema, tweets
+from sentiflow.data import input_files, manifest, parts, schema, tweets
 from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
@@ -33,8 +33,8 @@ from sentiflow.errors import UserError
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
-from sentiflow.scoring import part_files, sources
-from sentiflow.scoring.job import Job, Scored, check_compatible, kept_types
+from sentiflow.scoring import sources, tasks
+from sentiflow.scoring.tasks import Job, Scored, check_compatible, kept_types
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
@@ -143,8 +143,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     classes = tuple(dict.fromkeys([*learned, *labels]))
     job = Job(
-        settings=settings,
-        keep_raw=config.prepare.keep_raw,
+        keep_columns=settings.keep_columns,
         classes=classes,
         labels=tuple(map(classes.index, labels)),
         precision=precision,
@@ -155,29 +154,31 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
+    kept = tuple(tasks.list_kept(settings.keep_columns))
+    rules = tweets.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
     run_key = manifest.fingerprint(
         [spec.settings, model["fingerprint"], job.model_version, precision]
     )
     results = maps.run(
         STAGE,
         source.parts,
-        functools.partial(part_files.read_texts, job=job),
-        functools.partial(part_files.score_texts, job=job),
-        write=functools.partial(part_files.write_predictions, job=job),
+        functools.partial(parts.read, rules=rules),
+        functools.partial(tasks.score_texts, job=job),
+        write=functools.partial(tasks.write_predictions, job=job),
         sizes=[part.num_rows for part in source.parts],
         keys=[sources.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
-    parts = [Scored.from_json(result) for result in results]
+    of_parts = [Scored.from_json(result) for result in results]
     has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
     may_repeat = len(distinct) > 1 and not has_own_ids
-    new = _sum_up(output, source, before, parts, may_repeat=may_repeat)
+    new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
     total = Scored.sum([before, new])
     _check(output, source, new, total)
     read = [*(item for item, _ in copies.values()), *source.files.get("files", ())]
     by_uri = {item["uri"]: item for item in (*files, *read)}
     corpus = input_files.join([by_uri[item["uri"]] for item in files]) if files else source.files
-    num_scored = sum(parts[number].accepted for number in maps.fresh)
+    num_scored = sum(of_parts[number].accepted for number in maps.fresh)
     differences = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
     shares = compare_unseen(total.profile.confusion, model)

@@ -12,8 +12,8 @@ from sentiflow.data import corpus
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.models.scores import Scores
-from sentiflow.scoring import part_files
-from sentiflow.scoring.job import Scored
+from sentiflow.scoring import tasks
+from sentiflow.scoring.tasks import Scored
 
 
 def counts(*rows, names=("negative", "positive", "neutral")):
@@ -54,7 +54,7 @@ def test_the_profile_is_that_of_rows_outside_of_train_and_validation():
     rows = scores.to_table().append_column("label", pa.array([0, 0, 0, 0, 1]))
     rows = rows.append_column("split", pa.array(["train", "validation", "test", None, "test"]))
     job = SimpleNamespace(classes=BINARY, labels=(0, 1))
-    found = part_files._describe_unseen(rows, scores, job)
+    found = tasks._describe_unseen(rows, scores, job)
     assert (found.rows, found.tokens) == (3, 3 + 4 + 5)
     assert found.confusion == {"negative": {"positive": 2}, "positive": {"positive": 1}}
 
