@@ -1,8 +1,7 @@
 """The predictions for some texts, and a summary of them; torch is not imported."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -127,34 +126,11 @@ class Scores:
         columns = {n: np.concatenate([getattr(part, n) for part in scores]) for n in _COLUMNS}
         return cls(classes=scores[0].classes, threshold=scores[0].threshold, **columns)
 
-    def to_table(self) -> pa.Table:
-        """Write the predictions as columns; :meth:`from_table` reads them.
-
-        Columns:
-            added: ``probabilities`` (fixed-size list<float32>), ``num_tokens``, ``lengths``,
-                ``num_unknown``.
-        """
-        flat = pa.array(self.probabilities.ravel(), pa.float32())
-        lists = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
-        model = {_MODEL: json.dumps([self.classes, self.threshold])}
-        first = pa.table(
-            [lists], schema=pa.schema([pa.field(_COLUMNS[0], lists.type, True, model)])
-        )
-        for name in _COLUMNS[1:]:
-            first = first.append_column(name, pa.array(getattr(self, name)))
-        return first
-
-    @classmethod
-    def from_table(cls, table: pa.Table) -> "Scores":
-        """Read the columns of :meth:`to_table` from some rows of a table that has them."""
-        classes, threshold = json.loads(table.schema.field(_COLUMNS[0]).metadata[_MODEL])
-        flat = table[_COLUMNS[0]].combine_chunks().flatten().to_numpy()
-        others = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
-        return cls(flat.reshape(-1, len(classes)), tuple(classes), threshold=threshold, **others)
+    def take(self, chosen: np.ndarray | slice) -> "Scores":
+        """Choose the predictions of some texts."""
+        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
 
 
-_MODEL = b"model"
-"""Key of classes and threshold in the metadata of the column of probabilities."""
 _COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("classes", "threshold"))
 
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, merge_counts
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat
@@ -180,40 +182,29 @@ def list_kept(keep_columns: Sequence[str]) -> list[str]:
     return [name for name in keep_columns if name not in schema.TWEETS.names]
 
 
-def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
-    """Score the texts of a table; a worker process keeps the model for its next part.
+def score(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
+    """Score the accepted rows of a part; write their predictions, and the rejected rows.
+
+    A worker process keeps the model for its next part.
 
     Args:
-        table: That of :func:`parts.read`; rows with a reason are not scored.
+        table: That of :func:`parts.read`.
+        part: What the task knows of the part.
         job: Arguments of all tasks of the scoring.
 
-    Columns:
-        added: those of ``models.package.Scores``.
+    Returns:
+        A ``Scored`` as JSON.
 
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
     (package,) = memory.load_models((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
+    accepted, rejected = parts.accepted(table), parts.take_rejected(table)
     scores = package.score(
-        parts.accepted_texts(table),
-        row_ids=table["row_id"].to_numpy(),
+        one_array(accepted["text"]),
+        row_ids=accepted["row_id"].to_numpy(),
         bf16=job.precision == "bf16",
     )
-    columns = scores.to_table()
-    for column in columns.schema:
-        table = table.append_column(column, columns[column.name])
-    return table
-
-
-def write_predictions(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
-    """Write the predictions and the rejected rows of a part.
-
-    Returns:
-        A ``Scored`` as JSON.
-    """
-    accepted = parts.accepted(table)
-    scores = Scores.from_table(accepted)
-    rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(accepted, keep=list_kept(job.keep_columns))
     tables = {"predictions": tabulate(tweets, scores, job), "rejected": rejected}
     name = part.name_file(first=job.first_part)
@@ -243,8 +234,8 @@ def _describe_unseen(scored: pa.Table, scores: Scores, job: Job) -> Profile:
     """
     is_seen = pc.is_in(scored["split"], pa.array(schema.SPLITS[:2])).combine_chunks()
     if pc.any(is_seen).as_py():
-        scored = scored.filter(pc.invert(is_seen))
-        scores = Scores.from_table(scored)
+        is_unseen = pc.invert(is_seen)
+        scored, scores = scored.filter(is_unseen), scores.take(np.asarray(is_unseen))
     names = scores.classes if scores.classes == BINARY else job.classes
     label = pa.array(job.labels, pa.int8()).take(scored["label"])
     return scores.profile(pc.fill_null(label, -1).to_numpy(), names)

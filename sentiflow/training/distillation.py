@@ -135,11 +135,14 @@ def _ask(
         STAGE,
         parts,
         functools.partial(read_rows, positions=learned.positions),
-        functools.partial(
-            ask_teachers, classes=learned.names, models=models, tables=tables, on_gpu=num_gpus > 0
-        ),
         write=functools.partial(
-            write_rows, parts=parts, root=output.parts_uri, num_classes=len(learned.names)
+            teach_rows,
+            parts=parts,
+            root=output.parts_uri,
+            classes=learned.names,
+            models=models,
+            tables=tables,
+            on_gpu=num_gpus > 0,
         ),
         sizes=[part.num_rows for part in parts],
         keys=[manifest.fingerprint([output.spec.fingerprint, part.uri]) for part in parts],
@@ -237,29 +240,33 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
     return relabel(rows, positions)
 
 
-def ask_teachers(
+def teach_rows(
     table: pa.Table,
+    label: Label,
     *,
+    parts: Sequence[Part],
+    root: str,
     classes: tuple[str, ...],
     models: Sequence[tuple[str, str]],
     tables: Sequence[str],
     on_gpu: bool,
-) -> pa.Table:
-    """Add the mean probabilities of the teachers that answer each row.
+) -> TaughtPart:
+    """Ask the teachers, and write the rows of a part: those to learn, or held-out rows.
 
-    A model does not answer a text without a word that it knows.
+    They are taught the mean probabilities of the teachers that answer each row. A row to learn that
+    nobody answers is taught its label.
 
     Args:
         table: That of :func:`read_rows`.
+        label: What the task knows of the part.
+        parts: All parts.
+        root: Directory to write to.
         classes: The C classes that the network learns.
         models: Directory and fingerprint of each teacher that is a model package.
         tables: Files of :meth:`Answers.save`, of each other teacher.
         on_gpu: Whether tasks have a share of a GPU.
-
-    Columns:
-        added: ``teacher`` (list<float32>, 0 for a row without an answer), ``answered`` (bool).
     """
-    text = table["text"].combine_chunks()
+    part, text = parts[label.number], table["text"].combine_chunks()
     hashes = hash_texts(text) if tables else np.zeros(0, np.uint64)
     given = [_load_answers(uri).find(hashes) for uri in tables]
     if models:
@@ -269,9 +276,23 @@ def ask_teachers(
         given += [_ask_model(text, package, classes) for package in packages]
     counts = np.sum([is_known for is_known, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)
-    mean = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
-    table = table.append_column("teacher", _to_lists(mean))
-    return table.append_column("answered", pa.array(counts > 0))
+    taught, is_answered = sums / np.maximum(counts, 1)[:, None], counts > 0
+    is_kept, form = is_answered, schema.HELD_OUT
+    if part.split in _LEARNED:
+        labels = table["label"].to_numpy()
+        hard = np.eye(len(classes))[np.maximum(labels, 0)]
+        taught = np.where(is_answered[:, None], taught, hard)
+        is_kept, form = is_answered | (labels >= 0), schema.TAUGHT
+    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * len(classes))
+    lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel().astype(np.float32)))
+    rows = table.append_column("teacher", lists).filter(pa.array(is_kept))
+    rows = rows.select(form.names).cast(form)
+    files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
+    answered, left_out = int(is_answered.sum()), len(table) - len(rows)
+    return {
+        "counts": {"rows": len(rows), "answered": answered, "left_out": left_out},
+        "files": files,
+    }
 
 
 def _ask_model(
@@ -291,33 +312,6 @@ def _ask_model(
 def _load_answers(uri: str) -> answers.Answers:
     """Load the answers of a teacher once for each worker process."""
     return answers.Answers.load(uri)
-
-
-def _to_lists(values: np.ndarray) -> pa.ListArray:
-    num_rows, size = values.shape
-    offsets = pa.array(np.arange(num_rows + 1, dtype=np.int32) * size)
-    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel(), pa.float32()))
-
-
-def write_rows(
-    table: pa.Table, label: Label, *, parts: Sequence[Part], root: str, num_classes: int
-) -> TaughtPart:
-    """Write the rows of a part: those to learn, or the answers to held-out rows."""
-    part, is_answered = parts[label.number], table["answered"].to_numpy()
-    if part.split not in _LEARNED:
-        rows = table.filter(table["answered"]).select(schema.HELD_OUT.names).cast(schema.HELD_OUT)
-    else:
-        labels = table["label"].to_numpy()
-        soft = table["teacher"].combine_chunks().flatten().to_numpy().reshape(-1, num_classes)
-        hard = np.eye(num_classes, dtype=np.float32)[np.maximum(labels, 0)]
-        taught = np.where(is_answered[:, None], soft, hard)
-        rows = table.drop_columns("teacher").append_column("teacher", _to_lists(taught))
-        rows = rows.filter(pa.array(is_answered | (labels >= 0)))
-        rows = rows.select(schema.TAUGHT.names).cast(schema.TAUGHT)
-    files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
-    answered, left_out = int(is_answered.sum()), len(table) - len(rows)
-    counts = {"rows": len(rows), "answered": answered, "left_out": left_out}
-    return {"counts": counts, "files": files}
 
 
 def _count_answers(counts: Mapping[str, int], what: str) -> str:

@@ -120,8 +120,7 @@ def answer(
         f"encode_{name}",
         texts,
         functools.partial(read_texts, columns=["text"]),
-        functools.partial(encode, source=source),
-        write=functools.partial(write_vectors, folder=folder),
+        write=functools.partial(encode, source=source, folder=folder),
         sizes=[each.num_rows for each in texts],
         unit="texts",
         keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
@@ -154,24 +153,19 @@ def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
 
 
-def encode(table: pa.Table, *, source: text_encoders.Source) -> pa.Table:
-    """Encode each text once.
+def encode(table: pa.Table, label: Label, *, source: text_encoders.Source, folder: str) -> str:
+    """Encode each text of a part once, and write the vectors; return the file.
 
     Columns:
         read: ``text``.
-        returned: ``text`` (uint64, its hash, ascending), ``vector`` (fixed-size list of float32).
+        written: ``text`` (uint64, its hash, ascending), ``vector`` (fixed-size list of float32).
     """
     text = table["text"].combine_chunks()
     hashes, first = np.unique(hash_texts(text), return_index=True)
     vectors = text_encoders.encode(text_encoders.load(source), text.take(first).to_pylist())
     lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    return pa.table({"text": hashes, "vector": lists})
-
-
-def write_vectors(table: pa.Table, label: Label, *, folder: str) -> str:
-    """Write the vectors of a part; return the file."""
     uri = join(folder, label.name_file())
-    parquet.write(uri, table)
+    parquet.write(uri, pa.table({"text": hashes, "vector": lists}))
     return uri
 
 
@@ -188,7 +182,7 @@ def fit(
     Args:
         to: The file to write, see :meth:`Answers.save`.
         texts: The parts.
-        vectors: For each part the file of :func:`write_vectors`.
+        vectors: For each part the file of :func:`encode`.
         tokenizer: That of the prepared data.
         learned: The classes that the network learns.
 

@@ -119,6 +119,6 @@ def wait(part, label):
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):
     """Ray would wait for ever. The nodes are hidden from the check."""
-    monkeypatch.setattr(map_stages.Capacity, "is_there", lambda capacity: False)
+    monkeypatch.setattr(map_stages.Capacity, "is_met", lambda capacity: False)
     with pytest.raises(JobError, match=r"the cluster has had no node with 1 CPU for 1 s"):
         process([60], wait, max_wait_seconds=1)

@@ -112,9 +112,9 @@ def test_a_package_of_several_classes_answers_with_each(tmp_path):
     assert sum(scores.profile().predicted.values()) == scores.profile().rows == len(TEXTS)
 
 
-def test_scores_survive_a_table(package):
+def test_scores_of_some_texts_are_taken(package):
     scores = package.score(pa.array(TEXTS))
-    again = Scores.from_table(scores.to_table().slice(1, 3))
+    again = scores.take(slice(1, 4))
     assert again.classes == scores.classes
     np.testing.assert_array_equal(again.probabilities, scores.probabilities[1:4])
     assert again.lengths.tolist() == scores.lengths[1:4].tolist()

@@ -150,7 +150,7 @@ def test_unsure_texts_are_marked_beside_their_label():
     assert scores.top(2)["unsure"].tolist() == scores.unsure.tolist()
     two = lines.to_tsv(text, scores, top=2).decode().splitlines()
     assert two[1] == "negative\t0.7000\tpositive\t0.3000\tb\tunsure"
-    parts = [Scores.from_table(scores.to_table().slice(k, 2)) for k in (0, 2)]
+    parts = [scores.take(slice(k, k + 2)) for k in (0, 2)]
     assert Scores.join(parts).unsure.tolist() == scores.unsure.tolist()
 
 

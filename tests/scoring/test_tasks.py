@@ -51,8 +51,8 @@ def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
 
 def test_the_profile_is_that_of_rows_outside_of_train_and_validation():
     scores = Scores(np.full((5, 2), 0.5), BINARY, *np.tile(np.arange(1, 6), (3, 1)))
-    rows = scores.to_table().append_column("label", pa.array([0, 0, 0, 0, 1]))
-    rows = rows.append_column("split", pa.array(["train", "validation", "test", None, "test"]))
+    splits = ["train", "validation", "test", None, "test"]
+    rows = pa.table({"label": [0, 0, 0, 0, 1], "split": splits})
     job = SimpleNamespace(classes=BINARY, labels=(0, 1))
     found = tasks._describe_unseen(rows, scores, job)
     assert (found.rows, found.tokens) == (3, 3 + 4 + 5)

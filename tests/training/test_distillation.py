@@ -66,11 +66,10 @@ class TestSteps:
         found, counts = {}, {}
         for number, part in enumerate(parts):
             table = distillation.read_rows(part, positions=np.array([0, 1, -1]))
-            table = distillation.ask_teachers(
-                table, classes=CLASSES, models=models, tables=tables, on_gpu=False
-            )
-            label = Label(number, "cd")
-            result = distillation.write_rows(table, label, parts=parts, root=root, num_classes=2)
+            result = distillation.teach_rows(
+                table, Label(number, "cd"), parts=parts, root=root, classes=CLASSES,
+                models=models, tables=tables, on_gpu=False,
+            )  # fmt: skip
             counts[part.split] = result["counts"]
             for item in result["files"]:
                 own = f"split={part.split}/part-{number:05d}.parquet"

@@ -52,11 +52,13 @@ def make_texts(number, seed):
     return texts, np.where(random.random(number) < 0.2, 3, first // 2)
 
 
-def test_a_text_is_encoded_once():
+def test_a_text_is_encoded_once(tmp_path):
     encoder = Hashes()
     text_encoders.load.cache_clear()
     table = pa.table({"text": ["so good", "bad", "So  GOOD", "bad", ""]})
-    found = encoder_teacher.encode(table, source=TINY)
+    found = parquet.read(
+        encoder_teacher.encode(table, Label(0, "k"), source=TINY, folder=str(tmp_path))
+    )
     given = text_encoders.load(TINY).given
     assert sorted(given) == ["", "bad", "so good"]
     texts = pa.array(given)
@@ -96,10 +98,13 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
     two = LearnedClasses(("negative", "positive"), np.array([150, 150]), positions, weights=None)
     paths = []
     for number, part in enumerate(parts):
-        table = encoder_teacher.encode(
-            encoder_teacher.read_texts(part, columns=["text"]), source=TINY
+        table, label_of_part = (
+            encoder_teacher.read_texts(part, columns=["text"]),
+            Label(number, "k"),
         )
-        paths.append(encoder_teacher.write_vectors(table, Label(number, "k"), folder=str(tmp_path)))
+        paths.append(
+            encoder_teacher.encode(table, label_of_part, source=TINY, folder=str(tmp_path))
+        )
     uri = encoder_teacher.fit(
         str(tmp_path / "answers"), texts=parts, vectors=paths, tokenizer="tweet", learned=two
     )
