@@ -79,7 +79,7 @@ class ModelPackage:
             row_ids: N numbers, for messages.
             batch_size: Rows in a padded batch. It changes the speed only; by default the fastest.
             bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
-                GPU do not, see :mod:`models.cudnn`.
+                GPU do not, see :func:`models.recurrence.encode_on_gpu`.
 
         Raises:
             JobError: A probability is not a number; the message names the first rows.

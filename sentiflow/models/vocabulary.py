@@ -111,18 +111,14 @@ class Vocabulary:
         lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~has_vector))
         return table.append_column(pa.field("vector", lists.type, metadata={_DIM: str(dim)}), lists)
 
-    def save(self, uri: str) -> dict[str, int]:
-        """Publish the vocabulary as Parquet; return its rows and bytes."""
-        return parquet.write(uri, self.to_table())
-
 
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
-    """Read the file of :meth:`Vocabulary.save`."""
+    """Read a file of :meth:`Vocabulary.to_table`."""
     return from_table(parquet.read(uri, columns=None if with_vectors else ["word", "count"]))
 
 
 def read_vector_size(uri: str) -> int:
-    """Read the size of the vectors in the file of :meth:`Vocabulary.save`, and nothing else."""
+    """Read the size of the vectors in a file of :meth:`Vocabulary.to_table`, and nothing else."""
     return int(parquet.open_file(uri).schema_arrow.field("vector").metadata[_DIM])
 
 

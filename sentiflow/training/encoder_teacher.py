@@ -114,13 +114,13 @@ def answer(
         JobError: A task failed; finished parts are kept for the next run.
     """
     texts = _list_texts(prepared_uri, prepared)
-    source, fingerprint = text_encoders.find(uri), output.spec.fingerprint
+    (_, encoder), fingerprint = text_encoders.find(uri), output.spec.fingerprint
     folder = join(output.parts_uri, VECTORS, name)
     vectors: list[str] = maps.run(
         f"encode_{name}",
         texts,
         functools.partial(read_texts, columns=["text"]),
-        write=functools.partial(encode, source=source, folder=folder),
+        write=functools.partial(encode, encoder=encoder, folder=folder),
         sizes=[each.num_rows for each in texts],
         unit="texts",
         keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
@@ -153,7 +153,7 @@ def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
 
 
-def encode(table: pa.Table, label: Label, *, source: text_encoders.Source, folder: str) -> str:
+def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
     """Encode each text of a part once, and write the vectors; return the file.
 
     Columns:
@@ -162,7 +162,7 @@ def encode(table: pa.Table, label: Label, *, source: text_encoders.Source, folde
     """
     text = table["text"].combine_chunks()
     hashes, first = np.unique(hash_texts(text), return_index=True)
-    vectors = text_encoders.encode(text_encoders.load(source), text.take(first).to_pylist())
+    vectors = text_encoders.encode(text_encoders.load(encoder), text.take(first).to_pylist())
     lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
     uri = join(folder, label.name_file())
     parquet.write(uri, pa.table({"text": hashes, "vector": lists}))

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sentiflow.config.model_sections import RnnSettings
-from sentiflow.models import cudnn, recurrence
+from sentiflow.models import recurrence
 from sentiflow.models.networks import build
 
 CELLS = ["RNN", "GRU", "LSTM"]
@@ -33,7 +33,7 @@ def batch_of(num_tweets=20, num_steps=9):
 @pytest.fixture
 def as_on_gpu(monkeypatch):
     """Let a network on the CPU take the path of GPUs."""
-    monkeypatch.setattr(recurrence, "encode_layer", cudnn.encode_layer)
+    monkeypatch.setattr(recurrence, "encode_layer", recurrence.encode_on_gpu)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -51,7 +51,7 @@ def test_states_and_gradients_are_those_of_the_cpu(cell, num_directions, hidden_
     slope = torch.randn(*valid.shape, num_directions * hidden_size) * kept
     weights = [weight for layer in layers for weight in layer.parameters()]
     results = []
-    for encode in (recurrence.encode_layer, cudnn.encode_layer):
+    for encode in (recurrence.encode_layer, recurrence.encode_on_gpu):
         states = encode(layers, inputs, valid)
         gradients = torch.autograd.grad((states * slope).sum(), [inputs, *weights])
         with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_a_network_has_the_logits_and_gradients_of_the_cpu(
     network = network_of(**settings)
     mask = torch.rand(20, sum(network.mask_sizes)).round() * 2 if with_mask else None
     results = []
-    for encode in (recurrence.encode_layer, cudnn.encode_layer):
+    for encode in (recurrence.encode_layer, recurrence.encode_on_gpu):
         monkeypatch.setattr(recurrence, "encode_layer", encode)
         logits = network(*batch_of(), mask)
         slope = torch.arange(40.0).reshape(20, 2).sin()
@@ -102,7 +102,7 @@ def test_autocast_never_reaches_the_cells(cell):
     (layer, inputs, lengths), other = make(cell), make(cell)[0]
     with TypesSeen() as seen:
         with torch.autocast("cpu", dtype=torch.float16):
-            states = cudnn.encode_layer([layer, other], inputs, steps_of(inputs, lengths))
+            states = recurrence.encode_on_gpu([layer, other], inputs, steps_of(inputs, lengths))
         states.sum().backward()
     assert seen.found == {torch.float32}
 
@@ -110,8 +110,8 @@ def test_autocast_never_reaches_the_cells(cell):
 @pytest.mark.parametrize("num_directions", [1, 2])
 def test_weights_lie_in_one_block_matrices_first(num_directions):
     layers = [make("GRU")[0] for _ in range(num_directions)]
-    own = [cudnn._add_column(layer, 3) for layer in layers]
-    flat = cudnn._flatten(own)
+    own = [recurrence._add_column(layer, 3) for layer in layers]
+    flat = recurrence._flatten(own)
     for found, expected in zip(flat, [tensor for some in own for tensor in some], strict=True):
         assert torch.equal(found, expected)
     matrices, biases = ([t for t in flat if t.dim() == dim] for dim in (2, 1))

@@ -30,7 +30,7 @@ from sentiflow.training import encoder_teacher, linear_solver
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.encoder_teacher import Texts
 
-TINY = text_encoders.Source("numpy", "tests.training.tiny_encoder", "Hashes")
+TINY = "tests.training.tiny_encoder:Hashes"
 """As Ray's workers find it, too."""
 WORDS = ("good", "fine", "bad", "poor", "day", "week", "news")
 
@@ -38,7 +38,7 @@ WORDS = ("good", "fine", "bad", "poor", "day", "week", "news")
 @pytest.fixture
 def tiny(monkeypatch):
     """Let the settings name the encoder of the tests."""
-    monkeypatch.setitem(text_encoders.SOURCES, "tiny", TINY)
+    monkeypatch.setitem(text_encoders.SOURCES, "tiny", ("numpy", TINY))
 
 
 def make_texts(number, seed):
@@ -57,7 +57,7 @@ def test_a_text_is_encoded_once(tmp_path):
     text_encoders.load.cache_clear()
     table = pa.table({"text": ["so good", "bad", "So  GOOD", "bad", ""]})
     found = parquet.read(
-        encoder_teacher.encode(table, Label(0, "k"), source=TINY, folder=str(tmp_path))
+        encoder_teacher.encode(table, Label(0, "k"), encoder=TINY, folder=str(tmp_path))
     )
     given = text_encoders.load(TINY).given
     assert sorted(given) == ["", "bad", "so good"]
@@ -103,7 +103,7 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
             Label(number, "k"),
         )
         paths.append(
-            encoder_teacher.encode(table, label_of_part, source=TINY, folder=str(tmp_path))
+            encoder_teacher.encode(table, label_of_part, encoder=TINY, folder=str(tmp_path))
         )
     uri = encoder_teacher.fit(
         str(tmp_path / "answers"), texts=parts, vectors=paths, tokenizer="tweet", learned=two
@@ -148,8 +148,7 @@ def test_what_is_not_installed_is_named_in_one_line(tiny, monkeypatch):
         text_encoders.describe("encoder:big")
     known = text_encoders.describe("encoder:tiny")
     assert known["version"] == np.__version__
-    source = text_encoders.Source("no-such-package", "no_such", "None")
-    monkeypatch.setitem(text_encoders.SOURCES, "tiny", source)
+    monkeypatch.setitem(text_encoders.SOURCES, "tiny", ("no-such-package", "no_such:None"))
     with pytest.raises(UserError, match="needs the package no-such-package") as raised:
         text_encoders.describe("encoder:tiny")
     assert 'pip install "sentiflow[encoder]"' in str(raised.value)
@@ -197,7 +196,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
 def test_the_real_encoder_knows_languages():
     described = text_encoders.describe("encoder:use-multilingual")
     assert described["version"]
-    encoder = text_encoders.load(text_encoders.find(described["uri"]))
+    encoder = text_encoders.load(text_encoders.find(described["uri"])[1])
     assert encoder.threads == 1, "a task has one core"
     texts = ["I am so happy today", "Ich bin heute so glücklich", "The train to Rome is late"]
     vectors = text_encoders.encode(encoder, texts)

@@ -6,7 +6,7 @@ from sentiflow.data.text_hash import hash_strings
 
 
 class Hashes:
-    def __init__(self):
+    def __init__(self, threads=1):
         self.given = []
 
     def encode(self, texts):
