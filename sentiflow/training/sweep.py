@@ -104,8 +104,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     callback = sweep_trials.TrialCallback(trials, recorder, capacity)
     remaining = list[int]()
     for index, trial in enumerate(trials):
-        if trial.open_output().is_complete or filesystem.exists(trial.stopped_uri):
-            callback.end(index)
+        if filesystem.exists(trial.outcome_uri):
+            callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
         else:
             remaining.append(index)
     if remaining:
@@ -131,10 +131,8 @@ def _publish(
     if seeds:
         tables[SEEDS_TABLE] = to_csv(seeds)
     recorder.log_files(tables)
-    counts: dict[str, int] = {
-        status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
-    }
     best: dict[str, Any] = {**records[0]}
+    counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
         | {f"best/{name}": best[name] for name in METRICS[:3]}

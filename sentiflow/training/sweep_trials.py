@@ -36,7 +36,6 @@ SEED = "train.seed"
 TRIALS = "trials"
 Curve = Mapping[str, list[dict[str, Any]]]
 """The epochs of ``pretraining`` and ``history``, as the manifest of a training has them."""
-_NO_EPOCH: Curve = {"pretraining": [], "history": []}
 
 Status = Literal["finished", "stopped", "failed"]
 ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -61,8 +60,8 @@ class Trial:
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
-    stopped_uri: str
-    """File with the curve of a stopped trial."""
+    outcome_uri: str
+    """File with what the trial has reported last, once it has finished or was stopped."""
     claim: str
     """The claim of the sweep to its directory."""
     taught: Taught | None = None
@@ -85,10 +84,10 @@ def plan(config: Config, output: Output, *, taught: Taught | None = None) -> lis
     trials = []
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
         name = f"{number:04d}-{manifest.fingerprint([output.spec.fingerprint, values])[:8]}"
-        uri, stopped_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
+        uri, outcome_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
         update = {"output_uri": uri, "folds": 0, "num_workers": 1, "min_workers": 1}
         own = applied.model_copy(update={"train": applied.train.model_copy(update=update)})
-        trials.append(Trial(number, name, values, own, stopped_uri, output.claim, taught))
+        trials.append(Trial(number, name, values, own, outcome_uri, output.claim, taught))
     return trials
 
 
@@ -103,37 +102,45 @@ def train(trial: Trial, *, share: Resources) -> None:
         share: The trial's share of the cluster.
     """
     output, settings = trial.open_output(), trial.config.train
-    if output.is_complete:  # its process died before it had reported the last epoch
-        return
-    name, told = settings.selection.metric_name, list[dict[str, Any]]()
+    name, curves = settings.selection.metric_name, list[Curve]()
 
     def tell(event: Event) -> None:
-        """Report each epoch; the last one with the model, because Tune ends the trial with it."""
-        for epoch in event.history[len(told) :]:
+        """Report each epoch but the last one, with which Tune would end the trial."""
+        for epoch in event.history[len(curves) :]:
             value = getattr(epoch, f"validation_{name}")
             if value is None:
                 raise JobError(
                     "no validation row has a known word, so the trials cannot be compared"
                 )
-            curve: Curve = {
-                "pretraining": [asdict(each) for each in event.pretraining],
-                "history": [asdict(each) for each in event.history[: epoch.epoch]],
-            }
-            told.append({"epoch": epoch.epoch, name: value, "curve": curve})
+            curves.append(
+                {
+                    "pretraining": [asdict(each) for each in event.pretraining],
+                    "history": [asdict(each) for each in event.history[: epoch.epoch]],
+                }
+            )
             if epoch.epoch < settings.num_epochs:
-                ray.tune.report(told[-1])
+                ray.tune.report({"epoch": epoch.epoch, name: value, "curve": curves[-1]})
 
+    # it is complete if its process died before it had reported the last epoch
+    record = output.status.record if output.is_complete else None
     try:
-        training.run(
+        record = record or training.run(
             trial.config, output, Recorder(), resources=share, taught=trial.taught, watch=tell
         )
     except (WorkerError, StorageError, UnavailableError):
         raise
     except (UserError, JobError) as error:
-        ray.tune.report({"reason": str(error), "curve": told[-1]["curve"] if told else None})
+        ray.tune.report({"reason": str(error), "curve": curves[-1] if curves else None})
         return
-    accuracy = measure_test_accuracy(settings) if SEED in trial.values else None
-    ray.tune.report(told[-1] | {"test_accuracy": accuracy})
+    last = record["history"][-1]
+    ray.tune.report(
+        {
+            "epoch": last["epoch"],
+            name: last[f"validation_{name}"],
+            "curve": {"pretraining": record["pretraining"], "history": record["history"]},
+            "test_accuracy": measure_test_accuracy(settings) if SEED in trial.values else None,
+        }
+    )
 
 
 class TrialRecord(TypedDict):
@@ -221,59 +228,40 @@ class TrialCallback(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a trial that has finished, was stopped, or has told why it failed."""
-        told = trial.last_result
-        self.end(
-            trial.config["index"],
-            told.get("curve") or _NO_EPOCH,
-            reason=told.get("reason", ""),
-            test_accuracy=told.get("test_accuracy"),
-        )
+        self.end(trial.config["index"], trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine, after all restarts."""
-        text = str(trial.get_error() or "").strip()
-        reason = text.splitlines()[-1] if text else "its process died"
-        curve = (trial.last_result or {}).get("curve") or _NO_EPOCH
-        self.end(trial.config["index"], curve, reason=reason)
+        text = str(trial.get_error() or "").strip() or "its process died"
+        told = (trial.last_result or {}) | {"reason": text.splitlines()[-1]}
+        self.end(trial.config["index"], told)
 
-    def end(
-        self,
-        index: int,
-        curve: Curve | None = None,
-        *,
-        reason: str = "",
-        test_accuracy: float | None = None,
-    ) -> None:
+    def end(self, index: int, told: Mapping[str, Any]) -> None:
         """Note a trial that has ended, now or in an earlier run of the sweep.
 
         Args:
             index: Its place among the trials.
-            curve: What it has reported; None in an earlier run.
-            reason: Why it has failed.
-            test_accuracy: What it has measured; of an earlier run it is measured again.
+            told: What it has reported last: ``curve``, ``test_accuracy``, and the ``reason`` if it
+                has failed.
         """
-        trial = self.trials[index]
-        output, settings = trial.open_output(), trial.config.train
-        trained = output.status.record if output.is_complete else None
-        status: Status = "failed" if reason else "finished" if trained else "stopped"
-        if trained:
-            curve = {name: trained[name] for name in _NO_EPOCH}  # type: ignore[literal-required]
-        elif curve is None:
-            curve = json.loads(filesystem.read_bytes(trial.stopped_uri))
-        elif status == "stopped":
-            filesystem.write_bytes(trial.stopped_uri, json.dumps(curve).encode())
+        trial, settings = self.trials[index], self.trials[index].config.train
+        curve: Curve = told.get("curve") or {"pretraining": [], "history": []}
+        reason, accuracy = told.get("reason", ""), told.get("test_accuracy")
+        history = History(settings.selection, read_epochs(curve["history"]))
+        is_finished = len(history.epochs) == settings.num_epochs
+        status: Status = "failed" if reason else "finished" if is_finished else "stopped"
+        if not reason:
+            outcome = json.dumps({"curve": curve, "test_accuracy": accuracy})
+            filesystem.write_bytes(trial.outcome_uri, outcome.encode())
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(
             f"trial {trial.number}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
         )
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
-        history = History(settings.selection, read_epochs(curve["history"]))
         for epoch in history.epochs:
             run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
-        if status == "finished" and SEED in trial.values:
-            if test_accuracy is None:
-                test_accuracy = measure_test_accuracy(settings)
-            run.log_metrics({"test/accuracy": test_accuracy})
+        if accuracy is not None:
+            run.log_metrics({"test/accuracy": accuracy})
         run.end(ENDS[status], reason=reason)
         chosen = history.chosen if history.epochs else None
         seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
@@ -290,24 +278,20 @@ class TrialCallback(ray.tune.Callback):
             "epochs": len(history.epochs),
             "seconds": round(seconds, 1),
             "reason": reason,
-            "test_accuracy": test_accuracy,
+            "test_accuracy": accuracy,
         }
         self.records.append(record)
-        self._show(record, settings.selection)
+        shown = f"failed: {shorten(reason, MAX_REASON)}"
+        if not reason:
+            metric, value = settings.selection.metric, value_of(record, settings.selection)
+            shown = f"validation {metric} {value:.4f}"
+        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
+        stopped = "stopped after " if status == "stopped" else ""
+        say("sweep", f"{self._name(index)}: {shown} ({stopped}{epochs}, {seconds:.1f} s)")
 
     def _name(self, index: int) -> str:
         values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())
         return f"trial {index + 1} of {len(self.trials)}: {', '.join(values)}"
-
-    def _show(self, record: TrialRecord, selection: SelectionSettings) -> None:
-        outcome = f"failed: {shorten(record['reason'], MAX_REASON)}"
-        if record["status"] != "failed":
-            outcome = f"validation {selection.metric} {value_of(record, selection):.4f}"
-        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
-        if record["status"] == "stopped":
-            epochs = f"stopped after {epochs}"
-        name = self._name(record["trial"] - 1)
-        say("sweep", f"{name}: {outcome} ({epochs}, {record['seconds']:.1f} s)")
 
 
 def value_of(record: TrialRecord, selection: SelectionSettings) -> float | None:
