@@ -95,13 +95,15 @@ def predict(
     the label; with --top each label has its own. --json has the probability of each class.
     """
     with exits.reporting(verbose):
+        import pyarrow as pa
+
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
 
         package = model_sources.load(settings.read_models(model_uri))
         # bytes of the command line that are not UTF-8 are replaced
         typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
-        blocks = lines.take(typed) if texts else lines.read(sys.stdin.buffer)
+        blocks = [(pa.array(typed, pa.string()), False)] if texts else lines.read(sys.stdin.buffer)
         to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
         render = functools.partial(lines.to_json if as_json else to_tsv, top=top)
         lines.predict(package, blocks, sys.stdout.buffer, render)

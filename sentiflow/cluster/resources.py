@@ -95,10 +95,6 @@ class Resources:
         """
         return max(1, self.cpus_per_train_worker(num_workers, setting) - 1)
 
-    def uses_gpus(self, setting: float | str) -> bool:
-        """Say whether scoring uses GPUs."""
-        return self.num_gpus > 0 if setting == "auto" else float(setting) > 0
-
     def gpus_per_score_task(self, setting: float | str = "auto") -> float:
         """Share of a GPU for a scoring task; ``auto``: 0 if there are no GPUs.
 

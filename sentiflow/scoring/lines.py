@@ -39,7 +39,7 @@ def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, rende
 
     Args:
         package: The model.
-        blocks: Blocks of :func:`read` or :func:`take`.
+        blocks: Blocks of :func:`read`, or one.
         out: Stream for the predictions.
         render: :func:`to_tsv` or :func:`to_json`.
     """
@@ -58,11 +58,6 @@ def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, rende
                 out.write(pending.popleft().result())
             if not more:
                 out.flush()
-
-
-def take(texts: Iterable[str]) -> Iterator[Block]:
-    """Yield one block of texts."""
-    yield pa.array(texts, pa.string()), False
 
 
 def read(stream: BinaryIO) -> Iterator[Block]:

@@ -287,7 +287,7 @@ def _choose_precision(
     Raises:
         UserError: The settings ask for another one than that of the previous run.
     """
-    best = "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
+    best = "bf16" if resources.gpus_per_score_task(settings.gpus_per_worker) else "fp32"
     earlier = previous["precision"] if previous else ""
     chosen = settings.precision if settings.precision != "auto" else earlier or best
     if earlier and chosen != earlier:

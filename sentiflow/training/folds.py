@@ -190,7 +190,10 @@ def _write(
     content = parquet.to_bytes(words.to_table())
     files.append(filesystem.write_file(uri, "vocabulary.parquet", content, rows=len(words)))
     names = manifest.find_classes(job.prepared)
-    counts = {name: _count(table.filter(chosen), names) for name, chosen in parts.items()}
+    counts = dict[str, dict[str, int]]()
+    for split, chosen in parts.items():
+        rows_of = np.bincount(table.filter(chosen)["label"].to_numpy(), minlength=len(names))
+        counts[split] = dict(zip(names, rows_of.tolist(), strict=True))
     prepared = cast(
         Manifest,
         {**job.prepared, "files": files, "counts": job.prepared["counts"] | {"labels": counts}},
@@ -216,11 +219,6 @@ def _fit(rows: _Rows, is_train: np.ndarray) -> vocabulary.Vocabulary:
     places = rows.vectors.find(words.words)
     matrix = np.where((places >= 0)[:, None], rows.vectors.vectors[places], np.nan)
     return replace(words, vectors=matrix.astype(np.float32))
-
-
-def _count(table: pa.Table, names: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(table["label"].to_numpy(), minlength=len(names))
-    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _compute_logits(

@@ -79,10 +79,8 @@ def describe_output(config: Config) -> OutputSpec:
         package_files.check_first(first, settings.model, learned.names)
         inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     if refit:
-        fingerprints = [
-            (first or {}).get("fingerprint") for first in (refit.first, inputs.get("init_from"))
-        ]
-        if fingerprints[0] != fingerprints[1]:
+        now = inputs.get("init_from", {}).get("fingerprint")
+        if now != (refit.first["fingerprint"] if refit.first else None):
             raise UserError(
                 "train.init_from: the run to repeat has started from "
                 f"{display_uri(refit.first['uri']) if refit.first else 'random weights'}",

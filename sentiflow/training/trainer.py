@@ -207,7 +207,7 @@ class Trainer:
             host = batching.collate(batch_slice.rows, batch_slice.chosen)
             batch = host.to(self.device)
             losses = self._losses(batch, self._draw_mask(batch_slice.shard_sizes), self.step)
-            (losses.trained.sum() / batch_slice.global_size).backward()
+            (losses.trained.sum() / batch_slice.shard_sizes.sum()).backward()
             sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
             counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
             sums = torch.cat([losses.reported.sum()[None], losses.correct.float()[None], counts])

@@ -124,11 +124,6 @@ class Slice:
     shard_sizes: np.ndarray
     """Rows of the global batch from each of the S shards."""
 
-    @property
-    def global_size(self) -> int:
-        """Rows of the global batch."""
-        return int(self.shard_sizes.sum())
-
 
 class OwnRows:
     """The rows of a worker's shards, one window at a time."""

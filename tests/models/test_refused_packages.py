@@ -95,10 +95,7 @@ def test_files_outside_the_package_are_never_read(saved, tmp_path):
 def test_a_vocabulary_of_another_size_is_refused(package, saved):
     words = replace(package.vocabulary, words=package.vocabulary.words[:-1],
                     counts=package.vocabulary.counts[:-1])  # fmt: skip
-    words.save(f"{saved}/other.parquet")
-    content = filesystem.read_bytes(f"{saved}/other.parquet")
-    filesystem.delete(f"{saved}/other.parquet")
-    forge(saved, vocabulary=content)
+    forge(saved, vocabulary=parquet.to_bytes(words.to_table()))
     with pytest.raises(UserError, match="a vocabulary of 5 words for a network of 6"):
         ModelPackage.load(saved)
 

@@ -70,7 +70,7 @@ def batches_of(inputs, epoch=0, first_step=0):
     joined = []
     for parts in zip(*slices, strict=True):
         ids = np.concatenate([part.rows.row_ids[part.chosen] for part in parts])
-        assert all(part.global_size == len(ids) for part in parts)
+        assert all(part.shard_sizes.sum() == len(ids) for part in parts)
         joined.append(ids.tolist())
     return joined
 
