@@ -66,9 +66,19 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     if not verbose:
         warnings.simplefilter("ignore")
     received: list[int] = []
+
+    def note(number: int, frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
+        received.append(number)
+        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
+        end(number, frame)
+
+    # not one that is ignored, as SIGHUP under nohup
+    endings = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in endings:
+        signal.signal(number, note)
     try:
-        with _ending(signal.SIGTERM, received), _ending(signal.SIGHUP, received):
-            yield
+        yield
         sys.stdout.flush()
     except KeyboardInterrupt:
         if not received:
@@ -85,29 +95,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             message = f"the job failed: {type(error).__name__}: {error}"
         typer.echo(clean(f"sentiflow: {message}"), err=True)
         raise typer.Exit(2 if isinstance(explained, UserError) else 1) from None
-
-
-@contextmanager
-def _ending(number: int, received: list[int]) -> Iterator[None]:
-    """Let a signal end the block as Ctrl-C does, unless it is ignored, as SIGHUP under nohup.
-
-    It is added to those that were received.
-    """
-
-    def note(number: int, frame: object) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
-        received.append(number)
-        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
-        end(number, frame)
-
-    if signal.getsignal(number) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(number, note)
-    try:
-        yield
     finally:
-        signal.signal(number, signal.SIG_DFL)
+        for number in endings:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def end(number: int, frame: object) -> NoReturn:

@@ -221,13 +221,12 @@ def draw_map(
     from sentiflow.storage import filesystem
     from sentiflow.words import charts, geometry
 
-    projection = geometry.project(vectors.vectors[geometry.look_up(vectors, words)])
-    filesystem.write_bytes(uri, charts.draw_map(words, projection))
-    share = projection.explained.sum()
-    say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
-    points = zip(words, projection.points.tolist(), strict=True)
+    drawn, explained = geometry.project(vectors.vectors[geometry.look_up(vectors, words)])
+    filesystem.write_bytes(uri, charts.draw_map(words, drawn, explained))
+    say("words", f"{len(words)} words; the map shows {explained.sum():.0%} of their variance: {to}")
+    points = zip(words, drawn.tolist(), strict=True)
     results = [{"word": word, "point": point} for word, point in points]
-    _print([], vectors, words, as_json, explained=projection.explained.tolist(), results=results)
+    _print([], vectors, words, as_json, explained=explained.tolist(), results=results)
 
 
 @app.command(epilog=_SOURCES)

@@ -67,7 +67,6 @@ class ModelPackage:
         text: pa.Array,
         *,
         row_ids: Sequence[int] | np.ndarray = (),
-        batch_size: int | None = None,
         bf16: bool = False,
     ) -> Scores:
         """Predict the class of each text; the result has the order of the texts.
@@ -77,7 +76,6 @@ class ModelPackage:
         Args:
             text: N strings, without nulls.
             row_ids: N numbers, for messages.
-            batch_size: Rows in a padded batch. It changes the speed only; by default the fastest.
             bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
                 GPU do not, see :func:`models.recurrence.encode_on_gpu`.
 
@@ -90,7 +88,7 @@ class ModelPackage:
             own = encoded, tokens
             texts, words = own if package._encodes_as(self) else package._encode(text)
             rows = batching.EncodedRows.from_lists(texts.token_ids)
-            by_class, known = package._predict(rows, words, batch_size=batch_size, bf16=bf16)
+            by_class, known = package._predict(rows, words, bf16=bf16)
             order = [package.settings.classes.index(name) for name in classes]
             probabilities.append(by_class[:, order])
             num_known.append(np.maximum(texts.num_known, known))
@@ -131,7 +129,6 @@ class ModelPackage:
         rows: batching.EncodedRows,
         tokens: Tokens,
         *,
-        batch_size: int | None = None,
         bf16: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts, ``(N, C)`` float32.
@@ -144,7 +141,7 @@ class ModelPackage:
         """
         weight, priors = self.settings.linear_weight, torch.tensor(self.settings.priors)
         logits = (
-            self.network_logits(rows, batch_size=batch_size, bf16=bf16)
+            self.network_logits(rows, bf16=bf16)
             if weight < 1
             else torch.zeros(len(rows), len(priors))
         )
@@ -174,9 +171,7 @@ class ModelPackage:
         added = model.scale(weight, np.zeros(len(settings.classes))) if weight else None
         return replace(self, settings=settings, linear=added)
 
-    def network_logits(
-        self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
-    ) -> torch.Tensor:
+    def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.
 
         Those of a text without a word are the logarithms of the class priors.
@@ -185,12 +180,11 @@ class ModelPackage:
 
         Args:
             rows: N texts.
-            batch_size: As :meth:`score` takes it.
             bf16: As :meth:`score` takes it.
         """
         result = torch.tensor(self.settings.priors).log().repeat(len(rows), 1)
         device = self.device
-        size = batch_size or self.network.scoring_batch_size
+        size = self.network.scoring_batch_size
         batches = batching.order_by_length(rows.lengths, batch_size=size)
         logits = []
         with (
@@ -270,9 +264,9 @@ class ModelPackage:
         """
         packages = []
         for place in average_files.list_packages(uri, setting=setting):
-            files = package_files.read(place, setting=setting)
-            built = _build(join(place, package_files.WEIGHTS), files.weights, files.settings)
-            packages.append(cls(built[0].eval(), files.vocabulary, files.settings, built[1]))
+            settings, words, weights = package_files.read(place, setting=setting)
+            network, linear = _build(join(place, package_files.WEIGHTS), weights, settings)
+            packages.append(cls(network.eval(), words, settings, linear))
         return replace(packages[0], others=tuple(packages[1:]))
 
 

@@ -5,7 +5,6 @@ This module does not import torch, so that reading words and vectors alone stays
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -76,22 +75,16 @@ class PackageSettings(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class PackageFiles:
-    """The content of a package."""
-
-    settings: PackageSettings
-    vocabulary: Vocabulary
-    weights: bytes
-    """Content of a safetensors file; its tensors are not checked yet."""
-
-
-def read(uri: str, *, setting: str = "the model") -> PackageFiles:
+def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Vocabulary, bytes]:
     """Read each file of a package once, and check that it is the file that was saved.
 
     Args:
         uri: The directory.
         setting: The setting that names ``uri``, for error messages.
+
+    Returns:
+        The settings, the words, and the content of a safetensors file, whose tensors are not
+        checked yet.
 
     Raises:
         UserError: The directory is no finished package, its files were changed or do not fit each
@@ -110,7 +103,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
         )
     if settings != read_settings(join(uri, manifest.MANIFEST), json.dumps(record["settings"])):
         raise UserError(f"{uri} has other settings than its manifest says", hint=COPY_AGAIN)
-    return PackageFiles(settings, words, content[WEIGHTS])
+    return settings, words, content[WEIGHTS]
 
 
 def reject_average(model: ModelInput, *, setting: str) -> None:
@@ -140,19 +133,17 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
     Raises:
         UserError: As :func:`read`, or the weights have no such vectors.
     """
-    files = read(uri, setting=setting)
-    path = join(uri, WEIGHTS)
-    shape = (files.settings.vocabulary_size, files.settings.embedding_dim)
+    settings, words, content = read(uri, setting=setting)
+    path, shape = join(uri, WEIGHTS), (settings.vocabulary_size, settings.embedding_dim)
     try:
-        vectors = safetensors.numpy.load(files.weights)["embedding.weight"]
+        vectors = safetensors.numpy.load(content)["embedding.weight"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise UserError(f"{path} holds no word vectors", hint=COPY_AGAIN) from error
     if vectors.shape != shape or vectors.dtype != np.float32:
         raise UserError(f"{path} holds no vectors of {shape[0]} words", hint=COPY_AGAIN)
     if not np.isfinite(vectors).all():
         raise UserError(f"{path} holds vectors that are not finite", hint="train the model again")
-    first = files.vocabulary.num_special
-    return files.vocabulary.words[first:], vectors[first:]
+    return words.words[words.num_special :], vectors[words.num_special :]
 
 
 def to_input(uri: str, record: Manifest) -> ModelInput:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sentiflow.plotting import BLUE, GRAY, PLOT_STYLE, to_png
-from sentiflow.words import geometry
 
 _WORDS_ON_A_PAGE = 30
 """Number of words on a map of the usual size; with more words the map is larger."""
@@ -24,26 +23,26 @@ _DOT = 4.0
 """Half of the width that is kept free for a point, in pixels."""
 
 
-def draw_map(words: Sequence[str], projection: geometry.Projection) -> bytes:
+def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) -> bytes:
     """Draw words as labelled points; both axes have the same scale.
 
     Labels do not cover each other or the points while there is room. A line connects a label with
     a distant point. The same words and the same matplotlib give the same bytes.
     """
     scale = min(np.sqrt(max(1, len(words) / _WORDS_ON_A_PAGE)), _MAX_SCALE)
-    names = zip(("First", "Second"), projection.explained, strict=True)
+    names = zip(("First", "Second"), explained, strict=True)
     xlabel, ylabel = (f"{name} principal component ({s:.0%} of the variance)" for name, s in names)
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4 * scale, 4.8 * scale))
         axes = figure.subplots()
-        axes.plot(*projection.points.T, "o", color=BLUE, markersize=5)
+        axes.plot(*points.T, "o", color=BLUE, markersize=5)
         axes.margins(0.12)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         figure.draw_without_rendering()
-        _label(axes, words, projection.points)
+        _label(axes, words, points)
         return to_png(figure)
 
 

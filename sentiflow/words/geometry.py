@@ -45,16 +45,6 @@ class Neighbors:
     """The nearest word of all, if it was left out."""
 
 
-@dataclass(frozen=True)
-class Projection:
-    """N points in the plane of their first two principal components."""
-
-    points: np.ndarray
-    """(N, 2) float64, with mean 0."""
-    explained: np.ndarray
-    """Share of the variance along each of the two axes, float64."""
-
-
 Term = tuple[int, str]
 """A word in a sum, with its sign: 1 or -1."""
 
@@ -191,7 +181,7 @@ def parse(expression: str) -> list[Term]:
     return [(_SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
 
 
-def project(vectors: np.ndarray) -> Projection:
+def project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Project points onto the plane of their first two principal components.
 
     The same points always give the same picture: scikit-learn makes the largest weight of each
@@ -199,12 +189,14 @@ def project(vectors: np.ndarray) -> Projection:
 
     Shape: (N points, D dimensions)
         - vectors: ``(N, D)``, N and D at least 2.
+        - returns: ``(N, 2)`` float64, with mean 0; and the share of the variance along each of the
+          two axes, ``(2,)`` float64.
     """
     from sklearn.decomposition import PCA  # here, as only a map needs it
 
     components = PCA(n_components=2)
     points = components.fit_transform(vectors.astype(np.float64))
-    return Projection(points, components.explained_variance_ratio_)
+    return points, components.explained_variance_ratio_
 
 
 def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:

@@ -18,7 +18,6 @@ from sentiflow.cli.exits import reporting
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
-SHOW = ["config", "show", "configs/quickstart.yaml"]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full device")
 
 
@@ -120,13 +119,3 @@ def test_under_nohup_a_command_continues(monkeypatch):
 
 def test_the_version_is_printed():
     assert invoke("--version").stdout == f"sentiflow {sentiflow.__version__}\n"
-
-
-def test_the_shell_completes_commands():
-    words = {"COMP_WORDS": "sentiflow pre", "COMP_CWORD": "1"}
-    script = "import sys; from sentiflow.cli.app import main; sys.argv[0] = 'sentiflow'; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
-        env=os.environ | words | {"_SENTIFLOW_COMPLETE": "complete_bash"},
-    )  # fmt: skip
-    assert sorted(done.stdout.split()) == ["predict", "prepare"]

@@ -105,17 +105,6 @@ def test_with_json_a_command_prints_one_object(few, arguments, expected):
     assert stdout.count("\n") == 1
 
 
-def test_max_words_takes_the_first_ones(few):
-    assert words("nearest", "cat", "--vectors", few, "--max-words", 2) == ("dog 1.0000\n", "")
-    result = invoke("words", "vector", "bird", "--vectors", few, "--max-words", "2")
-    assert "'bird' is not among the 2 words of" in one_line(result)
-
-
-def test_a_model_package_is_a_source_like_others(make_package):
-    stdout, _ = words("nearest", "good", "--vectors", make_package())
-    assert {line.split()[0] for line in stdout.splitlines()} == {"bad", "morning", "day"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -143,15 +132,6 @@ def test_a_model_package_is_a_source_like_others(make_package):
 def test_a_mistake_gives_one_clear_line(few, arguments, expected):
     result = invoke("words", *(few if word == "FEW" else word for word in arguments.split()))
     assert expected in one_line(result)
-
-
-def test_all_unknown_words_are_named():
-    result = invoke("words", "distance", "cat", "womann", "qqzzqqzz", "Cat")
-    assert result.exit_code == 2
-    assert [line.split("'")[1] for line in result.stderr.splitlines()] == [
-        "womann", "qqzzqqzz", "Cat"
-    ]  # fmt: skip
-    assert result.stderr.endswith("did you mean cat, at, can?\n")
 
 
 def test_control_characters_are_escaped(tmp_path):
@@ -225,8 +205,3 @@ def test_each_help_has_an_example_that_works_and_lists_the_sources(command, tmp_
     lines = " ".join(text.split()).replace('"', "").split("Example: sentiflow ")[1:]
     example = lines[0].split(" Arguments:")[0].split()
     assert invoke(*example).exit_code == 0
-
-
-def test_every_command_is_listed():
-    text = words("--help")[0]
-    assert all(f"  {command} " in text for command in COMMANDS)

@@ -1,15 +1,12 @@
 """A job and its upload are described as the cluster will receive them, or refused."""
 
 import shlex
-import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT
 
-from sentiflow.cli.jobs import JOBS
 from sentiflow.cluster import submission
 from sentiflow.errors import UserError
 
@@ -132,21 +129,6 @@ def test_the_code_and_the_named_settings_are_uploaded_and_nothing_else(worked_in
     assert copied == {*job.files}
     packed = pack(worked_in, tmp_path).keys()
     assert packed & {*NOT_UPLOADED} == {"configs/secrets.yaml"}, "of Ray's own command"
-
-
-def test_settings_may_lie_anywhere(tmp_path):
-    shutil.copyfile(QUICKSTART, tmp_path / "mine.yaml")
-    job = prepare(config=tmp_path / "mine.yaml")
-    assert "jobs/train.py configs/mine.yaml " in job.entrypoint
-    job.copy_files(tmp_path / "copy")
-    assert (tmp_path / "copy/configs/mine.yaml").read_bytes() == Path(QUICKSTART).read_bytes()
-
-
-def test_every_job_can_be_submitted():
-    page = (PROJECT / "docs/submitting.md").read_text()
-    for verb in (*JOBS, "doctor"):
-        assert f"jobs/{verb}.py" in prepare(verb).entrypoint
-        assert f"`{verb}`" in page.partition("Run it in a clone")[0]
 
 
 def test_a_job_that_is_not_there_is_refused():

@@ -16,7 +16,6 @@ from sentiflow.models.scores import Scores
 ROWS = st.lists(
     st.tuples(st.integers(0, 80), st.integers(0, 80), st.floats(0, 1, width=32)), max_size=20
 )
-COUNTS = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
 
 
 def profile(rows):
@@ -32,12 +31,6 @@ def profile(rows):
 @given(rows=ROWS, cut=st.integers(0, 20))
 def test_profiles_of_parts_add_up_to_that_of_the_whole(rows, cut):
     assert profile(rows[:cut]) + profile(rows[cut:]) == profile(rows)
-
-
-@settings(deadline=None)
-@given(rows=ROWS)
-def test_a_profile_survives_json(rows):
-    assert Profile.from_json(json.loads(json.dumps(asdict(profile(rows))))) == profile(rows)
 
 
 def test_bins_begin_at_their_edges():

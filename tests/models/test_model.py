@@ -191,8 +191,3 @@ def test_predict_equals_the_predictions_of_score(finished_run):
         found = model.predict(texts)
         assert len(found) == len(predictions) > 5000
         same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
-
-
-def test_a_model_that_is_not_there_is_one_line():
-    with pytest.raises(UserError, match=r"nothere has no manifest.json: name a finished model"):
-        sentiflow.load_model("nothere")

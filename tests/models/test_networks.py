@@ -128,15 +128,6 @@ def test_a_bag_is_linear_layers_over_the_pooled_vectors(pooling):
     torch.testing.assert_close(network(*pad(rows, width=4)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_bag_ignores_the_order_of_words_and_its_mean_ignores_their_number():
-    summed, mean = build_bag(), build_bag(pooling="mean")
-    rows = pad([[3, 5, 9], [9, 3, 5], [3, 5, 9, 3, 5, 9]], width=6)
-    for network in (summed, mean):
-        one, turned, twice = network(*rows)
-        torch.testing.assert_close(one, turned)
-        assert torch.allclose(one, twice, atol=1e-6) == (network is mean)
-
-
 def test_a_dropout_mask_multiplies_a_bags_vector_and_the_inputs_of_its_output_layer():
     network = build_bag()
     batch = pad([[3, 5, 9], []], width=4)

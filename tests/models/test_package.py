@@ -32,12 +32,6 @@ def test_a_text_without_a_known_word_gets_the_prior(package):
     assert set(scores.prediction[unknown].tolist()) == {0}
 
 
-def test_a_text_scores_the_same_alone_and_in_any_batch(package):
-    together = package.score(pa.array(TEXTS), batch_size=2).probability
-    alone = np.concatenate([package.score(pa.array([text])).probability for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-
-
 def test_a_nul_is_read_as_in_texts_of_files(package):
     given, read = (package.score(pa.array([f"good{mark}day"])) for mark in ("\0", "\ufffd"))
     assert given.num_tokens.tolist() == read.num_tokens.tolist() == [2]
@@ -89,14 +83,6 @@ def test_the_manifest_describes_the_package(package, tmp_path):
     assert record["inputs"]["training"]["fingerprint"] == "f00d"
     assert record["metrics"] == {"validation/accuracy": 0.8}
     assert Profile.from_json(json.loads(json.dumps(record))["reference"]) == reference
-
-
-def test_answers_are_joined(package):
-    texts = pa.array(TEXTS)
-    joined = Scores.join([package.score(texts[:3]), package.score(texts[3:])])
-    whole = package.score(texts)
-    np.testing.assert_allclose(joined.probability, whole.probability, atol=1e-6)
-    assert joined.lengths.tolist() == whole.lengths.tolist()
 
 
 def test_a_package_of_several_classes_answers_with_each(tmp_path):

@@ -1,7 +1,6 @@
 """A call of the library does what the command does, and leaves the program as it was."""
 
 import errno
-import io
 import logging
 import os
 import shutil
@@ -9,13 +8,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import PROJECT, make_store
-from rich.console import Console
 
 import sentiflow
 from sentiflow import progress
@@ -97,15 +94,6 @@ def test_a_program_decides_by_the_level_what_is_shown(level, num_lines, capfd, c
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
-def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
-    level, caplog, monkeypatch
-):
-    monkeypatch.setattr(progress, "console", Console(file=io.StringIO(), force_terminal=True))
-    with caplog.at_level(level, "sentiflow"), calls.reporting():
-        assert progress.Progress("score", total=1, unit="rows").bar.disable == (level != 20)
-
-
 def test_a_notebook_gets_lines_on_standard_output_though_it_says_that_it_is_a_terminal():
     script = """
 import builtins, logging
@@ -127,17 +115,6 @@ with progress.shown(), progress.Progress("score", total=4, unit="rows") as runni
     first, second = done.stdout.splitlines()
     assert (first, done.stderr) == ("score     begins", "")
     assert second.startswith("score     2 of 4 rows, ")
-
-
-def test_warnings_of_libraries_are_shown_on_request():
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        with calls.reporting():
-            warnings.warn("of a library", stacklevel=1)
-        assert noted == []
-        with calls.reporting(verbose=True):
-            warnings.warn("of a library", stacklevel=1)
-        assert len(noted) == 1
 
 
 def program(text: str, **options) -> subprocess.Popen:

@@ -9,7 +9,6 @@ import pytest
 
 import sentiflow
 from sentiflow.errors import UserError
-from sentiflow.scoring.sources import find_learned_files
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -57,23 +56,6 @@ def test_a_run_has_what_other_calls_have_put_into_its_directory(run):
         _ = fewer.trends
 
 
-def test_drift_and_shares_are_those_of_unseen_texts(finished_run):
-    record = json.loads((finished_run / "run/scored/manifest.json").read_text())
-    package = json.loads((finished_run / "run/trained/model/manifest.json").read_text())
-    prepared = json.loads((finished_run / "run/prepared/manifest.json").read_text())
-    csv, model = prepared["inputs"]["csv"], record["inputs"]["model"]
-    test = [
-        item["rows"] for item in prepared["files"] if item["path"].startswith("tweets/split=test")
-    ]
-    assert record["profile"]["rows"] == sum(test)
-    for found in (record["profile"], package["reference"]):
-        labelled = [sum(row.values()) for row in found["confusion"].values()]
-        assert 0 < sum(labelled) <= found["rows"]
-    assert find_learned_files(record["inputs"]["corpus"], model) == []
-    assert find_learned_files(csv, model) == [item["uri"] for item in csv["files"]]
-    assert find_learned_files({"files": [csv["files"][0] | {"tree_sha256": "0"}]}, model) == []
-
-
 @pytest.mark.parametrize(
     "wanted", [{"columns": ["nope"]}, {"filters": [("nope", "==", 1)]}], ids=str
 )
@@ -97,13 +79,6 @@ def test_the_report_is_shown_by_its_headlines(run):
     assert f"<th>{number}</th>" in page
     assert f'href="{run.report.uri}"' in page
     assert run.report.read().startswith("<!DOCTYPE html>")
-
-
-def test_a_run_and_its_stages_read_well(run, finished_run):
-    first, *stages = repr(run).splitlines()
-    assert first == f"Run('{finished_run}/run')"
-    assert [line.split()[0] for line in stages] == ["prepared", "trained", "scored", "report"]
-    assert repr(run.scored) == f"Scored('{finished_run}/run/scored'): 6,000 rows scored"
 
 
 def test_what_a_run_lacks_is_said_with_the_call_that_makes_it(finished_run, tmp_path):

@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import replace
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -230,21 +229,6 @@ def test_another_model_corpus_or_setting_is_refused(
     assert times(tmp_path) == before
 
 
-def test_predictions_of_an_older_version_are_refused_and_replaced_with_overwrite(
-    tmp_path, corpora, scored
-):
-    found = record(tmp_path)
-    del found["settings"]["predictions_version"], found["classes"], found["counts"]["predicted"]
-    (tmp_path / "run/scored/manifest.json").write_text(json.dumps(found))
-    days = f"score.corpus={corpora}/day-[01].csv"
-    with pytest.raises(UserError, match=r"predictions_version: null there, 3 here"):
-        score(scored, days)
-    assert record(tmp_path) == found
-    score(scored, days, overwrite=True)
-    assert len(table(tmp_path)) == 2 * DAY
-    assert set(table(tmp_path)["predicted_label"]) <= {"negative", "positive"}
-
-
 def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, model, resources, monkeypatch
 ):
@@ -344,15 +328,6 @@ def test_rows_that_the_model_has_learned_tell_no_drift(tmp_path, model, resource
     assert "drift is not measured: the model was trained on rows of a.parquet" in said.text
     assert record(tmp_path)["profile"]["rows"] == 0
     assert record(tmp_path)["drift"] == {}
-
-
-def test_predictions_can_be_queried_with_duckdb(first_day):
-    files = f"{first_day}/run/scored/predictions/*.parquet"
-    query = f"SELECT count(*), count(DISTINCT row_id), avg(probability) FROM '{files}'"
-    rows, distinct, mean = duckdb.sql(query).fetchall()[0]
-    expected = ds.dataset(first_day / "run/scored/predictions").to_table().to_pandas()
-    assert rows == distinct == len(expected)
-    assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)
 
 
 @pytest.mark.soak

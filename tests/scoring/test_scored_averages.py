@@ -207,32 +207,6 @@ def test_a_corpus_that_grows_keeps_its_average_and_a_lost_one_is_damage(tmp_path
         stages.run(settings.load(config, [f"score.corpus={tmp_path}/day*.csv"]), ["score"])
 
 
-def test_models_of_other_classes_are_refused_before_anything_starts(tmp_path, three):
-    other = str(tmp_path / "other")
-    new_package(classes=("a", "b", "d")).save(other, lineage={})
-    config = configure(tmp_path, [*three, other], "day1.csv")
-    for command in (
-        ["score", config],
-        ["score", config, "--dry-run"],
-        ["config", "validate", config],
-    ):
-        refused = invoke(*map(str, command))
-        assert refused.exit_code == 2
-        assert f"score.model_uri: {three[0]} has the classes a, b, c, but {other} has" in (
-            refused.output
-        )
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_list_of_one_is_the_model_itself(tmp_path, three, resources):
-    config = configure(tmp_path, three[0], "day1.csv")
-    succeed("score", config)
-    before = (tmp_path / "run/scored/manifest.json").read_bytes()
-    assert "complete" in invoke("score", str(config), f"score.model_uri=[{three[0]}]").output
-    assert (tmp_path / "run/scored/manifest.json").read_bytes() == before
-    assert not (tmp_path / "run/scored/model").exists()
-
-
 @pytest.mark.soak
 def test_a_killed_scoring_by_an_average_resumes(tmp_path, three, resources):
     config, size = configure(tmp_path, three, "day1.csv", 10_000), "score.rows_per_file=1000"

@@ -215,14 +215,6 @@ def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(tmp_path, mode
     assert last.endswith("has no prediction: the corpus has no row that was scored")
 
 
-def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, model, resources):
-    text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
-    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
-    score(configure(tmp_path, model, tmp_path / "a.parquet", keep_columns=["text"]))
-    assert table(tmp_path)["text"].tolist() == ["caf\ufffd good", "bad"]
-    assert record(tmp_path)["counts"]["rejected"] == 1
-
-
 def test_texts_may_be_in_another_column_and_repeat(tmp_path, model, resources):
     text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
     pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")

@@ -17,7 +17,7 @@ from test_train import configure
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.training import distillation, task
@@ -244,28 +244,6 @@ class TestStudent:
         assert list_times(tmp_path) == times
         for epoch, wanted in zip(outcome.record["history"], record["history"], strict=True):
             assert epoch["validation_loss"] == pytest.approx(wanted["validation_loss"], abs=1e-6)
-
-    def test_a_part_is_asked_once_if_another_has_failed(
-        self,
-        tmp_path,
-        data,
-        teacher,
-        said,
-        resources,
-    ):
-        copy = tmp_path / "data"
-        shutil.copytree(data, copy)
-        last = sorted((copy / "tweets/split=test").glob("*.parquet"))[-1]
-        content = last.read_bytes()
-        last.write_bytes(b"x" * len(content))
-        config = settings.load(write_student(tmp_path, copy, teacher))
-        with pytest.raises((JobError, UserError)):
-            stages.run(config, ["train"])
-        last.write_bytes(content)
-        markers = list((tmp_path / "run/trained/taught").glob("*/_work/*/receipts/teach-*.json"))
-        assert markers
-        stages.run(config, ["train"])
-        assert f"resumes teach: {len(markers)} of " in said.text
 
 
 def find_faults(tmp_path, data, *teachers, **changes):

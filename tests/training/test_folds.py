@@ -9,10 +9,8 @@ import pytest
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows
 from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary
-from sentiflow.models.scores import Scores
 from sentiflow.storage import parquet
 from sentiflow.training import classes, folds, task
 from sentiflow.words.word_vectors import WordVectors
@@ -225,16 +223,3 @@ def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change
     with pytest.raises(UserError, match=f"train.folds: {reason}"):
         classes.check_folds(settings, prepared)
     classes.check_folds(settings.model_copy(update={"folds": 0}), prepared)
-
-
-def test_a_single_fold_is_refused():
-    with pytest.raises(ValueError, match="folds=1 leaves no row"):
-        TrainSettings(folds=1)
-
-
-def test_the_answers_of_negative_and_positive_name_both():
-    probabilities, ones = np.array([[0.2, 0.8]], np.float32), np.ones(1, np.int32)
-    scores = Scores(probabilities, ("negative", "positive"), ones, ones, ones)
-    table = folds._tabulate(pa.table({"row_id": [7], "label": [1]}), 0, scores)
-    assert evaluated_rows.classes_of(table) == scores.classes
-    assert table["probability_negative"].to_pylist() == pytest.approx([0.2])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT, make_store, write_config
+from conftest import PROJECT, write_config
 from mlflow import MlflowClient
 from stages import look
 from test_train import prepared  # noqa: F401
@@ -27,7 +27,6 @@ from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.tracking import rebuild
 from sentiflow.training import sweep, sweep_trials
 from sentiflow.training import train as training
 
@@ -153,16 +152,6 @@ class TestSweep:
                          "train/learning_rate"):  # fmt: skip
                 points = client.get_metric_history(child.info.run_id, name)
                 assert [p.step for p in points] == list(range(1, trial["epochs"] + 1))
-
-    def test_its_run_is_complete_and_can_be_rebuilt_elsewhere(self, swept, tmp_path):
-        folder, _ = swept
-        stages = rebuild.find(str(folder / "run"))
-        assert rebuild.send(stages, tracking_uri=f"sqlite:///{folder}/mlflow.db") == ["complete"]
-        rebuild.send(stages, tracking_uri=make_store(tmp_path))
-        client, (copy,) = runs_of(tmp_path)
-        (own,) = (run for run in runs_of(folder)[1] if run.info.run_name == copy.info.run_name)
-        assert (copy.data.params, copy.data.metrics) == (own.data.params, own.data.metrics)
-        assert [f.path for f in client.list_artifacts(copy.info.run_id)] == ["trials.csv"]
 
     def test_the_same_command_does_nothing_more(self, swept, prepared, capsys):  # noqa: F811
         folder, record = swept

@@ -12,7 +12,6 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import package_files, vocabulary
 from sentiflow.models.package import ModelPackage
-from sentiflow.tracking import model_sources
 from sentiflow.training import initial_network
 
 BINARY = ("negative", "positive")
@@ -96,21 +95,6 @@ def test_what_is_reinitialized_is_said(first):
     )
 
 
-def test_a_model_of_a_newer_version_is_refused(first):
-    newer = describe(first)["settings"] | {"invented": 1}
-    with pytest.raises(UserError, match=r"m cannot be read: invented: .* needs a newer sentiflow"):
-        check(first, described={"uri": "m", "settings": newer})
-
-
 def test_another_network_is_refused(first):
     with pytest.raises(UserError, match=r"m is of another network \(gru\(6\).*only dropout"):
         check(first, hidden_size=7)
-
-
-def test_a_package_is_found_in_its_run(make_package, tmp_path):
-    uri = make_package(str(tmp_path / "run/trained/model"))
-    for named in (tmp_path / "run", tmp_path / "run/trained", uri):
-        assert model_sources.describe(str(named), tracking=None)["uri"] == uri
-        assert model_sources.load(str(named)).settings.classes == BINARY
-    with pytest.raises(UserError, match=r"train\.init_from: .*nowhere has no manifest"):
-        model_sources.describe(str(tmp_path / "nowhere"), tracking=None, setting="train.init_from")

@@ -195,14 +195,6 @@ def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     assert ids == list(range(3 * 700 // NUM_VIRTUAL_SHARDS, 4 * 700 // NUM_VIRTUAL_SHARDS))
 
 
-def test_files_without_rows_change_no_chunk(tmp_path, lengths):
-    uris = write(tmp_path / "full", lengths)
-    empties = write(tmp_path / "empty", lengths[:0], num_files=3)
-    mixed = plan([empties[0], uris[0], *empties[1:], *uris[1:]])
-    for shard in range(NUM_VIRTUAL_SHARDS):
-        assert mixed.read(shard, [0]) == plan(uris).read(shard, [0])
-
-
 def test_pools_hold_padding_below_a_twentieth(tmp_path):
     lengths = np.clip(np.random.default_rng(0).poisson(14, 20_000), 1, MAX_LENGTH)
     for item in open_inputs(write(tmp_path, lengths), batch_size=128, world_size=2):

@@ -88,9 +88,3 @@ def test_gpus_need_larger_batches(choose):
     place = Resources(16, 4, 1, 16)
     assert choose(GRU, 256, place=place)[0] == 1
     assert choose({"hidden_size": 128}, 8192, place=place)[0] == 4
-
-
-def test_more_shards_allow_more_workers(choose):
-    place = Resources(16, 0, 16, 1, is_one_machine=False)
-    assert choose({}, 8192, place=place)[0] == 8
-    assert choose({}, 8192, place=place, batching={"num_shards": 12})[0] == 12

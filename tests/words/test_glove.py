@@ -127,21 +127,6 @@ def test_vectors_are_downloaded_once_and_then_mapped(
     assert len(server.requests) == 1
 
 
-def test_another_dimension_of_the_archive_needs_no_download(archive, server, check):  # noqa: F811
-    check()
-    assert check("torchtext:6B.100d").vectors.shape == (NUM_WORDS, 100)
-    assert len(server.requests) == 1
-
-
-def test_a_text_in_the_cache_is_enough(check, cache, members):
-    cache.mkdir()
-    (cache / FILES[1]).write_bytes(members["glove_6B_50d_txt"])
-    cache.chmod(0o500)
-    check(max_words=50)
-    check()
-    assert files_in(cache) == [FILES[1]]
-
-
 class Unpickled:
     """Tells by a file that it was unpickled."""
 

@@ -6,14 +6,13 @@ import pytest
 from test_report import PNG_SIGNATURE
 
 from sentiflow.words import charts
-from sentiflow.words.geometry import Projection
 
 SHARES = np.array([0.614, 0.2])
 
 
 def scattered(num, *, seed=0):
     points = np.random.default_rng(seed).normal(size=(num, 2))
-    return [f"word{i}" for i in range(num)], Projection(points, SHARES)
+    return [f"word{i}" for i in range(num)], points, SHARES
 
 
 @pytest.fixture
@@ -39,8 +38,8 @@ def labels_of(figure):
 
 @pytest.mark.parametrize("num", [1, 12, 90])
 def test_every_word_has_a_label_that_no_other_covers(drawn, num):
-    words, projection = scattered(num)
-    assert charts.draw_map(words, projection).startswith(PNG_SIGNATURE)
+    words, *projection = scattered(num)
+    assert charts.draw_map(words, *projection).startswith(PNG_SIGNATURE)
     found, boxes = labels_of(drawn[0])
     assert found == words
     pairs = [(i, j) for i in range(num) for j in range(i) if boxes[i].overlaps(boxes[j])]

@@ -148,12 +148,3 @@ def test_without_a_home_directory_nothing_is_cached(text, parsed, tmp_path, monk
     for _ in range(2):
         assert len(word_vectors.load("vectors.txt").words) == 3
     assert (len(parsed), os.listdir(tmp_path)) == (2, ["vectors.txt"])
-
-
-def test_an_incomplete_copy_is_deleted(text, tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(pa.ipc, "new_file", fail)
-    assert len(word_vectors.load(str(text)).words) == 3
-    assert os.listdir(tmp_path / "cache_home/sentiflow/vectors") == []

@@ -120,11 +120,12 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
 def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
     uris: list[str] = []
-    expand = functools.partial(
-        input_files.expand, config.prepare.corrections, setting=label_files.CORRECTIONS
-    )
-    missing = find_problem("input", lambda: uris.extend(expand()))
-    yield from missing
+
+    def expand() -> None:
+        files = config.prepare.corrections
+        uris.extend(input_files.expand(files, setting=label_files.CORRECTIONS))
+
+    yield from find_problem("input", expand)
     if uris:
         yield from find_problem("labels", label_files.read_corrections, uris, config.format)
 

@@ -99,14 +99,13 @@ def describe_versions() -> str:
 def check_versions() -> str:
     """Make sure that all nodes have the versions and the code of this machine."""
     expected = find_versions()
-
-    def explain(answer: "NodeAnswer[dict[str, str]]") -> str:
-        versions = answer.result or {}
-        return ", ".join(f"{k} {v}" for k, v in versions.items() if v != expected[k])
-
     _check_nodes(
         find_versions,
-        explain,
+        lambda answer: ", ".join(
+            f"{name} {version}"
+            for name, version in (answer.result or {}).items()
+            if version != expected[name]
+        ),
         f"with other versions than the driver, which has {describe_versions()}",
         hint="install the same everywhere (pip install -c constraints.txt, or one image), or "
         "submit the job; if a node does not answer, look at its load and at ray status",
@@ -116,15 +115,13 @@ def check_versions() -> str:
 
 def check_torch() -> str:
     """Make sure that torch works on all nodes, and on the GPUs that Ray counts there."""
-
-    def explain(answer: "NodeAnswer[int]") -> str:
-        counted = int(answer.resources.get("GPU", 0))
-        is_bad = (answer.result or 0) < counted
-        return f"can use {answer.result} of {counted} GPUs" if is_bad else ""
-
     _check_nodes(
         count_gpus,
-        explain,
+        lambda answer: (
+            f"can use {answer.result} of {answer.resources['GPU']:g} GPUs"
+            if (answer.result or 0) < answer.resources.get("GPU", 0)
+            else ""
+        ),
         "where torch does not work",
         hint="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
         "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",

@@ -254,18 +254,16 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
     if seen.is_whole and not seen.num_rows:
         what = f"{display_uri(seen.files[0].first.uri)} holds no record: it has at most a header"
         return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
-    rejected = {
-        file.first.uri: {
-            row: reason
-            for row, reason in enumerate(file.rows["reason"].to_pylist())
-            if reason not in (None, tweets.UNKNOWN_LABEL)
-        }
+    bad = [
+        (file.first.uri, row, reason)
         for file in seen.files
-    }
-    reasons = Counter(itertools.chain.from_iterable(rows.values() for rows in rejected.values()))
-    if reasons.total() <= max_rejected_fraction * seen.num_rows:
+        for row, reason in enumerate(file.rows["reason"].to_pylist())
+        if reason not in (None, tweets.UNKNOWN_LABEL)
+    ]
+    if len(bad) <= max_rejected_fraction * seen.num_rows:
         return []
-    uri = max(rejected, key=lambda uri: len(rejected[uri]))
+    reasons = Counter(reason for *_, reason in bad)
+    uri, row, _ = bad[0]
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if tweets.UNKNOWN_SPLIT in reasons:
@@ -277,9 +275,9 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
             "expected"
         )
     line = (
-        f"{seen.setting}: {reasons.total():,} of the first {seen.num_rows:,} rows would be "
+        f"{seen.setting}: {len(bad):,} of the first {seen.num_rows:,} rows would be "
         f"rejected, in {display_uri(uri)} ({tweets.list_reasons(reasons)}; the first is row "
-        f"{min(rejected[uri]):,}): {way_out}"
+        f"{row:,}): {way_out}"
     )
     return [CheckResult("rows", "error", line)]
 

@@ -2,27 +2,10 @@
 
 import pytest
 
-from sentiflow.cluster.doctor.check import CheckResult, find_problem, report, to_text
+from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.errors import JobError, UserError
 
 REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: "
-GOOD = CheckResult("disk", "ok", "there is enough space")
-
-
-def test_each_result_is_a_paragraph_that_fits_a_terminal_and_no_word_is_broken():
-    url = "https://host/" + "x" * 100
-    text = to_text([GOOD, CheckResult("token", "error", " ".join(["word"] * 60) + f" {url}")])
-    assert text.startswith(
-        "ok        disk      there is enough space\nerror     token     word word"
-    )
-    assert max(len(line) for line in text.splitlines() if "https" not in line) <= 100
-    assert url in text
-
-
-def test_the_last_line_counts_what_is_not_well():
-    assert to_text([GOOD, GOOD]).splitlines()[-1] == "all is well: 2 checks"
-    bad = [CheckResult("a", level, "b") for level in ("warning", "error", "unchecked")]
-    assert to_text([GOOD, *bad]).splitlines()[-1] == "1 error, 1 warning, 1 unchecked"
 
 
 @pytest.mark.parametrize(

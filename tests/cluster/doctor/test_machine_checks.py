@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 import ray
-from conftest import PROJECT, write_config
-from test_cli import invoke, one_line
+from conftest import write_config
+from test_cli import invoke
 
 import sentiflow
 from sentiflow.cluster.doctor import config_checks, machine_checks
@@ -46,23 +45,6 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     assert [r["check"] for r in found] == ["versions", "config", "tracking"]
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_this_machine_is_checked_without_ray(tmp_path):
-    script = "import sys; from sentiflow.cluster.doctor import machine_checks\n"
-    script += "print([found.level for found in machine_checks.examine(None)], 'ray' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-    )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("['ok', 'unchecked', 'ok'] False\n", "")
-
-
-def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
-    assert "no such settings file" in one_line(invoke("doctor", "no-such.yaml"))
-    quickstart = str(PROJECT / "configs/quickstart.yaml")
-    line = one_line(invoke("doctor", quickstart, "train.num_epoch=3"))
-    assert "did you mean train.num_epochs?" in line
 
 
 def test_a_name_does_not_act_on_the_terminal(tmp_path, sample_csv):
