@@ -279,8 +279,7 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     resolved = settings.load(config, overrides or ())
     from sentiflow.cluster.doctor import config_checks
 
-    verbs = config_checks.choose_stages(resolved)
-    config_checks.require(resolved, verbs, needs_input=False)
+    config_checks.require(resolved, config_checks.choose_stages(resolved), needs_input=False)
     typer.echo(f"{config} is valid")
 
 

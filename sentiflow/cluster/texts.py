@@ -85,8 +85,7 @@ def read_texts(
     classes, keep = config.format.classes, tuple(keep_columns)
 
     def read(block: pa.Table) -> pa.Table:
-        part = cloudpickle.loads(block["part"][0].as_py())
-        return _read(part, classes=classes, keep=keep)
+        return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, keep=keep)
 
     rows = [{"part": cloudpickle.dumps(part)} for part in source.parts]
     parts_of_rows = ray.data.from_items(rows, override_num_blocks=len(rows))

@@ -1,11 +1,9 @@
 """Texts of any container -> a DataFrame of predictions, by a model package in this process."""
 
-import concurrent.futures
 import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,21 +11,13 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.errors import UserError
-from sentiflow.models.cpu import count_cores, one_thread
-from sentiflow.models.package import ModelPackage
-from sentiflow.models.scores import Scores
+from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.storage.uris import display_uri
 
 Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Array | pa.ChunkedArray
 """One text, or texts in any container; None, NaN and ``pd.NA`` stand for no text."""
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
-
-_CHUNK = 1 << 15
-"""Texts scored at a time by one thread."""
-_MAX_THREADS = 8
-_THREADS_ON_GPU = 2
-"""While one waits for the GPU, the other one tokenizes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +71,7 @@ class Model:
         """
         if top is not None and top < 1:
             raise UserError(f"top is {top}", hint="name at least one class")
-        scores = self._score(texts)
+        scores = self.package.score_pieces(_to_arrays(texts, size=PIECE))
         columns = scores.columns if top is None else scores.top(top)
         frame = pd.DataFrame(
             {n: v.to_pandas() if isinstance(v, pa.Array) else v for n, v in columns.items()}
@@ -97,23 +87,11 @@ class Model:
             >>> model.predict_proba(["good", "bad", "fine"]).shape  # doctest: +SKIP
             (3, 2)
         """
-        return self._score(texts).probabilities
+        return self.package.score_pieces(_to_arrays(texts, size=PIECE)).probabilities
 
     def to(self, device: str) -> "Model":
         """Move the model to a device, such as ``cuda`` or ``cpu``."""
         return replace(self, package=self.package.to(device))
-
-    def _score(self, texts: Texts) -> Scores:
-        """Score texts piece by piece, on all cores or on the GPU."""
-        pieces = _to_arrays(texts, size=_CHUNK)
-        on_cpu = self.package.device.type == "cpu"
-        num_threads = min(count_cores(), _MAX_THREADS if on_cpu else _THREADS_ON_GPU)
-        first, second = next(pieces, pa.array([], pa.string())), next(pieces, None)
-        with one_thread():
-            if second is None:  # threads would take longer than a text
-                return self.package.score(first)
-            with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-                return Scores.join([*pool.map(self.package.score, chain([first, second], pieces))])
 
     def __deepcopy__(self, memo: object) -> "Model":
         return self  # it does not change, and scikit-learn copies the steps of a pipeline

@@ -4,10 +4,12 @@ A package holds weights, words and settings as safetensors, Parquet and JSON. Lo
 and unpickles nothing, and a package that does not match its manifest is refused.
 """
 
+import concurrent.futures
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import average_files, batching, networks, package_files
+from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.drift import Profile
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.scores import Scores
@@ -29,6 +32,11 @@ from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
+PIECE = 1 << 15
+"""Texts scored at a time by one thread."""
+_MAX_THREADS = 8
+_THREADS_ON_GPU = 2
+"""While one waits for the GPU, the other one tokenizes."""
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
 
@@ -110,6 +118,18 @@ class ModelPackage:
             encoded.num_unknown,
             threshold=unsure.threshold if unsure else None,
         )
+
+    def score_pieces(self, pieces: Iterator[pa.Array]) -> Scores:
+        """Score texts in pieces of ``PIECE`` texts, on all cores or on the GPU."""
+        num_threads = _THREADS_ON_GPU
+        if self.device.type == "cpu":
+            num_threads = min(count_cores(), _MAX_THREADS)
+        first, second = next(pieces, pa.array([], pa.string())), next(pieces, None)
+        with one_thread():
+            if second is None:  # threads would take longer than a text
+                return self.score(first)
+            with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+                return Scores.join([*pool.map(self.score, chain([first, second], pieces))])
 
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
         """Return the ids of N texts, and their tokens: of each whole text, known or not."""

@@ -52,18 +52,11 @@ class Vocabulary:
     def look_up(self, words: pa.Array) -> np.ndarray:
         """Return the ids of distinct words, int32; that of ``<unk>``, or -1, for unknown ones.
 
-        The shorter of the two lists is hashed, as hashing takes longer than looking up.
+        The words are hashed, not the vocabulary: a few texts have few words.
         """
-        listed = self.words[self.num_special :]
         ids = np.full(len(words), UNKNOWN_ID if self.has_unknown else _DROPPED, np.int32)
-        if len(words) < len(listed):
-            places = pc.index_in(listed, value_set=words)
-            ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
-        else:
-            places = pc.index_in(words, value_set=listed)
-            ids[np.flatnonzero(places.is_valid())] = (
-                places.drop_null().to_numpy() + self.num_special
-            )
+        places = pc.index_in(self.words[self.num_special :], value_set=words)
+        ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
         return ids
 
     def knows(self, words: pa.Array) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Lines of text -> their predictions, one line each, as tab-separated values or JSON."""
 
 import codecs
-import collections
-import concurrent.futures
 import io
 import json
 import select
@@ -11,17 +9,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data.schema import BINARY
-from sentiflow.models.cpu import count_cores
-from sentiflow.models.package import ModelPackage
+from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.models.scores import Scores
 
-BLOCK_BYTES = 1 << 20
-"""Approximate size of a block of lines."""
-MAX_THREADS = 8
+BLOCK_BYTES = 1 << 23
+"""Approximate size of a block of lines: some pieces for each core."""
 
 Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
@@ -43,21 +38,12 @@ def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, rende
         out: Stream for the predictions.
         render: :func:`to_tsv` or :func:`to_json`.
     """
-    torch.set_num_threads(1)
     memory.keep_freed()
-    num_threads = min(count_cores(), MAX_THREADS)
-    pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
-
-    def work(text: pa.Array) -> bytes:
-        return render(text, package.score(text))
-
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        for text, more in blocks:
-            pending.append(pool.submit(work, text))
-            while pending and (not more or len(pending) > num_threads):
-                out.write(pending.popleft().result())
-            if not more:
-                out.flush()
+    for text, more in blocks:
+        pieces = (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+        out.write(render(text, package.score_pieces(pieces)))
+        if not more:
+            out.flush()
 
 
 def read(stream: BinaryIO) -> Iterator[Block]:

@@ -73,8 +73,7 @@ def fit_teacher(
 
     regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
     ngrams = Ngrams.of(tokenize(text, name=tokenizer))
-    targets = np.eye(num_classes, dtype=np.float32)[label]
-    models = linear_solver.fit(ngrams, targets)
+    models = linear_solver.fit(ngrams, np.eye(num_classes, dtype=np.float32)[label])
     linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
     def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_what_is_no_text_is_named(texts, problem):
 @given(st.lists(st.none() | st.text(st.characters(), max_size=20), max_size=12), st.integers(1, 4))
 def test_each_text_is_predicted_as_if_alone_however_they_are_cut(texts, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "_CHUNK", size)
+        patch.setattr(models, "PIECE", size)
         together = MODEL.predict_proba(texts)
     alone = [MODEL.predict_proba([text])[0] for text in texts]
     np.testing.assert_allclose(together, np.reshape(alone, (-1, 2)), rtol=0, atol=1e-6)

@@ -157,7 +157,8 @@ def test_unsure_texts_are_marked_beside_their_label():
 class Package:
     """Scores a text by the number in it."""
 
-    def score(self, text):
+    def score_pieces(self, pieces):
+        text = pa.concat_arrays(pieces)
         numbers = np.array([int(item or 0) for item in text.to_pylist()])
         return Scores(
             probabilities=pairs(numbers % 1000 / 1000),

@@ -69,10 +69,6 @@ WRONG = {
         ["prepare.keep_columns=[brnd]"],
         ("columns", "tickets.csv has no column brnd: did you mean 'brand'? its columns are"),
     ),
-    "a kept column of all tweets": (
-        ["prepare.keep_columns=[label]"],
-        ("columns", "tweets have their own column label"),
-    ),
     "a kept column of the prepared corpus": (
         ["score.keep_columns=[brand]"],
         ("columns", "no column brand: name it in prepare.keep_columns, too; its columns are"),
@@ -86,21 +82,12 @@ WRONG = {
         ["prepare.split.kind=column", "prepare.split.column=brand"],
         ("rows", "in the column of splits, correct the file"),
     ),
-    "a class": (["train.classes=[joy,anger]"], ("labels", "the classes are negative, positive")),
     "input": (["prepare.csv={folder}/none.csv"], ("input", "prepare.csv: no such file: ")),
     "a directory": (["prepare.csv={folder}"], ("input", "is a directory: name a file")),
     "a corpus": (["score.corpus=/no/*.csv"], ("input", "score.corpus: no file matches /no")),
-    "two kinds": (
-        ["prepare.csv=[{folder}/tickets.csv, {folder}/b.parquet]"],
-        ("input", "prepare.csv: no such file"),
-    ),
     "vectors": (
         ["prepare.vocabulary.vectors=/no/vectors.txt"],
         ("input", "prepare.vocabulary.vectors: there is no file, directory or word vectors"),
-    ),
-    "vectors of no name": (
-        ["prepare.vocabulary.vectors=torchtext:7B.1d"],
-        ("input", "prepare.vocabulary.vectors: there are no GloVe vectors"),
     ),
     "a model to start from": (
         ["train.init_from=/no/model"],
@@ -110,17 +97,9 @@ WRONG = {
         ["train.init_from={folder}/package"],
         ("model", "/package is of another network"),
     ),
-    "a teacher": (
-        ["train.distill.teachers=/no/model"],
-        ("model", "train.distill.teachers: /no/model is neither a finished model nor a Parquet"),
-    ),
     "a model to score with": (
         ["score.model_uri=/no/model"],
         ("model", "score.model_uri: /no/model has no manifest.json"),
-    ),
-    "a model of no store": (
-        ["score.model_uri=models:/test@champion"],
-        ("model", "score.model_uri: there is no MLflow store"),
     ),
     "corrections": (
         ["prepare.corrections={folder}/none.csv"],
@@ -136,14 +115,6 @@ WRONG = {
     "unlabelled texts": (
         ["prepare.unlabelled.files={folder}/none.csv"],
         ("input", "prepare.unlabelled.files: no such file: "),
-    ),
-    "no column of unlabelled texts": (
-        ["prepare.unlabelled.files={folder}/tickets.csv"],
-        ("columns", "prepare.unlabelled.format.columns.text: "),
-    ),
-    "a delimiter of unlabelled texts": (
-        ["prepare.unlabelled={files: {folder}/tickets.csv, format: {delimiter: ;}}"],
-        ("columns", "prepare.unlabelled.format.columns.text: "),
     ),
     "rows of unlabelled texts": (
         ["prepare.unlabelled={files: {folder}/tickets.csv, format: {kind: sentiment140}}"],
