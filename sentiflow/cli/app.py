@@ -33,7 +33,8 @@ download_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
 )
 app.command()(init.init)
-jobs.add_commands(app)
+for _verb, _meaning in jobs.JOBS.items():
+    app.command(name=_verb, help=_meaning)(jobs.make_command(_verb))
 app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")

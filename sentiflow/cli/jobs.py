@@ -44,16 +44,10 @@ JOBS = {
 }
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add a command for each job."""
-    for verb, meaning in JOBS.items():
-        app.command(name=verb, help=meaning)(_command(verb))
-
-
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
     skip_garbage_collection()
-    exits.run_alone(_command(verb), meaning=JOBS[verb])
+    exits.run_alone(make_command(verb), meaning=JOBS[verb])
 
 
 def skip_garbage_collection() -> None:
@@ -62,7 +56,7 @@ def skip_garbage_collection() -> None:
     atexit.register(gc.freeze)
 
 
-def _command(verb: str) -> Callable[..., None]:
+def make_command(verb: str) -> Callable[..., None]:
     """Make the command of a job."""
     if verb == "trends":
         return trends

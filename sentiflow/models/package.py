@@ -180,17 +180,6 @@ class ModelPackage:
         of_network = self.network_logits(batching.EncodedRows.from_lists(encoded.token_ids))
         return [of_network.numpy(), *(model.logits(tokens) for model in models.values())]
 
-    def add_linear(self, model: LinearModel, weight: float) -> "ModelPackage":
-        """Mix the logits of a linear model into those of the network.
-
-        Args:
-            model: The linear model.
-            weight: Its share; the network has the rest. 0: it stays out.
-        """
-        settings = self.settings.model_copy(update={"linear_weight": weight})
-        added = model.scale(weight, np.zeros(len(settings.classes))) if weight else None
-        return replace(self, settings=settings, linear=added)
-
     def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.
 

@@ -14,6 +14,7 @@ from sentiflow.pipeline import results, stages
 from sentiflow.pipeline.results import Evaluated, Prepared, Run, Scored, Trained, Trends
 from sentiflow.pipeline.tables import Filters
 from sentiflow.storage import errors
+from sentiflow.storage.uris import absolute_uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,4 +280,7 @@ def read_predictions(
         ... # doctest: +SKIP
         (6000, 2)
     """
-    return results.find_predictions(run).to_pandas(columns, filters=filters)
+    if not isinstance(run, Run | Scored):
+        root = absolute_uri(os.fspath(run)).removesuffix("/predictions")
+        run = Scored.find(root) or Scored.load(root)
+    return run.predictions.to_pandas(columns, filters=filters)

@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -344,15 +343,3 @@ def load_model(
     package = model_sources.load(uri, tracking=tracking_uri)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Model(package.to(chosen), uri)
-
-
-def find_predictions(place: "str | os.PathLike[str] | Run | Scored") -> Table:
-    """Find the predictions of a run, of a scored corpus, or of the directory of either.
-
-    Raises:
-        UserError: There are none.
-    """
-    if isinstance(place, Run | Scored):
-        return place.predictions
-    root = absolute_uri(os.fspath(place)).removesuffix("/predictions")
-    return (Scored.find(root) or Scored.load(root)).predictions

@@ -135,11 +135,12 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
     return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
 
 
-def check_unsure(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
-    """Check that ``unsure``, if it is set, can be decided by rows that the model has not seen.
+def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
+    """Check that ``folds`` and ``unsure``, if they are set, have rows that no model has seen.
 
     Raises:
-        UserError: There are no validation rows and no folds.
+        UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by the
+            texts, as the splits are not, or teachers have seen the rows of all folds.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:
@@ -148,23 +149,12 @@ def check_unsure(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
             "which texts are unsure",
             hint="set prepare.split.validation_fraction, or train.folds=5",
         )
-
-
-def check_folds(settings: TrainSettings, prepared: Manifest) -> None:
-    """Check that ``folds``, if there are some, can be drawn from the labelled rows by their texts.
-
-    Raises:
-        UserError: The splits are drawn by another rule, or teachers have seen the rows of all
-            folds.
-    """
-    if not settings.folds:
-        return
     kind, reason = prepared["settings"]["split"]["kind"], ""
     if kind not in ("hash", "column"):
         reason = f"prepare.split.kind is {kind}, but folds are drawn by text"
     elif settings.distill.teachers:
         reason = "teachers have learned from the rows of all folds"
-    if reason:
+    if settings.folds and reason:
         raise UserError(f"train.folds: {reason}", hint="leave it out")
 
 

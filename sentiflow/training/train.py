@@ -69,8 +69,7 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings)
     if not refit:
-        classes.check_unsure(settings, record, learned)
-        classes.check_folds(settings, record)
+        classes.check_unseen(settings, record, learned)
     decisive = settings.dump_decisive()
     del decisive["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}

@@ -152,7 +152,9 @@ def _add_linear(
     if weight is None:
         second = of_models[[*models].index(strength)]
         weight = confidence.fit_weight(label=label, first=of_network, second=second)
-    added = package.add_linear(models[strength], weight)
+    settings = package.settings.model_copy(update={"linear_weight": weight})
+    linear = models[strength].scale(weight, np.zeros(len(settings.classes))) if weight else None
+    added = replace(package, settings=settings, linear=linear)
     return added, {"linear_weight": weight, "linear_strength": strength}
 
 

@@ -93,11 +93,6 @@ def test_unlabelled_texts_are_summed_up_below():
     ]
 
 
-def test_corrected_rows_are_summed_up():
-    found = lines_of_preparation(corrections={"rows": 1200, "changed": 30})
-    assert found[-1] == "corrected 1,200 30 had another label or none"
-
-
 def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first():
     lines = lines_of_preparation(
         rejected=7,
@@ -108,12 +103,6 @@ def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first(
     assert lines[1] == "accepted 9"
     assert lines[2] == "rejected 7 run/prepared/rejected: 5 unknown label, 2 empty text"
     assert lines[3] == "left out 1 1 repeated"
-
-
-def test_texts_with_invalid_bytes_are_counted():
-    note = "1,204 texts have U+FFFD for bytes that are not in the encoding"
-    assert lines_of_preparation(damaged=1204)[1] == f"accepted 9 {note}"
-    assert lines_of_preparation(accepted=9000, damaged=15)[1] == "accepted 9,000"
 
 
 def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():

@@ -122,9 +122,3 @@ def test_a_node_that_cannot_read_or_write_is_named(asked, tmp_path, monkeypatch,
     with pytest.raises(UserError, match=line):
         nodes.check_shared("output_uri", f"{tmp_path}/run")
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.ray
-def test_a_running_cluster_is_asked(resources, tmp_path):
-    assert "by 1 nodes" in nodes.check_shared("output_uri", f"{tmp_path}/run")
-    assert os.listdir(tmp_path) == []

@@ -25,7 +25,7 @@ from sentiflow.evaluation import comparison
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, rebuild, registry
+from sentiflow.tracking import mlflow_store, registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -156,17 +156,6 @@ def test_an_average_is_compared_with_one_of_its_members(averaged):
     assert found.num_rows == figures["test"]["num_rows"]
     assert found.second.about.startswith("average of 2 models: ")
     assert "the settings are those of the first of the averaged models" in found.notes
-
-
-def test_tracking_import_registers_an_average_that_the_store_lacks(averaged, tmp_path):
-    folder, _ = averaged
-    store = make_store(tmp_path)
-    finished = rebuild.find(str(folder / "run_best"))
-    rebuild.send(finished, tracking_uri=store)
-    found = registry.resolve("models:/test@candidate", tracking_uri=store)
-    own = manifest.read(str(folder / "run_best/scored/model"))
-    assert found.record["fingerprint"] == own["fingerprint"]
-    assert set(rebuild.send(finished, tracking_uri=store)) == {"complete"}
 
 
 @pytest.fixture

@@ -215,11 +215,9 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
 )
 def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
     kind, teachers = change.get("kind", "hash"), change.get("teachers", [])
-    prepared = {
-        "settings": {"split": {"kind": kind}},
-        "fixed_splits": change.get("fixed_splits", []),
-    }
+    prepared, learned = job.prepared, classes.choose(job.prepared, job.settings)
+    prepared = prepared | {"settings": prepared["settings"] | {"split": {"kind": kind}}}
     settings = TrainSettings(prepared_uri="p", folds=5, distill={"teachers": teachers})
     with pytest.raises(UserError, match=f"train.folds: {reason}"):
-        classes.check_folds(settings, prepared)
-    classes.check_folds(settings.model_copy(update={"folds": 0}), prepared)
+        classes.check_unseen(settings, prepared, learned)
+    classes.check_unseen(settings.model_copy(update={"folds": 0}), prepared, learned)

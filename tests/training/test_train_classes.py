@@ -15,7 +15,7 @@ NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
 def prepared(*, kind="csv", train=(40, 10, 50, 0, 8), validation=(4, 1, 5, 0, 2)):
     """Describe prepared data by the rows of each class."""
     return {
-        "settings": {"format": {"kind": kind}},
+        "settings": {"format": {"kind": kind}, "split": {"kind": "hash"}},
         "classes": NAMES,
         "counts": {
             "labels": {
@@ -99,10 +99,10 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
 def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
     settings = TrainSettings.model_validate({"prepared_uri": "a", "unsure": {"max_error": 0.05}})
     record, none = prepared(), prepared(validation=(0, 0, 0, 0, 0))
-    classes.check_unsure(settings, record, choose(record))
-    classes.check_unsure(settings.model_copy(update={"folds": 5}), none, choose(none))
+    classes.check_unseen(settings, record, choose(record))
+    classes.check_unseen(settings.model_copy(update={"folds": 5}), none, choose(none))
     with pytest.raises(UserError, match=r"train\.unsure: .*no validation rows.*train\.folds=5"):
-        classes.check_unsure(settings, none, choose(none))
+        classes.check_unseen(settings, none, choose(none))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
     package, linear = new_package(classes=CLASSES), make_linear()
     texts = pa.array([*TEXTS.to_pylist(), "\u0436\u0436"])
     of_network, of_linear = package.component_logits(texts, {1.0: linear})
-    mixed = trained_package._apply(package.add_linear(linear, weight), EFFECT)
+    decided = {"linear_weight": weight, "linear_strength": 1.0}
+    none = np.full(len(texts), -1)
+    mixed, _ = trained_package._add_linear(package, {1.0: linear}, none, texts, decided)
+    mixed = trained_package._apply(mixed, EFFECT)
     mixed.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
     scores, has_word = loaded.score(texts), package.score(texts).num_tokens > 0

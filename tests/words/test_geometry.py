@@ -145,15 +145,6 @@ def test_the_layout_of_the_vectors_in_memory_changes_no_digit(glove):
 # Sums of words
 
 
-def test_a_sum_is_computed_from_left_to_right():
-    vectors = vectors_of([[1, 0], [0, 2], [4, 4]], ["a", "b-c", "d"])
-    terms = geometry.parse("- a + b-c - d")
-    assert terms == [(-1, "a"), (1, "b-c"), (-1, "d")]
-    assert geometry.combine(vectors, terms).tolist() == [-5, -2]
-    assert geometry.analogy(vectors, "a", "b-c", "d").tolist() == [5, 2]
-    assert geometry.midpoint(vectors, ["a", "d"]).tolist() == [2.5, 2]
-
-
 @pytest.mark.parametrize(
     "expression", ["", " ", "+", "king man", "king -", "king - + man", "a b c"]
 )
