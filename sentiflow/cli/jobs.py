@@ -92,21 +92,16 @@ def run(
     dry_run: bool = False,
     verbose: bool = False,
     as_json: bool = False,
-) -> Sequence["Outcome"]:
-    """Run a job, and print its result; returns what its stages have made.
-
-    In a dry run, show the settings and the plan instead, and return nothing.
-    """
+) -> None:
+    """Run a job, and print its result; in a dry run print the settings and the plan instead."""
     from sentiflow.pipeline import stages
 
     resolved = settings.load(config, overrides, command=verb)
     verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
     if dry_run:
         show_settings(resolved)
-        for plan in stages.plan(resolved, verbs, overwrite=overwrite):
-            typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
-            typer.echo(f"#           {plan.estimate}\n" * bool(plan.estimate), nl=False)
-        return []
+        typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))
+        return
     # Ray prints pages there when a node is lost; that of this machine we report ourselves.
     is_shown = verbose or os.environ.get("RAY_ADDRESS")
     with (
@@ -118,7 +113,6 @@ def run(
         print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
     elif text := render(verb, outcomes, config, overrides):
         typer.echo(text)
-    return outcomes
 
 
 def trends(

@@ -63,18 +63,6 @@ class Outcome:
     """False if it was complete before."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a stage would do, for ``--dry-run``."""
-
-    verb: Verb
-    uri: str
-    state: str
-    """``complete``; what it would do, such as ``would run``; or why it cannot run."""
-    estimate: str
-    """What it would take; empty if that is less than a minute."""
-
-
 def run(
     config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
 ) -> list[Outcome]:
@@ -88,12 +76,13 @@ def run(
     """
     outcomes, is_whole = [], tuple(verbs) == whole_run(config)
     verbs = _leave_out_evaluation(config, verbs)
+    left = verbs
     with _Session(config, verbose=verbose) as session:
+        check = functools.cache(lambda: _check(session.config, left))  # once, all that will run
         for verb in verbs:
             if verb == "train":
                 config = session.config = _apply_refit(config)
             left = verbs[verbs.index(verb) :]
-            check = functools.partial(session.check, left)
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()
             spec = _stage(verb).describe_output(config)
@@ -114,36 +103,42 @@ def run(
     return outcomes
 
 
-def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[Plan]:
-    """Say what :func:`run` would do, without doing it."""
-    plans: list[Plan] = []
+def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
+    """Say in lines what :func:`run` would do, without doing it, and what it would take."""
+    lines, state, previous = list[str](), "complete", ""
     verbs = _leave_out_evaluation(config, verbs)
     for verb in verbs:
         uri = getattr(config, verb).output_uri
-        if plans and plans[-1].state != "complete":
-            plans.append(Plan(verb, uri, f"after {plans[-1].verb}", estimate(verb, config)))
-            continue
-        left, is_new = verbs[verbs.index(verb) :], manifest.read(uri) is None
-        if is_new:
-            _check(config, left)
-        if verb == "train":
-            config = _apply_refit(config)
-        spec = _stage(verb).describe_output(config)
-        status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
-        if not is_new and status.state != "complete":
-            _check(config, left)
-        states = {
-            "complete": "complete",
-            "new": f"would run{' (an earlier run did not finish)' if status.run else ''}",
-            "extended": "would add what is new",
-            "other": f"{'would replace' if overwrite else 'needs --overwrite'}: "
-            f"it {status.problem}",
-        }
-        is_done = status.state == "complete"
-        plans.append(
-            Plan(verb, uri, states[status.state], "" if is_done else estimate(verb, config))
-        )
-    return plans
+        if state == "complete":
+            state, config = _find_state(config, verbs[verbs.index(verb) :], overwrite)
+        else:
+            state = f"after {previous}"
+        lines.append(f"# {verb:<9} {state}: {uri}")
+        if state != "complete" and (takes := estimate(verb, config)):
+            lines.append(f"#           {takes}")
+        previous = verb
+    return lines
+
+
+def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
+    """Say what the first of the stages that are left would do; give its resolved settings, too."""
+    verb = left[0]
+    is_new = manifest.read(getattr(config, verb).output_uri) is None
+    if is_new:
+        _check(config, left)
+    if verb == "train":
+        config = _apply_refit(config)
+    spec = _stage(verb).describe_output(config)
+    status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
+    if not is_new and status.state != "complete":
+        _check(config, left)
+    states = {
+        "complete": "complete",
+        "new": f"would run{' (an earlier run did not finish)' if status.run else ''}",
+        "extended": "would add what is new",
+        "other": f"{'would replace' if overwrite else 'needs --overwrite'}: it {status.problem}",
+    }
+    return states[status.state], config
 
 
 def _apply_refit(config: Config) -> Config:
@@ -218,17 +213,6 @@ class _Session(contextlib.ExitStack):
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray."""
         self._store: Store | None = None
-        self._is_checked = False
-
-    def check(self, verbs: Sequence[Verb]) -> None:
-        """Check once what these stages will use, before Ray or a run is started.
-
-        Raises:
-            UserError: Something is wrong.
-        """
-        if not self._is_checked:
-            _check(self.config, verbs)
-            self._is_checked = True
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
