@@ -53,8 +53,6 @@ MAX_REASON = 160
 class Trial:
     """One combination of values, and where it is trained; it is sent to other machines."""
 
-    number: int
-    """Counted from 1."""
     name: str
     """Name of its folder and MLflow run; the same values have the same name."""
     values: search_space.Values
@@ -87,7 +85,7 @@ def plan(config: Config, output: Output, *, taught: Taught | None = None) -> lis
         uri, outcome_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
         update = {"output_uri": uri, "folds": 0, "num_workers": 1, "min_workers": 1}
         own = applied.model_copy(update={"train": applied.train.model_copy(update=update)})
-        trials.append(Trial(number, name, values, own, outcome_uri, output.claim, taught))
+        trials.append(Trial(name, values, own, outcome_uri, output.claim, taught))
     return trials
 
 
@@ -255,7 +253,7 @@ class TrialCallback(ray.tune.Callback):
             filesystem.write_bytes(trial.outcome_uri, outcome.encode())
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(
-            f"trial {trial.number}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
+            f"trial {index + 1}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
         )
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         for epoch in history.epochs:
@@ -266,7 +264,7 @@ class TrialCallback(ray.tune.Callback):
         chosen = history.chosen if history.epochs else None
         seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
         record: TrialRecord = {
-            "trial": trial.number,
+            "trial": index + 1,
             "name": trial.name,
             "mlflow_run_id": run.run_id,
             "status": status,

@@ -232,11 +232,10 @@ def run(
     if refit:
         more["refit"] = refit.record
     more["registered"] = register(config, output, recorder, note)
-    seconds = time.monotonic() - began
     return _publish(
         *(output, report, recorder),
         num_rows=num_rows,
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         further_files=[*(taught.entries if taught else ()), *of_folds],
         **more,
     )

@@ -35,22 +35,6 @@ from sentiflow.errors import UserError
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def test_only_new_files_of_an_extended_corpus_are_scored(
-    tmp_path, corpora, scored, undisturbed, said
-):
-    before = times(tmp_path)
-    days = [f"{corpora}/day-{number}.csv" for number in range(3)]
-    score(scored, f"score.corpus=[{days[0]},{days[1]}]")
-    assert "score     3,000 rows scored" in said.text
-    score(scored, f"score.corpus={corpora}/day-*.csv")
-    after = times(tmp_path)
-    assert {name: after[name] for name in before} == before
-    assert_same(table(tmp_path), undisturbed)
-    assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
-    assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
-    assert not score(scored, f"score.corpus={corpora}/day-*.csv").ran
-
-
 @pytest.mark.soak
 def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     tmp_path, corpora, model, undisturbed, resources, said

@@ -293,7 +293,7 @@ def test_the_cluster_is_divided_among_the_trials(cluster, overrides, expected):
 def test_each_epoch_of_a_trial_but_the_last_is_shown(tmp_path, said):
     config = settings.load(write_config(tmp_path, tmp_path / "none.csv", train={"num_epochs": 2}))
     planned = [
-        sweep_trials.Trial(n, "", {"train.learning_rate": 0.1}, config, "", "") for n in (1, 2)
+        sweep_trials.Trial("", {"train.learning_rate": 0.1}, config, "", "") for _ in range(2)
     ]
     callback = sweep_trials.TrialCallback(planned, None, None)
     trial = types.SimpleNamespace(config={"index": 1})

@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,7 +87,7 @@ def check(
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
 ) -> Iterator[CheckResult]:
-    """Check the first rows of some files of a setting as a stage would.
+    """Check the first rows of some files of a setting, read at the same time, as a stage would.
 
     Args:
         setting: Its name.
@@ -96,31 +95,8 @@ def check(
         form: The format.
         check_columns: Takes how a file would be read, and the name of the file.
         rules: What the stage asks of the rows.
-        text_column: As for :func:`read`.
+        text_column: As for :func:`_read`.
         max_rejected_fraction: More rows must not be rejected; 1: any number.
-    """
-    seen, problems = read(setting, patterns, form, rules=rules, text_column=text_column)
-    yield from problems
-    for file in filter(lambda file: file.plan, seen.files):
-        faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
-        yield from faults
-        if faults:  # other files lack the same
-            return
-    yield from _check_encoding(seen)
-    yield from _check_times(seen)
-    if max_rejected_fraction < 1 and not problems:
-        yield from _check_rows(seen, max_rejected_fraction)
-        if rules.required:  # others are unlabelled
-            yield from _check_labels(seen, max_rejected_fraction)
-
-
-def read(
-    setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
-) -> tuple[Preview, list[CheckResult]]:
-    """Read the first rows of some files of a setting, all at the same time; see :func:`_read`.
-
-    Returns:
-        What was read, and why other files could not be read.
     """
     uris: list[str] = []
     files: list[FilePreview] = []
@@ -130,16 +106,30 @@ def read(
         corpus.are_tables(uris, setting=setting)
 
     def read_file(uri: str) -> list[CheckResult]:
-        return find_problem("columns", lambda: files.append(_read(uri, form, **how)))
+        return find_problem(
+            "columns", lambda: files.append(_read(uri, form, rules=rules, text_column=text_column))
+        )
 
     problems = find_problem("input", expand)
     if not problems:
         places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
         results = filesystem.map_files(read_file, [uris[place] for place in dict.fromkeys(places)])
         problems = list(dict.fromkeys(itertools.chain.from_iterable(results)))
+    yield from problems
     files.sort(key=lambda file: uris.index(file.first.uri))
+    for file in filter(lambda file: file.plan, files):
+        faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
+        yield from faults
+        if faults:  # other files lack the same
+            return
     is_whole = len(files) == len(uris) and all(file.first.is_whole for file in files)
-    return Preview(setting, form, files, is_whole), problems
+    seen = Preview(setting, form, files, is_whole)
+    yield from _check_encoding(seen)
+    yield from _check_times(seen)
+    if max_rejected_fraction < 1 and not problems:
+        yield from _check_rows(seen, max_rejected_fraction)
+        if rules.required:  # others are unlabelled
+            yield from _check_labels(seen, max_rejected_fraction)
 
 
 def _read(
