@@ -212,7 +212,7 @@ def render(
         from sentiflow.training import sweep
 
         best = sweep.write_values(records["sweep"]["trials"][0]["values"])
-        changes = [item for item in overrides if not item.startswith("sweep.")]
+        changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
         changes += [f"{key}={value}" for key, value in best.items()]
         text = sweep.to_text(records["sweep"])
         return f"{text}\n\nthe best: {command('run', str(path), *changes)}"
