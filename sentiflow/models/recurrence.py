@@ -1,8 +1,8 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
 On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels for
-inference; PyTorch's layers take up to 2 times as long. Training, LSTM and bf16 use PyTorch's
-layers; GPUs use :func:`encode_on_gpu`.
+scoring, which start from the gates of each word (:func:`encode_words`); PyTorch's layers take up to
+2 times as long. Training, LSTM and bf16 use PyTorch's layers; GPUs use :func:`encode_on_gpu`.
 
 The kernels store u in place of the state h = 2 u - 1, because
 tanh x = 2 sigmoid(2 x) - 1. The factors move into the weights, W h = 2 W u - W 1, and each step
@@ -72,8 +72,6 @@ def encode(
     Returns:
         ``(T, B, H)``, the state after each token; states of padding are undefined.
     """
-    if infers_by_kernel(layer, inputs):
-        return _encode_gates(layer, compute_gates(layer, inputs), valid, backward)
     if not backward:
         return layer(inputs)[0]
     # Packed sequences would do the same, but on short tweets they are several times slower.
@@ -125,21 +123,6 @@ def encode_words(
         gates = nn.functional.embedding(token_ids[number, rows], table)
         step(gates, (none if before is None else states[before])[rows], states[number, rows])
         states[number, first[number] : ended[number]] = 0.5
-    return states.mul_(2).sub_(1)
-
-
-def _encode_gates(
-    layer: nn.RNNBase, gates: torch.Tensor, valid: torch.Tensor, backward: bool
-) -> torch.Tensor:
-    """Do as :func:`encode`, from the gates ``(T, B, G)`` of :func:`compute_gates`."""
-    states = gates.new_empty(*gates.shape[:2], layer.hidden_size)
-    none = torch.full_like(states[0], 0.5)
-    mask = None if not backward or bool(valid.all()) else valid[:, :, None].float()
-    step = _STEPS[layer.mode](layer)
-    for number, before in _order_steps(len(states), backward):
-        step(gates[number], none if before is None else states[before], states[number])
-        if mask is not None:
-            torch.lerp(none, states[number], mask[number], out=states[number])
     return states.mul_(2).sub_(1)
 
 
