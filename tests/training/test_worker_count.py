@@ -7,6 +7,7 @@ import pytest
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.storage import parquet
 from sentiflow.training import worker_count
 from sentiflow.training.classes import LearnedClasses
 
@@ -25,7 +26,7 @@ def prepared_uri(tmp_path_factory):
     words = Vocabulary(
         pa.array(["<pad>", "good"]), pa.array([None, 7]), np.full((2, 50), np.nan, np.float32)
     )
-    words.save(str(folder / "vocabulary.parquet"))
+    parquet.write(str(folder / "vocabulary.parquet"), words.to_table())
     return str(folder)
 
 
