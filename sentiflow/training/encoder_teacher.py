@@ -8,12 +8,14 @@ have taught less (docs/distilling.md).
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.cluster import connection
 from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
@@ -26,6 +28,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
+from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
@@ -35,6 +38,7 @@ VECTORS = "vectors"
 _CHUNK_ROWS = 4096
 """Rows of a part: some 10 s, which is what a killed job loses."""
 _MAX_TRAIN_ROWS = 100_000
+_SAMPLE_ROWS = 128
 _STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
 """``C`` of both logistic regressions."""
 
@@ -114,6 +118,7 @@ def answer(
     """
     texts = _list_texts(prepared_uri, prepared)
     (_, encoder), fingerprint = text_encoders.find(uri), output.spec.fingerprint
+    _tell_time(texts, encoder, maps.concurrency or connection.count_resources().num_cpus)
     folder = join(output.parts_uri, VECTORS, name)
     vectors: list[str] = maps.run(
         f"encode_{name}",
@@ -144,6 +149,18 @@ def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
             ends = (min(start + starts.step, num_rows) for start in starts)
             texts += [Texts(split, path, *each, step) for each in zip(starts, ends, strict=True)]
     return texts
+
+
+def _tell_time(texts: Sequence[Texts], name: str, num_cpus: int) -> None:
+    """Estimate the time by the first texts, and say it."""
+    encoder = text_encoders.load(name)
+    sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
+    text_encoders.encode(encoder, sample[:1])  # which loads its weights
+    began = time.monotonic()
+    text_encoders.encode(encoder, sample)
+    num_rows = sum(each.num_rows for each in texts)
+    seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
+    say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
 def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:

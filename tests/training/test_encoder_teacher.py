@@ -176,6 +176,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     assert f"resumes encode_teacher_1: {len(markers)} of " in said.text
     train = manifest.read(str(tmp_path / "run/trained"))
     counts = train["taught"]["counts"]["train"]
+    assert "texts takes about " in said.text
     assert counts["answered"] == counts["rows"] > 0
     assert train["inputs"]["teacher_1"]["version"] == np.__version__
     taught = pd.read_parquet(f"{train['taught']['uri']}/split=train")
