@@ -38,14 +38,19 @@ TAUGHT = ["train.distill.teachers=[encoder:use-multilingual]", "train.folds=0"]
 Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 
 
-def train(rows: pd.DataFrame, folder: Path, overrides: list[str]) -> sentiflow.Model:
-    """Train as a first-time user does."""
+def train(
+    rows: pd.DataFrame, test: pd.DataFrame, folder: Path, overrides: list[str]
+) -> sentiflow.Model:
+    """Train as a first-time user does who has a file of test rows."""
     rows[["text", "label"]].to_csv(folder / "rows.csv", index=False)
+    test[["text", "label"]].to_csv(folder / "test.csv", index=False)
     config = folder / "rows.yaml"
-    command = [sys.executable, "-m", "sentiflow", "init", "rows.csv", "--label", "label"]
-    subprocess.run([*command, "--text", "text"], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "sentiflow", "init", "rows.csv", "--test", "test.csv"]
+    command += ["--label", "label", "--text", "text"]
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
     settings = [
-        f"prepare.csv={folder}/rows.csv", f"output_uri={folder}/run", "tracking.uri=null",
+        f"prepare.csv={folder}/rows.csv", f"prepare.test={folder}/test.csv",
+        f"output_uri={folder}/run", "tracking.uri=null",
         *overrides,
     ]  # fmt: skip
     for stage in (sentiflow.prepare, sentiflow.train):
@@ -58,7 +63,7 @@ def ours(overrides: list[str]) -> Answer:
 
     def answer(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
-            model = train(learned, Path(folder), overrides)
+            model = train(learned, answered, Path(folder), overrides)
             predicted = model.predict(answered["text"].tolist())["predicted_label"]
         return np.array([names.index(name) for name in predicted])
 
