@@ -20,6 +20,7 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.drift import Profile
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.progress import say
@@ -31,6 +32,7 @@ from sentiflow.words import word_vectors
 
 _NEVER = -30.0
 """Logit of a class that a model has not learned."""
+_COUNTS = ("num_tokens", "lengths", "num_unknown")
 KEY = "sentiflow--folds"
 """Key of the hash that decides the fold of a text; that of its split is independent of it."""
 
@@ -61,7 +63,7 @@ def train(
     root: str,
     folder: str,
     run: Callable[[TrainJob, int], object],
-) -> tuple[list[FileEntry], dict[str, Any]]:
+) -> tuple[list[FileEntry], dict[str, Any], Profile]:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
 
     The answers of all folds calibrate the model of the training itself; those of a fold are
@@ -76,7 +78,7 @@ def train(
 
     Returns:
         The files of the answers, see :func:`_tabulate`, unless given test rows measure the model;
-        and the ``manifest_types.Calibration``.
+        the ``manifest_types.Calibration``; and the profile of the answered texts.
     """
     rows, parts = None, list[pa.Table]()
     for number in range(job.settings.folds):
@@ -98,13 +100,11 @@ def train(
         path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
     is_measured = schema.SPLITS[2] not in job.prepared.get("fixed_splits", ())
-    whole = pa.concat_tables(parts)
-    calibration = _calibrate(whole, learned)
+    whole, answered = pa.concat_tables(parts), Scores.join(scores)
+    calibration, label = _calibrate(whole, learned), whole["label"].to_numpy()
     if unsure := job.settings.unsure:
-        calibration["unsure"] = trained_package.choose_unsure(
-            Scores.join(scores), whole["label"].to_numpy(), unsure.max_error
-        )
-    return files if is_measured else [], calibration
+        calibration["unsure"] = trained_package.choose_unsure(answered, label, unsure.max_error)
+    return files if is_measured else [], calibration, answered.profile(label, learned.names)
 
 
 def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
@@ -227,8 +227,9 @@ def _compute_logits(
     """Compute the logits of the rows of a fold by its model.
 
     Columns:
-        returned: ``row_id``, ``label`` (a position in the classes of the training), ``num_tokens``,
-            and the logits of each class: ``network``, and ``linear`` if there is such a model.
+        returned: ``row_id``, ``label`` (a position in the classes of the training), the counts of
+            ``Scores``, and the logits of each class: ``network``, and ``linear`` if there is such
+            a model.
     """
     table = classes.relabel(
         rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
@@ -238,7 +239,8 @@ def _compute_logits(
     places = [learned.names.index(name) for name in package.settings.classes]
     models = {} if package.linear is None else {1.0: package.linear}
     components = package.component_logits(text, models)
-    columns = {"num_tokens": package.score(text).num_tokens}
+    scores = package.score(text)
+    columns = {name: getattr(scores, name) for name in _COUNTS}
     for name, of_classes in zip(("network", "linear"), components, strict=False):
         logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
         logits[:, places] = of_classes
@@ -252,10 +254,9 @@ def _mix(table: pa.Table, learned: classes.LearnedClasses, weight: float | None)
     if weight is not None:
         logits = (1 - weight) * logits + weight * _to_matrix(table, "linear")
     probabilities = confidence.softmax(logits)
-    num_tokens = table["num_tokens"].to_numpy()
-    probabilities[num_tokens == 0] = learned.priors
-    lengths = np.zeros(len(table), np.int64)
-    return Scores(probabilities.astype(np.float32), learned.names, num_tokens, lengths, num_tokens)
+    counts = {name: table[name].to_numpy() for name in _COUNTS}
+    probabilities[counts["num_tokens"] == 0] = learned.priors
+    return Scores(probabilities.astype(np.float32), learned.names, **counts)
 
 
 def _to_matrix(table: pa.Table, name: str) -> np.ndarray:

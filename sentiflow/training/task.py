@@ -82,6 +82,8 @@ class TrainJob:
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
     """A ``manifest_types.Calibration`` that folds, or the run that is repeated, have decided."""
+    reference: Mapping[str, Any] | None = None
+    """Likewise the profile of texts that the model has not seen."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -375,6 +377,7 @@ class _Worker:
             linear=linear,
             calibration=self.job.calibration,
             max_error=self.settings.unsure.max_error if self.settings.unsure else None,
+            reference=self.job.reference,
             refit=self.job.refit,
         )
         return TrainReport(

@@ -23,6 +23,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.models import package_files
+from sentiflow.models.drift import Profile
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
@@ -179,6 +180,7 @@ def run(
         splits=splits,
         refit=refit,
         calibration=refit.package.get("calibration") if refit else None,
+        reference=refit.package.get("reference") if refit else None,
     )
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
@@ -188,10 +190,10 @@ def run(
     )
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
-        of_folds, calibration = _train_folds(
+        of_folds, calibration, profile = _train_folds(
             config, output, job, learned, resources, total=total, linear=linear
         )
-        job = replace(job, calibration=calibration)
+        job = replace(job, calibration=calibration, reference=asdict(profile))
     note = ""
     if refit:
         epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
@@ -250,7 +252,7 @@ def _train_folds(
     *,
     total: int,
     linear: int,
-) -> tuple[list[FileEntry], dict[str, Any]]:
+) -> tuple[list[FileEntry], dict[str, Any], Profile]:
     """Train a model for each fold, by one worker.
 
     Args:
@@ -263,7 +265,7 @@ def _train_folds(
         linear: As many texts take the time of the linear model.
 
     Returns:
-        The files of the answers, and the calibration.
+        The files of the answers, the calibration, and the profile of the answered texts.
     """
     from sentiflow.training import folds
 

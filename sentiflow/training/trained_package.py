@@ -44,6 +44,7 @@ def save(
     linear: Mapping[float, LinearModel] | None = None,
     calibration: Mapping[str, Any] | None = None,
     max_error: float | None = None,
+    reference: Mapping[str, Any] | None = None,
     refit: Refit | None = None,
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
@@ -61,7 +62,8 @@ def save(
         linear: Linear models to choose from, by the strength of their regularization.
         calibration: A ``manifest_types.Calibration`` to take. None: the validation rows decide.
         max_error: That of ``train.unsure``, if ``calibration`` does not say which texts are unsure.
-        refit: The run that was repeated. Its profile is taken, as no row is left to measure it on.
+        reference: Profile of texts that the model has not seen, where there are no validation rows.
+        refit: The run that was repeated.
     """
     tokenizer = prepared["settings"]["tokenizer"]
     settings = PackageSettings(
@@ -91,11 +93,10 @@ def save(
         calibration = calibrate(package.score(text), label, priors=priors)
     calibration = effect | dict(calibration)
     package = _apply(package, calibration)
-    profile = refit.package.get("reference") if refit else None
-    reference = Profile.from_json(profile) if profile else None
+    profile = Profile.from_json(reference) if reference else None
     if validation:
         scores = package.score(text)
-        reference = scores.profile(label, classes.names)
+        profile = scores.profile(label, classes.names)
         if max_error is not None and "unsure" not in calibration:
             calibration["unsure"] = choose_unsure(scores, label, max_error)
             package = _apply(package, {"unsure": calibration["unsure"]})
@@ -105,7 +106,7 @@ def save(
         uri,
         lineage=lineage,
         metrics=metrics,
-        reference=reference,
+        reference=profile,
         calibration=calibration or None,
         refit=refit.record if refit else None,
     )

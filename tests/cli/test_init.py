@@ -65,7 +65,8 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
     }
     assert list(found["format"]["columns"]) == ["text", "label"]
     assert found["prepare"] == {
-        "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 2}
+        "csv": "messages.csv", "split": {"validation_fraction": 0}, "keep_columns": ["brand"],
+        "vocabulary": {"min_count": 2},
     }  # fmt: skip
     assert found["evaluate"] == {"slices": {"columns": ["brand"]}}
     assert found["score"] == {"keep_columns": ["text", "brand"]}
@@ -109,13 +110,16 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
     assert (small.linear, large.linear) == (True, "auto")
     assert (small.folds, large.folds) == (5, 5)
+    assert settings.load("small.yaml").prepare.split.validation_fraction == 0
     monkeypatch.setattr(findings, "_FEW", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
     assert settings.load("enough.yaml").train.folds == 0
+    assert settings.load("enough.yaml").prepare.split.validation_fraction == 0.1
     monkeypatch.setattr(findings, "_FEW", 3000)
     (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
     assert settings.load("tested.yaml").train.folds == 5
+    assert settings.load("tested.yaml").prepare.split.validation_fraction == 0
     assert read_config("small.yaml")["name"] == "small"
 
 

@@ -75,7 +75,9 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         seen.append({*rows_of(own, "encoded", "train"), *rows_of(own, "tweets", "validation")})
         return task.run(own, lambda event: None)
 
-    files, _ = train(job, tmp_path, run)
+    files, _, profile = train(job, tmp_path, run)
+    assert (profile.rows, sum(profile.predicted.values())) == (NUM_ROWS, NUM_ROWS)
+    assert profile.tokens > profile.unknown_tokens > 0
     tables = [parquet.read(str(tmp_path / item["path"])) for item in files]
     assert all("sha256" in item for item in files)
     for number, (table, known) in enumerate(zip(tables, seen, strict=True), start=1):
@@ -101,7 +103,7 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
 
 def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, tmp_path):
     linear = replace(job, settings=job.settings.model_copy(update={"linear": True}))
-    files, calibration = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
+    files, calibration, _ = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
     assert 0 < calibration["linear_weight"] <= 1
     assert calibration["num_rows"] == NUM_ROWS
     parts = [
@@ -128,7 +130,7 @@ def test_rows_that_no_model_has_seen_decide_which_texts_are_unsure(job, tmp_path
         of_folds.append(own.settings.unsure)
         return task.run(own, lambda event: None)
 
-    files, calibration = train(asked, tmp_path, run)
+    files, calibration, _ = train(asked, tmp_path, run)
     assert of_folds == [None] * NUM_FOLDS
     rows = pa.concat_tables(parquet.read(str(tmp_path / item["path"])) for item in files)
     sure = np.stack([rows[f"probability_{name}"] for name in CLASSES], axis=1).max(axis=1)
@@ -147,7 +149,7 @@ def test_given_test_rows_are_in_no_fold_and_measure_the_model(job, tmp_path):
         seen.append({*rows_of(own, "tweets", "train"), *rows_of(own, "tweets", "validation")})
         return task.run(own, lambda event: None)
 
-    files, calibration = train(given, tmp_path, run)
+    files, calibration, _ = train(given, tmp_path, run)
     test = {*range(0, NUM_ROWS, 10)}
     assert not any(test & rows for rows in seen)
     assert files == []
@@ -182,7 +184,7 @@ def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp
     files = parquet.write_part(str(tmp_path), "tweets/split=train/rows.parquet", rows)
     prepared = {**job.prepared, "files": files}
     own = rare.settings.model_copy(update={"prepared_uri": str(tmp_path)})
-    found, _ = train(
+    found, *_ = train(
         replace(rare, settings=own, prepared=prepared),
         tmp_path / "out",
         lambda own: task.run(own, lambda event: None),
