@@ -155,7 +155,8 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
     elif settings.distill.teachers:
         reason = "teachers have learned from the rows of all folds"
     if settings.folds and reason:
-        raise UserError(f"train.folds: {reason}", hint="leave it out")
+        split = "" if num_rows else " and prepare.split.validation_fraction=0.1"
+        raise UserError(f"train.folds: {reason}", hint=f"set train.folds=0{split}")
 
 
 def _weigh(

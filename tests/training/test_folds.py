@@ -220,6 +220,7 @@ def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change
     prepared, learned = job.prepared, classes.choose(job.prepared, job.settings)
     prepared = prepared | {"settings": prepared["settings"] | {"split": {"kind": kind}}}
     settings = TrainSettings(prepared_uri="p", folds=5, distill={"teachers": teachers})
-    with pytest.raises(UserError, match=f"train.folds: {reason}"):
+    advice = "set train.folds=0 and prepare.split.validation_fraction=0.1"
+    with pytest.raises(UserError, match=f"train.folds: {reason}.*: {advice}"):
         classes.check_unseen(settings, prepared, learned)
     classes.check_unseen(settings.model_copy(update={"folds": 0}), prepared, learned)
