@@ -177,6 +177,9 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
             f"{v} {n:,}" if names.get(v, v) == v else f"{v} ({names[v]}) {n:,}"
             for v, n in column.counts.items()
         ]
+        num_empty = len(found.sample.rows) - sum(column.counts.values())
+        if column.name == found.roles.label and num_empty:
+            counted.append(f"empty {num_empty:,}")
         rest = f", … ({column.num_distinct:,} values)"
         lists = [", ".join(counted), *(", ".join(counted[:n]) + rest for n in (5, 4, 3, 2))]
         values = next((some for some in lists if len(some) <= _CELL), lists[-1])
