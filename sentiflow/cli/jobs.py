@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import gc
 import os
+import posixpath
 import shlex
 import shutil
 import sys
@@ -211,10 +212,13 @@ def render(
     if verb == "sweep":
         from sentiflow.training import sweep
 
-        best = sweep.write_values(records["sweep"]["trials"][0]["values"])
+        record = records["sweep"]
+        best = sweep.write_values(record["trials"][0]["values"])
+        best["output_uri"] = f"{posixpath.dirname(uris['sweep'])}_best"
+        best["prepare.output_uri"] = display_uri(record["inputs"]["prepared"]["uri"])
         changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
         changes += [f"{key}={value}" for key, value in best.items()]
-        text = sweep.to_text(records["sweep"])
+        text = sweep.to_text(record)
         return f"{text}\n\nthe best: {command('run', str(path), *changes)}"
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)

@@ -168,7 +168,8 @@ class TestSweep:
         config = configure(folder, prepared, GOOD_AND_BAD, train=SHORT, **ONE_BY_ONE)
         result = CliRunner().invoke(app, ["sweep", str(config)])
         _, verb, path, *changes = shlex.split(result.stdout.rpartition("the best: ")[2])
-        assert (verb, path, len(changes)) == ("run", str(config), 2)
+        assert (verb, path, len(changes)) == ("run", str(config), 4)
+        assert settings.load(path, changes).output_uri == f"{folder}/run_best"
         ours = training.describe_output(settings.load(path, changes)).fingerprint
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert ours == manifest.read(str(trial))["fingerprint"]
