@@ -34,7 +34,10 @@ from sentiflow.evaluation import other_models
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
-TAUGHT = ["train.distill.teachers=[encoder:use-multilingual]", "train.folds=0"]
+TAUGHT = [
+    "train.distill.teachers=[encoder:use-multilingual]", "train.folds=0",
+    "prepare.split.validation_fraction=0.1",
+]  # fmt: skip
 Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 
 
