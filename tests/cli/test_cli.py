@@ -45,6 +45,7 @@ def one_line(result) -> str:
 )
 def test_an_argument_that_is_no_location_is_refused(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("text\nso good\n")
     for typed in ("S3:x", "~no-such-user/x", "file:x"):
         assert typed in one_line(invoke(*(part.format(typed) for part in command)))
 
