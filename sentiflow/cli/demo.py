@@ -39,6 +39,9 @@ def demo(
 ) -> None:
     """Prepare, train, score and evaluate 20,000 synthetic tweets, in a minute."""
     with reporting(verbose):
+        from sentiflow.storage import filesystem
+
+        filesystem.check_writable(str(folder))
         corpus, config = folder / "tweets.csv", folder / "quickstart.yaml"
         if not corpus.exists():
             _write_sample(corpus, _ROWS, _SEED)
