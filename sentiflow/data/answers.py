@@ -3,15 +3,17 @@
 They may be those of any program, such as a large language model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sentiflow.data import table_files, table_plans
 from sentiflow.data.arrow_buffers import find_sorted, one_array
 from sentiflow.data.label_files import PROBABILITY
+from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import display_uri
@@ -68,23 +70,15 @@ def read(uris: Sequence[str], classes: Sequence[str]) -> Answers:
         UserError: A file is not Parquet or lacks a column, a probability is none, those of a row do
             not sum to 1, or a text is missing.
     """
-    pairs = [pair for uri in uris for pair in _read(uri, classes)]
-    keys = np.concatenate([np.zeros(0, np.uint64), *(pair[0] for pair in pairs)])
-    chosen = np.concatenate([np.zeros((0, len(classes))), *(pair[1] for pair in pairs)])
-    remains = chosen.sum(axis=1) > 0
-    keys, chosen = keys[remains], chosen[remains]
-    order = np.argsort(keys, kind="stable")
-    distinct, starts = np.unique(keys[order], return_index=True)
-    shares = (chosen / chosen.sum(axis=1, keepdims=True))[order]
-    sums = np.add.reduceat(shares, starts, axis=0) if len(keys) else shares
-    mean = sums / sums.sum(axis=1, keepdims=True)
-    return Answers(distinct, mean.astype(np.float32))
+    nothing = pd.DataFrame(np.zeros((0, len(classes))), np.zeros(0, np.uint64))
+    every = pd.concat([nothing, *(table for uri in uris for table in _read(uri, classes))])
+    chosen = every[every.sum(axis=1) > 0]
+    mean = chosen.div(chosen.sum(axis=1), axis=0).groupby(level=0).mean()
+    return Answers(mean.index.to_numpy(), mean.to_numpy(np.float32))
 
 
-def _read(uri: str, classes: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read the hashes of the texts, and (N, C) float64."""
-    from sentiflow.data.text_hash import hash_texts  # imports pandas
-
+def _read(uri: str, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Read the probabilities of the classes, (N, C) float64, by the hashes of the texts."""
     arrow = table_files.read_footer(uri).arrow
     table_plans.check_text(uri, arrow, "text", setting=SETTING)
     columns = [name for name in arrow.names if name.startswith(PROBABILITY)]
@@ -94,14 +88,13 @@ def _read(uri: str, classes: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray
     ]
     if missing:
         names = ", ".join(few(arrow.names))
-        raise _fault(uri, f"has no column {', '.join(few(missing))}", f"it has {names}")
+        raise fault_in(uri, f"has no column {', '.join(few(missing))}", f"it has {names}")
     for name in columns:
         kind = arrow.field(name).type
         if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
-            raise _fault(uri, f"has {name} of type {kind}", "convert it to a float")
-    chosen = [columns.index(name) for name in needed]
-    pairs, first = [], 0
-    try:
+            raise fault_in(uri, f"has {name} of type {kind}", "convert it to a float")
+    chosen, first = [columns.index(name) for name in needed], 0
+    with errors.as_fault_of(uri, f"{display_uri(uri)} is damaged", hint="create it again"):
         for batch in parquet.read_batches(uri, columns=["text", *columns]):
             probabilities = batch.select(columns).to_pandas().to_numpy(np.float64)
             text = one_array(batch["text"].cast(pa.string()))
@@ -110,13 +103,9 @@ def _read(uri: str, classes: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray
             for is_faulty, problem in faults:
                 if is_faulty.any():
                     row = first + int(np.flatnonzero(is_faulty)[0])
-                    raise _fault(uri, f"{problem} in row {row:,}", "correct it, or leave it out")
+                    raise fault_in(uri, f"{problem} in row {row:,}", "correct it, or leave it out")
             first += len(batch)
-            pairs.append((hash_texts(text), probabilities[:, chosen]))
-    except (pa.ArrowInvalid, OSError) as error:
-        fault = _fault(uri, "is damaged", "create it again")
-        raise errors.explain(error, uri=uri) or fault from error
-    return pairs
+            yield pd.DataFrame(probabilities[:, chosen], hash_texts(text))
 
 
 def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str]]:
@@ -129,5 +118,6 @@ def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str]]:
     ]
 
 
-def _fault(uri: str, problem: str, hint: str) -> UserError:
+def fault_in(uri: str, problem: str, hint: str) -> UserError:
+    """Say what is wrong with a file."""
     return UserError(f"{display_uri(uri)} {problem}", hint=hint)

@@ -1,4 +1,6 @@
-"""Columns as arrays, without a copy; keys looked up in a sorted array."""
+"""Columns as arrays, without a copy, or put into a table; keys looked up in a sorted array."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +9,14 @@ import pyarrow as pa
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array, without a copy if it has one chunk."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def put_columns(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """Add columns to a table; one of a name that it has replaces that column."""
+    for name, column in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+    return table
 
 
 def string_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -146,15 +146,9 @@ def read(
     meant = {name: column for name, column in table_format.columns if name in meanings}
     numbers = ["row_id"] if table_format.has_row_ids else []
     names = list(dict.fromkeys((*numbers, *meant.values(), *others)))
-    try:
+    place = f"{piece.source}, rows {piece.start:,} to {piece.stop - 1:,}"
+    with errors.as_fault_of(piece.source, place, hint="the file is damaged: create it again"):
         table = parquet.read_rows(piece.source, piece.start, piece.stop, columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
-        problem = UserError(
-            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
-            hint="the file is damaged: create it again",
-        )
-        raise errors.explain(error, uri=piece.source) or problem from error
     columns = {
         name: _as_written(one_array(table[column]))
         for name, column in meant.items()
@@ -191,13 +185,8 @@ def read_footer(uri: str) -> TableFile:
         UserError: It is not Parquet, or two of its columns have the same name.
     """
     file_system, path = filesystem.locate(uri)
-    try:
+    with errors.as_fault_of(uri, f"{uri} is not Parquet"):
         file = pq.ParquetFile(path, filesystem=file_system)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
-        raise errors.explain(error, uri=uri) or problem from error
     with file:
         names = file.schema_arrow.names
         if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest
+from sentiflow.data.arrow_buffers import put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -137,12 +138,9 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common, predicted)
     further = [name for name in first.column_names if name in (TEXT, TIME) or name.startswith(OWN)]
-    shared = first.select(["row_id", *further])
-    for name in (TEXT, TIME):
-        if name in second.column_names and name not in further:
-            shared = shared.append_column(name, second[name])
+    shared = {n: second[n] for n in (TEXT, TIME) if n in second.column_names and n not in further}
     return ComparedRows(
-        shared,
+        put_columns(first.select(["row_id", *further]), shared),
         predicted,
         split,
         num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),

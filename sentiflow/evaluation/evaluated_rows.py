@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest, tweets
+from sentiflow.data.arrow_buffers import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
@@ -65,19 +66,16 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
     )
     kept_rows = pa.concat_tables(table.filter(chosen) for table in tables)
-    rows = kept_rows.select([*_COLUMNS, *measured])
-    split = rows.schema.get_field_index("split")
-    rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
-    for name in asked:
-        rows = rows.append_column(OWN + name, kept_rows[name])
+    added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
+    added |= {OWN + name: kept_rows[name] for name in asked}
     for name, role in kept.items():
         column = _read_role(kept_rows[name], role)
-        if column is not None and role not in rows.column_names:
-            rows = rows.append_column(role, column)
+        if column is not None:
+            added.setdefault(role, column)
+    rows = put_columns(kept_rows.select([*_COLUMNS, *measured]), added).combine_chunks()
     missing = [name for name in columns if name not in asked]
-    if TEXT in rows.column_names and not missing:
-        return rows.combine_chunks()
-    return _add_columns(rows.combine_chunks(), scored, missing)
+    is_whole = TEXT in added and not missing
+    return rows if is_whole else _add_columns(rows, scored, missing)
 
 
 def _read_role(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray | None:
@@ -223,10 +221,9 @@ def count_others(
     order = (*model, *others)
     code = np.array([order.index(n) if n in order else -1 for n in names], np.int8)
     code[[n in left_out and n in model for n in names]] = -1
-    place = rows.column_names.index("label")
-    rows = rows.set_column(place, "label", pa.array(code[rows["label"].to_numpy()]))
-    for name in others:
-        rows = rows.append_column(PROBABILITY + name, pa.array(np.zeros(len(rows), np.float32)))
+    none = pa.array(np.zeros(len(rows), np.float32))
+    labels = {"label": pa.array(code[rows["label"].to_numpy()])}
+    rows = put_columns(rows, labels | {PROBABILITY + name: none for name in others})
     return rows.filter(pc.field("label") >= 0), notes
 
 
@@ -275,9 +272,7 @@ def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.T
         return rows
     row_ids = rows["row_id"].to_numpy()
     source = lineage.read_prepared(scored, prepared, row_ids, [TEXT, TIME, *asked], SPLITS[1:])
-    for name in (TEXT, TIME):
-        if name in source.column_names and name not in rows.column_names:
-            rows = rows.append_column(name, source[name])
-    for name in asked:
-        rows = rows.append_column(OWN + name, source[name])
-    return rows.combine_chunks()
+    lacking = [name for name in (TEXT, TIME) if name not in rows.column_names]
+    added = {name: source[name] for name in lacking if name in source.column_names}
+    added |= {OWN + name: source[name] for name in asked}
+    return put_columns(rows, added).combine_chunks()

@@ -335,11 +335,8 @@ def read_tables(
     for item in record["files"]:
         if item["path"].startswith(folders):
             file = join(uri, item["path"])
-            try:
+            hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
+            with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
                 if sizes.get(item["path"]) != item["bytes"]:
                     raise FileNotFoundError(file)
                 yield from parquet.read_batches(file, columns=columns)
-            except (pa.ArrowInvalid, OSError) as error:
-                hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
-                problem = UserError(f"{file} is gone or damaged", hint=hint)
-                raise errors.explain(error, uri=file) or problem from error

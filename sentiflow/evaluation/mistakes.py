@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.data.arrow_buffers import one_array, put_columns
 from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation.evaluated_rows import predicted_of
@@ -106,10 +107,8 @@ def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:
         classes: Those of the model, in order.
     """
     names = pa.array(classes, pa.string())
-    for column in ("label", "prediction"):
-        place = table.column_names.index(column)
-        table = table.set_column(place, column, names.take(table[column].combine_chunks()))
-    return table
+    codes = {column: one_array(table[column]) for column in ("label", "prediction")}
+    return put_columns(table, {column: names.take(code) for column, code in codes.items()})
 
 
 def count_label_errors(predicted: Predicted) -> LabelErrors:

@@ -7,14 +7,13 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.data import label_files, manifest
-from sentiflow.data.answers import find_faults
-from sentiflow.data.arrow_buffers import find_sorted, one_array
+from sentiflow.data.answers import fault_in, find_faults
+from sentiflow.data.arrow_buffers import find_sorted, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.text_hash import hash_texts
-from sentiflow.errors import UserError, few
+from sentiflow.errors import few
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
-from sentiflow.storage.uris import display_uri
 
 _LABELS = ("predicted_label", "prediction", "label")
 """Names of the column of predicted labels; the first that is there is taken. Beside probabilities a
@@ -68,12 +67,12 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         needed = f"{', '.join(_LABELS)} or {label_files.PROBABILITY}<class>"
-        raise _fault(uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}")
+        raise fault_in(uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}")
     if foreign := [
         name for name in columns if name.removeprefix(label_files.PROBABILITY) not in classes
     ]:
         hint = f"the classes of the corpus are {', '.join(few(classes))}"
-        raise _fault(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
+        raise fault_in(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
     keys, texts = _read_keys(table)
     of_columns = [classes.index(name.removeprefix(label_files.PROBABILITY)) for name in columns]
     probabilities = np.zeros((len(keys), len(classes)))
@@ -114,7 +113,7 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     """
     text = one_array(rows[TEXT]) if TEXT in rows.column_names else None
     if file.by_text and text is None:
-        raise _fault(file.uri, "has no row_id, and the run has no texts", "add the row_id")
+        raise fault_in(file.uri, "has no row_id, and the run has no texts", "add the row_id")
     hashes = hash_texts(text) if text is not None else None
     row_ids = rows["row_id"].to_numpy()
     keys = hashes if file.by_text else row_ids.astype(np.uint64)
@@ -122,7 +121,7 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     is_predicted, place = find_sorted(file.keys, keys)
     if not is_predicted.all():
         missing, first = int((~is_predicted).sum()), row_ids[~is_predicted].min()
-        raise _fault(
+        raise fault_in(
             file.uri,
             f"has no prediction for {missing:,} of {len(rows):,} evaluated rows; the first has the "
             f"row_id {first}",
@@ -131,19 +130,17 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     if hashes is not None and file.texts is not None and (file.texts[place] != hashes).any():
         wrong = row_ids[file.texts[place] != hashes].min()
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
-        raise _fault(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
+        raise fault_in(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
     classes = tuple(dict.fromkeys([*classes_of(rows), *file.classes]))
     code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, code] = file.probabilities[place]
-    kept = [
-        n for n in rows.column_names if not n.startswith(("prediction", label_files.PROBABILITY))
-    ]
-    replaced = rows.select(kept)
-    replaced = replaced.append_column("prediction", pa.array(code[file.prediction[place]]))
-    for name, column in zip(classes, probabilities.T, strict=True):
-        replaced = replaced.append_column(label_files.PROBABILITY + name, pa.array(column))
-    return replaced
+    replaced = {
+        label_files.PROBABILITY + name: pa.array(column)
+        for name, column in zip(classes, probabilities.T, strict=True)
+    }
+    replaced["prediction"] = pa.array(code[file.prediction[place]])
+    return put_columns(rows, replaced)
 
 
 def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
@@ -179,7 +176,3 @@ def _find_first(
     else:
         label_files.reject(table, again, "was given before", column="row_id")
     return first
-
-
-def _fault(uri: str, problem: str, hint: str) -> UserError:
-    return UserError(f"{display_uri(uri)} {problem}", hint=hint)

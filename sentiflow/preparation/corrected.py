@@ -23,7 +23,7 @@ from sentiflow.storage.uris import display_uri
 CANDIDATES = "corrected_rows"
 
 
-def read_rows(part: parts.Part) -> pa.Table:
+def read_rows(part: parts.Part, *, job: Job) -> pa.Table:
     """Read all rows of a part as they are, also those that will be rejected."""
     table = parts.read(part, RowRules(keep_raw=False))
     return table.select(["row_id", "text", "label", "unknown_label"])

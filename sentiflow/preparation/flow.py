@@ -68,9 +68,9 @@ class Flow:
         """Splits whose rows are given, once the parts are ingested."""
 
     @property
-    def read(self) -> Callable[[Any], pa.Table]:
-        """Read a part, with the classes as they are known."""
-        return functools.partial(part_files.read_texts, job=self.job)
+    def texts(self) -> list[part_files.Texts]:
+        """The parts, of which nothing is left out."""
+        return [part_files.Texts(part) for part in self.parts]
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
         """Find the rows whose labels are replaced, before anything is decided by labels.
@@ -94,8 +94,9 @@ class Flow:
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
-        read = functools.partial(part_files.read_labels, job=self.job)
-        counts = self._run("find_classes", self.parts, read, write=part_files.write_labels)
+        counts = self._run(
+            "find_classes", self.parts, part_files.read_labels, write=part_files.write_labels
+        )
         classes = results.choose_classes(counts, corrected=self.corrected)
         named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
@@ -108,8 +109,9 @@ class Flow:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         rule = self.settings.split
         if rule.kind == "column":
-            texts = [part_files.Texts(part) for part in self.parts]
-            named = self._run("count_splits", texts, self.read, write=part_files.write_splits)
+            named = self._run(
+                "count_splits", self.texts, part_files.read_texts, write=part_files.write_splits
+            )
             self.fixed = tuple(split for split, rows in merge_counts(named).items() if rows)
         given = {f"{split}_fraction": 0.0 for split in self.fixed}
         bounds = self._find_time_bounds() if rule.kind == "time" else None
@@ -118,16 +120,15 @@ class Flow:
         )
         drops = bool(self.fixed) or self.settings.duplicates != "keep"
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
-        counts = self._process("ingest", self.read, assign, write=write, drops=drops)
+        counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
         if not drops:
             self._find_duplicates()
         return counts
 
     def encode(self) -> results.PartCounts:
         """Encode all parts by the vocabulary."""
-        read = functools.partial(part_files.read_tokens, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
-        numbers = range(len(self.parts))
+        numbers, read = range(len(self.parts)), part_files.read_tokens
         return results.PartCounts.of(
             self._run("encode", numbers, read, encode, write=part_files.write_encoded)
         )
@@ -139,11 +140,16 @@ class Flow:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
         part_files.write_known(labelled.work_files("keys"), job=self.job)
-        read = functools.partial(part_files.read_unlabelled, settings=self.settings)
         leave_out = functools.partial(part_files.leave_out_known, job=self.job)
         encode = functools.partial(part_files.encode_tokens, job=self.job)
-        write, drops = part_files.write_unlabelled, self.settings.duplicates == "drop"
-        return self._process("encode", read, leave_out, encode, write=write, drops=drops)
+        return self._process(
+            "encode",
+            part_files.read_unlabelled,
+            leave_out,
+            encode,
+            write=part_files.write_unlabelled,
+            drops=self.settings.duplicates == "drop",
+        )
 
     def count_words(self) -> pa.Table:
         """Sum the words of all parts, ``_MERGED`` files at a time."""
@@ -158,7 +164,7 @@ class Flow:
     def _process(
         self,
         name: str,
-        read: Callable[[Any], pa.Table],
+        read: Callable[..., pa.Table],
         mark: Callable[[pa.Table], pa.Table],
         *further: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
@@ -174,7 +180,7 @@ class Flow:
             write: Writes a part, and returns fields of its counts.
             drops: Leave out what ``prepare.duplicates`` says: then the parts are read twice.
         """
-        texts = [part_files.Texts(part) for part in self.parts]
+        texts = self.texts
         if drops:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
@@ -185,8 +191,7 @@ class Flow:
         return results.PartCounts.of(counts)
 
     def _find_time_bounds(self) -> tuple[int, int]:
-        texts = [part_files.Texts(part) for part in self.parts]
-        self._run("count_times", texts, self.read, write=part_files.write_times)
+        self._run("count_times", self.texts, part_files.read_texts, write=part_files.write_times)
         times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
         return steps.time_bounds(
             times["second"].to_numpy(),
@@ -224,15 +229,15 @@ class Flow:
         self,
         name: str,
         parts: Sequence[Any],
-        read: Callable[[Any], pa.Table],
+        read: Callable[..., pa.Table],
         *steps: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
     ) -> list[Any]:
-        """Run a map stage over all parts of the corpus."""
+        """Run a map stage over all parts of the corpus; what reads and writes gets the job."""
         return self.maps.run(
             f"{self.job.prefix}{name}",
             parts,
-            read,
+            functools.partial(read, job=self.job),
             *steps,
             write=functools.partial(write, job=self.job),
             sizes=[part.num_rows for part in self.parts],

@@ -22,7 +22,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
-from sentiflow.data.arrow_buffers import find_sorted, one_array
+from sentiflow.data.arrow_buffers import find_sorted, one_array, put_columns
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.models import vocabulary
@@ -312,12 +312,12 @@ def _is_learnable(table: pa.Table, job: Job) -> pa.ChunkedArray:
     return pc.fill_null(pc.less(table["label"], len(job.format.learnable)), False)
 
 
-def read_unlabelled(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+def read_unlabelled(texts: Texts, *, job: Job) -> pa.Table:
     """Read and check a part of unlabelled texts: no label, no split."""
-    table = parts.read(texts.part, tweets.RowRules(keep_raw=settings.keep_raw))
-    table = steps.set_column(table, "label", pa.nulls(len(table), pa.int8()))
-    table = steps.set_column(table, "split", pa.array(np.full(len(table), _TRAIN, np.int8)))
-    return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+    table = parts.read(texts.part, tweets.RowRules(keep_raw=job.settings.keep_raw))
+    split = pa.array(np.full(len(table), _TRAIN, np.int8))
+    table = put_columns(table, {"label": pa.nulls(len(table), pa.int8()), "split": split})
+    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
 def write_known(uris: Sequence[str], *, job: Job) -> None:
@@ -356,7 +356,7 @@ def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
     known = load_table(job.work_file(_KNOWN, 0), job.key)
     is_known, place = find_sorted(known["normalized"].to_numpy(), table["normalized"].to_numpy())
     why = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
-    return steps.set_column(table, "reason", pc.coalesce(one_array(table["reason"]), why))
+    return put_columns(table, {"reason": pc.coalesce(one_array(table["reason"]), why)})
 
 
 def write_unlabelled(table: pa.Table, part: Label, *, job: Job) -> PartJson:

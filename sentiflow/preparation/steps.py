@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data import parts
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrow_buffers import one_array, put_columns
 from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
@@ -39,14 +39,13 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
     if every_nth > 1:
         others = pa.array(row_id.to_numpy() % every_nth != 0)
         reason = pc.if_else(others, EVERY_NTH, reason)
-    return set_column(table, "reason", reason)
+    return put_columns(table, {"reason": reason})
 
 
 def hash_texts(table: pa.Table) -> pa.Table:
     """Add the hashes by which texts are compared: ``normalized``, ``check`` and ``exact``."""
-    for name, hashes in duplicates.hash_texts(parts.accepted_texts(table)).items():
-        table = table.append_column(name, pa.array(hashes))
-    return table
+    hashes = duplicates.hash_texts(parts.accepted_texts(table))
+    return put_columns(table, {name: pa.array(values) for name, values in hashes.items()})
 
 
 def assign_splits(
@@ -76,7 +75,7 @@ def assign_splits(
             test_fraction=rule.test_fraction,
         )
     fixed = pc.index_in(one_array(table["split"]), value_set=pa.array(SPLITS)).cast(pa.int8())
-    return set_column(table, "split", pc.coalesce(fixed, pa.array(split)))
+    return put_columns(table, {"split": pc.coalesce(fixed, pa.array(split))})
 
 
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
@@ -89,9 +88,8 @@ def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
     Returns:
         Each list holds indexes into one array of the distinct words of the table.
     """
-    return table.append_column(
-        "tokens", tokenizer.tokenize(parts.accepted_texts(table), name=rule).to_lists()
-    )
+    tokens = tokenizer.tokenize(parts.accepted_texts(table), name=rule)
+    return put_columns(table, {"tokens": tokens.to_lists()})
 
 
 def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
@@ -110,21 +108,18 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
     encoded = words.encode(tokens, max_length=max_length)
     num_dropped = 0 if words.has_unknown else encoded.num_unknown
     is_cut = np.diff(tokens.offsets) - num_dropped > max_length
-    lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
-    table = table.append_column("token_ids", encoded.token_ids)
-    table = table.append_column("length", lengths)
-    table = table.append_column("num_unknown", pa.array(encoded.num_unknown))
-    return table.append_column("is_cut", pa.array(is_cut))
+    added = {
+        "token_ids": encoded.token_ids,
+        "length": pc.list_value_length(encoded.token_ids).cast(pa.int32()),
+        "num_unknown": pa.array(encoded.num_unknown),
+        "is_cut": pa.array(is_cut),
+    }
+    return put_columns(table, added)
 
 
 def tokens_of(table: pa.Table) -> tokenizer.Tokens:
     """Take the tokens out of the column ``tokens``."""
     return tokenizer.Tokens.from_lists(one_array(table["tokens"]))
-
-
-def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """Replace a column."""
-    return table.set_column(table.column_names.index(name), name, values)
 
 
 def assign_by_hash(

@@ -2,8 +2,12 @@
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sentiflow.errors import JobError, StorageError
+import pyarrow as pa
+
+from sentiflow.errors import JobError, StorageError, UserError
 
 _OF_STORE = re.compile(
     r"AWS Error (?P<code>[A-Z_]+(?: \(HTTP status \d+\))?) during "
@@ -18,6 +22,26 @@ _IS_TEMPORARY = re.compile(
 )
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Between Arrow's message and that of the system."""
+
+
+@contextmanager
+def as_fault_of(uri: str, problem: str, *, hint: str = "") -> Iterator[None]:
+    """Read a file in the block: an error of Arrow or of the storage becomes one line.
+
+    Args:
+        uri: The file.
+        problem: What is wrong with it, unless the storage has failed.
+        hint: What to do about it. Default: what Arrow says.
+
+    Raises:
+        UserError: The file cannot be read, or a location is wrong or forbidden.
+        JobError: The storage has failed; a later try may succeed.
+    """
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        fault = UserError(problem, hint=hint or str(error).splitlines()[0])
+        raise explain(error, uri=uri) or fault from error
 
 
 def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:

@@ -82,22 +82,20 @@ def detect_encoding(content: bytes, *, source: str) -> str:
         wide = [e for e in _WIDE if not _NO_TEXT.search(head.decode(e, "replace")[:-1])]
         if not wide:
             raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
-        raise _unreadable(source, wide[0])
-    if encoding := first_rows.find(content, is_cut=True):
+        other = wide[0]
+    elif encoding := first_rows.find(content, is_cut=True):
         return encoding
-    from charset_normalizer import from_bytes
+    else:
+        from charset_normalizer import from_bytes
 
-    beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
-    best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
-    raise _unreadable(source, best.encoding.replace("_", "-") if best else "")
-
-
-def _unreadable(source: str, encoding: str) -> UserError:
-    if not encoding:
-        return UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
-    return UserError(
-        f"{source} is {encoding}, which is not read",
-        hint=f"convert it: iconv -f {encoding} -t UTF-8 {source} > utf8.csv",
+        beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
+        best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
+        if best is None:
+            raise UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
+        other = best.encoding.replace("_", "-")
+    raise UserError(
+        f"{source} is {other}, which is not read",
+        hint=f"convert it: iconv -f {other} -t UTF-8 {source} > utf8.csv",
     )
 
 
