@@ -99,11 +99,11 @@ def resolve(
         UserError: A column is missing from the header, or the file is not text.
     """
     names, num_columns, start = find_columns(settings, head, source=source)
-    if settings.kind == "sentiment140":
-        columns, time_format = _SENTIMENT140_COLUMNS, SENTIMENT140_TIME
-    else:
+    if settings.kind == "csv":
         columns = find_positions(settings, names, num_columns, source, needs_all=needs_all)
         time_format = settings.time_format
+    else:
+        columns, time_format = _SENTIMENT140_COLUMNS, SENTIMENT140_TIME
     labels = meanings(settings)
     return CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names)), start
 
