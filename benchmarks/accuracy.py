@@ -26,7 +26,7 @@ import pyarrow as pa
 from sklearn.metrics import accuracy_score, f1_score
 
 import sentiflow
-from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.evaluation import other_models
 
 TRAIN, VALIDATION, TEST = "1", "2", "3"

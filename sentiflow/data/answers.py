@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.data import table_files, table_plans
-from sentiflow.data.arrow_buffers import find_sorted, one_array
+from sentiflow.data.arrays import find_sorted, hash_texts, one_array
 from sentiflow.data.label_files import PROBABILITY
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import display_uri

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, csv_records, csv_rows, table_files
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import one_array
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.storage import compression
 

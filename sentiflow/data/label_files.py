@@ -14,8 +14,7 @@ import pyarrow as pa
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, table_files
-from sentiflow.data.arrow_buffers import find_sorted
-from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input

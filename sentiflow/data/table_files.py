@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import one_array
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 

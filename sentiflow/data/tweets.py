@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sentiflow.config.classes import UNLABELLED, check_names, order_classes
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records, times
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.schema import SPLIT_VALUES

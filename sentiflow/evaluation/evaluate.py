@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import manifest
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
     charts,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest, tweets
-from sentiflow.data.arrow_buffers import put_columns
+from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions

@@ -12,10 +12,9 @@ from pydantic import TypeAdapter
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data import csv_format, manifest
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import join

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data.arrow_buffers import one_array, put_columns
+from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
 from sentiflow.metrics.predicted import Predicted

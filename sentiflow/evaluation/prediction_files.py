@@ -8,9 +8,8 @@ import pyarrow as pa
 
 from sentiflow.data import label_files, manifest
 from sentiflow.data.answers import fault_in, find_faults
-from sentiflow.data.arrow_buffers import find_sorted, one_array, put_columns
+from sentiflow.data.arrays import find_sorted, hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import few
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of

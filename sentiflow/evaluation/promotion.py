@@ -14,10 +14,9 @@ from pydantic import TypeAdapter
 from sentiflow import __version__
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError, list_worst
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import find_common_classes

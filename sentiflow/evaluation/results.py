@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import manifest
+from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, mistakes, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (

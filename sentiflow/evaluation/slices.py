@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.schema import BINARY
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import Accuracy

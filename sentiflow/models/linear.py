@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
-from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.arrays import find_sorted
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import Tokens
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.arrays import hash_strings
 from sentiflow.data.scripts import UNSPACED
-from sentiflow.data.text_hash import hash_strings
 from sentiflow.models.tokenizer import Tokens
 
 _KEY = "sentiflow-ngrams"

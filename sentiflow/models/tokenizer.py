@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrow_buffers import string_buffers
+from sentiflow.data.arrays import string_buffers
 from sentiflow.data.scripts import UNSPACED
 
 MARKS = (".", ",", ";", "?")

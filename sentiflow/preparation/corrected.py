@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import label_files, parts
-from sentiflow.data.arrow_buffers import one_array
-from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import Job

@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.arrays import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 from sentiflow.data.manifest_types import DuplicateCounts, RepeatCounts, TextCounts
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 
 KEYS = pa.schema(
     [
@@ -30,7 +30,7 @@ KEYS = pa.schema(
     ]
 )
 """Accepted rows. ``normalized`` and ``check`` are hashes of the normalized text, under
-``text_hash.SPLIT_KEY`` and ``text_hash.CHECK_KEY``; ``exact`` is a hash of the text as written;
+``arrays.SPLIT_KEY`` and ``arrays.CHECK_KEY``; ``exact`` is a hash of the text as written;
 ``split`` is an index in ``schema.SPLITS``."""
 
 DROPPED = pa.schema(

@@ -22,7 +22,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, schema, tweets
-from sentiflow.data.arrow_buffers import find_sorted, one_array, put_columns
+from sentiflow.data.arrays import find_sorted, one_array, put_columns
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.models import vocabulary

@@ -10,9 +10,8 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data import parts
-from sentiflow.data.arrow_buffers import one_array, put_columns
+from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.preparation import duplicates
@@ -131,7 +130,7 @@ def assign_by_hash(
     texts: adding data moves no row.
 
     Args:
-        hashes: Hashes by :func:`sentiflow.data.text_hash.hash_strings` with ``SPLIT_KEY``, uint64.
+        hashes: Hashes by :func:`sentiflow.data.arrays.hash_strings` with ``SPLIT_KEY``, uint64.
         validation_fraction: Share of the possible hashes for validation.
         test_fraction: Share for test.
 

@@ -23,12 +23,12 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, parts, schema, tweets
+from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
-from sentiflow.data.text_hash import hash_strings
 from sentiflow.errors import UserError
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift, package_files

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster import memory
 from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
-from sentiflow.data.arrow_buffers import one_array
+from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, merge_counts
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat

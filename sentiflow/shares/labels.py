@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, manifest
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any

@@ -22,9 +22,9 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import answers, input_files, manifest, schema
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import parquet

@@ -21,12 +21,11 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.answers import Answers
-from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.models import text_encoders
 from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet

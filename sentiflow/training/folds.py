@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
 from sentiflow.data import manifest, schema
+from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.models import tokenizer, vocabulary

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse, special
 
-from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.arrays import find_sorted
 from sentiflow.models import linear, ngrams
 from sentiflow.training import collectives
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.data import answers
-from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.arrays import hash_texts
 from sentiflow.errors import UserError
 
 CLASSES = ("negative", "positive")

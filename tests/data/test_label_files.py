@@ -7,8 +7,8 @@ import pytest
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import label_files
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import NO_ROW, CorrectedRows
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 
 LABELS = {"negative": ["n", "0"], "positive": "p", "neutral": "u", "unlabelled": ["", "none"]}

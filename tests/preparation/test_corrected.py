@@ -10,7 +10,7 @@ import pytest
 from test_prepare import PLAIN, THIRDS, prepare, read, write_rows
 from test_unlabelled import LABELLED, normalize, tables_of
 
-from sentiflow.data import label_files, text_hash
+from sentiflow.data import arrays, label_files
 from sentiflow.errors import JobError, UserError
 from sentiflow.preparation import corrected
 from sentiflow.preparation.flow import Flow
@@ -143,8 +143,8 @@ def resolve(rows, corpus):
     frame = pd.DataFrame(rows, columns=["row_id", "text", "label"])
     frame["place"] = [f"a.csv: line {number + 2}" for number in range(len(frame))]
     frame["has_text"] = frame["text"] != ""
-    frame["text"] = text_hash.hash_texts(pa.array(frame["text"].tolist()))
-    hashes = text_hash.hash_texts(pa.array(corpus))
+    frame["text"] = arrays.hash_texts(pa.array(frame["text"].tolist()))
+    hashes = arrays.hash_texts(pa.array(corpus))
     known = pd.DataFrame({"row_id": range(len(corpus)), "text": hashes, "before": "negative"})
     found = corrected.resolve(frame.assign(file=0), known, ("a",))
     return dict(zip(found["row_id"], found["label"], strict=True))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.preparation.steps import (
     assign_by_hash,

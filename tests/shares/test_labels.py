@@ -8,8 +8,8 @@ from corpora import CLASSES, draw, load, score
 from stages import publish, run_stage
 
 from sentiflow.data import label_files, manifest
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.outputs import OutputSpec
-from sentiflow.data.text_hash import hash_texts
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.shares import labels, trends

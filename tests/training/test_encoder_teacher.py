@@ -18,7 +18,7 @@ from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
 from sentiflow.data import answers, manifest
 from sentiflow.data.answers import Answers
-from sentiflow.data.text_hash import hash_texts
+from sentiflow.data.arrays import hash_texts
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.models import text_encoders

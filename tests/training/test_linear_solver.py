@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.data.arrow_buffers import find_sorted
+from sentiflow.data.arrays import find_sorted
 from sentiflow.metrics.confidence import softmax
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import tokenize

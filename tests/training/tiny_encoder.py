@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sentiflow.data.text_hash import hash_strings
+from sentiflow.data.arrays import hash_strings
 
 
 class Hashes:
