@@ -210,5 +210,4 @@ def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
 
 def _cut(text: str, length: int) -> str:
     """Write a text in one line, cut to a length."""
-    plain = printable(" ".join(text.split()))
-    return plain if len(plain) <= length else f"{plain[: length - 3]}..."
+    return shorten(printable(" ".join(text.split())), length)

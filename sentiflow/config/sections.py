@@ -239,10 +239,9 @@ class TrendsSettings(Settings):
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
         """The columns of ``by``, each with its unit of time or an empty one."""
-        parts = (name.rpartition(":") for name in self.by)
         return tuple(
             (column, unit) if column and unit in TIME_UNITS else (f"{column}{colon}{unit}", "")
-            for column, colon, unit in parts
+            for column, colon, unit in (name.rpartition(":") for name in self.by)
         )
 
     @model_validator(mode="after")

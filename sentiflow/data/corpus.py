@@ -263,11 +263,10 @@ def open_prepared(
     uri: str, record: Manifest, *, rows_per_part: int, keep_columns: Sequence[str]
 ) -> Corpus:
     """Open the tweets of all splits of a prepared directory as a corpus."""
-    folders = {f"tweets/split={split}": split for split in schema.SPLITS}
     splits = {
         path: split
-        for folder, split in folders.items()
-        for path in manifest.list_tables(record, uri, [folder])
+        for split in schema.SPLITS
+        for path in manifest.list_tables(record, uri, [f"tweets/split={split}"])
     }
     files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]

@@ -109,9 +109,8 @@ def reject(
         UserError: There are some.
     """
     if wrong.any():
-        first, more = table[wrong].iloc[0], ""
-        if wrong.sum() > 1:
-            more = f" ({wrong.sum() - 1:,} more)"
+        first, num_more = table[wrong].iloc[0], wrong.sum() - 1
+        more = f" ({num_more:,} more)" if num_more else ""
         value = f"{column} {first[column]!r} " if column else ""
         raise UserError(
             f"{first[PLACE]}: {value}{problem}{more}",
@@ -214,8 +213,10 @@ def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
     Raises:
         UserError: A file lacks a column or any label, or a label is unknown.
     """
-    tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(
+        [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)],
+        ignore_index=True,
+    )
 
 
 def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:

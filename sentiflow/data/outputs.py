@@ -228,11 +228,10 @@ def find_leftovers(
         sizes: All files of the directory.
     """
     listed = {item["path"] for item in record["files"]} if record else set()
-    owned = (path for path in sizes if path.split("/")[0] in (*spec.owns, WORK))
     left = {
         "/".join(path.split("/")[:2]) if path.startswith(f"{WORK}/") else path
-        for path in owned
-        if path not in listed
+        for path in sizes
+        if path.split("/")[0] in (*spec.owns, WORK) and path not in listed
     }
     return tuple(sorted(left))
 

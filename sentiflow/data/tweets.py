@@ -177,8 +177,8 @@ def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
         {'good': 2, '': 1, 'bad': 1}
     """
     counts = pc.value_counts(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
-    table = pa.table(counts.flatten(), names=["value", "rows"])
-    table = table.sort_by([("rows", "descending"), ("value", "ascending")])
+    order = [("rows", "descending"), ("value", "ascending")]
+    table = pa.table(counts.flatten(), names=["value", "rows"]).sort_by(order)
     return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
 
 
@@ -226,10 +226,9 @@ def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
         UserError: There are too few or too many, or one is no name.
     """
     names = sorted(counts.keys() - {UNLABELLED})
-    listed = list_unknown(counts)
-    shown = (
-        f"the values of the label are {listed}" if counts else "the column of the label is empty"
-    )
+    shown = "the column of the label is empty"
+    if counts:
+        shown = f"the values of the label are {list_unknown(counts)}"
     hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
     try:
         check_names(names)

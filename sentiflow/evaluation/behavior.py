@@ -134,8 +134,8 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
         failures = []
         for case in failed[:MAX_FAILURES]:
             text, changed = test.cases[case]
-            probabilities = float(before[case]), float(after[case]) if changed else None
-            failures.append(Failure(text, probabilities[0], changed, probabilities[1]))
+            probability = float(after[case]) if changed else None
+            failures.append(Failure(text, float(before[case]), changed, probability))
         results.append(
             BehaviorResult(
                 *(test.kind, test.name, test.expectation),

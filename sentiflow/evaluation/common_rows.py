@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest
-from sentiflow.data.arrays import put_columns
+from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -129,9 +129,8 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
             "was trained on",
             hint="score the same prepared data with both models",
         )
-    chosen = pa.array(common)
     first, second = (
-        table.take(pc.index_in(chosen, value_set=table["row_id"].combine_chunks()))
+        table.take(pc.index_in(pa.array(common), value_set=one_array(table["row_id"])))
         for table in tables
     )
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))

@@ -216,8 +216,7 @@ def _list_checks(compared: Comparison) -> list[Check]:
     checks = []
     for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
         if (difference := compared.differences[metric]) is not None:
-            models = (compared.first, compared.second)
-            first, second = (model.figures[metric] for model in models)
+            first, second = (m.figures[metric] for m in (compared.first, compared.second))
             checks.append(Check(name, compared.num_rows, first, second, difference))
     return checks + [
         Check(

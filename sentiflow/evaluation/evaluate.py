@@ -128,11 +128,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if trained:
         recorder.measure(trained.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.track(result, files, recorder, spec)
-    registered = None
-    if first_training and is_prepared:
-        registered = registration.register(
-            result, scored, first_training, recorder, spec, files[manifest.CARD]
-        )
+    registered = (
+        registration.register(result, scored, first_training, recorder, spec, files[manifest.CARD])
+        if first_training and is_prepared
+        else None
+    )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=written,

@@ -141,8 +141,8 @@ def predicted_of(rows: pa.Table) -> Predicted:
     if classes == BINARY:
         positive = rows[PROBABILITY + BINARY[1]].to_numpy()
         return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
-    columns = [rows[PROBABILITY + name].to_numpy() for name in classes]
-    return Predicted(classes, label, prediction, np.stack(columns, axis=1))
+    probabilities = np.stack([rows[PROBABILITY + name].to_numpy() for name in classes], axis=1)
+    return Predicted(classes, label, prediction, probabilities)
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:

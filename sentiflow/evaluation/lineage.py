@@ -296,8 +296,7 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
 
 
 def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
-    tables = _read_learned(training, prepared, "row_id")
-    return [table["row_id"].to_numpy() for table in tables]
+    return [t["row_id"].to_numpy() for t in _read_learned(training, prepared, "row_id")]
 
 
 def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:

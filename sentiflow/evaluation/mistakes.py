@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
+from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
@@ -69,10 +69,15 @@ def find(rows: pa.Table) -> pa.Table:
         A table with the columns ``COLUMNS``.
     """
     text, predicted = rows["text"].combine_chunks(), predicted_of(rows)
-    frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
-    frame["probability"] = predicted.positive if predicted.is_binary else np.nan
-    frame["same"] = hash_strings(normalize_text(text))
-    frame["confidence"] = predicted.confidence
+    frame = (
+        rows.select(["row_id", "label", "prediction"])
+        .to_pandas()
+        .assign(
+            probability=predicted.positive if predicted.is_binary else np.nan,
+            same=hash_texts(text),
+            confidence=predicted.confidence,
+        )
+    )
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
     clearest = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
     by_kind = {
@@ -94,8 +99,8 @@ def find(rows: pa.Table) -> pa.Table:
         chosen.append(pairs.head(NUM_OF_PAIR).assign(kind="pair"))
     joined = pd.concat(chosen)
     joined["text"] = text.take(pa.array(joined.index)).to_pylist()
-    table = pa.Table.from_pandas(joined, COLUMNS, preserve_index=False)
-    return table.replace_schema_metadata()  # without that of pandas
+    # without the metadata of pandas
+    return pa.Table.from_pandas(joined, COLUMNS, preserve_index=False).replace_schema_metadata()
 
 
 def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:

@@ -63,7 +63,7 @@ def render(
     measured = result.measured if result else None
     run = trained.get("run") if trained else None
     name = result.name if result else run["experiment"] if run else "sentiment model"
-    template = open_template(
+    return open_template(
         "model_card.md.j2",
         {
             "as_it_is": _Markdown,
@@ -75,8 +75,7 @@ def render(
         finalize=_escape,
         keep_trailing_newline=True,
         lstrip_blocks=True,
-    )
-    return template.render(
+    ).render(
         name=name,
         model=model,
         classes=list(settings["classes"]),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest
+from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
@@ -308,11 +309,12 @@ def compare_teachers(
         answers = _read_answers(training["taught"], split)
     except UserError as error:
         return None, str(error)
-    place = pc.index_in(rows["row_id"].combine_chunks(), value_set=answers["row_id"])
+    place = pc.index_in(one_array(rows["row_id"]), value_set=one_array(answers["row_id"]))
     rows, place = rows.filter(place.is_valid()), place.drop_null()
     if not len(rows):
         return None, "no teacher has answered one of these texts"
-    teacher = answers["teacher"].take(place).flatten().to_numpy().reshape(len(rows), -1)
+    chosen = one_array(answers["teacher"]).take(place)
+    teacher = chosen.flatten().to_numpy().reshape(len(rows), -1)
     prediction = teacher.argmax(axis=1)
     if teacher.shape[1] == 2:  # as Scores.prediction
         prediction = (teacher[:, 1] >= 0.5).astype(np.int64)
@@ -330,7 +332,7 @@ def compare_teachers(
     return comparison, ""
 
 
-def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:
+def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:
     """Read the answers to the rows of a split.
 
     Raises:
@@ -342,5 +344,4 @@ def _read_answers(taught: Mapping[str, Any], split: str) -> dict[str, pa.Array]:
     folder = (f"split={split}/",) if split in SPLITS[1:] else ()
     tables = lineage.read_tables(taught["uri"], record, folder, HELD_OUT.names)
     read = [HELD_OUT.empty_table(), *(table.cast(HELD_OUT) for table in tables)]
-    whole = pa.concat_tables(read).combine_chunks()
-    return {name: whole[name].combine_chunks() for name in HELD_OUT.names}
+    return pa.concat_tables(read).combine_chunks()

@@ -181,8 +181,8 @@ def find_objection(test: ChampionTest) -> str:
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
     template = open_template("promotion.txt.j2", {"worst": list_worst})
-    lines = template.render(promotion=promotion, binary=BINARY).splitlines()
-    return ("; " if promotion.refused else "\n  ").join(lines)
+    text = template.render(promotion=promotion, binary=BINARY)
+    return ("; " if promotion.refused else "\n  ").join(text.splitlines())
 
 
 def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest:
@@ -278,8 +278,7 @@ def _read_test_rows(
         UserError: There is no such row.
     """
     tables = lineage.read_tables(uri, prepared, ("tweets/split=test/",), ["text", "label"])
-    is_labelled = pc.field("label").is_valid()
-    labelled = [table.filter(is_labelled) for table in tables]
+    labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
     names = manifest.find_classes(prepared)
     rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
     counts = np.bincount(rows["label"].to_numpy().astype(np.int64), minlength=len(names)).tolist()

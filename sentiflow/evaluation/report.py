@@ -81,8 +81,7 @@ def render_page(
     predicted = predicted_of(rows)
     positive = predicted.probabilities[:, 1]
     bins = bin_reliability(predicted)
-    template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
-    return template.render(
+    return open_template("report.html.j2", autoescape=True, lstrip_blocks=True).render(
         result=result,
         created=created,
         num_examples=num_examples,
@@ -131,7 +130,10 @@ def render_page(
             for value in np.unique(predicted.label)
         ],
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
-        settings=_list_settings(settings),
+        settings=[
+            (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            for key, value in flatten(settings).items()  # as the command line takes them
+        ],
     )
 
 
@@ -199,11 +201,3 @@ def _points(share: float) -> str:
     """Write a difference of shares in points, with its sign."""
     points = round(100 * share, 1) or 0.0  # not -0.0
     return f"{points:+.1f}".replace("-", "\u2212")
-
-
-def _list_settings(settings: Settings) -> list[tuple[str, str]]:
-    """List settings by dotted key, as the command line takes them."""
-    return [
-        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for key, value in flatten(settings).items()
-    ]

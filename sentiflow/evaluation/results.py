@@ -203,8 +203,7 @@ def measure(
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    calibration = model.get("calibration") or {}
-    fitted = confidence.Calibration.read(calibration, classes_of(rows))
+    fitted = confidence.Calibration.read(model.get("calibration") or {}, classes_of(rows))
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))

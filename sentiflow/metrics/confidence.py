@@ -240,13 +240,14 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     for aim in COVERAGES:
         last = float(falling[math.ceil(round(aim * len(right), 6)) - 1])
         answered = right[confidence >= last]
-        point = CoveragePoint.of(
-            int(answered.sum()),
-            len(answered),
-            coverage=len(answered) / len(right),
-            confidence=last,
+        points.append(
+            CoveragePoint.of(
+                int(answered.sum()),
+                len(answered),
+                coverage=len(answered) / len(right),
+                confidence=last,
+            )
         )
-        points.append(point)
     return points
 
 

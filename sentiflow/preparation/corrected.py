@@ -47,8 +47,7 @@ def write_candidates(
     row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
     hashes = hash_texts(text)
     chosen = np.isin(row_id, row_ids) | np.isin(hashes, texts)
-    classes = pa.array(job.format.classes or (), pa.string())
-    named_label = classes.take(one_array(table["label"]))
+    named_label = pa.array(job.format.classes or (), pa.string()).take(one_array(table["label"]))
     unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
     before = pc.fill_null(pc.coalesce(unknown, named_label), "")
     rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
@@ -85,8 +84,12 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
                 hint="is it of another corpus? Its texts have to be those of prepare.csv",
             )
     is_missing = ~rows["item"].isin(every["item"])
-    numbers = rows.astype({"row_id": str})
-    label_files.reject(numbers, is_missing & ~has_text, "is not in prepare.csv", column="row_id")
+    label_files.reject(
+        rows.astype({"row_id": str}),
+        is_missing & ~has_text,
+        "is not in prepare.csv",
+        column="row_id",
+    )
     if num_missing := is_missing.sum():
         say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the first "
             f"is {rows.loc[is_missing, label_files.PLACE].iloc[0]}")  # fmt: skip

@@ -147,5 +147,4 @@ def _count_repeats(rows_of_text: np.ndarray) -> RepeatCounts:
 
 def _count_rows(split: pd.Series) -> dict[str, int]:
     """Count rows by split, given the split of each."""
-    counts = np.bincount(split, minlength=len(SPLITS))
-    return dict(zip(SPLITS, counts.tolist(), strict=True))
+    return dict(zip(SPLITS, np.bincount(split, minlength=len(SPLITS)).tolist(), strict=True))

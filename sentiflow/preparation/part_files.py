@@ -85,10 +85,9 @@ def load_corrections(job: Job) -> CorrectedRows | None:
         return None
     table = load_table(job.work_file(CORRECTED_ROWS, 0), job.key)
     codes = {name.casefold(): code for code, name in enumerate(job.format.classes or ())}
-    names = table["label"].to_pylist()
-    label = np.array([codes.get(name.casefold(), -1) for name in names], np.int8)
+    label = [codes.get(name.casefold(), -1) for name in table["label"].to_pylist()]
     is_same = pc.equal(pc.utf8_lower(table["label"]), pc.utf8_lower(table["before"]))
-    return CorrectedRows(table["row_id"].to_numpy(), label, ~is_same.to_numpy())
+    return CorrectedRows(table["row_id"].to_numpy(), np.array(label, np.int8), ~is_same.to_numpy())
 
 
 def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
@@ -364,8 +363,7 @@ def write_unlabelled(table: pa.Table, part: Label, *, job: Job) -> PartJson:
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
     files = parquet.write_part(job.root, f"unlabelled/{part.name_file()}", ids)
-    path = f"rejected/unlabelled-{part.name_file()}"
-    checked = write_rejected(table, path, job=job)
+    checked = write_rejected(table, f"rejected/unlabelled-{part.name_file()}", job=job)
     return checked | {
         "files": checked["files"] + files,
         "labels": count_labels(rows, [UNLABELLED]),

@@ -36,8 +36,7 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
         place = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
         reason = pc.coalesce(reason, one_array(repeated["reason"]).take(place))
     if every_nth > 1:
-        others = pa.array(row_id.to_numpy() % every_nth != 0)
-        reason = pc.if_else(others, EVERY_NTH, reason)
+        reason = pc.if_else(pa.array(row_id.to_numpy() % every_nth != 0), EVERY_NTH, reason)
     return put_columns(table, {"reason": reason})
 
 

@@ -60,8 +60,8 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     values = lineage.label_values(scored)
     tables, missing = zip(*(_read_file(uri, classes, values) for uri in uris), strict=True)
     labels = pd.concat(tables, ignore_index=True)
-    twice = labels["row_id"].duplicated()
-    label_files.reject(labels.astype({"row_id": str}), twice, "was named before", column="row_id")
+    numbers = labels.astype({"row_id": str})
+    label_files.reject(numbers, numbers.duplicated("row_id"), "was named before", column="row_id")
     if not len(labels):
         raise UserError(
             f"{display_uri(uris[0])} has no label",
@@ -224,14 +224,14 @@ class LabelFinder:
         """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
         has_text = bool(rows.find_text_column(scored))
         for version, model in lineage.models_of(scored).items():
-            texts, row_ids = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-            if has_text:
-                texts, _ = lineage.find_training_texts([model])
+            texts, _ = lineage.find_training_texts([model] if has_text else [])
             try:
-                one, name = lineage.of_version(scored, version), "the model"
-                row_ids, is_known = lineage.find_training_rows(one, name=name)
+                row_ids, is_known = lineage.find_training_rows(
+                    lineage.of_version(scored, version), name="the model"
+                )
                 self.is_known &= is_known
             except UserError as error:
+                row_ids = np.zeros(0, np.int64)
                 if not has_text:
                     self.notes.append(f"the correction may be too small: {error}")
             self.seen[version] = row_ids, texts

@@ -184,12 +184,11 @@ def render(
         model: The model in a line.
         corpus: The texts in a line.
     """
-    template = open_template(
-        "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
-    )
     focus = choose_class(trends)
     methods = set(pd.concat(item.table["method"] for item in trends.breakdowns))
-    return template.render(
+    return open_template(
+        "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
+    ).render(
         name=name,
         created=created,
         conclusions=conclusions,

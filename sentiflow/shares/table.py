@@ -119,8 +119,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     merged = _merge(sums, settings)
     totals = merged.sum().groupby(level=0).sum()
-    num_missing = len(finder.labels.table) - finder.num_matched if finder.labels else 0
-    if num_missing:
+    if finder.labels and (num_missing := len(finder.labels.table) - finder.num_matched):
         raise UserError(
             f"trends.labels: {num_missing:,} row_id of {', '.join(settings.labels)} are not in the "
             "predictions",
@@ -248,10 +247,9 @@ def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
     """Say of each model how many rows it has scored, and how many labels there are."""
     (item,) = (each for each in breakdowns if each.by == VERSION)
     few = "; too few to measure its error: shares with its rows are not corrected"
-    left = {shares.UNCORRECTED: few}
     return [
         f"model version {line.group}: {line.rows:,} rows, {line.labelled:,} labelled"
-        + left.get(str(line.method), "")
+        + (few if line.method == shares.UNCORRECTED else "")
         for line in item.of(name).itertuples()
     ]
 

@@ -66,8 +66,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of such"
         trends.notes.insert(0, f"{few if has_labels else 'no labels'}, no correction; {TO_LABEL}")
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
-        gaps = compare_unseen(confusion, scored["inputs"]["model"])
-        trends.notes.extend(f"{number} {meaning}" for number, meaning in gaps)
+        trends.notes.extend(map(" ".join, compare_unseen(confusion, scored["inputs"]["model"])))
     conclusions = page.draw_conclusions(trends)
     plots = charts.render(trends)
     content = page.render(

@@ -33,20 +33,18 @@ def from_bytes(content: bytes) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(content)).read()
 
 
-def write(uri: str, table: pa.Table) -> dict[str, int]:
-    """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
+def write(uri: str, table: pa.Table) -> int:
+    """Publish ``table`` as one Parquet file; return its size in bytes."""
     with filesystem.publish(uri) as stream:
         pq.write_table(table, stream, **OPTIONS)
-        size = stream.tell()
-    return {"rows": table.num_rows, "bytes": size}
+        return int(stream.tell())
 
 
 def write_part(root: str, path: str, table: pa.Table) -> list[filesystem.FileEntry]:
     """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
     if table.num_rows == 0:
         return []
-    size = write(join(root, path), table)["bytes"]
-    return [{"path": path, "rows": table.num_rows, "bytes": size}]
+    return [{"path": path, "rows": table.num_rows, "bytes": write(join(root, path), table)}]
 
 
 def open_file(uri: str) -> pq.ParquetFile:

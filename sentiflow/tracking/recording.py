@@ -177,11 +177,6 @@ class Recorder:
     """What :meth:`measure` has named."""
 
     @property
-    def tracking_uri(self) -> str:
-        """The store's address, without user and password."""
-        return self.store.uri if self.store else ""
-
-    @property
     def experiment_id(self) -> str:
         """The experiment of the run."""
         return self.store.experiment_id if self.store else ""
@@ -238,11 +233,11 @@ class Recorder:
         As with MLflow itself, only on request: their charts stand before those of the model.
         MLflow samples and sends it in a thread of its own, which ends when the store fails.
         """
-        if not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        if not self.store or not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=self.tracking_uri)
+        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=self.store.uri)
         monitor.start()
         try:
             yield

@@ -104,8 +104,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
         tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError
     ) as client:
         source, version = _find_source(client, uri)
-        package = _locate(source)
-        files = list_artifacts(package, tracking_uri=tracking_uri)
+        files = list_artifacts(_locate(source), tracking_uri=tracking_uri)
         if manifest.MANIFEST not in [Path(file.path).name for file in files]:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
@@ -128,8 +127,7 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
     model = resolve(uri, tracking_uri=tracking_uri)
     with mlflow_store.asking(tracking_uri, f"download {uri}"):
         for name in _name_files(model.record):
-            content = _read(model.source, name, tracking_uri)
-            filesystem.write_bytes(join(to, name), content)
+            filesystem.write_bytes(join(to, name), _read(model.source, name, tracking_uri))
 
 
 def load(uri: str, *, tracking_uri: str) -> ModelPackage:

@@ -99,17 +99,13 @@ def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]
         >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
         'seed=1'
     """
-    found: list[str] = []
-    for known in earlier:
-        differing = [key for key in params if known.get(key, params[key]) != params[key]]
-        if differing and (not found or len(differing) < len(found)):
-            found = differing
-    names = [key.removeprefix("train.").removeprefix("model.") for key in found]
+    differing = [[key for key in params if e.get(key, params[key]) != params[key]] for e in earlier]
+    changed = min(filter(None, differing), key=len, default=[])
     shown = [
-        f"{name}={params[key][:_MAX_VALUE]}"
-        for name, key in zip(names[:_MAX_CHANGES], found, strict=False)
+        f"{key.removeprefix('train.').removeprefix('model.')}={params[key][:_MAX_VALUE]}"
+        for key in changed[:_MAX_CHANGES]
     ]
-    more = len(found) - len(shown)
+    more = len(changed) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
@@ -223,8 +219,8 @@ def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]
             source=json.dumps({"uri": shown[0]} if len(shown) == 1 else {"uris": shown}),
             profile=json.dumps(profile),
         )
-        context = InputTag("mlflow.data.context", CONTEXTS[stage])
-        datasets.append(DatasetInput(dataset, tags=[context]))
+        tag = InputTag("mlflow.data.context", CONTEXTS[stage])
+        datasets.append(DatasetInput(dataset, tags=[tag]))
     return datasets
 
 

@@ -156,7 +156,7 @@ HOLED = np.where(np.isin(np.arange(len(CORPUS)), [0, 1, 4])[:, None], np.nan, MA
 def test_loading_gives_what_was_saved(tmp_path, vectors):
     saved = replace(CORPUS, vectors=vectors)
     uri = str(tmp_path / "vocabulary.parquet")
-    assert parquet.write(uri, saved.to_table())["rows"] == len(saved)
+    parquet.write(uri, saved.to_table())
     loaded = vocabulary.load(uri)
     assert loaded.words.equals(saved.words)
     assert loaded.counts.equals(saved.counts)
