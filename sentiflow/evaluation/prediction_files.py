@@ -7,7 +7,6 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.data import label_files, manifest
-from sentiflow.data.answers import fault_in, find_faults
 from sentiflow.data.arrays import find_sorted, hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import few
@@ -66,18 +65,22 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     labels = next((name for name in allowed if name in names), None)
     if labels is None and not columns:
         needed = f"{', '.join(_LABELS)} or {label_files.PROBABILITY}<class>"
-        raise fault_in(uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}")
+        raise label_files.fault_in(
+            uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}"
+        )
     if foreign := [
         name for name in columns if name.removeprefix(label_files.PROBABILITY) not in classes
     ]:
         hint = f"the classes of the corpus are {', '.join(few(classes))}"
-        raise fault_in(uri, f"has a column {foreign[0]}, which is no class of the corpus", hint)
+        raise label_files.fault_in(
+            uri, f"has a column {foreign[0]}, which is no class of the corpus", hint
+        )
     keys, texts = _read_keys(table)
     of_columns = [classes.index(name.removeprefix(label_files.PROBABILITY)) for name in columns]
     probabilities = np.zeros((len(keys), len(classes)))
     if columns:
         values = table[columns].to_numpy()
-        for is_faulty, problem in find_faults(values):
+        for is_faulty, problem in label_files.find_faults(values):
             label_files.reject(table, is_faulty, problem)
         probabilities[:, of_columns] = values / values.sum(axis=1, keepdims=True)
     code = probabilities.argmax(axis=1)
@@ -112,7 +115,9 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     """
     text = one_array(rows[TEXT]) if TEXT in rows.column_names else None
     if file.by_text and text is None:
-        raise fault_in(file.uri, "has no row_id, and the run has no texts", "add the row_id")
+        raise label_files.fault_in(
+            file.uri, "has no row_id, and the run has no texts", "add the row_id"
+        )
     hashes = hash_texts(text) if text is not None else None
     row_ids = rows["row_id"].to_numpy()
     keys = hashes if file.by_text else row_ids.astype(np.uint64)
@@ -120,7 +125,7 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     is_predicted, place = find_sorted(file.keys, keys)
     if not is_predicted.all():
         missing, first = int((~is_predicted).sum()), row_ids[~is_predicted].min()
-        raise fault_in(
+        raise label_files.fault_in(
             file.uri,
             f"has no prediction for {missing:,} of {len(rows):,} evaluated rows; the first has the "
             f"row_id {first}",
@@ -129,7 +134,9 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     if hashes is not None and file.texts is not None and (file.texts[place] != hashes).any():
         wrong = row_ids[file.texts[place] != hashes].min()
         hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
-        raise fault_in(file.uri, f"has another text at row_id {wrong} than the corpus", hint)
+        raise label_files.fault_in(
+            file.uri, f"has another text at row_id {wrong} than the corpus", hint
+        )
     classes = tuple(dict.fromkeys([*classes_of(rows), *file.classes]))
     code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)

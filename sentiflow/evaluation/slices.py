@@ -318,9 +318,10 @@ def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
         written = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
         counts = written.value_counts()
         frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
-        for value in frequent:
-            has_value = (written == value).to_numpy()
-            slices.append(Slice(f"{name}: {value}", "", has_value, is_own=True))
+        slices += [
+            Slice(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
+            for value in frequent
+        ]
         if num_values := len(counts) - len(frequent):
             about = f"{num_values:,} values of fewer rows"
             is_rare = ~written.isin(frequent).to_numpy()

@@ -213,8 +213,7 @@ def check_classes(
                 "in train.classes",
             )
     for number, split in enumerate(splits):
-        lacking = [name for name in enough if not enough[name][number]]
-        if lacking:
+        if lacking := [name for name in enough if not enough[name][number]]:
             notes.append(f"the {split} split has no row of {', '.join(few(lacking))}")
     return notes
 

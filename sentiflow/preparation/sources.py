@@ -77,8 +77,8 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
         return earlier
     uris: list[str] = []
     for setting, patterns in source.files.items():
-        found_here = input_files.expand(patterns, setting=setting)
-        uris += [uri for uri in found_here if uri not in uris]  # a glob may match a test file, too
+        # a glob may match a test file, too
+        uris += [u for u in input_files.expand(patterns, setting=setting) if u not in uris]
     if earlier or source.name == CORRECTED:
         return input_files.describe(uris, earlier=earlier)
     return input_files.as_found(uris)

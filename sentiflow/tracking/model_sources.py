@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pyarrow import fs
 
 from sentiflow.config.sections import Config
-from sentiflow.data import answers, input_files, manifest
+from sentiflow.data import input_files, label_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
@@ -181,11 +181,11 @@ def find_teachers(
             if record is None or record["stage"] != "model":
                 teachers.append(tuple(_list_files(uri, record)))
                 continue
-        model = describe(uri, tracking=config.tracking.uri, setting=answers.SETTING)
+        model = describe(uri, tracking=config.tracking.uri, setting=label_files.TEACHERS)
         has = package_files.classes_of(model)
         if missing := [name for name in classes or () if name not in has]:
             raise UserError(
-                f"{answers.SETTING}: {display_uri(uri)} does not know the class "
+                f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
                 f"{' or '.join(few(missing))}",
                 hint=f"it has {', '.join(few(has))}; train.classes chooses those of the student",
             )
@@ -210,6 +210,7 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
         return input_files.expand([pattern])
     except UserError as error:
         raise UserError(
-            f"{answers.SETTING}: {display_uri(uri)} is neither a finished model nor a Parquet file",
+            f"{label_files.TEACHERS}: {display_uri(uri)} is neither a finished model nor a Parquet "
+            "file",
             hint=str(error),
         ) from error

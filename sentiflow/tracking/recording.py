@@ -104,11 +104,8 @@ class Store:
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
-        sent, unsent = wait(self._queued, MAX_WAIT_SECONDS if self.is_available else 0)
-        if unsent:
+        if wait(self._queued, MAX_WAIT_SECONDS if self.is_available else 0).not_done:
             self.fail(f"the MLflow store {without_credentials(self.uri)} is too slow")
-        for call in sent:
-            call.result()
         self._queued.clear()
         return self.is_available
 

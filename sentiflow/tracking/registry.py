@@ -218,9 +218,12 @@ def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manif
     for model in find_models(client, run_id):
         if model.tags.get(FINGERPRINT_TAG) == record["fingerprint"]:
             return model
-    tags = {FINGERPRINT_TAG: record["fingerprint"]}
     model = client.create_logged_model(
-        run.info.experiment_id, name=_MODEL, source_run_id=run_id, tags=tags, params=run.data.params
+        run.info.experiment_id,
+        name=_MODEL,
+        source_run_id=run_id,
+        tags={FINGERPRINT_TAG: record["fingerprint"]},
+        params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as folder:
         _write(package_uri, record, Path(folder), model=model)
@@ -240,7 +243,6 @@ def _create(
     client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
 ) -> Version:
     model = log_model(client, run_id, package_uri, record)
-    tags = {FINGERPRINT_TAG: record["fingerprint"]}
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -248,7 +250,11 @@ def _create(
             raise
     # A source models:/<id> would be looked up in the store of MLflow's global state.
     made = client.create_model_version(
-        name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id
+        name,
+        source=model.artifact_location,
+        run_id=run_id,
+        tags={FINGERPRINT_TAG: record["fingerprint"]},
+        model_id=model.model_id,
     )
     shown = json.dumps([{"name": name, "version": str(made.version)}])
     client.set_logged_model_tags(model.model_id, {_VERSIONS_TAG: shown})

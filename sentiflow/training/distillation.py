@@ -21,7 +21,7 @@ from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
-from sentiflow.data import answers, input_files, manifest, schema
+from sentiflow.data import input_files, label_files, manifest, schema
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
@@ -154,7 +154,7 @@ def _ask(
         counts[part.split].update(result["counts"])
     if not any(counts[split]["answered"] for split in _LEARNED):
         raise UserError(
-            f"{answers.SETTING}: no teacher has answered a row to learn",
+            f"{label_files.TEACHERS}: no teacher has answered a row to learn",
             hint="their texts are not those of the prepared data",
         )
     seconds = time.monotonic() - began
@@ -200,7 +200,9 @@ def _fetch_teachers(
     for name, teacher in output.spec.inputs.items():
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
-            answers.read([item["uri"] for item in teacher["files"]], learned.names).save(to)
+            label_files.read_answers(
+                [item["uri"] for item in teacher["files"]], learned.names
+            ).save(to)
             input_files.check_unchanged(teacher)
             tables.append(to)
         elif names_encoder(teacher["uri"]):
@@ -272,7 +274,7 @@ def teach_rows(
     if models:
         from sentiflow.cluster import memory
 
-        packages = memory.load_models(*models, on_gpu=on_gpu, setting=answers.SETTING)
+        packages = memory.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
         given += [_ask_model(text, package, classes) for package in packages]
     counts = np.sum([is_known for is_known, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)
@@ -309,9 +311,9 @@ def _ask_model(
 
 
 @functools.lru_cache(maxsize=4)
-def _load_answers(uri: str) -> answers.Answers:
+def _load_answers(uri: str) -> label_files.Answers:
     """Load the answers of a teacher once for each worker process."""
-    return answers.Answers.load(uri)
+    return label_files.Answers.load(uri)
 
 
 def _count_answers(counts: Mapping[str, int], what: str) -> str:

@@ -20,9 +20,8 @@ from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.answers import Answers
 from sentiflow.data.arrays import find_sorted, hash_texts
-from sentiflow.data.label_files import PROBABILITY
+from sentiflow.data.label_files import PROBABILITY, Answers
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS

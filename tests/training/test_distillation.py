@@ -16,7 +16,7 @@ from test_train import configure
 
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
-from sentiflow.data import answers, manifest
+from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
@@ -115,7 +115,7 @@ class TestSteps:
             uri = str(tmp_path / f"{name}.parquet")
             pq.write_table(pa.table({"text": texts, **columns}), uri)
             tables.append(str(tmp_path / f"{name}.arrow"))
-            answers.read([uri], CLASSES).save(tables[-1])
+            label_files.read_answers([uri], CLASSES).save(tables[-1])
         teacher = make_package()
         found, _ = self.write(parts, teacher, tables=tables)
         positive = ModelPackage.load(teacher).score(pa.array(TEXTS)).probabilities[:, 1]

@@ -16,9 +16,9 @@ from tiny_encoder import Hashes
 import sentiflow
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
-from sentiflow.data import answers, manifest
-from sentiflow.data.answers import Answers
+from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
+from sentiflow.data.label_files import Answers
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.models import text_encoders
@@ -134,7 +134,7 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
 def test_any_encoder_writes_answers_that_teach(tmp_path, finished_run):
     to = tmp_path / "answers.parquet"
     sentiflow.write_answers(Hashes(), finished_run / "run/prepared", to)
-    assert len(answers.read([str(to)], ["negative", "positive"]).keys)
+    assert len(label_files.read_answers([str(to)], ["negative", "positive"]).keys)
     found = pd.read_parquet(to)
     tweets = pd.read_parquet(finished_run / "run/prepared/tweets")
     tweets = tweets[tweets["label"] < 2]

@@ -13,7 +13,7 @@ from sentiflow.cluster.doctor import previews
 from sentiflow.cluster.doctor.check import CheckResult, find_problem
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config
-from sentiflow.data import answers, corpus, input_files, label_files, manifest, outputs, schema
+from sentiflow.data import corpus, input_files, label_files, manifest, outputs, schema
 from sentiflow.data.tweets import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
@@ -139,7 +139,7 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResul
     yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
         yield from find_problem("model", _check_first, config, setting="train.init_from")
-    yield from find_problem("model", _check_teachers, config, setting=answers.SETTING)
+    yield from find_problem("model", _check_teachers, config, setting=label_files.TEACHERS)
 
 
 def _check_first(config: Config) -> None:
@@ -161,7 +161,7 @@ def _check_teachers(config: Config) -> None:
             classes = manifest.list_learned(record)
     for teacher in model_sources.find_teachers(config, classes):
         if isinstance(teacher, tuple):
-            answers.read(teacher, classes or ())
+            label_files.read_answers(teacher, classes or ())
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
