@@ -240,7 +240,7 @@ def new_package(
     import pyarrow as pa
     import torch
 
-    from sentiflow.config.model_sections import RnnSettings
+    from sentiflow.config.train_sections import RnnSettings
     from sentiflow.models import networks, vocabulary
     from sentiflow.models.package import ModelPackage
     from sentiflow.models.package_files import PackageSettings

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import KINDS
 from sentiflow.config.types import Settings
 from sentiflow.errors import UserError, shorten
 from sentiflow.storage.uris import without_credentials

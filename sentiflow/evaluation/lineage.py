@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.train_sections import ModelSettings
 from sentiflow.data import csv_format, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.train_sections import ModelSettings
 from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 

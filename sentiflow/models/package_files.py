@@ -13,8 +13,7 @@ import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.classes import check_names
-from sentiflow.config.model_sections import ModelSettings
-from sentiflow.config.train_sections import UnsureSettings
+from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.train_sections import ModelSettings
 from sentiflow.data.manifest_types import Input, Manifest, Unsure
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.predicted import Predicted

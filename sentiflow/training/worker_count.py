@@ -9,8 +9,7 @@ were measured: benchmarks/LOG.md, "workers that pay".
 import math
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.model_sections import ModelSettings
-from sentiflow.config.train_sections import TrainSettings
+from sentiflow.config.train_sections import ModelSettings, TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join

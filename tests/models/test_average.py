@@ -12,7 +12,7 @@ from conftest import new_package
 from test_cli import invoke
 
 import sentiflow
-from sentiflow.config.model_sections import RnnSettings
+from sentiflow.config.train_sections import RnnSettings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files, vocabulary

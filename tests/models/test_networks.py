@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sentiflow.config.model_sections import BagSettings, RnnSettings
+from sentiflow.config.train_sections import BagSettings, RnnSettings
 from sentiflow.models import networks, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 

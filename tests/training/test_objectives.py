@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentiflow.config.model_sections import RnnSettings
+from sentiflow.config.train_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import new_package
 
-from sentiflow.config.model_sections import BagSettings, RnnSettings
+from sentiflow.config.train_sections import BagSettings, RnnSettings
 from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import networks
 from sentiflow.models.linear import LinearModel
