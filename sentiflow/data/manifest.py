@@ -105,17 +105,18 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def read(uri: str) -> Manifest | None:
-    """Read the manifest of the directory ``uri``; None if it is not complete.
+def read(uri: str, *, stage: str = "") -> Manifest | None:
+    """Read the manifest of the directory ``uri``; None if it is not complete, or of another stage.
 
     Raises:
         UserError: There is a manifest, but of another version, or of another program.
     """
     path = join(uri, MANIFEST)
     try:
-        return parse(filesystem.read_bytes(path), path)
+        record = parse(filesystem.read_bytes(path), path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return record if stage in ("", record["stage"]) else None
 
 
 def parse(content: bytes, path: str) -> Manifest:
@@ -191,8 +192,7 @@ def find_package(uri: str) -> str:
     run without a training is the average that it has scored with.
     """
     for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
-        record = read(package)
-        if record and record["stage"] == "model":
+        if read(package, stage="model"):
             return package
     return uri
 

@@ -90,11 +90,7 @@ def _find(name: str) -> Scored:
         raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
     uri = absolute_uri(name)
     for location in (uri, join(uri, "scored")):
-        try:
-            record = manifest.read(location)
-        except NotADirectoryError:  # a file was named
-            break
-        if record is not None and record["stage"] == "score":
+        if manifest.read(location, stage="score"):
             record = manifest.require(location, stage="score", setting=name)
             return Scored(name, location, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")

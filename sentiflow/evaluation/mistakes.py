@@ -153,7 +153,7 @@ def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
     doubtful["why"] = [
         f"this text has {many} labels in these rows: "
         + ", ".join(
-            f"{classes[code]} {_times(count)}"
+            f"{classes[code]} {'once' if count == 1 else f'{count:,} times'}"
             for code, count in counts[same].sort_index(ascending=False).items()
         )
         for same in doubtful["same"]
@@ -172,7 +172,3 @@ def _contradicting_emoticons(
         why=[f"an emoticon is {each}, and so is the prediction" for each in name[agrees]]
     )
     return doubtful.sort_values("confidence", ascending=False, kind="stable")
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"

@@ -140,10 +140,8 @@ def find(place: str) -> str:
 
 def _read_card(uri: str) -> str | None:
     """Read the card of an evaluation; None if there is none."""
-    record = manifest.read(uri)
-    if record is None or record["stage"] != "evaluate":
-        return None
-    return manifest.read_file(uri, record, manifest.CARD).decode()
+    record = manifest.read(uri, stage="evaluate")
+    return manifest.read_file(uri, record, manifest.CARD).decode() if record else None
 
 
 def _escape(value: object) -> str:

@@ -199,27 +199,26 @@ def find_intervals(
         Intervals by name of the metric, those of a class as ``precision_<class>`` and so on; and by
         name why there is none.
     """
-    bounds, missing = dict[str, Interval](), dict[str, str]()
-
-    def add(name: str, ends: Interval | str, value: float) -> None:
-        if isinstance(ends, str):
-            missing[name] = ends
-        else:
-            bounds[name] = float(min(ends[0], value)), float(max(ends[1], value))
-
+    bounds: dict[str, tuple[Interval | str, float]] = {}
     for label, of_class in metrics.by_class.items():
         right = metrics.confusion[label][label]
         totals = {"precision": of_class.num_predicted, "recall": of_class.num_rows}
         for name, total in totals.items():
             if total:
-                add(f"{name}_{label}", intervals.share_interval(right, total), right / total)
+                ends = intervals.share_interval(right, total)
+                bounds[f"{name}_{label}"] = ends, right / total
         if of_class.f1 is not None:
             wrong = sum(totals.values()) - 2 * right
-            add(f"f1_{label}", intervals.f1_interval(right, wrong), of_class.f1)
+            bounds[f"f1_{label}"] = intervals.f1_interval(right, wrong), of_class.f1
     for metric in METRICS:
         if (value := metrics.values.get(metric.name)) is not None:
-            add(metric.name, metric.interval(predicted), value)
-    return bounds, missing
+            bounds[metric.name] = metric.interval(predicted), value
+    missing = {name: ends for name, (ends, _) in bounds.items() if isinstance(ends, str)}
+    return {
+        name: (float(min(ends[0], value)), float(max(ends[1], value)))
+        for name, (ends, value) in bounds.items()
+        if not isinstance(ends, str)
+    }, missing
 
 
 def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> list[tuple[str, str]]:

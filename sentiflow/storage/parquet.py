@@ -91,6 +91,5 @@ def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
 
 def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file; without ``columns`` by one read."""
-    if columns is None:
-        return from_bytes(filesystem.read_bytes(uri))
-    return open_file(uri).read(columns=columns)
+    whole = columns is None
+    return from_bytes(filesystem.read_bytes(uri)) if whole else open_file(uri).read(columns=columns)

@@ -77,9 +77,8 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
     inside = (maker["uri"] if maker else "") if names_model(uri) else uri
     above = [inside.rsplit("/", level)[0] for level in range(3)]
     for report in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
-        record = manifest.read(report)
-        is_evaluation = record is not None and record["stage"] == "evaluate"
-        if record and is_evaluation and record.get("model_fingerprint") == package["fingerprint"]:
+        record = manifest.read(report, stage="evaluate")
+        if record and record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
     return None
 

@@ -87,8 +87,14 @@ class Store:
 
     def make_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Make a run that begins now, and return its id; empty if the store fails."""
-        options = {"start_time": runs.now_ms(), "tags": runs.to_tags(tags), "run_name": name}
-        run = self.ask(lambda client: client.create_run(self.experiment_id, **options))
+        run = self.ask(
+            lambda client: client.create_run(
+                self.experiment_id,
+                start_time=runs.now_ms(),
+                tags=runs.to_tags(tags),
+                run_name=name,
+            )
+        )
         return run.info.run_id if run else ""
 
     def find_changes(self, settings: TrainSettings) -> str:

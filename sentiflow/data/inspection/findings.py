@@ -245,8 +245,6 @@ def render(
     share = count_rejected(
         replace(inspection, rejected={**inspection.rejected, tweets.UNKNOWN_LABEL: 0})
     )
-    is_large = inspection.sample.num_rows > _LARGE
-    is_few = sum(counts.values()) * inspection.scale < _FEW
     batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
     if inspection.sample.num_rows > _MEDIUM:
         batch_size = 128
@@ -272,8 +270,8 @@ def render(
         by=_choose_groups(inspection, kept),
         max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
         rejected=list_rejected(inspection),
-        is_large=is_large,
-        has_folds=is_few,
+        is_large=inspection.sample.num_rows > _LARGE,
+        has_folds=sum(counts.values()) * inspection.scale < _FEW,
         batch_size=batch_size,
         num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
         is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
