@@ -136,8 +136,10 @@ def download(
         _unpack(packed, missing)
         part.unlink(missing_ok=True)
     except OSError as error:
-        hint = "solve that and run the same command again"
-        raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}",
+            hint="solve that and run the same command again",
+        ) from error
     return paths
 
 
@@ -151,8 +153,10 @@ def _is_member(path: Path, archive: Archive) -> bool:
         return False
     size = path.stat().st_size
     if abs(size - archive.members[path.name]) > _SAME_SIZE * archive.members[path.name]:
-        problem = f"{path} has {size:,} bytes: it is not from {archive.name}"
-        raise UserError(problem, hint="move it away, or add --overwrite")
+        raise UserError(
+            f"{path} has {size:,} bytes: it is not from {archive.name}",
+            hint="move it away, or add --overwrite",
+        )
     return True
 
 

@@ -97,8 +97,9 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{setting}: there is no {name}") from error
     except UnicodeDecodeError as error:
-        hint = "save it as CSV UTF-8 in the spreadsheet"
-        raise UserError(f"{name} is no text in UTF-8", hint=hint) from error
+        raise UserError(
+            f"{name} is no text in UTF-8", hint="save it as CSV UTF-8 in the spreadsheet"
+        ) from error
     except (ValueError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{name} cannot be read as a table", hint=reason) from error

@@ -133,9 +133,10 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
         )
     if hashes is not None and file.texts is not None and (file.texts[place] != hashes).any():
         wrong = row_ids[file.texts[place] != hashes].min()
-        hint = "row_id counts the records of the corpus from 0; or leave it out, and give the texts"
         raise label_files.fault_in(
-            file.uri, f"has another text at row_id {wrong} than the corpus", hint
+            file.uri,
+            f"has another text at row_id {wrong} than the corpus",
+            "row_id counts the records of the corpus from 0; or leave it out, and give the texts",
         )
     classes = tuple(dict.fromkeys([*classes_of(rows), *file.classes]))
     code = np.array([classes.index(name) for name in file.classes], np.int8)

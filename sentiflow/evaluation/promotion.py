@@ -308,7 +308,9 @@ def _load(
         known = registry.find(name, of["fingerprint"], tracking_uri=tracking)
         uri, record = model_sources.find(str(known or of["uri"]), tracking=tracking, setting=what)
         if record["fingerprint"] != of["fingerprint"]:
-            hint = f"promote another version of {name}"
-            raise UserError(f"{what} is gone: {uri} holds another model", hint=hint)
+            raise UserError(
+                f"{what} is gone: {uri} holds another model",
+                hint=f"promote another version of {name}",
+            )
     model = Model(model_sources.load(uri, tracking=tracking), uri)
     return model, package_files.to_input(uri, record)

@@ -86,8 +86,10 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
             f"{sample} of these predictions"
         )
         if num_foreign > _MAX_FOREIGN * len(table):
-            hint = "the corpus has changed since, or they were not drawn by --sample: draw again"
-            raise UserError(line, hint=hint)
+            raise UserError(
+                line,
+                hint="the corpus has changed since, or they were not drawn by --sample: draw again",
+            )
         notes.append(f"{line}: their labels are counted, but measure no error of the model")
     return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 

@@ -199,8 +199,10 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
         named = None if experiment is None else f"name = '{experiment}'"
         latest = client.search_experiments(filter_string=named, max_results=1)
     if not latest:
-        problem = f"there is no run of {experiment} in {without_credentials(tracking_uri)}"
-        raise UserError(problem, hint="sentiflow run CONFIG makes one")
+        raise UserError(
+            f"there is no run of {experiment} in {without_credentials(tracking_uri)}",
+            hint="sentiflow run CONFIG makes one",
+        )
     return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
 
 

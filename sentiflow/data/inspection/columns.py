@@ -188,8 +188,10 @@ def _named(columns: Sequence[Column], written: str, option: str, source: str) ->
     if not chosen and written.isdigit():
         chosen = list(columns[int(written) :][:1])
     if not chosen:
-        problem = f"{option}: {source} has no column {written!r}"
-        raise UserError(problem, hint=f"its columns are {_list(columns)}")
+        raise UserError(
+            f"{option}: {source} has no column {written!r}",
+            hint=f"its columns are {_list(columns)}",
+        )
     return chosen[0]
 
 
