@@ -187,8 +187,8 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
             values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
         if column.name == found.roles.text:
             values = f"{column.mean_length:.0f} characters on average"
-        what = found.roles.of(column.name) or "-", _cut(values or "empty", _CELL)
-        rows.append((_cut(str(column.name), 24), *what))
+        role = found.roles.of(column.name) or "-"
+        rows.append((_cut(str(column.name), 24), role, _cut(values or "empty", _CELL)))
     return rows
 
 
@@ -202,9 +202,9 @@ def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
     for label, text in zip(labels, texts, strict=True):
         if text and label is not None:
             rows.setdefault(label, text)
-    shown = list(rows.items())[:3]
     return [
-        (_cut(label, 20) if has_labels else "", _cut(text, WIDTH - 24)) for label, text in shown
+        (_cut(label, 20) if has_labels else "", _cut(text, WIDTH - 24))
+        for label, text in list(rows.items())[:3]
     ]
 
 

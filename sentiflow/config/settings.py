@@ -144,8 +144,9 @@ def validate(raw: dict[str, Any], *, source: str | faults.Source) -> Config:
     try:
         config = Config.model_validate(yaml_text.fill_preset(yaml_text.inherit_format(raw)))
     except ValidationError as error:
-        lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
-        raise UserError("\n".join(lines)) from error
+        raise UserError(
+            "\n".join(faults.explain(fault, source) for fault in error.errors(include_url=False))
+        ) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
             raise UserError(

@@ -175,8 +175,12 @@ def open_csv(
     uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> Corpus:
     """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut`."""
-    files = input_files.as_found(uris)["files"]
-    plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
+    plan = plan_csv(
+        input_files.as_found(uris)["files"],
+        settings=settings,
+        rows_per_part=rows_per_part,
+        unpack_to=unpack_to,
+    )
     return cut(plan, rows_per_part=rows_per_part)
 
 
@@ -274,8 +278,9 @@ def open_prepared(
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     if chosen := [name for name in keep_columns if name in present]:
         kept = tuple((name, _KEPT.get(name, files[0].arrow.field(name).type)) for name in chosen)
-    labels = table_files.number_labels(len(manifest.find_classes(record)))
-    table_format = table_files.TableFormat(labels=labels, kept=kept)
+    table_format = table_files.TableFormat(
+        labels=table_files.number_labels(len(manifest.find_classes(record))), kept=kept
+    )
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
     return Corpus(
         tuple(Part(some, table_format, inputs) for some in slices),

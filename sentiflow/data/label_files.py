@@ -101,8 +101,9 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
             f"{name} is no text in UTF-8", hint="save it as CSV UTF-8 in the spreadsheet"
         ) from error
     except (ValueError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} cannot be read as a table", hint=reason) from error
+        raise UserError(
+            f"{name} cannot be read as a table", hint=str(error).splitlines()[0]
+        ) from error
 
 
 def reject(
@@ -236,8 +237,12 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     if not uri.endswith(".parquet"):  # what to_csv puts before a formula
         text = text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
     has_text, has_number = text.str.strip() != "", number != ""
-    is_of_none = ~has_text & ~has_number
-    reject(table, is_of_none, "is of no row: it has neither row_id nor text", column="label")
+    reject(
+        table,
+        ~has_text & ~has_number,
+        "is of no row: it has neither row_id nor text",
+        column="label",
+    )
     row_id = pd.Series(NO_ROW, table.index, dtype="int64")
     if has_number.any():
         row_id[has_number] = read_row_ids(table[has_number])

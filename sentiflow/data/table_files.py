@@ -193,11 +193,11 @@ def read_footer(uri: str) -> TableFile:
             raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         columns = range(file.metadata.num_columns)
-        sizes = [
+        sizes = tuple(
             (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
             for group in groups
-        ]
-        return TableFile(uri, file.schema_arrow, tuple(sizes))
+        )
+        return TableFile(uri, file.schema_arrow, sizes)
 
 
 def _as_written(column: pa.Array) -> pa.Array:

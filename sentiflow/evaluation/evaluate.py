@@ -62,8 +62,8 @@ def describe_output(config: Config) -> OutputSpec:
     evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
-    inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    scored = manifest.reference(settings.scored_uri, record)
+    return OutputSpec(STAGE, settings.output_uri, decisive, {"scored": scored}, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
@@ -105,7 +105,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     plots = charts.render(measured, chosen, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
-    page = report.render_page(
+    files[PAGE] = report.render_page(
         result,
         plots,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -116,8 +116,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         model=lineage.describe_model(model["settings"]),
         corpus=corpus,
         **_describe_origin(scored, trained, spec),
-    )
-    files[PAGE] = page.encode()
+    ).encode()
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, each) for name, each in files.items()]
     table = mistakes.name_labels(worst, measured.classes)

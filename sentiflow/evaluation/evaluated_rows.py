@@ -270,8 +270,9 @@ def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.T
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
-    row_ids = rows["row_id"].to_numpy()
-    source = lineage.read_prepared(scored, prepared, row_ids, [TEXT, TIME, *asked], SPLITS[1:])
+    source = lineage.read_prepared(
+        scored, prepared, rows["row_id"].to_numpy(), [TEXT, TIME, *asked], SPLITS[1:]
+    )
     lacking = [name for name in (TEXT, TIME) if name not in rows.column_names]
     added = {name: source[name] for name in lacking if name in source.column_names}
     added |= {OWN + name: source[name] for name in asked}

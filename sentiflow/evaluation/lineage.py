@@ -178,10 +178,12 @@ def find_training_texts(
                 continue
             uri, folders = training["inputs"]["prepared"]["uri"], folders_of(training)
             if prepared["fingerprint"] != other_than and (uri, folders) not in hashes:
-                tables = _read_learned(training, prepared, "text")
-                hashes[uri, folders] = [hash_texts(one_array(t["text"])) for t in tables]
-    parts = [part for of_one in hashes.values() for part in of_one]
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *parts])), is_known
+                hashes[uri, folders] = [
+                    hash_texts(one_array(table["text"]))
+                    for table in _read_learned(training, prepared, "text")
+                ]
+    every = chain.from_iterable(hashes.values())
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *every])), is_known
 
 
 def input_files_of(scored: Manifest) -> Input | None:

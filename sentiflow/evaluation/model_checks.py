@@ -278,11 +278,13 @@ def _make_sentences(category: str, terms: Terms) -> np.ndarray:
         [phrase.format(word) for word, phrase in product(words, phrases)]
         for words in terms.values()
     ]
-    made = [
-        [[begin_with_capital(template.format(subject)) for subject in term] for term in subjects]
-        for template in _SENTENCES
-    ]
-    return np.array(made, dtype=object)
+    return np.array(
+        [
+            [[begin_with_capital(template.format(each)) for each in term] for term in subjects]
+            for template in _SENTENCES
+        ],
+        dtype=object,
+    )
 
 
 def _terms_of(category: str) -> Terms:

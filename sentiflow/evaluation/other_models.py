@@ -202,8 +202,7 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
     learned = [n for n, name in enumerate(names) if name in classes]
-    chosen = (table.filter(pc.field("label").isin(learned)) for table in tables)
-    rows = pa.concat_tables(chosen).combine_chunks()
+    rows = pa.concat_tables(table.filter(pc.field("label").isin(learned)) for table in tables)
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
 
 
@@ -321,15 +320,14 @@ def compare_teachers(
     predicted = predicted_of(rows)
     num_alike = int((prediction == predicted.prediction).sum())
     low, high = share_interval(num_alike, len(rows))
-    comparison = TeacherComparison.of(
+    return TeacherComparison.of(
         predicted,
         prediction,
         num_teachers=sum(name.startswith(TEACHER) for name in training["inputs"]),
         agreement=num_alike / len(rows),
         agreement_low=low,
         agreement_high=high,
-    )
-    return comparison, ""
+    ), ""
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:

@@ -312,5 +312,5 @@ def _load(
                 f"{what} is gone: {uri} holds another model",
                 hint=f"promote another version of {name}",
             )
-    model = Model(model_sources.load(uri, tracking=tracking), uri)
-    return model, package_files.to_input(uri, record)
+    package = model_sources.load(uri, tracking=tracking)
+    return Model(package, uri), package_files.to_input(uri, record)

@@ -52,8 +52,9 @@ def track(
             {f"{measured.split}/unsure_{name}": getattr(unsure, name) for name in shown}
         )
     if folds := result.cross_validated:
-        scalars = folds.metrics.scalars.items()
-        recorder.log_metrics({f"{evaluated_rows.FOLDS}/{name}": value for name, value in scalars})
+        recorder.log_metrics(
+            {f"{evaluated_rows.FOLDS}/{k}": value for k, value in folds.metrics.scalars.items()}
+        )
     if teacher := result.teacher:
         recorder.log_metrics(
             {

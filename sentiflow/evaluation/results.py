@@ -267,8 +267,9 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     if not paths:
         return None
     uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
-    tables = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
-    rows = pa.concat_tables(tables).combine_chunks()
+    rows = pa.concat_tables(
+        parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths
+    ).combine_chunks()
     seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
     rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     if classes_of(rows) != classes or not len(rows):

@@ -85,8 +85,7 @@ class Predicted:
         """
         if self.is_binary:  # each has the area of the other
             return [measure_area(self.positive, self.label == 1)] * 2
-        columns = enumerate(self.probabilities.T)
-        return [measure_area(column, self.label == code) for code, column in columns]
+        return [measure_area(p, self.label == code) for code, p in enumerate(self.probabilities.T)]
 
     @property
     def log_losses(self) -> np.ndarray:
@@ -112,8 +111,8 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
 
     scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
     """
-    counts = np.bincount(np.int64(label) * num_labels + prediction, minlength=num_labels**2)
-    return counts.reshape(num_labels, num_labels)
+    cells = np.int64(label) * num_labels + prediction
+    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
 
 
 def label_shares(confusion: np.ndarray) -> np.ndarray:

@@ -97,8 +97,11 @@ def inspect(
             inspection = replace(inspection, classes=named, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(inspection))
     if sample.dialect is None:
-        files = input_files.as_found(uris)["files"]
-        table_plans.plan_preparation(files, settings=settings, keep_columns=inspection.roles.keep)
+        table_plans.plan_preparation(
+            input_files.as_found(uris)["files"],
+            settings=settings,
+            keep_columns=inspection.roles.keep,
+        )
     return replace(inspection, rejected=_count_rejected(inspection, settings))
 
 

@@ -319,15 +319,17 @@ def _read_pieces(
 def _read_tables(uris: Sequence[str]) -> Sample:
     """Read rows of Parquet files; columns of lists and other nested types are left out."""
     footers = filesystem.map_files(table_files.read_footer, uris)
-    names = [f.name for f in footers[0].arrow if table_files.has_text(f.type)]
-    shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
-    tables = [
+    shared = [
+        field.name
+        for field in footers[0].arrow
+        if table_files.has_text(field.type) and all(field.name in f.arrow.names for f in footers)
+    ]
+    rows = pa.concat_tables(
         table_files.read_texts(uri, start, stop, shared)
         for uri, footer in zip(uris, footers, strict=True)
         for start, stop in _choose_rows(footer.num_rows, _SAMPLE_ROWS // len(uris))
-    ]
-    rows, num_rows = pa.concat_tables(tables), sum(footer.num_rows for footer in footers)
-    if not num_rows:
+    )
+    if not (num_rows := sum(footer.num_rows for footer in footers)):
         raise UserError(f"{display_uri(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
     return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
