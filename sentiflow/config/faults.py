@@ -137,16 +137,16 @@ def check_given(config: Config, command: str, *, source: str) -> None:
     Raises:
         UserError: Some are missing.
     """
-    missing = []
-    if command in ("prepare", "run") and not config.prepare.csv:
-        missing = ["prepare.csv"]
-    if command == "score" and not config.prepare.csv:
-        names_prepared = config.score.prepared_uri or config.prepare.output_uri
-        if config.score.corpus == ("prepared",) and not names_prepared:
-            missing.append("score.corpus")
-        if not config.score.model_uri and "train" not in config.model_fields_set:
-            missing.append("score.model_uri")
-    if missing:
+    prepare, score = config.prepare, config.score
+    scores_alone = command == "score" and not prepare.csv
+    has_model = score.model_uri or "train" in config.model_fields_set
+    has_corpus = score.corpus != ("prepared",) or score.prepared_uri or prepare.output_uri
+    is_missing = {
+        "prepare.csv": command in ("prepare", "run") and not prepare.csv,
+        "score.corpus": scores_alone and not has_corpus,
+        "score.model_uri": scores_alone and not has_model,
+    }
+    if missing := [name for name, is_so in is_missing.items() if is_so]:
         raise UserError(
             f"{source}: sentiflow {command} needs {' and '.join(missing)}",
             hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",

@@ -222,11 +222,11 @@ def _data() -> dict[str, dict[str, Any]]:
 @cache
 def _lexicon() -> dict[str, list[str]]:
     """List the phrases of each slot, the numeric slots included."""
-    lexicon = {slot: phrases.split(", ") for slot, phrases in _data()["lexicon"].items()}
     characters = string.digits + string.ascii_lowercase
-    lexicon["code"] = [a + b for a in characters for b in characters]
-    lexicon["number"] = [str(number) for number in range(1, 1000)]
-    return lexicon
+    return {slot: phrases.split(", ") for slot, phrases in _data()["lexicon"].items()} | {
+        "code": [a + b for a in characters for b in characters],
+        "number": [str(number) for number in range(1, 1000)],
+    }
 
 
 def _join(*columns: pa.Array | bytes) -> pa.Array:

@@ -102,13 +102,18 @@ def plan_scoring(
         has_row_ids=why_not is None,
         kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
     )
-    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not has_ids:
-        notes.append("tweet_id is neither a string nor an integer: it is left out")
-    if not has_labels:
-        notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
-    names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(files), tuple(tables), table_format, names, tuple(notes))
+    notes = {
+        f"{why_not}: rows are numbered over all files": why_not,
+        "tweet_id is neither a string nor an integer: it is left out": not has_ids,
+        f"{label_column} is neither a string nor a number: all rows are unlabelled": not has_labels,
+    }
+    return TablePlan(
+        tuple(files),
+        tuple(tables),
+        table_format,
+        columns=tuple(sorted(shared | {"row_id", "text"})),
+        notes=tuple(note for note, applies in notes.items() if applies),
+    )
 
 
 def _find_labels(

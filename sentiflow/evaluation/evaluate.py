@@ -284,7 +284,9 @@ def _describe_lineage(
         for name, title in _FILES_OF_CORPUS.items()
         for item in inputs.get(name, {}).get("files", ())
     ]
-    made = [("prepared data", corpus)] if prepared else []
-    made += [("averaged model", each) for each in model.get("members", ())]
-    made += [("model", model), ("predictions", spec.inputs["scored"])]
+    made = [
+        *([("prepared data", corpus)] if prepared else []),
+        *(("averaged model", each) for each in model.get("members", ())),
+        *(("model", model), ("predictions", spec.inputs["scored"])),
+    ]
     return [*files, *((title, each["uri"], each["fingerprint"]) for title, each in made)]

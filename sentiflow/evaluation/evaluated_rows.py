@@ -208,16 +208,14 @@ def count_others(
     present = {name: count for name, count in zip(names, counts, strict=True) if count}
     others = {n: c for n, c in present.items() if n not in model and n not in left_out}
     leaving = {n: c for n, c in present.items() if n in left_out}
-    if others:
-        notes.append(
-            "the model does not know these labels, and their rows count as mistakes: "
-            f"{_list_counts(others)}"
-        )
-    if leaving:
-        notes.append(
-            "rows are left out, as the settings of the training leave out their classes: "
-            f"{_list_counts(leaving)}"
-        )
+    texts = {
+        "the model does not know these labels, and their rows count as mistakes": others,
+        "rows are left out, as the settings of the training leave out their classes": leaving,
+    }
+    for text, of_classes in texts.items():
+        if of_classes:
+            listed = few([f"{name} {count:,}" for name, count in of_classes.items()])
+            notes.append(f"{text}: {', '.join(listed)}")
     order = (*model, *others)
     code = np.array([order.index(n) if n in order else -1 for n in names], np.int8)
     code[[n in left_out and n in model for n in names]] = -1
@@ -244,10 +242,6 @@ def _check_unknown(scored: Manifest) -> list[str]:
             "rows are mistakes) or as unlabelled (they are left out), and score again",
         )
     return [f"rows with an unknown label are in no figure: {what}"]
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(few([f"{name} {count:,}" for name, count in counts.items()]))
 
 
 def is_of(classes: Sequence[str]) -> pc.Expression:

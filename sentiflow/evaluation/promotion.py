@@ -234,8 +234,10 @@ def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> 
     for (version, record), accuracy in zip(models.items(), accuracies, strict=True):
         tags = {_TEST_DATA: prepared["fingerprint"]}
         if not lineage.has_seen_test(record):
-            tags["sentiflow.test_accuracy"] = f"{accuracy:.6f}"
-            tags["sentiflow.test_rows"] = str(len(label))
+            tags |= {
+                "sentiflow.test_accuracy": f"{accuracy:.6f}",
+                "sentiflow.test_rows": str(len(label)),
+            }
         registry.describe(version, tags=tags, tracking_uri=tracking_uri)
     present = [every[code] for code in np.unique(label)]
     test = ChampionTest(

@@ -132,9 +132,13 @@ class Metrics:
             scalars |= {f"{name}_{label}": of_class[name] for name in shown}
         if self.is_binary:
             (tn, fp), (fn, tp) = (counts.values() for counts in self.confusion.values())
-            scalars |= {"positive_fraction": (tp + fn) / self.num_rows}
-            scalars |= {"true_positive": tp, "false_positive": fp}
-            scalars |= {"true_negative": tn, "false_negative": fn}
+            scalars |= {
+                "positive_fraction": (tp + fn) / self.num_rows,
+                "true_positive": tp,
+                "false_positive": fp,
+                "true_negative": tn,
+                "false_negative": fn,
+            }
         return scalars
 
     def to_json(self) -> dict[str, Any]:

@@ -59,7 +59,6 @@ class Flow:
             maps: Runs the tasks.
         """
         self.job, self.parts, self.maps = job, list(parts), maps
-        self.settings = job.settings
         self.repeats: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
         self.corrected: Counter[str] = Counter()
@@ -107,7 +106,7 @@ class Flow:
 
     def ingest(self) -> results.PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
-        rule = self.settings.split
+        rule = self.job.settings.split
         if rule.kind == "column":
             named = self._run(
                 "count_splits", self.texts, part_files.read_texts, write=part_files.write_splits
@@ -118,7 +117,7 @@ class Flow:
         assign = functools.partial(
             steps.assign_splits, rule=rule.model_copy(update=given), time_bounds=bounds
         )
-        drops = bool(self.fixed) or self.settings.duplicates != "keep"
+        drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
         if not drops:
@@ -148,7 +147,7 @@ class Flow:
             leave_out,
             encode,
             write=part_files.write_unlabelled,
-            drops=self.settings.duplicates == "drop",
+            drops=self.job.settings.duplicates == "drop",
         )
 
     def count_words(self) -> pa.Table:
@@ -184,7 +183,7 @@ class Flow:
         if drops:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
-        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
+        tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
         counts = self._run(
             name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
@@ -196,8 +195,8 @@ class Flow:
         return steps.time_bounds(
             times["second"].to_numpy(),
             times["count_sum"].to_numpy(),
-            validation_fraction=self.settings.split.validation_fraction,
-            test_fraction=self.settings.split.test_fraction,
+            validation_fraction=self.job.settings.split.validation_fraction,
+            test_fraction=self.job.settings.split.test_fraction,
         )
 
     def _leave_out_repeats(self) -> list[part_files.Texts]:

@@ -193,16 +193,13 @@ def check_classes(
             f"fewer: {shown}",
             hint="add rows, or leave them out: name the others in train.classes",
         )
-    notes = []
-    if missing:
-        notes.append(
-            f"no row to learn is {' or '.join(few(missing))}, so that a model does not learn it"
-        )
-    if rare:
-        notes.append(
-            f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
-            f"mistakes: {shown}"
-        )
+    texts = {
+        f"no row to learn is {' or '.join(few(missing))}, so that a model does not learn "
+        "it": missing,
+        f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
+        f"mistakes: {shown}": rare,
+    }
+    notes = [text for text, classes in texts.items() if classes]
     enough = {name: rows[name] for name in present if name not in rare}
     for name, numbers in enough.items():
         if not numbers[0]:

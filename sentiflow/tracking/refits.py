@@ -91,9 +91,10 @@ def apply(config: Config) -> tuple[Config, Refit | None]:
             hint=f"name those with the fingerprint {named['fingerprint']}",
         )
     first = training["inputs"].get("init_from")
-    update = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE}
-    update["init_from"] = update["init_from"] or (first["uri"] if first else None)
-    update["prepared_uri"] = prepared_uri
+    update = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE} | {
+        "init_from": config.train.init_from or (first["uri"] if first else None),
+        "prepared_uri": prepared_uri,
+    }
     settings, model = settings.model_copy(update=update), package_files.to_input(uri, package)
     record: RefitRecord = {
         "splits": [*(SPLITS[:2] if TEST in prepared.get("fixed_splits", ()) else SPLITS)],
