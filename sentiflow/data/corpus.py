@@ -281,9 +281,13 @@ def open_prepared(
     table_format = table_files.TableFormat(
         labels=table_files.number_labels(len(manifest.find_classes(record))), kept=kept
     )
-    slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
     return Corpus(
-        tuple(Part(some, table_format, inputs) for some in slices),
+        tuple(
+            Part(slices, table_format, inputs)
+            for slices in table_files.cut(
+                files, rows_per_part=rows_per_part, first_row=0, splits=splits
+            )
+        ),
         sum(file.num_rows for file in files),
         inputs,
         (*schema.TWEETS.names, *present),

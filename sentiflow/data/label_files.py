@@ -279,8 +279,9 @@ class Answers:
 
     def save(self, uri: str) -> None:
         """Write a file that :meth:`load` reads."""
-        flat = pa.array(self.probabilities.ravel(), pa.float32())
-        lists = pa.FixedSizeListArray.from_arrays(flat, self.probabilities.shape[1])
+        lists = pa.FixedSizeListArray.from_arrays(
+            pa.array(self.probabilities.ravel(), pa.float32()), self.probabilities.shape[1]
+        )
         filesystem.write_arrow(uri, pa.table({"text": self.keys, "probabilities": lists}))
 
     @classmethod

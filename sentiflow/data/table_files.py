@@ -19,8 +19,10 @@ Labels = tuple[tuple[str, int | None], ...]
 
 def number_labels(num_classes: int) -> Labels:
     """Pair labels written as numbers with themselves; false and true mean 0 and 1."""
-    numbers = [(str(label), label) for label in range(num_classes)]
-    return (*numbers, ("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None))
+    return (
+        *((str(label), label) for label in range(num_classes)),
+        *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
+    )
 
 
 NUMBERED = number_labels(len(schema.LABEL_NAMES))
@@ -211,7 +213,9 @@ def _as_written(column: pa.Array) -> pa.Array:
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:  # invalid UTF-8 is replaced
-        values = text.cast(pa.binary()).to_pylist()
-        repaired = [None if value is None else value.decode(errors="replace") for value in values]
+        repaired = [
+            None if value is None else value.decode(errors="replace")
+            for value in text.cast(pa.binary()).to_pylist()
+        ]
         return pa.array(repaired, pa.string())
     return text

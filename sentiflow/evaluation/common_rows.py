@@ -169,8 +169,9 @@ def _count_others(
     """
     names = ("the first", "the second") if pair[0].name == pair[1].name else [s.name for s in pair]
     find_common_classes(dict(zip(names, map(classes_of, tables), strict=True)))
-    models = [scored.record["inputs"]["model"] for scored in pair]
-    left_out = set[str]().union(*map(lineage.left_out_of, models))
+    left_out = set[str]().union(
+        *(lineage.left_out_of(scored.record["inputs"]["model"]) for scored in pair)
+    )
     counted, notes = [], dict[str, None]()
     for name, scored, table in zip(names, pair, tables, strict=True):
         rows, noted = evaluated_rows.count_others(

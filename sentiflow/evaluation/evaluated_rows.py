@@ -147,8 +147,9 @@ def predicted_of(rows: pa.Table) -> Predicted:
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
     """Name the classes of the model behind rows; then those that :func:`count_others` adds."""
-    names = rows.column_names
-    return tuple(n.removeprefix(PROBABILITY) for n in names if n.startswith(PROBABILITY))
+    return tuple(
+        name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)
+    )
 
 
 def find_common_classes(

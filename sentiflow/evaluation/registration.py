@@ -44,12 +44,13 @@ def track(
     measured = result.measured
     for split in sorted(measured.figures, key=lambda name: name != measured.split):
         metrics = measured.figures[split].scalars
-        names = [*_HEADLINES, *metrics]
-        recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
+        recorder.log_metrics({f"{split}/{n}": metrics.get(n) for n in (*_HEADLINES, *metrics)})
     if unsure := measured.unsure:
-        shown = ("fraction", "error", "error_low", "error_high")
         recorder.log_metrics(
-            {f"{measured.split}/unsure_{name}": getattr(unsure, name) for name in shown}
+            {
+                f"{measured.split}/unsure_{name}": getattr(unsure, name)
+                for name in ("fraction", "error", "error_low", "error_high")
+            }
         )
     if folds := result.cross_validated:
         recorder.log_metrics(

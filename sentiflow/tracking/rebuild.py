@@ -145,8 +145,7 @@ def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
     tags |= {runs.OUTPUT_TAG: stage.uri, runs.FINGERPRINT_TAG: record["fingerprint"]}
     client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
     runs.add_files(client, run_id, stage.files)
-    params = runs.to_params(run["params"])
-    runs.log(client, run_id, metrics=stage.metrics, params=params, tags=tags)
+    runs.log(client, run_id, metrics=stage.metrics, params=runs.to_params(run["params"]), tags=tags)
     client.set_terminated(run_id, "FINISHED", _to_ms(run["end"]))
 
 

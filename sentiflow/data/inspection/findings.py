@@ -110,8 +110,11 @@ def to_format(inspection: Inspection) -> dict[str, object]:
     if inspection.is_sentiment140:
         return {"kind": "sentiment140"}
     roles, dialect = inspection.roles, inspection.sample.dialect
-    places = {name: getattr(roles, name) for name in ("text", "label", "id", "time", "user")}
-    columns = {name: place for name, place in places.items() if place is not None}
+    columns = {
+        name: place
+        for name in ("text", "label", "id", "time", "user")
+        if (place := getattr(roles, name)) is not None
+    }
     has_names = any(isinstance(place, str) for place in columns.values())
     section: dict[str, object] = {
         "kind": "csv",
