@@ -97,10 +97,10 @@ def init(
             )
         )
         filesystem.write_bytes(uri, written.encode())
-        command = f"score {path}"
-        if model is None:
+        trains = model is None and found.roles.label is not None
+        command = f"run {path}" if trains else f"score {path}"
+        if model is None and not trains:
             command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
-            command = command if found.roles.label is None else f"run {path}"
         typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
 
 

@@ -95,8 +95,8 @@ class CsvPlan:
 
     def has_column(self, name: str) -> bool:
         """Say whether every file has a column of this meaning, or with this name."""
-        formats = [file.csv_format for file in self.planned if file.csv_format]
-        return all(one.position(name) is not None for one in formats)
+        formats = (file.csv_format for file in self.planned)
+        return all(form.position(name) is not None for form in formats if form)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -245,8 +245,7 @@ def _cut_csv(
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
-    notes += plan.notes
-    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
+    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=(*notes, *plan.notes))
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:

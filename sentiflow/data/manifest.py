@@ -191,10 +191,8 @@ def find_package(uri: str) -> str:
     Every setting and command that names a model takes these directories, too. The package of a
     run without a training is the average that it has scored with.
     """
-    for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
-        if read(package, stage="model"):
-            return package
-    return uri
+    places = (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL))
+    return next((place for place in places if read(place, stage="model")), uri)
 
 
 def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:

@@ -131,7 +131,6 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     from sklearn.metrics import roc_curve
 
     figure, axes = _unit_square("False positive rate", "True positive rate", chance=(0, 1))
-    names = predicted.classes
     areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
     shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
     colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
@@ -141,7 +140,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         axes.plot(1 - scalars["recall_negative"], scalars["recall_positive"], "o", color=INK)
     for number, code in enumerate(shown):
         rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
-        label = f"{shorten(names[code], 20)} {areas[code]:.4f}"
+        label = f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}"
         style = _LINES[number % len(_LINES)]
         axes.plot(*rates, linestyle=style, color=colors[number], label=label)
     axes.legend(loc="lower right", title="AUC", fontsize=8)

@@ -30,15 +30,25 @@ def summarize(
     name, share = measured.metrics.most_frequent
     if measured.metrics.accuracy_low <= share:
         than = "worse" if measured.metrics.accuracy_high < share else "not shown to be better"
-        meaning = f"is the accuracy of “{name}” for every text: the model is {than} than guessing"
-        lines.append(Highlight(f"{share:.1%}", meaning, "figures"))
+        lines.append(
+            Highlight(
+                f"{share:.1%}",
+                f"is the accuracy of “{name}” for every text: the model is {than} than guessing",
+                "figures",
+            )
+        )
     lines += [
         Highlight(f"{b.accuracy:.1%}", f"is the accuracy of {b.name}: {b.verdict}", "figures")
         for b in baselines
     ]
     if teacher:
-        meaning = f"of the texts get the label of the {teacher.name}: {teacher.verdict}"
-        lines.append(Highlight(f"{teacher.agreement:.1%}", meaning, "figures"))
+        lines.append(
+            Highlight(
+                f"{teacher.agreement:.1%}",
+                f"of the texts get the label of the {teacher.name}: {teacher.verdict}",
+                "figures",
+            )
+        )
     return [
         *lines,
         *_summarize_classes(measured.metrics),

@@ -124,8 +124,13 @@ class Metrics:
     @property
     def scalars(self) -> dict[str, Any]:
         """The metrics that are one number; those of a class end with its name."""
-        names = ("num_rows", "accuracy_low", "accuracy_high", "expected_calibration_error")
-        scalars = {name: getattr(self, name) for name in names} | self.values
+        scalars: dict[str, Any] = {
+            "num_rows": self.num_rows,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
+            "expected_calibration_error": self.expected_calibration_error,
+            **self.values,
+        }
         for label, metrics in self.by_class.items():
             of_class = vars(metrics)
             shown = ("precision", "recall", "f1") if self.is_binary else of_class

@@ -166,8 +166,9 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> f
         prior = _PRIOR_ROWS * surplus
         return logs.sum() + (prior * surplus).sum() / 2, gradient + prior
 
-    bounds = [(0, HIGHEST), (0, HIGHEST)]
-    solved = optimize.minimize(loss, _PRIOR_FACTORS, jac=True, bounds=bounds, method="L-BFGS-B").x
+    solved = optimize.minimize(
+        loss, _PRIOR_FACTORS, jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B"
+    ).x
     return round(float(solved[1] / solved.sum()), 2) if solved.any() else 0.5
 
 

@@ -79,9 +79,10 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
     for setting, patterns in source.files.items():
         # a glob may match a test file, too
         uris += [u for u in input_files.expand(patterns, setting=setting) if u not in uris]
-    if earlier or source.name == CORRECTED:
-        return input_files.describe(uris, earlier=earlier)
-    return input_files.as_found(uris)
+    is_read_now = earlier or source.name == CORRECTED
+    return (
+        input_files.describe(uris, earlier=earlier) if is_read_now else input_files.as_found(uris)
+    )
 
 
 def cut(

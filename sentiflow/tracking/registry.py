@@ -109,8 +109,9 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
-        content = _read(source, manifest.MANIFEST, tracking_uri)
-        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
+        record = manifest.parse(
+            _read(source, manifest.MANIFEST, tracking_uri), f"{manifest.MANIFEST} of {uri}"
+        )
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != {*average_files.list_names(record)}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")

@@ -67,11 +67,6 @@ def rate(name: str, meaning: str) -> int:
     return int(bool(words) and (words[-1] in usual or words[0] in usual))
 
 
-def is_known(name: str) -> bool:
-    """Say whether this is the usual name of a column of some meaning."""
-    return any(rate(name, meaning) == 2 for meaning in NAMES)
-
-
 _MEANING = {value: name for name, values in CLASSES.items() for value in values}
 _NUMBERED: tuple[dict[str, str], ...] = (
     {"0": "negative", "4": "positive", "2": "neutral"},

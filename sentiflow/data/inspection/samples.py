@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
 from sentiflow.data.csv_format import HEAD_BYTES
-from sentiflow.data.inspection.column_names import is_known
+from sentiflow.data.inspection.column_names import NAMES, rate
 from sentiflow.data.scripts import UNSPACED
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -131,7 +131,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return False
     if any(_VALUE.fullmatch(name) or len(name) > _MAX_NAME for name in filled):
         return False
-    if any(is_known(name) for name in filled):
+    if any(rate(name, meaning) == 2 for name in filled for meaning in NAMES):  # a usual name
         return True
     for name, column in zip(names, zip(*data, strict=True), strict=False):
         values = [value.strip() for value in column if value.strip()]
