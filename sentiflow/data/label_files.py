@@ -66,14 +66,19 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
             "with names",
         )
     what, first = ("row", 0) if uri.endswith(".parquet") else ("line", 2)
-    places = pd.Series(range(first, first + len(table)), table.index).astype(str)
-    places = f"{name}: {what} " + places
+    places = f"{name}: {what} " + pd.Series(range(first, first + len(table)), table.index).astype(
+        str
+    )
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
             numbers = pd.to_numeric(values, errors="coerce").astype("float64")
             is_text = numbers.isna() & values.notna() & (values != "")
-            problem = "is no number with a decimal point"
-            reject(table.assign(**{PLACE: places}), is_text, problem, column=str(column))
+            reject(
+                table.assign(**{PLACE: places}),
+                is_text,
+                "is no number with a decimal point",
+                column=str(column),
+            )
             table[column] = numbers
         else:
             written = values.astype(object).where(values.notna(), "").astype(str)

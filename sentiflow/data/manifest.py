@@ -257,11 +257,10 @@ def identify_learned_files(prepared: Manifest) -> set[str]:
 
 def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
     """List the files of some folders of a finished directory in their order, with their rows."""
-    files = sorted(record["files"], key=lambda item: item["path"])
     return {
         join(uri, item["path"]): item["rows"] or 0
         for folder in folders
-        for item in files
+        for item in sorted(record["files"], key=lambda item: item["path"])
         if item["path"].startswith(f"{folder}/")
     }
 
