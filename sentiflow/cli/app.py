@@ -236,11 +236,6 @@ def ui(
         os.execv(sys.executable, command if verbose else [*command, "--no-access-log"])  # noqa: S606
 
 
-@tracking_app.callback()
-def tracking_group() -> None:
-    """Keep the name of the only command."""
-
-
 @tracking_app.command("import")
 def import_outputs(
     output_uris: Annotated[

@@ -1,5 +1,6 @@
 """`submit` command -> a job on a cluster, followed to its end."""
 
+import functools
 import signal
 import sys
 from pathlib import Path
@@ -116,35 +117,27 @@ def submit(
             else:
                 typer.echo(name)
             return
-        signal.signal(signal.SIGTERM, exits.end)  # it detaches as Ctrl-C does
-        try:
-            code = _follow(client, name, as_json)
-        except KeyboardInterrupt as interruption:
-            say(
-                "submit",
-                f"detached; the job continues; {follow_it}; or end it: ray job stop {name}",
-            )
-            code = 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+        code = _follow(client, name, as_json, follow_it)
     if code:
         raise typer.Exit(code)
 
 
-def _follow(client: "JobSubmissionClient", job: str, as_json: bool) -> int:
-    """Follow a job to its end, and say how it has ended; give its exit code."""
+def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: str) -> int:
+    """Follow a job to its end, and say how it has ended; give the exit code."""
     from sentiflow.cluster import job_client
 
     stream = sys.stderr if as_json else sys.stdout
-
-    def write(text: str) -> None:
-        stream.write(text)
-        stream.flush()
-
-    details = job_client.follow(client, job, write)
+    signal.signal(signal.SIGTERM, exits.end)  # it detaches as Ctrl-C does
+    try:
+        write = functools.partial(print, end="", file=stream, flush=True)
+        details = job_client.follow(client, job, write)
+    except KeyboardInterrupt as interruption:
+        say("submit", f"detached; the job continues; {follow_it}; or end it: ray job stop {job}")
+        return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
     code, reason = job_client.explain_end(details)
     uri = (details.metadata or {}).get(submission.OUTPUT_KEY, "")
     if as_json:
-        status = details.status.value
-        record = {"job": job, "status": status, "exit_code": code, "reason": reason}
+        record = {"job": job, "status": details.status.value, "exit_code": code, "reason": reason}
         print_json(record | {"output_uri": uri})
     say("submit", f"{job} failed: {reason}" if code else f"{job} is done: {uri}")
     return code

@@ -127,11 +127,7 @@ class MapStages:
         Returns:
             The results by part.
         """
-        root, folder, claim = (
-            self.root,
-            self.work,
-            self.claim,
-        )
+        root, folder, claim = self.root, self.work, self.claim  # the task does not get the output
 
         def work(part: Any, label: Label) -> Any:
             """Do the work on a part while this job may write, and mark the part as done."""
@@ -146,11 +142,12 @@ class MapStages:
                 write_marker(folder, name, label.number, marker)
             return result
 
-        results: dict[int, Any] = {}
         markers = read_markers(self.root, self.work, name) if self.resumes else {}
-        for number, marker in markers.items():
-            if number < len(keys) and marker["key"] == keys[number]:
-                results[number] = marker["result"]
+        results = {
+            number: marker["result"]
+            for number, marker in markers.items()
+            if number < len(keys) and marker["key"] == keys[number]
+        }
         todo = [number for number in range(len(parts)) if number not in results]
         self.fresh, left = todo, sum(sizes[number] for number in todo)
         if results and todo:

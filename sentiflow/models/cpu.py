@@ -44,38 +44,32 @@ def has_kernels(tensor: torch.Tensor) -> bool:
 
 def _is_faster(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether oneDNN can multiply two matrices, and is faster than PyTorch."""
-    is_large = len(inputs) * weight.numel() >= _SMALL
-    return _LINEAR is not None and is_large and inputs.device.type == "cpu"
+    is_large = inputs.shape[:-1].numel() * weight.numel() >= _SMALL
+    return _LINEAR is not None and is_large and has_kernels(inputs)
 
 
-def multiply(
+def affine(
     inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + bias`` of float32 matrices, without gradient.
+    """Compute ``inputs @ weight.T + bias``.
 
     Shape:
-        - inputs: ``(M, K)``.
+        - inputs: ``(..., K)``.
         - weight: ``(N, K)``.
         - bias: ``(N,)``.
-        - returns: ``(M, N)``.
+        - returns: ``(..., N)``.
     """
     if not _is_faster(inputs, weight):
         return nn.functional.linear(inputs, weight, bias)
-    return _LINEAR(inputs, weight, bias, "none", [], "")
+    rows = inputs.flatten(end_dim=-2)
+    return _LINEAR(rows, weight, bias, "none", [], "").unflatten(0, inputs.shape[:-1])
 
 
 def multiply_add(inputs: torch.Tensor, weight: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + other`` of float32 matrices, without gradient."""
+    """Compute ``inputs @ weight.T + other`` of matrices."""
     if not _is_faster(inputs, weight):
         return torch.addmm(other, inputs, weight.T)
     return _LINEAR.binary(inputs, other, weight, None, "add")
-
-
-def affine(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + bias`` for ``(..., K)``."""
-    if not has_kernels(inputs):
-        return nn.functional.linear(inputs, weight, bias)
-    return multiply(inputs.flatten(end_dim=-2), weight, bias).unflatten(0, inputs.shape[:-1])
 
 
 def tanh(tensor: torch.Tensor) -> torch.Tensor:

@@ -87,12 +87,24 @@ def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 
 def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
     """Whether a layer has a kernel for its inputs, and no gradient is needed."""
-    return layer.mode in _GATES and cpu.has_kernels(inputs)
+    return layer.mode in _STEPS and cpu.has_kernels(inputs)
 
 
 def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     """Compute the share of the inputs ``(..., D)`` in the gates ``(..., G)``, for inference."""
-    return _GATES[layer.mode](layer, inputs)
+    scale = _scale_of(layer)
+    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
+    if layer.mode == "GRU":  # each step adds that of the new state
+        of_states = of_states.masked_fill(scale == 2, 0)
+    bias = layer.bias_ih_l0 + of_states
+    return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
+
+
+def _scale_of(layer: nn.RNNBase) -> torch.Tensor:
+    """Return the factor of each gate: 2 of a tanh, 1 of the GRU's reset and update."""
+    scale = torch.full_like(layer.bias_hh_l0, 2)
+    scale[: 2 * layer.hidden_size if layer.mode == "GRU" else 0] = 1
+    return scale
 
 
 def encode_words(
@@ -132,11 +144,6 @@ def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]
     return list(zip(steps, [None, *steps], strict=False))
 
 
-def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    bias = layer.bias_ih_l0 + layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
-    return cpu.affine(inputs, 2 * layer.weight_ih_l0, 2 * bias)
-
-
 def _step_of_tanh(layer: nn.RNNBase) -> _Step:
     """Step: ``u' = sigmoid(gate + V u)``."""
     weight = 4 * layer.weight_hh_l0
@@ -147,25 +154,18 @@ def _step_of_tanh(layer: nn.RNNBase) -> _Step:
     return step
 
 
-def _gates_of_gru(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    scale = _scale_of_gru(layer)
-    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
-    bias = layer.bias_ih_l0 + of_states.masked_fill(scale == 2, 0)
-    return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
-
-
 def _step_of_gru(layer: nn.RNNBase) -> _Step:
     """Step: ``u' = v + z (u - v)``.
 
     ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
     """
-    size, scale = 2 * layer.hidden_size, _scale_of_gru(layer)
+    size, scale = 2 * layer.hidden_size, _scale_of(layer)
     weight = 2 * layer.weight_hh_l0 * scale[:, None]
     of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
     bias = 2 * of_states.masked_fill(scale == 1, 0)
 
     def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
-        hidden = cpu.multiply(state, weight, bias)
+        hidden = cpu.affine(state, weight, bias)
         both = hidden[:, :size].add_(gates[:, :size]).sigmoid_()
         reset, update = both.chunk(2, dim=1)
         new = torch.addcmul(gates[:, size:], reset, hidden[:, size:]).sigmoid_()
@@ -174,17 +174,6 @@ def _step_of_gru(layer: nn.RNNBase) -> _Step:
     return step
 
 
-def _scale_of_gru(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the factors of the 3 H gates: 1 for reset and update, 2 for new, which is a tanh."""
-    scale = torch.ones_like(layer.bias_hh_l0)
-    scale[2 * layer.hidden_size :] = 2
-    return scale
-
-
-_GATES: dict[str, Callable[[nn.RNNBase, torch.Tensor], torch.Tensor]] = {
-    "RNN_TANH": _gates_of_tanh,
-    "GRU": _gates_of_gru,
-}
 _STEPS: dict[str, Callable[[nn.RNNBase], _Step]] = {
     "RNN_TANH": _step_of_tanh,
     "GRU": _step_of_gru,

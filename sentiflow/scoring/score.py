@@ -26,7 +26,7 @@ from sentiflow.data import input_files, manifest, parts, schema, tweets
 from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Input, Manifest, Scoring
+from sentiflow.data.manifest_types import FileEntry, InputFile, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
@@ -87,24 +87,18 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         JobError: A part failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    settings = config.score
-    spec = output.spec
-    model, previous = spec.inputs["model"], output.previous
-    models = previous["models"] if previous else {}
-    before = Scored.of(previous) if previous else Scored()
-    if previous and previous["inputs"]["model"]["fingerprint"] != model["fingerprint"]:
-        before = replace(before, profile=drift.Profile())  # statistics of one model
-    old_files = previous["inputs"]["corpus"]["files"] if previous else []
-    files = spec.inputs["corpus"].get("files", [])
+    settings, spec, previous = config.score, output.spec, output.previous
+    model, files = spec.inputs["model"], spec.inputs["corpus"].get("files", [])
+    before = Scored.of(previous, model) if previous else Scored()
+    num_old = len(previous["inputs"]["corpus"]["files"]) if previous else 0
     copies = sources.find_copies(files)
     for uri, (_, first) in copies.items():
         say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
     distinct = [item for item in files if item["uri"] not in copies]
-    num_previous = sum(item["uri"] not in copies for item in files[: len(old_files)])
+    num_previous = sum(item["uri"] not in copies for item in files[:num_old])
     if previous and len(distinct) == num_previous:
         return previous
     learned = package_files.classes_of(model)
-    reference = model["reference"] and drift.Profile.from_json(model["reference"])
     plan, labels = sources.plan(
         settings,
         distinct,
@@ -150,12 +144,13 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         on_gpu=num_gpus > 0,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
-        model_version=sources.name_version(model, models),
+        model_version=sources.name_version(model, previous["models"] if previous else {}),
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
-    kept = tuple(tasks.list_kept(settings.keep_columns))
-    rules = tweets.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
+    rules = tweets.RowRules(
+        keep=tuple(tasks.list_kept(settings.keep_columns)), keep_raw=config.prepare.keep_raw
+    )
     run_key = manifest.fingerprint(
         [spec.settings, model["fingerprint"], job.model_version, precision]
     )
@@ -174,32 +169,23 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
     total = Scored.sum([before, new])
     _check(output, source, new, total)
-    read = [*(item for item, _ in copies.values()), *source.files.get("files", ())]
-    by_uri = {item["uri"]: item for item in (*files, *read)}
-    corpus = input_files.join([by_uri[item["uri"]] for item in files]) if files else source.files
     num_scored = sum(of_parts[number].accepted for number in maps.fresh)
-    differences = drift.compare(total.profile, reference) if reference else {}
     seconds = time.monotonic() - began
-    shares = compare_unseen(total.profile.confusion, model)
-    _report(new, total, differences, shares, num_scored, seconds, output.spec.uri, recorder)
+    differences = _report(new, total, model, num_scored, seconds, spec.uri, recorder)
     scoring: Scoring = {
         "model_version": job.model_version,
         "first_part": job.first_part,
-        "first_file": len(old_files),
-        "num_files": len(files) - len(old_files),
+        "first_file": num_old,
+        "num_files": len(files) - num_old,
         "rows": new.accepted,
     }
     return _publish(
-        output,
-        source,
-        corpus,
-        total,
-        job,
+        *(output, source, total, job),
+        copies=[item for item, _ in copies.values()],
+        scoring=scoring,
         drift=differences,
         seconds=seconds,
         run=recorder.describe(),
-        models=models | {job.model_version: model},
-        scorings=[*(previous["scorings"] if previous else ()), scoring],
     )
 
 
@@ -247,9 +233,25 @@ def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Sco
 
 
 def _publish(
-    output: Output, source: Corpus, corpus: Input, total: Scored, job: Job, **more: Any
+    output: Output,
+    source: Corpus,
+    total: Scored,
+    job: Job,
+    *,
+    copies: Sequence[InputFile],
+    scoring: Scoring,
+    **more: Any,
 ) -> Manifest:
     """Complete the output, together with the previous predictions.
+
+    Args:
+        output: The output.
+        source: The new rows, with a description of their files as they were read.
+        total: All rows of the corpus.
+        job: Arguments of the tasks.
+        copies: Descriptions of the files that were not scored, as they have the rows of others.
+        scoring: What this job has added.
+        more: Further keys of the manifest.
 
     Raises:
         UserError: A file of the corpus was changed meanwhile; the new output is removed.
@@ -259,11 +261,17 @@ def _publish(
     except UserError:  # it is another corpus now: the same command starts over
         output.roll_back()
         raise
+    inputs, previous = output.spec.inputs, output.previous
+    files = inputs["corpus"].get("files", [])
+    by_uri = {item["uri"]: item for item in (*files, *copies, *source.files.get("files", ()))}
+    corpus = input_files.join([by_uri[item["uri"]] for item in files]) if files else source.files
     average = manifest.read(join(output.uri, MODEL))
-    models = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
+    members = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
     return output.publish(
-        inputs=output.spec.inputs | {"corpus": corpus},
-        files=[*total.files, *models],
+        inputs=inputs | {"corpus": corpus},
+        files=[*total.files, *members],
+        models=(previous["models"] if previous else {}) | {job.model_version: inputs["model"]},
+        scorings=[*(previous["scorings"] if previous else ()), scoring],
         peak_memory_bytes=total.peak_memory_bytes,
         num_parts=job.first_part + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
@@ -318,24 +326,25 @@ def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
 def _report(
     new: Scored,
     total: Scored,
-    differences: dict[str, Any],
-    shares: list[tuple[str, str]],
+    model: ModelInput,
     num_scored: int,
     seconds: float,
     uri: str,
     recorder: Recorder,
-) -> None:
+) -> dict[str, Any]:
     """Tell the user what was done, and log the metrics.
 
     Args:
         new: The rows of this run, also those of an earlier process.
         total: All rows of the corpus, previous runs included.
-        differences: Differences from the validation texts of the model.
-        shares: Classes that are predicted too often or too seldom.
+        model: The model.
         num_scored: Rows that this process has scored.
         seconds: How long it took.
         uri: The output.
         recorder: Takes the metrics.
+
+    Returns:
+        The drift from the validation texts of the model, by :func:`drift.compare`.
     """
     rate = num_scored / seconds
     before = total.accepted - num_scored
@@ -358,9 +367,12 @@ def _report(
     if new.repeated_ids:
         repeated = f"{new.repeated_ids:,} {'row has' if new.repeated_ids == 1 else 'rows have'}"
         say(STAGE, f"{repeated} the tweet_id of a row of an earlier file: both are scored")
+    differences: dict[str, Any] = {}
+    if model["reference"]:
+        differences = drift.compare(total.profile, drift.Profile.from_json(model["reference"]))
     for line in differences.get("warnings", []):
         say(STAGE, f"drift from the validation texts: {line}")
-    for share, meaning in shares:
+    for share, meaning in compare_unseen(total.profile.confusion, model):
         say(STAGE, f"{share} {meaning}")
     fractions = total.fractions
     metrics: dict[str, float | None] = {
@@ -374,3 +386,4 @@ def _report(
     drifted |= differences.get("corpus", {})
     metrics |= {f"drift/{name}": value for name, value in drifted.items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})
+    return differences

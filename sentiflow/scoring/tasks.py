@@ -17,7 +17,7 @@ from sentiflow.cluster import memory
 from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
-from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, merge_counts
+from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat
 from sentiflow.data.table_plans import TablePlan
@@ -96,12 +96,16 @@ class Scored:
         return cls(**total | {"peak_memory_bytes": peak})
 
     @classmethod
-    def of(cls, record: Manifest) -> "Scored":
-        """Take the results of a complete scoring from its manifest."""
+    def of(cls, record: Manifest, model: ModelInput) -> "Scored":
+        """Take the results of a complete scoring from its manifest.
+
+        The profile has the statistics of one model: it is empty if that is not ``model``.
+        """
+        is_same = record["inputs"]["model"]["fingerprint"] == model["fingerprint"]
         return cls.from_json(
             {name: record["counts"].get(name, 0) for name in (*_COUNTS, "unsure")}
-            | {"profile": record["profile"], "files": record["files"]}
-            | {"unknown_values": record.get("unknown_values", {})}
+            | {"profile": record["profile"] if is_same else asdict(Profile())}
+            | {"files": record["files"], "unknown_values": record.get("unknown_values", {})}
         )
 
     @classmethod

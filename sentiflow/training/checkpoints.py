@@ -66,21 +66,16 @@ def save(root: str, checkpoint: Checkpoint) -> None:
 
 def list_steps(root: str) -> list[int]:
     """List the steps of the complete checkpoints, in order."""
-    return [_step_of(folder) for folder, names in _find(root).items() if STATE in names]
+    return [step for step, is_complete in _find(root).values() if is_complete]
 
 
 def load(root: str, step: int) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        ValueError: There is none that is complete.
-    """
-    for folder, names in _find(root).items():
-        if _step_of(folder) == step and STATE in names:
-            state = json.loads(filesystem.read_bytes(join(root, folder, STATE)))
-            content = filesystem.read_bytes(join(root, folder, TENSORS))
-            return Checkpoint(step, safetensors.torch.load(content), state)
-    raise ValueError(f"{root} has no checkpoint of step {step}")
+    """Read the complete checkpoint of a step, which there must be."""
+    folders = {state: folder for folder, state in _find(root).items()}
+    folder = join(root, folders[step, True])
+    content = filesystem.read_bytes(join(folder, TENSORS))
+    state = json.loads(filesystem.read_bytes(join(folder, STATE)))
+    return Checkpoint(step, safetensors.torch.load(content), state)
 
 
 def load_last(root: str) -> Checkpoint | None:
@@ -91,9 +86,9 @@ def load_last(root: str) -> Checkpoint | None:
 
 def keep(root: str, *, last: int, best: int | None = None) -> None:
     """Delete all checkpoints but the last few and the best, and the remains of crashes."""
-    kept = {*list_steps(root)[-last:], best}
-    for folder, names in _find(root).items():
-        if _step_of(folder) not in kept or STATE not in names:
+    kept = {(step, True) for step in (*list_steps(root)[-last:], best)}
+    for folder, state in _find(root).items():
+        if state not in kept:
             filesystem.delete(join(root, folder))
 
 
@@ -110,14 +105,8 @@ def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _step_of(folder: str) -> int:
-    return int(folder.split("-")[1])
-
-
-def _find(root: str) -> dict[str, set[str]]:
-    """List the files of each checkpoint directory, complete or not, in the order of their steps."""
-    folders: dict[str, set[str]] = {}
-    for path in filesystem.sizes(root):
-        if match := re.fullmatch(r"(step-[0-9]+-[0-9a-f]+)/([^/]+)", path):
-            folders.setdefault(match[1], set()).add(match[2])
-    return dict(sorted(folders.items()))
+def _find(root: str) -> dict[str, tuple[int, bool]]:
+    """List the checkpoint directories in the order of their steps: the step, and if complete."""
+    paths = filesystem.sizes(root)
+    folders = re.findall(r"^(step-([0-9]+)-[0-9a-f]+)/", "\n".join(sorted(paths)), re.MULTILINE)
+    return {folder: (int(step), f"{folder}/{STATE}" in paths) for folder, step in folders}

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, schema
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.errors import UserError
 from sentiflow.progress import say
@@ -53,15 +53,6 @@ class Part:
     num_rows: int
     texts_uri: str = ""
     """File of the tweets, for encoded rows."""
-
-
-class TaughtPart(TypedDict):
-    """A part whose rows the teachers were asked about."""
-
-    counts: dict[str, int]
-    """``rows`` that were written; those ``answered`` by a teacher at least; and those ``left_out``,
-    without an answer and without a label, which nothing can be learned from."""
-    files: list[FileEntry]
 
 
 def teach(
@@ -131,7 +122,7 @@ def _ask(
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     models, tables = _fetch_teachers(config, output, prepared, learned, maps)
-    taught: list[TaughtPart] = maps.run(
+    taught = maps.run(
         STAGE,
         parts,
         functools.partial(read_rows, positions=learned.positions),
@@ -252,7 +243,7 @@ def teach_rows(
     models: Sequence[tuple[str, str]],
     tables: Sequence[str],
     on_gpu: bool,
-) -> TaughtPart:
+) -> dict[str, Any]:
     """Ask the teachers, and write the rows of a part: those to learn, or held-out rows.
 
     They are taught the mean probabilities of the teachers that answer each row. A row to learn that
@@ -267,6 +258,11 @@ def teach_rows(
         models: Directory and fingerprint of each teacher that is a model package.
         tables: Files of :meth:`Answers.save`, of each other teacher.
         on_gpu: Whether tasks have a share of a GPU.
+
+    Returns:
+        The ``files``; and ``counts``: the ``rows`` that were written; those ``answered`` by a
+        teacher at least; and those ``left_out``, without an answer and without a label, which
+        nothing can be learned from.
     """
     part, text = parts[label.number], table["text"].combine_chunks()
     hashes = hash_texts(text) if tables else np.zeros(0, np.uint64)
@@ -276,9 +272,8 @@ def teach_rows(
 
         packages = memory.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
         given += [_ask_model(text, package, classes) for package in packages]
-    counts = np.sum([is_known for is_known, _ in given], axis=0)
-    sums = np.sum([probabilities for _, probabilities in given], axis=0)
-    taught, is_answered = sums / np.maximum(counts, 1)[:, None], counts > 0
+    num_answers, sums = (np.sum(each, axis=0) for each in zip(*given, strict=True))
+    taught, is_answered = sums / np.maximum(num_answers, 1)[:, None], num_answers > 0
     is_kept, form = is_answered, schema.HELD_OUT
     if part.split in _LEARNED:
         labels = table["label"].to_numpy()
@@ -310,10 +305,8 @@ def _ask_model(
     return is_known, np.where(is_known[:, None], share, 0)
 
 
-@functools.lru_cache(maxsize=4)
-def _load_answers(uri: str) -> label_files.Answers:
-    """Load the answers of a teacher once for each worker process."""
-    return label_files.Answers.load(uri)
+_load_answers = functools.lru_cache(maxsize=4)(label_files.Answers.load)
+"""Loads the answers of a teacher once for each worker process."""
 
 
 def _count_answers(counts: Mapping[str, int], what: str) -> str:

@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from sentiflow.config.sections import Config
 from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Unsure
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Unsure
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -145,7 +145,6 @@ def run(
     from sentiflow.training import checkpoints, task
 
     began = time.monotonic()
-
     config, refit = refits.apply(config)
     settings, spec = config.train, output.spec
     splits = refit.record["splits"] if refit else SPLITS[:1]
@@ -166,14 +165,13 @@ def run(
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
-    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     job = task.TrainJob(
         settings=_fetch_first(config, output, settings, learned),
         checkpoints_uri=locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
         claim=output.claim,
         prepared=record,
-        lineage=spec.inputs | {"training": training},
+        lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
         num_threads=resources.threads_per_train_worker(num_workers, settings.cpus_per_worker),
         on_gpu=gpus > 0,
         taught=taught.files if taught else None,
@@ -200,12 +198,8 @@ def run(
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
     words = f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words"
     say(STAGE, f"{words}, {num_rows:,} texts, {count_workers(num_workers)}")
-    if own := ", ".join(list_own(settings)):
-        own = f"not as in preset {settings.preset}, since the config has its own: {own}"
-    for line in filter(None, (note, why, own)):
+    for line in filter(None, (note, why, *_describe_choices(settings, learned))):
         say(STAGE, line)
-    if learned.names != BINARY:
-        say(STAGE, f"classes: {learned.describe()}")
     with (
         Progress(STAGE, total=total, unit="texts", later=linear) as progress,
         recorder.watching_system(),
@@ -227,20 +221,26 @@ def run(
             watch(event)
 
         report = _run_workers(config, output, job, resources, num_workers, take)
-    more: dict[str, Any] = {"num_workers": callback.num_workers}
+    more: dict[str, Any] = {"refit": refit.record} if refit else {}
     if taught:
-        described = {"uri": taught.uri, "fingerprint": taught.fingerprint, "counts": taught.counts}
-        more["taught"] = described
-    if refit:
-        more["refit"] = refit.record
-    more["registered"] = register(config, output, recorder, note)
+        more["taught"] = {name: getattr(taught, name) for name in ("uri", "fingerprint", "counts")}
     return _publish(
         *(output, report, recorder),
         num_rows=num_rows,
+        registered=register(config, output, recorder, note),
         seconds=time.monotonic() - began,
         further_files=[*(taught.entries if taught else ()), *of_folds],
+        num_workers=callback.num_workers,
         **more,
     )
+
+
+def _describe_choices(settings: TrainSettings, learned: classes.LearnedClasses) -> Iterator[str]:
+    """Say what the config has instead of the preset's values, and which classes are learned."""
+    if own := ", ".join(list_own(settings)):
+        yield f"not as in preset {settings.preset}, since the config has its own: {own}"
+    if learned.names != BINARY:
+        yield f"classes: {learned.describe()}"
 
 
 def _train_folds(

@@ -92,7 +92,7 @@ class Trainer:
         self.step = self.epoch = self.step_in_epoch = 0
         self._epoch_sums, self._recent_sums = np.zeros(len(_SUMS)), np.zeros(len(_SUMS))
         self._pending: list[tuple[int, torch.Tensor]] = []
-        self._not_finite: tuple[str, int] | None = None
+        self._problem = ""
         self._collected_at = time.monotonic()
 
     @property
@@ -157,7 +157,7 @@ class Trainer:
     def is_finite(self) -> bool:
         """Whether losses and gradients of all steps are finite, so that the weights are usable."""
         self._collect_metrics()
-        return self._not_finite is None
+        return not self._problem
 
     def take_step_metrics(self) -> dict[str, float]:
         """Return the mean metrics since the last call, named as below ``step/`` in MLflow."""
@@ -168,11 +168,12 @@ class Trainer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint needs; :meth:`position` has the rest."""
-        found = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
-        for name, parameter in self.tuned.items():
-            for key, tensor in self.optimizer.state[parameter].items():
-                found[f"optimizer/{name}/{key}"] = tensor
-        return found
+        weights = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
+        return weights | {
+            f"optimizer/{name}/{key}": tensor
+            for name, parameter in self.tuned.items()
+            for key, tensor in self.optimizer.state[parameter].items()
+        }
 
     def position(self) -> checkpoints.TrainerPosition:
         """Return the position in the training, as a checkpoint holds it."""
@@ -251,7 +252,8 @@ class Trainer:
         for (step, _), values in zip(pending, rows, strict=True):
             if not math.isfinite(values[0] + values[-1]):
                 what = "gradient" if math.isfinite(values[0]) else "loss"
-                self._not_finite = self._not_finite or (what, step)
+                where = f"the {what} of step {step} (epoch {self.epoch + 1})"
+                self._problem = self._problem or f"{where} is not finite; {_REMEDY}"
             sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
             self._epoch_sums += sums
             self._recent_sums += sums
@@ -265,13 +267,8 @@ class Trainer:
         Raises:
             JobError: One is not finite.
         """
-        self._collect_metrics()
-        if self._not_finite is None:
-            return
-        what, step = self._not_finite
-        raise JobError(
-            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {_REMEDY}"
-        )
+        if not self.is_finite:
+            raise JobError(self._problem)
 
     def _evaluate(self) -> tuple[float, int, np.ndarray]:
         """Sum the loss over the validation rows of all workers, and count rows.

@@ -6,6 +6,7 @@ from sentiflow.models import cpu
 
 @pytest.mark.parametrize("rows", [3, 900, 5000])
 @pytest.mark.parametrize("has_onednn", [True, False])
+@torch.inference_mode()
 def test_products_are_pytorchs(rows, has_onednn, monkeypatch):
     if has_onednn:
         assert cpu._LINEAR is not None
@@ -16,8 +17,8 @@ def test_products_are_pytorchs(rows, has_onednn, monkeypatch):
     bias = torch.randn(30)
     expected = left.double() @ right.double().T
     for actual, wanted in (
-        (cpu.multiply(left, right), expected),
-        (cpu.multiply(left, right, bias), expected + bias),
+        (cpu.affine(left, right), expected),
+        (cpu.affine(left, right, bias), expected + bias),
         (cpu.multiply_add(left, right, other), expected + other),
     ):
         torch.testing.assert_close(actual, wanted.float(), rtol=1e-4, atol=1e-3)
