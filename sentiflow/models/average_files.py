@@ -90,11 +90,9 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
 
 def list_names(record: Manifest) -> list[str]:
     """List the files that a package or an average must have beside its manifest."""
-    folders = _list_folders(record)
-    if not folders:
-        return [*package_files.FILES]
     names = (*package_files.FILES, manifest.MANIFEST)
-    return [join(folder, name) for folder in folders for name in names]
+    of_members = [join(folder, name) for folder in _list_folders(record) for name in names]
+    return of_members or [*package_files.FILES]
 
 
 def list_packages(uri: str, *, setting: str = "the model") -> list[str]:

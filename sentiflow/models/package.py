@@ -93,8 +93,7 @@ class ModelPackage:
         encoded, tokens = self._encode(text)
         classes, probabilities, num_known = self.settings.classes, [], []
         for package in (self, *self.others):
-            own = encoded, tokens
-            texts, words = own if package._encodes_as(self) else package._encode(text)
+            texts, words = (encoded, tokens) if package._encodes_as(self) else package._encode(text)
             rows = batching.EncodedRows.from_lists(texts.token_ids)
             by_class, known = package._predict(rows, words, bf16=bf16)
             order = [package.settings.classes.index(name) for name in classes]
@@ -193,8 +192,7 @@ class ModelPackage:
         """
         result = torch.tensor(self.settings.priors).log().repeat(len(rows), 1)
         device = self.device
-        size = self.network.scoring_batch_size
-        batches = batching.order_by_length(rows.lengths, batch_size=size)
+        batches = batching.order_by_length(rows.lengths, batch_size=self.network.scoring_batch_size)
         logits = []
         with (
             torch.inference_mode(),

@@ -212,7 +212,6 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray."""
-        self._store: Store | None = None
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
@@ -221,7 +220,9 @@ class _Session(contextlib.ExitStack):
 
             self.resources = self.enter_context(connection.starting(verbose=self.verbose))
 
-    def _open_store(self) -> "Store":
+    @functools.cached_property
+    def store(self) -> "Store":
+        """The tracking store."""
         from sentiflow.tracking import recording
 
         config = self.config
@@ -233,24 +234,23 @@ class _Session(contextlib.ExitStack):
                 repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
             )
         except UnavailableError as error:
-            hint = "tracking.required=false runs the job without it"
-            raise UnavailableError(f"{error}; {hint}") from error
+            raise UnavailableError(
+                f"{error}; tracking.required=false runs the job without it"
+            ) from error
 
     @contextlib.contextmanager
     def recorder(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
         from sentiflow.tracking import runs
 
-        if self._store is None:
-            self._store = self._open_store()
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         is_new = verb == "train" and not self.config.train.refit
-        changes = self._store.find_changes(self.config.train) if is_new else ""
+        changes = self.store.find_changes(self.config.train) if is_new else ""
         name = runs.name_run(verb, self.config, changes=changes)
         tags = runs.describe_code() | {runs.OUTPUT_TAG: spec.uri}
         tags |= runs.describe_lineage(inputs)
         registers = self._registers_model(verb, is_whole_run=is_whole_run)
-        with self._store.run(
+        with self.store.run(
             verb, group=self.group, tags=tags, name=name, registers_model=registers
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)

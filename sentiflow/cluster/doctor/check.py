@@ -4,13 +4,14 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors
 from sentiflow.storage.uris import without_credentials
 
 Level = Literal["ok", "unchecked", "warning", "error"]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class CheckResult:
     """Whether the user must correct it; if not, a later try may succeed."""
 
 
-def find_problem(
+def attempt(
     check: str,
-    work: Callable[..., object],
+    work: Callable[..., Result],
     *arguments: Any,
     setting: str = "",
     level: Level = "error",
-) -> list[CheckResult]:
-    """Do some work; if that fails for a known reason, the reason is what is found.
+) -> tuple[Result | None, list[CheckResult]]:
+    """Do some work.
 
     Args:
         check: Name of the check.
@@ -42,9 +43,12 @@ def find_problem(
         arguments: Its arguments.
         setting: What the line begins with.
         level: Level of a failure.
+
+    Returns:
+        The result of the work; and why there is none, if it failed for a known reason.
     """
     try:
-        work(*arguments)
+        return work(*arguments), []
     except (UserError, JobError, OSError) as error:
         explained = errors.explain(error) or error
         if isinstance(explained, OSError):
@@ -52,17 +56,23 @@ def find_problem(
         line = without_credentials(str(explained))
         if setting and not line.startswith(setting):
             line = f"{setting}: {line}"
-        return [CheckResult(check, level, line, is_mistake=isinstance(explained, UserError))]
-    return []
+        is_mistake = isinstance(explained, UserError)
+        return None, [CheckResult(check, level, line, is_mistake=is_mistake)]
+
+
+def find_problem(
+    check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
+) -> list[CheckResult]:
+    """Do some work as :func:`attempt`; if it fails, the reason is what is found."""
+    return attempt(check, work, *arguments, setting=setting)[1]
 
 
 def report(
     check: str, work: Callable[..., str], *arguments: Any, level: Level = "error"
 ) -> list[CheckResult]:
     """Do some work, which says what is well; the result is that, or why it failed."""
-    texts: list[str] = []
-    problems = find_problem(check, lambda: texts.append(work(*arguments)), level=level)
-    return problems or [CheckResult(check, "ok", texts[0])]
+    text, problems = attempt(check, work, *arguments, level=level)
+    return problems or [CheckResult(check, "ok", text or "")]
 
 
 def to_text(results: Sequence[CheckResult]) -> str:

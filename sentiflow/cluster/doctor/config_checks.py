@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sentiflow.cluster.doctor import previews
-from sentiflow.cluster.doctor.check import CheckResult, find_problem
+from sentiflow.cluster.doctor.check import CheckResult, attempt, find_problem
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import corpus, input_files, label_files, manifest, outputs, schema
@@ -119,13 +119,9 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
 
 def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
-    uris: list[str] = []
-
-    def expand() -> None:
-        files = config.prepare.corrections
-        uris.extend(input_files.expand(files, setting=label_files.CORRECTIONS))
-
-    yield from find_problem("input", expand)
+    expand = functools.partial(input_files.expand, setting=label_files.CORRECTIONS)
+    uris, problems = attempt("input", expand, config.prepare.corrections)
+    yield from problems
     if uris:
         yield from find_problem("labels", label_files.read_corrections, uris, config.format)
 

@@ -3,6 +3,7 @@
 Of each input a few files are read: a wrong column, label or delimiter is found in a moment.
 """
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.doctor.check import CheckResult, find_problem
+from sentiflow.cluster.doctor.check import CheckResult, attempt, find_problem
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, times, tweets
@@ -98,25 +99,21 @@ def check(
         text_column: As for :func:`_read`.
         max_rejected_fraction: More rows must not be rejected; 1: any number.
     """
-    uris: list[str] = []
-    files: list[FilePreview] = []
 
-    def expand() -> None:
-        uris.extend(input_files.expand(patterns, setting=setting))
+    def expand() -> list[str]:
+        uris = input_files.expand(patterns, setting=setting)
         corpus.are_tables(uris, setting=setting)
+        return uris
 
-    def read_file(uri: str) -> list[CheckResult]:
-        return find_problem(
-            "columns", lambda: files.append(_read(uri, form, rules=rules, text_column=text_column))
-        )
-
-    problems = find_problem("input", expand)
-    if not problems:
-        places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
-        results = filesystem.map_files(read_file, [uris[place] for place in dict.fromkeys(places)])
-        problems = list(dict.fromkeys(itertools.chain.from_iterable(results)))
+    read = functools.partial(_read, settings=form, rules=rules, text_column=text_column)
+    listed, problems = attempt("input", expand)
+    uris = listed or []
+    places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
+    chosen = [uris[place] for place in dict.fromkeys(places)] if uris else []
+    results = filesystem.map_files(functools.partial(attempt, "columns", read), chosen)
+    files = [file for file, _ in results if file]
+    problems += dict.fromkeys(itertools.chain.from_iterable(faults for _, faults in results))
     yield from problems
-    files.sort(key=lambda file: uris.index(file.first.uri))
     for file in filter(lambda file: file.plan, files):
         faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
         yield from faults
