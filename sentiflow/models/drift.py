@@ -79,22 +79,26 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
         return {}
     length = population_stability_index(profile.lengths, reference.lengths)
     probability = population_stability_index(profile.probabilities, reference.probabilities)
-    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
-    for index, what, bins in (
-        (length, "length of the texts", len(LENGTH_EDGES)),
-        (probability, "probabilities", NUM_PROBABILITY_BINS),
-    ):
-        # Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is
-        # from Yurdakul, Statistical Properties of Population Stability Index, 2018.
-        if index > LARGE_PSI + (bins - 1) * chance:
-            lines.append(f"{what}: population stability index {index:.2f}")
+    # Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
+    # Yurdakul, Statistical Properties of Population Stability Index, 2018.
+    chance = 2 * (1 / profile.rows + 1 / reference.rows)
+    indexes = {"length of the texts": length, "probabilities": probability}
+    bins = len(LENGTH_EDGES), NUM_PROBABILITY_BINS
+    lines = [
+        f"{what}: population stability index {index:.2f}"
+        for (what, index), number in zip(indexes.items(), bins, strict=True)
+        if index > LARGE_PSI + (number - 1) * chance
+    ]
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
     names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
     names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
     ours, theirs = profile.means, reference.means
-    for name in (name for name in names if name in ours and name in theirs):
-        if abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin:
-            lines.append(f"{names[name]}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation")
+    lines += [
+        f"{what}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation"
+        for name, what in names.items()
+        if name in ours.keys() & theirs.keys()
+        and abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin
+    ]
     return {
         "corpus": ours,
         "reference": theirs,

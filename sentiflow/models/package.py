@@ -120,9 +120,8 @@ class ModelPackage:
 
     def score_pieces(self, pieces: Iterator[pa.Array]) -> Scores:
         """Score texts in pieces of ``PIECE`` texts, on all cores or on the GPU."""
-        num_threads = _THREADS_ON_GPU
-        if self.device.type == "cpu":
-            num_threads = min(count_cores(), _MAX_THREADS)
+        is_on_cpu = self.device.type == "cpu"
+        num_threads = min(count_cores(), _MAX_THREADS) if is_on_cpu else _THREADS_ON_GPU
         first, second = next(pieces, pa.array([], pa.string())), next(pieces, None)
         with one_thread():
             if second is None:  # threads would take longer than a text

@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -17,30 +17,8 @@ import torch
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training.results import Phase
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
-
-
-class TrainerPosition(TypedDict):
-    """Where a phase of the training stands. Steps and epochs are counted in the phase."""
-
-    step: int
-    epoch: int
-    step_in_epoch: int
-    sums: dict[str, float]
-    """The epoch's sums of the metrics, by the names of ``trainer._SUMS``."""
-
-
-class CheckpointState(TypedDict):
-    """The part of a checkpoint that is not tensors."""
-
-    phase: Phase
-    position: TrainerPosition
-    pretraining: list[dict[str, Any]]
-    """Finished epochs of pretraining, a :class:`results.EpochResult` each."""
-    history: list[dict[str, Any]]
-    """Finished epochs of training, likewise."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +29,10 @@ class Checkpoint:
     """Optimizer steps made."""
     tensors: dict[str, torch.Tensor]
     """On the CPU after :func:`load`."""
-    state: CheckpointState
+    state: dict[str, Any]
+    """What is not tensors, for JSON: the ``phase``; the ``position`` in it, that of
+    :meth:`Trainer.position`; and the finished epochs of ``pretraining`` and of training, the
+    ``history``, a :class:`results.EpochResult` each."""
 
 
 def save(root: str, checkpoint: Checkpoint) -> None:

@@ -27,7 +27,7 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.training import classes, search_space, sweep_trials
 from sentiflow.training import train as training
 from sentiflow.training.results import TAUGHT
-from sentiflow.training.sweep_trials import MAX_REASON, SEED, TrialRecord, value_of
+from sentiflow.training.sweep_trials import MAX_REASON, METRICS, SEED
 
 # isort: split
 import ray.tune
@@ -37,8 +37,6 @@ STAGE = "sweep"
 TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
 OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, TAUGHT)
 
-METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
-"""Metrics of a trial that are summarized."""
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
@@ -94,8 +92,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
-    shared = replace(taught, entries=[]) if taught else None
-    trials = sweep_trials.plan(config, output, taught=shared)
+    trials = sweep_trials.plan(config, output, taught=taught and replace(taught, entries=[]))
     say(STAGE, f"{len(trials)} trials, {num_concurrent} at a time")
     capacity = Capacity(
         {"CPU": request["cpu"], "GPU": request["gpu"]},
@@ -113,14 +110,14 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    answers = taught.entries if taught else ()
-    return _publish(output, trials, records, recorder, answers, time.monotonic() - began)
+    answers, seconds = taught.entries if taught else (), time.monotonic() - began
+    return _publish(output, trials, records, recorder, answers, seconds)
 
 
 def _publish(
     output: Output,
     trials: Sequence[sweep_trials.Trial],
-    records: list[TrialRecord],
+    records: list[dict[str, Any]],
     recorder: Recorder,
     answers: Sequence[FileEntry],
     seconds: float,
@@ -131,7 +128,7 @@ def _publish(
     if seeds:
         tables[SEEDS_TABLE] = to_csv(seeds)
     recorder.log_files(tables)
-    best: dict[str, Any] = {**records[0]}
+    best = records[0]
     counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
@@ -246,14 +243,14 @@ def _tune(
     tuner.fit()
 
 
-def rank(trials: Sequence[TrialRecord], selection: SelectionSettings) -> list[TrialRecord]:
+def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list[dict[str, Any]]:
     """Order trials: finished, stopped, failed, the best of each first."""
     ends = [*sweep_trials.ENDS]
     return sorted(
         trials,
         key=lambda trial: (
             ends.index(trial["status"]),
-            selection.order(value_of(trial, selection)),
+            selection.order(trial[f"validation_{selection.metric_name}"]),
             trial["trial"],
         ),
     )
@@ -270,7 +267,7 @@ def summarize_seeds(
     """Summarize the finished trials that differ only in their seed.
 
     Args:
-        trials: The :class:`TrialRecord` of each trial.
+        trials: The records of the trials.
         selection: The metric by which trials are compared.
 
     Returns:

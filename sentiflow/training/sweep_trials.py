@@ -4,12 +4,12 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal
 
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
-from sentiflow.config.train_sections import SelectionSettings, TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.outputs import Output, find_status
 from sentiflow.errors import (
@@ -45,6 +45,8 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 }
 """MLflow's status for each; the order is that of the table."""
 
+METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
+"""Metrics of a trial that are summarized."""
 MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all."""
 
@@ -141,32 +143,6 @@ def train(trial: Trial, *, share: Resources) -> None:
     )
 
 
-class TrialRecord(TypedDict):
-    """A trial in the sweep's manifest and in ``trials.csv``."""
-
-    trial: int
-    """Number of the trial, counted from 1."""
-    name: str
-    mlflow_run_id: str
-    status: Status
-    values: dict[str, Any]
-    """The trial's settings, by dotted name."""
-    validation_accuracy: float | None
-    """Accuracy of the chosen epoch; None if the trial failed before its first epoch ended."""
-    validation_loss: float | None
-    validation_f1_macro: float | None
-    chosen_epoch: int
-    """0 if the trial failed before its first epoch ended."""
-    epochs: int
-    seconds: float
-    """Time of pretraining and of the epochs."""
-    reason: str
-    """Why the trial failed."""
-    test_accuracy: float | None
-    """Accuracy on the test rows; None unless ``train.seed`` is swept. Trials are not compared by
-    it."""
-
-
 def measure_test_accuracy(settings: TrainSettings) -> float | None:
     """Measure the accuracy of a trained model on the test rows of the classes that it learned.
 
@@ -198,8 +174,8 @@ class TrialCallback(ray.tune.Callback):
             capacity: What a trial needs of the cluster.
         """
         self.trials, self.recorder, self.capacity = trials, recorder, capacity
-        self.records: list[TrialRecord] = []
-        """Trials that have ended."""
+        self.records: list[dict[str, Any]] = []
+        """Trials that have ended, as in the manifest and in ``trials.csv``, see :meth:`end`."""
         self.short = search_space.short_names(list(trials[0].values))
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
@@ -263,26 +239,25 @@ class TrialCallback(ray.tune.Callback):
         run.end(ENDS[status], reason=reason)
         chosen = history.chosen if history.epochs else None
         seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
-        record: TrialRecord = {
+        record = {
             "trial": index + 1,
             "name": trial.name,
             "mlflow_run_id": run.run_id,
             "status": status,
             "values": trial.values,
-            "validation_accuracy": chosen.validation_accuracy if chosen else None,
-            "validation_loss": chosen.validation_loss if chosen else None,
-            "validation_f1_macro": chosen.validation_f1_macro if chosen else None,
+            # None, and the epoch 0, if it failed before its first epoch ended
+            **{name: getattr(chosen, name, None) for name in METRICS[:3]},
             "chosen_epoch": chosen.epoch if chosen else 0,
             "epochs": len(history.epochs),
-            "seconds": round(seconds, 1),
+            "seconds": round(seconds, 1),  # of pretraining and of the epochs
             "reason": reason,
-            "test_accuracy": accuracy,
+            "test_accuracy": accuracy,  # if the seed is swept; trials are not compared by it
         }
         self.records.append(record)
         shown = f"failed: {shorten(reason, MAX_REASON)}"
         if not reason:
-            metric, value = settings.selection.metric, value_of(record, settings.selection)
-            shown = f"validation {metric} {value:.4f}"
+            value = record[f"validation_{settings.selection.metric_name}"]
+            shown = f"validation {settings.selection.metric} {value:.4f}"
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
         stopped = "stopped after " if status == "stopped" else ""
         say("sweep", f"{self._name(index)}: {shown} ({stopped}{epochs}, {seconds:.1f} s)")
@@ -290,8 +265,3 @@ class TrialCallback(ray.tune.Callback):
     def _name(self, index: int) -> str:
         values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())
         return f"trial {index + 1} of {len(self.trials)}: {', '.join(values)}"
-
-
-def value_of(record: TrialRecord, selection: SelectionSettings) -> float | None:
-    """Return the metric by which trials are compared."""
-    return cast(dict[str, Any], record)[f"validation_{selection.metric_name}"]

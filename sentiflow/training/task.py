@@ -299,7 +299,7 @@ class _Worker:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
         if self.rank or not self.trainer.is_finite:
             return
-        state: checkpoints.CheckpointState = {
+        state = {
             "phase": self.phase,
             "position": self.trainer.position(),
             "pretraining": [asdict(epoch) for epoch in self.pretraining],

@@ -117,9 +117,9 @@ def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
     predicted = _predicted(scores, label)
     if not len(predicted.label):
         return {}
-    metrics = classification.measure(predicted)
-    measured = {"accuracy": metrics.accuracy, "f1_macro": metrics.f1_macro}
-    return {f"validation/{n}": value for n, value in measured.items() if value is not None}
+    values = classification.measure(predicted).values
+    named = {f"validation/{name}": values[name] for name in ("accuracy", "f1_macro")}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _predicted(scores: Scores, label: np.ndarray) -> Predicted:

@@ -7,8 +7,9 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,8 +176,11 @@ class Trainer:
             for key, tensor in self.optimizer.state[parameter].items()
         }
 
-    def position(self) -> checkpoints.TrainerPosition:
-        """Return the position in the training, as a checkpoint holds it."""
+    def position(self) -> dict[str, Any]:
+        """Return the position in the phase, for a checkpoint: counts of steps and epochs in it.
+
+        ``sums`` are those of the epoch, by the names of ``_SUMS``.
+        """
         self._collect_metrics()
         return {
             "step": self.step,
@@ -185,9 +189,7 @@ class Trainer:
             "sums": dict(zip(_SUMS, self._epoch_sums.tolist(), strict=True)),
         }
 
-    def resume(
-        self, tensors: dict[str, torch.Tensor], position: checkpoints.TrainerPosition
-    ) -> None:
+    def resume(self, tensors: dict[str, torch.Tensor], position: Mapping[str, Any]) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
         self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
