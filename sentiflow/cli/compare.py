@@ -18,7 +18,6 @@ from sentiflow.storage.uris import absolute_uri
 if TYPE_CHECKING:
     from sentiflow.evaluation.comparison import Comparison
 
-_RUN_HELP = "A run's output_uri, a scored directory, or a file of predictions."
 _FAIL_IF_WORSE = "--fail-if-worse"
 
 
@@ -35,7 +34,13 @@ class WithMargin(TyperCommand):
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP)],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's output_uri, a scored directory, or a file of predictions.",
+        ),
+    ],
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
     slices: Annotated[
         list[str] | None,
@@ -78,7 +83,7 @@ def compare(
             margin=margin,
         )
         if to:
-            filesystem.write_bytes(to, to_markdown(result).encode())
+            filesystem.write_bytes(to, f"{to_text(result, 'comparison.md.j2')}\n".encode())
         if as_json:
             print_json(dataclasses.asdict(result), allow_nan=False)
         else:
@@ -97,18 +102,11 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
         raise UserError(f"--slice {error}") from error
 
 
-def to_text(comparison: "Comparison") -> str:
-    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
-    return _fill("comparison.txt.j2", comparison)
+def to_text(comparison: "Comparison", template: str = "comparison.txt.j2") -> str:
+    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict.
 
-
-def to_markdown(comparison: "Comparison") -> str:
-    """Write the verdict, what is worse, the metrics, slices that differ, and settings."""
-    return _fill("comparison.md.j2", comparison) + "\n"
-
-
-def _fill(template: str, comparison: "Comparison") -> str:
-    """Give a template the comparison, what is shown of it, and how to write names and numbers."""
+    The template gets what is shown of it, and how to write names and numbers.
+    """
     from sentiflow.evaluation.comparison import METRIC_NAMES
     from sentiflow.metrics.paired import write_p
 

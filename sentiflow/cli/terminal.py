@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.errors import few, list_worst
+from sentiflow import errors
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
@@ -51,11 +51,11 @@ def fill(template: str, **values: object) -> str:
     environment.filters |= {
         "align": align,
         "columns": columns,
-        "few": few,
+        "few": errors.few,
         "percent": "{:.1%}".format,
         "table": table,
         "thousands": "{:,.0f}".format,
-        "worst": list_worst,
+        "worst": errors.list_worst,
         "wrap": wrap,
     }
     return environment.get_template(template).render(**values).rstrip()
@@ -96,4 +96,4 @@ def table(text: str, sides: str) -> str:
 def shorten(value: object) -> str:
     """Write a value as JSON, or a string as it is, cut to ``MAX_VALUE`` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 3]}..."
+    return errors.shorten(text, MAX_VALUE)

@@ -37,7 +37,6 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
-_CONNECT_SECONDS = 5.0
 POLL_SECONDS = 2.0
 """How often a waiting job checks which nodes are alive."""
 
@@ -113,7 +112,7 @@ def _connected(verbose: bool) -> Iterator[None]:
             if listener := _ADDRESS.fullmatch(address):
                 # Where nobody listens, Ray would try for minutes.
                 host, port = listener.groups()
-                socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+                socket.create_connection((host, int(port)), timeout=5).close()
             (local_ray.start if address == "local" else ray.init)(
                 address=address,
                 include_dashboard=verbose if address == "local" else None,

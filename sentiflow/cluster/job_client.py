@@ -16,8 +16,6 @@ from sentiflow.cluster.submission import OUTPUT_KEY, Submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import holds_credentials, names_this_machine, without_credentials
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
 _MAX_FAILURES = 600
@@ -37,8 +35,8 @@ def choose_address(option: str | None) -> str:
     Raises:
         UserError: It is not the address of a dashboard.
     """
-    named = [option, *(os.environ.pop(name, "") for name in _ADDRESSES), DEFAULT_ADDRESS]
-    address = next(filter(None, named))
+    variables = (os.environ.pop(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"))
+    address = next(filter(None, [option, *variables, "http://127.0.0.1:8265"]))
     if holds_credentials(address) or not address.startswith(("http://", "https://")):
         raise UserError(
             f"{without_credentials(address)} is not the address of a dashboard",

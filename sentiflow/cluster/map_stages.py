@@ -63,9 +63,6 @@ class Marker(TypedDict):
 
 _MARKER = TypeAdapter(Marker)
 
-Work = Callable[[Any, Label], Any]
-"""Takes a part and its label, and returns what JSON can hold."""
-
 
 class PartError(Exception):
     """The error of a part if it is of a kind that we know, its line, and its traceback.
@@ -189,7 +186,7 @@ class MapStages:
 
 def process(
     parts: Mapping[Label, Any],
-    work: Work,
+    work: Callable[[Any, Label], Any],
     *,
     name: str = "work",
     max_wait_seconds: float = 600,
@@ -203,7 +200,7 @@ def process(
 
     Args:
         parts: What ``work`` takes, by label.
-        work: The work on one part.
+        work: Takes a part and its label, and returns what JSON can hold.
         name: Its name in Ray's dashboard.
         max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.

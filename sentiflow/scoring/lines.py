@@ -18,7 +18,6 @@ from sentiflow.models.scores import Scores
 BLOCK_BYTES = 1 << 23
 """Approximate size of a block of lines: some pieces for each core."""
 
-Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
 """Some lines, and whether more input is available without waiting."""
 
@@ -27,7 +26,12 @@ _BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
 _NO_KNOWN_WORD, _UNSURE = "\t(no known word: the prior)", "\tunsure"
 
 
-def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
+def predict(
+    package: ModelPackage,
+    blocks: Iterable[Block],
+    out: BinaryIO,
+    render: Callable[[pa.Array, Scores], bytes],
+) -> None:
     """Score blocks of lines on all cores, and write the predictions in order.
 
     Predictions are written before more input is awaited, so that it can be used interactively.

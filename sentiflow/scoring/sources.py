@@ -16,8 +16,6 @@ from sentiflow.tracking import model_sources, refits
 
 PREPARED = "prepared"
 
-Plan = corpus.Plan | corpus.Corpus
-
 _VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
 _ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 
@@ -132,7 +130,7 @@ def plan(
     classes: tuple[str, ...],
     num_previous: int,
     unpack_to: str,
-) -> tuple[Plan, tuple[str, ...]]:
+) -> tuple[corpus.Plan | corpus.Corpus, tuple[str, ...]]:
     """Inspect the corpus before anything is written.
 
     Args:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
 STAGE = "teach"
-_OWNS = (*(f"split={split}" for split in (*schema.SPLITS, UNLABELLED)), encoder_teacher.VECTORS)
+_SPLITS = (*schema.SPLITS, UNLABELLED)
 _LEARNED = (schema.SPLITS[0], UNLABELLED)
 """Rows that the network learns; those of the other splits are for the evaluation."""
 
@@ -86,7 +86,8 @@ def teach(
     # answers of other teachers are never in the same directory
     path = f"{TAUGHT}/{manifest.identify(STAGE, settings, sources)}"
     uri = join(output.spec.uri, path)
-    spec = OutputSpec(STAGE, uri, settings, sources, owns=_OWNS)
+    owns = (*(f"split={split}" for split in _SPLITS), encoder_teacher.VECTORS)
+    spec = OutputSpec(STAGE, uri, settings, sources, owns=owns)
     taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught.status.record if taught.is_complete else None
     with output.rolled_back_if_refused():
@@ -139,8 +140,7 @@ def _ask(
         keys=[manifest.fingerprint([output.spec.fingerprint, part.uri]) for part in parts],
         num_gpus=num_gpus,
     )
-    splits = (*schema.SPLITS, UNLABELLED)
-    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in splits}
+    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in _SPLITS}
     for part, result in zip(parts, taught, strict=True):
         counts[part.split].update(result["counts"])
     if not any(counts[split]["answered"] for split in _LEARNED):

@@ -11,8 +11,6 @@ from sentiflow.errors import UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage
 
-_OUTPUT = ("output.weight", "output.bias")
-
 
 def join_words(words: vocabulary.Vocabulary, first: ModelPackage) -> vocabulary.Vocabulary:
     """Append the further words of the first model; the prepared words keep their ids."""
@@ -83,11 +81,11 @@ def _load_weights(
             f"train.init_from: {settings.init_from} has word vectors of {dims[0]} numbers",
             hint=f"those of the prepared data have {dims[1]}",
         )
-    has_same_classes = first.settings.classes == classes
+    others = ("embedding.",) if first.settings.classes == classes else ("embedding.", "output.")
     weights = {
         name: tensor
         for name, tensor in first.network.state_dict().items()
-        if not name.startswith("embedding.") and (has_same_classes or name not in _OUTPUT)
+        if not name.startswith(others)
     }
     network.load_state_dict(weights, strict=False)
     places = pc.index_in(words.words, value_set=first.vocabulary.words)

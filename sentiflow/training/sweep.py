@@ -37,7 +37,6 @@ STAGE = "sweep"
 TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
 OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, TAUGHT)
 
-_NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -70,7 +69,7 @@ def describe_output(config: Config) -> OutputSpec:
             hint="set prepare.split.validation_fraction",
         )
     search_space.expand(config)
-    decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
+    decisive = config.sweep.model_dump(mode="json", exclude={"output_uri", "max_concurrent"})
     settings = decisive | {"train": trained.settings}
     return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 

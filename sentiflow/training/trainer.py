@@ -38,7 +38,6 @@ _WARM_UP_FRACTION = 0.3
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
 """Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
 _REMEDY = "lower train.learning_rate or train.clip_norm"
-_EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
 
@@ -286,7 +285,7 @@ class Trainer:
         sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
-                batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
+                batches = batching.order_by_length(rows.lengths, batch_size=1024)
                 for chosen in batches:
                     batch = batching.collate(rows, chosen).to(self.device)
                     losses = self._losses(batch, None, VALIDATION_STEP)

@@ -24,7 +24,6 @@ from sentiflow.words.word_vectors import WordVectors
 Measure = Literal["euclidean", "cosine"]
 
 _BLOCK_ROWS = 4096
-_MAX_EDITS = 2
 _SIGNS = {"+": 1, "-": -1}
 
 
@@ -210,10 +209,12 @@ def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
         >>> find_similar("Catt", pa.array(["the", "cat", "matt", "catty", "dog"]))
         ['cat', 'matt', 'catty']
     """
-    most = min(_MAX_EDITS, len(word) // 2)
-    choices = filter(None, words.to_pylist())
     similar = process.extract(
-        word.lower(), list(choices), scorer=OSA.distance, score_cutoff=most, limit=n
+        word.lower(),
+        [*filter(None, words.to_pylist())],
+        scorer=OSA.distance,
+        score_cutoff=min(2, len(word) // 2),
+        limit=n,
     )
     return [choice for choice, _, _ in similar]
 

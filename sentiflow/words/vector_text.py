@@ -29,8 +29,6 @@ _BOM = b"\xef\xbb\xbf"
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
 _NUMBERS = re.compile(rb"( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
 _WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
-_FORMAT = "write a word and its numbers on each line, with a space before each number"
-_CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
 
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
@@ -98,7 +96,10 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
         counts = Counter(line.count(b" ") for line in lines if line)
         num_words, dim = None, counts.most_common(1)[0][0] if counts else 0
     if not 0 < dim <= _MAX_DIM:
-        raise UserError(f"{uri} holds no word vectors", hint=_FORMAT)
+        raise UserError(
+            f"{uri} holds no word vectors",
+            hint="write a word and its numbers on each line, with a space before each number",
+        )
     return dim, num_words
 
 
@@ -116,7 +117,7 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray] | None:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(stream.getvalue()),
             pyarrow.csv.ReadOptions(column_names=names),
-            _CSV,
+            pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types=types),
         ).combine_chunks()
     except pa.ArrowInvalid:
