@@ -218,8 +218,7 @@ def render(
         best["prepare.output_uri"] = display_uri(record["inputs"]["prepared"]["uri"])
         changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
         changes += [f"{key}={value}" for key, value in best.items()]
-        text = sweep.to_text(record)
-        return f"{text}\n\nthe best: {command('run', str(path), *changes)}"
+        return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)
     from sentiflow.evaluation.evaluated_rows import headline_split

@@ -270,8 +270,7 @@ def pool_last(
     states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor, *, hidden_size: int
 ) -> torch.Tensor:
     """Take the state after the last token; for the backward half, the state after the first."""
-    rows = torch.arange(len(lengths), device=lengths.device)
-    last = states[lengths - 1, rows, :hidden_size]
+    last = states[lengths - 1, torch.arange(len(lengths), device=lengths.device), :hidden_size]
     return torch.cat([last, states[0, :, hidden_size:]], dim=-1)
 
 

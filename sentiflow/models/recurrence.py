@@ -130,18 +130,13 @@ def encode_words(
     step = _STEPS[layer.mode](layer)
     ended = np.searchsorted(lengths.numpy(), np.arange(len(states)), side="right")
     first = np.maximum(0, ended - (ended - len(lengths)) % _ROWS)
-    for number, before in _order_steps(len(states), backward):
+    steps = range(len(states))[::-1] if backward else range(len(states))
+    for number, before in zip(steps, [None, *steps], strict=False):
         rows = slice(first[number], None)
         gates = nn.functional.embedding(token_ids[number, rows], table)
         step(gates, (none if before is None else states[before])[rows], states[number, rows])
         states[number, first[number] : ended[number]] = 0.5
     return states.mul_(2).sub_(1)
-
-
-def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
-    """List each step with the step before it, in the order of computation."""
-    steps = range(num_steps)[::-1] if backward else range(num_steps)
-    return list(zip(steps, [None, *steps], strict=False))
 
 
 def _step_of_tanh(layer: nn.RNNBase) -> _Step:

@@ -340,6 +340,5 @@ def load_model(
     from sentiflow.models.model import Model
     from sentiflow.tracking import model_sources
 
-    package = model_sources.load(uri, tracking=tracking_uri)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(package.to(chosen), uri)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(model_sources.load(uri, tracking=tracking_uri).to(device), uri)

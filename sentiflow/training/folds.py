@@ -128,8 +128,9 @@ def _read(job: TrainJob) -> _Rows:
     prepared, settings = job.prepared, job.prepared["settings"]
     columns, num_folds = ["row_id", "text", "label"], job.settings.folds
     splits = [name for name in schema.SPLITS if name not in prepared.get("fixed_splits", ())]
-    tables = [parquet.read(uri, columns=columns) for uri in job.list_files("tweets", splits)]
-    labelled = pa.concat_tables(tables)
+    labelled = pa.concat_tables(
+        parquet.read(uri, columns=columns) for uri in job.list_files("tweets", splits)
+    )
     labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
     uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
@@ -144,8 +145,7 @@ def _read(job: TrainJob) -> _Rows:
     source = fitted.get("vectors") or (vector_files.get("files") or [vector_files])[0]["uri"]
     choice = VocabularySettings.model_validate(fitted | {"vectors": source})
     max_words = choice.max_size if choice.kind == "pretrained" else None
-    vectors = word_vectors.load(source, max_words=max_words)
-    return _Rows(table, position, tokens, choice, vectors)
+    return _Rows(table, position, tokens, choice, word_vectors.load(source, max_words=max_words))
 
 
 def _check(position: np.ndarray, label: np.ndarray, *, num_folds: int) -> None:

@@ -263,8 +263,7 @@ class _Worker:
 
     def _load_network(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
-        weights = checkpoints.find_below(checkpoint.tensors, "weights/network.")
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(checkpoints.find_below(checkpoint.tensors, "weights/network."))
 
     def train(self) -> None:
         """Train the remaining epochs of both phases.

@@ -149,8 +149,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the last step."""
-        last = max(0, self.step - 1)
-        factor = rate_factor(self.settings.schedule, last, self.num_steps)
+        factor = rate_factor(self.settings.schedule, max(0, self.step - 1), self.num_steps)
         return self.settings.learning_rate * factor
 
     @property
@@ -216,8 +215,7 @@ class Trainer:
         if collectives.world_size() > 1:
             used = None if batch is None else self.objective.used_rows(batch, self.step)
             sums = collectives.sum_gradients(self.tuned, used, sums)
-        limit = self.settings.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.tuned.values(), limit)
+        norm = nn.utils.clip_grad_norm_(self.tuned.values(), self.settings.clip_norm or math.inf)
         self.optimizer.step()
         self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
         self._pending.append((self.step, torch.cat([sums, norm[None]])))

@@ -159,9 +159,8 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
 
     https = ssl._create_default_https_context
     with tempfile.TemporaryDirectory() as folder:
-        suffix = f"_{max_words}.pt" if max_words else ".pt"
-        copy = Path(folder, Path(path).name + suffix)  # pickled, and nobody reads it
-        copy.symlink_to(os.devnull)
+        copy = Path(path).name + (f"_{max_words}.pt" if max_words else ".pt")
+        Path(folder, copy).symlink_to(os.devnull)  # it is pickled, and nobody reads it
         try:
             with redirect_stderr(sys.stderr if console.is_terminal else StringIO()):  # its bar
                 glove = torchtext.vocab.Vectors(path, cache=folder, max_vectors=max_words)

@@ -144,8 +144,7 @@ def _check_first(config: Config) -> None:
     first = model_sources.describe(
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
-    classes = settings.classes or config.format.learnable
-    package_files.check_first(first, settings.model, classes)
+    package_files.check_first(first, settings.model, settings.classes or config.format.learnable)
 
 
 def _check_teachers(config: Config) -> None:
