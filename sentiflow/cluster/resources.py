@@ -41,9 +41,7 @@ class Resources:
 
     def gpus_per_train_worker(self, setting: int | str = "auto") -> int:
         """GPUs for a training worker; ``auto``: one, if there are or may be any."""
-        if setting != "auto":
-            return int(setting)
-        return int(self.num_gpus + self.max_gpus > 0)
+        return int(self.num_gpus + self.max_gpus > 0) if setting == "auto" else int(setting)
 
     def train_workers(self, settings: TrainSettings) -> int:
         """Most training workers; ``auto``: one for each GPU, else one for each node.

@@ -277,9 +277,9 @@ def write_answers(
     def encode(number: int, text: pa.Array) -> np.ndarray:
         return text_encoders.encode(encoder, text.to_pylist())
 
-    tables = []
-    for text, given in _ask(texts, encode, prepared["settings"]["tokenizer"], learned):
-        columns = dict(zip(learned.names, given.T, strict=True))
-        named = {f"{PROBABILITY}{name}": column for name, column in columns.items()}
-        tables.append(pa.table({"text": text} | named))
+    names = ["text", *(f"{PROBABILITY}{name}" for name in learned.names)]
+    tables = [
+        pa.table([text, *given.T], names=names)
+        for text, given in _ask(texts, encode, prepared["settings"]["tokenizer"], learned)
+    ]
     parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))

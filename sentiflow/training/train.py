@@ -408,9 +408,8 @@ def _publish(
         falling = f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f})"
         say(STAGE, f"{falling}: more epochs may help, train.num_epochs={2 * len(history)}")
     recorder.log_metrics(metrics)
-    for epoch in report.history:
-        if epoch.epoch == report.chosen_epoch:
-            recorder.log_metrics(epoch.to_metrics(), step=epoch.epoch)  # again: of the model
+    chosen = report.history[report.chosen_epoch - 1]
+    recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)  # again: of the model
     curve = plotting.render_training_curve(history)
     recorder.log_files({CURVE: curve})
     saved = locate_checkpoints(output)
