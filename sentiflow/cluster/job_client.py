@@ -136,12 +136,14 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
             text = client.get_job_logs(job)
         except _FAILURES as error:
             if isinstance(error, AuthenticationError) or "status code 4" in str(error):
-                hint = "`ray job list` shows the jobs of a cluster"
-                raise UserError(_last_line(error), hint=hint) from error
+                raise UserError(
+                    _last_line(error), hint="`ray job list` shows the jobs of a cluster"
+                ) from error
             num_failures += 1
             if num_failures > _MAX_FAILURES:
-                attach = f"sentiflow submit --attach {job}"
-                raise JobError(f"{_last_line(error)}; the job may still run: {attach}") from error
+                raise JobError(
+                    f"{_last_line(error)}; the job may still run: sentiflow submit --attach {job}"
+                ) from error
         else:
             num_failures = 0
             write(text[num_written:])

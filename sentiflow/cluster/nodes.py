@@ -59,8 +59,9 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
     answers = [NodeAnswer(*waiting[call], *_get(call)) for call in done]
     for call in late:
         ray.cancel(call, force=True)
-        problem = f"no answer within {_ANSWER_SECONDS:g} s"
-        answers.append(NodeAnswer(*waiting[call], problem=problem))
+        answers.append(
+            NodeAnswer(*waiting[call], problem=f"no answer within {_ANSWER_SECONDS:g} s")
+        )
     return sorted(answers, key=lambda answer: answer.node)
 
 

@@ -118,8 +118,10 @@ def prepare(
     files = {path.relative_to(root).as_posix(): path for path in code}
     if f"jobs/{verb}.py" not in files:
         verbs = ", ".join(Path(name).stem for name in files if name.startswith("jobs/"))
-        hint = f"in a clone of sentiflow there are {verbs or 'run, prepare, train, …'}"
-        raise UserError(f"there is no jobs/{verb}.py to submit in {folder}", hint=hint)
+        raise UserError(
+            f"there is no jobs/{verb}.py to submit in {folder}",
+            hint=f"in a clone of sentiflow there are {verbs or 'run, prepare, train, …'}",
+        )
     words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{resolved.name[:_MAX_NAME]}").strip("-")
     return Submission(
         submission_id=f"sentiflow-{words}-{secrets.token_hex(3)}",

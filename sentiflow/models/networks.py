@@ -36,7 +36,7 @@ class Network(nn.Module):
         - returns: ``(B, C)`` unnormalized logits.
     """
 
-    needs_token: ClassVar[bool]
+    needs_token: ClassVar[bool] = True
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     output: nn.Linear
@@ -87,8 +87,6 @@ class TweetRNN(Network):
           :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
-
-    needs_token = True
 
     def __init__(
         self,

@@ -29,12 +29,6 @@ _OPENS = 100.0
 _ALIGNMENT = 8
 """Tensor cores want a multiple of this many features."""
 
-_FUNCTIONS: dict[str, Callable[..., Sequence[torch.Tensor]]] = {
-    "RNN_TANH": torch.rnn_tanh,
-    "GRU": torch.gru,
-    "LSTM": torch.lstm,
-}
-
 
 def encode_layer(
     layers: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
@@ -200,7 +194,7 @@ def encode_on_gpu(
     added = nn.functional.pad(feature, (0, num_added - 1))
     first = inputs.new_zeros(len(layers), inputs.shape[1], layers[0].hidden_size)
     with torch.autocast(inputs.device.type, enabled=False):
-        return _FUNCTIONS[mode](
+        return getattr(torch, mode.lower())(  # rnn_tanh, gru or lstm
             torch.cat([inputs * tokens, added], dim=2),
             (first, first) if mode == "LSTM" else first,
             _flatten([_add_column(layer, num_added) for layer in layers]),

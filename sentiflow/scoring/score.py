@@ -59,15 +59,16 @@ def describe_output(config: Config) -> OutputSpec:
         JobError: MLflow cannot be reached.
     """
     settings = config.score
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(
         settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
     )
     inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
-    decisive["keep_raw"] = config.prepare.keep_raw
-    decisive["corpus"] = sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files"
-    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE) | {
+        "keep_raw": config.prepare.keep_raw,
+        "corpus": sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files",
+        "predictions_version": schema.PREDICTIONS_VERSION,
+    }
     return OutputSpec(
         *(STAGE, settings.output_uri, decisive, inputs),
         owns=OWNS,
@@ -382,8 +383,8 @@ def _report(
         "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
     }
     del metrics["predicted"]
-    drifted = {name: value for name, value in differences.items() if name.endswith("_psi")}
-    drifted |= differences.get("corpus", {})
+    indexes = {name: value for name, value in differences.items() if name.endswith("_psi")}
+    drifted = indexes | differences.get("corpus", {})
     metrics |= {f"drift/{name}": value for name, value in drifted.items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})
     return differences

@@ -153,8 +153,9 @@ def _ask(
     if any(counts[UNLABELLED].values()):
         answered += f" and {_count_answers(counts[UNLABELLED], 'unlabelled texts')}"
     say(STAGE, f"the teachers have answered {answered} ({seconds:.1f} s)")
-    files = [item for part in taught for item in part["files"]]
-    return output.publish(counts=counts, files=files, seconds=seconds)
+    return output.publish(
+        counts=counts, files=[item for part in taught for item in part["files"]], seconds=seconds
+    )
 
 
 def _list_parts(uri: str, prepared: Manifest) -> list[Part]:

@@ -95,8 +95,11 @@ def train(
         scores.append(_score(part, learned, _calibrate(others, learned)))
         answers = _tabulate(part, number, scores[-1])
         right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
-        what = f"fold {number + 1} of {job.settings.folds}"
-        say("train", f"{what}: accuracy {right:.4f} on {len(answers):,} rows")
+        say(
+            "train",
+            f"fold {number + 1} of {job.settings.folds}: accuracy {right:.4f} on "
+            f"{len(answers):,} rows",
+        )
         path, content = f"{folder}/fold-{number + 1}.parquet", parquet.to_bytes(answers)
         files.append(filesystem.write_file(root, path, content, rows=len(answers)))
     is_measured = schema.SPLITS[2] not in job.prepared.get("fixed_splits", ())

@@ -237,8 +237,9 @@ class _Worker:
                     "schedule": "one_cycle",
                 }
             )
-            uri = settings.prepared_uri
-            if unlabelled := manifest.list_tables(self.job.prepared, uri, ["unlabelled"]):
+            if unlabelled := manifest.list_tables(
+                self.job.prepared, settings.prepared_uri, ["unlabelled"]
+            ):
                 files = self.job.list_files("encoded", self.job.splits)
                 train = self._make_input(files | unlabelled)
             objective = LanguageModeling(

@@ -89,8 +89,10 @@ def measure_direction(
     units = _look_up(vectors, [*(word for pair in pairs for word in pair), *words])
     usable = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
     if 2 * len(usable) < len(pairs):
-        problem = f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors"
-        raise UserError(problem, hint="a direction needs half of them")
+        raise UserError(
+            f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors",
+            hint="a direction needs half of them",
+        )
     differences = np.array([units[first] - units[second] for first, second in usable])
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
     if not sizes[0]:

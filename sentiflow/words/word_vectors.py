@@ -97,8 +97,10 @@ def locate(source: str) -> str | None:
     if source.startswith(_NAMED):
         name = source.removeprefix(_NAMED)
         if name not in NAMES:
-            hint = f"after torchtext: write one of {', '.join(NAMES)}"
-            raise UserError(f"there are no GloVe vectors {source!r}", hint=hint)
+            raise UserError(
+                f"there are no GloVe vectors {source!r}",
+                hint=f"after torchtext: write one of {', '.join(NAMES)}",
+            )
         return absolute_uri(f"{DOWNLOADS}/glove.{name}.txt")
     uri = absolute_uri(source)
     kind = filesystem.file_info(uri).type if source else FileType.NotFound
@@ -165,8 +167,10 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
             with redirect_stderr(sys.stderr if console.is_terminal else StringIO()):  # its bar
                 glove = torchtext.vocab.Vectors(path, cache=folder, max_vectors=max_words)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
-            hint = "delete it to download it again, or name its path instead of torchtext:…"
-            raise UserError(f"torchtext cannot load {path}: {error}", hint=hint) from error
+            raise UserError(
+                f"torchtext cannot load {path}: {error}",
+                hint="delete it to download it again, or name its path instead of torchtext:…",
+            ) from error
         finally:
             ssl._create_default_https_context = https  # torchtext ends the verification
     return pa.array(glove.itos, pa.string()), glove.vectors[: len(glove.itos)].numpy()

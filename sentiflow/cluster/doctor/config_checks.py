@@ -82,8 +82,12 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check all files that a preparation reads, and the word vectors."""
     settings = config.prepare
-    name = "prepare.vocabulary.vectors"
-    yield from find_problem("input", word_vectors.locate, settings.vocabulary.vectors, setting=name)
+    yield from find_problem(
+        "input",
+        word_vectors.locate,
+        settings.vocabulary.vectors,
+        setting="prepare.vocabulary.vectors",
+    )
     yield from find_problem("columns", corpus.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(
@@ -99,9 +103,6 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
             max_rejected_fraction=most,
         )
 
-    def check_columns(plan: corpus.Plan, source: str) -> None:
-        corpus.check_preparation(plan, settings, source=source)
-
     named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
     for setting, files in named.items():
         if files or setting == "csv":
@@ -109,7 +110,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
                 f"prepare.{setting}",
                 files,
                 config.format,
-                check_columns,
+                lambda plan, source: corpus.check_preparation(plan, settings, source=source),
                 rules=rules,
                 max_rejected_fraction=most,
             ):

@@ -71,8 +71,9 @@ def examine_config(config: Config | None) -> list[CheckResult]:
     if config is None:
         return [CheckResult("config", "unchecked", "no CONFIG was given")]
     problems = config_checks.find(config, config_checks.choose_stages(config))
-    what = "the input, the models and the directories fit the settings"
-    return problems or [CheckResult("config", "ok", what)]
+    return problems or [
+        CheckResult("config", "ok", "the input, the models and the directories fit the settings")
+    ]
 
 
 def examine_tracking(config: Config | None) -> list[CheckResult]:
@@ -172,12 +173,13 @@ def check_token() -> CheckResult:
         return CheckResult("token", "unchecked", f"no dashboard answers here (at {address or '-'})")
     if answer.status_code >= 400:
         return CheckResult("token", "ok", f"the dashboard at {address} asks for a token")
-    what = (
+    return CheckResult(
+        "token",
+        "error",
         f"the dashboard at {address} answers without a token: who reaches it can run any code on "
         "the cluster (CVE-2023-48022): make a token (umask 077; ray get-auth-token --generate "
-        ">/dev/null), copy ~/.ray/auth_token to every node, and start Ray with RAY_AUTH_MODE=token"
+        ">/dev/null), copy ~/.ray/auth_token to every node, and start Ray with RAY_AUTH_MODE=token",
     )
-    return CheckResult("token", "error", what)
 
 
 def try_object_store(uri: str) -> str:

@@ -254,19 +254,21 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if tweets.UNKNOWN_SPLIT in reasons:
-        values = ", ".join(SPLIT_VALUES)
-        way_out = f"write one of {values} in the column of splits, {way_out}"
+        way_out = f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, {way_out}"
     if seen.format.kind == "sentiment140":
         way_out += (
             f"; without kind: csv in the section {section} the six columns of Sentiment140 are "
             "expected"
         )
-    line = (
-        f"{seen.setting}: {len(bad):,} of the first {seen.num_rows:,} rows would be "
-        f"rejected, in {display_uri(uri)} ({tweets.list_reasons(reasons)}; the first is row "
-        f"{row:,}): {way_out}"
-    )
-    return [CheckResult("rows", "error", line)]
+    return [
+        CheckResult(
+            "rows",
+            "error",
+            f"{seen.setting}: {len(bad):,} of the first {seen.num_rows:,} rows would be "
+            f"rejected, in {display_uri(uri)} ({tweets.list_reasons(reasons)}; the first is row "
+            f"{row:,}): {way_out}",
+        )
+    ]
 
 
 def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
