@@ -194,11 +194,10 @@ class Capacity:
 
     def is_met(self) -> bool:
         """Say whether the living nodes have it, busy or not."""
-        times = [
+        return self.times <= sum(
             min(node.get(name, 0) // number for name, number in self.need.items())
             for node in _node_resources()
-        ]
-        return sum(times) >= self.times
+        )
 
     def wait_for_nodes(self) -> Resources:
         """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.

@@ -57,8 +57,8 @@ def explain_end(text: str) -> str:
 
 def peak_bytes() -> int:
     """Measure how much memory this process has taken at most, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 @functools.lru_cache(maxsize=1)

@@ -116,10 +116,10 @@ def _run(
         outcomes = stages.run(
             resolved, verbs or stages.whole_run(resolved), overwrite=overwrite, verbose=verbose
         )
-    done: dict[str, results.StageResult] = {
-        o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
-    }
-    return Run(resolved.output_uri, done)
+    return Run(
+        resolved.output_uri,
+        {o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes},
+    )
 
 
 def prepare(

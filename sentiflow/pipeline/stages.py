@@ -182,8 +182,8 @@ def _run_stage(
 ) -> Manifest:
     """Run the first of the stages that are left."""
     verb = left[0]
-    also = "train" if verb == "sweep" else "format"
-    recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
+    sections = {verb, "train" if verb == "sweep" else "format"}
+    recorder.log_settings(config.model_dump(mode="json", include=sections))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
         assert session.resources, "start_ray comes first"
@@ -246,12 +246,13 @@ class _Session(contextlib.ExitStack):
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         is_new = verb == "train" and not self.config.train.refit
         changes = self.store.find_changes(self.config.train) if is_new else ""
-        name = runs.name_run(verb, self.config, changes=changes)
-        tags = runs.describe_code() | {runs.OUTPUT_TAG: spec.uri}
-        tags |= runs.describe_lineage(inputs)
-        registers = self._registers_model(verb, is_whole_run=is_whole_run)
+        code, lineage = runs.describe_code(), runs.describe_lineage(inputs)
         with self.store.run(
-            verb, group=self.group, tags=tags, name=name, registers_model=registers
+            verb,
+            group=self.group,
+            tags=code | {runs.OUTPUT_TAG: spec.uri} | lineage,
+            name=runs.name_run(verb, self.config, changes=changes),
+            registers_model=self._registers_model(verb, is_whole_run=is_whole_run),
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}

@@ -219,8 +219,7 @@ def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Sco
 
     def read(item: FileEntry) -> tuple[np.ndarray, np.ndarray]:
         places = (join(place, item["path"]) for place in (output.parts_uri, output.spec.uri))
-        uri = next(filter(filesystem.exists, places))
-        rows = parquet.read(uri, columns=["row_id", "tweet_id"])
+        rows = parquet.read(next(filter(filesystem.exists, places)), columns=["row_id", "tweet_id"])
         rows = rows.filter(rows["tweet_id"].is_valid())
         return rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"])
 

@@ -184,6 +184,5 @@ def plan(
 
 def name_part(part: Part, run_key: str) -> str:
     """Identify a part by the run, its rows and the content of its files."""
-    files = part.inputs.get("files", [])
-    contents = [manifest.identify_file(item) for item in files] or part.inputs["fingerprint"]
-    return manifest.fingerprint([run_key, str(part), contents])
+    contents = [manifest.identify_file(item) for item in part.inputs.get("files", [])]
+    return manifest.fingerprint([run_key, str(part), contents or part.inputs["fingerprint"]])

@@ -196,8 +196,11 @@ def run(
     if refit:
         epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
         note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
-    words = f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words"
-    say(STAGE, f"{words}, {num_rows:,} texts, {count_workers(num_workers)}")
+    say(
+        STAGE,
+        f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
+        f"{num_rows:,} texts, {count_workers(num_workers)}",
+    )
     for line in filter(None, (note, why, *_describe_choices(settings, learned))):
         say(STAGE, line)
     with (
@@ -405,8 +408,11 @@ def _publish(
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
     losses = [epoch.validation_loss for epoch in report.history[-2:] if epoch.validation_loss]
     if len(losses) == 2 and losses[1] < _FALLS * losses[0]:
-        falling = f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f})"
-        say(STAGE, f"{falling}: more epochs may help, train.num_epochs={2 * len(history)}")
+        say(
+            STAGE,
+            f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f}): more epochs "
+            f"may help, train.num_epochs={2 * len(history)}",
+        )
     recorder.log_metrics(metrics)
     chosen = report.history[report.chosen_epoch - 1]
     recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)  # again: of the model
