@@ -157,9 +157,8 @@ def trends(
 
         table, classes = labels.draw(resolved, sample)
         filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
-        said = {"path": str(output), "rows": len(table), "classes": list(classes)}
         if as_json:
-            print_json(said)
+            print_json({"path": str(output), "rows": len(table), "classes": list(classes)})
             return
         typer.echo(f"{len(table):,} rows to label: {output}")
         typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")

@@ -123,9 +123,8 @@ def _publish(
 ) -> Manifest:
     """Write the tables and the manifest; only trials with a model keep their directories."""
     seeds = summarize_seeds(records, trials[0].config.train.selection)
-    tables = {TABLE: to_csv(records)}
-    if seeds:
-        tables[SEEDS_TABLE] = to_csv(seeds)
+    rows = {TABLE: records, SEEDS_TABLE: seeds} if seeds else {TABLE: records}
+    tables = {name: to_csv(of_table) for name, of_table in rows.items()}
     recorder.log_files(tables)
     best = records[0]
     counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
@@ -134,11 +133,8 @@ def _publish(
         | {f"best/{name}": best[name] for name in METRICS[:3]}
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
-    files = [
-        output.write(name, table, rows=len(seeds if name == SEEDS_TABLE else records))
-        for name, table in tables.items()
-    ]
-    files += answers
+    written = (output.write(name, table, rows=len(rows[name])) for name, table in tables.items())
+    files = [*written, *answers]
     for trial in trials:
         uri = trial.config.train.output_uri
         if trained := manifest.read(uri) if trial.name in finished else None:
