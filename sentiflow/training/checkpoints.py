@@ -89,5 +89,5 @@ def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch
 def _find(root: str) -> dict[str, tuple[int, bool]]:
     """List the checkpoint directories in the order of their steps: the step, and if complete."""
     paths = filesystem.sizes(root)
-    folders = re.findall(r"^(step-([0-9]+)-[0-9a-f]+)/", "\n".join(sorted(paths)), re.MULTILINE)
-    return {folder: (int(step), f"{folder}/{STATE}" in paths) for folder, step in folders}
+    found = [re.match(r"(step-([0-9]+)-[0-9a-f]+)/", path) for path in sorted(paths)]
+    return {each[1]: (int(each[2]), f"{each[1]}/{STATE}" in paths) for each in found if each}
