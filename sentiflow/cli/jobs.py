@@ -212,9 +212,10 @@ def render(
         from sentiflow.training import sweep
 
         record = records["sweep"]
-        best = sweep.write_values(record["trials"][0]["values"])
-        best["output_uri"] = f"{posixpath.dirname(uris['sweep'])}_best"
-        best["prepare.output_uri"] = display_uri(record["inputs"]["prepared"]["uri"])
+        best = sweep.write_values(record["trials"][0]["values"]) | {
+            "output_uri": f"{posixpath.dirname(uris['sweep'])}_best",
+            "prepare.output_uri": display_uri(record["inputs"]["prepared"]["uri"]),
+        }
         changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
         changes += [f"{key}={value}" for key, value in best.items()]
         return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"

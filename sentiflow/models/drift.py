@@ -90,8 +90,11 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
         if index > LARGE_PSI + (number - 1) * chance
     ]
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
-    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
-    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
+    names = {
+        "unknown_fraction": "unknown words",
+        "positive_fraction": "predicted positive",
+        **{f"predicted_{name}": f"predicted {name}" for name in profile.predicted},
+    }
     ours, theirs = profile.means, reference.means
     lines += [
         f"{what}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation"

@@ -300,9 +300,12 @@ def build(
 ) -> Network:
     """Build the network that a ``train.model`` section describes."""
     network = TweetRNN if settings.kind == "rnn" else BagOfEmbeddings
-    shape = settings.model_dump(exclude=_NOT_OF_SHAPE)
-    shape |= {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim}
-    return network(num_classes=num_classes, **shape)
+    return network(
+        vocabulary_size=vocabulary_size,
+        embedding_dim=embedding_dim,
+        num_classes=num_classes,
+        **settings.model_dump(exclude=_NOT_OF_SHAPE),
+    )
 
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

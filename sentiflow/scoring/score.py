@@ -374,15 +374,14 @@ def _report(
     for share, meaning in compare_unseen(total.profile.confusion, model):
         say(STAGE, f"{share} {meaning}")
     fractions = total.fractions
+    indexes = {name: value for name, value in differences.items() if name.endswith("_psi")}
+    drifted = indexes | differences.get("corpus", {})
     metrics: dict[str, float | None] = {
-        **total.counts,
+        **{name: number for name, number in total.counts.items() if name != "predicted"},
         "rows_per_second": rate,
         **{f"predicted_{name}": share for name, share in fractions.items()},
         "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
+        **{f"drift/{name}": value for name, value in drifted.items()},
     }
-    del metrics["predicted"]
-    indexes = {name: value for name, value in differences.items() if name.endswith("_psi")}
-    drifted = indexes | differences.get("corpus", {})
-    metrics |= {f"drift/{name}": value for name, value in drifted.items()}
     recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})
     return differences

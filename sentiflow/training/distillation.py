@@ -161,8 +161,11 @@ def _ask(
 def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
     """List the files of the prepared data: first those to learn, in the order of their rows."""
     train, *held_out = schema.SPLITS
-    folders = {train: f"encoded/split={train}", UNLABELLED: UNLABELLED}
-    folders |= {split: f"tweets/split={split}" for split in held_out}
+    folders = {
+        train: f"encoded/split={train}",
+        UNLABELLED: UNLABELLED,
+        **{split: f"tweets/split={split}" for split in held_out},
+    }
     tweets = {
         _number(path): path
         for path in manifest.list_tables(prepared, uri, [f"tweets/split={train}"])
