@@ -231,8 +231,10 @@ def ui(
         # would leave it behind, listening without a password.
         os.environ |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
-        command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
-        command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            *(sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"),
+            *("--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
+        ]
         os.execv(sys.executable, command if verbose else [*command, "--no-access-log"])  # noqa: S606
 
 

@@ -216,8 +216,10 @@ def render(
             "output_uri": f"{posixpath.dirname(uris['sweep'])}_best",
             "prepare.output_uri": display_uri(record["inputs"]["prepared"]["uri"]),
         }
-        changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
-        changes += [f"{key}={value}" for key, value in best.items()]
+        changes = [
+            *(item for item in overrides if not item.startswith(("sweep.", "sweep="))),
+            *(f"{key}={value}" for key, value in best.items()),
+        ]
         return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"
     if verb != "run":
         return fill(f"{verb}.txt.j2", records=records, uris=uris)

@@ -86,8 +86,10 @@ def vector(
     (row,) = geometry.look_up(vectors, [word]).tolist()
     numbers = vectors.vectors[row].tolist()
     starts = range(0, len(numbers), _NUMBERS_A_LINE)
-    lines = ["".join(f"{x:9.4f}" for x in numbers[at : at + _NUMBERS_A_LINE]) for at in starts]
-    lines.insert(0, f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+    lines = [
+        f"{word}: rank {row + 1:,} of {len(vectors.words):,}",
+        *("".join(f"{x:9.4f}" for x in numbers[at : at + _NUMBERS_A_LINE]) for at in starts),
+    ]
     _print(lines, vectors, [word], as_json, rank=row + 1, vector=numbers)
 
 

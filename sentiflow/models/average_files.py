@@ -7,7 +7,7 @@ The directory has the packages in ``members/0``, ``members/1``, ... and a manife
 from collections.abc import Sequence
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
+from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
@@ -70,11 +70,13 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     members = {
         "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
     }  # fmt: skip
-    files: list[FileEntry] = []
-    for number, package in enumerate(packages):
-        for name in (*package_files.FILES, manifest.MANIFEST):
-            content = filesystem.read_bytes(join(package, name))
-            files.append(filesystem.write_file(to, join(MEMBERS, str(number), name), content))
+    files = [
+        filesystem.write_file(
+            to, join(MEMBERS, str(number), name), filesystem.read_bytes(join(package, name))
+        )
+        for number, package in enumerate(packages)
+        for name in (*package_files.FILES, manifest.MANIFEST)
+    ]
     record = manifest.describe(
         "model",
         model["settings"],

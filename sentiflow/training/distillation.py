@@ -201,14 +201,15 @@ def _fetch_teachers(
             input_files.check_unchanged(teacher)
             tables.append(to)
         elif names_encoder(teacher["uri"]):
-            answered = encoder_teacher.answer(
-                *(name, teacher["uri"], prepared),
-                prepared_uri=config.train.prepared_uri,
-                learned=learned,
-                maps=maps,
-                output=output,
+            tables.append(
+                encoder_teacher.answer(
+                    *(name, teacher["uri"], prepared),
+                    prepared_uri=config.train.prepared_uri,
+                    learned=learned,
+                    maps=maps,
+                    output=output,
+                )
             )
-            tables.append(answered)
         elif name.startswith(model_sources.TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))
