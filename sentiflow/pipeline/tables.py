@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 Filters = Sequence[tuple[str, str, Any]]
 """Conditions that rows must all meet: column, operator such as ``==`` or ``in``, value."""
@@ -33,9 +34,7 @@ class Table:
     def __len__(self) -> int:
         return int(self._dataset().count_rows())
 
-    def to_arrow(
-        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
-    ) -> "pa.Table":
+    def to_arrow(self, columns: Sequence[str] | None = None, *, filters: Filters = ()) -> pa.Table:
         """Read some columns, or all, as a table of Arrow.
 
         Args:
@@ -66,7 +65,6 @@ class Table:
         return frame
 
     def _dataset(self) -> Any:
-        import pyarrow as pa
         import pyarrow.dataset as ds
 
         if not self.files:

@@ -274,12 +274,12 @@ def write_answers(
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
     learned, texts = choose(prepared, TrainSettings()), _list_texts(uri, prepared)
 
-    def encode(number: int, text: pa.Array) -> np.ndarray:
-        return text_encoders.encode(encoder, text.to_pylist())
-
+    answered = _ask(
+        texts,
+        lambda _, text: text_encoders.encode(encoder, text.to_pylist()),
+        prepared["settings"]["tokenizer"],
+        learned,
+    )
     names = ["text", *(f"{PROBABILITY}{name}" for name in learned.names)]
-    tables = [
-        pa.table([text, *given.T], names=names)
-        for text, given in _ask(texts, encode, prepared["settings"]["tokenizer"], learned)
-    ]
+    tables = [pa.table([text, *given.T], names=names) for text, given in answered]
     parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))
