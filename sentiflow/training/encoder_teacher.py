@@ -127,9 +127,12 @@ def answer(
         unit="texts",
         keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
     )
-    tokenizer = prepared["settings"]["tokenizer"]
     work = functools.partial(
-        fit, texts=texts, vectors=vectors, tokenizer=tokenizer, learned=learned
+        fit,
+        texts=texts,
+        vectors=vectors,
+        tokenizer=prepared["settings"]["tokenizer"],
+        learned=learned,
     )
     to = join(output.uri, f"{name}.arrow")
     return str(maps.map(f"fit_{name}", work, [to], key=fingerprint)[0])
