@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -385,25 +385,17 @@ def _publish(
     history = [asdict(epoch) for epoch in report.history]
     rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
-    if calibration := package["calibration"]:
-        if "linear_weight" in calibration:
-            weight = calibration["linear_weight"]
-            metrics["train/linear_weight"] = weight
-            say(STAGE, f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}")
-        if unsure := calibration.get("unsure"):
-            metrics["train/unsure_threshold"] = unsure["threshold"]
-            metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
-            origin = ", by the run that is repeated" if "refit" in more else ""
-            say(STAGE, _describe_unsure(unsure, origin))
-        if "temperature" in calibration:  # it is not without validation rows
-            metrics["train/temperature"] = calibration["temperature"]
-        if bias := calibration.get("bias", {}).values():
-            say(
-                STAGE,
-                f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
-                f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
-                "each class, which the model's predictions include",
-            )
+    calibration: dict[str, Any] = {**(package["calibration"] or {})}
+    metrics |= {
+        f"train/{name}": calibration[name]
+        for name in ("linear_weight", "temperature")
+        if name in calibration  # no temperature without validation rows
+    }
+    if unsure := calibration.get("unsure"):
+        metrics["train/unsure_threshold"] = unsure["threshold"]
+        metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
+    for line in _describe_calibration(calibration, is_refit="refit" in more):
+        say(STAGE, line)
     if refit := more.get("refit"):
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
     losses = [epoch.validation_loss for epoch in report.history[-2:] if epoch.validation_loss]
@@ -443,6 +435,20 @@ def _publish(
         precision=report.precision,
         **more,
     )  # fmt: skip
+
+
+def _describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> Iterator[str]:
+    """Say what was decided by rows that the model has not seen."""
+    if (weight := calibration.get("linear_weight")) is not None:
+        yield f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}"
+    if unsure := calibration.get("unsure"):
+        yield _describe_unsure(unsure, ", by the run that is repeated" if is_refit else "")
+    if bias := calibration.get("bias", {}).values():
+        yield (
+            f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
+            f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
+            "each class, which the model's predictions include"
+        )
 
 
 def _describe_unsure(unsure: Unsure, origin: str) -> str:
