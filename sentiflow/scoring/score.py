@@ -165,7 +165,9 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_gpus=num_gpus,
     )
     of_parts = [Scored.from_json(result) for result in results]
-    new = _sum_up(output, source, before, of_parts, num_files=len(distinct))
+    has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    may_repeat = len(distinct) > 1 and not has_own_ids
+    new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
     total = Scored.sum([before, new])
     _check(output, source, new, total)
     num_scored = sum(of_parts[number].accepted for number in maps.fresh)
@@ -189,7 +191,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 
 
 def _sum_up(
-    output: Output, source: Corpus, before: Scored, parts: Sequence[Scored], *, num_files: int
+    output: Output, source: Corpus, before: Scored, parts: Sequence[Scored], *, may_repeat: bool
 ) -> Scored:
     """Add up the new rows, without statistics for drift if the model has learned some of them.
 
@@ -198,14 +200,13 @@ def _sum_up(
         source: The new rows.
         before: Those that were scored before.
         parts: Results of the new rows.
-        num_files: Number of all files. In several a ``tweet_id`` may be that of a row of an
-            earlier file, too.
+        may_repeat: Whether a ``tweet_id`` may be that of a row of an earlier file, too.
     """
     new = Scored.sum(parts)
     if learned_files := sources.find_learned_files(source.files, output.spec.inputs["model"]):
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=drift.Profile())
-    if num_files > 1 and not source.table_format.has_row_ids:
+    if may_repeat:
         new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     return new
 

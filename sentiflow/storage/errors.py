@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pyarrow as pa
-
 from sentiflow.errors import JobError, StorageError, UserError
 
 _OF_STORE = re.compile(
@@ -37,6 +35,8 @@ def as_fault_of(uri: str, problem: str, *, hint: str = "") -> Iterator[None]:
         UserError: The file cannot be read, or a location is wrong or forbidden.
         JobError: The storage has failed; a later try may succeed.
     """
+    import pyarrow as pa  # not for a command that reads nothing
+
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
