@@ -295,6 +295,9 @@ def test_only_a_drop_beyond_chance_among_all_checks_counts():
     assert found.checks[0].p_adjusted == pytest.approx(21 * paired.mcnemar(20, 6))
     gain = check("accuracy", only_first=10, only_second=90)
     assert not find_regression([gain], margin=0).worse
+    assert not find_regression([gain], margin=0.2).worse, "a gain within the margin is no drop"
+    same = check("accuracy", only_first=0, only_second=0)
+    assert not find_regression([same], margin=0.01).worse
 
 
 def test_a_drop_within_the_margin_is_accepted_and_one_beyond_it_only_if_it_is_no_chance():
