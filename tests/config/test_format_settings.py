@@ -34,6 +34,11 @@ FAULTS = {
         "format.labels",
         "'x' is listed for negative and for positive",
     ),
+    "two meanings of nothing": (
+        f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
+        "format.labels",
+        "'' is listed for neutral and for unlabelled",
+    ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
         "format.labels",

@@ -18,7 +18,7 @@ import sentiflow
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, StorageError, UserError
-from sentiflow.pipeline import calls
+from sentiflow.pipeline import calls, stages
 
 BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
 
@@ -188,3 +188,20 @@ def test_a_run_is_that_of_the_command_and_leaves_a_running_ray(
         UserError, match=r"other settings \(num_epochs: 6 there, 2 here\).*ite=True"
     ):
         sentiflow.train(config, changes | {"train.num_epochs": 2})
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_whole_run", "expected"),
+    [
+        ("auto", True, ["evaluate"]),
+        ("auto", False, []),
+        (True, False, ["train"]),
+        (False, True, []),
+    ],
+)
+def test_the_setting_says_which_stage_registers(setting, is_whole_run, expected):
+    config = settings.validate(BASE | {"tracking": {"register_model": setting}}, source="test")
+    session = stages._Session(config, verbose=False)
+    verbs = ("prepare", "train", "score", "evaluate")
+    asked = [v for v in verbs if session._registers_model(v, is_whole_run=is_whole_run)]
+    assert asked == expected

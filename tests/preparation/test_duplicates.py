@@ -237,3 +237,16 @@ def test_both_hashes_decide_whether_texts_are_equal(normalized, check, repeated)
     assert counts["normalized"]["repeated_texts"] == repeated
     assert counts["exact"]["repeated_texts"] == repeated
     assert counts["contradicting"]["texts"] == repeated
+
+
+@SETTINGS
+@given(ROWS, MODE, st.randoms(use_true_random=False))
+def test_the_order_of_the_keys_does_not_matter(rows, mode, random):
+    keys = keys_of(rows)
+    mixed = keys.take(pa.array(random.sample(range(len(rows)), len(rows)), pa.int64()))
+    assert find(mixed, mode=mode) == find(keys, mode=mode)
+
+
+def test_row_numbers_need_not_begin_at_0():
+    keys = keys_of([("a", TRAIN, 1), ("a", TRAIN, 1), ("b", TRAIN, 1)], [900, 70, 3])
+    assert dropped_by(keys, "drop") == {900: "repeated"}
