@@ -1,6 +1,7 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -39,17 +40,24 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Have a home without a token, and no variables of Ray."""
-    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+def home(tmp_path):
+    """Have a home without a token, and no variables of Ray.
+
+    Nothing is collected meanwhile: a Ray of other tests in this process would free its objects by
+    calls, and without a token each of them ends the process.
+    """
+    gc.collect()
+    gc.disable()
     levels = {name: logging.getLogger(name).level for name in job_client._NOISY}
     loader = AuthenticationTokenLoader.instance()  # keeps what it has read
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("API_SERVER_ADDRESS", "ADDRESS", "AUTH_TOKEN", "AUTH_TOKEN_PATH", "AUTH_MODE"):
+            patch.delenv(f"RAY_{name}", raising=False)
+        patch.setenv("HOME", str(tmp_path))
+        loader.reset_cache()
+        yield tmp_path
     loader.reset_cache()
-    yield tmp_path
-    loader.reset_cache()
+    gc.enable()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
