@@ -4,6 +4,7 @@ A manifest is the only pointer to a result, and data like any other: one that ca
 is checked here, whoever reads it. Nothing is written here.
 """
 
+import errno
 import functools
 import hashlib
 import itertools
@@ -113,9 +114,14 @@ def read(uri: str, *, stage: str = "") -> Manifest | None:
     """
     path = join(uri, MANIFEST)
     try:
-        record = parse(filesystem.read_bytes(path), path)
+        content = filesystem.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, OSError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            return None  # no directory can have that name
+        raise
+    record = parse(content, path)
     return record if stage in ("", record["stage"]) else None
 
 

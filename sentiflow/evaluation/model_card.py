@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Mapping
 
+import jinja2
+
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
@@ -18,7 +20,7 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
-from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 
@@ -135,7 +137,13 @@ def find(place: str) -> str:
     model = package_files.to_input(model_uri, package)
     evaluation = model_sources.find_evaluation(package, uri)
     card = _read_card(evaluation[0]) if evaluation else None
-    return card or render(model, None, validation=package.get("metrics"))
+    try:
+        return card or render(model, None, validation=package.get("metrics"))
+    except (KeyError, jinja2.UndefinedError) as error:
+        raise UserError(
+            f"a manifest of {display_uri(uri)} lacks what a card tells: {error}",
+            hint="run its stages again",
+        ) from error
 
 
 def _read_card(uri: str) -> str | None:
