@@ -220,12 +220,13 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
     if read.unknown_labels:
         unknown = tweets.list_unknown(read.unknown_labels)
         notes.append(f"rows are rejected for labels that format.labels does not name: {unknown}")
-    is_given = "test" in flow.fixed
+    is_given, split = "test" in flow.fixed, config.prepare.split
     notes += results.check_classes(
         read,
         learned=named or flow.job.format.learnable,
         are_named=named is not None,
         has_fixed_test=is_given,
+        empty=[name for name in SPLITS[1:] if not getattr(split, f"{name}_fraction")],
     )
     if is_given:
         notes += results.check_test(read, max_rejected_fraction=most)

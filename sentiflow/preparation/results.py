@@ -160,6 +160,7 @@ def check_classes(
     learned: Sequence[str],
     are_named: bool = False,
     has_fixed_test: bool = False,
+    empty: Sequence[str] = (),
 ) -> list[str]:
     """Refuse a corpus that cannot be trained on.
 
@@ -169,6 +170,7 @@ def check_classes(
         are_named: Whether the settings name them. Otherwise a class of fewer than
             ``MIN_CLASS_ROWS`` rows is left out.
         has_fixed_test: Whether the test rows are given: then they do not count.
+        empty: Splits that the settings want empty.
 
     Returns:
         Notes for the user.
@@ -210,7 +212,8 @@ def check_classes(
                 "in train.classes",
             )
     for number, split in enumerate(splits):
-        if lacking := [name for name in enough if not enough[name][number]]:
+        lacking = [name for name in enough if not enough[name][number]]
+        if lacking and (split not in empty or len(lacking) < len(enough)):
             notes.append(f"the {split} split has no row of {', '.join(few(lacking))}")
     return notes
 

@@ -445,9 +445,9 @@ def _describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> 
         yield _describe_unsure(unsure, ", by the run that is repeated" if is_refit else "")
     if bias := calibration.get("bias", {}).values():
         yield (
-            f"calibrated on {calibration['num_rows']:,} validation rows: temperature "
-            f"{calibration['temperature']}, a bias of {min(bias):+.2f} to {max(bias):+.2f} for "
-            "each class, which the model's predictions include"
+            f"calibrated on {calibration['num_rows']:,} rows that the model has not seen: "
+            f"temperature {calibration['temperature']}, a bias of {min(bias):+.2f} to "
+            f"{max(bias):+.2f} for each class, which the model's predictions include"
         )
 
 

@@ -76,6 +76,13 @@ def test_a_class_of_few_rows_is_left_out_with_a_note_unless_the_settings_name_it
     assert line.startswith("a class needs 10 rows or more, and 1 of 3 have fewer: fear (9)")
 
 
+def test_an_empty_split_is_a_note_unless_the_settings_ask_for_none():
+    found = PartCounts.of([counts(joy=(8, 0, 2), anger=(8, 0, 2))])
+    (note,) = results.check_classes(found, learned=("joy", "anger"))
+    assert note == "the validation split has no row of joy, anger"
+    assert not results.check_classes(found, learned=("joy", "anger"), empty=["validation"])
+
+
 def test_unknown_labels_are_judged_by_the_labels_and_not_by_the_rows():
     def check(number):
         labels = {"joy": (900, 0, 0), "unlabelled": (9000, 0, 0)}
