@@ -34,6 +34,8 @@ FOLDER = "_lease"
 RENEW_SECONDS = 30.0
 DEAD_SECONDS = 600.0
 """A job on another host that has given no sign of life for so long is taken for dead."""
+_RENEWAL_SECONDS = 0.1
+"""A claim may be empty for so long, while its owner writes it again."""
 
 _NUM_TRIES = 3
 _SAME_SECONDS = 2.0
@@ -266,7 +268,11 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
 
 def _read(claim: str, renewed: float) -> Holder:
     try:
-        process = dict(json.loads(filesystem.read_bytes(claim)))
+        content = filesystem.read_bytes(claim)
+        if not content:  # it is being renewed
+            time.sleep(_RENEWAL_SECONDS)
+            content = filesystem.read_bytes(claim)
+        process = dict(json.loads(content))
         job, since = process.pop("job"), process.pop("since")
         return Holder(ProcessName(**process), job, since, renewed)
     except (OSError, ValueError, KeyError, TypeError):

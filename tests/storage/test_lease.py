@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +129,17 @@ def test_the_second_job_is_told_who_holds_it(uri, holder):
     assert "wait until it ends, or stop it, and run the same command again" in line
     assert len(claims(uri)) == 1
     assert ask(holder) == "still held"
+
+
+def test_a_claim_that_is_being_renewed_is_read_again(folder):
+    write_claim(folder)
+    path = Path(folder) / "_lease/other.json"
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    renewal = threading.Timer(0.02, path.write_bytes, [content])
+    renewal.start()
+    assert lease._read(str(path), 0.0).job == "score, raysubmit_x"
+    renewal.join()
 
 
 @pytest.mark.parametrize("num_races", [6, pytest.param(50, marks=pytest.mark.soak)])
