@@ -35,8 +35,7 @@ from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
 TAUGHT = [
-    "train.distill.teachers=[encoder:use-multilingual]", "train.folds=0",
-    "prepare.split.validation_fraction=0.1",
+    "train.distill.teachers=[encoder:use-multilingual]",
 ]  # fmt: skip
 Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 

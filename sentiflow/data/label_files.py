@@ -282,20 +282,29 @@ class Answers:
         probabilities[is_known] = self.probabilities[place[is_known]]
         return is_known, probabilities
 
-    def save(self, uri: str) -> None:
-        """Write a file that :meth:`load` reads."""
+    def to_table(self) -> pa.Table:
+        """Return a table for :meth:`from_table`."""
         lists = pa.FixedSizeListArray.from_arrays(
             pa.array(self.probabilities.ravel(), pa.float32()), self.probabilities.shape[1]
         )
-        filesystem.write_arrow(uri, pa.table({"text": self.keys, "probabilities": lists}))
+        return pa.table({"text": self.keys, "probabilities": lists})
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "Answers":
+        """Take the predictions from a table of :meth:`to_table`."""
+        table = table.combine_chunks()
+        lists = table["probabilities"].combine_chunks()
+        flat = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+        return cls(table["text"].to_numpy(), flat)
+
+    def save(self, uri: str) -> None:
+        """Write a file that :meth:`load` reads."""
+        filesystem.write_arrow(uri, self.to_table())
 
     @classmethod
     def load(cls, uri: str) -> "Answers":
         """Read a file of :meth:`save`."""
-        table = filesystem.read_arrow(uri).combine_chunks()
-        lists = table["probabilities"].combine_chunks()
-        flat = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
-        return cls(table["text"].to_numpy(), flat)
+        return cls.from_table(filesystem.read_arrow(uri))
 
 
 def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:

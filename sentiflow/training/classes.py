@@ -12,7 +12,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import MOST_LISTED, UserError, few
-from sentiflow.storage.uris import display_uri
+from sentiflow.storage.uris import display_uri, names_encoder
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
 
     Raises:
         UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by the
-            texts, as the splits are not, or teachers have seen the rows of all folds.
+            texts, as the splits are not, or given teachers have seen the rows of all folds.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:
@@ -152,8 +152,8 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
     kind, reason = prepared["settings"]["split"]["kind"], ""
     if kind not in ("hash", "column"):
         reason = f"prepare.split.kind is {kind}, but folds are drawn by text"
-    elif settings.distill.teachers:
-        reason = "teachers have learned from the rows of all folds"
+    elif not all(map(names_encoder, settings.distill.teachers)):
+        reason = "the teachers may have learned from the rows of all folds"
     if settings.folds and reason:
         split = "" if num_rows else " and prepare.split.validation_fraction=0.1"
         raise UserError(f"train.folds: {reason}", hint=f"set train.folds=0{split}")

@@ -7,6 +7,7 @@ killed training asks the teachers once.
 """
 
 import functools
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, schema
 from sentiflow.data.arrays import hash_texts
+from sentiflow.data.label_files import Answers
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.errors import UserError
@@ -30,17 +32,20 @@ from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
-from sentiflow.training import encoder_teacher
+from sentiflow.training import encoder_teacher, excerpts
 from sentiflow.training.classes import LearnedClasses, choose, relabel
+from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.results import TAUGHT, Taught
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
 STAGE = "teach"
-_SPLITS = (*schema.SPLITS, UNLABELLED)
-_LEARNED = (schema.SPLITS[0], UNLABELLED)
+_SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
+_LEARNED = (schema.SPLITS[0], UNLABELLED, EXCERPTS)
 """Rows that the network learns; those of the other splits are for the evaluation."""
+ANSWERS = "answers"
+"""Folder of the answers of the teachers that have not seen the rows of a fold."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Part:
 
     split: str
     uri: str
-    """File of the encoded rows, of the unlabelled ones, or of the tweets of a held-out split."""
+    """File of the encoded rows, of unlabelled ones, or of the tweets of a held-out split."""
     num_rows: int
     texts_uri: str = ""
     """File of the tweets, for encoded rows."""
@@ -82,11 +87,12 @@ def teach(
         "classes": list(learned.names),
         "splits": [*schema.SPLITS[:1]],
         "columns": schema.TAUGHT.names,
+        "folds": config.train.folds,
     }
     # answers of other teachers are never in the same directory
     path = f"{TAUGHT}/{manifest.identify(STAGE, settings, sources)}"
     uri = join(output.spec.uri, path)
-    owns = (*(f"split={split}" for split in _SPLITS), encoder_teacher.VECTORS)
+    owns = (*(f"split={split}" for split in _SPLITS), ANSWERS, encoder_teacher.VECTORS)
     spec = OutputSpec(STAGE, uri, settings, sources, owns=owns)
     taught = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught.status.record if taught.is_complete else None
@@ -94,7 +100,8 @@ def teach(
         record = record or _ask(config, taught, prepared, learned, resources)
     files = manifest.list_tables(record, uri, [f"split={split}" for split in _LEARNED])
     entries = list_result(uri, record, path=path)
-    return Taught(files, entries, uri, record["fingerprint"], record["counts"])
+    of_folds = list(manifest.list_tables(record, uri, [ANSWERS]))
+    return Taught(files, entries, uri, record["fingerprint"], record["counts"], of_folds)
 
 
 def _ask(
@@ -116,13 +123,15 @@ def _ask(
     began = time.monotonic()
     output.begin()
     num_gpus = resources.gpus_per_score_task(0 if config.train.gpus_per_worker == 0 else "auto")
-    parts = _list_parts(config.train.prepared_uri, prepared)
     maps = MapStages(
         output,
         num_workers=config.score.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    models, tables = _fetch_teachers(config, output, prepared, learned, maps)
+    further = _write_excerpts(config, output, prepared)
+    to_learn = dict(itertools.islice(further.items(), 1))
+    parts = _list_parts(config.train.prepared_uri, prepared, to_learn)
+    models, tables, of_folds = _fetch_teachers(config, output, prepared, learned, further, maps)
     taught = maps.run(
         STAGE,
         parts,
@@ -148,32 +157,58 @@ def _ask(
             f"{label_files.TEACHERS}: no teacher has answered a row to learn",
             hint="their texts are not those of the prepared data",
         )
+    files = [item for part in taught for item in part["files"]]
+    for number, uris in enumerate(zip(*of_folds, strict=True)):
+        loaded = [Answers.load(uri) for uri in uris]
+        mean = np.mean([each.probabilities for each in loaded], axis=0)
+        answers = Answers(loaded[0].keys, mean).to_table()
+        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number + 1}.parquet", answers)
     seconds = time.monotonic() - began
     answered = _count_answers(counts[schema.SPLITS[0]], "train rows")
     if any(counts[UNLABELLED].values()):
         answered += f" and {_count_answers(counts[UNLABELLED], 'unlabelled texts')}"
+    if number := counts[EXCERPTS]["rows"]:
+        answered += f", and {number:,} excerpts"
     say(STAGE, f"the teachers have answered {answered} ({seconds:.1f} s)")
-    return output.publish(
-        counts=counts, files=[item for part in taught for item in part["files"]], seconds=seconds
-    )
+    return output.publish(counts=counts, files=files, seconds=seconds)
 
 
-def _list_parts(uri: str, prepared: Manifest) -> list[Part]:
-    """List the files of the prepared data: first those to learn, in the order of their rows."""
+def _write_excerpts(config: Config, output: Output, prepared: Manifest) -> dict[str, int]:
+    """Write excerpts for a sentence encoder: of the train rows, and of the other rows of folds.
+
+    Returns:
+        The files, with the rows of each; the first one is to be learned.
+    """
+    if not any(map(names_encoder, config.train.distill.teachers)):
+        return {}
+    splits = manifest.list_drawn(prepared) if config.train.folds else schema.SPLITS[:1]
+    uri, files = config.train.prepared_uri, dict[str, int]()
+    tables = [manifest.list_tables(prepared, uri, [f"tweets/split={name}"]) for name in splits]
+    number = excerpts.count(sum(sum(table.values()) for table in tables))
+    for name, chosen in (("train", tables[:1]), ("folds", tables[1:])):
+        to = join(output.uri, f"{EXCERPTS}-{name}.parquet")
+        uris = [path for table in chosen for path in table]
+        files[to] = excerpts.write(to, uris, number, prepared=prepared, prepared_uri=uri)
+    return files
+
+
+def _list_parts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Part]:
+    """List the files of rows: first those to learn, in the order of their rows."""
     train, *held_out = schema.SPLITS
     folders = {
         train: f"encoded/split={train}",
         UNLABELLED: UNLABELLED,
         **{split: f"tweets/split={split}" for split in held_out},
     }
+    tables = {k: manifest.list_tables(prepared, uri, [folder]) for k, folder in folders.items()}
     tweets = {
         _number(path): path
         for path in manifest.list_tables(prepared, uri, [f"tweets/split={train}"])
     }
     return [
         Part(split, path, num_rows, tweets[_number(path)] if split == train else "")
-        for split, folder in folders.items()
-        for path, num_rows in manifest.list_tables(prepared, uri, [folder]).items()
+        for split, files in (tables | {EXCERPTS: excerpts}).items()
+        for path, num_rows in files.items()
     ]
 
 
@@ -183,15 +218,20 @@ def _number(path: str) -> str:
 
 
 def _fetch_teachers(
-    config: Config, output: Output, prepared: Manifest, learned: LearnedClasses, maps: MapStages
-) -> tuple[list[tuple[str, str]], list[str]]:
+    config: Config,
+    output: Output,
+    prepared: Manifest,
+    learned: LearnedClasses,
+    further: Mapping[str, int],
+    maps: MapStages,
+) -> tuple[list[tuple[str, str]], list[str], list[list[str]]]:
     """Bring the teachers to where all nodes find them.
 
     Returns:
-        Directory and fingerprint of each that is a model package; and the file of
-        :meth:`Answers.save` of each other one.
+        Directory and fingerprint of each that is a model package; the file of :meth:`Answers.save`
+        of each other one; and of each encoder those for the folds.
     """
-    models, tables = list[tuple[str, str]](), list[str]()
+    models, tables, of_folds = list[tuple[str, str]](), list[str](), list[list[str]]()
     for name, teacher in output.spec.inputs.items():
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
@@ -201,19 +241,21 @@ def _fetch_teachers(
             input_files.check_unchanged(teacher)
             tables.append(to)
         elif names_encoder(teacher["uri"]):
-            tables.append(
-                encoder_teacher.answer(
-                    *(name, teacher["uri"], prepared),
-                    prepared_uri=config.train.prepared_uri,
-                    learned=learned,
-                    maps=maps,
-                    output=output,
-                )
+            first, *others = encoder_teacher.answer(
+                *(name, teacher["uri"], prepared),
+                prepared_uri=config.train.prepared_uri,
+                learned=learned,
+                excerpts=further,
+                num_folds=config.train.folds,
+                maps=maps,
+                output=output,
             )
+            tables.append(first)
+            of_folds.append(others)
         elif name.startswith(model_sources.TEACHER):
             uri = model_sources.download(teacher, to=to, tracking=config.tracking.uri)
             models.append((uri, teacher["fingerprint"]))
-    return models, tables
+    return models, tables, of_folds
 
 
 def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
@@ -225,7 +267,7 @@ def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
             ``length``.
     """
     encoded = ["row_id", "token_ids", "length"]
-    if part.split == UNLABELLED:
+    if part.split in (UNLABELLED, EXCERPTS):
         rows = parquet.read(part.uri, columns=[*encoded, "text"])
     elif part.split in _LEARNED:
         rows = parquet.read(part.uri, columns=[*encoded, "label"])
@@ -278,16 +320,10 @@ def teach_rows(
         packages = memory.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
         given += [_ask_model(text, package, classes) for package in packages]
     num_answers, sums = (np.sum(each, axis=0) for each in zip(*given, strict=True))
-    taught, is_answered = sums / np.maximum(num_answers, 1)[:, None], num_answers > 0
-    is_kept, form = is_answered, schema.HELD_OUT
-    if part.split in _LEARNED:
-        labels = table["label"].to_numpy()
-        hard = np.eye(len(classes))[np.maximum(labels, 0)]
-        taught = np.where(is_answered[:, None], taught, hard)
-        is_kept, form = is_answered | (labels >= 0), schema.TAUGHT
-    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * len(classes))
-    lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel().astype(np.float32)))
-    rows = table.append_column("teacher", lists).filter(pa.array(is_kept))
+    mean, is_answered = sums / np.maximum(num_answers, 1)[:, None], num_answers > 0
+    is_learned = part.split in _LEARNED
+    form = schema.TAUGHT if is_learned else schema.HELD_OUT
+    rows = add_answers(table, is_answered, mean, keep_labels=is_learned)
     rows = rows.select(form.names).cast(form)
     files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)
@@ -295,6 +331,29 @@ def teach_rows(
         "counts": {"rows": len(rows), "answered": answered, "left_out": left_out},
         "files": files,
     }
+
+
+def add_answers(
+    table: pa.Table, is_answered: np.ndarray, answers: np.ndarray, *, keep_labels: bool = True
+) -> pa.Table:
+    """Add the answers of teachers to N rows; those without an answer are left out.
+
+    Args:
+        table: The rows, with ``label``: -1, or one of C classes.
+        is_answered: N bool.
+        answers: ``(N, C)``, those of the teachers.
+        keep_labels: Give rows that have a label, but no answer, 1 for their label.
+
+    Columns:
+        added: ``teacher`` (list<float>).
+    """
+    labels, num_classes = table["label"].to_numpy(), answers.shape[1]
+    hard = np.eye(num_classes)[np.maximum(labels, 0)]
+    taught = np.where(is_answered[:, None], answers, hard).astype(np.float32)
+    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * num_classes)
+    lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel()))
+    is_kept = is_answered | (labels >= 0) if keep_labels else is_answered
+    return table.append_column("teacher", lists).filter(pa.array(is_kept))
 
 
 def _ask_model(
@@ -310,7 +369,7 @@ def _ask_model(
     return is_known, np.where(is_known[:, None], share, 0)
 
 
-_load_answers = functools.lru_cache(maxsize=4)(label_files.Answers.load)
+_load_answers = functools.lru_cache(maxsize=4)(Answers.load)
 """Loads the answers of a teacher once for each worker process."""
 
 

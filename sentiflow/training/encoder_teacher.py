@@ -1,15 +1,17 @@
 """Prepared texts + a sentence encoder -> a teacher, which is fitted to the train rows: its answers.
 
-The encoder knows the language, and the train rows know the classes. The teacher is the geometric
-mean of two models of the train rows: logistic regression on the vectors of the encoder, and the
-linear model of n-grams. It answers the train rows, too, to which it was fitted: answers out of fold
-have taught less (docs/distilling.md).
+The encoder knows the language, and the train rows know the classes. The teacher is the weighted
+geometric mean of two models of the train rows: logistic regression on the vectors of the encoder,
+and the linear model of n-grams. It answers the train rows, too, to which it was fitted: answers out
+of fold have taught less (docs/distilling.md).
+
+For each fold of the training there is a further teacher that has not seen the rows of the fold.
 """
 
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.arrays import find_sorted, hash_texts
+from sentiflow.data.arrays import find_folds, find_sorted, hash_texts
 from sentiflow.data.label_files import PROBABILITY, Answers
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
@@ -30,6 +32,7 @@ from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
+from sentiflow.training.excerpts import EXCERPTS
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
@@ -39,6 +42,8 @@ _MAX_TRAIN_ROWS = 100_000
 _SAMPLE_ROWS = 128
 _STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
 """``C`` of both logistic regressions."""
+_WEIGHT = 0.6
+"""Of the regression on the vectors in the mean of the logarithms."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,9 @@ def fit_teacher(
     def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
         logs = np.full((len(text), num_classes), -np.inf)
         logs[:, regression.classes_] = regression.predict_log_proba(vectors)
-        logs += log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
-        return np.asarray(softmax(logs / 2, axis=1), np.float32)
+        of_linear = log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
+        mean = _WEIGHT * logs + (1 - _WEIGHT) * of_linear
+        return np.asarray(softmax(mean, axis=1), np.float32)
 
     return answer
 
@@ -94,10 +100,12 @@ def answer(
     *,
     prepared_uri: str,
     learned: LearnedClasses,
+    excerpts: Mapping[str, int],
+    num_folds: int,
     maps: MapStages,
     output: Output,
-) -> str:
-    """Encode all texts, fit the teacher, and let it answer.
+) -> list[str]:
+    """Encode all texts, fit the teacher and those of the folds, and let them answer.
 
     Args:
         name: Name of the teacher among the inputs.
@@ -105,16 +113,18 @@ def answer(
         prepared: Manifest of the prepared data.
         prepared_uri: Their directory.
         learned: The classes that the network learns.
+        excerpts: Files of further texts to answer, with the rows of each.
+        num_folds: Number of folds of the training.
         maps: The map stages of the job.
         output: Its output.
 
     Returns:
-        A file of :meth:`Answers.save`.
+        A file of :meth:`Answers.save` of the teacher, and one of that of each fold.
 
     Raises:
         JobError: A task failed; finished parts are kept for the next run.
     """
-    texts = _list_texts(prepared_uri, prepared)
+    texts = _list_texts(prepared_uri, prepared, excerpts)
     (_, encoder), fingerprint = text_encoders.find(uri), output.spec.fingerprint
     _tell_time(texts, encoder, maps.concurrency or connection.count_resources().num_cpus)
     folder = join(output.parts_uri, VECTORS, name)
@@ -131,19 +141,20 @@ def answer(
         fit,
         texts=texts,
         vectors=vectors,
-        tokenizer=prepared["settings"]["tokenizer"],
+        prepared=prepared,
         learned=learned,
+        num_folds=num_folds,
     )
-    to = join(output.uri, f"{name}.arrow")
-    return str(maps.map(f"fit_{name}", work, [to], key=fingerprint)[0])
+    to = [join(output.uri, f"{name}-{number}.arrow") for number in range(num_folds + 1)]
+    return maps.map(f"fit_{name}", work, list(enumerate(to)), key=fingerprint)
 
 
-def _list_texts(uri: str, prepared: Manifest) -> list[Texts]:
+def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Texts]:
     """List the texts to encode, in parts."""
     folders = {split: f"tweets/split={split}" for split in SPLITS} | {UNLABELLED: UNLABELLED}
+    tables = {k: manifest.list_tables(prepared, uri, [folder]) for k, folder in folders.items()}
     texts = []
-    for split, folder in folders.items():
-        files = manifest.list_tables(prepared, uri, [folder])
+    for split, files in (tables | {EXCERPTS: excerpts}).items():
         step = 1 if split != SPLITS[0] else -(-sum(files.values()) // _MAX_TRAIN_ROWS)
         for path, num_rows in files.items():
             starts = range(0, num_rows, _CHUNK_ROWS * step)
@@ -187,25 +198,29 @@ def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
 
 
 def fit(
-    to: str,
+    part: tuple[int, str],
     *,
     texts: Sequence[Texts],
     vectors: Sequence[str],
-    tokenizer: str,
+    prepared: Manifest,
     learned: LearnedClasses,
+    num_folds: int,
 ) -> str:
-    """Fit the teacher, and write its answers to all texts.
+    """Fit a teacher, and write its answers to all texts.
 
     Args:
-        to: The file to write, see :meth:`Answers.save`.
+        part: 0 for the teacher of the train rows, or the number of a fold from 1 on, whose rows are
+            not shown; and the file to write, see :meth:`Answers.save`.
         texts: The parts.
         vectors: For each part the file of :func:`encode`.
-        tokenizer: That of the prepared data.
+        prepared: Manifest of the prepared data.
         learned: The classes that the network learns.
+        num_folds: Number of folds of the training.
 
     Returns:
-        ``to``.
+        The file.
     """
+    fold, uri = part
 
     def find(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vectors[number]).combine_chunks()
@@ -213,11 +228,16 @@ def fit(
         flat = table["vector"].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(table), -1)[place]
 
-    pairs = [(hash_texts(text), given) for text, given in _ask(texts, find, tokenizer, learned)]
+    def is_shown(text: pa.Array) -> np.ndarray:
+        return np.asarray(find_folds(text, num_folds=num_folds).astype(int) != fold - 1)
+
+    chosen = (manifest.list_drawn(prepared), is_shown) if fold else ()
+    asked = _ask(texts, find, prepared["settings"]["tokenizer"], learned, *chosen)
+    pairs = [(hash_texts(text), given) for text, given in asked]
     keys, answers = (np.concatenate(each) for each in zip(*pairs, strict=True))
     distinct, first = np.unique(keys, return_index=True)
-    Answers(distinct, answers[first]).save(to)
-    return to
+    Answers(distinct, answers[first]).save(uri)
+    return uri
 
 
 def _ask(
@@ -225,34 +245,39 @@ def _ask(
     encode: Callable[[int, pa.Array], np.ndarray],
     tokenizer: str,
     learned: LearnedClasses,
+    splits: Sequence[str] = SPLITS[:1],
+    is_shown: Callable[[pa.Array], np.ndarray] = lambda text: np.ones(len(text), bool),
 ) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Fit the teacher to the train rows, and ask it about all.
+    """Fit the teacher to labelled rows, and ask it about all.
 
     Args:
         texts: The parts.
         encode: Takes the number of a part and its texts, and returns their vectors.
         tokenizer: That of the prepared data.
         learned: The classes that the network learns.
+        splits: The splits of the rows to which it is fitted.
+        is_shown: Says to which of these texts it is fitted.
 
     Yields:
         The texts of each part and their probabilities. Rows of other classes are left out.
     """
 
     def read(number: int) -> tuple[pa.Array, pa.Array, np.ndarray]:
-        columns = ["text"] if texts[number].split == UNLABELLED else ["text", "label"]
+        columns = ["text", "label"] if texts[number].split in SPLITS else ["text"]
         rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
         rows = rows.combine_chunks()
         text = rows["text"].combine_chunks()
         return text, rows["label"].combine_chunks(), encode(number, text)
 
-    train = {number: read(number) for number, part in enumerate(texts) if part.split == SPLITS[0]}
-    text, label = (pa.concat_arrays([rows[n] for rows in train.values()]) for n in (0, 1))
-    vectors = np.concatenate([rows[2] for rows in train.values()])
+    parts = {number: read(number) for number, part in enumerate(texts) if part.split in splits}
+    text, label = (pa.concat_arrays([rows[n] for rows in parts.values()]) for n in (0, 1))
+    vectors, shown = np.concatenate([rows[2] for rows in parts.values()]), is_shown(text)
     ask = fit_teacher(
-        text, label.to_numpy(), vectors, tokenizer=tokenizer, num_classes=len(learned.names)
-    )
+        text.filter(pa.array(shown)), label.to_numpy()[shown], vectors[shown],
+        tokenizer=tokenizer, num_classes=len(learned.names),
+    )  # fmt: skip
     for number in range(len(texts)):
-        text, _, vectors = train.get(number) or read(number)
+        text, _, vectors = parts.get(number) or read(number)
         yield text, ask(text, vectors)
 
 
@@ -275,7 +300,7 @@ def write_answers(
     """
     uri = absolute_uri(os.fspath(prepared_uri))
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
-    learned, texts = choose(prepared, TrainSettings()), _list_texts(uri, prepared)
+    learned, texts = choose(prepared, TrainSettings()), _list_texts(uri, prepared, {})
 
     answered = _ask(
         texts,

@@ -5,7 +5,7 @@ itself is, with words that are counted in these rows, and it answers the rows of
 finished fold leaves the file of its answers, so that a killed training resumes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
-from sentiflow.data import manifest, schema
-from sentiflow.data.arrays import hash_strings, normalize_text
+from sentiflow.data import label_files, manifest, schema
+from sentiflow.data.arrays import find_folds, hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
@@ -26,15 +26,13 @@ from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import classes, trained_package
+from sentiflow.training import classes, distillation, excerpts, trained_package
 from sentiflow.training.task import TrainJob
 from sentiflow.words import word_vectors
 
 _NEVER = -30.0
 """Logit of a class that a model has not learned."""
 _COUNTS = ("num_tokens", "lengths", "num_unknown")
-KEY = "sentiflow--folds"
-"""Key of the hash that decides the fold of a text; that of its split is independent of it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ def train(
     root: str,
     folder: str,
     run: Callable[[TrainJob, int], object],
+    taught: Sequence[str] = (),
 ) -> tuple[list[FileEntry], dict[str, Any], Profile]:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
 
@@ -75,6 +74,7 @@ def train(
         root: Directory of the output.
         folder: The folder of the folds of this training in it.
         run: Runs the training of a fold, given its number from 0 on.
+        taught: For each fold the file with the answers of its teachers, if there are any.
 
     Returns:
         The files of the answers, see :func:`_tabulate`, unless given test rows measure the model;
@@ -86,6 +86,8 @@ def train(
         if not filesystem.exists(uri):
             rows = rows or _read(job)
             fold_job = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
+            if taught:
+                fold_job = _teach(fold_job, rows, learned, taught[number])
             run(fold_job, number)
             parquet.write(uri, _compute_logits(fold_job, rows, number, learned))
         parts.append(parquet.read(uri).combine_chunks())
@@ -110,16 +112,6 @@ def train(
     return files if is_measured else [], calibration, answered.profile(label, learned.names)
 
 
-def locate(text: pa.Array, *, num_folds: int) -> np.ndarray:
-    """Place texts by the hash of their normal form, from 0 to ``num_folds``.
-
-    The whole part is the fold of a text, the rest its place within the fold. So equal texts are in
-    the same fold.
-    """
-    share = hash_strings(normalize_text(text), key=KEY) / np.float64(2**64)
-    return np.asarray((share * num_folds).clip(max=np.nextafter(num_folds, 0)))
-
-
 def _read(job: TrainJob) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
@@ -130,15 +122,13 @@ def _read(job: TrainJob) -> _Rows:
     """
     prepared, settings = job.prepared, job.prepared["settings"]
     columns, num_folds = ["row_id", "text", "label"], job.settings.folds
-    splits = [name for name in schema.SPLITS if name not in prepared.get("fixed_splits", ())]
-    labelled = pa.concat_tables(
-        parquet.read(uri, columns=columns) for uri in job.list_files("tweets", splits)
-    )
+    uris = job.list_files("tweets", manifest.list_drawn(prepared))
+    labelled = pa.concat_tables(parquet.read(uri, columns=columns) for uri in uris)
     labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
     uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
     table = pa.concat_tables([labelled, *further], promote_options="default").combine_chunks()
-    position = locate(table["text"].combine_chunks(), num_folds=num_folds)
+    position = find_folds(table["text"].combine_chunks(), num_folds=num_folds)
     _check(position[: len(labelled)], labelled["label"].to_numpy(), num_folds=num_folds)
     is_new = ~np.isin(position, position[: len(labelled)])
     is_new[: len(labelled)] = True
@@ -209,6 +199,37 @@ def _write(
         job, settings=settings_of_fold, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
         model_uri=join(uri, "model"), calibration={"linear_weight": 1.0},
     )  # fmt: skip
+
+
+def _teach(
+    job: TrainJob, rows: _Rows, learned: classes.LearnedClasses, answers_uri: str
+) -> TrainJob:
+    """Write what a fold learns from its teachers; describe the training on that.
+
+    Args:
+        job: That of :func:`_write`.
+        rows: All rows.
+        learned: The classes of the training itself.
+        answers_uri: File with the answers of teachers that have not seen the rows of the fold.
+    """
+    uri, of_fold = job.settings.prepared_uri, classes.choose(job.prepared, job.settings)
+    number, to = excerpts.count(int(rows.is_labelled.sum())), join(uri, "excerpts.parquet")
+    (tweets,), (encoded,) = (job.list_files(each, ["train"]) for each in ("tweets", "encoded"))
+    excerpts.write(to, [tweets], number, prepared=job.prepared, prepared_uri=uri)
+    labelled = parquet.read(encoded).append_column("text", parquet.read(tweets)["text"])
+    further = manifest.list_tables(job.prepared, uri, ["unlabelled"])
+    form = schema.TAUGHT.remove(schema.TAUGHT.get_field_index("teacher"))
+    table = pa.concat_tables(
+        classes.relabel(rows, of_fold.positions).select(form.names).cast(form)
+        for rows in (labelled, *map(parquet.read, [*further, to]))
+    ).combine_chunks()
+    given = label_files.Answers.from_table(parquet.read(answers_uri))
+    is_answered, answers = given.find(hash_texts(table["text"].combine_chunks()))
+    answers = answers[:, [learned.names.index(name) for name in of_fold.names]]
+    taught = distillation.add_answers(table, is_answered, answers).cast(schema.TAUGHT)
+    uri = join(uri, "taught.parquet")
+    parquet.write(uri, taught)
+    return replace(job, taught={uri: len(taught)})
 
 
 def _fit(rows: _Rows, is_train: np.ndarray) -> vocabulary.Vocabulary:

@@ -122,6 +122,8 @@ class Taught:
     fingerprint: str
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
+    of_folds: list[str]
+    """For each fold the file with the answers of teachers that have not seen its rows."""
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,10 @@ def run(
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
         of_folds, calibration, profile = _train_folds(
-            config, output, job, learned, resources, total=total, linear=linear
+            *(config, output, job, learned, resources),
+            answers=taught.of_folds if taught else (),
+            total=total,
+            linear=linear,
         )
         job = replace(job, calibration=calibration, reference=asdict(profile))
     note = ""
@@ -253,6 +256,7 @@ def _train_folds(
     learned: classes.LearnedClasses,
     resources: Resources,
     *,
+    answers: Sequence[str],
     total: int,
     linear: int,
 ) -> tuple[list[FileEntry], dict[str, Any], Profile]:
@@ -264,6 +268,7 @@ def _train_folds(
         job: The training of the model itself.
         learned: The classes.
         resources: The cluster.
+        answers: For each fold the file with the answers of its teachers, if there are any.
         total: Texts of one training, over all epochs.
         linear: As many texts take the time of the linear model.
 
@@ -286,7 +291,11 @@ def _train_folds(
 
     with output.rolled_back_if_refused():
         return folds.train(
-            job, learned, root=spec.uri, folder=f"{FOLDS}/{spec.fingerprint}", run=run_fold
+            *(job, learned),
+            root=spec.uri,
+            folder=f"{FOLDS}/{spec.fingerprint}",
+            run=run_fold,
+            taught=answers,
         )
 
 

@@ -57,7 +57,7 @@ class TestSteps:
             (tmp_path / folder).mkdir(parents=True)
             files.append({"path": f"{folder}/{Label(0, 'ab').name_file()}", "rows": 4})
             pq.write_table(table, tmp_path / files[-1]["path"])
-        return distillation._list_parts(str(tmp_path), {"files": files})
+        return distillation._list_parts(str(tmp_path), {"files": files}, {})
 
     def write(self, parts, *models, tables=()):
         """Do all steps; return the rows by split, and the counts."""

@@ -17,7 +17,7 @@ import sentiflow
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
 from sentiflow.data import label_files, manifest
-from sentiflow.data.arrays import hash_texts
+from sentiflow.data.arrays import find_folds, hash_texts
 from sentiflow.data.label_files import Answers
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import lineage
@@ -74,16 +74,18 @@ def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
     monkeypatch.setattr(encoder_teacher, "_MAX_TRAIN_ROWS", 40)
     rows = {"tweets/split=train/a": 65, "tweets/split=train/b": 35, "unlabelled/c": 25}
     record = {"files": [{"path": path, "rows": number} for path, number in rows.items()]}
-    found = encoder_teacher._list_texts("u", record)
+    found = encoder_teacher._list_texts("u", record, {"e": 12})
     assert [(each.split, each.uri[-1], each.num_rows) for each in found] == [
         ("train", "a", 10), ("train", "a", 10), ("train", "a", 2),
         ("train", "b", 10), ("train", "b", 2),
         ("unlabelled", "c", 10), ("unlabelled", "c", 10), ("unlabelled", "c", 5),
+        ("excerpts", "e", 10), ("excerpts", "e", 2),
     ]  # fmt: skip
     assert (found[1].start, found[1].stop, found[1].step) == (30, 60, 3)
 
 
-def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path):
+@pytest.mark.parametrize("fold", [0, 2])
+def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(tmp_path, fold):
     (texts, label), (others, _) = make_texts(300, 0), make_texts(80, 1)
     parquet.write(
         str(tmp_path / "a"), pa.table({"text": texts, "label": pa.array(label, pa.int8())})
@@ -91,7 +93,7 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
     parquet.write(str(tmp_path / "b"), pa.table({"text": others}))
     parts = [
         Texts("train", str(tmp_path / "a"), 0, 200, 1),
-        Texts("train", str(tmp_path / "a"), 200, 300, 1),
+        Texts("validation", str(tmp_path / "a"), 200, 300, 1),
         Texts("unlabelled", str(tmp_path / "b"), 0, 80, 1),
     ]
     positions = np.array([1, 0, -1, -1], np.int8)
@@ -106,9 +108,18 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
             encoder_teacher.encode(table, label_of_part, encoder=TINY, folder=str(tmp_path))
         )
     uri = encoder_teacher.fit(
-        str(tmp_path / "answers"), texts=parts, vectors=paths, tokenizer="tweet", learned=two
+        (fold, str(tmp_path / "answers")),
+        texts=parts,
+        vectors=paths,
+        prepared={"settings": {"tokenizer": "tweet"}},
+        learned=two,
+        num_folds=3,
     )
     is_learned = label < 2
+    if fold:
+        is_learned &= find_folds(pa.array(texts), num_folds=3).astype(int) != fold - 1
+    else:
+        is_learned[200:] = False
     learned = [text for text, chosen in zip(texts, is_learned, strict=True) if chosen]
     target = 1 - label[is_learned]
 
@@ -125,7 +136,7 @@ def test_answers_are_the_geometric_mean_of_two_models_of_the_train_rows(tmp_path
         is_known, found = Answers.load(uri).find(hash_texts(text))
         assert is_known.all()
         of_linear = softmax(linear.logits(tokenize(text, name="tweet")), axis=1)
-        expected = np.sqrt(regression.predict_proba(encode(given)) * of_linear)
+        expected = regression.predict_proba(encode(given)) ** 0.6 * of_linear**0.4
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, atol=0.01)
     assert not Answers.load(uri).find(hash_texts(pa.array(["other"])))[0].any()
@@ -184,7 +195,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     left = {path.name for path in (tmp_path / "run/trained/taught").glob("*/*")}
     assert left == {
         "manifest.json",
-        *(f"split={split}" for split in ("train", "validation", "test")),
+        *(f"split={split}" for split in ("train", "validation", "test", "excerpts")),
     }
     found = json.loads((tmp_path / "run/report/metrics.json").read_text())["teacher"]
     assert found["num_teachers"] == 1

@@ -4,15 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
+from sentiflow.data.arrays import hash_texts
+from sentiflow.data.label_files import Answers
 from sentiflow.errors import UserError
 from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
-from sentiflow.training import classes, folds, task
+from sentiflow.training import classes, excerpts, folds, task
 from sentiflow.words.word_vectors import WordVectors
 
 CLASSES = ("bad", "dull", "good")
@@ -120,6 +123,35 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
         np.testing.assert_allclose(answers[f"probability_{name}"], expected[:, place], atol=1e-6)
 
 
+def test_a_fold_learns_from_teachers_that_have_not_seen_its_rows(job, tmp_path):
+    text = pa.array([*TEXTS, "good night"])
+    texts = pa.concat_arrays([text, excerpts.make(text, excerpts.count(NUM_ROWS))])
+    keys = np.unique(hash_texts(texts))
+    answers, uris = np.random.default_rng(0).dirichlet([1, 1, 1], (NUM_FOLDS, len(keys))), []
+    for number, of_fold in enumerate(answers):
+        uris.append(str(tmp_path / f"{number}.parquet"))
+        parquet.write(uris[-1], Answers(keys, of_fold.astype(np.float32)).to_table())
+    learned, taught = classes.choose(job.prepared, job.settings), []
+
+    def run(own, number):
+        (uri,) = own.taught
+        taught.append(parquet.read(uri))
+        known = {*rows_of(own, "encoded", "train")}
+        labelled = taught[-1].filter(pc.greater_equal(taught[-1]["label"], 0))
+        assert {*labelled["row_id"].to_pylist()} == known
+        assert labelled["label"].to_pylist() == [n % 3 for n in labelled["row_id"].to_pylist()]
+        given = Answers(keys, answers[number]).find(hash_texts(taught[-1]["text"].combine_chunks()))
+        assert given[0].all()
+        np.testing.assert_allclose(taught[-1]["teacher"].to_pylist(), given[1], atol=1e-6)
+        of_texts = excerpts.make(pa.array([TEXTS[n] for n in sorted(known)]), 4).to_pylist()
+        further = taught[-1].filter(pc.less(taught[-1]["label"], 0))["text"].to_pylist()
+        assert sorted(further) == sorted(["good night", *of_texts])
+        return task.run(own, lambda event: None)
+
+    folds.train(job, learned, root=str(tmp_path), folder="folds", run=run, taught=uris)
+    assert len(taught) == NUM_FOLDS
+
+
 def test_rows_that_no_model_has_seen_decide_which_texts_are_unsure(job, tmp_path):
     settings = TrainSettings.model_validate(
         job.settings.model_dump() | {"unsure": {"max_error": 0.3}}
@@ -212,7 +244,7 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
     [
         ({"kind": "time"}, "prepare.split.kind is time"),
         ({"kind": "user"}, "prepare.split.kind is user"),
-        ({"teachers": ["models:/one@champion"]}, "teachers have learned"),
+        ({"teachers": ["models:/one@champion"]}, "the teachers may have learned"),
     ],
 )
 def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
