@@ -79,59 +79,31 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     by_version, of_versions = dict[str, Any](), list[str]()
     if len(lineage.models_of(scored)) > 1:
         scored, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], scored)
-    model = scored["inputs"]["model"]
-    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
-    notes = [*of_versions, *notes]
+    rows, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
     output.begin()
-    probed = model_checks.check_model(config, scored, chosen)
-    baselines, no_baseline = other_models.measure(chosen, scored)
-    teacher, no_teacher = other_models.compare_teachers(chosen, scored, split=measured.split)
-    first_training = lineage.training_of(model)
-    trained = None if "members" in model else first_training
-    is_prepared = lineage.is_of_training(scored, first_training)
-    folds = results.measure_folds(trained, scored) if trained and is_prepared else None
-    highlights = summarize(measured, probed, baselines, teacher, folds)
-    result = results.EvaluationResult(
-        *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(baselines, no_baseline, teacher, no_teacher, folds),
-    )
-    for note in notes:
+    model = scored["inputs"]["model"]
+    trained = lineage.training_of(model)
+    of_one = None if "members" in model else trained
+    is_prepared = lineage.is_of_training(scored, trained)
+    folds = results.measure_folds(of_one, scored) if of_one and is_prepared else None
+    result = _compare(config, scored, rows, measured, folds, is_unseen, [*of_versions, *notes])
+    for note in result.notes:
         say(STAGE, note)
-    content, num_examples = result.to_json(), config.evaluate.num_examples
-    content["model_versions"] = by_version
-    has_examples = num_examples and "text" in chosen.column_names
-    worst = mistakes.find(chosen) if has_examples else mistakes.COLUMNS.empty_table()
-    curve, corpus = to_curve(trained["history"] if trained else []), lineage.name_corpus(scored)
-    plots = charts.render(measured, chosen, curve)
-    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
-    files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
-    files[PAGE] = report.render_page(
-        result,
-        plots,
-        created=datetime.now(UTC).replace(microsecond=0),
-        rows=chosen,
-        mistakes=worst,
-        num_examples=num_examples,
-        curve=curve,
-        model=lineage.describe_model(model["settings"]),
-        corpus=corpus,
-        **_describe_origin(scored, trained, spec),
-    ).encode()
+    files, worst = _render(config, result, rows, scored, of_one, spec)
+    content = result.to_json() | {"model_versions": by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, each) for name, each in files.items()]
-    table = mistakes.name_labels(worst, measured.classes)
-    if len(table):
-        written.append(output.write(MISTAKES, parquet.to_bytes(table), rows=len(table)))
+    if len(worst):
+        written.append(output.write(MISTAKES, parquet.to_bytes(worst), rows=len(worst)))
     seconds = time.monotonic() - began
-    say(STAGE, f"{highlights[0].number} {highlights[0].meaning} ({seconds:.1f} s)")
-    if trained:
-        recorder.measure(trained.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
+    say(STAGE, f"{result.highlights[0].number} {result.highlights[0].meaning} ({seconds:.1f} s)")
+    if of_one:
+        recorder.measure(of_one.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.track(result, files, recorder, spec)
-    registered = (
-        registration.register(result, scored, first_training, recorder, spec, files[manifest.CARD])
-        if first_training and is_prepared
-        else None
-    )
+    registered = None
+    if trained and is_prepared:
+        card = files[manifest.CARD]
+        registered = registration.register(result, scored, trained, recorder, spec, card)
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=written,
@@ -140,10 +112,62 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         figures=content["figures"]
         | ({evaluated_rows.FOLDS: content["cross_validated"]} if folds else {}),
         conclusions=content["conclusions"],
-        notes=notes,
+        notes=result.notes,
         model_fingerprint=model["fingerprint"],
         registered=registered,
     )
+
+
+def _compare(
+    config: Config,
+    scored: Manifest,
+    rows: pa.Table,
+    measured: results.Measurements,
+    folds: results.CrossValidated | None,
+    is_unseen: bool,
+    notes: list[str],
+) -> results.EvaluationResult:
+    """Add to what was measured: checks of the model, other models, and what to remember."""
+    probed = model_checks.check_model(config, scored, rows)
+    baselines, no_baseline = other_models.measure(rows, scored)
+    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
+    highlights = summarize(measured, probed, baselines, teacher, folds)
+    return results.EvaluationResult(
+        *(config.name, measured, probed, is_unseen, notes, highlights),
+        *(baselines, no_baseline, teacher, no_teacher, folds),
+    )
+
+
+def _render(
+    config: Config,
+    result: results.EvaluationResult,
+    rows: pa.Table,
+    scored: Manifest,
+    trained: Manifest | None,
+    spec: OutputSpec,
+) -> tuple[dict[str, bytes], pa.Table]:
+    """Draw the plots, write card and page; return them by name, and the mistakes."""
+    num_examples, worst = config.evaluate.num_examples, mistakes.COLUMNS.empty_table()
+    if num_examples and "text" in rows.column_names:
+        worst = mistakes.find(rows)
+    model, corpus = scored["inputs"]["model"], lineage.name_corpus(scored)
+    curve = to_curve(trained["history"] if trained else [])
+    plots = charts.render(result.measured, rows, curve)
+    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
+    files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
+    files[PAGE] = report.render_page(
+        result,
+        plots,
+        rows=rows,
+        mistakes=worst,
+        curve=curve,
+        created=datetime.now(UTC).replace(microsecond=0),
+        num_examples=num_examples,
+        model=lineage.describe_model(model["settings"]),
+        corpus=corpus,
+        **_describe_origin(scored, trained, spec),
+    ).encode()
+    return files, mistakes.name_labels(worst, result.measured.classes)
 
 
 def _measure(

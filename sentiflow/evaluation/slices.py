@@ -134,6 +134,13 @@ class SliceMetrics(Accuracy):
         return name, *both[name]
 
     @property
+    def title(self) -> str:
+        """Name the group of slices that it is one of."""
+        if self.is_own:
+            return "Your own"
+        return "Found by a search, figures of the tested half" if self.is_found else "Others"
+
+    @property
     def is_worse(self) -> bool:
         """Say whether the accuracy is lower than that of all other rows, beyond chance."""
         sure = self.p_adjusted is not None and self.p_adjusted < paired.SURE
