@@ -161,11 +161,10 @@ def cut(
     cuts = table_files.cut(
         plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits or {}
     )
-    parts = []
-    for slices in cuts:
-        uris = dict.fromkeys(one.source for one in slices)
-        inputs = input_files.join([described[uri] for uri in uris])
-        parts.append(Part(slices, plan.table_format, inputs))
+    parts = [
+        Part(slices, plan.table_format, input_files.join([described[one.source] for one in slices]))
+        for slices in cuts
+    ]
     num_rows = sum(table.num_rows for table in plan.tables)
     inputs = input_files.join(list(described.values()))
     return Corpus(tuple(parts), num_rows, inputs, plan.columns, plan.table_format, plan.notes)
@@ -274,9 +273,11 @@ def open_prepared(
     files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
-    kept: tuple[tuple[str, pa.DataType], ...] = ()
-    if chosen := [name for name in keep_columns if name in present]:
-        kept = tuple((name, _KEPT.get(name, files[0].arrow.field(name).type)) for name in chosen)
+    kept = tuple(
+        (name, _KEPT.get(name, files[0].arrow.field(name).type))
+        for name in keep_columns
+        if name in present
+    )
     table_format = table_files.TableFormat(
         labels=table_files.number_labels(len(manifest.find_classes(record))), kept=kept
     )

@@ -79,8 +79,6 @@ def split(
         if drops:
             column = pc.replace_substring(column, "\ufffd", "")
         columns[number] = column if is_regular.all() else column.take(place)
-    if is_regular.all():
-        return columns, pa.nulls(len(reason), pa.string())
     return columns, pa.array(reason, pa.string())
 
 

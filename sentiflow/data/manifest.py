@@ -115,11 +115,11 @@ def read(uri: str, *, stage: str = "") -> Manifest | None:
     path = join(uri, MANIFEST)
     try:
         content = filesystem.read_bytes(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, OSError) as error:
-        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
-            return None  # no directory can have that name
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # of a ValueError: no directory can have that name
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
         raise
     record = parse(content, path)
     return record if stage in ("", record["stage"]) else None

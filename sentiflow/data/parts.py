@@ -86,11 +86,11 @@ def _read(
     meanings = ["text", "label", "tweet_id", *needed]
     others = [name for name in (*rules.keep, rules.split_column) if name and name not in needed]
     content = b""
-    if isinstance(form, CsvFormat):
-        assert isinstance(piece, CsvRange), "a part has one format"
+    if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
         content = piece.read()
         columns, kept = csv_rows.read(content, piece, form, meanings, others)
     else:
+        assert isinstance(form, TableFormat), "a part has one format"
         assert isinstance(piece, TableSlice), "a part has one format"
         columns, kept = table_files.read(piece, form, meanings, others)
     if rules.split_column:
@@ -98,8 +98,7 @@ def _read(
     num_rows = piece.num_rows
     checked = tweets.check(pa.table(columns), form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
-    if isinstance(form, CsvFormat):
-        assert isinstance(piece, CsvRange), "a part has one format"
+    if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
         offset, raw = csv_rows.locate(content, piece, form, is_rejected, rules)
     else:
         offset = pa.array(np.arange(piece.start, piece.stop))

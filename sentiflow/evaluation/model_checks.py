@@ -40,14 +40,13 @@ Terms = dict[str, tuple[str, ...]]
 
 NUM_PERMUTATIONS = 2000
 
-_ROUNDING = 1e-12
-
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
 """How many texts of the corpus are changed for the behavior tests, and their maximum length in
 characters."""
 
 _TINY = 1e-12
-"""Keeps the probability of positive at one half where both classes have none."""
+"""Above rounding errors; it keeps the probability of positive at one half where both classes have
+none."""
 
 CAVEAT = (
     "These are a few made-up sentences. The numbers show how the model reacts to the words for a "
@@ -242,7 +241,7 @@ def _measure(
     copies = np.broadcast_to(by_term, (NUM_PERMUTATIONS, *by_term.shape))
     spreads = np.ptp(generator.permuted(copies, axis=2).mean(axis=1), axis=1)
     spread = float(np.ptp(means))
-    num_reached = int((spreads >= spread - _ROUNDING).sum())
+    num_reached = int((spreads >= spread - _TINY).sum())
     p_value = (num_reached + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)

@@ -60,7 +60,10 @@ def search(
     """
     used = np.sort(np.unique(draw, return_index=True)[1][:MAX_ROWS])
     searched = draw[used] % 2 == 0
-    names, has = _list_slices([*named, *unnamed], used)
+    slices = [*named, *unnamed]
+    names = [item.name for item in slices]
+    rows_of_slices = np.array([item.rows[used] for item in slices], np.int32)
+    has = sparse.csr_array(rows_of_slices.reshape(len(slices), len(used)).T)
     if tokens is not None:
         words, of_words = _list_words(tokens, used, searched)
         names, has = names + words, sparse.hstack([has, of_words], format="csr")
@@ -83,14 +86,6 @@ def search(
             name = " and ".join(dict.fromkeys((names[a], names[b])))
             candidates.append(Slice(name, "", rows, among=among))
     return candidates
-
-
-def _list_slices(slices: Sequence[Slice], used: np.ndarray) -> tuple[list[str], sparse.csr_array]:
-    """Name M slices, and say which of the used rows are in each: ``(rows, M)``."""
-    has = np.zeros((len(used), len(slices)), np.int32)
-    for number, item in enumerate(slices):
-        has[:, number] = item.rows[used]
-    return [item.name for item in slices], sparse.csr_array(has)
 
 
 def _list_words(

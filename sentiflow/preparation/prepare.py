@@ -64,14 +64,8 @@ def describe_output(config: Config) -> OutputSpec:
     settings = config.prepare
     relevant = settings.model_dump(
         exclude={
-            "csv": True,
-            "test": True,
-            "validation": True,
-            "unlabelled": True,
-            "corrections": True,
-            "output_uri": True,
-            "num_workers": True,
-            "max_rejected_fraction": True,
+            *("csv", "test", "validation", "unlabelled", "corrections"),
+            *("output_uri", "num_workers", "max_rejected_fraction"),
         }
     )
     if not names_vectors(settings.vocabulary.vectors):
@@ -136,45 +130,27 @@ def _prepare(
     began: float,
 ) -> Manifest:
     """Do all steps, report the metrics and publish the manifest."""
-    settings, section = config.prepare, config.prepare.vocabulary
-    max_words = section.max_size if section.kind == "pretrained" else None
-    word_vectors.download(section.vectors)  # before the others show their progress
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
-        corpora = _cut(config, output, maps)
-        vectors = loading.result()
-    if "vectors" in output.spec.inputs:
-        input_files.check_unchanged(output.spec.inputs["vectors"])
+    corpora, vectors = _open_inputs(config, output, maps)
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
     key = manifest.identify(sources.STAGE, output.spec.settings, inputs)
     fixed = output.spec.settings.get("fixed_files", ())
     splits = tuple(split for split in SPLITS if split in fixed)
-    job = Job(settings, config.format, output.parts_uri, output.uri, key, splits)
+    job = Job(config.prepare, config.format, output.parts_uri, output.uri, key, splits)
     flow = Flow(job, corpora["csv"].parts, maps)
-    labels = _correct(flow, output)
+    num_labels = _correct(flow, output)
     if flow.job.format.classes is None:
         flow.find_classes()
         check_learned(config.train.classes, flow.job.format.learnable)
     read = flow.ingest()
     for note in _check_rows(config, flow, read):
         say(sources.STAGE, note)
-    words, report = fit_vocabulary(flow.count_words(), vectors, settings)
-    table = words.to_table()
-    vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(table), rows=len(table))
-    encoded = flow.encode()
-    report["tokens"] = results.describe_tokens(encoded)
-    counts = results.count_rows(read, corpora["csv"].num_rows) | {
-        "labels": read.labels,
-        "encoded": encoded.encoded,
-        "encoded_without_token": encoded.without_token,
-        "encoded_cut": encoded.cut,
-        "vocabulary_size": len(words),
-    }
-    if labels:
-        counts["corrections"] = {
-            "labels": labels, "rows": read.corrected, "changed": read.relabelled
-        }  # fmt: skip
-    done = [read, encoded]
+    words, report = fit_vocabulary(flow.count_words(), vectors, config.prepare)
+    content = parquet.to_bytes(words.to_table())
+    vocabulary_file = output.write(VOCABULARY, content, rows=len(words))
+    done = [read, flow.encode()]
+    report["tokens"] = results.describe_tokens(done[1])
+    counts = results.count_rows(read, corpora["csv"].num_rows)
+    counts |= results.count_encoded(read, done[1], num_labels) | {"vocabulary_size": len(words)}
     if "unlabelled" in corpora:
         further, counts["unlabelled"] = _encode_unlabelled(flow, corpora["unlabelled"])
         done.append(further)
@@ -188,13 +164,7 @@ def _prepare(
     seconds = time.monotonic() - began
     for corpus in corpora.values():
         input_files.check_unchanged(corpus.files)
-    _report(counts, usage, seconds, recorder)
-    if encoded.cut > 0.01 * encoded.encoded:
-        say(
-            sources.STAGE,
-            f"{encoded.cut:,} of {encoded.encoded:,} texts ({encoded.cut / encoded.encoded:.1%}) "
-            f"are cut at {settings.max_length} tokens: raise prepare.max_length",
-        )
+    _report(counts, usage, seconds, recorder, max_length=config.prepare.max_length)
     return output.publish(
         inputs=inputs,
         counts=counts,
@@ -206,6 +176,30 @@ def _prepare(
         duplicates=flow.repeats,
         vocabulary=report,
     )
+
+
+def _open_inputs(
+    config: Config, output: Output, maps: MapStages
+) -> tuple[dict[str, Corpus], word_vectors.WordVectors]:
+    """Cut the files of each input into parts, while the word vectors are loaded.
+
+    Unlabelled texts may be one of the inputs.
+    """
+    inputs, settings = output.spec.inputs, config.prepare
+    section = settings.vocabulary
+    max_words = section.max_size if section.kind == "pretrained" else None
+    word_vectors.download(section.vectors)  # before the others show their progress
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
+        corpora = {
+            source.name: sources.cut(source, inputs[source.name], settings, maps, output.uri)
+            for source in sources.list_all(config)
+            if source.name in inputs and source.name != sources.CORRECTED
+        }
+        vectors = loading.result()
+    if "vectors" in inputs:
+        input_files.check_unchanged(inputs["vectors"])
+    return corpora, vectors
 
 
 def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[str]:
@@ -233,16 +227,6 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
     if held_out := read.left_out.get(HELD_OUT):
         notes.append(f"{rows_are(held_out)} left out: {flow.fixed[-1]} rows have their text")
     return notes
-
-
-def _cut(config: Config, output: Output, maps: MapStages) -> dict[str, Corpus]:
-    """Cut the files of each input into parts; unlabelled texts may be one of them."""
-    inputs, settings = output.spec.inputs, config.prepare
-    return {
-        source.name: sources.cut(source, inputs[source.name], settings, maps, output.uri)
-        for source in sources.list_all(config)
-        if source.name in inputs and source.name != sources.CORRECTED
-    }
 
 
 def _correct(flow: Flow, output: Output) -> int:
@@ -281,7 +265,14 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
     }
 
 
-def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:
+def _report(
+    counts: Counts,
+    usage: Mapping[str, float],
+    seconds: float,
+    recorder: Recorder,
+    *,
+    max_length: int,
+) -> None:
     """Tell the user what was done, and log the metrics."""
     further = counts.get("unlabelled")
     num_rows = counts["rows_read"] + (further["rows_read"] if further else 0)
@@ -312,4 +303,11 @@ def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder
             f"{further['rejected']:,} rejected, {left_out}",
         )
         metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
+    cut, encoded = counts["encoded_cut"], counts["encoded"]
+    if cut > 0.01 * encoded:
+        say(
+            sources.STAGE,
+            f"{cut:,} of {encoded:,} texts ({cut / encoded:.1%}) are cut at {max_length} tokens: "
+            "raise prepare.max_length",
+        )
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

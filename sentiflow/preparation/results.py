@@ -238,6 +238,18 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
     }
 
 
+def count_encoded(read: PartCounts, encoded: PartCounts, num_labels: int) -> Counts:
+    """Count rows by label, encoded rows, and those with one of ``num_labels`` corrected labels."""
+    counts = {
+        "labels": read.labels,
+        "encoded": encoded.encoded,
+        "encoded_without_token": encoded.without_token,
+        "encoded_cut": encoded.cut,
+    }
+    corrections = {"labels": num_labels, "rows": read.corrected, "changed": read.relabelled}
+    return counts | ({"corrections": corrections} if num_labels else {})
+
+
 def describe_tokens(counts: PartCounts) -> dict[str, Counts]:
     """Count the tokens, and the unknown tokens, of each split."""
     return {
