@@ -87,11 +87,7 @@ def test_records_of_any_bytes_do_not_depend_on_how_they_are_read(
     folder, content, range_bytes, read_bytes, search_bytes
 ):
     ranges = ranges_of(
-        folder,
-        content,
-        range_bytes=range_bytes,
-        read_bytes=read_bytes,
-        search_bytes=search_bytes,
+        folder, content, range_bytes=range_bytes, read_bytes=read_bytes, search_bytes=search_bytes
     )
     assert records_of(ranges) == reference(content)
     check_numbers(ranges)

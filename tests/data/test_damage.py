@@ -13,12 +13,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, csv_ranges, parts, tweets
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES
-from sentiflow.data.tweets import (
-    EMPTY_TEXT,
-    TEXT_TOO_LONG,
-    UNKNOWN_LABEL,
-    WRONG_COLUMNS,
-)
+from sentiflow.data.tweets import EMPTY_TEXT, TEXT_TOO_LONG, UNKNOWN_LABEL, WRONG_COLUMNS
 from sentiflow.pipeline import stages
 from sentiflow.storage import hashes
 

@@ -100,10 +100,7 @@ def test_files_at_the_end_are_added_without_reading_any(files, hashed):
     hashed.clear()
     added = input_files.add(known, files)
     assert hashed == []
-    assert [item["tree_sha256"] for item in added["files"]] == [
-        hashes.tree_sha256(files[0]),
-        "",
-    ]
+    assert [item["tree_sha256"] for item in added["files"]] == [hashes.tree_sha256(files[0]), ""]
     assert input_files.add(known, files[:1]) == known
 
 

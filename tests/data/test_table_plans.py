@@ -96,11 +96,7 @@ def test_other_columns_keep_their_types(tmp_path):
 
 REFUSED = {
     "no text": ({"body": TEXTS, "label": [0] * 4}, None, "0.parquet has no column text; its colu"),
-    "no label": (
-        {"text": TEXTS, "mood": [0] * 4},
-        None,
-        "columns are 'text', 'mood': name the ",
-    ),
+    "no label": ({"text": TEXTS, "mood": [0] * 4}, None, "columns are 'text', 'mood': name the "),
     "no such name": (
         {"body": TEXTS, "moods": [0] * 4},
         CHOSEN,

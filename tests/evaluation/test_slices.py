@@ -21,9 +21,7 @@ def slices_of(texts, num_tokens=None, *, time=None, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
     rows |= {} if time is None else {"time": time}
     found, _ = slices.find(
-        pa.table(rows),
-        settings={"tokenizer": "tweet", "max_length": 64},
-        patterns=patterns or {},
+        pa.table(rows), settings={"tokenizer": "tweet", "max_length": 64}, patterns=patterns or {}
     )
     return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
 

@@ -86,12 +86,7 @@ def test_metrics_equal_scikit_learn(random_rows):
 
 def test_one_class_leaves_ranking_undefined():
     found = metrics_of([(1, 0.8, 1), (1, 0.3, 0)])
-    undefined = {
-        "roc_auc",
-        "average_precision",
-        "recall_negative",
-        "matthews",
-    }
+    undefined = {"roc_auc", "average_precision", "recall_negative", "matthews"}
     assert {name for name, value in found.items() if value is None} == undefined
     assert found["accuracy"] == 0.5
     assert found["precision_negative"] == found["f1_negative"] == 0

@@ -193,8 +193,7 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
         accuracy = found["accuracy"]
         test = promotion.ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
         shares.add(
-            "promote: a champion is replaced (at most 2.5 %)",
-            not promotion.find_objection(test),
+            "promote: a champion is replaced (at most 2.5 %)", not promotion.find_objection(test)
         )
     shares.print("false alarms of compare and promote, at most 5 %")
     shares.check(0, 0.05)

@@ -155,11 +155,7 @@ def test_the_example_is_counted_as_by_hand(example):
                 "train_and_test": 2,
                 "validation_and_test": 1,
             },
-            "leaked_rows": {
-                "validation_in_train": 0,
-                "test_in_train": 2,
-                "test_in_validation": 2,
-            },
+            "leaked_rows": {"validation_in_train": 0, "test_in_train": 2, "test_in_validation": 2},
         },
         "normalized": {
             "repeated_texts": 4,
@@ -174,11 +170,7 @@ def test_the_example_is_counted_as_by_hand(example):
                 "train_and_test": 2,
                 "validation_and_test": 2,
             },
-            "leaked_rows": {
-                "validation_in_train": 1,
-                "test_in_train": 3,
-                "test_in_validation": 3,
-            },
+            "leaked_rows": {"validation_in_train": 1, "test_in_train": 3, "test_in_validation": 3},
         },
         "contradicting": {"texts": 1, "rows": {"train": 1, "validation": 0, "test": 2}},
         "dropped": {

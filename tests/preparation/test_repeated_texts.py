@@ -6,16 +6,7 @@ from collections import Counter, defaultdict
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_prepare import (
-    MEANINGS,
-    PLAIN,
-    THIRDS,
-    TUTORIAL,
-    numbers,
-    prepare,
-    read,
-    write_rows,
-)
+from test_prepare import MEANINGS, PLAIN, THIRDS, TUTORIAL, numbers, prepare, read, write_rows
 
 from sentiflow.config import settings
 from sentiflow.preparation import flow, results

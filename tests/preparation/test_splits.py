@@ -57,10 +57,7 @@ def divide(times, validation_fraction, test_fraction):
     """Split rows by time; returns the rows' splits."""
     distinct, counts = np.unique(times, return_counts=True)
     bounds = time_bounds(
-        distinct,
-        counts,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
+        distinct, counts, validation_fraction=validation_fraction, test_fraction=test_fraction
     )
     return assign_by_time(np.array(times, np.int64), bounds=bounds)
 

@@ -183,8 +183,7 @@ def test_prepare_downloads_the_vectors_once_and_leaves_nothing_without_them(
     archive, server, cache, tmp_path, sample_csv, resources, content  # noqa: F811
 ):  # fmt: skip
     config = settings.load(
-        write_config(tmp_path, sample_csv),
-        [f"prepare.vocabulary.vectors={SOURCE}"],
+        write_config(tmp_path, sample_csv), [f"prepare.vocabulary.vectors={SOURCE}"]
     )
     server.answers = [send(404)]
     with pytest.raises(UserError, match="the server answers 404"):

@@ -52,10 +52,7 @@ def test_max_words_takes_the_first_ones(glove):
     np.testing.assert_array_equal(few.vectors, glove.vectors[:7])
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["", "glove", "package:", "package:glove.6B.300d", "x.txt"],
-)
+@pytest.mark.parametrize("source", ["", "glove", "package:", "package:glove.6B.300d", "x.txt"])
 def test_an_unknown_source_names_the_known_ones(source):
     with pytest.raises(UserError) as error:
         word_vectors.load(source)
