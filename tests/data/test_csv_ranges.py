@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_csv_records import BROKEN, reference, rfc_4180, rows_of, triples
+from test_csv_records import BROKEN, reference, triples
 
 from sentiflow.data import csv_ranges, csv_records
 from sentiflow.data.csv_ranges import range_size
@@ -69,16 +69,6 @@ def check_numbers(ranges):
 def folder(tmp_path_factory):
     """A directory for files that one example after the other overwrites."""
     return tmp_path_factory.mktemp("csv")
-
-
-@SETTINGS
-@given(st.lists(rfc_4180(), max_size=6), SIZES)
-def test_rfc_4180_in_any_number_of_ranges_gives_the_rows_of_python(folder, contents, range_bytes):
-    content = b"".join(part if part.endswith((b"\n", b"\r")) else part + b"\n" for part in contents)
-    ranges = ranges_of(folder, content, range_bytes=range_bytes)
-    found = [rows_of(content[start:stop]) for start, stop, _ in records_of(ranges)]
-    assert found == [[row] for row in rows_of(content)]
-    check_numbers(ranges)
 
 
 @SETTINGS

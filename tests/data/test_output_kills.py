@@ -124,9 +124,12 @@ def test_after_two_runs_killed_anywhere_a_third_makes_the_directory_whole(
             return
 
 
-def test_no_part_is_made_twice_however_often_a_run_is_killed(spec, faults, folder):
+@pytest.mark.parametrize("replaces", [False, True])
+def test_no_part_is_made_twice_however_often_a_run_is_killed(spec, faults, folder, replaces):
     for after in range(9, 40):
         shutil.rmtree(folder, ignore_errors=True)
+        if replaces:
+            list(run(spec(seed=1)))
         made = []
         while not faults.survives(run(spec()), after=after, made=made):
             pass
@@ -169,17 +172,6 @@ def test_an_earlier_result_is_whole_until_the_new_one_is_put_in_place(
     kill_everywhere(lambda: run(new), faults, uri, follow, lay=lay)
     assert found == sorted(found, key=[earlier.fingerprint, "", new.fingerprint].index)
     assert len(set(found)) == 3
-
-
-def test_a_killed_replacement_is_resumed(spec, faults, folder):
-    for after in range(9, 40):
-        shutil.rmtree(folder, ignore_errors=True)
-        list(run(spec(seed=1)))
-        made = []
-        while not faults.survives(run(spec()), after=after, made=made):
-            pass
-        assert sorted(made) == list(TABLES)
-        check_whole(spec())
 
 
 def test_another_file_in_the_directory_survives_every_kill(spec, faults, folder):

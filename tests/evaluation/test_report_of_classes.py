@@ -139,12 +139,6 @@ def test_of_many_classes_the_worst_are_named_first():
     assert roc.count("topic_") == 10
 
 
-def test_a_confusion_matrix_of_many_classes_joins_those_that_go_well():
-    counts = np.array([[5, 1, 0], [2, 6, 3], [0, 4, 7]])
-    joined, names = charts._join_best(counts, ["a", "b", "c"], ["a", "c"])
-    assert (joined.tolist(), names) == ([[6, 5], [5, 12]], ["b", "2 others"])
-
-
 @pytest.mark.soak
 @needs_browser
 def test_a_page_of_77_classes_is_below_9000_pixels(visit):
