@@ -123,7 +123,7 @@ def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
     import pyarrow.compute as pc
 
     from sentiflow.config.sections import PrepareSettings
-    from sentiflow.data.scripts import UNSPACED
+    from sentiflow.data.arrays import UNSPACED
     from sentiflow.models import tokenizer
 
     texts = pc.drop_null(found.sample.column(found.roles.text))

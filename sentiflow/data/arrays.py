@@ -15,6 +15,12 @@ CHECK_KEY = "sentiflow-checks"
 """Key of a second hash; both hashes together identify a text."""
 _FOLDS_KEY = "sentiflow--folds"
 """Key of the hash that decides the fold of a text; that of its split is independent of it."""
+UNSPACED = "".join(
+    rf"\p{{{script}}}"
+    for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
+)
+"""Letters of scripts without blanks between words, in a class of RE2 (Unicode Annex 14, classes ID,
+CJ and SA)."""
 
 _BLANK = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]"
 _BLANK_OTHER_THAN_SPACE = r"[\t-\r\x{1C}-\x{1F}\x{85}\x{1680}\x{2028}\x{2029}]"

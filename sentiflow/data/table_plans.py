@@ -51,7 +51,6 @@ _DEFAULT_COLUMNS = {
     "time": ("time",),
 }
 """Names of the column of each meaning, if ``format`` names none."""
-_ROW_ID = pa.schema([("row_id", pa.int64())])
 _STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 
 
@@ -287,7 +286,8 @@ def find_id_fault(files: Sequence[TableFile]) -> str | None:
             return f"{file.uri} has a row_id of type {kind}"
     tables = map_files(lambda file: parquet.read(file.uri, columns=["row_id"]), files)
     try:
-        ids = pa.concat_tables([table.cast(_ROW_ID) for table in tables])["row_id"]
+        as_int64 = pa.schema([("row_id", pa.int64())])
+        ids = pa.concat_tables([table.cast(as_int64) for table in tables])["row_id"]
     except pa.ArrowInvalid:  # more than 63 bits
         ids = pa.nulls(1)
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):

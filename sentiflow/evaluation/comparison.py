@@ -213,11 +213,12 @@ def compare(
 
 def _list_checks(compared: Comparison) -> list[Check]:
     """List what decides whether the second model is worse."""
-    checks = []
-    for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
-        if (difference := compared.differences[metric]) is not None:
-            first, second = (m.figures[metric] for m in (compared.first, compared.second))
-            checks.append(Check(name, compared.num_rows, first, second, difference))
+    first, second = compared.first.figures, compared.second.figures
+    checks = [
+        Check(name, compared.num_rows, first[metric], second[metric], difference)
+        for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro"))
+        if (difference := compared.differences[metric]) is not None
+    ]
     return checks + [
         Check(
             f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,

@@ -40,11 +40,6 @@ STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
 
-_FILES_OF_CORPUS = {
-    "csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"
-}  # fmt: skip
-"""What the report calls the inputs of prepared data that are files."""
-
 REPORT_VERSION = 10
 """Changes whenever the same predictions would give another report."""
 
@@ -305,7 +300,7 @@ def _describe_lineage(
     inputs = prepared["inputs"] if prepared else {"csv": corpus}
     files = [
         (title, item["uri"], item["tree_sha256"][:16])
-        for name, title in _FILES_OF_CORPUS.items()
+        for name, title in (("csv", "input file"), *((n, n) for n in ("corrections", "unlabelled")))
         for item in inputs.get(name, {}).get("files", ())
     ]
     made = [

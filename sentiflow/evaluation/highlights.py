@@ -23,34 +23,10 @@ def summarize(
     cross_validated: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    lines = [
+    return [
         *(_summarize_folds(cross_validated) if cross_validated else ()),
         *_summarize_metrics(measured),
-    ]
-    name, share = measured.metrics.most_frequent
-    if measured.metrics.accuracy_low <= share:
-        than = "worse" if measured.metrics.accuracy_high < share else "not shown to be better"
-        lines.append(
-            Highlight(
-                f"{share:.1%}",
-                f"is the accuracy of “{name}” for every text: the model is {than} than guessing",
-                "figures",
-            )
-        )
-    lines += [
-        Highlight(f"{b.accuracy:.1%}", f"is the accuracy of {b.name}: {b.verdict}", "figures")
-        for b in baselines
-    ]
-    if teacher:
-        lines.append(
-            Highlight(
-                f"{teacher.agreement:.1%}",
-                f"of the texts get the label of the {teacher.name}: {teacher.verdict}",
-                "figures",
-            )
-        )
-    return [
-        *lines,
+        *_summarize_others(baselines, teacher),
         *_summarize_classes(measured.metrics),
         *_summarize_certainty(measured),
         *_summarize_texts(measured),
@@ -89,6 +65,27 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
         yield Highlight(
             f"{metrics.f1_macro:.3f}",
             f"is the macro F1 of {len(measured.classes)} classes ({ends})",
+            "figures",
+        )
+    name, share = metrics.most_frequent
+    if metrics.accuracy_low <= share:
+        than = "worse" if metrics.accuracy_high < share else "not shown to be better"
+        yield Highlight(
+            f"{share:.1%}",
+            f"is the accuracy of “{name}” for every text: the model is {than} than guessing",
+            "figures",
+        )
+
+
+def _summarize_others(
+    baselines: Sequence[Baseline], teacher: TeacherComparison | None
+) -> Iterator[Highlight]:
+    for b in baselines:
+        yield Highlight(f"{b.accuracy:.1%}", f"is the accuracy of {b.name}: {b.verdict}", "figures")
+    if teacher:
+        yield Highlight(
+            f"{teacher.agreement:.1%}",
+            f"of the texts get the label of the {teacher.name}: {teacher.verdict}",
             "figures",
         )
 

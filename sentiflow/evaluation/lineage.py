@@ -23,8 +23,6 @@ from sentiflow.tracking.model_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
-_DECISIVE = _TWEETS[:2]
-"""Files of prepared rows that decide weights, epoch and temperature."""
 
 
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
@@ -121,8 +119,8 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 
 def folders_of(training: Manifest) -> tuple[str, ...]:
-    """List the folders of prepared rows that a training has learned from, or was chosen by."""
-    return _TWEETS if has_seen_test(training) else _DECISIVE
+    """List the folders of prepared rows that decide weights, epoch and temperature of a model."""
+    return _TWEETS if has_seen_test(training) else _TWEETS[:2]
 
 
 def has_seen_test(record: Mapping[str, Any]) -> bool:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-TFIDF = "TF-IDF with logistic regression"
 MAX_TRAIN_ROWS = 100_000
 """Rows that the baseline is trained on at most, spread over all train rows."""
 MAX_ROWS = 50_000
@@ -36,8 +35,6 @@ MIN_ROWS = 50
 _TRAIN = ("tweets/split=train/",)
 _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
 """Words and pairs of words; 2 to 5 characters of a word and the blanks around it."""
-_MIN_TEXTS = 2
-"""Train texts in which an n-gram occurs at least."""
 _C = (1.0, 3.0, 9.0)
 """Inverse strengths of the regularization to choose from."""
 _TOLERANCE, _TOLERANCE_OF_CHOICE = 0.02, 0.1
@@ -173,7 +170,7 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     baseline = Baseline.of(
         predicted_of(rows),
         prediction,
-        name=TFIDF,
+        name="TF-IDF with logistic regression",
         num_train_rows=len(chosen),
         num_train_rows_in_all=len(label),
         max_train_rows=MAX_TRAIN_ROWS,
@@ -261,7 +258,8 @@ def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]"
     weighed, weighed_further = [], []
     for kind in _NGRAMS:
         blocks = list(_count(text, kind))
-        common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= _MIN_TEXTS)
+        num_texts = sum(block.getnnz(axis=0) for block in blocks)
+        common = np.flatnonzero(num_texts >= 2)
         if not len(common):
             continue
         counts = vstack([block[:, common] for block in blocks], format="csr")

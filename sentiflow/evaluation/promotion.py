@@ -31,8 +31,6 @@ _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 _COMPARISON = "sentiflow.comparison"
 """Tag of a version: what decides the comparison that it was last a candidate in; its outcome."""
-_MAX_TAG = 5000
-"""Characters; MLflow refuses longer tags of versions."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
     else:
         test = _judge(uri, models, prepared, tracking_uri)
         text = f"{key} {_TEST.dump_json(test).decode()}"
-        if len(text) <= _MAX_TAG:
+        if len(text) <= 5000:  # MLflow refuses longer tags of versions
             registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
     return replace(test, num_judged=len({*judged, *(each.number for each in models)}))
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
-NUM_SIMULATIONS = 2000
 _PARTS = 16
 """Parts of a bin. Rows of a part count as equally probable, which changes a variance by less than a
 thousandth."""
@@ -33,7 +32,7 @@ def calibration_test(
     *,
     label: np.ndarray,
     probability: np.ndarray,
-    num_simulations: int = NUM_SIMULATIONS,
+    num_simulations: int = 2000,
     seed: int = 0,
 ) -> CalibrationError:
     """Test whether probabilities are calibrated, by drawing labels from them.

@@ -15,8 +15,6 @@ from sentiflow.metrics.predicted import area_parts, count_confusion
 SURE = 0.05
 """A difference with a p-value below it counts as one."""
 
-NUM_RESAMPLES = 10_000
-
 _MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 24, 1000
 """Numbers of draws that are held at once, and in all; but the fewest draws."""
 Z = NormalDist().inv_cdf(0.975)
@@ -146,7 +144,7 @@ def f1_macro_difference(
     first: np.ndarray,
     second: np.ndarray,
     num_classes: int = 2,
-    num_resamples: int = NUM_RESAMPLES,
+    num_resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference | None:
     """Bound the difference of two models' macro F1, and test it.

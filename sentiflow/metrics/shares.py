@@ -30,7 +30,6 @@ METHODS = {
 _WORSE = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
 MIN_LABELLED = 30
 """With fewer labelled rows a group's share takes the error of all groups."""
-LEVEL = 0.95
 _PSEUDO_ERRORS = 2
 """Errors of predictions, +1 and -1, that are added to those of the labelled rows."""
 _FEWEST = 10
@@ -279,8 +278,8 @@ def _measure_pools(
 
 
 def _quantile(freedom: np.ndarray) -> np.ndarray:
-    """Return the quantile of Student's t for an interval."""
-    return np.asarray(special.stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2))
+    """Return the quantile of Student's t for a 95 % interval."""
+    return np.asarray(special.stdtrit(np.maximum(freedom, 1), 0.975))
 
 
 @np.errstate(invalid="ignore", divide="ignore")

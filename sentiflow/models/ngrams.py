@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import hash_strings
-from sentiflow.data.scripts import UNSPACED
+from sentiflow.data.arrays import UNSPACED, hash_strings
 from sentiflow.models.tokenizer import Tokens
 
 _KEY = "sentiflow-ngrams"

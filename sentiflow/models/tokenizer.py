@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import string_buffers
-from sentiflow.data.scripts import UNSPACED
+from sentiflow.data.arrays import UNSPACED, string_buffers
 
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""

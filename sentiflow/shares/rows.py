@@ -17,8 +17,6 @@ from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
 
-NO_VALUE = "(none)"
-"""Group of rows without a value."""
 EVERY = ""
 """A key that is the same for all rows."""
 VERSION = "model_version"
@@ -141,7 +139,7 @@ def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None
         key = (
             _cut(values, column, unit, time_format, settings.time_zone)
             if unit
-            else values.cast(pa.string()).fill_null(NO_VALUE)
+            else values.cast(pa.string()).fill_null("(none)")
         )
         keys[by] = key.to_pandas()
     return keys

@@ -24,8 +24,6 @@ OWNS = (TABLE, PAGE, PLOTS)
 TRENDS_VERSION = 4
 """Changes whenever the same predictions would give other shares or another page."""
 
-TO_LABEL = "to draw rows to label: sentiflow trends CONFIG --sample 300 --output to_label.csv"
-
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of the stage.
@@ -64,7 +62,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if trends.method == UNCORRECTED:
         has_labels = trends.num_sample or trends.num_counted
         few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of such"
-        trends.notes.insert(0, f"{few if has_labels else 'no labels'}, no correction; {TO_LABEL}")
+        why = few if has_labels else "no labels"
+        way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
+        trends.notes.insert(0, f"{why}, no correction; to draw rows to label: {way}")
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
         trends.notes.extend(map(" ".join, compare_unseen(confusion, scored["inputs"]["model"])))
     conclusions = page.draw_conclusions(trends)

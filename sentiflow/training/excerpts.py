@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import schema
-from sentiflow.data.arrays import hash_texts
+from sentiflow.data.arrays import UNSPACED, hash_texts
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.scripts import UNSPACED
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join

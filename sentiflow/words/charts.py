@@ -11,8 +11,6 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiflow.plotting import BLUE, GRAY, PLOT_STYLE, to_png
 
-_WORDS_ON_A_PAGE = 30
-"""Number of words on a map of the usual size; with more words the map is larger."""
 _RINGS = np.array([5, 16, 28, 42])
 """Distances of a label from its point, in typographic points."""
 _DIRECTIONS = np.array(
@@ -28,7 +26,7 @@ def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) ->
     Labels do not cover each other or the points while there is room. A line connects a label with
     a distant point. The same words and the same matplotlib give the same bytes.
     """
-    scale = min(np.sqrt(max(1, len(words) / _WORDS_ON_A_PAGE)), 3)
+    scale = min(np.sqrt(max(1, len(words) / 30)), 3)  # more than 30 words have a larger map
     names = zip(("First", "Second"), explained, strict=True)
     xlabel, ylabel = (f"{name} principal component ({s:.0%} of the variance)" for name, s in names)
     with mpl.rc_context(PLOT_STYLE):

@@ -5,6 +5,7 @@ first line has the number of words and of dimensions. A word may contain spaces,
 do.
 """
 
+import codecs
 import logging
 import math
 import re
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES = 1 << 24
 """About as much is parsed at once; a line is shorter."""
 
-_BOM = b"\xef\xbb\xbf"
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
 _NUMBERS = re.compile(rb"( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
 _WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
@@ -49,7 +49,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     parts: list[tuple[pa.Array, np.ndarray]] = []
     num_words, limit = 0, max_words or math.inf
     with closing(_read_lines(uri)) as blocks:
-        first = next(blocks, b"").removeprefix(_BOM)
+        first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
         dim, promised = _recognize(first, uri)
         first_line = 1 if promised is None else 2
         first = first if promised is None else first.partition(b"\n")[2]

@@ -37,8 +37,6 @@ NAMES = [
     for file in archive.members
 ]
 """Each NAME.DIMd of ``torchtext:NAME.DIMd``."""
-DOWNLOADS = ".vector_cache"
-"""Folder of downloaded vectors, as torchtext's, in the working directory."""
 _NAMED = "torchtext:"
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
@@ -101,7 +99,7 @@ def locate(source: str) -> str | None:
                 f"there are no GloVe vectors {source!r}",
                 hint=f"after torchtext: write one of {', '.join(NAMES)}",
             )
-        return absolute_uri(f"{DOWNLOADS}/glove.{name}.txt")
+        return absolute_uri(f".vector_cache/glove.{name}.txt")  # as torchtext's
     uri = absolute_uri(source)
     kind = filesystem.file_info(uri).type if source else FileType.NotFound
     if kind == FileType.NotFound:

@@ -21,7 +21,6 @@ def test_delimiter_header_and_encoding_are_found(file):
     found = samples.sniff(content, source="odd.csv")
     assert found.delimiter == file.delimiter or file.num_columns == 1
     assert found.has_header == file.header
-    assert len(found.rows[0]) == file.num_columns
     assert content.decode(found.encoding, "replace").removeprefix("\ufeff") == (
         file.content.decode(file.encoding, "replace")
     )

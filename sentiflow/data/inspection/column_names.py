@@ -73,7 +73,6 @@ _NUMBERED: tuple[dict[str, str], ...] = (
     {"-1": "negative", "1": "positive", "0": "neutral"},
 )
 """Usual numbers of classes."""
-_MOST_SENTIMENTS = 7
 _ZERO_AND_ONE = {"0": "negative", "1": "positive"}
 
 
@@ -86,7 +85,7 @@ def rate_sentiments(values: Collection[str]) -> int:
     names = {_MEANING.get(value.casefold()) for value in values if not _is_none(value)}
     if {"negative", "positive"} <= names and None not in names:
         return 2
-    return int("neutral" in names and 2 <= len(values) <= _MOST_SENTIMENTS)
+    return int("neutral" in names and 2 <= len(values) <= 7)
 
 
 def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
@@ -114,8 +113,11 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
     spelled: dict[str, str] = {}
     for value in meant:
         plain = value.casefold()
-        name = numbers.get(_plain_number(value)) or (not is_scale and _MEANING.get(plain))
-        name = name or spelled.setdefault(plain, value)
+        name = (
+            numbers.get(_plain_number(value))
+            or (not is_scale and _MEANING.get(plain))
+            or spelled.setdefault(plain, value)
+        )
         groups.setdefault(name, []).append(value)
     classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}
     none = [value for value in counts if _is_none(value) and value]

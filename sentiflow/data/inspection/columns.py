@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.data import schema, times
+from sentiflow.data.arrays import UNSPACED
 from sentiflow.data.inspection.column_names import name_classes, rate, rate_sentiments
-from sentiflow.data.scripts import UNSPACED
 from sentiflow.data.tweets import count_values
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
@@ -111,7 +111,6 @@ def brief(text: str | int) -> str:
     return shorten("".join(c if c.isprintable() else " " for c in str(text)))
 
 
-_MAX_KEPT = 8
 _MAX_VALUES = 50
 """Different values of a column that is worth keeping."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
@@ -179,7 +178,7 @@ def find_roles(
         usual = [c for c in remaining if may_be(c) and (c.fits(meaning) or isinstance(c.name, int))]
         take(meaning, max(usual, key=lambda column: column.fits(meaning), default=None))
     keep = [column.name for column in remaining if _is_worth_keeping(column)]
-    return Roles(**roles, keep=tuple(map(str, keep[:_MAX_KEPT])))
+    return Roles(**roles, keep=tuple(map(str, keep[:8])))
 
 
 def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:

@@ -183,7 +183,6 @@ _UNITS = {"month": 90, "week": 21, "day": 2, "hour": 0}
 """Days that times span at least to be cut by this unit."""
 _LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
 _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 20
-_UNBALANCED = 1.5
 _FEW = 3000
 """Labelled rows below which the test rows are too few to measure a model by."""
 MAX_REJECTED = 0.2
@@ -280,7 +279,7 @@ def render(
         has_folds=sum(counts.values()) * inspection.scale < _FEW,
         batch_size=batch_size,
         num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
-        is_unbalanced=bool(learned) and max(learned) >= _UNBALANCED * min(learned),
+        is_unbalanced=bool(learned) and max(learned) >= 1.5 * min(learned),
         model_uri=model_uri,
         max_length=max_length,
     )

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
+from sentiflow.data.arrays import UNSPACED
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import NAMES, rate
-from sentiflow.data.scripts import UNSPACED
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import display_uri
@@ -40,8 +40,6 @@ class Dialect:
     encoding: str
     delimiter: str
     has_header: bool
-    rows: tuple[list[str], ...]
-    """The first records that have the usual number of columns, with the header."""
 
 
 def sniff(head: bytes, *, source: str) -> Dialect:
@@ -66,8 +64,8 @@ def sniff(head: bytes, *, source: str) -> Dialect:
             f"{source} begins with {first!r}, which is no record like the others",
             hint=f"delete this line: tail -n +2 {source}",
         )
-    chosen = tuple(row for row in rows if len(row) == usual)
-    return Dialect(encoding, delimiter, has_header(chosen), chosen)
+    chosen = [row for row in rows if len(row) == usual]
+    return Dialect(encoding, delimiter, has_header(chosen))
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
@@ -172,10 +170,6 @@ _OTHER_KINDS = {
 class Sample:
     """Rows of the input files, from their beginning, middle and end."""
 
-    uris: tuple[str, ...]
-    """All files."""
-    num_bytes: int
-    """Bytes of all files as they are stored."""
     names: tuple[str | int, ...]
     """Each column by its name, or by its position if it has none of its own."""
     rows: pa.Table
@@ -193,6 +187,10 @@ class Sample:
     """Whether a CSV has bytes that are invalid in its encoding."""
     is_utf16: bool = False
     """Whether the CSV files are UTF-16, which is read as UTF-8."""
+    uris: tuple[str, ...] = ()
+    """All files, also those of which no row was read."""
+    num_bytes: int = 0
+    """Bytes of all files as they are stored."""
 
     def column(self, name: str | int) -> pa.Array:
         """Return a column."""
@@ -287,8 +285,6 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
     places = list(range(read[0].rows.num_columns))
     names = [n if n and header.count(n) == 1 else at for at, n in enumerate(header)]
     return Sample(
-        tuple(uris),
-        0,
         tuple(names or places),
         pa.concat_tables([one.rows.rename_columns(list(map(str, places))) for one in read]),
         pa.concat_arrays([one.faults for one in read]),
@@ -332,7 +328,7 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     if not (num_rows := sum(footer.num_rows for footer in footers)):
         raise UserError(f"{display_uri(uris[0])} holds no row", hint="name a file with texts")
     faults = pa.nulls(len(rows), pa.string())
-    return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
+    return Sample(tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
 
 
 def _choose_rows(num_rows: int, size: int) -> list[tuple[int, int]]:
