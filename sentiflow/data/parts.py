@@ -151,7 +151,5 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
 
 def take_rejected(rows: pa.Table) -> pa.Table:
     """Select the rejected rows of a table of :func:`read`, with the columns of REJECTED."""
-    if rows["reason"].null_count == len(rows):
-        return schema.REJECTED.empty_table()
     rows = rows.select(schema.REJECTED.names).filter(rows["reason"].is_valid())
     return rows.cast(schema.REJECTED)

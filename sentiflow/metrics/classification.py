@@ -15,7 +15,6 @@ from sentiflow.data.manifest_types import ModelInput
 from sentiflow.errors import MOST_LISTED
 from sentiflow.metrics import intervals
 from sentiflow.metrics.calibration import expected_calibration_error
-from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.paired import SURE, accuracy_difference, adjust
 from sentiflow.metrics.predicted import Predicted, label_shares
 from sentiflow.metrics.registry import METRICS
@@ -171,7 +170,7 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     ]
     return Metrics(
         num_rows,
-        *share_interval(int(counts.trace()), num_rows),
+        *intervals.share_interval(int(counts.trace()), num_rows),
         {
             m.name: m.value(predicted) if has_probabilities or not m.of_probabilities else None
             for m in METRICS
@@ -201,14 +200,14 @@ def measure_probabilities(predicted: Predicted) -> dict[str, float]:
 
 def find_intervals(
     predicted: Predicted, metrics: Metrics
-) -> tuple[dict[str, Interval], dict[str, str]]:
+) -> tuple[dict[str, intervals.Interval], dict[str, str]]:
     """Bound all metrics that are defined.
 
     Returns:
         Intervals by name of the metric, those of a class as ``precision_<class>`` and so on; and by
         name why there is none.
     """
-    bounds: dict[str, tuple[Interval | str, float]] = {}
+    bounds: dict[str, tuple[intervals.Interval | str, float]] = {}
     for label, of_class in metrics.by_class.items():
         right = metrics.confusion[label][label]
         totals = {"precision": of_class.num_predicted, "recall": of_class.num_rows}

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, first_rows, table_files
 from sentiflow.data.arrays import UNSPACED
-from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import NAMES, rate
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -30,7 +29,6 @@ _MAX_NAME, _MAX_LETTERS = 60, 12
 _MANY = 10
 """Rows of each value of a column that hardly has a value once only."""
 _WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
-_NO_TEXT = re.compile("[\0\ufffd]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def sniff(head: bytes, *, source: str) -> Dialect:
         UserError: The reader cannot read such a file as it is; the message says how to change it.
     """
     encoding = detect_encoding(head, source=source)
-    head = head[:HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    head = head[: csv_format.HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
     delimiter, rows = _find_delimiter(head, encoding)
     if not rows:
         raise UserError(f"{source} holds no record", hint="name a file with texts")
@@ -77,7 +75,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     head = content[:1000]
     if head.count(b"\0") * 4 > len(head):
         # the last character may be cut
-        wide = [e for e in _WIDE if not _NO_TEXT.search(head.decode(e, "replace")[:-1])]
+        wide = [e for e in _WIDE if not {*"\0\ufffd"} & {*head.decode(e, "replace")[:-1]}]
         if not wide:
             raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
         other = wide[0]
@@ -103,7 +101,7 @@ def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
     Of equal ones that with the most columns counts. Without such a delimiter there is one column,
     and a delimiter that the texts do not use.
     """
-    is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
+    is_whole = len(head) < csv_format.HEAD_BYTES - len(codecs.BOM_UTF8)
     tried = {d: csv_format.split_first(head, d, encoding, last=is_whole) for d in DELIMITERS}
     ranks = {delimiter: _rank(rows, len(records)) for delimiter, (rows, records) in tried.items()}
     best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
