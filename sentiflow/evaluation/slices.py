@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import hash_strings, normalize_text
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
@@ -186,7 +186,7 @@ def find(
         listed.append(
             Slice("no known token", "the prediction is the class prior", known_fraction == 0)
         )
-    repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
+    repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
     listed.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
         listed += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)

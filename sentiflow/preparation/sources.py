@@ -17,7 +17,6 @@ from sentiflow.progress import say
 from sentiflow.storage.uris import join
 
 STAGE, CORRECTED = "prepare", "corrections"
-_, VALIDATION, TEST = SPLITS
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
     """Find the split of each file that is of one, by URI."""
     return {
         item["uri"]: split
-        for split in (VALIDATION, TEST)  # a file of both is one of test rows
+        for split in SPLITS[1:]  # a file of both is one of test rows
         for pattern in source.files.get(f"prepare.{split}", ())
         for item in files
         if input_files.matches(item["uri"], pattern)

@@ -75,7 +75,7 @@ def test_a_character_that_is_cut_at_the_end_is_no_damage(text):
 
 def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
     content = write(make_rows(300), header=("text", "label"), quote_all=True)
-    monkeypatch.setattr(samples, "HEAD_BYTES", 9_001)
+    monkeypatch.setattr(samples.csv_format, "HEAD_BYTES", 9_001)
     assert samples.sniff(content, source="a.csv").delimiter == ","
 
 

@@ -114,11 +114,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number
 ):
     config = configure(tmp_path, csv)
-    command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path, name, number, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    time.sleep(1)  # what was begun may still be finished
+    kill_when(tmp_path, config, name, number)
     done = markers(tmp_path, "ingest")
     assert not (tmp_path / "run/prepared/manifest.json").exists()
     before = times_of_rejected(tmp_path)
