@@ -158,12 +158,11 @@ def cut(
         item["uri"]: {**item, "tree_sha256": tree}
         for item, tree in zip(plan.files, trees, strict=True)
     }
-    cuts = table_files.cut(
-        plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits or {}
-    )
     parts = [
         Part(slices, plan.table_format, input_files.join([described[one.source] for one in slices]))
-        for slices in cuts
+        for slices in table_files.cut(
+            plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits or {}
+        )
     ]
     num_rows = sum(table.num_rows for table in plan.tables)
     inputs = input_files.join(list(described.values()))
@@ -273,13 +272,13 @@ def open_prepared(
     files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
-    kept = tuple(
-        (name, _KEPT.get(name, files[0].arrow.field(name).type))
-        for name in keep_columns
-        if name in present
-    )
     table_format = table_files.TableFormat(
-        labels=table_files.number_labels(len(manifest.find_classes(record))), kept=kept
+        labels=table_files.number_labels(len(manifest.find_classes(record))),
+        kept=tuple(
+            (name, _KEPT.get(name, files[0].arrow.field(name).type))
+            for name in keep_columns
+            if name in present
+        ),
     )
     return Corpus(
         tuple(

@@ -85,20 +85,22 @@ def describe(
         seconds: Duration of the stage.
         details: Further keys of the manifest.
     """
-    keys: dict[str, object] = {
-        "stage": stage,
-        "format_version": FORMAT_VERSION,
-        "fingerprint": identify(stage, settings, inputs),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "settings": settings,
-        "inputs": inputs,
-        "counts": counts,
-        **details,
-        "files": sorted(files, key=lambda item: item["path"]),
-        "versions": {"sentiflow": __version__} | {name: version(name) for name in _LIBRARIES},
-    }
-    return cast(Manifest, keys)
+    return cast(
+        Manifest,
+        {
+            "stage": stage,
+            "format_version": FORMAT_VERSION,
+            "fingerprint": identify(stage, settings, inputs),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "settings": settings,
+            "inputs": inputs,
+            "counts": counts,
+            **details,
+            "files": sorted(files, key=lambda item: item["path"]),
+            "versions": {"sentiflow": __version__} | {name: version(name) for name in _LIBRARIES},
+        },
+    )
 
 
 def to_json(value: Any) -> bytes:

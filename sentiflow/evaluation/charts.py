@@ -141,8 +141,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     for number, code in enumerate(shown):
         rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
         label = f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}"
-        style = _LINES[number % len(_LINES)]
-        axes.plot(*rates, linestyle=style, color=colors[number], label=label)
+        axes.plot(*rates, linestyle=_LINES[number % len(_LINES)], color=colors[number], label=label)
     axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure
 

@@ -91,8 +91,7 @@ def _find(name: str) -> Scored:
     uri = absolute_uri(name)
     for location in (uri, join(uri, "scored")):
         if manifest.read(location, stage="score"):
-            record = manifest.require(location, stage="score", setting=name)
-            return Scored(name, location, record)
+            return Scored(name, location, manifest.require(location, stage="score", setting=name))
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 

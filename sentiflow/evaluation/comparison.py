@@ -214,12 +214,11 @@ def compare(
 def _list_checks(compared: Comparison) -> list[Check]:
     """List what decides whether the second model is worse."""
     first, second = compared.first.figures, compared.second.figures
-    checks = [
+    return [
         Check(name, compared.num_rows, first[metric], second[metric], difference)
         for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro"))
         if (difference := compared.differences[metric]) is not None
-    ]
-    return checks + [
+    ] + [
         Check(
             f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,
             item.difference,

@@ -59,13 +59,15 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     chosen, version = _IS_EVALUATED, ["model_version"] if "models" in scored else []
     if version:
         chosen &= pc.field(*version).isin([*scored["models"]])
-    tables = lineage.read_tables(
-        uri,
-        scored,
-        ("predictions/",),
-        list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
+    kept_rows = pa.concat_tables(
+        table.filter(chosen)
+        for table in lineage.read_tables(
+            uri,
+            scored,
+            ("predictions/",),
+            list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
+        )
     )
-    kept_rows = pa.concat_tables(table.filter(chosen) for table in tables)
     added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
     added |= {OWN + name: kept_rows[name] for name in asked}
     for name, role in kept.items():

@@ -41,8 +41,12 @@ def of_version(scored: Manifest, version: str) -> Manifest:
     """Describe the predictions of one model as if there were no others; files and rows stay."""
     model = models_of(scored)[version]
     scorings = [s for s in scored.get("scorings", ()) if s["model_version"] == version]
-    inputs = {**scored["inputs"], "model": model}
-    return {**scored, "inputs": inputs, "models": {version: model}, "scorings": scorings}
+    return {
+        **scored,
+        "inputs": {**scored["inputs"], "model": model},
+        "models": {version: model},
+        "scorings": scorings,
+    }
 
 
 def is_one_of_several(scored: Manifest) -> bool:

@@ -272,9 +272,8 @@ def _measure(
 
 def _make_sentences(category: str, terms: Terms) -> np.ndarray:
     """Fill every template: an array of texts by template, term and wording."""
-    phrases = _CATEGORIES[category]["phrases"]
     subjects = [
-        [phrase.format(word) for word, phrase in product(words, phrases)]
+        [phrase.format(word) for word, phrase in product(words, _CATEGORIES[category]["phrases"])]
         for words in terms.values()
     ]
     return np.array(

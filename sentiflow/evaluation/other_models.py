@@ -258,8 +258,7 @@ def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]"
     weighed, weighed_further = [], []
     for kind in _NGRAMS:
         blocks = list(_count(text, kind))
-        num_texts = sum(block.getnnz(axis=0) for block in blocks)
-        common = np.flatnonzero(num_texts >= 2)
+        common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= 2)
         if not len(common):
             continue
         counts = vstack([block[:, common] for block in blocks], format="csr")

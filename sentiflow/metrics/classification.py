@@ -221,12 +221,11 @@ def find_intervals(
     for metric in METRICS:
         if (value := metrics.values.get(metric.name)) is not None:
             bounds[metric.name] = metric.interval(predicted), value
-    missing = {name: ends for name, (ends, _) in bounds.items() if isinstance(ends, str)}
     return {
         name: (float(min(ends[0], value)), float(max(ends[1], value)))
         for name, (ends, value) in bounds.items()
         if not isinstance(ends, str)
-    }, missing
+    }, {name: ends for name, (ends, _) in bounds.items() if isinstance(ends, str)}
 
 
 def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> list[tuple[str, str]]:

@@ -30,8 +30,7 @@ def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
         chance: Of N rows, from 0 to 1; they add up to n.
         row_id: N row numbers.
     """
-    mixed = pd.util.hash_array(row_id.astype(np.uint64) + _SEED)
-    uniform = (mixed >> np.uint64(11)) * 2.0**-53
+    uniform = (pd.util.hash_array(row_id.astype(np.uint64) + _SEED) >> np.uint64(11)) * 2.0**-53
     return np.asarray(uniform / (1 - uniform) * (1 - chance) / chance)
 
 

@@ -155,8 +155,11 @@ class Flow:
         uris = self.work_files("words")
         total: list[pa.Table] = []
         for start in range(0, len(uris), _MERGED):
-            counts = pa.concat_tables([*total, _read_all(uris[start : start + _MERGED])])
-            sums = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
+            sums = (
+                pa.concat_tables([*total, _read_all(uris[start : start + _MERGED])])
+                .group_by("word")
+                .aggregate([("count", "sum"), ("held_out", "sum")])
+            )
             total = [sums.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})]
         return total[0]
 
@@ -184,10 +187,9 @@ class Flow:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
-        counts = self._run(
-            name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
+        return results.PartCounts.of(
+            self._run(name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write)
         )
-        return results.PartCounts.of(counts)
 
     def _find_time_bounds(self) -> tuple[int, int]:
         self._run("count_times", self.texts, part_files.read_texts, write=part_files.write_times)

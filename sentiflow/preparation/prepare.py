@@ -145,8 +145,7 @@ def _prepare(
     for note in _check_rows(config, flow, read):
         say(sources.STAGE, note)
     words, report = fit_vocabulary(flow.count_words(), vectors, config.prepare)
-    content = parquet.to_bytes(words.to_table())
-    vocabulary_file = output.write(VOCABULARY, content, rows=len(words))
+    vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
     done = [read, flow.encode()]
     report["tokens"] = results.describe_tokens(done[1])
     counts = results.count_rows(read, corpora["csv"].num_rows)
