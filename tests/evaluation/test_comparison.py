@@ -145,9 +145,6 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
         f"No difference shown: the accuracy of {fair} is 5.00 percentage points lower"
     )
     assert verdict.endswith("; the difference may be chance: p = 0.25.")
-
-
-def test_the_verdict_on_models_that_are_right_as_often(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
     assert "both have the same accuracy" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
