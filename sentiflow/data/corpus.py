@@ -95,8 +95,7 @@ class CsvPlan:
 
     def has_column(self, name: str) -> bool:
         """Say whether every file has a column of this meaning, or with this name."""
-        formats = (file.csv_format for file in self.planned)
-        return all(form.position(name) is not None for form in formats if form)
+        return all(f.csv_format.position(name) is not None for f in self.planned if f.csv_format)
 
     @property
     def columns(self) -> tuple[str, ...] | None:

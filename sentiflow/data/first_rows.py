@@ -65,8 +65,7 @@ def read(uri: str, settings: FormatSettings) -> FirstRows:
         return _read_parquet(uri)
     with compression.open_content(uri) as content:
         piece = content.read_block(0, FIRST_BYTES)
-        is_whole = len(piece) < FIRST_BYTES
-    return read_piece(uri, piece, settings, is_whole=is_whole)
+    return read_piece(uri, piece, settings, is_whole=len(piece) < FIRST_BYTES)
 
 
 def read_piece(

@@ -53,8 +53,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
     """
     predicted, metrics = predicted_of(rows), measured.metrics
     fitted = Calibration.read(measured.calibration or {}, measured.classes)
-    is_calibrated = fitted not in (None, Calibration())
-    before = before_calibration(rows, fitted) if fitted and is_calibrated else None
+    before = before_calibration(rows, fitted) if fitted and fitted != Calibration() else None
     has_curves = any(area is not None for area in predicted.areas)
     with mpl.rc_context(PLOT_STYLE):
         drawn = {

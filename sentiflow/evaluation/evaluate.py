@@ -55,8 +55,10 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     lineage.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
-    decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
-    decisive["report_version"] = REPORT_VERSION
+    decisive = {
+        **settings.model_dump(exclude={"scored_uri", "output_uri"}),
+        "report_version": REPORT_VERSION,
+    }
     scored = manifest.reference(settings.scored_uri, record)
     return OutputSpec(STAGE, settings.output_uri, decisive, {"scored": scored}, owns=OWNS)
 

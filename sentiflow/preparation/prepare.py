@@ -68,13 +68,13 @@ def describe_output(config: Config) -> OutputSpec:
             *("output_uri", "num_workers", "max_rejected_fraction"),
         }
     )
-    if not names_vectors(settings.vocabulary.vectors):
-        del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
-    relevant["format"] = config.format.model_dump()
+    version, _ = TOKENIZERS[settings.tokenizer]
+    relevant |= {
+        "format": config.format.model_dump(),
+        "rules": {"preparation": RULES_VERSION, "tokenizer": version},
+    }
     if config.format.kind == "csv":  # the order of the classes decides the labels
         relevant["classes"] = config.format.classes
-    version, _ = TOKENIZERS[settings.tokenizer]
-    relevant["rules"] = {"preparation": RULES_VERSION, "tokenizer": version}
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     labelled, unlabelled, *_ = every = sources.list_all(config)
@@ -87,7 +87,8 @@ def describe_output(config: Config) -> OutputSpec:
         relevant["fixed_files"] = list(files_of_split.values())
     if unlabelled.patterns:
         relevant["unlabelled"] = {"format": unlabelled.format.model_dump()}
-    if not names_vectors(settings.vocabulary.vectors):  # otherwise their name decides
+    if not names_vectors(settings.vocabulary.vectors):
+        del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
         uri = str(word_vectors.locate(settings.vocabulary.vectors))
         if filesystem.file_info(uri).type == FileType.Directory:
             model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")

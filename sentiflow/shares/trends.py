@@ -36,8 +36,10 @@ def describe_output(config: Config) -> OutputSpec:
     uri = config.score.output_uri
     record = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, record)
-    decisive: dict[str, Any] = settings.model_dump(exclude={"output_uri", "labels"})
-    decisive["trends_version"] = TRENDS_VERSION
+    decisive = {
+        **settings.model_dump(exclude={"output_uri", "labels"}),
+        "trends_version": TRENDS_VERSION,
+    }
     inputs: dict[str, Any] = {"scored": manifest.reference(uri, record)}
     if settings.labels:
         uris = input_files.expand(settings.labels, setting="trends.labels")
