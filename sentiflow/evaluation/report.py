@@ -66,9 +66,8 @@ def render_page(
     measured, probed = result.measured, result.probed
     metrics, split = measured.metrics, measured.split
     kinds = groupby(probed.behavior, lambda test: test.kind)
-    return open_template(
-        "report.html.j2", autoescape=True, lstrip_blocks=True
-    ).render(
+    template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
+    return template.render(
         **(_describe_plots(measured, rows) | _describe_axes(measured.slices, probed.group_bias)),
         **origin,
         result=result,
