@@ -53,14 +53,18 @@ def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
     assert not loaded(script) & needless
 
 
-def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
-    names = ("sentiflow.cluster.map_stages", "sentiflow.preparation.part_files")
-    assert not loaded("".join(f"import {name}\n" for name in names)) & {
-        "torch",
-        "matplotlib",
-        "sklearn",
-        "mlflow",
-    }
+@pytest.mark.parametrize(
+    ("names", "needless"),
+    [
+        (  # a worker that prepares
+            ("sentiflow.cluster.map_stages", "sentiflow.preparation.part_files"),
+            {"torch", "matplotlib", "sklearn", "mlflow"},
+        ),
+        (("sentiflow.evaluation.promotion",), {"torch", "matplotlib", "sklearn", "ray"}),
+    ],
+)
+def test_modules_load_nothing_that_only_others_need(names, needless):
+    assert not loaded("".join(f"import {name}\n" for name in names)) & needless
 
 
 def start(*arguments):

@@ -14,7 +14,12 @@ from matplotlib.figure import Figure
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.results import Measurements, UnsureMetrics, before_calibration
+from sentiflow.evaluation.results import (
+    NUM_WORST,
+    Measurements,
+    UnsureMetrics,
+    before_calibration,
+)
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import Calibration, CoveragePoint
@@ -34,8 +39,6 @@ from sentiflow.plotting import (
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
 _LINES = ("-", "--", "-.", ":")
-NUM_WORST = 20
-"""Classes of a confusion matrix that are drawn one by one: those with the lowest F1."""
 
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
@@ -161,17 +164,12 @@ def _draw_precision_recall(predicted: Predicted, metrics: Metrics) -> Figure:
     return figure
 
 
-def bin_reliability(predicted: Predicted) -> pd.DataFrame:
-    """Bin the probability of positive and the labels; of more classes, the predictions."""
-    return reliability_bins(label=predicted.outcome, probability=predicted.probability)
-
-
 def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
     titles = ("Probability of the prediction", "Share of right predictions")
     if predicted.is_binary:
         titles = ("Mean probability of positive", "Share of positive labels")
     figure, axes = _unit_square(*titles, chance=(0, 1))
-    bins = bin_reliability(predicted)
+    bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     share, num_rows = bins["positive_fraction"].to_numpy(), bins["num_rows"].to_numpy()
     ends = np.stack(share_interval((share * num_rows).round(), num_rows))
     axes.errorbar(
@@ -179,7 +177,7 @@ def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
         markersize=4, label="after calibration",
     )  # fmt: skip
     if before is not None:
-        bins = bin_reliability(before)
+        bins = reliability_bins(label=before.outcome, probability=before.probability)
         axes.plot(
             bins["mean_probability"], bins["positive_fraction"], "o:",
             color=ORANGE, markersize=3, linewidth=1.4, label="before calibration",

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from pydantic import TypeAdapter
 
 from sentiflow import __version__
@@ -24,8 +23,10 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
-from sentiflow.models.model import Model
 from sentiflow.tracking import mlflow_store, model_sources, registry
+
+if TYPE_CHECKING:
+    from sentiflow.models.model import Model
 
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
@@ -222,9 +223,8 @@ def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> 
     rows, names = rows.filter(pa.array(~is_seen)), manifest.find_classes(prepared)
     every = list(dict.fromkeys([*common, *others, *names]))
     label = np.array([every.index(name) for name in names])[rows["label"].to_numpy()]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     predictions = [
-        pd.Index(every).get_indexer(model.to(device).predict(rows["text"])["predicted_label"])
+        pd.Index(every).get_indexer(model.predict(rows["text"])["predicted_label"])
         for model in loaded
     ]
     f1 = [macro_f1(count_confusion(label, p, num_labels=len(every))) for p in predictions]
@@ -293,7 +293,7 @@ def _read_test_rows(
 
 def _load(
     version: registry.Version, record: Manifest, tracking: str
-) -> tuple[Model, Mapping[str, Any]]:
+) -> tuple["Model", Mapping[str, Any]]:
     """Load what a version is judged by: itself, or the run that it repeats.
 
     Returns:
@@ -302,6 +302,10 @@ def _load(
     Raises:
         UserError: The run that it repeats is gone.
     """
+    import torch  # more than a second to import: a champion without a comparison needs no model
+
+    from sentiflow.models.model import Model
+
     uri = str(version)
     if lineage.has_seen_test(record):
         of, name, what = record["refit"]["of"], version.name, f"the run that {version} repeats"
@@ -312,5 +316,6 @@ def _load(
                 f"{what} is gone: {uri} holds another model",
                 hint=f"promote another version of {name}",
             )
-    package = model_sources.load(uri, tracking=tracking)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    package = model_sources.load(uri, tracking=tracking).to(device)
     return Model(package, uri), package_files.to_input(uri, record)

@@ -17,12 +17,12 @@ from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import MOST_LISTED, few
 from sentiflow.evaluation import slice_search
-from sentiflow.evaluation.charts import NUM_WORST, bin_reliability
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.model_checks import CAVEAT, GroupBias
-from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
+from sentiflow.evaluation.results import NUM_WORST, EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
+from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import METRICS
 
 
@@ -108,7 +108,8 @@ def render_page(
 def _describe_plots(measured: Measurements, rows: pa.Table) -> dict[str, Any]:
     """Give the numbers in the texts beside plots."""
     predicted = predicted_of(rows)
-    bins, positive = bin_reliability(predicted), predicted.probabilities[:, 1]
+    positive = predicted.probabilities[:, 1]
+    bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     return {
         "num_right": predicted.right.sum(),
         "bins": bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),

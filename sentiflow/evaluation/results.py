@@ -29,6 +29,9 @@ from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
 
+NUM_WORST = 20
+"""Classes of a confusion matrix that are drawn one by one: those with the lowest F1."""
+
 
 @dataclass(frozen=True)
 class UnsureMetrics:

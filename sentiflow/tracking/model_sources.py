@@ -3,6 +3,7 @@
 A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose models are averaged.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -139,7 +140,9 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
     if names_model(uri):
         from sentiflow.tracking import registry
 
-        return registry.load(uri, tracking_uri=mlflow_store.default_uri(tracking))
+        with tempfile.TemporaryDirectory() as folder:
+            registry.download(uri, to=folder, tracking_uri=mlflow_store.default_uri(tracking))
+            return ModelPackage.load(folder, setting=uri)
     return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 
 

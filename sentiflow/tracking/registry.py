@@ -18,7 +18,6 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
-from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_store
@@ -129,18 +128,6 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
     with mlflow_store.asking(tracking_uri, f"download {uri}"):
         for name in _name_files(model.record):
             filesystem.write_bytes(join(to, name), _read(model.source, name, tracking_uri))
-
-
-def load(uri: str, *, tracking_uri: str) -> ModelPackage:
-    """Download a model package and read it, on the CPU.
-
-    Raises:
-        UserError: It is damaged, or needs a newer sentiflow; or as :func:`resolve`.
-        JobError: A file cannot be read.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        download(uri, to=folder, tracking_uri=tracking_uri)
-        return ModelPackage.load(folder, setting=uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
