@@ -42,7 +42,7 @@ def apply(config: Config) -> tuple[Config, Refit | None]:
     Workers and locations stay those of the config.
 
     Returns:
-        The config, the same without ``train.refit``; what is taken from the run.
+        The config with the settings of the run; what else is taken from it.
 
     Raises:
         UserError: There is no such model, its training or its prepared data are gone, or the config
@@ -53,34 +53,9 @@ def apply(config: Config) -> tuple[Config, Refit | None]:
         return config, None
     of = config.train.refit.of
     uri, package = model_sources.find(of, tracking=config.tracking.uri, setting=SETTING)
-    place = uri.rpartition("/")[0]
-    if names_model(uri):
-        place = (package["inputs"].get("training") or {}).get("uri", "")
-    training = manifest.read(place) if place else None
-    problem, hint = "", f"name the run that it repeats, {display_uri(of)}"
-    if "refit" in package:
-        problem = "is a refit"
-        hint = f"name the run that it repeats, {display_uri(package['refit']['of']['uri'])}"
-    elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
-        problem = "is a model whose training is gone or was redone"
-        hint = "a refit needs its manifest: name a run whose directory is whole"
-    elif any(name.startswith(model_sources.TEACHER) for name in training["inputs"]):
-        problem = "is distilled, and its teachers answer train rows only"
-        hint = "refit its teachers, and distill them again"
-    if problem or training is None:
-        raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
+    training = _require_training(of, uri, package)
     settings = TrainSettings.model_validate(training["settings"])
-    theirs = flatten(settings.dump_decisive())
-    ours = flatten(config.train.dump_decisive(only_given=True))
-    if differing := [name for name, value in ours.items() if theirs.get(name, {}) != value]:
-        listed, kept = (
-            ", ".join(f"train.{name}={json.dumps(each.get(name))}" for name in differing)
-            for each in (ours, theirs)
-        )
-        raise UserError(
-            f"{SETTING}: {display_uri(of)} was trained with other settings than {listed}",
-            hint=f"a refit repeats it as it was: leave them out, or give {kept}",
-        )
+    _check_same(config.train, settings, of)
     named, prepared_uri = training["inputs"]["prepared"], config.train.prepared_uri
     prepared_uri = prepared_uri if manifest.read(prepared_uri) else named["uri"]
     prepared = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
@@ -109,6 +84,54 @@ def apply(config: Config) -> tuple[Config, Refit | None]:
         num_epochs=training["chosen_epoch"],
         record=record,
     )
+
+
+def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
+    """Return the manifest of the training of a model that can be repeated.
+
+    Args:
+        of: The model or its run, as the setting names it.
+        uri: The model.
+        package: Its manifest.
+
+    Raises:
+        UserError: Its training is gone, or cannot be repeated.
+    """
+    place = uri.rpartition("/")[0]
+    if names_model(uri):
+        place = (package["inputs"].get("training") or {}).get("uri", "")
+    training = manifest.read(place) if place else None
+    if "refit" in package:
+        original = display_uri(package["refit"]["of"]["uri"])
+        problem, hint = "is a refit", f"name the run that it repeats, {original}"
+    elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
+        problem = "is a model whose training is gone or was redone"
+        hint = "a refit needs its manifest: name a run whose directory is whole"
+    elif any(name.startswith(model_sources.TEACHER) for name in training["inputs"]):
+        problem = "is distilled, and its teachers answer train rows only"
+        hint = "refit its teachers, and distill them again"
+    else:
+        return training
+    raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
+
+
+def _check_same(ours: TrainSettings, theirs: TrainSettings, of: str) -> None:
+    """Check that a config has no other settings than the run to repeat.
+
+    Raises:
+        UserError: It has.
+    """
+    given = flatten(ours.dump_decisive(only_given=True))
+    kept = flatten(theirs.dump_decisive())
+    if differing := [name for name, value in given.items() if kept.get(name, {}) != value]:
+        named, instead = (
+            ", ".join(f"train.{name}={json.dumps(each.get(name))}" for name in differing)
+            for each in (given, kept)
+        )
+        raise UserError(
+            f"{SETTING}: {display_uri(of)} was trained with other settings than {named}",
+            hint=f"a refit repeats it as it was: leave them out, or give {instead}",
+        )
 
 
 def has_seen_test(record: RefitRecord) -> bool:

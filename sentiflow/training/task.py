@@ -186,14 +186,16 @@ class _Worker:
     def _plan(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model."""
         positions = None if files is self.job.taught else self.classes.positions
-        num_shards = self.settings.batching.num_shards
-        return VirtualShards.plan(files, positions=positions, num_shards=num_shards)
+        return VirtualShards.plan(
+            files, positions=positions, num_shards=self.settings.batching.num_shards
+        )
 
     def _make_input(self, files: Mapping[str, int]) -> TrainInput:
         """Describe the batches of the rows of some files; the workers count their lengths."""
         batching, shards = self.settings.batching, self._plan(files)
-        max_length = self.job.prepared["settings"]["max_length"]
-        counts = shards.count_lengths(self.own, max_length=max_length)
+        counts = shards.count_lengths(
+            self.own, max_length=self.job.prepared["settings"]["max_length"]
+        )
         return TrainInput(
             shards,
             own=self.own,
@@ -365,20 +367,12 @@ class _Worker:
         if chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))
         package = trained_package.save(
-            self.job.model_uri,
+            self.job,
             network=self.network.to(self.device),
             words=self.words,
-            model=self.settings.model,
             classes=self.classes,
             epoch=chosen,
-            prepared=self.job.prepared,
-            validation=list(self.job.list_files("tweets", self.job.validation_splits)),
-            lineage=self.job.lineage,
             linear=linear,
-            calibration=self.job.calibration,
-            max_error=self.settings.unsure.max_error if self.settings.unsure else None,
-            reference=self.job.reference,
-            refit=self.job.refit,
         )
         return TrainReport(
             pretraining=self.pretraining,

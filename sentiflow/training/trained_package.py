@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow.config.train_sections import ModelSettings
-from sentiflow.data.manifest_types import Input, Manifest, Unsure
+from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
@@ -22,93 +21,79 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import parquet
-from sentiflow.tracking.refits import Refit
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.results import EpochResult
+
+if TYPE_CHECKING:
+    from sentiflow.training.task import TrainJob
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
 """Size of the validation sample for calibration and for the profile that drift is measured from."""
 
 
 def save(
-    uri: str,
+    job: "TrainJob",
     *,
     network: Network,
     words: Vocabulary,
-    model: ModelSettings,
     epoch: EpochResult,
     classes: LearnedClasses,
-    prepared: Manifest,
-    validation: Sequence[str],
-    lineage: dict[str, Input],
-    linear: Mapping[float, LinearModel] | None = None,
-    calibration: Mapping[str, Any] | None = None,
-    max_error: float | None = None,
-    reference: Mapping[str, Any] | None = None,
-    refit: Refit | None = None,
+    linear: Mapping[float, LinearModel],
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
 
     Args:
-        uri: The directory.
+        job: The training.
         network: The network with the weights of the chosen epoch.
         words: Its vocabulary.
-        model: Its settings.
         epoch: The chosen epoch.
         classes: The classes that were learned.
-        prepared: Manifest of the prepared data.
-        validation: Files of the validation tweets.
-        lineage: Inputs of the model.
         linear: Linear models to choose from, by the strength of their regularization.
-        calibration: A ``manifest_types.Calibration`` to take. None: the validation rows decide.
-        max_error: That of ``train.unsure``, if ``calibration`` does not say which texts are unsure.
-        reference: Profile of texts that the model has not seen, where there are no validation rows.
-        refit: The run that was repeated.
     """
-    tokenizer = prepared["settings"]["tokenizer"]
+    prepared, calibration, unsure = job.prepared["settings"], job.calibration, job.settings.unsure
     settings = PackageSettings(
-        model=model,
+        model=job.settings.model,
         vocabulary_size=len(words),
         embedding_dim=network.embedding.embedding_dim,
-        tokenizer=tokenizer,
-        tokenizer_version=TOKENIZERS[tokenizer][0],
-        max_length=prepared["settings"]["max_length"],
+        tokenizer=prepared["tokenizer"],
+        tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
+        max_length=prepared["max_length"],
         classes=classes.names,
         priors=classes.priors,
         left_out=classes.left_out,
     )
     package = ModelPackage(network.eval(), words, settings)
+    validation = list(job.list_files("tweets", job.validation_splits))
     label, text = _read_sample(validation, classes)
     effect: dict[str, Any] = {}
     if linear:
         package, effect = _add_linear(package, linear, label, text, calibration or {})
+    if calibration is None:
+        priors = np.array(classes.priors) if prepared["split"]["kind"] == "time" else None
+        calibration = calibrate(package.score(text), label, priors=priors)
+    calibration = effect | dict(calibration)
+    package = _apply(package, calibration)
+    profile = Profile.from_json(job.reference) if job.reference else None
     metrics = {
         name: value
         for name, value in epoch.to_metrics().items()
         if name.startswith("validation/") and value is not None
     }
-    if calibration is None:
-        is_by_time = prepared["settings"]["split"]["kind"] == "time"
-        priors = np.array(classes.priors) if is_by_time else None
-        calibration = calibrate(package.score(text), label, priors=priors)
-    calibration = effect | dict(calibration)
-    package = _apply(package, calibration)
-    profile = Profile.from_json(reference) if reference else None
     if validation:
         scores = package.score(text)
         profile = scores.profile(label, classes.names)
-        if max_error is not None and "unsure" not in calibration:
-            calibration["unsure"] = choose_unsure(scores, label, max_error)
+        if unsure and "unsure" not in calibration:
+            calibration["unsure"] = choose_unsure(scores, label, unsure.max_error)
             package = _apply(package, {"unsure": calibration["unsure"]})
         if effect or calibration.get("bias"):  # predictions are others than the network's
             metrics |= _measure(scores, label)
     return package.save(
-        uri,
-        lineage=lineage,
+        job.model_uri,
+        lineage=job.lineage,
         metrics=metrics,
         reference=profile,
         calibration=calibration or None,
-        refit=refit.record if refit else None,
+        refit=job.refit.record if job.refit else None,
     )
 
 

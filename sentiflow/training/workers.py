@@ -86,7 +86,6 @@ def train(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
             events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-            file_system, path = filesystem.locate(storage_path)
             trainer = ray.train.torch.TorchTrainer(
                 lambda config: worker(config["job"], events.put),
                 train_loop_config={"job": job},
@@ -98,12 +97,7 @@ def train(
                     resources_per_worker=need,
                     elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
                 ),
-                run_config=ray.train.RunConfig(
-                    name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name it would resume
-                    storage_path=path,
-                    storage_filesystem=file_system,
-                    failure_config=ray.train.FailureConfig(max_failures=max_failures),
-                ),
+                run_config=_configure_run(storage_path, max_failures),
             )
             capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
             result = _fit(trainer, events, callback, capacity)
@@ -114,6 +108,17 @@ def train(
     if isinstance(result, Exception):
         raise result
     return cast(R, result)
+
+
+def _configure_run(storage_path: str, max_failures: int) -> ray.train.RunConfig:
+    """Configure where Ray Train keeps its files, and its restarts."""
+    file_system, path = filesystem.locate(storage_path)
+    return ray.train.RunConfig(
+        name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name it would resume
+        storage_path=path,
+        storage_filesystem=file_system,
+        failure_config=ray.train.FailureConfig(max_failures=max_failures),
+    )
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
