@@ -57,20 +57,11 @@ def init(
         path = output or Path(f"{findings.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
-        from sentiflow.data import input_files
         from sentiflow.storage import filesystem
 
-        uris = input_files.expand([absolute_uri(file) for file in files])
-        found = findings.inspect(uris, text=text, label=label, scores_only=model is not None)
+        found = _inspect(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
-        if findings.count_rejected(found) > 0.5:
-            place = shorten(", ".join(map(display_uri, uris)), 200)
-            raise UserError(
-                f"{place}: {findings.list_rejected(found)}",
-                hint="choose other columns with --text and --label, or raise "
-                "format.max_text_length if texts are too long",
-            )
         max_length, is_unspaced = _look_at_tokens(found)
         written = findings.render(
             found,
@@ -102,6 +93,29 @@ def init(
         if model is None and not trains:
             command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
         typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
+
+
+def _inspect(
+    files: Sequence[str], text: str | None, label: str | None, *, scores_only: bool
+) -> "Inspection":
+    """Look at the files.
+
+    Raises:
+        UserError: They cannot be read, or most rows would be rejected.
+    """
+    from sentiflow.data import input_files
+    from sentiflow.data.inspection import findings
+
+    uris = input_files.expand([absolute_uri(file) for file in files])
+    found = findings.inspect(uris, text=text, label=label, scores_only=scores_only)
+    if findings.count_rejected(found) > 0.5:
+        place = shorten(", ".join(map(display_uri, uris)), 200)
+        raise UserError(
+            f"{place}: {findings.list_rejected(found)}",
+            hint="choose other columns with --text and --label, or raise format.max_text_length "
+            "if texts are too long",
+        )
+    return found
 
 
 def _count_rows(found: "Inspection") -> str:

@@ -103,12 +103,7 @@ def submit(
 
         url = job_client.choose_address(address)
         client = job_client.connect(url, verbose=verbose)
-        if job:
-            job_client.submit(client, job)
-            say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
-            if job.named:
-                say("submit", f"all users of the cluster can read {', '.join(job.named)} of it")
-        name = job.submission_id if job else str(attach)
+        name = _start(client, job, url) if job else str(attach)
         follow_it = f"follow it: sentiflow submit --attach {name} --address {url}"
         if no_wait:
             say("submit", follow_it)
@@ -120,6 +115,17 @@ def submit(
         code = _follow(client, name, as_json, follow_it)
     if code:
         raise typer.Exit(code)
+
+
+def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
+    """Start a job, and return its name."""
+    from sentiflow.cluster import job_client
+
+    job_client.submit(client, job)
+    say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
+    if job.named:
+        say("submit", f"all users of the cluster can read {', '.join(job.named)} of it")
+    return job.submission_id
 
 
 def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: str) -> int:

@@ -260,19 +260,24 @@ def process(
         for row in dataset.iter_rows():
             yield row["number"], json.loads(row["result"])
     except ray.exceptions.RayTaskError as error:
-        cause, line, text = error.cause, f"{type(error.cause).__name__}: {error.cause}", str(error)
-        if isinstance(cause, PartError):
-            cause, line, text = cause.args[:3]
-        cause = errors.explain(cause) or cause if cause else None
-        if isinstance(cause, UserError | JobError):
-            raise cause from None
-        log.error("%s", text)
-        raise JobError(line) from None
+        raise _find_cause(error) from None
     except ray.exceptions.RayError as error:
         line = memory.explain_end(str(error)) or str(error).strip().partition("\n")[0]
         raise JobError(f"a part was lost: {line}") from error
     finally:
         log_of_data.setLevel(level)
+
+
+def _find_cause(error: Any) -> Exception:
+    """Find the error of a part in that of its task; one of no kind that we know is logged."""
+    cause, line, text = error.cause, f"{type(error.cause).__name__}: {error.cause}", str(error)
+    if isinstance(cause, PartError):
+        cause, line, text = cause.args[:3]
+    cause = errors.explain(cause) or cause if cause else None
+    if isinstance(cause, UserError | JobError):
+        return cause
+    log.error("%s", text)
+    return JobError(line)
 
 
 def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:

@@ -255,8 +255,9 @@ class _Session(contextlib.ExitStack):
             registers_model=self._registers_model(verb, is_whole_run=is_whole_run),
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            settings = {"settings.yaml": without_credentials(text).encode()}
-            recorder.log_files(settings, are_outputs=False)
+            recorder.log_files(
+                {"settings.yaml": without_credentials(text).encode()}, are_outputs=False
+            )
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
 

@@ -149,25 +149,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
-    rules = tweets.RowRules(
-        keep=tuple(tasks.list_kept(settings.keep_columns)), keep_raw=config.prepare.keep_raw
-    )
-    run_key = manifest.fingerprint(
-        [spec.settings, model["fingerprint"], job.model_version, precision]
-    )
-    results = maps.run(
-        STAGE,
-        source.parts,
-        functools.partial(parts.read, rules=rules),
-        write=functools.partial(tasks.score, job=job),
-        sizes=[part.num_rows for part in source.parts],
-        keys=[sources.name_part(part, run_key) for part in source.parts],
-        num_gpus=num_gpus,
-    )
-    of_parts = [Scored.from_json(result) for result in results]
+    of_parts = _score_parts(config, spec, source, maps, job, num_gpus)
     has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
-    may_repeat = len(distinct) > 1 and not has_own_ids
-    new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
+    new = _sum_up(
+        *(output, source, before, of_parts), may_repeat=len(distinct) > 1 and not has_own_ids
+    )
     total = Scored.sum([before, new])
     _check(output, source, new, total)
     num_scored = sum(of_parts[number].accepted for number in maps.fresh)
@@ -188,6 +174,27 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         seconds=seconds,
         run=recorder.describe(),
     )
+
+
+def _score_parts(
+    config: Config, spec: OutputSpec, source: Corpus, maps: MapStages, job: Job, num_gpus: float
+) -> list[Scored]:
+    """Score the parts that have no completion marker; return the results of all."""
+    kept = tuple(tasks.list_kept(job.keep_columns))
+    rules = tweets.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
+    run_key = manifest.fingerprint(
+        [spec.settings, job.model_fingerprint, job.model_version, job.precision]
+    )
+    results = maps.run(
+        STAGE,
+        source.parts,
+        functools.partial(parts.read, rules=rules),
+        write=functools.partial(tasks.score, job=job),
+        sizes=[part.num_rows for part in source.parts],
+        keys=[sources.name_part(part, run_key) for part in source.parts],
+        num_gpus=num_gpus,
+    )
+    return [Scored.from_json(result) for result in results]
 
 
 def _sum_up(

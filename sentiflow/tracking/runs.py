@@ -219,8 +219,7 @@ def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]
             source=json.dumps({"uri": shown[0]} if len(shown) == 1 else {"uris": shown}),
             profile=json.dumps(profile),
         )
-        tag = InputTag("mlflow.data.context", CONTEXTS[stage])
-        datasets.append(DatasetInput(dataset, tags=[tag]))
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", CONTEXTS[stage])]))
     return datasets
 
 

@@ -56,8 +56,7 @@ def attempt(
         line = without_credentials(str(explained))
         if setting and not line.startswith(setting):
             line = f"{setting}: {line}"
-        is_mistake = isinstance(explained, UserError)
-        return None, [CheckResult(check, level, line, is_mistake=is_mistake)]
+        return None, [CheckResult(check, level, line, is_mistake=isinstance(explained, UserError))]
 
 
 def find_problem(

@@ -186,8 +186,9 @@ def _plan(
     """Find the columns of a file, and how a stage would read it."""
     file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
     if not len(first.schema):
-        needs_all = text_column is None
-        form, _ = csv_format.resolve(settings, first.head, source=first.uri, needs_all=needs_all)
+        form, _ = csv_format.resolve(
+            settings, first.head, source=first.uri, needs_all=text_column is None
+        )
         return form, corpus.CsvPlan((corpus.PlannedFile(file, form),))
     if text_column is None:
         plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
