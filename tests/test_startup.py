@@ -21,7 +21,10 @@ from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 
-HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "ray", "pandas")
+HEAVY = (
+    *("torch", "matplotlib", "sklearn", "mlflow", "pandas"),
+    *("ray", "ray.train", "ray.data"),
+)
 
 
 def loaded(script):
@@ -59,6 +62,10 @@ def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
         (  # a worker that prepares
             ("sentiflow.cluster.map_stages", "sentiflow.preparation.part_files"),
             {"torch", "matplotlib", "sklearn", "mlflow"},
+        ),
+        (
+            ("sentiflow.cluster.connection",),
+            {"torch", "mlflow", "sklearn", "matplotlib", "ray.train", "ray.data", "pandas"},
         ),
         (("sentiflow.evaluation.promotion",), {"torch", "matplotlib", "sklearn", "ray"}),
     ],

@@ -32,13 +32,6 @@ def python(script, **environment):
     return result.stdout.strip()
 
 
-def test_a_worker_imports_no_library_that_only_training_or_tracking_needs():
-    heavy = ("torch", "mlflow", "sklearn", "matplotlib", "ray.train", "ray.data", "pandas")
-    shown = f"print([m for m in {heavy} if m in sys.modules])"
-    script = f"import sentiflow.cluster.connection, sys; {shown}"
-    assert python(script) == "[]"
-
-
 @pytest.mark.ray
 @pytest.mark.parametrize(
     "first",

@@ -1,7 +1,6 @@
 """A killed job repeats no finished part, and takes no marker of other settings for its own."""
 
 import json
-from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -10,13 +9,12 @@ from hypothesis import strategies as st
 from stages import begin
 
 from sentiflow.cluster import map_stages
-from sentiflow.cluster.map_stages import Label, MapStages, PartError, process
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data.outputs import OutputSpec, open_output
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
 
 # isort: split
-from ray.exceptions import RayTaskError
 
 RUN = "_work/0a1b2c3d"
 SIZES = [10] * 4
@@ -79,12 +77,6 @@ def test_markers_count_only_if_the_run_is_resumed_and_the_key_is_the_same(tmp_pa
     results, fresh = run(tmp_path, lambda part: "new", resumes=True, keys=["a", "b", "a", "b"])
     assert (results, fresh) == (["old", "new", "old", "new"], [1, 3])
     assert run(tmp_path, lambda part: "new", resumes=False, seed=1)[1] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
-def test_the_settings_limit_the_tasks_and_the_wait(tmp_path, num_workers, concurrency):
-    stages = make_stages(tmp_path, resumes=False, num_workers=num_workers, max_wait_minutes=2)
-    assert (stages.concurrency, stages.max_wait_seconds) == (concurrency, 120)
 
 
 JSON = st.recursive(
@@ -162,13 +154,3 @@ def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
     with pytest.raises(JobError, match="another job has taken the directory over"):
         run_stage(stages, lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["started.json"]
-
-
-@pytest.mark.parametrize("kind", [UserError, JobError])
-def test_an_error_of_a_part_has_its_kind_in_the_driver(monkeypatch, kind):
-    failed = RayTaskError("do", "", PartError(kind("part 0 is wrong"), "", ""), ip="127.0.0.1")
-    from_items = Mock()
-    from_items.return_value.map_batches.return_value.iter_rows.side_effect = failed
-    monkeypatch.setattr("ray.data.from_items", from_items)
-    with pytest.raises(kind, match=r"^part 0 is wrong$"):
-        list(process({Label(0): "a part"}, work=Mock()))

@@ -83,6 +83,10 @@ def test_a_mistake_is_named_where_it_was_typed(tmp_path):
         ("name=two words", "name='two words': string should match pattern"),
         ("score.keep_columns=[a,A]", "score.keep_columns=['a', 'A']: names a twice"),
         ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
+        (
+            "train.num_workers=9",
+            "train: num_workers=9, but the rows are divided into 8 shards: set train.batch",
+        ),
         ("output_uri=null", "output_uri=None: input should be a valid string"),
     ],
 )
@@ -120,12 +124,13 @@ def test_a_file_without_settings_is_refused_in_one_line(tmp_path, content, fault
     [
         ("tracking.uri=https://ann:secret@host/", "tracking.uri"),
         ("prepare.csv=[a.csv,s3://id:secret@bucket/b.csv]", "prepare.csv"),
+        ("output_uri=s3://b/x?secret_key=secret", "output_uri"),
     ],
 )
 def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, key):
     (line,) = faults_of(load, override)
     assert f"{key} holds a user name or password: " in line
-    assert "secret" not in line
+    assert "secret" not in line.replace("secret_key", "")
 
 
 @pytest.mark.parametrize(

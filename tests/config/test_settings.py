@@ -129,14 +129,6 @@ def test_stages_do_not_write_into_each_other(load, override):
         load("output_uri=/runs/x", override)
 
 
-@pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x"])
-def test_locations_hold_no_secrets(load, uri):
-    with pytest.raises(UserError) as error:
-        load(f"output_uri={uri}")
-    assert "abc" not in str(error.value)
-    assert "pw@" not in str(error.value)
-
-
 def test_a_delimiter_is_typed_as_it_is(load):
     kind = ("format.kind=csv", "format.columns.text=0")
     assert load(*kind, "format.delimiter=,").format.delimiter == ","

@@ -82,15 +82,6 @@ def test_logits_are_those_of_a_plain_program():
         length = model.squares[found].double().sum().sqrt().clamp(min=1e-30)
         np.testing.assert_allclose(logits[row], total / length + model.bias, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits[2], model.bias)
-
-
-def test_logits_do_not_depend_on_other_texts():
-    model = make_model()
-    whole = model.logits(ngrams_of(*TEXTS).tokens)
-    for row, text in enumerate(TEXTS):
-        np.testing.assert_allclose(
-            model.logits(ngrams_of(text).tokens)[0], whole[row], rtol=1e-5, atol=1e-6
-        )
     assert model.logits(Tokens.from_lists(pa.array([], pa.list_(pa.string())))).shape == (0, 3)
 
 

@@ -98,14 +98,6 @@ def test_a_package_of_several_classes_answers_with_each(tmp_path):
     assert sum(scores.profile().predicted.values()) == scores.profile().rows == len(TEXTS)
 
 
-def test_scores_of_some_texts_are_taken(package):
-    scores = package.score(pa.array(TEXTS))
-    again = scores.take(slice(1, 4))
-    assert again.classes == scores.classes
-    np.testing.assert_array_equal(again.probabilities, scores.probabilities[1:4])
-    assert again.lengths.tolist() == scores.lengths[1:4].tolist()
-
-
 def test_the_second_of_two_classes_is_predicted_at_one_half():
     scores = Scores(
         np.array([[0.5, 0.5], [0.6, 0.4]], np.float32), ("no", "yes"), *np.zeros((3, 2), np.int64)

@@ -72,24 +72,6 @@ def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
     lists.validate(full=True)
 
 
-@pytest.mark.parametrize(
-    ("words", "rows", "ids", "known"),
-    [
-        pytest.param(CORPUS, [["x", "a", "x"]], [[1, 2, 1]], [1], id="unknown keeps its place"),
-        pytest.param(PRETRAINED, [["x", "a", "x"]], [[2]], [1], id="unknown is dropped"),
-        pytest.param(CORPUS, [["x", "y"], []], [[], []], [0, 0], id="nothing is known"),
-        pytest.param(CORPUS, [["x", "x", "x", "a"]], [[]], [0], id="known beyond the cut"),
-        pytest.param(
-            PRETRAINED, [["x", "a", "c", "a", "c"]], [[2, 1, 2]], [3], id="dropped, then cut"
-        ),
-        pytest.param(CORPUS, [[PAD, UNKNOWN, "a"]], [[1, 1, 2]], [1], id="special words"),
-    ],
-)
-def test_encoding_of_small_tweets(words, rows, ids, known):
-    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of(rows)), max_length=3)
-    assert (lists.to_pylist(), num_known.tolist()) == (ids, known)
-
-
 @SETTINGS
 @given(rows=TOKENS, start=st.integers(0, 4), chosen=st.lists(st.booleans(), min_size=7, max_size=7))
 def test_counting_equals_its_plain_form(rows, start, chosen):

@@ -151,22 +151,6 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, model, resources):
     assert len(table(tmp_path)) == 4
 
 
-@pytest.mark.parametrize(
-    ("names", "problem"),
-    [
-        ("[text,text]", "names text twice"),
-        ("[Text,text]", "names text twice"),
-        ("[Prediction]", "predictions have their own column prediction"),
-    ],
-)
-def test_columns_that_predictions_have_already_are_refused(
-    tmp_path, corpora, model, resources, names, problem
-):
-    config = configure(tmp_path, model, corpora / "day-0.csv")
-    with pytest.raises(UserError, match=problem):
-        score(config, f"score.keep_columns={names}")
-
-
 def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(tmp_path, model, resources, said):
     frame = pd.DataFrame(
         {"row_id": [1.0, None, 3.0], "text": ["good", "bad", "day"], "label": [0.0, None, 1.0]}

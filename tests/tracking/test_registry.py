@@ -12,7 +12,6 @@ import yaml
 from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 
-from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
@@ -252,24 +251,6 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     assert run.data.tags["mlflow.note.content"] == version.description
     (card,) = Path(version.source.removeprefix("file://")).glob("model_card.md")
     assert f"**{accuracy:.1%}** of " in card.read_text()
-
-
-def test_the_setting_says_which_stage_registers():
-    from sentiflow.pipeline import stages as pipeline
-
-    def stages(setting: object, *, is_whole_run: bool) -> list[str]:
-        config = Config(name="a", output_uri="b", tracking={"register_model": setting})
-        session = pipeline._Session(config, verbose=False)
-        return [
-            verb
-            for verb in (*pipeline.VERBS, "sweep")
-            if session._registers_model(verb, is_whole_run=is_whole_run)
-        ]
-
-    assert stages("auto", is_whole_run=True) == ["evaluate"]
-    assert stages("auto", is_whole_run=False) == []
-    assert stages(True, is_whole_run=True) == stages(True, is_whole_run=False) == ["train"]
-    assert stages(False, is_whole_run=True) == []
 
 
 def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_package):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mlflow.utils import validation
 
 from sentiflow import __version__
+from sentiflow.config import ray_job
 from sentiflow.tracking import runs
 
 FILES = [
@@ -103,6 +104,22 @@ def test_the_commit_is_that_of_the_working_directory_if_it_has_one(tmp_path, mon
     assert runs.describe_code() == tags | {"mlflow.source.git.dirty": "true"}
     monkeypatch.setenv("PATH", "")
     assert runs.describe_code() == bare
+
+
+def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
+    assert runs.SUBMISSION_TAG not in runs.describe_code()
+    assert not ray_job.is_here()
+    job = '{"runtime_env": {}, "metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}}'
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    monkeypatch.setenv(runs.COMMIT_VARIABLE, "c0ffee")
+    assert ray_job.is_here()
+    tags = runs.describe_code()
+    assert tags[runs.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
+    assert tags[runs.COMMIT_TAG] == "c0ffee"
+    assert runs.DIRTY_TAG not in tags
+    monkeypatch.setenv(runs.COMMIT_VARIABLE, "c0ffee-dirty")
+    tags = runs.describe_code()
+    assert (tags[runs.COMMIT_TAG], tags[runs.DIRTY_TAG]) == ("c0ffee", "true")
 
 
 def test_the_code_has_a_hash_that_changes_with_it(tmp_path, monkeypatch):

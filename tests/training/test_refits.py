@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_task import NUM_ROWS, StoppedError, make_job  # noqa: F401
+from test_task import NUM_ROWS, make_job  # noqa: F401
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest

@@ -91,24 +91,29 @@ def weights_of(job):
     return load_file(f"{job.model_uri}/weights.safetensors")
 
 
-@pytest.mark.parametrize("vectors", ["frozen", "tuned"])
-def test_a_resumed_training_ends_with_the_same_weights(make_job, vectors):
+def assert_resumes(whole, stopped, *, num_epochs=2, phase="history"):
+    """Stop and resume a training, which ends with the weights of a whole one; return its report."""
+
     def stop(event):
-        if len(event.history) == 2:
+        if len(getattr(event, phase)) == num_epochs:
             raise StoppedError
 
-    whole, stopped = (make_job(name, vectors=vectors) for name in ("whole", "stopped"))
-    task.run(whole, lambda event: None)
+    report, events = task.run(whole, lambda event: None), []
     with pytest.raises(StoppedError):
         task.run(stopped, stop)
     found = checkpoints.load_last(stopped.checkpoints_uri)
-    events = []
     task.run(stopped, events.append)
     assert events[0].is_start
     assert events[0].step == found.step > 0
     expected = weights_of(whole)
     for name, tensor in weights_of(stopped).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+    return report
+
+
+@pytest.mark.parametrize("vectors", ["frozen", "tuned"])
+def test_a_resumed_training_ends_with_the_same_weights(make_job, vectors):
+    assert_resumes(*(make_job(name, vectors=vectors) for name in ("whole", "stopped")))
 
 
 def test_the_linear_part_learns_the_answers_of_teachers_too(make_job, tmp_path, monkeypatch):
@@ -198,17 +203,8 @@ def test_unlabelled_texts_leave_the_validation_loss_as_it_is(make_pretraining, m
 
 
 def test_a_pretraining_on_unlabelled_texts_resumes(make_pretraining):
-    def stop(event):
-        if len(event.pretraining) == 1:
-            raise StoppedError
-
-    whole, stopped = make_pretraining("whole"), make_pretraining("stopped")
-    task.run(whole, lambda event: None)
-    with pytest.raises(StoppedError):
-        task.run(stopped, stop)
-    task.run(stopped, lambda event: None)
-    for name, tensor in weights_of(stopped).items():
-        torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
+    jobs = make_pretraining("whole"), make_pretraining("stopped")
+    assert_resumes(*jobs, num_epochs=1, phase="pretraining")
 
 
 @pytest.fixture
@@ -242,21 +238,11 @@ def make_classes(make_job):
 
 
 def test_a_model_of_several_classes_is_trained_calibrated_and_resumed(make_classes):
-    def stop(event):
-        if len(event.history) == 2:
-            raise StoppedError
-
     options = {"class_weights": "balanced", "selection": {"metric": "macro_f1"}}
     whole, stopped = make_classes("whole", **options), make_classes("stopped", **options)
-    report = task.run(whole, lambda event: None)
+    report = assert_resumes(whole, stopped)
     scores = [epoch.validation_f1_macro for epoch in report.history]
     assert report.chosen_epoch == 1 + np.argmax(scores)
-    with pytest.raises(StoppedError):
-        task.run(stopped, stop)
-    task.run(stopped, lambda event: None)
-    expected = weights_of(whole)
-    for name, tensor in weights_of(stopped).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
     package = ModelPackage.load(whole.model_uri)
     assert package.settings.classes == ("bad", "dull", "good")
     assert package.settings.priors == pytest.approx((23 / 68, 23 / 68, 22 / 68))

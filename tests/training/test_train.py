@@ -228,11 +228,3 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
     uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
     record = manifest.require(uri, stage="train", setting="")
     assert record["fingerprint"] == before
-
-
-def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared):
-    with pytest.raises(
-        UserError, match=r"num_workers=9, but the rows are divided into 8 shards: set train.batch"
-    ):
-        settings.load(configure(tmp_path, prepared, num_workers=9))
-    settings.load(configure(tmp_path, prepared, num_workers=9, batching={"num_shards": 9}))
