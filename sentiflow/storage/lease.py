@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,10 +108,6 @@ class Holder:
             f"{self.job}, process {self.process.pid} on {self.process.host}, since {self.since}, "
             f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
         )
-
-
-_UNREADABLE = Holder(ProcessName("an unknown host", "", 0, 0.0), "an unknown job", "?", 0.0)
-"""Stands for a claim that is damaged, or is written or deleted at this moment."""
 
 
 class Held:
@@ -267,6 +263,7 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
 
 
 def _read(claim: str, renewed: float) -> Holder:
+    """Read a claim; it may be damaged, or written or deleted at this moment."""
     try:
         content = filesystem.read_bytes(claim)
         if not content:  # it is being renewed
@@ -276,7 +273,7 @@ def _read(claim: str, renewed: float) -> Holder:
         job, since = process.pop("job"), process.pop("since")
         return Holder(ProcessName(**process), job, since, renewed)
     except (OSError, ValueError, KeyError, TypeError):
-        return replace(_UNREADABLE, renewed=renewed)
+        return Holder(ProcessName("an unknown host", "", 0, 0.0), "an unknown job", "?", renewed)
 
 
 def _write_in_place(uri: str, content: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, Metric
+from mlflow.entities import Metric
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -176,8 +176,8 @@ class Recorder:
     """Tags that the run began with."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
     """What was logged, for the manifest."""
-    measured: tuple[str, Dataset] | None = field(default=None, repr=False)
-    """What :meth:`measure` has named."""
+    measured: dict[str, str] = field(default_factory=dict, repr=False)
+    """Model and data set of the metrics, by :meth:`measure`."""
 
     @property
     def experiment_id(self) -> str:
@@ -201,9 +201,8 @@ class Recorder:
         now, measured = runs.now_ms(), self.measured
 
         def send(client: MlflowClient) -> None:
-            names = _find_model(client, *measured) if measured else {}
             points = [
-                Metric(name, value, now, step, **names)
+                Metric(name, value, now, step, **measured)
                 for step, metrics in series
                 for name, value in runs.to_metrics(metrics).items()
             ]
@@ -226,8 +225,13 @@ class Recorder:
             run_id: The run that has logged the model; empty if it is not known.
             data: The prepared data or the corpus, as an input.
         """
-        (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
-        self.measured = (run_id, item.dataset) if run_id else None
+        if run_id:
+            (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
+            self.measured = measured = {
+                "dataset_name": item.dataset.name,
+                "dataset_digest": item.dataset.digest,
+            }
+            self._put(lambda client: measured.update(_find_model(client, run_id)))
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
@@ -407,13 +411,12 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
     return store
 
 
-def _find_model(client: MlflowClient, run_id: str, dataset: Dataset) -> dict[str, str]:
-    """Name model and data set of a metric; only the data set if the model is gone."""
-    names = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Find the model that a run has logged last, as metrics name it; nothing if it is gone."""
     with suppress(MlflowException):
         if outputs := client.get_run(run_id).outputs:
-            names["model_id"] = outputs.model_outputs[-1].model_id
-    return names
+            return {"model_id": outputs.model_outputs[-1].model_id}
+    return {}
 
 
 def _now() -> str:

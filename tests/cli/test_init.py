@@ -86,19 +86,68 @@ def test_long_texts_get_a_larger_maximum(place, num_words, num_long, max_length)
     assert is_told == ("max_length" in read_config()["prepare"]) == (max_length > 64)
 
 
-@pytest.mark.parametrize(
-    ("text", "is_told"),
-    [("今天天气很好", True), ("das war gestern für alle ein wirklich schöner Tag 好", False)],
-)
-def test_scripts_without_spaces_are_told(place, text, is_told):
-    rows = [(f"{text} {i}", label) for i, (_, label) in enumerate(ROWS)]
+UNSPACED = "Texts of a script without spaces: each letter is a token."
+FAMILY = "👨\u200d👩\u200d👧 क्\u200cष so good"
+PRINTED = {
+    "a script without spaces": (
+        [(f"今天天气很好 {i}", b) for i, (_, b) in enumerate(ROWS)],
+        UNSPACED,
+    ),
+    "unknown labels": (
+        [*ROWS * 60, *[("oh dear", f"odd {number}") for number in range(300)]],
+        "24,300 rows would be rejected: 300 unknown label.",
+    ),
+    "many values": (
+        [(text, f"a value {i % 9}") for i, (text, _) in enumerate(ROWS)],
+        "a value 0 45, a value 1 45, a value 2 45, … (9 values)",
+    ),
+    "joined letters and emoji": (
+        [(f"{FAMILY}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)],
+        f"{FAMILY}\\u202e 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "said"), PRINTED.values(), ids=PRINTED)
+def test_what_deserves_attention_is_printed(place, rows, said):
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    said = "Texts of a script without spaces: each letter is a token.\n"
-    assert (said in init("messages.csv")) == is_told
+    printed = init("messages.csv")
+    assert said in printed
+    assert (UNSPACED in printed) == (said == UNSPACED)
+    assert "max_rejected_fraction" not in read_config()["prepare"]
+
+
+WAY_OUT = (
+    "choose other columns with --text and --label, or raise format.max_text_length if texts are "
+    "too long"
+)
+REFUSED = {
+    "empty texts": (
+        [*ROWS[:100], *[("", "negative")] * 200],
+        ["--text", "text"],
+        f"200 of 300 rows would be rejected: 200 empty text: {WAY_OUT}",
+    ),
+    "long texts": (
+        [*[(text * 1000, label) for text, label in ROWS[:200]], ("", "negative")],
+        [],
+        f"201 of 201 rows would be rejected: 200 text too long, 1 empty text: {WAY_OUT}",
+    ),
+    "test rows of a model": (
+        ROWS,
+        ["--model", "runs/a", "--test", "messages.csv"],
+        "--model trains nothing that --test could measure: leave one out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "options", "line"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_gets_no_config(place, rows, options, line):
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert one_line(invoke("init", "messages.csv", *options)).endswith(line)
+    assert not (place / "messages.yaml").exists()
 
 
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
-
     from sentiflow.data.inspection import findings
 
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
@@ -152,32 +201,6 @@ def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
     assert {"mixed", "odd"} <= found["format"]["labels"].keys()
 
 
-def test_unknown_labels_are_not_allowed_for(place):
-    rows = [*ROWS * 60, *[("oh dear", f"odd {number}") for number in range(300)]]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert "24,300 rows would be rejected: 300 unknown label." in init("messages.csv")
-    assert "max_rejected_fraction" not in read_config()["prepare"]
-
-
-def test_a_file_that_is_mostly_rejected_gets_no_config(place):
-    rows = [*ROWS[:100], *[("", "negative")] * 200]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    result = invoke("init", "messages.csv", "--text", "text")
-    expected = "messages.csv: 200 of 300 rows would be rejected: 200 empty text: choose other col"
-    assert expected in one_line(result)
-    assert not (place / "messages.yaml").exists()
-
-
-def test_the_limit_is_named_where_texts_are_too_long(place):
-    rows = [*[(text * 1000, label) for text, label in ROWS[:200]], ("", "negative")]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert one_line(invoke("init", "messages.csv")).endswith(
-        "messages.csv: 201 of 201 rows would be rejected: 200 text too long, 1 empty text: "
-        "choose other columns with --text and --label, or raise format.max_text_length if texts "
-        "are too long"
-    )
-
-
 def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     rows = [(f"the {i}th message, so good", "north" if i % 2 else "south", i) for i in range(90)]
     rows = [(text, brand, str(number)) for text, brand, number in rows]
@@ -201,13 +224,6 @@ def test_with_a_model_the_label_is_as_typed(place, make_package):
         for option, label in ((), None), (("--label", "brand"), "brand"):
             init("neu.csv", "--model", model, "--overwrite", *option)
             assert settings.load("neu.yaml", command="score").format.columns.label == label
-
-
-def test_test_rows_and_a_model_exclude_each_other(place, make_package):
-    (place / "a.csv").write_bytes(write(ROWS, header=("text", "label")))
-    line = one_line(invoke("init", "a.csv", "--model", make_package(), "--test", "a.csv"))
-    assert line.endswith("--model trains nothing that --test could measure: leave one out")
-    assert not (place / "a.yaml").exists()
 
 
 @pytest.mark.parametrize(
@@ -247,12 +263,6 @@ def test_times_of_parquet_that_is_scored_are_kept_by_their_name(place, make_pack
     assert (config.score.keep_columns, list(config.trends.by)) == (("text", "wann"), ["wann:month"])
 
 
-def test_a_list_of_values_that_is_cut_says_how_many_there_are(place):
-    rows = [(text, f"a value {i % 9}") for i, (text, _) in enumerate(ROWS)]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert "a value 0 45, a value 1 45, a value 2 45, … (9 values)" in init("messages.csv")
-
-
 def test_a_file_named_in_another_script_gives_its_name_to_the_config(place):
     (place / "ข้อความ (1).csv").write_bytes(write(ROWS, header=("text", "label")))
     init("ข้อความ (1).csv")
@@ -277,13 +287,6 @@ def test_test_rows_are_looked_at_before_a_config_is_written(place, name, reason)
     line = one_line(invoke("init", "a.csv", "--test", name))
     assert reason in line
     assert not (place / "a.yaml").exists()
-
-
-def test_samples_show_joined_letters_and_emoji_as_they_are(place):
-    text = "👨\u200d👩\u200d👧 क्\u200cष so good"
-    rows = [(f"{text}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)]
-    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert f"{text}\\u202e 0" in init("messages.csv")
 
 
 def test_nothing_is_replaced_without_being_asked(place):

@@ -3,10 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -17,11 +13,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import PROJECT, make_store, new_package, without_token, write_config
+from conftest import make_store, new_package, write_config
 from stages import mark_unfinished
 from test_cli import invoke
 from test_registry import register
-from test_resume import busy_workers
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
@@ -135,42 +130,6 @@ def wait_for(folder, number, is_over):
     while len(markers(folder)) < number:
         assert not is_over(), f"it was over before {number} parts were scored"
         time.sleep(0.002)
-
-
-@pytest.mark.soak
-def test_a_killed_driver_resumes_and_nothing_is_scored_again(
-    tmp_path, corpora, model, undisturbed, resources, said
-):
-    config = configure(tmp_path, model, corpora / "all.csv")
-    command = [sys.executable, "-m", "sentiflow", "score", str(config)]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path, 3, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    time.sleep(1)  # what was begun may still be finished
-    parts = [f"part-{path.stem[-5:]}.parquet" for path in markers(tmp_path)]
-    before = {name: time for name, time in times(tmp_path).items() if without_token(name) in parts}
-    assert not (tmp_path / "run/scored/manifest.json").exists()
-    score(config)
-    left = NUM_ROWS - sum(
-        pq.read_metadata(tmp_path / "run/scored/predictions" / name).num_rows for name in before
-    )
-    assert left == 0 or f"{left:,} of {NUM_ROWS:,} rows are left" in said.text
-    after = times(tmp_path)
-    assert {name: after[name] for name in before} == before
-    assert_same(table(tmp_path), undisturbed)
-    assert not (tmp_path / "run/scored/_work").exists()
-
-
-def test_a_killed_worker_is_not_noticed(tmp_path, corpora, model, undisturbed, resources):
-    config = configure(tmp_path, model, corpora / "all.csv")
-    thread = threading.Thread(target=score, args=(config,))
-    thread.start()
-    wait_for(tmp_path, 1, lambda: not thread.is_alive())
-    while not (workers := busy_workers()):
-        assert thread.is_alive(), "it was over before a worker was seen at work"
-    workers[0].kill()
-    thread.join()
-    assert_same(table(tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("other", ["model", "corpus"])

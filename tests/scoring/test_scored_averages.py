@@ -1,10 +1,6 @@
 """The models of several seeds are one model: scored, evaluated, registered, promoted, compared."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -13,9 +9,9 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pytest
 import yaml
-from conftest import PROJECT, make_store, new_package, write_config
+from conftest import make_store, new_package, write_config
 from test_cli import invoke
-from test_score import assert_same, wait_for
+from test_score import assert_same
 
 import sentiflow
 from sentiflow.config import settings
@@ -194,16 +190,3 @@ def test_a_corpus_that_grows_keeps_its_average_and_a_lost_one_is_damage(tmp_path
     (tmp_path / "run/scored/model/members/1/settings.json").unlink()
     with pytest.raises(UserError, match=r"model/members/1/settings.json is missing or damaged"):
         stages.run(settings.load(config, [f"score.corpus={tmp_path}/day*.csv"]), ["score"])
-
-
-@pytest.mark.soak
-def test_a_killed_scoring_by_an_average_resumes(tmp_path, three, resources):
-    config, size = configure(tmp_path, three, "day1.csv", 10_000), "score.rows_per_file=1000"
-    command = [sys.executable, "-m", "sentiflow", "score", str(config), size]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path, 3, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    assert "resumes score" in invoke("score", str(config), size).output
-    succeed("score", config, size, f"score.output_uri={tmp_path}/again")
-    assert_same(table(tmp_path / "run/scored"), table(tmp_path / "again"))
-    assert len(table(tmp_path / "again")) == 30_000

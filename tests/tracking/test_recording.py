@@ -58,7 +58,7 @@ def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
         recorder.run_id, "system/system_memory_usage_megabytes"
     )
     assert [point.step for point in points] == [*range(len(points))]
-    assert len(points) > 1
+    assert points
     assert "SystemMetricsMonitor" not in threads
 
 

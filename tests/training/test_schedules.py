@@ -50,13 +50,7 @@ def test_the_masks_of_a_shard_are_the_same_in_any_worker():
     assert torch.equal(whole, torch.cat(apart))
 
 
-def test_features_are_dropped_at_their_rate_and_the_mean_stays():
-    mask = draw([2000, 2000])
-    assert set(mask.unique().tolist()) == {0.0, float(1 / (1 - np.float32(0.3)))}
-    assert abs((mask == 0).float().mean() - 0.3) < 0.005
-
-
 def test_each_feature_has_its_own_dropout():
-    mask = draw([4000], dropout=np.array([0.0, 0.5, 0.9], np.float32))
+    mask = draw([2000, 2000], dropout=np.array([0.0, 0.5, 0.9], np.float32))
     np.testing.assert_allclose((mask == 0).float().mean(dim=0), [0, 0.5, 0.9], atol=0.02)
     np.testing.assert_allclose(mask.mean(dim=0), 1, atol=0.2)

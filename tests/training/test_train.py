@@ -1,11 +1,6 @@
 """Whatever dies while a model is trained, the same command resumes to the same weights."""
 
 import logging
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -13,7 +8,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, write_config
+from conftest import write_config
 from safetensors.torch import load_file
 from stages import begin, look
 
@@ -100,11 +95,6 @@ def wait_for_step(folder, step, is_over):
     return steps[-1]
 
 
-def start(config, *overrides, log=subprocess.DEVNULL):
-    command = [sys.executable, "-m", "sentiflow", "train", str(config), *overrides]
-    return subprocess.Popen(command, cwd=PROJECT, stderr=log)
-
-
 def training_workers():
     """List the processes that train: Ray names an actor's process after what it does."""
     found = []
@@ -115,31 +105,6 @@ def training_workers():
         except psutil.Error:
             continue
     return found
-
-
-@pytest.mark.soak
-def test_a_killed_driver_resumes_in_the_middle_of_an_epoch(
-    tmp_path, prepared, undisturbed, sentiflow, caplog
-):
-    config = configure(tmp_path / "run-here", prepared)
-    with start(config) as process:
-        wait_for_step(tmp_path / "run-here", 200, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    shutil.copytree(tmp_path / "run-here/run", tmp_path / "other/run")
-    result = sentiflow("train", config)
-    assert result.returncode == 0, result.stderr
-    assert "resuming at step " in result.stderr
-    assert_equal(tmp_path / "run-here", undisturbed, atol=0)
-
-    caplog.set_level(logging.INFO, logger="sentiflow.progress")
-    with pytest.raises(
-        UserError, match=r"unfinished run of other settings \(num_epochs.*--overwrite"
-    ):
-        train_in(tmp_path / "other", prepared, num_epochs=1)
-    other = settings.load(tmp_path / "other/config.yaml")
-    (outcome,) = stages.run(other, ["train"], overwrite=True)
-    assert "resuming" not in caplog.text
-    assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
 
 
 @pytest.mark.soak

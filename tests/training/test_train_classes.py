@@ -39,26 +39,27 @@ def test_every_class_with_rows_is_learned_in_order():
     assert found.weights is None
 
 
-def test_a_class_of_fewer_than_ten_rows_is_not_learned_and_is_no_choice_of_the_user():
-    found = choose(prepared(validation=(4, 1, 5, 0, 1)))
-    assert found.names == ("negative", "positive", "neutral")
-    assert found.left_out == ()
-
-
-def test_classes_that_the_settings_leave_out_are_known():
-    assert choose().left_out == ()
-    assert choose(classes=["neutral", "negative"]).left_out == ("positive", "mixed", "rare")
-    assert choose(prepared(kind="sentiment140")).left_out == ("neutral", "mixed", "rare")
-
-
-def test_named_classes_keep_the_order_of_the_data():
-    found = choose(classes=["neutral", "negative"])
-    assert found.names == ("negative", "neutral")
-    assert found.positions.tolist() == [0, -1, 1, -1, -1]
-
-
-def test_of_sentiment140_negative_and_positive_are_learned():
-    assert choose(prepared(kind="sentiment140")).names == ("negative", "positive")
+@pytest.mark.parametrize(
+    ("record", "settings", "names", "left_out"),
+    [
+        (prepared(), {}, "negative positive neutral rare", ""),
+        # fewer than ten rows: not learned, and no choice of the user
+        (prepared(validation=(4, 1, 5, 0, 1)), {}, "negative positive neutral", ""),
+        (
+            prepared(),
+            {"classes": ["neutral", "negative"]},
+            "negative neutral",
+            "positive mixed rare",
+        ),
+        (prepared(kind="sentiment140"), {}, "negative positive", "neutral mixed rare"),
+    ],
+)
+def test_classes_are_learned_in_the_order_of_the_data_and_those_left_out_are_known(
+    record, settings, names, left_out
+):
+    found = choose(record, **settings)
+    assert (found.names, found.left_out) == (tuple(names.split()), tuple(left_out.split()))
+    assert [NAMES[n] for n in np.flatnonzero(found.positions >= 0)] == [*found.names]
 
 
 @pytest.mark.parametrize(

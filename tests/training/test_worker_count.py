@@ -60,32 +60,32 @@ def test_the_choice_is_the_one_that_was_measured(choose, model, batch_size, expe
     assert choose(model, batch_size)[0] == expected
 
 
-def test_the_line_says_what_was_chosen_and_why(choose):
-    assert choose(GRU, 2048) == (2, "")
-    assert choose(GRU, 128) == (
-        1,
-        "1 of 2 workers: more would gain too little with batches of 128 rows",
-    )
-    assert choose(GRU, 512, num_rows=FEW)[0] == 1, "a short training ends before they pay"
+GPUS = Resources(16, 4, 1, 16)
+WHY = "1 of 2 workers: more would gain too little with batches of 128 rows"
 
 
-def test_a_number_is_taken(choose):
-    assert choose(GRU, 128, num_workers=2) == (2, "")
-    assert choose(GRU, 2048, num_workers=2) == (2, "")
-    assert choose(GRU, 2048, num_workers=1) == (1, "")
+@pytest.mark.parametrize(
+    ("batch_size", "options", "expected"),
+    [
+        (2048, {}, (2, "")),
+        (128, {}, (1, WHY)),
+        (128, {"num_workers": 2}, (2, "")),
+        (2048, {"num_workers": 2}, (2, "")),
+        (2048, {"num_workers": 1}, (1, "")),
+        (128, {"min_workers": 2}, (2, "")),
+        (128, {"min_workers": 5}, (2, "")),
+        (2048, {"min_workers": 2}, (2, "")),
+        (128, {"num_rows": 0}, (1, "")),
+        (128, {"num_rows": 0, "num_workers": 2}, (1, "")),
+    ],
+)
+def test_settings_are_taken_and_the_line_says_why_fewer_workers_train(
+    choose, batch_size, options, expected
+):
+    assert choose(GRU, batch_size, **options) == expected
 
 
-def test_auto_takes_at_least_min_workers(choose):
-    for min_workers in (2, 5):
-        assert choose(GRU, 128, min_workers=min_workers) == (2, "")
-    assert choose(GRU, 2048, min_workers=2) == (2, "")
-
-
-def test_a_corpus_without_training_rows_has_nothing_to_choose(choose):
-    assert choose(GRU, num_rows=0) == choose(GRU, num_rows=0, num_workers=2) == (1, "")
-
-
-def test_gpus_need_larger_batches(choose):
-    place = Resources(16, 4, 1, 16)
-    assert choose(GRU, 256, place=place)[0] == 1
-    assert choose({"hidden_size": 128}, 8192, place=place)[0] == 4
+def test_short_trainings_and_gpus_with_small_batches_have_one_worker(choose):
+    assert choose(GRU, 512, num_rows=FEW)[0] == 1, "it ends before they pay"
+    assert choose(GRU, 256, place=GPUS)[0] == 1
+    assert choose({"hidden_size": 128}, 8192, place=GPUS)[0] == 4

@@ -129,11 +129,20 @@ def test_a_cluster_without_room_ends_the_training_while_no_event_comes(events, m
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_a_failure_of_a_worker_may_be_tried_again(tmp_path, resources, num_workers):
+@pytest.mark.parametrize(
+    ("error", "kind", "line"),
+    [
+        (OSError("disk full"), WorkerError, "training worker 0 failed: .*disk full"),
+        (UserError("nothing to learn from", hint="give more"), UserError, "nothing .*: give more"),
+    ],
+)
+def test_a_failure_of_a_worker_may_be_tried_again_and_a_mistake_keeps_its_type(
+    tmp_path, resources, num_workers, error, kind, line
+):
     def fail(job, report):
-        raise OSError("disk full")
+        raise error
 
-    with pytest.raises(WorkerError, match=r"training worker 0 failed: .*disk full"):
+    with pytest.raises(kind, match=line):
         run(fail, tmp_path, resources, num_workers)
 
 
@@ -159,17 +168,6 @@ def test_a_function_is_run_by_all_workers_and_rank_0_returns(
         {"rank": 0, "world_size": num_workers},
         [{"job": "the job"}],
     )
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_a_users_mistake_in_a_worker_keeps_its_type(tmp_path, resources, num_workers):
-    def refuse(job, report):
-        raise UserError("nothing to learn from", hint="give more")
-
-    with pytest.raises(UserError, match="nothing to learn from: give more"):
-        run(refuse, tmp_path, resources, num_workers)
 
 
 def run(worker, folder, resources, num_workers):
