@@ -73,17 +73,15 @@ def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     are inherited only for a column of labels.
     """
     base, section = raw.get("format"), raw.get("score")
-    if not isinstance(base, dict) or not isinstance(section, dict):
-        return raw
-    scored = section.get("format")
-    if not isinstance(scored, dict):
+    scored = section.get("format") if isinstance(section, dict) else None
+    if not isinstance(base, dict) or not isinstance(scored, dict):
         return raw
     if scored.get("kind", base.get("kind")) != base.get("kind"):
         return raw
     inherited, columns = dict(base), scored.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
-    return raw | {"score": section | {"format": inherited | scored}}
+    return raw | {"score": raw["score"] | {"format": inherited | scored}}
 
 
 @functools.cache

@@ -105,18 +105,17 @@ def run(
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
     """Say in lines what :func:`run` would do, without doing it, and what it would take."""
-    lines, state, previous = list[str](), "complete", ""
+    lines, state = list[str](), "complete"
     verbs = _leave_out_evaluation(config, verbs)
-    for verb in verbs:
+    for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
         if state == "complete":
-            state, config = _find_state(config, verbs[verbs.index(verb) :], overwrite)
+            state, config = _find_state(config, verbs[number:], overwrite)
         else:
-            state = f"after {previous}"
+            state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
         if state != "complete" and (takes := estimate(verb, config)):
             lines.append(f"#           {takes}")
-        previous = verb
     return lines
 
 
