@@ -88,8 +88,7 @@ class MapStages:
             num_workers: Tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
         """
-        self.stage, self.root, self.work = output.spec.stage, output.spec.uri, output.uri
-        self.resumes, self.claim = output.resumes, output.claim
+        self.output = output
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
@@ -124,7 +123,8 @@ class MapStages:
         Returns:
             The results by part.
         """
-        root, folder, claim = self.root, self.work, self.claim  # the task does not get the output
+        # the task does not get the output
+        root, folder, claim = self.output.spec.uri, self.output.uri, self.output.claim
 
         def work(part: Any, label: Label) -> Any:
             """Do the work on a part while this job may write, and mark the part as done."""
@@ -139,7 +139,7 @@ class MapStages:
                 write_marker(folder, name, label.number, marker)
             return result
 
-        markers = read_markers(self.root, self.work, name) if self.resumes else {}
+        markers = read_markers(root, folder, name) if self.output.resumes else {}
         results = {
             number: marker["result"]
             for number, marker in markers.items()
@@ -149,7 +149,7 @@ class MapStages:
         self.fresh, left = todo, sum(sizes[number] for number in todo)
         if results and todo:
             say(
-                self.stage,
+                self.output.spec.stage,
                 f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
                 f"{left:,} of {sum(sizes):,} {unit} are left",
             )
@@ -161,7 +161,7 @@ class MapStages:
             concurrency=self.concurrency,
             num_gpus=num_gpus,
         )
-        with Progress(self.stage, total=left, unit=unit) as progress:
+        with Progress(self.output.spec.stage, total=left, unit=unit) as progress:
             for number, result in done:
                 results[number] = result
                 progress.advance(sizes[number])

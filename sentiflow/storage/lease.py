@@ -3,7 +3,7 @@
 ``pyarrow.fs`` cannot write a file on condition that it is absent. So a job writes a claim of its
 own, ``_lease/<uuid>.json``, then lists all claims, and holds the lease if no other living one is
 there. Of two jobs the one that writes later sees the claim of the other: never do both win. The
-holder writes its claim again and again. How old a claim is, the storage's clock tells: the time of
+owner writes its claim again and again. How old a claim is, the storage's clock tells: the time of
 its file compared with that of one's own.
 """
 
@@ -43,8 +43,8 @@ _SAME_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class ProcessName:
-    """What tells one process from all others, on any host and after any restart."""
+class Owner:
+    """A job that writes to a directory; its process is told from all others, on any host."""
 
     host: str
     """The host's name, for people: two hosts may have the same."""
@@ -53,6 +53,12 @@ class ProcessName:
     pid: int
     started: float
     """Seconds between the start of the host and that of the process: clocks may be set."""
+    job: str
+    """For people: its stage or command, and its submission id on a cluster."""
+    since: str
+    """ISO 8601 in UTC, by the clock of its host."""
+    renewed: float = 0.0
+    """Its last sign of life: seconds since 1970, by the storage's clock. No claim has it."""
 
     def is_gone(self) -> bool:
         """Say whether it has certainly ended; False for a process of another host or container."""
@@ -60,21 +66,28 @@ class ProcessName:
             return False
         try:
             os.kill(self.pid, 0)
-            is_same = abs(find_start(self.pid) - self.started) < _SAME_SECONDS
+            is_same = abs(_find_start(self.pid) - self.started) < _SAME_SECONDS
             return not is_same or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
         except (ProcessLookupError, OverflowError):
             return True
         except (PermissionError, ValueError, psutil.Error):  # another user's; no id; ends now
             return False
 
+    def describe(self, now: float) -> str:
+        """Say who it is, since when, and how long before ``now`` it gave a sign of life."""
+        return (
+            f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
+            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
+        )
 
-def name_process() -> ProcessName:
-    """Name this process."""
-    pid = os.getpid()
-    return ProcessName(socket.gethostname(), _boot_id(), pid, round(find_start(pid), 2))
+
+def name_owner(job: str) -> Owner:
+    """Name this process, and what it does."""
+    pid, since = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
+    return Owner(socket.gethostname(), _boot_id(), pid, round(_find_start(pid), 2), job, since)
 
 
-def find_start(pid: int) -> float:
+def _find_start(pid: int) -> float:
     """Return the seconds between the start of this host and that of a process of it.
 
     Raises:
@@ -90,26 +103,6 @@ def _boot_id() -> str:
     return f"{boot.read_text().strip()} {namespace.readlink()}"
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A job that writes to a directory."""
-
-    process: ProcessName
-    job: str
-    """For people: its stage or command, and its submission id on a cluster."""
-    since: str
-    """ISO 8601 in UTC, by the clock of its host."""
-    renewed: float
-    """Its last sign of life: seconds since 1970, by the storage's clock."""
-
-    def describe(self, now: float) -> str:
-        """Say who it is, since when, and how long before ``now`` it gave a sign of life."""
-        return (
-            f"{self.job}, process {self.process.pid} on {self.process.host}, since {self.since}, "
-            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
-        )
-
-
 class Held:
     """The lease that this job holds on a directory."""
 
@@ -120,8 +113,8 @@ class Held:
         """Whether another job has taken over: the claim is not renewed any more."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim: for :func:`check` in a task on any node."""
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._content = {**asdict(name_process()), "job": job, "since": since}
+        self._content = asdict(name_owner(job))
+        del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
         """The storage's time when the claims were last listed."""
@@ -157,9 +150,9 @@ class Held:
             if self.claim > min(others):
                 filesystem.delete(self.claim)
             time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
-        holder = min(others.values(), key=lambda other: other.since)
+        owner = min(others.values(), key=lambda other: other.since)
         raise JobError(
-            f"{display_uri(self.uri)} is in use by another job ({holder.describe(self._now)}): "
+            f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
             "wait until it ends, or stop it, and run the same command again; a dead job is "
             f"replaced {self.dead_seconds / 60:.0f} minutes after its last sign of life"
         )
@@ -183,8 +176,8 @@ class Held:
         except FileNotFoundError:
             _write_in_place(self.claim, content)
 
-    def _find_others(self) -> dict[str, Holder]:
-        """Find the living holders of other claims; delete the claims of dead ones."""
+    def _find_others(self) -> dict[str, Owner]:
+        """Find the living owners of other claims; delete the claims of dead ones."""
         file_system, path = filesystem.locate(join(self.uri, FOLDER))
         infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
         files = [info for info in infos if info.type == fs.FileType.File]
@@ -192,13 +185,13 @@ class Held:
         others = {}
         self._now = now = times.pop(self.claim, 0.0)
         for claim, renewed in times.items():
-            holder = _read(claim, renewed)
-            if holder.process.is_gone() or now - renewed > self.dead_seconds:
-                who = holder.describe(now)
+            owner = _read(claim, renewed)
+            if owner.is_gone() or now - renewed > self.dead_seconds:
+                who = owner.describe(now)
                 log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
-                others[claim] = holder
+                others[claim] = owner
         return others
 
 
@@ -262,18 +255,16 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
             log.warning("cannot renew the lease on %s yet: %s", display_uri(held.uri), error)
 
 
-def _read(claim: str, renewed: float) -> Holder:
+def _read(claim: str, renewed: float) -> Owner:
     """Read a claim; it may be damaged, or written or deleted at this moment."""
     try:
         content = filesystem.read_bytes(claim)
         if not content:  # it is being renewed
             time.sleep(_RENEWAL_SECONDS)
             content = filesystem.read_bytes(claim)
-        process = dict(json.loads(content))
-        job, since = process.pop("job"), process.pop("since")
-        return Holder(ProcessName(**process), job, since, renewed)
-    except (OSError, ValueError, KeyError, TypeError):
-        return Holder(ProcessName("an unknown host", "", 0, 0.0), "an unknown job", "?", renewed)
+        return Owner(**json.loads(content), renewed=renewed)
+    except (OSError, ValueError, TypeError):
+        return Owner("an unknown host", "", 0, 0.0, "an unknown job", "?", renewed)
 
 
 def _write_in_place(uri: str, content: bytes) -> None:

@@ -175,7 +175,7 @@ def test_a_killed_holder_is_replaced_at_once(folder, said):
 
 
 def test_a_restarted_process_with_the_same_number_is_another_one(folder):
-    me = lease.name_process()
+    me = lease.name_owner("prepare")
     write_claim(folder, host=me.host, boot_id=me.boot_id, pid=me.pid, started=me.started - 100)
     with lease.hold(folder, job="prepare"):
         assert len(claims(folder)) == 1
