@@ -182,16 +182,11 @@ def _add_query(name: str, argument: str, least: int, most: int | None, meaning: 
             point = geometry.analogy(vectors, *words)
         else:
             point = geometry.midpoint(vectors, words)
-        neighbors = geometry.nearest(
-            vectors, point, n=n, by=by, exclude=words if exclude_query else None
-        )
+        exclude = words if exclude_query else None
+        neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
         results, left_out = _to_json(neighbors.words), _to_json(neighbors.left_out)
-        _print(
-            *(_align(neighbors.words), vectors, words, as_json),
-            by=by,
-            results=results,
-            left_out=left_out,
-        )
+        lines = _align(neighbors.words)
+        _print(lines, vectors, words, as_json, by=by, results=results, left_out=left_out)
         for word, value in neighbors.left_out:
             if word not in words and not as_json:
                 typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
