@@ -127,6 +127,28 @@ def test_records_of_any_bytes_follow_the_grammar(content):
     assert triples(find_records(content)[0]) == reference(content)
 
 
+@SETTINGS
+@example(b'"a","b"\r\n"c","d"\r\n')
+@example(b'"a"\r')
+@example(b"\r\r\n")
+@example(b'"a"\rb\n')
+@given(BROKEN)
+def test_both_finders_agree_where_the_fast_one_answers(content):
+    fast = csv_records._find_regular(content, ",", True)
+    slow = csv_records._find_one_by_one(content, ",", True)
+    assert fast is None or (triples(fast[0]), fast[1]) == (triples(slow[0]), slow[1])
+
+
+@SETTINGS
+@given(BROKEN)
+def test_of_an_unfinished_piece_the_fast_finder_finds_the_first_records(content):
+    fast = csv_records._find_regular(content, ",", False)
+    slow, used = csv_records._find_one_by_one(content, ",", False)
+    if fast is not None:
+        assert triples(fast[0]) == triples(slow)[: len(fast[0])]
+        assert fast[1] <= used
+
+
 def test_the_fast_finder_answers_for_regular_csv():
     content = b'"a","b ""c"", d\ne"\r\nf,g\n\n"","h"'
     records, used = csv_records._find_regular(content, ",", True)

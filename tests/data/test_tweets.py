@@ -1,6 +1,7 @@
 """Every row of a dirty CSV is accepted as it was written, or refused with a reason."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -162,6 +163,29 @@ def test_a_kept_column_may_have_the_name_of_another(path):
     ]
     assert found.rejected["reason"].to_pylist() == [tweets.WRONG_COLUMNS]
     assert found.rejected["source"].to_pylist() == [str(path)]
+
+
+@SETTINGS
+@given(st.lists(judged_rows(), min_size=1, max_size=12), st.lists(st.integers(0, 12)))
+def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
+    content = b"\n".join(row.written for row in rows) + b"\n"
+    once = read(path, content)
+    records, _ = find_records(content)
+    edges = sorted({0, len(rows), *(edge for edge in cuts if edge < len(rows))})
+    pieces = [
+        read_range(
+            CsvRange(
+                source=str(path),
+                start=int(records.starts[first]),
+                stop=int(records.stops[last - 1]),
+                first_row=first,
+                num_rows=last - first,
+                has_malformed=bool(records.malformed[first:last].any()),
+            )
+        ).rows
+        for first, last in pairwise(edges)
+    ]
+    assert pa.concat_tables(pieces).combine_chunks().equals(once.rows.combine_chunks())
 
 
 @SETTINGS

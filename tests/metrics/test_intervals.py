@@ -44,6 +44,20 @@ def find_binary(**rows):
     return find(Predicted.of_positive(**rows))[0]
 
 
+@pytest.mark.parametrize(
+    ("successes", "total", "expected"),
+    [
+        (81, 263, (0.2527, 0.3676)),
+        (15, 148, (0.0578, 0.1617)),
+        (0, 20, (0.0, 0.1684)),
+        (1, 29, (0.0009, 0.1776)),
+    ],
+)
+def test_the_interval_of_a_share_equals_published_values(successes, total, expected):
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 5.
+    assert share_interval(successes, total) == pytest.approx(expected, abs=5e-5)
+
+
 @settings(max_examples=60, deadline=None)
 @given(SHARES)
 def test_the_interval_of_a_share_is_scipys_and_symmetric(case):

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, roc_auc_score
 
-from sentiflow.metrics import paired
+from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.metrics.registry import METRICS
 
@@ -36,6 +36,10 @@ def loss_difference(name, *, label, first, second):
 def predict(label, probability):
     prediction = (probability >= 0.5).astype(int)
     return Predicted.of_positive(label=label, probability=probability, prediction=prediction)
+
+
+def assert_covers(covered, *, least=0.93, most=0.975):
+    assert least <= np.mean(covered) <= most
 
 
 def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs():
@@ -121,6 +125,25 @@ def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
     assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(by_row.mean()) / error))
     interval = scipy.stats.norm.interval(0.95, by_row.mean(), error)
     assert (found.low, found.high) == pytest.approx(interval)
+
+
+def test_losses_are_those_of_the_metrics_down_to_the_probabilities_of_0_and_1():
+    label = np.array([0, 1, 1, 0, 1])
+    rows = {"first": np.float32([0, 1, 0, 0.5, 1]), "second": np.float32([1, 1, 0.3, 0.2, 0])}
+    metrics = [classification.measure(predict(label, p)) for p in rows.values()]
+    for name in ("log_loss", "brier"):
+        found = loss_difference(name, label=label, **rows)
+        assert found.value == pytest.approx(metrics[1].values[name] - metrics[0].values[name])
+
+
+def test_the_interval_of_the_log_loss_covers_the_truth():
+    big = answers(400_000, seed=5, noise=(0.1, 0.15))
+    truth = loss_difference("log_loss", **big).value
+    found = [
+        loss_difference("log_loss", **answers(300, seed=s, noise=(0.1, 0.15)))
+        for s in range(2000, 3000)
+    ]
+    assert_covers([item.low <= truth <= item.high for item in found], least=0.92)
 
 
 def test_f1_differs_as_in_sklearn_and_as_by_drawing_rows():

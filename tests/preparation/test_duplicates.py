@@ -139,6 +139,55 @@ def example():
     ]
 
 
+def test_the_example_is_counted_as_by_hand(example):
+    assert find(keys_of(example), mode="drop")[0] == {
+        "rows": {"train": 4, "validation": 4, "test": 6},
+        "exact": {
+            "repeated_texts": 4,
+            "surplus_rows": 6,
+            "within": {
+                "train": {"repeated_texts": 1, "surplus_rows": 1},
+                "validation": {"repeated_texts": 1, "surplus_rows": 1},
+                "test": {"repeated_texts": 1, "surplus_rows": 1},
+            },
+            "shared_texts": {
+                "train_and_validation": 0,
+                "train_and_test": 2,
+                "validation_and_test": 1,
+            },
+            "leaked_rows": {
+                "validation_in_train": 0,
+                "test_in_train": 2,
+                "test_in_validation": 2,
+            },
+        },
+        "normalized": {
+            "repeated_texts": 4,
+            "surplus_rows": 8,
+            "within": {
+                "train": {"repeated_texts": 1, "surplus_rows": 1},
+                "validation": {"repeated_texts": 1, "surplus_rows": 1},
+                "test": {"repeated_texts": 2, "surplus_rows": 2},
+            },
+            "shared_texts": {
+                "train_and_validation": 1,
+                "train_and_test": 2,
+                "validation_and_test": 2,
+            },
+            "leaked_rows": {
+                "validation_in_train": 1,
+                "test_in_train": 3,
+                "test_in_validation": 3,
+            },
+        },
+        "contradicting": {"texts": 1, "rows": {"train": 1, "validation": 0, "test": 2}},
+        "dropped": {
+            "contradicting": {"train": 1, "validation": 0, "test": 2},
+            "repeated": {"train": 1, "validation": 3, "test": 2},
+        },
+    }
+
+
 def test_the_example_drops_as_by_hand(example):
     keys = keys_of(example)
     contradicting = dict.fromkeys([4, 5, 6], "contradicting")

@@ -14,6 +14,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.preparation.steps import (
     assign_by_hash,
+    assign_by_row_number,
     assign_by_time,
     time_bounds,
 )
@@ -56,7 +57,10 @@ def divide(times, validation_fraction, test_fraction):
     """Split rows by time; returns the rows' splits."""
     distinct, counts = np.unique(times, return_counts=True)
     bounds = time_bounds(
-        distinct, counts, validation_fraction=validation_fraction, test_fraction=test_fraction
+        distinct,
+        counts,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
     )
     return assign_by_time(np.array(times, np.int64), bounds=bounds)
 
@@ -140,6 +144,20 @@ def test_hashes_are_the_same_everywhere():
     ]
 
 
+@SETTINGS
+@given(st.lists(st.sampled_from(["ann", "Ann", "bob", "ann ", "\u00c5nn", ""]), min_size=1))
+def test_rows_of_one_user_are_in_one_split(users):
+    numbers = assign_by_hash(hash_strings(pa.array(users)), **FRACTIONS)
+    assert len(set(zip(users, numbers.tolist(), strict=True))) == len(set(users))
+
+
+def test_the_tutorial_splits_by_row_number_modulo_5():
+    # Part B of the tutorial: `if i % 5 < 3` train, `elif i % 5 == 4` validation, else test.
+    rows = np.array([0, 1, 2, 3, 4, 5, 8, 9, 1_599_999])
+    names = [SPLITS[number] for number in assign_by_row_number(rows)]
+    assert names == ["train"] * 3 + ["test", "validation", "train", "test"] + ["validation"] * 2
+
+
 TIMES = st.lists(st.integers(-5, 9), min_size=3).filter(lambda times: len(set(times)) >= 3)
 
 
@@ -168,6 +186,12 @@ def test_no_bounds_come_nearer_to_the_fractions_than_those_chosen(times, shares)
     chosen = time_bounds(distinct, counts, validation_fraction=validation, test_fraction=test)
     possible = itertools.combinations(distinct[:-1].tolist(), 2)
     assert distance(*chosen) == pytest.approx(min(distance(*pair) for pair in possible))
+
+
+def test_a_frequent_time_is_in_one_split_and_leaves_no_split_empty():
+    assert np.bincount(divide([1] * 90 + [2] * 5 + [3] * 5, 0.3, 0.3)).tolist() == [90, 5, 5]
+    assert np.bincount(divide([1] * 5 + [2] * 5 + [3] * 90, 0.3, 0.3)).tolist() == [5, 5, 90]
+    assert np.bincount(divide([1] * 5 + [2] * 90 + [3] * 5, 0.1, 0.1)).tolist() == [5, 90, 5]
 
 
 @pytest.mark.parametrize("times", [[], [7], [7, 7, 8, 8, 8]])

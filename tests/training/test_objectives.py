@@ -106,6 +106,23 @@ def test_no_other_word_vectors_get_a_gradient_than_those_that_are_used():
         assert set(touched.tolist()) <= set(objective.used_rows(batch, 0).tolist())
 
 
+def test_padding_and_other_rows_change_no_loss():
+    objective = language_modeling(make_network())
+    rows = [[1, 2, 3, 4, 5], [6, 7], [8]]
+    together = objective(make_batch(rows), None, 3).reported
+    alone = torch.cat([objective(make_batch([row]), None, 3).reported for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_state_never_depends_on_the_word_that_it_predicts():
+    objective = language_modeling(make_network(bidirectional=False))
+    batches = [make_batch([[1, 2, word]]) for word in (3, 9)]
+    states = [
+        objective.network.encode_first_layer(batch.token_ids, batch.lengths) for batch in batches
+    ]
+    torch.testing.assert_close(states[0][:2], states[1][:2])
+
+
 def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
     objective = language_modeling(make_network(), num_negatives=20_000)
     first, other = objective.draw_negatives(4), objective.draw_negatives(5)
