@@ -168,19 +168,26 @@ class MapStages:
         return [results[number] for number in range(len(parts))]
 
     def map(
-        self, name: str, work: Callable[[Any], Any], parts: Sequence[Any], *, key: str
+        self,
+        name: str,
+        work: Callable[[Any], Any],
+        parts: Sequence[Any],
+        *,
+        key: str,
+        unit: str = "files",
     ) -> list[Any]:
         """Do the work on each part that has no completion marker yet, and return the results.
 
         Args:
             name: Name of the map stage.
             work: Takes a part, and returns what JSON can hold.
-            parts: Files, for the user.
+            parts: What ``work`` takes.
             key: Hash of settings and input that all parts have in common.
+            unit: What a part is to the user.
         """
         sizes, keys = [1] * len(parts), [key] * len(parts)
         return self.run(
-            name, parts, work, write=lambda done, _: done, sizes=sizes, unit="files", keys=keys
+            name, parts, work, write=lambda done, _: done, sizes=sizes, unit=unit, keys=keys
         )
 
 

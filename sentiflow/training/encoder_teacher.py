@@ -146,7 +146,8 @@ def answer(
         num_folds=num_folds,
     )
     to = [join(output.uri, f"{name}-{number}.arrow") for number in range(num_folds + 1)]
-    return maps.map(f"fit_{name}", work, list(enumerate(to)), key=fingerprint)
+    fits = list(enumerate(to))
+    return maps.map(f"fit_{name}", work, fits, key=fingerprint, unit="teachers")
 
 
 def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Texts]:
