@@ -13,8 +13,6 @@ SPLIT_KEY = "sentiflow-splits"
 """Key of the hash that decides the split of a text."""
 CHECK_KEY = "sentiflow-checks"
 """Key of a second hash; both hashes together identify a text."""
-_FOLDS_KEY = "sentiflow--folds"
-"""Key of the hash that decides the fold of a text; that of its split is independent of it."""
 UNSPACED = "".join(
     rf"\p{{{script}}}"
     for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
@@ -84,16 +82,6 @@ def hash_texts(text: pa.Array) -> np.ndarray:
     Of 10 million texts and 100,000 others, the probability that any is taken for another is 5e-8.
     """
     return hash_strings(normalize_text(text))
-
-
-def find_folds(text: pa.Array, *, num_folds: int) -> np.ndarray:
-    """Place texts by the hash of their normal form, from 0 to ``num_folds``.
-
-    The whole part is the fold of a text, the rest its place within the fold. So equal texts are in
-    the same fold.
-    """
-    share = hash_strings(normalize_text(text), key=_FOLDS_KEY) / np.float64(2**64)
-    return np.asarray((share * num_folds).clip(max=np.nextafter(num_folds, 0)))
 
 
 def normalize_text(text: pa.Array) -> pa.Array:

@@ -307,6 +307,29 @@ class Answers:
         return cls.from_table(filesystem.read_arrow(uri))
 
 
+def add_answers(
+    table: pa.Table, is_answered: np.ndarray, answers: np.ndarray, *, keep_labels: bool = True
+) -> pa.Table:
+    """Add the answers of teachers to N rows; those without an answer are left out.
+
+    Args:
+        table: The rows, with ``label``: -1, or one of C classes.
+        is_answered: N bool.
+        answers: ``(N, C)``, those of the teachers.
+        keep_labels: Give rows that have a label, but no answer, 1 for their label.
+
+    Columns:
+        added: ``teacher`` (list<float>).
+    """
+    labels, num_classes = table["label"].to_numpy(), answers.shape[1]
+    hard = np.eye(num_classes)[np.maximum(labels, 0)]
+    taught = np.where(is_answered[:, None], answers, hard).astype(np.float32)
+    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * num_classes)
+    lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel()))
+    is_kept = is_answered | (labels >= 0) if keep_labels else is_answered
+    return table.append_column("teacher", lists).filter(pa.array(is_kept))
+
+
 def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:
     """Read all predictions; a text that was answered more than once gets the mean.
 

@@ -285,11 +285,6 @@ def reference(uri: str, record: Manifest) -> Input:
     return {"uri": uri, "fingerprint": record["fingerprint"]}
 
 
-def list_drawn(record: Manifest) -> list[str]:
-    """Name the splits whose rows are drawn from the corpus, and not given as files."""
-    return [name for name in SPLITS if name not in record.get("fixed_splits", ())]
-
-
 def find_classes(record: Manifest) -> tuple[str, ...]:
     """Name the classes of prepared data: a label is a position among them."""
     return tuple(record["classes"])

@@ -56,9 +56,10 @@ TAUGHT = pa.schema(
         pa.field("teacher", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 for text n of
-``prepare.unlabelled``, whose ``row_id`` is -1 - n; ``teacher`` has the mean probability of each
-class over the teachers that have answered the row, and where none has, 1 for its label."""
+"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 of an excerpt
+and of text n of ``prepare.unlabelled``, whose ``row_id`` is -1 - n; ``teacher`` has the mean
+probability of each class over the teachers that have answered the row, and where none has, 1 for
+its label."""
 
 HELD_OUT = pa.schema(
     [

@@ -12,6 +12,8 @@ from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
 
 _BATCH_ROWS = 128
+_TEACHER_VERSION = 2
+"""Changes whenever the same texts would be answered differently, or other ones."""
 
 
 class TextEncoder(Protocol):
@@ -53,7 +55,7 @@ def describe(uri: str) -> Input:
             hint='pip install "sentiflow[encoder]"',
         ) from None
     known = {"uri": uri, "version": version}
-    return {"fingerprint": manifest.fingerprint(known), **known}  # type: ignore[typeddict-item]
+    return {"fingerprint": manifest.fingerprint([known, _TEACHER_VERSION]), **known}  # type: ignore[typeddict-item]
 
 
 @functools.lru_cache(maxsize=1)

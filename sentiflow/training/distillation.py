@@ -1,13 +1,12 @@
 """Teachers + prepared rows -> the rows that a distilled network learns: the directory ``taught``.
 
-Every file of the prepared data that is learned, or that the evaluation measures, is a part: its
+Every file of rows that are learned, or that the evaluation measures, is a part: its
 rows are read, the teachers are asked, and the answers are written, in one task of Ray Data as in
 scoring. A finished part leaves a completion marker, and a finished directory a manifest, so that a
 killed training asks the teachers once.
 """
 
 import functools
-import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from sentiflow.tracking import model_sources
 from sentiflow.training import encoder_teacher, excerpts
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.excerpts import EXCERPTS
+from sentiflow.training.fold_rows import Folds
 from sentiflow.training.results import TAUGHT, Taught
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ ANSWERS = "answers"
 
 @dataclass(frozen=True)
 class Part:
-    """A file of the prepared data."""
+    """A file of the prepared data, or of excerpts."""
 
     split: str
     uri: str
@@ -128,10 +128,11 @@ def _ask(
         num_workers=config.score.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    further = _write_excerpts(config, output, prepared)
-    to_learn = dict(itertools.islice(further.items(), 1))
+    to_learn, to_ask = _write_excerpts(config, output, prepared, learned)
     parts = _list_parts(config.train.prepared_uri, prepared, to_learn)
-    models, tables, of_folds = _fetch_teachers(config, output, prepared, learned, further, maps)
+    models, tables, of_folds = _fetch_teachers(
+        *(config, output, prepared, learned), to_learn | to_ask, maps
+    )
     taught = maps.run(
         STAGE,
         parts,
@@ -162,7 +163,7 @@ def _ask(
         loaded = [Answers.load(uri) for uri in uris]
         mean = np.mean([each.probabilities for each in loaded], axis=0)
         answers = Answers(loaded[0].keys, mean).to_table()
-        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number + 1}.parquet", answers)
+        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number + 1:02d}.parquet", answers)
     seconds = time.monotonic() - began
     answered = _count_answers(counts[schema.SPLITS[0]], "train rows")
     if any(counts[UNLABELLED].values()):
@@ -173,27 +174,51 @@ def _ask(
     return output.publish(counts=counts, files=files, seconds=seconds)
 
 
-def _write_excerpts(config: Config, output: Output, prepared: Manifest) -> dict[str, int]:
-    """Write excerpts for a sentence encoder: of the train rows, and of the other rows of folds.
+def _write_excerpts(
+    config: Config, output: Output, prepared: Manifest, learned: LearnedClasses
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write excerpts for a sentence encoder, after a check of the folds.
 
     Returns:
-        The files, with the rows of each; the first one is to be learned.
+        The files, with the rows of each: of the train rows, which are learned; and of the other
+        rows of folds.
+
+    Raises:
+        UserError: A fold leaves too few classes to train on.
     """
-    if not any(map(names_encoder, config.train.distill.teachers)):
-        return {}
-    splits = manifest.list_drawn(prepared) if config.train.folds else schema.SPLITS[:1]
-    uri, files = config.train.prepared_uri, dict[str, int]()
-    tables = [manifest.list_tables(prepared, uri, [f"tweets/split={name}"]) for name in splits]
-    number = excerpts.count(sum(sum(table.values()) for table in tables))
-    for name, chosen in (("train", tables[:1]), ("folds", tables[1:])):
-        to = join(output.uri, f"{EXCERPTS}-{name}.parquet")
-        uris = [path for table in chosen for path in table]
-        files[to] = excerpts.write(to, uris, number, prepared=prepared, prepared_uri=uri)
-    return files
+    uri, split = config.train.prepared_uri, schema.SPLITS[0]
+    folds, number = Folds.of(prepared, config.train.folds), excerpts.count(prepared, learned)
+    if not any(map(names_encoder, config.train.distill.teachers)) or not (
+        number or folds.num_folds
+    ):
+        return {}, {}
+    others = [name for name in folds.splits if name != split] if folds.num_folds else []
+    train, further = (_read_texts(uri, prepared, names, learned) for names in ([split], others))
+    rows = pa.concat_tables([train, further]).combine_chunks()
+    if folds.num_folds:
+        folds.check(rows["text"].combine_chunks(), rows["label"].to_numpy())
+    to_learn, to_ask = (
+        excerpts.write(
+            join(output.uri, f"{EXCERPTS}-{name}.parquet"), table["text"].combine_chunks(), number,
+            prepared=prepared, prepared_uri=uri,
+        )
+        for name, table in (("train", train), ("folds", further))
+    )  # fmt: skip
+    return to_learn, to_ask
+
+
+def _read_texts(
+    uri: str, prepared: Manifest, splits: Sequence[str], learned: LearnedClasses
+) -> pa.Table:
+    """Read the texts of some splits that have a class to learn, and their labels in the model."""
+    files = manifest.list_tables(prepared, uri, [f"tweets/split={name}" for name in splits])
+    form = pa.schema([schema.TAUGHT.field(name) for name in ("text", "label")])
+    tables = [parquet.read(path, columns=form.names).cast(form) for path in files]
+    return relabel(pa.concat_tables([form.empty_table(), *tables]), learned.positions)
 
 
 def _list_parts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Part]:
-    """List the files of rows: first those to learn, in the order of their rows."""
+    """List the files of rows: those of the train split, unlabelled, held-out, and excerpts."""
     train, *held_out = schema.SPLITS
     folders = {
         train: f"encoded/split={train}",
@@ -323,7 +348,7 @@ def teach_rows(
     mean, is_answered = sums / np.maximum(num_answers, 1)[:, None], num_answers > 0
     is_learned = part.split in _LEARNED
     form = schema.TAUGHT if is_learned else schema.HELD_OUT
-    rows = add_answers(table, is_answered, mean, keep_labels=is_learned)
+    rows = label_files.add_answers(table, is_answered, mean, keep_labels=is_learned)
     rows = rows.select(form.names).cast(form)
     files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
     answered, left_out = int(is_answered.sum()), len(table) - len(rows)
@@ -331,29 +356,6 @@ def teach_rows(
         "counts": {"rows": len(rows), "answered": answered, "left_out": left_out},
         "files": files,
     }
-
-
-def add_answers(
-    table: pa.Table, is_answered: np.ndarray, answers: np.ndarray, *, keep_labels: bool = True
-) -> pa.Table:
-    """Add the answers of teachers to N rows; those without an answer are left out.
-
-    Args:
-        table: The rows, with ``label``: -1, or one of C classes.
-        is_answered: N bool.
-        answers: ``(N, C)``, those of the teachers.
-        keep_labels: Give rows that have a label, but no answer, 1 for their label.
-
-    Columns:
-        added: ``teacher`` (list<float>).
-    """
-    labels, num_classes = table["label"].to_numpy(), answers.shape[1]
-    hard = np.eye(num_classes)[np.maximum(labels, 0)]
-    taught = np.where(is_answered[:, None], answers, hard).astype(np.float32)
-    offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * num_classes)
-    lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel()))
-    is_kept = is_answered | (labels >= 0) if keep_labels else is_answered
-    return table.append_column("teacher", lists).filter(pa.array(is_kept))
 
 
 def _ask_model(

@@ -5,7 +5,7 @@ geometric mean of two models of the train rows: logistic regression on the vecto
 and the linear model of n-grams. It answers the train rows, too, to which it was fitted: answers out
 of fold have taught less (docs/distilling.md).
 
-For each fold of the training there is a further teacher that has not seen the rows of the fold.
+For each fold of the training there is a further teacher, fitted to the rows of its model alone.
 """
 
 import functools
@@ -22,7 +22,7 @@ from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.arrays import find_folds, find_sorted, hash_texts
+from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.data.label_files import PROBABILITY, Answers
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
@@ -33,6 +33,7 @@ from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.excerpts import EXCERPTS
+from sentiflow.training.fold_rows import Folds
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
@@ -210,8 +211,9 @@ def fit(
     """Fit a teacher, and write its answers to all texts.
 
     Args:
-        part: 0 for the teacher of the train rows, or the number of a fold from 1 on, whose rows are
-            not shown; and the file to write, see :meth:`Answers.save`.
+        part: 0 for the teacher of the train rows, or the number of a fold from 1 on, whose model
+            learns from it: it is fitted to the rows that this model is trained on; and the file to
+            write, see :meth:`Answers.save`.
         texts: The parts.
         vectors: For each part the file of :func:`encode`.
         prepared: Manifest of the prepared data.
@@ -222,6 +224,7 @@ def fit(
         The file.
     """
     fold, uri = part
+    folds = Folds.of(prepared, num_folds)
 
     def find(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vectors[number]).combine_chunks()
@@ -230,9 +233,9 @@ def fit(
         return flat.reshape(len(table), -1)[place]
 
     def is_shown(text: pa.Array) -> np.ndarray:
-        return np.asarray(find_folds(text, num_folds=num_folds).astype(int) != fold - 1)
+        return folds.choose(folds.place(text), fold - 1)[0]
 
-    chosen = (manifest.list_drawn(prepared), is_shown) if fold else ()
+    chosen = (folds.splits, is_shown) if fold else ()
     asked = _ask(texts, find, prepared["settings"]["tokenizer"], learned, *chosen)
     pairs = [(hash_texts(text), given) for text, given in asked]
     keys, answers = (np.concatenate(each) for each in zip(*pairs, strict=True))
@@ -270,15 +273,18 @@ def _ask(
         text = rows["text"].combine_chunks()
         return text, rows["label"].combine_chunks(), encode(number, text)
 
-    parts = {number: read(number) for number, part in enumerate(texts) if part.split in splits}
-    text, label = (pa.concat_arrays([rows[n] for rows in parts.values()]) for n in (0, 1))
-    vectors, shown = np.concatenate([rows[2] for rows in parts.values()]), is_shown(text)
+    parts = [read(number) for number, part in enumerate(texts) if part.split in splits]
+    text, label = (pa.concat_arrays([rows[n] for rows in parts]) for n in (0, 1))
+    shown = np.flatnonzero(is_shown(text))
+    shown = shown[:: -(-len(shown) // _MAX_TRAIN_ROWS)]
+    vectors = np.concatenate([rows[2] for rows in parts])[shown]
+    del parts
     ask = fit_teacher(
-        text.filter(pa.array(shown)), label.to_numpy()[shown], vectors[shown],
+        text.take(pa.array(shown)), label.to_numpy()[shown], vectors,
         tokenizer=tokenizer, num_classes=len(learned.names),
     )  # fmt: skip
     for number in range(len(texts)):
-        text, _, vectors = parts.get(number) or read(number)
+        text, _, vectors = read(number)
         yield text, ask(text, vectors)
 
 

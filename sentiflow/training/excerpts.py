@@ -5,7 +5,6 @@ et al., "Distilling Task-Specific Knowledge from BERT into Simple Neural Network
 """
 
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
+from sentiflow.training.classes import LearnedClasses, count_rows
+from sentiflow.training.fold_rows import Folds
 
 EXCERPTS = "excerpts"
 """Name of their table."""
@@ -25,11 +26,15 @@ _LEFT_OUT = 0.6
 """Probability that a word is left out."""
 _FIRST_ROW = 1 << 40
 """``row_id`` of the first one, beyond those of unlabelled texts."""
+_END = "\uffff"
+"""Ends a word: no character of any text."""
 
 
-def count(num_texts: int) -> int:
-    """Compute how many excerpts are made of each of N texts: none where texts are many."""
-    return min(_MAX_OF_TEXT, _MAX_EXCERPTS // max(num_texts, 1))
+def count(prepared: Manifest, learned: LearnedClasses) -> int:
+    """Compute how many excerpts are made of each text: none where texts are many."""
+    splits = Folds.of(prepared, 0).splits
+    num_rows = sum(count_rows(prepared, split, learned.names) for split in splits)
+    return min(_MAX_OF_TEXT, _MAX_EXCERPTS // max(num_rows, 1))
 
 
 def make(text: pa.Array, number: int) -> pa.Array:
@@ -43,41 +48,39 @@ def make(text: pa.Array, number: int) -> pa.Array:
         >>> make(pa.array(["so good, thanks a lot"]), 3).to_pylist()
         ['so thanks a', 'good, a', 'thanks lot']
     """
-    marked = pc.replace_substring_regex(
-        text, pattern=rf"(\s+|[{UNSPACED}]\p{{M}}*)", replacement="\\1\0"
-    )
+    pattern = rf"(\s+|[{UNSPACED}]\p{{M}}*)"
+    marked = pc.replace_substring_regex(text, pattern=pattern, replacement=rf"\1{_END}")
     excerpts = [
-        "".join(itertools.compress(words, is_kept)).strip()
-        for key, words in zip(
-            hash_texts(text), pc.split_pattern(marked, "\0").to_pylist(), strict=True
-        )
+        "".join(itertools.compress(words.as_py(), is_kept)).strip()
+        for key, words in zip(hash_texts(text), pc.split_pattern(marked, _END), strict=True)
         for is_kept in np.random.default_rng(key).random((number, len(words))) > _LEFT_OUT
     ]
     return pc.unique(pa.array(filter(None, excerpts), pa.string()))
 
 
 def write(
-    to: str, files: Iterable[str], number: int, *, prepared: Manifest, prepared_uri: str
-) -> int:
-    """Write the excerpts of texts as a file of ``schema.UNLABELLED``; return how many there are.
+    to: str, text: pa.Array, number: int, *, prepared: Manifest, prepared_uri: str
+) -> dict[str, int]:
+    """Write the excerpts of texts as a file of ``schema.UNLABELLED``.
 
     Args:
         to: The file.
-        files: Files of tweets.
+        text: The texts.
         number: Excerpts of each text.
         prepared: Manifest of the prepared data.
         prepared_uri: Their directory.
+
+    Returns:
+        The file with its rows; nothing where there are none.
     """
-    texts = [parquet.read(uri, columns=["text"])["text"] for uri in files]
-    text = make(
-        pa.chunked_array(itertools.chain(*(t.chunks for t in texts)), pa.string()).combine_chunks(),
-        number,
-    )
-    tokens = tokenizer.tokenize(text, name=prepared["settings"]["tokenizer"])
+    made = make(text, number)
+    if not len(made):
+        return {}
+    tokens = tokenizer.tokenize(made, name=prepared["settings"]["tokenizer"])
     words = vocabulary.load(join(prepared_uri, "vocabulary.parquet"), with_vectors=False)
     encoded = words.encode(tokens, max_length=prepared["settings"]["max_length"])
-    row_ids = np.arange(_FIRST_ROW, _FIRST_ROW + len(text))
+    row_ids = np.arange(_FIRST_ROW, _FIRST_ROW + len(made))
     lengths = pc.list_value_length(encoded.token_ids)
-    columns = [row_ids, text, encoded.token_ids, lengths]
+    columns = [row_ids, made, encoded.token_ids, lengths]
     parquet.write(to, pa.table(columns, schema=schema.UNLABELLED))
-    return len(text)
+    return {to: len(made)}

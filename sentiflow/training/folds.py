@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
 from sentiflow.data import label_files, manifest, schema
-from sentiflow.data.arrays import find_folds, hash_texts
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.errors import UserError
 from sentiflow.metrics import confidence
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.drift import Profile
@@ -26,7 +25,8 @@ from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import classes, distillation, excerpts, trained_package
+from sentiflow.training import classes, excerpts, trained_package
+from sentiflow.training.fold_rows import Folds
 from sentiflow.training.task import TrainJob
 from sentiflow.words import word_vectors
 
@@ -84,10 +84,11 @@ def train(
     for number in range(job.settings.folds):
         uri = join(root, folder, f"{number + 1}/logits.parquet")
         if not filesystem.exists(uri):
-            rows = rows or _read(job)
+            rows = rows or _read(job, learned)
             fold_job = _write(job, rows, number, learned, join(root, folder, str(number + 1)))
             if taught:
-                fold_job = _teach(fold_job, rows, learned, taught[number])
+                num_excerpts = excerpts.count(job.prepared, learned)
+                fold_job = _teach(fold_job, rows, learned, taught[number], num_excerpts)
             run(fold_job, number)
             parquet.write(uri, _compute_logits(fold_job, rows, number, learned))
         parts.append(parquet.read(uri).combine_chunks())
@@ -112,7 +113,7 @@ def train(
     return files if is_measured else [], calibration, answered.profile(label, learned.names)
 
 
-def _read(job: TrainJob) -> _Rows:
+def _read(job: TrainJob, learned: classes.LearnedClasses) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
     Given test rows are left out, and unlabelled texts that are also those of labelled rows.
@@ -121,15 +122,16 @@ def _read(job: TrainJob) -> _Rows:
         UserError: Too few different texts leave nothing to learn outside a fold.
     """
     prepared, settings = job.prepared, job.prepared["settings"]
-    columns, num_folds = ["row_id", "text", "label"], job.settings.folds
-    uris = job.list_files("tweets", manifest.list_drawn(prepared))
+    columns, folds = ["row_id", "text", "label"], Folds.of(prepared, job.settings.folds)
+    uris = job.list_files("tweets", folds.splits)
     labelled = pa.concat_tables(parquet.read(uri, columns=columns) for uri in uris)
     labelled = labelled.filter(pc.less(labelled["label"], len(manifest.find_learnable(prepared))))
     uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
     table = pa.concat_tables([labelled, *further], promote_options="default").combine_chunks()
-    position = find_folds(table["text"].combine_chunks(), num_folds=num_folds)
-    _check(position[: len(labelled)], labelled["label"].to_numpy(), num_folds=num_folds)
+    to_learn = classes.relabel(labelled, learned.positions).combine_chunks()
+    folds.check(to_learn["text"].combine_chunks(), to_learn["label"].to_numpy())
+    position = folds.place(table["text"].combine_chunks())
     is_new = ~np.isin(position, position[: len(labelled)])
     is_new[: len(labelled)] = True
     table, position = table.filter(pa.array(is_new)).combine_chunks(), position[is_new]
@@ -141,27 +143,13 @@ def _read(job: TrainJob) -> _Rows:
     return _Rows(table, position, tokens, choice, word_vectors.load(source, max_words=max_words))
 
 
-def _check(position: np.ndarray, label: np.ndarray, *, num_folds: int) -> None:
-    """Refuse labelled rows of which a fold leaves fewer than two classes to train on."""
-    for number in range(num_folds):
-        if len(np.unique(label[position.astype(int) != number])) < 2:
-            raise UserError(
-                f"train.folds: without fold {number + 1} of {num_folds} fewer than two classes "
-                "have rows, as equal texts are in one fold; different texts in "
-                f"{len(label):,} rows: {len(np.unique(position)):,}",
-                hint="add other texts, or set train.folds=0",
-            )
-
-
 def _write(
     job: TrainJob, rows: _Rows, number: int, learned: classes.LearnedClasses, uri: str
 ) -> TrainJob:
     """Prepare the rows of all folds but one; describe the training on them."""
-    settings, split = job.prepared["settings"], job.prepared["settings"]["split"]
-    validation = split["validation_fraction"] / (1 - split["test_fraction"])
-    is_learned = rows.is_labelled & (rows.position.astype(int) != number)
-    is_validation = is_learned & (rows.position % 1 < validation)
-    parts = dict(zip(schema.SPLITS, (is_learned & ~is_validation, is_validation), strict=False))
+    settings, folds = job.prepared["settings"], Folds.of(job.prepared, job.settings.folds)
+    chosen = (rows.is_labelled & each for each in folds.choose(rows.position, number))
+    parts = dict(zip(schema.SPLITS, chosen, strict=False))
     words = _fit(rows, parts["train"])
     encoded = words.encode(rows.tokens, max_length=settings["max_length"])
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
@@ -202,7 +190,11 @@ def _write(
 
 
 def _teach(
-    job: TrainJob, rows: _Rows, learned: classes.LearnedClasses, answers_uri: str
+    job: TrainJob,
+    rows: _Rows,
+    learned: classes.LearnedClasses,
+    answers_uri: str,
+    num_excerpts: int,
 ) -> TrainJob:
     """Write what a fold learns from its teachers; describe the training on that.
 
@@ -211,22 +203,32 @@ def _teach(
         rows: All rows.
         learned: The classes of the training itself.
         answers_uri: File with the answers of teachers that have not seen the rows of the fold.
+        num_excerpts: Of each text.
     """
     uri, of_fold = job.settings.prepared_uri, classes.choose(job.prepared, job.settings)
-    number, to = excerpts.count(int(rows.is_labelled.sum())), join(uri, "excerpts.parquet")
     (tweets,), (encoded,) = (job.list_files(each, ["train"]) for each in ("tweets", "encoded"))
-    excerpts.write(to, [tweets], number, prepared=job.prepared, prepared_uri=uri)
     labelled = parquet.read(encoded).append_column("text", parquet.read(tweets)["text"])
+    labelled = classes.relabel(labelled, of_fold.positions)
+    made = excerpts.write(
+        join(uri, "excerpts.parquet"), labelled["text"].combine_chunks(), num_excerpts,
+        prepared=job.prepared, prepared_uri=uri,
+    )  # fmt: skip
     further = manifest.list_tables(job.prepared, uri, ["unlabelled"])
+    unlabelled = [classes.relabel(parquet.read(each), of_fold.positions) for each in further | made]
     form = schema.TAUGHT.remove(schema.TAUGHT.get_field_index("teacher"))
     table = pa.concat_tables(
-        classes.relabel(rows, of_fold.positions).select(form.names).cast(form)
-        for rows in (labelled, *map(parquet.read, [*further, to]))
+        each.select(form.names).cast(form) for each in (labelled, *unlabelled)
     ).combine_chunks()
+    keys = hash_texts(table["text"].combine_chunks())
+    is_new = ~np.isin(
+        keys, hash_texts(rows.table["text"].filter(rows.is_labelled).combine_chunks())
+    )
     given = label_files.Answers.from_table(parquet.read(answers_uri))
-    is_answered, answers = given.find(hash_texts(table["text"].combine_chunks()))
+    is_answered, answers = given.find(keys)
     answers = answers[:, [learned.names.index(name) for name in of_fold.names]]
-    taught = distillation.add_answers(table, is_answered, answers).cast(schema.TAUGHT)
+    answers /= answers.sum(axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
+    is_answered &= is_new | (table["label"].to_numpy() >= 0)
+    taught = label_files.add_answers(table, is_answered, answers).cast(schema.TAUGHT)
     uri = join(uri, "taught.parquet")
     parquet.write(uri, taught)
     return replace(job, taught={uri: len(taught)})

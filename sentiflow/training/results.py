@@ -123,7 +123,7 @@ class Taught:
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
     of_folds: list[str]
-    """For each fold the file with the answers of teachers that have not seen its rows."""
+    """For each fold the file with the answers of encoders' teachers that have not seen its rows."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     if config.train.distill.teachers:
         from sentiflow.training import distillation
 
-        taught = distillation.teach(config, output, inputs=output.spec.inputs, resources=resources)
+        alone = config.model_copy(update={"train": config.train.model_copy(update={"folds": 0})})
+        taught = distillation.teach(alone, output, inputs=output.spec.inputs, resources=resources)
     trials = sweep_trials.plan(config, output, taught=taught and replace(taught, entries=[]))
     say(STAGE, f"{len(trials)} trials, {num_concurrent} at a time")
     capacity = Capacity(

@@ -252,9 +252,8 @@ class _Worker:
             )
         elif self.pretraining:
             self.first_step = self.pretraining[-1].step
-            num_rows = train.num_rows
-            if self.job.taught is None:
-                num_rows += classes.count_unlabelled(self.job.prepared)
+            num_rows = int(self.classes.counts.sum())
+            num_rows += classes.count_unlabelled(self.job.prepared)
             self.first_row = num_rows * self.job.num_epochs[PRETRAIN]
         self.trainer = Trainer(
             settings=settings,

@@ -17,7 +17,7 @@ import sentiflow
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config import settings
 from sentiflow.data import label_files, manifest
-from sentiflow.data.arrays import find_folds, hash_texts
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import Answers
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import lineage
@@ -29,6 +29,7 @@ from sentiflow.storage import parquet
 from sentiflow.training import encoder_teacher, linear_solver
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.encoder_teacher import Texts
+from sentiflow.training.fold_rows import Folds
 
 TINY = "tests.training.tiny_encoder:Hashes"
 """As Ray's workers find it, too."""
@@ -107,17 +108,22 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
         paths.append(
             encoder_teacher.encode(table, label_of_part, encoder=TINY, folder=str(tmp_path))
         )
+    split = {"validation_fraction": 0.2, "test_fraction": 0}
+    prepared = {"settings": {"tokenizer": "tweet", "split": split}}
     uri = encoder_teacher.fit(
         (fold, str(tmp_path / "answers")),
         texts=parts,
         vectors=paths,
-        prepared={"settings": {"tokenizer": "tweet"}},
+        prepared=prepared,
         learned=two,
         num_folds=3,
     )
     is_learned = label < 2
     if fold:
-        is_learned &= find_folds(pa.array(texts), num_folds=3).astype(int) != fold - 1
+        divided = Folds.of(prepared, 3)
+        is_train, is_validation = divided.choose(divided.place(pa.array(texts)), fold - 1)
+        assert is_validation.sum() > 10
+        is_learned &= is_train
     else:
         is_learned[200:] = False
     learned = [text for text, chosen in zip(texts, is_learned, strict=True) if chosen]
@@ -175,7 +181,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     last = sorted((data / "tweets/split=test").glob("*.parquet"))[-1]
     content = last.read_bytes()
     last.write_bytes(b"x" * len(content))
-    student = write_student(tmp_path, data, "encoder:tiny", linear=True)
+    student = write_student(tmp_path, data, "encoder:tiny", linear=True, folds=2)
     config = settings.load(student, [f"score.prepared_uri={data}"])
     assert config.train.distill.teachers == ("encoder:tiny",)
     with pytest.raises((JobError, UserError)):
@@ -188,6 +194,9 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     train = manifest.read(str(tmp_path / "run/trained"))
     counts = train["taught"]["counts"]["train"]
     assert "texts takes about " in said.text
+    assert said.text.count("fold 2 of 2: accuracy") == 1
+    answers = [*(tmp_path / "run/trained/taught").glob("*/answers/*")]
+    assert sorted(path.name for path in answers) == ["fold-01.parquet", "fold-02.parquet"]
     assert counts["answered"] == counts["rows"] > 0
     assert train["inputs"]["teacher_1"]["version"] == np.__version__
     taught = pd.read_parquet(f"{train['taught']['uri']}/split=train")
@@ -195,6 +204,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     left = {path.name for path in (tmp_path / "run/trained/taught").glob("*/*")}
     assert left == {
         "manifest.json",
+        "answers",
         *(f"split={split}" for split in ("train", "validation", "test", "excerpts")),
     }
     found = json.loads((tmp_path / "run/report/metrics.json").read_text())["teacher"]

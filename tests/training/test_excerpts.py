@@ -2,12 +2,15 @@
 
 import re
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.training import excerpts
+from sentiflow.training.classes import LearnedClasses
 
+SPLIT = {"validation_fraction": 0.1, "test_fraction": 0.1}
 TEXTS = ["so good, thanks a lot", "今天天气很好", "ok", "", "   "]
 
 
@@ -30,5 +33,11 @@ def test_equal_texts_have_equal_excerpts_and_more_of_them_begin_with_these():
 
 
 def test_no_excerpt_is_made_of_many_texts():
-    assert [excerpts.count(number) for number in (0, 10, 3_000, 5_000, 12_001)] == [4, 4, 4, 2, 0]
+    learned = LearnedClasses(("bad", "good"), np.array([1, 1]), np.array([0, 1, -1]), weights=None)
+    counts = []
+    for number in (10, 3_000, 5_000, 12_001):
+        labels = {"train": {"bad": number - 1, "other": 9_000}, "validation": {"good": 1}}
+        prepared = {"counts": {"labels": labels}, "settings": {"split": SPLIT}}
+        counts.append(excerpts.count(prepared, learned))
+    assert counts == [4, 4, 2, 0]
     assert excerpts.make(pa.array(TEXTS), 0).to_pylist() == []
