@@ -14,6 +14,7 @@ from sentiflow.config.types import (
     Locations,
     Settings,
 )
+from sentiflow.storage.uris import names_encoder
 
 
 class NetworkSettings(Settings):
@@ -290,6 +291,11 @@ class TrainSettings(Settings):
         workers, shards = self.num_workers, self.batching.num_shards
         if self.folds == 1:
             raise ValueError("folds=1 leaves no row to train on: set 5, or 0 for none")
+        if self.folds and not all(map(names_encoder, self.distill.teachers)):
+            raise ValueError(
+                "folds: the teachers may have learned from the rows of all folds: set "
+                "train.folds=0 and prepare.split.validation_fraction=0.1"
+            )
         if workers != "auto" and int(workers) > shards:
             raise ValueError(
                 f"num_workers={workers}, but the rows are divided into {shards} shards: set "

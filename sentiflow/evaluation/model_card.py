@@ -71,7 +71,11 @@ def render(
             "as_it_is": _Markdown,
             "choose_settings": _choose_settings,
             "teachers": lambda inputs: [
-                name for name in inputs if name.startswith(model_sources.TEACHER)
+                display_uri(each["uri"])
+                if "uri" in each
+                else lineage.name_files([file["uri"] for file in each["files"]])
+                for name, each in inputs.items()
+                if name.startswith(model_sources.TEACHER)
             ],
         },
         finalize=_escape,

@@ -185,7 +185,8 @@ def check_classes(
     if len(present) < 2:
         raise UserError(
             f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}",
-            hint="a classifier needs two classes or more; is the CSV cut short?",
+            hint="a classifier needs two classes or more; is the CSV cut short"
+            f"{', or has it the texts of prepare.test' if has_fixed_test else ''}?",
         )
     rare = [name for name in present if sum(rows[name]) < MIN_CLASS_ROWS]
     shown = ", ".join(few([f"{name} ({sum(rows[name])})" for name in rare]))

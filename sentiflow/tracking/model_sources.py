@@ -211,8 +211,10 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
     try:
         return input_files.expand([pattern])
     except UserError as error:
+        name = uri.rpartition("/")[2]
+        is_encoder = name in text_encoders.SOURCES
         raise UserError(
             f"{label_files.TEACHERS}: {display_uri(uri)} is neither a finished model nor a Parquet "
             "file",
-            hint=str(error),
+            hint=f"write encoder:{name}" if is_encoder else str(error),
         ) from error

@@ -12,7 +12,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import MOST_LISTED, UserError, few
-from sentiflow.storage.uris import display_uri, names_encoder
+from sentiflow.storage.uris import display_uri
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
 
     Raises:
         UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by the
-            texts, as the splits are not, or given teachers have seen the rows of all folds.
+            texts, as the splits are not.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:
@@ -149,14 +149,13 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
             "which texts are unsure",
             hint="set prepare.split.validation_fraction, or train.folds=5",
         )
-    kind, reason = prepared["settings"]["split"]["kind"], ""
-    if kind not in ("hash", "column"):
-        reason = f"prepare.split.kind is {kind}, but folds are drawn by text"
-    elif not all(map(names_encoder, settings.distill.teachers)):
-        reason = "the teachers may have learned from the rows of all folds"
-    if settings.folds and reason:
-        split = "" if num_rows else " and prepare.split.validation_fraction=0.1"
-        raise UserError(f"train.folds: {reason}", hint=f"set train.folds=0{split}")
+    kind = prepared["settings"]["split"]["kind"]
+    if settings.folds and kind not in ("hash", "column"):
+        raise UserError(
+            f"train.folds: prepare.split.kind is {kind}, but folds are drawn by text",
+            hint="set train.folds=0"
+            + ("" if num_rows else " and prepare.split.validation_fraction=0.1"),
+        )
 
 
 def _weigh(

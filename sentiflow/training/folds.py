@@ -108,6 +108,8 @@ def train(
     is_measured = schema.SPLITS[2] not in job.prepared.get("fixed_splits", ())
     whole, answered = pa.concat_tables(parts), Scores.join(scores)
     calibration, label = _calibrate(whole, learned), whole["label"].to_numpy()
+    right = np.mean(answered.prediction == label)
+    say("train", f"all folds: accuracy {right:.4f} on {len(label):,} rows")
     if unsure := job.settings.unsure:
         calibration["unsure"] = trained_package.choose_unsure(answered, label, unsure.max_error)
     return files if is_measured else [], calibration, answered.profile(label, learned.names)

@@ -247,15 +247,19 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
     [
         ({"kind": "time"}, "prepare.split.kind is time"),
         ({"kind": "user"}, "prepare.split.kind is user"),
-        ({"teachers": ["models:/one@champion"]}, "the teachers may have learned"),
     ],
 )
 def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
-    kind, teachers = change.get("kind", "hash"), change.get("teachers", [])
     prepared, learned = job.prepared, classes.choose(job.prepared, job.settings)
-    prepared = prepared | {"settings": prepared["settings"] | {"split": {"kind": kind}}}
-    settings = TrainSettings(prepared_uri="p", folds=5, distill={"teachers": teachers})
+    prepared = prepared | {"settings": prepared["settings"] | {"split": change}}
+    settings = TrainSettings(prepared_uri="p", folds=5)
     advice = "set train.folds=0 and prepare.split.validation_fraction=0.1"
     with pytest.raises(UserError, match=f"train.folds: {reason}.*: {advice}"):
         classes.check_unseen(settings, prepared, learned)
     classes.check_unseen(settings.model_copy(update={"folds": 0}), prepared, learned)
+
+
+def test_folds_have_no_other_teacher_than_an_encoder():
+    assert TrainSettings(folds=5, distill={"teachers": ["encoder:use-multilingual"]}).folds == 5
+    with pytest.raises(ValueError, match="may have learned from the rows of all folds"):
+        TrainSettings(folds=5, distill={"teachers": ["encoder:a", "models:/one@champion"]})

@@ -19,6 +19,7 @@ from sentiflow.data import corpus, csv_format, first_rows, input_files, table_pl
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
+from sentiflow.errors import few
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
@@ -275,6 +276,12 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
 def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows for their labels."""
     unknown = seen.unknown
+    accepted = [file.rows.filter(pc.is_null(file.rows["reason"])) for file in seen.files]
+    labels = [rows["label"] for rows in accepted if len(rows)]
+    is_unlabelled = labels and all(each.null_count == len(each) for each in labels)
+    if seen.is_whole and is_unlabelled and not unknown:
+        files = ", ".join(few([display_uri(file.first.uri) for file in seen.files]))
+        return [CheckResult("labels", "error", f"{seen.setting}: no row of {files} has a label")]
     if seen.format.labels == "auto" and seen.num_rows:
         if not seen.is_whole and len(unknown) <= MAX_CLASSES:
             return []

@@ -176,6 +176,8 @@ def test_only_what_the_stages_use_is_looked_at(find):
             "error",
             "... (40 values): is format.columns.label=mood the right column?",
         ),
+        ([("", "text", "acme")] * 40, [], "error", "prepare.csv: no row of "),
+        ([("", "text", "")] * 40, ["format.labels=auto"], "error", "tickets.csv has a label"),
         ([("good", "a", "")] * 9, ["format.labels=auto"], "error", "there is only one: 'good'"),
         (
             [(str(i), "text", "acme") for i in range(101)],
