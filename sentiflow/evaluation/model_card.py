@@ -71,7 +71,7 @@ def render(
             "as_it_is": _Markdown,
             "choose_settings": _choose_settings,
             "teachers": lambda inputs: [
-                display_uri(each["uri"])
+                each["uri"].removesuffix("/trained/model")
                 if "uri" in each
                 else lineage.name_files([file["uri"] for file in each["files"]])
                 for name, each in inputs.items()

@@ -252,7 +252,7 @@ class _Worker:
             )
         elif self.pretraining:
             self.first_step = self.pretraining[-1].step
-            num_rows = int(self.classes.counts.sum())
+            num_rows = int(self.classes.counts.sum()) if self.job.taught else train.num_rows
             num_rows += classes.count_unlabelled(self.job.prepared)
             self.first_row = num_rows * self.job.num_epochs[PRETRAIN]
         self.trainer = Trainer(
