@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +12,19 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
-from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Unsure
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.metrics import confidence
 from sentiflow.models import package_files
 from sentiflow.models.drift import Profile
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
-from sentiflow.training import classes, worker_count
+from sentiflow.training import classes, descriptions, worker_count
 from sentiflow.training.results import (
     CHECKPOINTS,
     FOLDS,
@@ -53,8 +50,6 @@ CURVE = "plots/training_curve.png"
 _MAX_LINEAR_ROWS = 200_000
 """96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md. So 4,000 rows count as a second
 of the time left."""
-_FALLS = 0.97
-"""Ratio of the last two validation losses below which more epochs are suggested."""
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
@@ -195,17 +190,12 @@ def run(
             linear=linear,
         )
         job = replace(job, calibration=calibration, reference=asdict(profile))
-    note = ""
-    if refit:
-        epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
-        note = f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
-    say(
-        STAGE,
-        f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
-        f"{num_rows:,} texts, {count_workers(num_workers)}",
-    )
-    for line in filter(None, (note, why, *_describe_choices(settings, learned))):
-        say(STAGE, line)
+    note = descriptions.describe_refit(refit, settings, learned) if refit else ""
+    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
+    what = f"{settings.model.summary}; {size}, {count_workers(num_workers)}"
+    for line in (what, note, why, *descriptions.describe_choices(settings, learned)):
+        if line:
+            say(STAGE, line)
     with (
         Progress(STAGE, total=total, unit="texts", later=linear) as progress,
         recorder.watching_system(),
@@ -239,14 +229,6 @@ def run(
         num_workers=callback.num_workers,
         **more,
     )
-
-
-def _describe_choices(settings: TrainSettings, learned: classes.LearnedClasses) -> Iterator[str]:
-    """Say what the config has instead of the preset's values, and which classes are learned."""
-    if own := ", ".join(list_own(settings)):
-        yield f"not as in preset {settings.preset}, since the config has its own: {own}"
-    if learned.names != BINARY:
-        yield f"classes: {learned.describe()}"
 
 
 def _train_folds(
@@ -403,17 +385,13 @@ def _publish(
     if unsure := calibration.get("unsure"):
         metrics["train/unsure_threshold"] = unsure["threshold"]
         metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
-    for line in _describe_calibration(calibration, is_refit="refit" in more):
+    for line in (
+        *descriptions.describe_calibration(calibration, is_refit="refit" in more),
+        *descriptions.describe_losses(report.history),
+    ):
         say(STAGE, line)
     if refit := more.get("refit"):
         metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
-    losses = [epoch.validation_loss for epoch in report.history[-2:] if epoch.validation_loss]
-    if len(losses) == 2 and losses[1] < _FALLS * losses[0]:
-        say(
-            STAGE,
-            f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f}): more epochs "
-            f"may help, train.num_epochs={2 * len(history)}",
-        )
     recorder.log_metrics(metrics)
     chosen = report.history[report.chosen_epoch - 1]
     recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)  # again: of the model
@@ -444,36 +422,3 @@ def _publish(
         precision=report.precision,
         **more,
     )  # fmt: skip
-
-
-def _describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> Iterator[str]:
-    """Say what was decided by rows that the model has not seen."""
-    if (weight := calibration.get("linear_weight")) is not None:
-        yield f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}"
-    if unsure := calibration.get("unsure"):
-        yield _describe_unsure(unsure, ", by the run that is repeated" if is_refit else "")
-    if bias := calibration.get("bias", {}).values():
-        yield (
-            f"calibrated on {calibration['num_rows']:,} rows that the model has not seen: "
-            f"temperature {calibration['temperature']}, a bias of {min(bias):+.2f} to "
-            f"{max(bias):+.2f} for each class, which the model's predictions include"
-        )
-
-
-def _describe_unsure(unsure: Unsure, origin: str) -> str:
-    """Say how many texts are answered; if none is, why, and how many labels are needed at least."""
-    promise, num_rows = f"an error of at most {unsure['max_error']:.1%}", unsure["num_rows"]
-    if unsure["threshold"] < 1:
-        return (
-            f"texts with a confidence up to {unsure['threshold']:.4f} are unsure; of {num_rows:,} "
-            f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, and "
-            f"{promise} is shown for others like them (95 % certainty){origin}"
-        )
-    least = confidence.count_least(unsure["max_error"])
-    needs = "label more texts, or set a larger train.unsure.max_error"
-    if num_rows < least:
-        needs = f"it takes {least:,} or more, so label {least / max(num_rows, 1):.1f} times as many"
-    return (
-        f"all texts are unsure, as no confidence shows {promise} on {num_rows:,} rows that the "
-        f"model has not seen: {needs}"
-    )

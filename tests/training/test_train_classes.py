@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.training import classes, train
+from sentiflow.training import classes, descriptions
 
 NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
 
@@ -118,4 +118,4 @@ def test_training_says_what_is_answered_or_how_many_labels_it_takes(threshold, n
     unsure = {
         "max_error": 0.05, "threshold": threshold, "num_rows": num_rows, "answered_fraction": 0.625
     }  # fmt: skip
-    assert re.search(said, train._describe_unsure(unsure, ""))
+    assert re.search(said, descriptions._describe_unsure(unsure, ""))
