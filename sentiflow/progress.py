@@ -75,8 +75,9 @@ class Progress:
         is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
         if self.bar.disable and is_due and self.done < self.total:
             self.last_line = time.monotonic()
-            line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s"
-            log.info("%s", ", ".join(filter(None, (line, left, note))))
+            line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
+            pace = f"{rate:,.0f}/s" if rate >= 1 else ""
+            log.info("%s", ", ".join(filter(None, (line, pace, left, note))))
 
 
 def to_words(seconds: float) -> str:

@@ -48,8 +48,8 @@ RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
 CURVE = "plots/training_curve.png"
 _MAX_LINEAR_ROWS = 200_000
-"""96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md. So 4,000 rows count as a second
-of the time left."""
+"""96,000 rows take 22 s of a core and 0.4 GB: benchmarks/LOG.md."""
+_LINEAR_ROWS_PER_SECOND = 4000
 OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
@@ -146,14 +146,8 @@ def run(
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, settings, splits)
     num_workers, why = worker_count.choose(settings, record, learned, resources)
-    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
     if resources.may_grow:
-        cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
-        resources = connection.Capacity(
-            {"CPU": cpus, "GPU": gpus},
-            times=num_workers,
-            max_wait_seconds=60 * config.cluster.max_wait_minutes,
-        ).wait_for_nodes()
+        resources = _wait_for_nodes(config, resources, num_workers)
     settings = settings.model_copy(update={"linear": _has_linear(settings, learned, refit)})
     output.begin()
     if settings.distill.teachers and taught is None:
@@ -168,7 +162,7 @@ def run(
         prepared=record,
         lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
         num_threads=resources.threads_per_train_worker(num_workers, settings.cpus_per_worker),
-        on_gpu=gpus > 0,
+        on_gpu=resources.gpus_per_train_worker(settings.gpus_per_worker) > 0,
         taught=taught.files if taught else None,
         splits=splits,
         refit=refit,
@@ -178,9 +172,8 @@ def run(
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
     total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
-    linear = int(
-        num_rows * bool(settings.linear) / 4000 / worker_count.estimate_row(settings.model)
-    )
+    seconds_of_linear = num_rows / _LINEAR_ROWS_PER_SECOND if settings.linear else 0.0
+    linear = int(seconds_of_linear / worker_count.estimate_row(settings.model))
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
         of_folds, calibration, profile = _train_folds(
@@ -229,6 +222,18 @@ def run(
         num_workers=callback.num_workers,
         **more,
     )
+
+
+def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
+    """Wait until the cluster has grown for the workers; return its resources then."""
+    settings = config.train
+    cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
+    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
+    return connection.Capacity(
+        {"CPU": cpus, "GPU": gpus},
+        times=num_workers,
+        max_wait_seconds=60 * config.cluster.max_wait_minutes,
+    ).wait_for_nodes()
 
 
 def _train_folds(
