@@ -138,7 +138,7 @@ def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
     return float(_losses(logits, label, Calibration()).sum())
 
 
-def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Find the share of a linear model in the logits that makes the labels most probable.
 
     The log loss of ``a * first + b * second`` is convex in both factors, which are 0 or more; the
@@ -151,7 +151,7 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> f
         second: The same of the linear model.
 
     Returns:
-        From 0 to 1, rounded to 2 digits.
+        The share, from 0 to 1, rounded to 2 digits; and the log loss of the labels.
     """
     from scipy import optimize
 
@@ -159,17 +159,19 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> f
     chosen, logits = label[is_known], np.stack([first[is_known], second[is_known]])
     logits = logits - np.take_along_axis(logits, chosen[None, :, None], axis=2)
 
-    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(factors: np.ndarray, prior_rows: float) -> tuple[float, np.ndarray]:
         mixed = np.tensordot(factors, logits, axes=1)
         logs, surplus = np.logaddexp.reduce(mixed, axis=1), factors - _PRIOR_FACTORS
         gradient = (np.exp(mixed - logs[:, None]) * logits).sum(axis=(1, 2))
-        prior = _PRIOR_ROWS * surplus
+        prior = prior_rows * surplus
         return logs.sum() + (prior * surplus).sum() / 2, gradient + prior
 
     solved = optimize.minimize(
-        loss, _PRIOR_FACTORS, jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B"
-    ).x
-    return round(float(solved[1] / solved.sum()), 2) if solved.any() else 0.5
+        loss, _PRIOR_FACTORS, _PRIOR_ROWS,
+        jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B",
+    ).x  # fmt: skip
+    share = round(float(solved[1] / solved.sum()), 2) if solved.any() else 0.5
+    return share, loss(solved, 0)[0]
 
 
 def _is_worse(differences: np.ndarray) -> bool:

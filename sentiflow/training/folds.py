@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import safetensors.torch
 
 from sentiflow.config.sections import VocabularySettings
 from sentiflow.data import label_files, manifest, schema
@@ -20,6 +21,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.metrics import confidence
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.drift import Profile
+from sentiflow.models.linear import LinearModel
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.progress import say
@@ -27,6 +29,7 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import classes, excerpts, trained_package
 from sentiflow.training.fold_rows import Folds
+from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.task import TrainJob
 from sentiflow.words import word_vectors
 
@@ -187,7 +190,8 @@ def _write(
     )
     return replace(
         job, settings=settings_of_fold, prepared=prepared, checkpoints_uri=join(uri, "checkpoints"),
-        model_uri=join(uri, "model"), calibration={"linear_weight": 1.0},
+        model_uri=join(uri, "model"), linear_uri=join(uri, "linear"),
+        calibration={"linear_weight": 1.0, "linear_strength": STRENGTHS[0]},
     )  # fmt: skip
 
 
@@ -256,8 +260,8 @@ def _compute_logits(
 
     Columns:
         returned: ``row_id``, ``label`` (a position in the classes of the training), the counts of
-            ``Scores``, and the logits of each class: ``network``, and ``linear`` if there is such
-            a model.
+            ``Scores``, and the logits of each class: ``network``, and if there are linear models
+            ``linear_<strength>``.
     """
     table = classes.relabel(
         rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
@@ -265,22 +269,35 @@ def _compute_logits(
     )
     text, package = table["text"].combine_chunks(), ModelPackage.load(job.model_uri)
     places = [learned.names.index(name) for name in package.settings.classes]
-    models = {} if package.linear is None else {1.0: package.linear}
-    components = package.component_logits(text, models)
-    scores = package.score(text)
+    models = {
+        strength: LinearModel.of(
+            safetensors.torch.load(filesystem.read_bytes(join(job.linear_uri, f"{strength:g}"))),
+            num_classes=len(places),
+        )
+        for strength in (STRENGTHS if package.linear else ())
+    }
+    components, scores = package.component_logits(text, models), package.score(text)
     columns = {name: getattr(scores, name) for name in _COUNTS}
-    for name, of_classes in zip(("network", "linear"), components, strict=False):
+    names = ["network", *map(_name_column, models)]
+    for name, of_classes in zip(names, components, strict=True):
         logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
         logits[:, places] = of_classes
         columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
     return pa.table({name: table[name] for name in ("row_id", "label")} | columns)
 
 
-def _mix(table: pa.Table, learned: classes.LearnedClasses, weight: float | None) -> Scores:
+def _name_column(strength: float) -> str:
+    return f"linear_{strength:g}"
+
+
+def _mix(
+    table: pa.Table, learned: classes.LearnedClasses, calibration: Mapping[str, Any]
+) -> Scores:
     """Compute the probabilities of :func:`_compute_logits`, which are not calibrated."""
-    logits = _to_matrix(table, "network")
+    logits, weight = _to_matrix(table, "network"), calibration.get("linear_weight")
     if weight is not None:
-        logits = (1 - weight) * logits + weight * _to_matrix(table, "linear")
+        of_linear = _to_matrix(table, _name_column(calibration["linear_strength"]))
+        logits = (1 - weight) * logits + weight * of_linear
     probabilities = confidence.softmax(logits)
     counts = {name: table[name].to_numpy() for name in _COUNTS}
     probabilities[counts["num_tokens"] == 0] = learned.priors
@@ -292,13 +309,17 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _calibrate(table: pa.Table, learned: classes.LearnedClasses) -> dict[str, Any]:
-    """Decide the share of the linear model and the calibration by the logits of some folds."""
+    """Choose the linear model and its share, and calibrate, by the logits of some folds."""
     label, decided = table["label"].to_numpy(), dict[str, Any]()
-    if "linear" in table.column_names:
-        first, second = (_to_matrix(table, name) for name in ("network", "linear"))
-        decided["linear_weight"] = confidence.fit_weight(label=label, first=first, second=second)
-    mixed = _mix(table, learned, decided.get("linear_weight"))
-    return decided | trained_package.calibrate(mixed, label)
+    of_models = {
+        strength: _to_matrix(table, name)
+        for strength in STRENGTHS
+        if (name := _name_column(strength)) in table.column_names
+    }
+    if of_models:
+        of_network = _to_matrix(table, "network")
+        decided = dict(trained_package.choose_linear(label, of_network, of_models))
+    return decided | trained_package.calibrate(_mix(table, learned, decided), label)
 
 
 def _score(
@@ -308,7 +329,7 @@ def _score(
 
     A class without a train row in the other folds has the probability 0.
     """
-    scores = _mix(table, learned, calibration.get("linear_weight"))
+    scores = _mix(table, learned, calibration)
     fitted = confidence.Calibration.read(calibration, learned.names) or confidence.Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
     probabilities[_to_matrix(table, "network") == _NEVER] = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import safetensors.torch
 import torch
 
 from sentiflow.cluster import memory
@@ -21,6 +22,7 @@ from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, lease, parquet
+from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
 from sentiflow.training import (
     checkpoints,
@@ -84,6 +86,8 @@ class TrainJob:
     """A ``manifest_types.Calibration`` that folds, or the run that is repeated, have decided."""
     reference: Mapping[str, Any] | None = None
     """Likewise the profile of texts that the model has not seen."""
+    linear_uri: str = ""
+    """In a fold: where all linear models go that the calibration chooses from."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -361,7 +365,11 @@ class _Worker:
         return dict(linear_solver.fit(Ngrams.of(tokens), targets))
 
     def publish_model(self, linear: Mapping[float, LinearModel]) -> TrainReport:
-        """Publish the model of the chosen epoch."""
+        """Publish the model of the chosen epoch, and in a fold all linear models."""
+        if self.job.linear_uri:
+            for strength, model in linear.items():
+                uri = join(self.job.linear_uri, f"{strength:g}")
+                filesystem.write_bytes(uri, safetensors.torch.save(model.tensors()))
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
 """Size of the validation sample for calibration and for the profile that drift is measured from."""
+_LINEAR = ("linear_weight", "linear_strength")
 
 
 def save(
@@ -122,26 +123,36 @@ def _add_linear(
     text: pa.Array,
     calibration: Mapping[str, Any],
 ) -> tuple[ModelPackage, dict[str, Any]]:
-    """Add the best of several linear models to a network; return what was decided, too.
-
-    The strength of its regularization is that of the lowest log loss, its share see
-    :func:`metrics.confidence.fit_weight`. Without labelled rows they are the middle ones.
-    """
-    chosen = (label >= 0) & (label < len(package.settings.classes))
-    label, logits = label[chosen], package.component_logits(text.filter(pa.array(chosen)), models)
-    of_network, *of_models = logits
-    strength, weight = calibration.get("linear_strength"), calibration.get("linear_weight")
-    if strength is None:
-        losses = [confidence.log_loss(each, label) for each in of_models]
-        best = int(np.argmin(losses)) if len(label) else len(models) // 2
-        strength = [*models][best]
-    if weight is None:
-        second = of_models[[*models].index(strength)]
-        weight = confidence.fit_weight(label=label, first=of_network, second=second)
+    """Add the best of several linear models to a network; return what was decided, too."""
+    decided = {name: calibration[name] for name in _LINEAR if name in calibration}
+    if not decided:
+        chosen = (label >= 0) & (label < len(package.settings.classes))
+        of_network, *logits = package.component_logits(text.filter(pa.array(chosen)), models)
+        of_models = dict(zip(models, logits, strict=True))
+        decided = choose_linear(label[chosen], of_network, of_models)
+    weight = decided["linear_weight"]
     settings = package.settings.model_copy(update={"linear_weight": weight})
-    linear = models[strength].scale(weight, np.zeros(len(settings.classes))) if weight else None
-    added = replace(package, settings=settings, linear=linear)
-    return added, {"linear_weight": weight, "linear_strength": strength}
+    linear = models[decided["linear_strength"]] if weight else None
+    linear = linear and linear.scale(weight, np.zeros(len(settings.classes)))
+    return replace(package, settings=settings, linear=linear), decided
+
+
+def choose_linear(
+    label: np.ndarray, of_network: np.ndarray, of_models: Mapping[float, np.ndarray]
+) -> dict[str, float]:
+    """Choose a linear model and its share in the logits: those of the lowest log loss of both.
+
+    Args:
+        label: N positions among the classes; without a row the choice is the middle model.
+        of_network: ``(N, C)`` logits of the network.
+        of_models: The same of each linear model, by the strength of its regularization.
+    """
+    fits = {
+        strength: confidence.fit_weight(label=label, first=of_network, second=logits)
+        for strength, logits in of_models.items()
+    }
+    strength = min(fits, key=lambda each: fits[each][1]) if len(label) else [*fits][len(fits) // 2]
+    return {"linear_weight": fits[strength][0], "linear_strength": strength}
 
 
 def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:

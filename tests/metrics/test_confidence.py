@@ -127,9 +127,12 @@ def test_the_share_of_a_second_model_is_found(factors, share):
     first, second = random.normal(size=(2, 50_000, 3)) * 1.5
     chance = softmax(factors[0] * first + factors[1] * second)
     label = (chance.cumsum(axis=1) < random.random((len(chance), 1))).sum(axis=1).clip(max=2)
-    assert fit_weight(label=label, first=first, second=second) == pytest.approx(share, abs=0.02)
+    fitted, loss = fit_weight(label=label, first=first, second=second)
+    assert fitted == pytest.approx(share, abs=0.02)
+    least = -np.log(chance[np.arange(len(label)), label]).sum()
+    assert loss == pytest.approx(least, rel=1e-3)
     none = {"label": label[:0], "first": first[:0], "second": second[:0]}
-    assert fit_weight(**none) == 0.71
+    assert fit_weight(**none) == (0.71, 0)
 
 
 def test_nothing_is_fitted_to_too_few_rows_or_one_label():

@@ -16,6 +16,7 @@ from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshol
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import classes, excerpts, folds, task
+from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.words.word_vectors import WordVectors
 
 CLASSES = ("bad", "dull", "good")
@@ -108,14 +109,16 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
     linear = replace(job, settings=job.settings.model_copy(update={"linear": True}))
     files, calibration, _ = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
     assert 0 < calibration["linear_weight"] <= 1
+    assert calibration["linear_strength"] in STRENGTHS
     assert calibration["num_rows"] == NUM_ROWS
     parts = [
         parquet.read(str(tmp_path / f"folds/ab/{fold + 1}/logits.parquet"))
         for fold in range(NUM_FOLDS)
     ]
-    network, of_linear = (np.array(parts[0][name].to_pylist()) for name in ("network", "linear"))
     learned = classes.choose(job.prepared, job.settings)
     effect = folds._calibrate(pa.concat_tables(parts[1:]), learned)
+    names = ("network", f"linear_{effect['linear_strength']:g}")
+    network, of_linear = (np.array(parts[0][name].to_pylist()) for name in names)
     weight, fitted = effect["linear_weight"], Calibration.read(effect, CLASSES)
     expected = calibrate(softmax((1 - weight) * network + weight * of_linear), fitted)
     answers = parquet.read(str(tmp_path / files[0]["path"]))

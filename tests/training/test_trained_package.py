@@ -122,6 +122,25 @@ def test_shares_of_another_time_leave_no_trace_in_the_bias():
     assert kept["temperature"] == pytest.approx(1, abs=0.05)
 
 
+def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
+    generator = np.random.default_rng(0)
+    label = generator.integers(0, 3, 2000)
+    truth = np.eye(3)[label]
+    of_network, noise = truth + generator.normal(size=(2, 2000, 3))
+    weak, good = (0.1 * truth + 0.3 * noise, 4 * truth + 2 * noise)
+    models = {1.0: weak, 4.0: of_network, 16.0: good}
+    decided = trained_package.choose_linear(label, of_network, models)
+    assert decided["linear_strength"] == 16
+    assert 0 < decided["linear_weight"] < 1
+    models[16.0] /= 20
+    scaled = trained_package.choose_linear(label, of_network, models)
+    assert scaled["linear_strength"] == 16, "whatever the size of its logits"
+    none = trained_package.choose_linear(
+        label[:0], of_network[:0], {c: m[:0] for c, m in models.items()}
+    )
+    assert none["linear_strength"] == 4
+
+
 def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
     tmp_path, monkeypatch
 ):
