@@ -273,9 +273,6 @@ class Manifest(TypedDict, total=False):
     device: str
     trials: list[dict[str, Any]]
     """sweep: a trial each, with its settings and metrics."""
-    seeds: list[dict[str, Any]]
-    """sweep: mean and standard deviation of trials that differ only in their seed, see
-    ``sweep_seeds.summarize``."""
     mlflow_run_id: str
     """train and sweep: empty where MLflow had not answered."""
 

@@ -1,9 +1,8 @@
-"""Search space -> many trainings, a table of them, and the means over their seeds."""
+"""Search space -> many trainings, and a table of them."""
 
 import json
 import math
 import os
-import statistics
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -34,8 +33,8 @@ import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
-TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
-OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, TAUGHT)
+TABLE = "trials.csv"
+OWNS = (sweep_trials.TRIALS, TABLE, TAUGHT)
 
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
@@ -122,11 +121,9 @@ def _publish(
     answers: Sequence[FileEntry],
     seconds: float,
 ) -> Manifest:
-    """Write the tables and the manifest; only trials with a model keep their directories."""
-    seeds = summarize_seeds(records, trials[0].config.train.selection)
-    rows = {TABLE: records, SEEDS_TABLE: seeds} if seeds else {TABLE: records}
-    tables = {name: to_csv(of_table) for name, of_table in rows.items()}
-    recorder.log_files(tables)
+    """Write the table and the manifest; only trials with a model keep their directories."""
+    table = to_csv(records)
+    recorder.log_files({TABLE: table})
     best = records[0]
     counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
     recorder.log_metrics(
@@ -134,8 +131,7 @@ def _publish(
         | {f"best/{name}": best[name] for name in METRICS[:3]}
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
-    written = (output.write(name, table, rows=len(rows[name])) for name, table in tables.items())
-    files = [*written, *answers]
+    files = [output.write(TABLE, table, rows=len(records)), *answers]
     for trial in trials:
         uri = trial.config.train.output_uri
         if trained := manifest.read(uri) if trial.name in finished else None:
@@ -146,7 +142,6 @@ def _publish(
         seconds=seconds,
         run=recorder.describe(),
         trials=records,
-        seeds=seeds,
         mlflow_run_id=recorder.run_id,
     )
 
@@ -181,8 +176,9 @@ def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
+    others = [{k: v for k, v in trial.values.items() if k != SEED} for trial in trials]
     varied = ""
-    if len({_name_group(trial.values) for trial in trials}) < len(trials):
+    if any(others.count(values) > 1 for values in others):
         varied = SEED
     elif len(epochs) > 1 and not is_constant:
         varied = "train.num_epochs"
@@ -252,43 +248,6 @@ def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list
     )
 
 
-def _name_group(values: Mapping[str, Any]) -> str:
-    """Write the values that trials of the same group share: all but the seed."""
-    return json.dumps({k: v for k, v in values.items() if k != SEED}, sort_keys=True)
-
-
-def summarize_seeds(
-    trials: Sequence[Mapping[str, Any]], selection: SelectionSettings
-) -> list[dict[str, Any]]:
-    """Summarize the finished trials that differ only in their seed.
-
-    Args:
-        trials: The records of the trials.
-        selection: The metric by which trials are compared.
-
-    Returns:
-        For each combination of other values with two seeds or more, the best mean first: the
-        ``values``, ``num_seeds``, and of each metric ``<metric>_mean`` and ``<metric>_std``, the
-        sample standard deviation. Both are None where a trial lacks the metric.
-    """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for trial in trials:
-        if trial["status"] == "finished":
-            groups.setdefault(_name_group(trial["values"]), []).append(trial)
-    summaries = []
-    for name_of_group, group in groups.items():
-        if len(group) > 1:
-            summary = {"values": json.loads(name_of_group), "num_seeds": len(group)}
-            for name in METRICS:
-                numbers = [trial[name] for trial in group]
-                has_all = None not in numbers
-                summary[f"{name}_mean"] = statistics.fmean(numbers) if has_all else None
-                summary[f"{name}_std"] = statistics.stdev(numbers) if has_all else None
-            summaries.append(summary)
-    mean = f"validation_{selection.metric_name}_mean"
-    return sorted(summaries, key=lambda summary: selection.order(summary[mean]))
-
-
 def write_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Write the values of settings as on the command line."""
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
@@ -301,7 +260,7 @@ def to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def to_text(record: Manifest) -> str:
-    """Render the trials as a table, the best first; then why trials failed, and the seeds."""
+    """Render the trials as a table, the best first; then why trials failed."""
     trials = record["trials"]
     short = search_space.short_names(list(trials[0]["values"]))
     names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
@@ -310,43 +269,18 @@ def to_text(record: Manifest) -> str:
     if any(trial.get("test_accuracy") is not None for trial in trials):
         names["test accuracy"] = "test_accuracy"
 
-    def show(values: Mapping[str, Any]) -> dict[str, str]:
-        return {short[key]: value for key, value in write_values(values).items()}
-
-    lines = _align(
-        [
-            {"trial": f"{trial['trial']}", "status": trial["status"]}
-            | show(trial["values"])
-            | {title: trial[name] for title, name in names.items()}
-            | {"epoch": f"{trial['chosen_epoch']} of {trial['epochs']}"}
-            | {"seconds": f"{trial['seconds']:.1f}"}
-            for trial in trials
-        ]
-    )
+    table = pd.DataFrame(
+        {"trial": f"{trial['trial']}", "status": trial["status"]}
+        | {short[key]: value for key, value in write_values(trial["values"]).items()}
+        | {title: trial[name] for title, name in names.items()}
+        | {"epoch": f"{trial['chosen_epoch']} of {trial['epochs']}"}
+        | {"seconds": f"{trial['seconds']:.1f}"}
+        for trial in trials
+    ).to_string(index=False, float_format="{:.4f}".format, na_rep="")
+    lines = [line.rstrip() for line in table.splitlines()]
     lines += [
         f"trial {trial['trial']} failed: {shorten(trial['reason'], MAX_REASON)}"
         for trial in trials
         if trial["reason"]
     ]
-    if groups := record.get("seeds"):
-        lines += ["", "mean ± standard deviation over the seeds:"]
-        lines += _align(
-            [
-                {"seeds": f"{group['num_seeds']}"}
-                | show(group["values"])
-                | {
-                    title: f"{group[f'{name}_mean']:.4f} ± {group[f'{name}_std']:.4f}"
-                    for title, name in names.items()
-                    if group[f"{name}_mean"] is not None
-                }
-                for group in groups
-            ]
-        )
     return "\n".join(lines)
-
-
-def _align(rows: list[dict[str, Any]]) -> list[str]:
-    """Render a table with a line of names."""
-    table = pd.DataFrame(rows)
-    lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
-    return [line.rstrip() for line in lines]
