@@ -15,7 +15,6 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, lineage, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
     TEXT,
-    TIME,
     WHOLE,
     classes_of,
     find_common_classes,
@@ -49,8 +48,8 @@ class ComparedRows:
     """N rows that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, in rising order; ``text`` and ``time`` where one of both has them; columns of the
-    user's own, their names after ``OWN``."""
+    """``row_id``, in rising order; ``text`` where one of both has it; columns of the user's own,
+    their names after ``OWN``."""
     predicted: tuple[Predicted, Predicted]
     """Of both models; a class has the same number in both."""
     split: str
@@ -131,8 +130,8 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common, predicted)
-    further = [name for name in first.column_names if name in (TEXT, TIME) or name.startswith(OWN)]
-    shared = {n: second[n] for n in (TEXT, TIME) if n in second.column_names and n not in further}
+    further = [name for name in first.column_names if name == TEXT or name.startswith(OWN)]
+    shared = {n: second[n] for n in (TEXT,) if n in second.column_names and n not in further}
     return ComparedRows(
         put_columns(first.select(["row_id", *further]), shared),
         predicted,

@@ -26,7 +26,7 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 _COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
-TEXT, TIME = "text", "time"
+TEXT = "text"
 MAX_UNKNOWN = 0.01
 """Share of a corpus's labels that may be unknown."""
 
@@ -42,9 +42,8 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
         others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
-        where the model leaves some texts to people; ``text`` and ``time`` where they were kept by
-        scoring, or are in the prepared data and these are not gone; ``columns``, their names after
-        ``OWN``.
+        where the model leaves some texts to people; ``text`` where it was kept by scoring, or is
+        in the prepared data and these are not gone; ``columns``, their names after ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
@@ -52,8 +51,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     settings, classes = scored["settings"], lineage.classes_of_model(scored)
-    roles = {settings["text_column"]: TEXT, TEXT: TEXT, TIME: TIME}
-    kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
+    texts = [n for n in settings["keep_columns"] if n in (settings["text_column"], TEXT)]
     measured = [PROBABILITY + name for name in classes] + _name_unsure(scored)
     asked = [name for name in columns if name in _list_columns_of_predictions(scored)]
     chosen, version = _IS_EVALUATED, ["model_version"] if "models" in scored else []
@@ -65,27 +63,19 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
             uri,
             scored,
             ("predictions/",),
-            list(dict.fromkeys((*_COLUMNS, *version, *measured, *kept, *asked))),
+            list(dict.fromkeys((*_COLUMNS, *version, *measured, *texts, *asked))),
         )
     )
     added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
     added |= {OWN + name: kept_rows[name] for name in asked}
-    for name, role in kept.items():
-        column = _read_role(kept_rows[name], role)
-        if column is not None:
-            added.setdefault(role, column)
+    for column in (kept_rows[name] for name in texts):
+        is_text = str(column.type) in ("string", "large_string", "string_view")
+        if is_text and not column.null_count:
+            added.setdefault(TEXT, column.cast(pa.string()))
     rows = put_columns(kept_rows.select([*_COLUMNS, *measured]), added).combine_chunks()
     missing = [name for name in columns if name not in asked]
     is_whole = TEXT in added and not missing
     return rows if is_whole else _add_columns(rows, scored, missing)
-
-
-def _read_role(column: pa.ChunkedArray, role: str) -> pa.ChunkedArray | None:
-    """Take a column for the texts or times; None if it is of another type."""
-    if role == TIME:
-        return column if pa.types.is_timestamp(column.type) else None
-    is_text = str(column.type) in ("string", "large_string", "string_view")
-    return column.cast(pa.string()) if is_text and not column.null_count else None
 
 
 def check_columns(
@@ -115,10 +105,10 @@ def check_columns(
 def list_searched(scored: Manifest) -> list[str]:
     """List the kept columns that are searched for slices: no ids, texts, labels, times, authors."""
     prepared = lineage.corpus_of(scored)
-    left_out, kept = {TEXT, TIME, "label", "user", scored["settings"]["text_column"]}, list[str]()
+    left_out, kept = {TEXT, "time", "label", "user", scored["settings"]["text_column"]}, list[str]()
     for settings in (prepared["settings"] if prepared else {}, scored["settings"]):
         columns = settings.get("format", {}).get("columns") or {}
-        left_out |= {columns.get(name) for name in ("id", TEXT, "label", TIME, "user")}
+        left_out |= {columns.get(name) for name in ("id", TEXT, "label", "time", "user")}
         kept += settings.get("keep_columns", ())
     return [name for name in dict.fromkeys(kept) if name not in left_out]
 
@@ -263,14 +253,14 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
-    """Add texts, times, and the columns for slices from the prepared tweets by row number."""
+    """Add texts and the columns for slices from the prepared tweets by row number."""
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
     source = lineage.read_prepared(
-        scored, prepared, rows["row_id"].to_numpy(), [TEXT, TIME, *asked], SPLITS[1:]
+        scored, prepared, rows["row_id"].to_numpy(), [TEXT, *asked], SPLITS[1:]
     )
-    lacking = [name for name in (TEXT, TIME) if name not in rows.column_names]
-    added = {name: source[name] for name in lacking if name in source.column_names}
-    added |= {OWN + name: source[name] for name in asked}
+    added = {OWN + name: source[name] for name in asked}
+    if TEXT not in rows.column_names:
+        added[TEXT] = source[TEXT]
     return put_columns(rows, added).combine_chunks()

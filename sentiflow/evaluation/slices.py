@@ -65,12 +65,6 @@ _UNKNOWN: _Ranges = (
     ("unknown tokens, a tenth to a quarter", "", 0.1, 0.25),
     ("unknown tokens, over a quarter", "", 0.25, 1),
 )
-_HOURS: _Ranges = (
-    ("night", "written from 00:00 to 06:00", -1, 5),
-    ("morning", "written from 06:00 to 12:00", 5, 11),
-    ("afternoon", "written from 12:00 to 18:00", 11, 17),
-    ("evening", "written from 18:00 to 24:00", 17, 23),
-)
 
 
 @dataclass(frozen=True)
@@ -157,8 +151,8 @@ def find(
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: At least one, with ``num_tokens`` (known to the model), ``text`` and ``time`` where
-            they are known. Without texts there are slices by column alone.
+        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` where it is
+            known. Without texts there are slices by column alone.
         settings: Settings of the model package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
@@ -188,8 +182,6 @@ def find(
         )
     repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
     listed.append(Slice("repeated", "the same text is on more than one row", repeated))
-    if "time" in rows.column_names:
-        listed += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
     return [item for item in listed if item.rows.any()], tokens
 
 

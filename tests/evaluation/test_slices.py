@@ -1,7 +1,5 @@
 """Each text is in the slices that a reader would expect, and in no other."""
 
-import datetime
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,9 +15,8 @@ def names_of(text, **more):
     return {item for item in slices_of([text], **more) if "token" not in item}
 
 
-def slices_of(texts, num_tokens=None, *, time=None, patterns=None):
+def slices_of(texts, num_tokens=None, *, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
-    rows |= {} if time is None else {"time": time}
     found, _ = slices.find(
         pa.table(rows), settings={"tokenizer": "tweet", "max_length": 64}, patterns=patterns or {}
     )
@@ -87,13 +84,6 @@ def test_shares_of_unknown_tokens_part_the_texts():
 
 def test_repeats_are_equal_but_for_case_and_white_space():
     assert slices_of(["Good  day", "good day", "a good day"])["repeated"] == [0, 1]
-
-
-def test_hours_of_the_day_are_slices_where_the_time_is_known():
-    at = [datetime.datetime(2009, 4, 6, hour, tzinfo=datetime.UTC) for hour in (0, 11, 18)]
-    found = slices_of(["a"] * 4, time=pa.array([*at, None], pa.timestamp("s", tz="UTC")))
-    assert (found["night"], found["morning"], found["evening"]) == ([0], [1], [2])
-    assert "afternoon" not in found
 
 
 def test_a_users_slice_takes_the_place_of_one_of_its_name():
