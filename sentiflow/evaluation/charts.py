@@ -44,8 +44,8 @@ _LINES = ("-", "--", "-.", ":")
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
-    ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need two classes
-    that occur; the latter and ``probabilities.png`` are those of a model of negative and positive.
+    ``training_curve.png`` needs a curve; ``roc.png`` needs two classes that occur;
+    ``probabilities.png`` is that of a model of negative and positive.
     The same data and the same matplotlib give the same bytes.
 
     Args:
@@ -57,7 +57,6 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
     predicted, metrics = predicted_of(rows), measured.metrics
     fitted = Calibration.read(measured.calibration or {}, measured.classes)
     before = before_calibration(rows, fitted) if fitted and fitted != Calibration() else None
-    has_curves = any(area is not None for area in predicted.areas)
     with mpl.rc_context(PLOT_STYLE):
         drawn = {
             "confusion.png": _draw_confusion(metrics),
@@ -66,12 +65,10 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
         }
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
-        if has_curves:
+        if any(area is not None for area in predicted.areas):
             drawn["roc.png"] = _draw_roc(predicted, metrics)
         if metrics.is_binary:
             drawn["probabilities.png"] = _draw_probabilities(predicted)
-            if has_curves:
-                drawn["precision_recall.png"] = _draw_precision_recall(predicted, metrics)
         return {file: to_png(figure) for file, figure in drawn.items()}
 
 
@@ -132,7 +129,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     """
     from sklearn.metrics import roc_curve
 
-    figure, axes = _unit_square("False positive rate", "True positive rate", chance=(0, 1))
+    figure, axes = _unit_square("False positive rate", "True positive rate")
     areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
     shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
     colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
@@ -148,27 +145,11 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     return figure
 
 
-def _draw_precision_recall(predicted: Predicted, metrics: Metrics) -> Figure:
-    from sklearn.metrics import precision_recall_curve
-
-    share = float(predicted.label.mean())
-    figure, axes = _unit_square(
-        "Recall of positive", "Precision of positive", chance=(share, share)
-    )
-    precision, recall, _ = precision_recall_curve(predicted.label, predicted.positive)
-    axes.plot(recall, precision, color=BLUE, drawstyle="steps-post")
-    scalars = metrics.scalars
-    if scalars["precision_positive"] is not None:
-        axes.plot(scalars["recall_positive"], scalars["precision_positive"], "o", color=INK)
-    axes.text(0.03, 0.06, f"Average precision {metrics.values['average_precision']:.4f}")
-    return figure
-
-
 def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
     titles = ("Probability of the prediction", "Share of right predictions")
     if predicted.is_binary:
         titles = ("Mean probability of positive", "Share of positive labels")
-    figure, axes = _unit_square(*titles, chance=(0, 1))
+    figure, axes = _unit_square(*titles)
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     share, num_rows = bins["positive_fraction"].to_numpy(), bins["num_rows"].to_numpy()
     ends = np.stack(share_interval((share * num_rows).round(), num_rows))
@@ -219,10 +200,10 @@ def _draw_probabilities(predicted: Predicted) -> Figure:
     return figure
 
 
-def _unit_square(xlabel: str, ylabel: str, *, chance: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Make a plot of shares, with a dashed line for what chance reaches at 0 and at 1."""
+def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Make a plot of shares, with a dashed diagonal."""
     figure, axes = _axes(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
-    axes.plot((0, 1), chance, "--", color=GRAY, linewidth=1)
+    axes.plot((0, 1), (0, 1), "--", color=GRAY, linewidth=1)
     return figure, axes
 
 
