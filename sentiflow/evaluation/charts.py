@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.results import (
@@ -44,8 +43,7 @@ _LINES = ("-", "--", "-.", ":")
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
-    ``training_curve.png`` needs a curve; ``roc.png`` needs two classes that occur;
-    ``probabilities.png`` is that of a model of negative and positive.
+    ``training_curve.png`` needs a curve, ``roc.png`` two classes that occur.
     The same data and the same matplotlib give the same bytes.
 
     Args:
@@ -67,8 +65,6 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
             drawn["training_curve.png"] = draw_training_curve(curve)
         if any(area is not None for area in predicted.areas):
             drawn["roc.png"] = _draw_roc(predicted, metrics)
-        if metrics.is_binary:
-            drawn["probabilities.png"] = _draw_probabilities(predicted)
         return {file: to_png(figure) for file, figure in drawn.items()}
 
 
@@ -181,22 +177,6 @@ def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None)
             axes.plot(1 - unsure.fraction, 1 - unsure.error, "o", color=INK)
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
-    return figure
-
-
-def _draw_probabilities(predicted: Predicted) -> Figure:
-    figure, axes = _axes(
-        xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label"
-    )
-    for value, color, style in ((NEGATIVE, ORANGE, "--"), (POSITIVE, BLUE, "-")):
-        of_label = predicted.positive[predicted.label == value]
-        axes.hist(
-            of_label, bins=40, range=(0, 1), weights=np.ones(len(of_label)) / len(of_label),
-            histtype="stepfilled", label=LABEL_NAMES[value], facecolor=to_rgba(color, 0.15),
-            edgecolor=color, linestyle=style, linewidth=1,
-        )  # fmt: skip
-    axes.yaxis.set_major_formatter(percent)
-    axes.legend(loc="upper center")
     return figure
 
 

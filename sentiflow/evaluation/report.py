@@ -108,15 +108,10 @@ def render_page(
 def _describe_plots(measured: Measurements, rows: pa.Table) -> dict[str, Any]:
     """Give the numbers in the texts beside plots."""
     predicted = predicted_of(rows)
-    positive = predicted.probabilities[:, 1]
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     return {
         "num_right": predicted.right.sum(),
         "bins": bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
-        "medians": [
-            (measured.classes[value], float(np.median(positive[predicted.label == value])))
-            for value in np.unique(predicted.label)
-        ],
     }
 
 

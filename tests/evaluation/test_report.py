@@ -25,7 +25,6 @@ ALL_PLOTS = {
     "confusion.png",
     "roc.png",
     "reliability.png",
-    "probabilities.png",
     "coverage.png",
 }
 
