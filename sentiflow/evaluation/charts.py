@@ -13,22 +13,16 @@ from matplotlib.figure import Figure
 
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.results import (
-    NUM_WORST,
-    Measurements,
-    UnsureMetrics,
-    before_calibration,
-)
+from sentiflow.evaluation.results import NUM_WORST, Measurements, UnsureMetrics
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
-from sentiflow.metrics.confidence import Calibration, CoveragePoint
+from sentiflow.metrics.confidence import CoveragePoint
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.plotting import (
     BLUE,
     GRAY,
     INK,
-    ORANGE,
     PLOT_STYLE,
     draw_training_curve,
     percent,
@@ -53,12 +47,10 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
             ``validation_accuracy``; may be empty.
     """
     predicted, metrics = predicted_of(rows), measured.metrics
-    fitted = Calibration.read(measured.calibration or {}, measured.classes)
-    before = before_calibration(rows, fitted) if fitted and fitted != Calibration() else None
     with mpl.rc_context(PLOT_STYLE):
         drawn = {
             "confusion.png": _draw_confusion(metrics),
-            "reliability.png": _draw_reliability(predicted, before),
+            "reliability.png": _draw_reliability(predicted),
             "coverage.png": _draw_coverage(measured.coverage, measured.unsure),
         }
         if len(curve):
@@ -141,7 +133,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     return figure
 
 
-def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
+def _draw_reliability(predicted: Predicted) -> Figure:
     titles = ("Probability of the prediction", "Share of right predictions")
     if predicted.is_binary:
         titles = ("Mean probability of positive", "Share of positive labels")
@@ -151,15 +143,8 @@ def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
     ends = np.stack(share_interval((share * num_rows).round(), num_rows))
     axes.errorbar(
         bins["mean_probability"], share, yerr=np.abs(ends - share), fmt="o-", color=BLUE,
-        markersize=4, label="after calibration",
+        markersize=4,
     )  # fmt: skip
-    if before is not None:
-        bins = reliability_bins(label=before.outcome, probability=before.probability)
-        axes.plot(
-            bins["mean_probability"], bins["positive_fraction"], "o:",
-            color=ORANGE, markersize=3, linewidth=1.4, label="before calibration",
-        )  # fmt: skip
-        figure.legend(loc="outside upper left")
     return figure
 
 

@@ -1,7 +1,7 @@
 """Labelled rows -> everything that is measured on them, and the few lines to remember."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,6 @@ from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
-from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
 
 NUM_WORST = 20
@@ -77,7 +76,8 @@ class Measurements:
     calibration_error: dict[str, CalibrationError]
     """By split; with more than two classes that of the predicted class."""
     calibration: dict[str, Any] | None
-    """None if the calibration of the model is not known."""
+    """As the package's manifest has it, which was measured on the rows that it was fitted to; None
+    if it is not known."""
     coverage: Sequence[confidence.CoveragePoint]
     unsure: UnsureMetrics | None
     """None if the model leaves no text to people."""
@@ -206,7 +206,7 @@ def measure(
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    fitted = confidence.Calibration.read(model.get("calibration") or {}, classes_of(rows))
+    calibration = model.get("calibration") or {}
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
@@ -237,8 +237,7 @@ def measure(
             split: calibration_test(label=part.outcome, probability=part.probability)
             for split, part in predicted.items()
         },
-        calibration=fitted
-        and confidence.describe(fitted, before_calibration(chosen, fitted), of_headline),
+        calibration={"bias": {}} | calibration if "temperature" in calibration else None,
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
         ),
@@ -293,20 +292,6 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
     else:
         texts = rows["row_id"].combine_chunks().cast(pa.string())
     return hash_strings(texts, key="sentiflow-halves")
-
-
-def before_calibration(rows: pa.Table, calibration: confidence.Calibration) -> Predicted:
-    """Undo a model's calibration; texts without a known token were not changed by it.
-
-    Nor were classes that the model does not know, whose probability is 0 in all rows.
-    """
-    predicted, was_changed = predicted_of(rows), rows["num_tokens"].to_numpy() > 0
-    probabilities = predicted.probabilities.astype(np.float64)
-    is_known = np.asarray(probabilities.any(axis=0))
-    bias = tuple(np.compress(is_known[: len(calibration.bias)], calibration.bias).tolist())
-    chosen = np.ix_(was_changed, is_known)
-    probabilities[chosen] = confidence.undo(probabilities[chosen], calibration._replace(bias=bias))
-    return replace(predicted, probabilities=probabilities)
 
 
 def _measure_unsure(rows: pa.Table, right: np.ndarray, model: Settings) -> UnsureMetrics | None:

@@ -63,7 +63,7 @@ class CoveragePoint(Accuracy):
 
 
 def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Apply temperature and bias to the probabilities of C classes; :func:`undo` is the inverse.
+    """Apply temperature and bias to the probabilities of C classes.
 
     A softmax does not change if a number is added to all logits, so log p stands for them.
     Probabilities are taken to be at least ``PROBABILITY_FLOOR``. A temperature changes no
@@ -78,11 +78,6 @@ def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray
         [[0.5, 0.5], [0.25, 0.75]]
     """
     return softmax(_log(probabilities) / calibration.temperature + (calibration.bias or 0.0))
-
-
-def undo(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Take temperature and bias back, see :func:`calibrate`."""
-    return softmax((_log(probabilities) - (calibration.bias or 0.0)) * calibration.temperature)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

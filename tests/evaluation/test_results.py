@@ -18,9 +18,8 @@ from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
 from sentiflow.evaluation.results import Measurements, UnsureMetrics
 from sentiflow.evaluation.slices import SliceMetrics
-from sentiflow.metrics import classification, confidence
+from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.confidence import Calibration
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import filesystem, parquet
 
@@ -71,26 +70,10 @@ def test_each_split_has_metrics_and_test_is_the_headline():
     assert found["coverage"][0]["num_rows"] == found["figures"]["test"]["num_rows"]
 
 
-def test_the_calibration_is_taken_back_where_it_was_applied():
-    rows = rows_of()
-    known = rows["num_tokens"].to_numpy() > 0
-    after = rows["probability_positive"].to_numpy()
-    before = results.before_calibration(rows, Calibration(2.0)).probabilities
-    np.testing.assert_array_equal(before[~known, 1], after[~known])
-    again = confidence.calibrate(before[known], Calibration(2.0))
-    np.testing.assert_allclose(again[:, 1], after[known], atol=1e-4)
-    found = measure(rows)["calibration"]
-    assert (found["temperature"], found["bias"]) == (2, {})
-    assert found["after"]["log_loss"] < found["before"]["log_loss"]
-    biased = MODEL | {
-        "calibration": {"temperature": 2.0, "bias": {"negative": 0.5, "positive": -0.5}}
-    }
-    found = measure(rows, model=biased)["calibration"]
-    before = results.before_calibration(rows, Calibration(2.0, (0.5, -0.5)))
-    np.testing.assert_array_equal(before.positive[~known], after[~known])
-    assert found["before"]["log_loss"] == pytest.approx(before.log_losses.mean())
-    logits = np.log(after[known] / (1 - after[known])) + 1
-    np.testing.assert_allclose(before.positive[known], 1 / (1 + np.exp(-2 * logits)), rtol=1e-4)
+def test_the_calibration_is_that_of_the_package():
+    effect = {"before": {"log_loss": 0.5}, "after": {"log_loss": 0.4}}
+    found = measure(rows_of(), model=MODEL | {"calibration": {"temperature": 2.0} | effect})
+    assert found["calibration"] == {"temperature": 2.0, "bias": {}} | effect
 
 
 def test_what_is_answered_is_measured_beside_the_promise():

@@ -17,7 +17,6 @@ from sentiflow.metrics.confidence import (
     fit_calibration,
     fit_weight,
     softmax,
-    undo,
 )
 from sentiflow.metrics.predicted import Predicted
 
@@ -29,6 +28,12 @@ def rows_of(num_rows, *, temperature=1.0, bias=(), num_classes=2, seed=0):
     label = (calibrated.cumsum(axis=1) < rng.random((num_rows, 1))).sum(axis=1)
     given_ = undo(calibrated, Calibration(temperature, bias))
     return {"label": label, "probabilities": given_}
+
+
+def undo(probabilities, calibration):
+    """Take temperature and bias back."""
+    logs = np.log(np.clip(probabilities, 1e-7, None)) - (calibration.bias or 0.0)
+    return softmax(logs * calibration.temperature)
 
 
 def pairs_of(positive):
