@@ -21,7 +21,7 @@ STAGE = "trends"
 TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 
-TRENDS_VERSION = 4
+TRENDS_VERSION = 5
 """Changes whenever the same predictions would give other shares or another page."""
 
 
