@@ -20,7 +20,6 @@ import psutil  # type: ignore[import-untyped]
 import ray
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say
 
 log = logging.getLogger(__name__)
 
@@ -84,29 +83,25 @@ def _find_problem(folder: Path) -> str:
 
 
 def start(**options: Any) -> None:
-    """Start Ray, and note its processes; a start that timed out, as on a busy machine, is repeated.
+    """Start Ray, and note its processes.
 
     Raises:
-        JobError: Both starts timed out.
+        JobError: The start timed out, as on a busy machine.
     """
     before = psutil.Process().children()
-    for is_last in (False, True):
-        try:
-            ray.init(**options)
-            _processes.update(_find_programs(before))
-            return
-        except Exception as error:  # Ray has no narrower class for it
-            if "timed out" not in str(error).lower():
-                raise
-            for process in _find_programs(before).values():
-                with suppress(psutil.Error):
-                    process.kill()
-            if is_last:
-                raise JobError(
-                    "Ray's start on this machine has timed out twice; if the machine is less busy, "
-                    f"run the same command again. Ray's logs: {logs()}"
-                ) from error
-            say("ray", "its start has timed out: starting it once more")
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray has no narrower class for it
+        if "timed out" not in str(error).lower():
+            raise
+        for process in _find_programs(before).values():
+            with suppress(psutil.Error):
+                process.kill()
+        raise JobError(
+            "Ray's start on this machine has timed out; if the machine is less busy, run the same "
+            f"command again. Ray's logs: {logs()}"
+        ) from error
+    _processes.update(_find_programs(before))
 
 
 def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:
