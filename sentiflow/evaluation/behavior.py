@@ -187,10 +187,7 @@ def _change_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
         ("mention", "A mention of somebody at the front", "@somebody {}".format),
         ("link", "A link at the end", lambda text: f"{text.rstrip()} http://example.com/a1b2c3"),
         ("typo", "A typo within one word", lambda text: _make_typo(text, generator)),
-        ("apostrophe", "Leaving out an apostrophe (dont)", lambda t: _APOSTROPHE.sub("", t)),
         ("upper case", "Upper case", _raise_case),
-        ("full stop", "Adding or removing a full stop at the end", _change_full_stop),
-        ("white space", "Wider white space", lambda text: f"  {'  '.join(text.split())}"),
     ]
     for name, what, change in changes:
         changed = [(text, change(text)) for text in texts]
@@ -224,8 +221,6 @@ _OPAQUE = re.compile(r"(&#?\w+;|(?:https?://|www\.)\S+|@\w+)")
 """Entities, links and mentions, which are not changed."""
 
 _PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z]{4,}(?=[.,!?]*(?:\s|$))")
-_APOSTROPHE = re.compile(r"(?<=n)['\u2019](?=t\b)", re.IGNORECASE)
-"""That of ``don't``. Without that of ``we're``, a word would be another one."""
 
 
 def _make_typo(text: str, generator: np.random.Generator) -> str:
@@ -244,15 +239,6 @@ def _make_typo(text: str, generator: np.random.Generator) -> str:
 
 def _raise_case(text: str) -> str:
     return "".join(p if i % 2 else p.upper() for i, p in enumerate(_OPAQUE.split(text)))
-
-
-def _change_full_stop(text: str) -> str:
-    """Remove a single full stop, or add one after a word."""
-    body = text.rstrip()
-    if body.endswith(".") and not body.endswith(".."):
-        return body[:-1].rstrip()
-    ended = _end_sentence(text)
-    return text if ended == body else ended
 
 
 def _end_sentence(text: str) -> str:

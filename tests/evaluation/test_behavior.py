@@ -25,7 +25,7 @@ TEXTS = [
     "hi",
 ]
 OF_REAL_TEXTS = {
-    *("mention", "link", "typo", "apostrophe", "upper case", "full stop", "white space"),
+    *("mention", "link", "typo", "upper case"),
     *("added praise", "added complaint"),
 }
 
@@ -112,9 +112,6 @@ def test_a_constant_model_passes_one_half_of_the_labels_and_no_change(constant, 
         ("link", r"example\.com"),
         ("mention", "@somebody"),
         ("typo", r"^(?!.*awful +weather).*today!"),
-        ("white space", "^  "),
-        ("apostrophe", "dont|arent"),
-        ("full stop", r"morning\.$"),
         ("names of persons", "Fatima"),
         ("names of cities", "Lagos"),
         ("added praise", r"morning\. I love it"),
@@ -151,8 +148,7 @@ def test_a_direction_has_a_tolerance_of_one_tenth(name, texts, passes):
 
 def test_a_test_without_cases_is_left_out():
     results = by_name(check_behavior(score_all(understand), texts=["a b c", "."]))
-    assert not {"typo", "apostrophe"} & results.keys()
-    assert results["full stop"].num_cases == 1
+    assert "typo" not in results
     assert results["mention"].num_cases == 2
 
 
@@ -205,7 +201,7 @@ def test_the_cases_of_a_seed_stay_the_same():
     """Pass rates of two versions can be compared as long as the cases are equal."""
     tests = [(test.kind, test.name, test.cases) for test in make_tests(TEXTS_TO_CHANGE, seed=0)]
     digest = hashlib.sha256(json.dumps(tests).encode()).hexdigest()
-    assert digest == "9996958052da99f89b91b382aeed25ed94b1543a08d544ef7afa291bbb444c0c"
+    assert digest == "06d435e547a72958d222d840c4d43d599bb008fe222cb3a08402284b0a03ca6c"
 
 
 @settings(max_examples=40, deadline=None)
