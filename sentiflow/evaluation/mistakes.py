@@ -8,9 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.data.arrays import hash_texts, one_array, put_columns
-from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.slices import HAPPY, SAD, matches
 from sentiflow.metrics.predicted import Predicted
 
 NUM_KEPT = 100
@@ -54,9 +52,8 @@ def find(rows: pa.Table) -> pa.Table:
 
     - ``confident``: a wrong prediction with a high probability.
     - ``near miss``: a wrong prediction with a low one.
-    - ``label``: the label may be wrong. First come texts that the corpus has with several labels,
-      on a row with a rarer label; then texts with an emoticon that contradicts the label, where
-      the model contradicts it too.
+    - ``label``: the label may be wrong, as the corpus has the text with several labels. It is a row
+      with a rarer label.
     - ``pair``: wrong predictions with a high probability, ``NUM_OF_PAIR`` of each pair of label and
       prediction. There are none if the classes are negative and positive.
 
@@ -83,12 +80,7 @@ def find(rows: pa.Table) -> pa.Table:
     by_kind = {
         "confident": clearest,
         "near miss": wrong.sort_values(["confidence", "row_id"]),
-        "label": pd.concat(
-            [
-                _contradicting_labels(frame, predicted.classes),
-                _contradicting_emoticons(wrong, text, predicted.classes),
-            ]
-        ),
+        "label": _contradicting_labels(frame, predicted.classes),
     }
     chosen = [
         each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
@@ -159,16 +151,3 @@ def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
         for same in doubtful["same"]
     ]
     return doubtful.sort_values("num_rows", ascending=False, kind="stable")
-
-
-def _contradicting_emoticons(
-    wrong: pd.DataFrame, text: pa.Array, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Take the wrong predictions where an emoticon agrees with the model, the clearest first."""
-    happy, sad = (matches(text, regex)[wrong.index] for regex in (HAPPY, SAD))
-    name = np.array(classes)[wrong["prediction"].to_numpy()]
-    agrees = (name == BINARY[POSITIVE]) & happy & ~sad | (name == BINARY[NEGATIVE]) & sad & ~happy
-    doubtful = wrong[agrees].assign(
-        why=[f"an emoticon is {each}, and so is the prediction" for each in name[agrees]]
-    )
-    return doubtful.sort_values("confidence", ascending=False, kind="stable")

@@ -28,8 +28,8 @@ OWN = "own column "
 """Precedes the name of a column of the user's own in a table of rows."""
 
 _BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
-HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
-SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
+_HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
+_SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
 """Emoticons between white space, so that no link, ratio or number is taken for one."""
 
 PATTERNS: dict[str, tuple[str, str]] = {
@@ -45,8 +45,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
         "a letter three times or more, as in sooo",
         "(?i)w{4}|" + "|".join(f"{a}{{3}}" for a in string.ascii_lowercase if a != "w"),
     ),
-    "happy emoticon": (":) and the like", HAPPY),
-    "sad emoticon": (":( and the like", SAD),
+    "happy emoticon": (":) and the like", _HAPPY),
+    "sad emoticon": (":( and the like", _SAD),
     "shouting": ("three words or more in capitals", r"(?:\b[A-Z]{2,}\b\W+){2}\b[A-Z]{2,}\b"),
     "question": ("a question mark", r"\?"),
 }

@@ -69,13 +69,6 @@ def test_at_a_tie_the_label_that_the_model_denies_is_doubtful():
     assert [(row["label"], row["row_id"]) for row in tie] == [(1, 108)]
 
 
-def test_an_emoticon_counts_only_where_the_model_agrees():
-    found = find(ROWS)["label"]
-    cold = next(row for row in found if row["text"] == "cold :(")
-    assert cold["why"] == "an emoticon is negative, and so is the prediction"
-    assert "warm :(" not in texts(found)
-
-
 def count_label_errors(label, probability):
     """Estimate those of a model of negative and positive."""
     probabilities = np.stack([1 - probability, probability], axis=1)
