@@ -26,7 +26,7 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.training import classes, search_space, sweep_trials
 from sentiflow.training import train as training
 from sentiflow.training.results import TAUGHT
-from sentiflow.training.sweep_trials import MAX_REASON, METRICS, SEED
+from sentiflow.training.sweep_trials import MAX_REASON, METRICS
 
 # isort: split
 import ray.tune
@@ -128,7 +128,7 @@ def _publish(
     counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
-        | {f"best/{name}": best[name] for name in METRICS[:3]}
+        | {f"best/{name}": best[name] for name in METRICS}
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
     files = [output.write(TABLE, table, rows=len(records)), *answers]
@@ -176,10 +176,10 @@ def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
-    others = [{k: v for k, v in trial.values.items() if k != SEED} for trial in trials]
+    others = [{k: v for k, v in trial.values.items() if k != "train.seed"} for trial in trials]
     varied = ""
     if any(others.count(values) > 1 for values in others):
-        varied = SEED
+        varied = "train.seed"
     elif len(epochs) > 1 and not is_constant:
         varied = "train.num_epochs"
     if not varied or config.sweep.grace_epochs >= max(epochs):
@@ -266,8 +266,6 @@ def to_text(record: Manifest) -> str:
     names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
     if record["settings"]["train"]["selection"]["metric"] == "macro_f1":
         names["macro F1"] = "validation_f1_macro"
-    if any(trial.get("test_accuracy") is not None for trial in trials):
-        names["test accuracy"] = "test_accuracy"
 
     table = pd.DataFrame(
         {"trial": f"{trial['trial']}", "status": trial["status"]}

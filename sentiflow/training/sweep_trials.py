@@ -1,7 +1,6 @@
 """Trial of a sweep -> its training in a process of Ray Tune; its epochs -> log lines and MLflow."""
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,7 +8,6 @@ from typing import Any, Literal
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
-from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.outputs import Output, find_status
 from sentiflow.errors import (
@@ -21,18 +19,17 @@ from sentiflow.errors import (
     shorten,
 )
 from sentiflow.progress import say
-from sentiflow.storage import filesystem, parquet
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
-from sentiflow.training import classes, search_space
+from sentiflow.training import search_space
 from sentiflow.training import train as training
-from sentiflow.training.results import MODEL, Event, History, Taught, read_epochs
+from sentiflow.training.results import Event, History, Taught, read_epochs
 
 # isort: split
 import ray.tune
 
-SEED = "train.seed"
 TRIALS = "trials"
 Curve = Mapping[str, list[dict[str, Any]]]
 """The epochs of ``pretraining`` and ``history``, as the manifest of a training has them."""
@@ -45,8 +42,8 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 }
 """MLflow's status for each; the order is that of the table."""
 
-METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
-"""Metrics of a trial that are summarized."""
+METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro")
+"""Metrics of a trial."""
 MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all."""
 
@@ -138,28 +135,8 @@ def train(trial: Trial, *, share: Resources) -> None:
             "epoch": last["epoch"],
             name: last[f"validation_{name}"],
             "curve": {"pretraining": record["pretraining"], "history": record["history"]},
-            "test_accuracy": measure_test_accuracy(settings) if SEED in trial.values else None,
         }
     )
-
-
-def measure_test_accuracy(settings: TrainSettings) -> float | None:
-    """Measure the accuracy of a trained model on the test rows of the classes that it learned.
-
-    Returns:
-        The share of these rows that are predicted correctly; None if there are none.
-    """
-    from sentiflow.models.package import ModelPackage  # imports torch
-
-    uri = settings.prepared_uri
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    package = ModelPackage.load(join(settings.output_uri, MODEL))
-    learned, is_right = classes.choose(prepared, settings), []
-    for path in manifest.list_tables(prepared, uri, ["tweets/split=test"]):
-        table = classes.relabel(parquet.read(path, columns=["text", "label"]), learned.positions)
-        prediction = package.score(table["text"].combine_chunks()).prediction
-        is_right += (prediction == table["label"].to_numpy()).tolist()
-    return statistics.fmean(is_right) if is_right else None
 
 
 class TrialCallback(ray.tune.Callback):
@@ -215,18 +192,16 @@ class TrialCallback(ray.tune.Callback):
 
         Args:
             index: Its place among the trials.
-            told: What it has reported last: ``curve``, ``test_accuracy``, and the ``reason`` if it
-                has failed.
+            told: What it has reported last: ``curve``, and the ``reason`` if it has failed.
         """
         trial, settings = self.trials[index], self.trials[index].config.train
         curve: Curve = told.get("curve") or {"pretraining": [], "history": []}
-        reason, accuracy = told.get("reason", ""), told.get("test_accuracy")
+        reason = told.get("reason", "")
         history = History(settings.selection, read_epochs(curve["history"]))
         is_finished = len(history.epochs) == settings.num_epochs
         status: Status = "failed" if reason else "finished" if is_finished else "stopped"
         if not reason:
-            outcome = json.dumps({"curve": curve, "test_accuracy": accuracy})
-            filesystem.write_bytes(trial.outcome_uri, outcome.encode())
+            filesystem.write_bytes(trial.outcome_uri, json.dumps({"curve": curve}).encode())
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(
             f"trial {index + 1}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
@@ -234,8 +209,6 @@ class TrialCallback(ray.tune.Callback):
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         for epoch in history.epochs:
             run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
-        if accuracy is not None:
-            run.log_metrics({"test/accuracy": accuracy})
         run.end(ENDS[status], reason=reason)
         chosen = history.chosen if history.epochs else None
         seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
@@ -246,12 +219,11 @@ class TrialCallback(ray.tune.Callback):
             "status": status,
             "values": trial.values,
             # None, and the epoch 0, if it failed before its first epoch ended
-            **{name: getattr(chosen, name, None) for name in METRICS[:3]},
+            **{name: getattr(chosen, name, None) for name in METRICS},
             "chosen_epoch": chosen.epoch if chosen else 0,
             "epochs": len(history.epochs),
             "seconds": round(seconds, 1),  # of pretraining and of the epochs
             "reason": reason,
-            "test_accuracy": accuracy,  # if the seed is swept; trials are not compared by it
         }
         self.records.append(record)
         shown = f"failed: {shorten(reason, MAX_REASON)}"

@@ -8,8 +8,6 @@ import shlex
 import shutil
 import types
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT, write_config
 from mlflow import MlflowClient
@@ -172,24 +170,6 @@ class TestSweep:
         ours = training.describe_output(settings.load(path, changes)).fingerprint
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert ours == manifest.read(str(trial))["fingerprint"]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.soak
-def test_trials_of_several_seeds_have_their_test_accuracy(tmp_path, prepared, resources):  # noqa: F811
-    space = {"train.seed": [1, 2, 3], "train.learning_rate": [1e-6, 0.02]}
-    record = run(configure(tmp_path, prepared, space, train={"num_epochs": 2})).record
-    assert record["counts"]["finished"] == 6
-    tests = [pq.read_table(path) for path in sorted(prepared.glob("tweets/split=test/*"))]
-    rows = pa.concat_tables(tests)
-    for trial in record["trials"]:
-        package = ModelPackage.load(str(tmp_path / "run/sweep/trials" / trial["name"] / "model"))
-        found = package.score(rows["text"].combine_chunks()).prediction == rows["label"].to_numpy()
-        assert trial["test_accuracy"] == pytest.approx(found.mean())
-    known = {r.data.tags.get("sentiflow.trial"): r.data.metrics for r in runs_of(tmp_path)[1]}
-    for trial in record["trials"]:
-        assert known[trial["name"]]["test/accuracy"] == trial["test_accuracy"]
 
 
 def plan(config):
