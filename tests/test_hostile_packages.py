@@ -61,7 +61,6 @@ OF_CHAMPION = {
     "promote": "promote {box}/shared/config.yaml --force",
 }
 OF_RUN = {
-    "report": "card {run}/report",
     "compare": "compare {run} {other}",
     "compare to": "compare {other} {run}",
     "import": "tracking import {run} --tracking-uri sqlite:///imported.db",
@@ -226,7 +225,6 @@ OF_LINEAGE = {
 """Manifests of the training and the data of a package."""
 READ_ELSEWHERE = {
     "the weights": (link("weights.safetensors", "victim/weights.safetensors"), "predict"),
-    "a card": (link("report/model_card.md", "home/.bashrc", key="files.0.bytes"), "report"),
     "predictions": (
         link("scored/predictions/part-0.parquet", "victim/part-0.parquet"), "compare"),
     "a folder of predictions": (link("scored/predictions", "victim"), "compare"),

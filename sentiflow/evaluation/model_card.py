@@ -20,7 +20,7 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
-from sentiflow.storage.uris import absolute_uri, display_uri, join, names_model
+from sentiflow.storage.uris import absolute_uri, display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 
@@ -119,41 +119,24 @@ def find(place: str) -> str:
     """Find the card of a model that was evaluated; write one of a model that was not.
 
     Args:
-        place: The directory of a run, of its evaluation, of its training or of a model package; or
-            a model in MLflow.
+        place: The directory of a run, of its training or of a model package; or a model in MLflow.
 
     Raises:
-        UserError: There is no model and no evaluation, or the evaluation has no card.
+        UserError: There is no model, or its evaluation has no card.
         JobError: MLflow cannot be reached.
     """
     uri = absolute_uri(place)
-    try:
-        model_uri, package = model_sources.find(uri, tracking=None, setting="the model")
-    except UserError:
-        if names_model(uri):
-            raise
-        card = _read_card(uri) or _read_card(
-            join(uri, model_sources.REPORT)
-        )  # of another run's model
-        if card is None:
-            raise
-        return card
+    model_uri, package = model_sources.find(uri, tracking=None, setting="the model")
+    if evaluation := model_sources.find_evaluation(package, uri):
+        return manifest.read_file(*evaluation, manifest.CARD).decode()
     model = package_files.to_input(model_uri, package)
-    evaluation = model_sources.find_evaluation(package, uri)
-    card = _read_card(evaluation[0]) if evaluation else None
     try:
-        return card or render(model, None, validation=package.get("metrics"))
+        return render(model, None, validation=package.get("metrics"))
     except (KeyError, jinja2.UndefinedError) as error:
         raise UserError(
             f"a manifest of {display_uri(uri)} lacks what a card tells: {error}",
             hint="run its stages again",
         ) from error
-
-
-def _read_card(uri: str) -> str | None:
-    """Read the card of an evaluation; None if there is none."""
-    record = manifest.read(uri, stage="evaluate")
-    return manifest.read_file(uri, record, manifest.CARD).decode() if record else None
 
 
 def _escape(value: object) -> str:
