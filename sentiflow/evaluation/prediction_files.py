@@ -13,9 +13,7 @@ from sentiflow.errors import few
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
 
-_LABELS = ("predicted_label", "prediction", "label")
-"""Names of the column of predicted labels; the first that is there is taken. Beside probabilities a
-column ``label`` is not: it may be that of the truth."""
+_LABEL = "predicted_label"
 _KEY = "row_id or text"
 SUFFIXES = (".parquet", ".csv", ".tsv")
 """Of a location that is a file of predictions and not a directory."""
@@ -61,13 +59,9 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     table = label_files.read(uri, setting="a file of predictions", needs=[_KEY], hint=hint)
     classes, names = manifest.find_classes(scored), list(table.columns)
     columns = [name for name in names if name.startswith(label_files.PROBABILITY)]
-    allowed = _LABELS[:2] if columns else _LABELS
-    labels = next((name for name in allowed if name in names), None)
-    if labels is None and not columns:
-        needed = f"{', '.join(_LABELS)} or {label_files.PROBABILITY}<class>"
-        raise label_files.fault_in(
-            uri, f"has no column {needed}", f"it has {', '.join(few(names[:-1]))}"
-        )
+    if _LABEL not in names and not columns:
+        problem = f"has no column {_LABEL} or {label_files.PROBABILITY}<class>"
+        raise label_files.fault_in(uri, problem, f"it has {', '.join(few(names[:-1]))}")
     if foreign := [
         name for name in columns if name.removeprefix(label_files.PROBABILITY) not in classes
     ]:
@@ -84,9 +78,9 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
             label_files.reject(table, is_faulty, problem)
         probabilities[:, of_columns] = values / values.sum(axis=1, keepdims=True)
     code = probabilities.argmax(axis=1)
-    if labels is not None:
+    if _LABEL in names:
         written = lineage.label_values(scored)
-        code = label_files.read_labels(table, classes, written, column=labels).to_numpy()
+        code = label_files.read_labels(table, classes, written, column=_LABEL).to_numpy()
     if not columns:
         probabilities[np.arange(len(keys)), code] = 1
     order = np.unique([*code, *of_columns])

@@ -30,7 +30,7 @@ def rival(seed=1, *, wrong=20):
         {
             "row_id": ROW_IDS,
             "text": TEXTS,
-            "prediction": np.array(BINARY)[code],
+            "predicted_label": np.array(BINARY)[code],
             "probability_negative": 1 - positive,
             "probability_positive": positive,
         }
@@ -58,7 +58,7 @@ FORMS = {
     "a spreadsheet": ("rival.csv", [], {"sep": ";", "encoding": "utf-8-sig"}),
     "rows": ("rival.parquet", ["text"], {}),
     "texts": ("rival.csv", ["row_id"], {}),
-    "probabilities alone": ("rival.parquet", ["prediction"], {}),
+    "probabilities alone": ("rival.parquet", ["predicted_label"], {}),
 }
 
 
@@ -91,7 +91,7 @@ def test_a_file_is_compared_as_a_run_on_the_same_test_rows(runs, write, name, wi
 
 def test_labels_alone_have_no_metrics_of_probabilities(runs, write):
     run = runs.run("a")
-    file = write(rival()[["row_id", "prediction"]])
+    file = write(rival()[["row_id", "predicted_label"]])
     found = comparison.compare(run, file, columns=["prediction"], margin=0.0)
     for name in ("log_loss", "brier", "roc_auc"):
         assert found.differences[name] is found.second.figures[name] is None
@@ -103,8 +103,8 @@ def test_labels_alone_have_no_metrics_of_probabilities(runs, write):
 
 def test_a_class_that_only_the_file_predicts_counts_against_it(runs, write):
     table = rival(wrong=0)
-    table.loc[8, "prediction"] = "Neutral"  # a class of the corpus, which no model has
-    file = write(table[["row_id", "prediction"]])
+    table.loc[8, "predicted_label"] = "Neutral"  # a class of the corpus, which no model has
+    file = write(table[["row_id", "predicted_label"]])
     found = comparison.compare(runs.run("a", left_out=["neutral"]), file)
     assert found.second.figures["accuracy"] == 59 / 60
     assert found.second.figures["by_class"]["neutral"]["num_predicted"] == 1
@@ -129,11 +129,11 @@ def change(**values):
 FAULTS = {
     "no key": (
         lambda t: t.drop(columns=["row_id", "text"]),
-        "has no column row_id or text; there are prediction, probability_negative",
+        "has no column row_id or text; there are predicted_label, probability_negative",
     ),
     "no prediction": (
         lambda t: t[["row_id", "text"]],
-        "has no column predicted_label, prediction, label or probability_<class>: it has row_id",
+        "has no column predicted_label or probability_<class>: it has row_id",
     ),
     "another class": (
         lambda t: t.assign(probability_spam=0.0),
@@ -141,10 +141,10 @@ FAULTS = {
         "are negative, positive, neutral",
     ),
     "another label": (
-        change(prediction="good"),
-        "row 28: prediction 'good' is none of negative, positive, neutral",
+        change(predicted_label="good"),
+        "row 28: predicted_label 'good' is none of negative, positive, neutral",
     ),
-    "no label": (change(prediction=None), "row 28: prediction '' is none of negative"),
+    "no label": (change(predicted_label=None), "row 28: predicted_label '' is none of negative"),
     "a text as probability": (
         lambda t: t.assign(probability_positive="0,5"),
         "row 0: probability_positive '0,5' is no number with a decimal point (299 more)",
@@ -166,7 +166,7 @@ FAULTS = {
         "row 300: row_id '28' was given before",
     ),
     "two answers to a text": (
-        lambda t: pd.concat([t, t[29:30].assign(prediction="neutral")]).drop(columns="row_id"),
+        lambda t: pd.concat([t, t[29:30].assign(predicted_label="neutral")]).drop(columns="row_id"),
         "row 300: another prediction for a text",
     ),
     "a row too few": (
@@ -209,10 +209,10 @@ def test_one_of_the_two_is_a_run_and_the_file_is_there(runs, write, tmp_path):
 def test_values_of_the_corpus_are_labels_too(runs, write):
     run, table = runs.run("a"), rival()
     record = manifest.read(f"{run}/scored")
-    table["prediction"] = table["prediction"].map({"negative": "0", "positive": "4"})
+    table["predicted_label"] = table["predicted_label"].map({"negative": "0", "positive": "4"})
     found = prediction_files.read(write(table, "rival.csv"), record)
     assert found.classes == BINARY
-    assert (found.prediction == (rival()["prediction"] == "positive")).all()
+    assert (found.prediction == (rival()["predicted_label"] == "positive")).all()
 
 
 def test_ids_of_tweets_are_row_numbers(write):
