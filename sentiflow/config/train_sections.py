@@ -223,13 +223,10 @@ class TrainSettings(Settings):
     classes: Classes = None
     """Classes that the model learns; rows of other classes are left out. Default: every class with
     rows in the train split."""
-    class_weights: Literal["sqrt", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = (
-        None
-    )
+    class_weights: Literal["sqrt", "balanced"] | None = None
     """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
-    frequency. ``sqrt``: its square root. Or a weight for each class, such as ``{neutral: 2.0}``;
-    others have 1. The weights are scaled to a mean of 1 over the training rows. Default: equal
-    weights."""
+    frequency. ``sqrt``: its square root. The weights are scaled to a mean of 1 over the training
+    rows. Default: equal weights."""
     preset: Literal["fast", "balanced", "best"] | None = None
     """Settings of a recurrent network by one word: model, batches, epochs, pretraining and learning
     rate. Settings that the config names take precedence. Default: the defaults of this table."""

@@ -1,7 +1,7 @@
 """Prepared data + settings -> the classes that a model learns, their rows and their weights."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ def choose(
         splits: The splits that the model is trained on.
 
     Raises:
-        UserError: A class or a weight has no rows, or there are fewer than two classes.
+        UserError: A class has no rows, or there are fewer than two classes.
     """
     learnable = manifest.find_learnable(prepared)
     counts = {name: count_rows(prepared, "train", [name]) for name in learnable}
@@ -74,12 +74,6 @@ def choose(
     names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=split_has)
-    weights = settings.class_weights
-    if isinstance(weights, Mapping) and (foreign := [n for n in weights if n not in names]):
-        raise UserError(
-            f"train.class_weights: the model has no class {' or '.join(few(foreign))}",
-            hint=f"it has {', '.join(few(names))}",
-        )
     rows = np.array([sum(count_rows(prepared, s, [name]) for s in splits) for name in names])
     positions = np.array(
         [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
@@ -90,7 +84,7 @@ def choose(
         for name in manifest.find_classes(prepared)
         if name not in names and (settings.classes or name not in learnable)
     )
-    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), left_out)
+    return LearnedClasses(names, rows, positions, _weigh(settings.class_weights, rows), left_out)
 
 
 def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:
@@ -158,14 +152,9 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
         )
 
 
-def _weigh(
-    weights: str | Mapping[str, float] | None, names: tuple[str, ...], counts: np.ndarray
-) -> np.ndarray | None:
+def _weigh(weights: str | None, counts: np.ndarray) -> np.ndarray | None:
     """Compute the weight of each class; the mean over all rows is 1."""
     if weights is None:
         return None
-    if isinstance(weights, Mapping):
-        raw = np.array([weights.get(name, 1.0) for name in names])
-    else:
-        raw = counts.astype(np.float64) ** (-0.5 if weights == "sqrt" else -1.0)
+    raw = counts.astype(np.float64) ** (-0.5 if weights == "sqrt" else -1.0)
     return (raw * counts.sum() / (raw * counts).sum()).astype(np.float32)

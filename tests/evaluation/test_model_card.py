@@ -35,7 +35,6 @@ def model_of(
     classes=("negative", "positive"),
     files=("tweets.csv",),
     unlabelled=(),
-    weights="sqrt",
     num_pretraining=0,
 ):
     """Publish the training of a model of three texts; return the model as an input."""
@@ -69,7 +68,7 @@ def model_of(
         "dropped": {},
     }
     prepared = publish(spec, counts=counts, duplicates=repeats, fixed_splits=[])
-    settings = {"num_epochs": 5, "seed": 3, "class_weights": weights}
+    settings = {"num_epochs": 5, "seed": 3, "class_weights": "sqrt"}
     settings["pretrain"] = {"num_epochs": num_pretraining}
     inputs = {"prepared": manifest.reference(f"{folder}/prepared", prepared)}
     run = {
@@ -184,8 +183,7 @@ def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
     rows = rows_of_classes(900, classes=tuple(HOSTILE))
     result = report_data(rows, asked=False).result
     files = ["---\nlicense: mit\n---.csv", "[x](e.org)|.csv", "ü\u202e b.parquet"]
-    weights = dict.fromkeys(HOSTILE, 2.0)
-    model = model_of(tmp_path, classes=HOSTILE, files=files, weights=weights)
+    model = model_of(tmp_path, classes=HOSTILE, files=files)
     corpus = lineage.name_files(files)
     card = model_card.render(model, result, corpus=corpus)
     assert "license" not in metadata_of(card)
@@ -194,7 +192,6 @@ def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
     shown = [" ".join(name.split()) for name in HOSTILE]
     assert list(table_of(card, "class"))[1:] == shown
     assert table_of(card, "split")["split"] == ["texts", *shown]
-    assert {f"train.class_weights.{name}" for name in shown} < {*table_of(card, "setting")}
     assert all(len({len(row) for row in table}) == 1 for table in tables_of(card))
     assert "\u202e" not in card
 

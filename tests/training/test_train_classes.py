@@ -68,7 +68,6 @@ def test_classes_are_learned_in_the_order_of_the_data_and_those_left_out_are_kno
         ({"classes": ["negative", "happy"]}, prepared(), "no row to learn is happy: .*mixed 0"),
         ({"classes": ["negative", "mixed"]}, prepared(), "no row to learn is mixed: .*neutral 50"),
         ({}, prepared(train=(40, 0, 0, 0, 0)), "two classes or more: .*negative 40, positive 0"),
-        ({"class_weights": {"mixed": 2}}, prepared(), "the model has no class mixed: it has neg"),
         (
             {"classes": ["positive", "neutral"]},
             prepared(kind="sentiment140"),
@@ -86,7 +85,6 @@ def test_classes_without_rows_are_refused_with_the_counts(settings, record, prob
     [
         ("balanced", [1 / 40, 1 / 10, 1 / 50, 1 / 8]),
         ("sqrt", [40**-0.5, 10**-0.5, 50**-0.5, 8**-0.5]),
-        ({"rare": 5}, [1, 1, 1, 5]),
     ],
 )
 def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
