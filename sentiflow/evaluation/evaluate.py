@@ -273,7 +273,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
 def _describe_origin(
     scored: Manifest, trained: Manifest | None, spec: OutputSpec
 ) -> dict[str, Any]:
-    """Describe for the report how the predictions came about: rows and settings."""
+    """Describe for the report how the predictions came about: rows, settings, inputs, versions."""
     prepared = lineage.corpus_of(scored)
     counts = (prepared or scored)["counts"]
     records = [record for record in (prepared, trained, scored) if record]
@@ -290,4 +290,24 @@ def _describe_origin(
         "counts": rows,
         "settings": {record["stage"]: record["settings"] for record in records}
         | {STAGE: spec.settings},
+        "lineage": _describe_lineage(prepared, scored, spec),
+        "versions": scored["versions"],
     }
+
+
+def _describe_lineage(
+    prepared: Manifest | None, scored: Manifest, spec: OutputSpec
+) -> list[tuple[str, str, str]]:
+    corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
+    inputs = prepared["inputs"] if prepared else {"csv": corpus}
+    files = [
+        (title, item["uri"], item["tree_sha256"][:16])
+        for name, title in (("csv", "input file"), *((n, n) for n in ("corrections", "unlabelled")))
+        for item in inputs.get(name, {}).get("files", ())
+    ]
+    made = [
+        *([("prepared data", corpus)] if prepared else []),
+        *(("averaged model", each) for each in model.get("members", ())),
+        *(("model", model), ("predictions", spec.inputs["scored"])),
+    ]
+    return [*files, *((title, each["uri"], each["fingerprint"]) for title, each in made)]

@@ -60,7 +60,8 @@ def render_page(
         curve: As for ``charts.render``.
         settings: Nested, as resolved.
         origin: ``created``, in UTC; ``num_examples``, the mistakes of each kind to show;
-            ``counts``, rows by kind; ``model`` and ``corpus`` in a line each.
+            ``counts``, rows by kind; ``lineage``, name, URI and fingerprint of each step;
+            ``versions`` of libraries by name; ``model`` and ``corpus`` in a line each.
     """
     measured, probed = result.measured, result.probed
     metrics, split = measured.metrics, measured.split

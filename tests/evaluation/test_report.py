@@ -114,6 +114,8 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         ),
         counts={"read": 1_600_000, "scored_without_a_known_word": 412},
         settings={"train": {"model": {"cell": "gru"}, "num_epochs": 3, "init_from": None}},
+        lineage=[("CSV", "/data/tweets.csv", "sha256:ab12"), ("model", "/m", "sha256:cd34")],
+        versions={"torch": "2.13.0", "ray": "2.60.0"},
         model="gru(64), bidirectional",
         corpus="tweets.csv",
     )
@@ -360,6 +362,8 @@ def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
         rows.set_column(7, "text", pa.array([SCRIPT] * len(rows))),
         counts={SCRIPT: 1},
         settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
+        lineage=[(SCRIPT, SCRIPT, SCRIPT)],
+        versions={SCRIPT: SCRIPT},
     )
     hostile = change(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
     failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
@@ -374,5 +378,5 @@ def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
     num_failures = 2 * len(behavior)
     assert (
         outline.text.count(SCRIPT)
-        >= 6 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
+        >= 10 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
     )

@@ -112,6 +112,8 @@ def test_nothing_is_too_long_for_a_phone(visit, data, plots):
         mistakes=data.mistakes.set_column(place, "text", texts),
         counts={"c" * 90: 10**12},
         settings={"k" * 90: {"v": "z" * 200}},
+        lineage=[("w" * 90, "u" * 200, "f" * 100)],
+        versions={"l" * 90: "v" * 90},
     )
     data = change(data, result=dataclasses.replace(data.result, name="n" * 200))
     tab = visit(render_page(data, plots), viewport={"width": 400, "height": 900})

@@ -83,7 +83,7 @@ def test_an_average_scores_a_corpus_by_the_mean_of_its_members(averaged):
 
 
 def test_the_evaluation_of_an_average_names_each_training_and_knows_their_rows(averaged):
-    folder, _ = averaged
+    folder, models = averaged
     record = manifest.read(str(folder / "run_best/report"))
     assert record["registered"] == {"name": "test", "version": 1}
     assert not any("unknown" in note for note in record["notes"])
@@ -94,6 +94,8 @@ def test_the_evaluation_of_an_average_names_each_training_and_knows_their_rows(a
     assert "Some trainings are gone" not in card
     assert succeed("card", folder / "run_best", "--output", folder / "card.md")
     assert (folder / "card.md").read_text() == card
+    page = (folder / "run_best/report/report.html").read_text()
+    assert all(uri in page for uri in models)
 
 
 def test_a_registered_average_comes_back_and_is_promoted_like_any_model(averaged, monkeypatch):
