@@ -31,13 +31,14 @@ from sentiflow.plotting import (
 
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
+_LINES = ("-", "--", "-.", ":")
 
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
-    ``training_curve.png`` needs a curve; ``roc.png`` a model of negative and positive, and both
-    labels. The same data and the same matplotlib give the same bytes.
+    ``training_curve.png`` needs a curve, ``roc.png`` two classes that occur.
+    The same data and the same matplotlib give the same bytes.
 
     Args:
         measured: The measurements of the same rows.
@@ -54,7 +55,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
         }
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
-        if metrics.is_binary and metrics.values["roc_auc"] is not None:
+        if any(area is not None for area in predicted.areas):
             drawn["roc.png"] = _draw_roc(predicted, metrics)
         return {file: to_png(figure) for file, figure in drawn.items()}
 
@@ -110,13 +111,25 @@ def _join_best(
 
 
 def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
+    """Draw the curve of positive; of each class against the others, if there are other classes.
+
+    Of many classes they are those with the lowest areas.
+    """
     from sklearn.metrics import roc_curve
 
     figure, axes = _unit_square("False positive rate", "True positive rate")
-    scalars = metrics.scalars
-    axes.plot(1 - scalars["recall_negative"], scalars["recall_positive"], "o", color=INK)
-    axes.plot(*roc_curve(predicted.label, predicted.positive)[:2], color=BLUE)
-    axes.text(0.97, 0.06, f"AUC {scalars['roc_auc']:.4f}", ha="right")
+    areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
+    shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
+    colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
+    if metrics.is_binary:
+        shown, colors = [1], [BLUE]
+        scalars = metrics.scalars
+        axes.plot(1 - scalars["recall_negative"], scalars["recall_positive"], "o", color=INK)
+    for number, code in enumerate(shown):
+        rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
+        label = f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}"
+        axes.plot(*rates, linestyle=_LINES[number % len(_LINES)], color=colors[number], label=label)
+    axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure
 
 

@@ -95,6 +95,7 @@ def render_page(
         binary=metrics.is_binary,
         pairs=metrics.confused_pairs[:MOST_LISTED],
         num_drawn=NUM_WORST,
+        most_listed=MOST_LISTED,
         curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=[

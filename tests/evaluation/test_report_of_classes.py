@@ -100,7 +100,7 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
     links = {attributes["href"] for tag, attributes in outline.tags if tag == "a"}
     assert links == {f"#{name}" for name in ids}
     assert set(plots) == {
-        "training_curve.png", "confusion.png", "reliability.png", "coverage.png",
+        "training_curve.png", "confusion.png", "roc.png", "reliability.png", "coverage.png",
     }  # fmt: skip
     alts = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
     assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
@@ -135,6 +135,8 @@ def test_of_many_classes_the_worst_are_named_first():
     places = [table.index(f"{name} {metrics.by_class[name].num_rows}") for name in f1]
     assert places == sorted(places)
     assert outline.text.count(" → ") < 200
+    roc = next(a["alt"] for t, a in outline.tags if t == "img" and "ROC" in a["alt"])
+    assert roc.count("topic_") == 10
 
 
 @pytest.mark.soak
