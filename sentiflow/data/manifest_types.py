@@ -88,11 +88,6 @@ class VocabularyReport(TypedDict):
 
     words: int
     words_with_vector: int
-    frequent_unknown: list[Counts]
-    """The most frequent words that are not in the vocabulary: ``word``, and ``count`` in all
-    splits."""
-    frequent_without_vector: list[Counts]
-    """The most frequent words without a pretrained vector."""
     tokens: dict[str, Counts]
     """By split: ``tokens``, ``unknown`` ones that are not in the vocabulary, and their
     ``unknown_fraction``."""

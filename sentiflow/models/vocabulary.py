@@ -59,10 +59,6 @@ class Vocabulary:
         ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
         return ids
 
-    def knows(self, words: pa.Array) -> np.ndarray:
-        """Whether each word has an id of its own."""
-        return self.look_up(words) >= self.num_special
-
     @property
     def num_special(self) -> int:
         """Number of ids that stand for no word."""

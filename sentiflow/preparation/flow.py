@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data.csv_format import meanings
-from sentiflow.data.manifest_types import Counts, DuplicateCounts, VocabularyReport, merge_counts
+from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.preparation import (
@@ -42,9 +41,6 @@ _MAX_KEYS = 1 << 23
 
 _FEW_VECTORS = 0.5
 """A warning says so if a smaller share of the words has a vector."""
-
-_NUM_WORDS = 20
-"""Words listed in the out-of-vocabulary report."""
 
 
 class Flow:
@@ -158,9 +154,9 @@ class Flow:
             sums = (
                 pa.concat_tables([*total, _read_all(uris[start : start + _MERGED])])
                 .group_by("word")
-                .aggregate([("count", "sum"), ("held_out", "sum")])
+                .aggregate([("count", "sum")])
             )
-            total = [sums.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})]
+            total = [sums.rename_columns({"count_sum": "count"})]
         return total[0]
 
     def _process(
@@ -257,20 +253,17 @@ def _read_all(uris: Sequence[str]) -> pa.Table:
 def fit_vocabulary(
     counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
-    """Choose the words and the vector of each; also report which frequent words are unknown."""
+    """Choose the words and the vector of each; also report how many have one."""
     section = settings.vocabulary
     if section.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
     else:
         words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
-    every = pa.concat_arrays([words.words, counts["word"].combine_chunks()])
-    rows, counted = np.split(vectors.find(every), [len(words)])
+    rows = vectors.find(words.words)
     matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
     report: VocabularyReport = {
         "words": len(words),
         "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _list_frequent(counts, words.knows(counts["word"].combine_chunks())),
-        "frequent_without_vector": _list_frequent(counts, counted >= 0),
         "tokens": {},
     }
     num_words = len(words) - words.num_special
@@ -278,12 +271,3 @@ def fit_vocabulary(
         share = f"only {report['words_with_vector']:,} of {num_words:,} words"
         log.warning("%s have a vector in %s", share, display_uri(section.vectors))
     return replace(words, vectors=matrix), report
-
-
-def _list_frequent(counts: pa.Table, is_known: np.ndarray) -> list[Counts]:
-    """List the most frequent words of all splits for which ``is_known`` is false."""
-    total = pc.add(counts["count"], counts["held_out"])
-    table = pa.table({"word": counts["word"], "count": total})
-    table = table.filter(pc.and_(pc.greater(total, 0), pa.array(~is_known)))
-    order = [("count", "descending"), ("word", "ascending")]
-    return list(table.sort_by(order)[:_NUM_WORDS].to_pylist())

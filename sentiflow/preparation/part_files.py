@@ -278,13 +278,10 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
 
 
 def _count_words(table: pa.Table, job: Job) -> pa.Table:
-    """Count the words of a part, in training rows and in held-out rows."""
-    tokens, split = steps.tokens_of(table), table["split"].to_numpy()
-    learnable = _is_learnable(table, job).to_numpy()
-    count, held_out = (
-        tokens.count(learnable & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
-    )
-    return pa.table({"word": tokens.words, "count": count, "held_out": held_out})
+    """Count the words of a part in training rows."""
+    tokens, is_train = steps.tokens_of(table), table["split"].to_numpy() == _TRAIN
+    count = tokens.count(_is_learnable(table, job).to_numpy() & is_train)
+    return pa.table({"word": tokens.words, "count": count})
 
 
 def _examples(rejected: pa.Table) -> list[str]:

@@ -270,9 +270,6 @@ WORDS = [
 WORDS_REPORT = yaml.safe_load("""
   words: 6
   words_with_vector: 3
-  frequent_unknown: [{word: thing, count: 2}, {word: novel, count: 1}, {word: unique, count: 1},
-    {word: xyzzy, count: 1}]
-  frequent_without_vector: [{word: zzqx, count: 2}]
   tokens:
     train: {tokens: 13, unknown: 1, unknown_fraction: 0.07692}
     validation: {tokens: 4, unknown: 2, unknown_fraction: 0.5}
