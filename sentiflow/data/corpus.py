@@ -1,6 +1,6 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work; settings that fit its columns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -102,22 +102,6 @@ class CsvPlan:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
         names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
-
-    @property
-    def notes(self) -> Iterator[str]:
-        """Say which columns of the settings the files lack; a few files are named."""
-        for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
-            lacking = [
-                (
-                    display_uri(file.described["uri"]),
-                    getattr(file.csv_format.settings.columns, meaning),
-                )
-                for file in self.planned
-                if file.csv_format and getattr(file.csv_format.columns, meaning) is None
-            ]
-            if lacking and lacking[0][1] is not None:
-                count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
-                yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
 Plan = CsvPlan | table_plans.TablePlan
@@ -242,7 +226,7 @@ def _cut_csv(
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
-    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=(*notes, *plan.notes))
+    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:

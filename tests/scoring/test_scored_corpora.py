@@ -90,7 +90,7 @@ def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
     assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
 
 
-def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three, said):
+def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three):
     form = {"kind": "csv", "columns": {"text": "body", "label": "mood", "id": "n"}}
     form["labels"] = {"neutral": "u", "negative": "n"}
     (tmp_path / "a.csv").write_text("mood,body\nu,good\n")
@@ -98,8 +98,7 @@ def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three, said):
     predictions, scores = of_three("*.csv", format=form)
     assert_predicted(predictions, scores, tmp_path)
     assert predictions["label"].fillna(9).tolist() == [0, 9]
-    assert f"no column 'mood' in {tmp_path}/b.csv: rows are unlabelled" in said.text
-    assert f"no column 'n' in 2 files, such as {tmp_path}/a.csv: tweet_id is null" in said.text
+    assert predictions["tweet_id"].isna().all()
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "c.csv").write_text("body,moood\nbad day,u\n")
     with pytest.raises(UserError, match=r"c\.csv has no column 'mood': did you mean 'moood'\?"):
