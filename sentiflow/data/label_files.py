@@ -198,8 +198,6 @@ class CorrectedRows:
     """In rising order, each once."""
     label: np.ndarray
     """Positions in the classes; -1: the row has no label."""
-    is_changed: np.ndarray
-    """Whether the corpus has another label, or none, or an unknown one."""
 
     def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
         """Find which rows of a part are corrected, and their labels: int8, null for none."""

@@ -24,8 +24,7 @@ CANDIDATES = "corrected_rows"
 
 def read_rows(part: parts.Part, *, job: Job) -> pa.Table:
     """Read all rows of a part as they are, also those that will be rejected."""
-    table = parts.read(part, RowRules(keep_raw=False))
-    return table.select(["row_id", "text", "label", "unknown_label"])
+    return parts.read(part, RowRules(keep_raw=False)).select(["row_id", "text"])
 
 
 def write_candidates(
@@ -41,16 +40,12 @@ def write_candidates(
         texts: Hashes of the texts of the others.
 
     Columns:
-        written: ``row_id``, ``text`` (its hash), ``before`` (the label that the corpus has: the
-            name of the class, or as written if it is unknown).
+        written: ``row_id``, ``text`` (its hash).
     """
     row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
     hashes = hash_texts(text)
     chosen = np.isin(row_id, row_ids) | np.isin(hashes, texts)
-    named_label = pa.array(job.format.classes or (), pa.string()).take(one_array(table["label"]))
-    unknown = pc.utf8_trim_whitespace(one_array(table["unknown_label"]))
-    before = pc.fill_null(pc.coalesce(unknown, named_label), "")
-    rows = pa.table({"row_id": row_id, "text": hashes, "before": before})
+    rows = pa.table({"row_id": row_id, "text": hashes})
     filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows.filter(pa.array(chosen)))
 
 
@@ -66,7 +61,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
         uris: The files.
 
     Returns:
-        ``row_id`` in rising order, ``label`` (a name; empty: none), ``before``.
+        ``row_id`` in rising order, ``label`` (a name; empty: none).
 
     Raises:
         UserError: A row is not in the corpus, two corrections of a row differ, or nothing in a file
@@ -104,5 +99,4 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
             f"{first['label'] or UNLABELLED}",
             hint="correct the file and run the same command again",
         )
-    every = every.drop_duplicates("row_id")
-    return every[["row_id", "label", "before"]].reset_index(drop=True)
+    return every.drop_duplicates("row_id")[["row_id", "label"]].reset_index(drop=True)

@@ -86,8 +86,7 @@ def load_corrections(job: Job) -> CorrectedRows | None:
     table = load_table(job.work_file(CORRECTED_ROWS, 0), job.key)
     codes = {name.casefold(): code for code, name in enumerate(job.format.classes or ())}
     label = [codes.get(name.casefold(), -1) for name in table["label"].to_pylist()]
-    is_same = pc.equal(pc.utf8_lower(table["label"]), pc.utf8_lower(table["before"]))
-    return CorrectedRows(table["row_id"].to_numpy(), np.array(label, np.int8), ~is_same.to_numpy())
+    return CorrectedRows(table["row_id"].to_numpy(), np.array(label, np.int8))
 
 
 def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
@@ -156,13 +155,12 @@ def write_texts(table: pa.Table, part: Label, *, job: Job, writes_keys: bool) ->
 
 
 def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
-    """Count accepted rows with a corrected label, and those that had another."""
+    """Count accepted rows with a corrected label."""
     corrections = load_corrections(job)
     if corrections is None:
         return {}
-    is_corrected, place = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
-    changed = corrections.is_changed[place[is_corrected]].sum()
-    return {"corrected": int(is_corrected.sum()), "relabelled": int(changed)}
+    is_corrected, _ = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
+    return {"corrected": int(is_corrected.sum())}
 
 
 def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:

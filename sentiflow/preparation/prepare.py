@@ -289,10 +289,9 @@ def _report(
     if corrected := counts.get("corrections"):
         say(
             sources.STAGE,
-            f"{corrected['labels']:,} corrections: {corrected['rows']:,} rows have a corrected "
-            f"label, {corrected['changed']:,} of them had another or none",
+            f"{corrected['labels']:,} corrections are the labels of {corrected['rows']:,} rows",
         )
-        metrics |= {"corrected": corrected["rows"], "relabelled": corrected["changed"]}
+        metrics["corrected"] = corrected["rows"]
     if further:
         left_out = f"{further['left_out']:,} left out"
         if listed := tweets.list_reasons(further["left_out_by_reason"]):

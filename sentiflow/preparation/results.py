@@ -46,8 +46,6 @@ class PartCounts:
     """Accepted rows."""
     corrected: int = 0
     """Rows among them whose label is one of ``prepare.corrections``."""
-    relabelled: int = 0
-    """Rows among these that the corpus gives another label, or none, or an unknown one."""
     encoded: int = 0
     """Rows that were encoded: unlabelled ones, or those of a class that can be learned."""
     without_token: int = 0
@@ -247,7 +245,7 @@ def count_encoded(read: PartCounts, encoded: PartCounts, num_labels: int) -> Cou
         "encoded_without_token": encoded.without_token,
         "encoded_cut": encoded.cut,
     }
-    corrections = {"labels": num_labels, "rows": read.corrected, "changed": read.relabelled}
+    corrections = {"labels": num_labels, "rows": read.corrected}
     return counts | ({"corrections": corrections} if num_labels else {})
 
 

@@ -78,7 +78,7 @@ def test_labels_are_those_of_a_plain_program(tmp_path, labelled, resources, suff
     assert name_labels(read(tmp_path)) == expected
     counts = record["counts"]
     is_kept = duplicates == "keep"
-    assert counts["corrections"] == {"labels": 5, "rows": 3 + is_kept, "changed": 2 + is_kept}
+    assert counts["corrections"] == {"labels": 5, "rows": 3 + is_kept}
     assert counts["rejected_by_reason"] == {"empty text": 1}
     assert [item["uri"] for item in record["inputs"]["corrections"]["files"]] == [one, other]
     encoded = {row["row_id"]: CLASSES[row["label"]] for row in read(tmp_path, "encoded")}
@@ -94,7 +94,7 @@ def test_classes_of_auto_are_those_after_the_correction(tmp_path, resources):
     record = prepare(tmp_path, path, form, corrections=fixes, rows_per_file=20)
     assert record["classes"] == ["c0", "c1"]
     assert read(tmp_path)[60]["label"] == 1
-    assert record["counts"]["corrections"] == {"labels": 2, "rows": 2, "changed": 1}
+    assert record["counts"]["corrections"] == {"labels": 2, "rows": 2}
 
 
 @pytest.mark.ray
@@ -145,7 +145,7 @@ def resolve(rows, corpus):
     frame["has_text"] = frame["text"] != ""
     frame["text"] = arrays.hash_texts(pa.array(frame["text"].tolist()))
     hashes = arrays.hash_texts(pa.array(corpus))
-    known = pd.DataFrame({"row_id": range(len(corpus)), "text": hashes, "before": "negative"})
+    known = pd.DataFrame({"row_id": range(len(corpus)), "text": hashes})
     found = corrected.resolve(frame.assign(file=0), known, ("a",))
     return dict(zip(found["row_id"], found["label"], strict=True))
 
