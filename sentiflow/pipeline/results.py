@@ -1,7 +1,6 @@
 """Finished stages -> what a Python program asks of them: tables, metrics, the report, the model."""
 
 import html
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -200,30 +199,9 @@ class Evaluated(_Reported):
     stage, folder, page = "evaluate", "report", "report.html"
 
     @property
-    def model_card(self) -> str:
-        """The model card: Markdown, with the metadata that the Hugging Face Hub reads."""
-        return manifest.read_file(self.uri, self.manifest, manifest.CARD).decode()
-
-    @property
     def mistakes(self) -> Table:
         """The mistakes that the report shows."""
         return Table(self.uri, ("mistakes.parquet",))
-
-    @property
-    def slices(self) -> "pd.DataFrame":
-        """The accuracy of each slice, yours first.
-
-        Columns:
-            name: such as ``airline: Delta``. ``num_rows``: its evaluated rows. ``accuracy``, and
-            the ends ``low`` and ``high`` of its 95 % interval. ``p_adjusted``: whether it is worse
-            than the rest, adjusted for the number of slices; NaN where it was not tested.
-            ``is_found``: whether a search found it; then all is of the half not searched.
-        """
-        import pandas as pd
-
-        content = manifest.read_file(self.uri, self.manifest, "metrics.json")
-        names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted", "is_found"]
-        return pd.DataFrame(json.loads(content)["slices"], columns=names)
 
 
 class Trends(_Reported):

@@ -40,15 +40,6 @@ def test_columns_and_rows_are_chosen_as_they_are_read(run):
     assert 0 < len(test) < len(whole)
 
 
-def test_slices_are_a_table(run, finished_run):
-    written = json.loads((finished_run / "run/report/metrics.json").read_text())["slices"]
-    found = run.evaluated.slices
-    assert found["name"].tolist() == [item["name"] for item in written]
-    assert found["accuracy"].between(found["low"], found["high"]).all()
-    assert list(found.columns[:3]) == ["name", "num_rows", "accuracy"]
-    assert len(found) > 3
-
-
 def test_a_run_has_what_other_calls_have_put_into_its_directory(run):
     fewer = sentiflow.Run(run.output_uri, {"prepare": run.prepared})
     assert fewer.scored.counts == run.scored.counts
