@@ -6,7 +6,6 @@ do.
 """
 
 import codecs
-import logging
 import math
 import re
 from collections import Counter
@@ -21,8 +20,6 @@ import pyarrow.csv
 from sentiflow.errors import UserError
 from sentiflow.storage.compression import read_blocks
 
-log = logging.getLogger(__name__)
-
 BLOCK_BYTES = 1 << 24
 """About as much is parsed at once; a line is shorter."""
 
@@ -34,7 +31,7 @@ _WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
-    If a word is repeated, its first line counts; the number of the other lines is logged.
+    If a word is repeated, its first line counts.
 
     Args:
         uri: The file, or a member of an archive.
@@ -62,8 +59,12 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     if num_words < min(promised or 1, limit):
         expected = f", not {promised:,} as its first line says" if promised else ""
         raise UserError(f"{uri} holds {num_words:,} words{expected}", hint="is it complete?")
-    words, vectors = zip(*parts, strict=True)
-    return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
+    words = pa.concat_arrays([words for words, _ in parts])
+    vectors = np.concatenate([vectors for _, vectors in parts])
+    _, rows = np.unique(words.dictionary_encode().indices.to_numpy(), return_index=True)
+    if len(rows) < len(words):
+        return words.take(pa.array(rows)), vectors[rows]
+    return words, vectors
 
 
 def _read_lines(uri: str) -> Generator[bytes]:
@@ -146,15 +147,3 @@ def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> tuple[pa.
                 hint="correct or delete it; is it a complete text file of vectors?",
             )
     return pa.array(words, pa.string()), np.array(vectors, np.float32)
-
-
-def _leave_repeats_out(
-    words: pa.Array, vectors: np.ndarray, uri: str
-) -> tuple[pa.Array, np.ndarray]:
-    encoded = words.dictionary_encode()
-    num_repeats = len(words) - len(encoded.dictionary)
-    if num_repeats == 0:
-        return words, vectors
-    log.info("%s", f"{uri}: repeated words are left out: {num_repeats:,}")
-    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
-    return words.take(pa.array(first)), vectors[first]
