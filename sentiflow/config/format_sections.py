@@ -125,15 +125,8 @@ class UnlabelledFormat(FormatSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _check_labels(cls, value: Any) -> Any:
-        """Refuse labels, and leave the columns to a kind that knows them."""
-        if not isinstance(value, dict):
-            return value
-        columns = value.get("columns")
-        label = columns.get("label") if isinstance(columns, dict) else None
-        if label is not None or value.get("labels") is not None:
-            raise ValueError(
-                "unlabelled texts have no label: leave columns.label and labels out; labelled "
-                "files belong to prepare.csv"
-            )
-        return {"columns": None} | value if value.get("kind") == "sentiment140" else value
+    def _leave_columns_out(cls, value: Any) -> Any:
+        """Leave the columns to a kind that knows them."""
+        if isinstance(value, dict) and value.get("kind") == "sentiment140":
+            return {"columns": None} | value
+        return value

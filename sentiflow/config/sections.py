@@ -75,8 +75,9 @@ class UnlabelledSettings(Settings):
     """Files of unlabelled texts, as ``prepare.csv``. Texts of validation and test rows are left
     out. Default: none."""
     format: UnlabelledFormat | None = None
-    """Format of these files, with the settings of ``format`` but labels; those that are not given
-    have their defaults. Default: CSV with a header, or Parquet, with the column ``text``."""
+    """Format of these files, with the settings of ``format``; labels are not read. Settings
+    that are not given have their defaults. Default: CSV with a header, or Parquet, with the column
+    ``text``."""
 
     @property
     def resolved_format(self) -> UnlabelledFormat:

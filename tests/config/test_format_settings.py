@@ -114,11 +114,5 @@ def test_unlabelled_files_have_the_column_text_unless_the_settings_say_else():
     assert (form.kind, form.columns) == ("sentiment140", None)
     dumped = form.model_dump()
     assert unlabelled(format=dumped).resolved_format == form
-
-
-@pytest.mark.parametrize(
-    "form", [{"labels": "auto"}, {"columns": {"text": "a", "label": "b"}, "labels": "auto"}]
-)
-def test_unlabelled_files_have_no_labels(form):
-    with pytest.raises(UserError, match=r"^trial.yaml: prepare.unlabelled.format: unlabelled text"):
-        unlabelled(format=form)
+    labelled = {"columns": {"text": "a", "label": "b"}, "labels": "auto"}
+    assert unlabelled(format=labelled).resolved_format.columns.text == "a"
