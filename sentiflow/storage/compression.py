@@ -19,8 +19,8 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import split_member
 
-SUFFIXES = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".zip": b"PK"}
-"""Suffixes of files that are unpacked while they are read, and how these begin."""
+SUFFIXES = (".gz", ".zst", ".zip")
+"""Suffixes of files that are unpacked while they are read."""
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 _READ_BYTES = 1 << 22
@@ -43,7 +43,7 @@ _DAMAGED = (
 
 def is_compressed(uri: str) -> bool:
     """Say whether a file is compressed, by its name."""
-    return split_member(uri)[0].lower().endswith(tuple(SUFFIXES))
+    return split_member(uri)[0].lower().endswith(SUFFIXES)
 
 
 def is_packed(uri: str) -> bool:
@@ -180,12 +180,6 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
         return explained
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
-    file_system, path = filesystem.locate(uri)
-    with file_system.open_input_file(path) as file:
-        head = file.read(4)
-    for suffix, mark in SUFFIXES.items():
-        if split_member(uri)[0].lower().endswith(suffix) and head and not head.startswith(mark):
-            reason, way_out = f"it is named {suffix}, but is not compressed", "rename it"
     problem = f"{uri} cannot be {'unpacked' if is_compressed(uri) else 'read'}"
     return UserError(problem, hint=f"{reason}; {way_out}")
 

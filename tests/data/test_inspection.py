@@ -280,11 +280,7 @@ REFUSED = {
         {"name": "a.csv.gz"},
         "a.csv.gz cannot be unpacked: Compressed file ended",
     ),
-    "not packed": (
-        PLAIN,
-        {"name": "a.csv.gz"},
-        "unpacked: it is named .gz, but is not compressed; ",
-    ),
+    "not packed": (PLAIN, {"name": "a.csv.gz"}, "a.csv.gz cannot be unpacked: Not a gzipped file"),
     "Parquet": (b"PAR1", {}, "is Parquet"),
     "no Parquet": (b"text", {"name": "a.parquet"}, "is not Parquet"),
 }
