@@ -180,9 +180,8 @@ def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
     """
     info = filesystem.file_info(uri)
-    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
-    names = [hashlib.sha256(text.encode()).hexdigest()[:20] for text in (uri, state)]
-    name = f"{'-'.join(names)}-{max_words or 'all'}.arrow"
+    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns} {uri}"
+    name = f"{hashlib.sha256(state.encode()).hexdigest()[:20]}-{max_words or 'all'}.arrow"
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(root, "sentiflow/vectors", name)
 
@@ -205,9 +204,5 @@ def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
             pa.ipc.new_file(stream, batch.schema) as writer,
         ):
             writer.write_batch(batch)
-        file, state, _ = path.name.split("-")
-        for other in path.parent.glob(f"{file}-*.arrow"):
-            if not other.name.startswith(f"{file}-{state}-"):  # of a file that was changed since
-                other.unlink(missing_ok=True)
     except (OSError, UserError) as error:
         log.debug("%s", f"the vectors are not cached: {error}")
