@@ -82,16 +82,13 @@ def similarity(vectors: WordVectors, word: str, others: Sequence[str]) -> np.nda
     """Measure the cosine similarity, (x . y) / (|x| |y|), of ``word`` with each other word.
 
     Returns:
-        (len(others),) float64, from -1 to 1.
+        (len(others),) float64, from -1 to 1; NaN if a vector is zero.
 
     Raises:
-        UserError: A word is unknown, or its vector is zero.
+        UserError: A word is unknown.
     """
-    rows = look_up(vectors, [word, *others])
-    for name, row in zip([word, *others], rows, strict=True):
-        if not vectors.vectors[row].any():
-            raise UserError(f"the vector of {name!r} is zero", hint="it has no cosine similarity")
-    return _measure(vectors.vectors[rows[1:]], vectors.vectors[rows[0]], "cosine")
+    first, *rows = look_up(vectors, [word, *others])
+    return _measure(vectors.vectors[rows], vectors.vectors[first], "cosine")
 
 
 def nearest(
@@ -109,15 +106,14 @@ def nearest(
         point: (D,) float32, for example the vector of a word or the result of :func:`combine`.
         n: Number of words; fewer are returned only if there are no more.
         by: Euclidean distance (the least first) or cosine similarity (the greatest first). Words
-            with a zero vector have no cosine similarity and are not returned by it.
+            with a zero vector have no cosine similarity and are not returned by it; a point that is
+            zero has no neighbors.
         exclude: Words to leave out. None: the nearest word is left out; usually it is one of the
             words that define the point.
 
     Raises:
-        UserError: A word to exclude is unknown, or the point is zero and ``by`` is "cosine".
+        UserError: A word to exclude is unknown.
     """
-    if by == "cosine" and not point.any():
-        raise UserError("the point is zero", hint="it has no cosine similarity to a word")
     values = _measure(vectors.vectors, point, by)
     ranked_by = values if by == "euclidean" else -values
     if exclude:

@@ -83,8 +83,7 @@ def measure_direction(
         words: Words whose cosine with the direction is measured.
 
     Raises:
-        UserError: Fewer than half of the pairs are known, or the words of each pair have the same
-            vector.
+        UserError: Fewer than half of the pairs are known.
     """
     units = _look_up(vectors, [*(word for pair in pairs for word in pair), *words])
     usable = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
@@ -95,8 +94,6 @@ def measure_direction(
         )
     differences = np.array([units[first] - units[second] for first, second in usable])
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
-    if not sizes[0]:
-        raise UserError("the words of each pair have the same vector", hint="give other pairs")
     axis = axes[0] if (differences @ axes[0]).sum() >= 0 else -axes[0]
     distinct = dict.fromkeys(words)
     placed = [Projection(word, float(units[word] @ axis)) for word in distinct if word in units]
