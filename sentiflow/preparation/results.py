@@ -8,7 +8,7 @@ from typing import Any
 from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
-from sentiflow.data.schema import SPLIT_VALUES, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
 
 NUM_EXAMPLES = 3
@@ -105,8 +105,6 @@ def check_rejected(
         unknown = tweets.list_unknown(counts.unknown_labels)
         also = f", {share:.1%} of the labels; labels that format.labels does not name: {unknown}"
         way_out = f"name them there, as a class or as unlabelled, {way_out}"
-    if tweets.UNKNOWN_SPLIT in counts.reasons:
-        way_out = f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, {way_out}"
     examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
     raise UserError(
         f"{problem}: {counts.rejected:,} of {judged:,} rejected ({reasons}){also}",
