@@ -291,13 +291,10 @@ def _report(
         )
         metrics["corrected"] = corrected["rows"]
     if further:
-        left_out = f"{further['left_out']:,} left out"
-        if listed := tweets.list_reasons(further["left_out_by_reason"]):
-            left_out += f" ({listed})"
         say(
             sources.STAGE,
             f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
-            f"{further['rejected']:,} rejected, {left_out}",
+            f"{further['rejected']:,} rejected, {further['left_out']:,} left out",
         )
         metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
     cut, encoded = counts["encoded_cut"], counts["encoded"]
