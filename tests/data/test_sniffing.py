@@ -29,10 +29,10 @@ def test_delimiter_header_and_encoding_are_found(file):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("UTF-16 without a mark", "odd.csv is UTF-16LE, which is not read: convert it: iconv -f "),
+        ("UTF-16 without a mark", "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 w"),
         (
             "UTF-32",
-            "odd.csv is UTF-32LE, which is not read: convert it: iconv -f UTF-32LE -t UTF-8",
+            "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 without a mark: copy",
         ),
         ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
         (
@@ -48,24 +48,10 @@ def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
     assert str(caught.value).startswith(expected)
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (bytes(100_000), "a.csv holds NUL bytes, not text: copy or export it again"),
-        (b"text,label\nhello,positive\n" + bytes(1000), "a.csv holds NUL bytes"),
-        ("text\nhello \N{PARTY POPPER}\n".encode("utf-16-be") * 90, "a.csv is UTF-16"),
-        ("text\nhello \N{PARTY POPPER}\n".encode("utf-32-le") * 90, "a.csv is UTF-32"),
-        (
-            "\ufeff\N{PARTY POPPER}a".encode("utf-16-le") + "aa".encode("utf-16-le") * 999,
-            "a.csv is UTF-16",
-        ),
-    ],
-    ids=["NUL", "NUL at the end", "UTF-16-BE", "UTF-32-LE", "UTF-16-LE"],
-)
-def test_nul_bytes_are_of_utf_16_only_where_they_make_text(content, expected):
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize("content", [bytes(100_000), b"text,label\na,b\n" + bytes(1000)])
+def test_nul_bytes_are_no_text(content):
+    with pytest.raises(UserError, match=r"^a\.csv holds NUL bytes"):
         samples.detect_encoding(content, source="a.csv")
-    assert str(caught.value).startswith(expected)
 
 
 @pytest.mark.parametrize("text", ["naïve é", "café", "ok “"])

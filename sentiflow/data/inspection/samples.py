@@ -28,7 +28,6 @@ _MAX_NAME, _MAX_LETTERS = 60, 12
 """Characters in a name, and letters of a script without spaces."""
 _MANY = 10
 """Rows of each value of a column that hardly has a value once only."""
-_WIDE = ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,19 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     """
     head = content[:1000]
     if head.count(b"\0") * 4 > len(head):
-        # the last character may be cut
-        wide = [e for e in _WIDE if not {*"\0\ufffd"} & {*head.decode(e, "replace")[:-1]}]
-        if not wide:
-            raise UserError(f"{source} holds NUL bytes, not text", hint="copy or export it again")
-        other = wide[0]
-    elif encoding := first_rows.find(content, is_cut=True):
+        raise UserError(
+            f"{source} holds NUL bytes: it is no text, or UTF-16 or UTF-32 without a mark",
+            hint="copy or export it again, as UTF-8",
+        )
+    if encoding := first_rows.find(content, is_cut=True):
         return encoding
-    else:
-        from charset_normalizer import from_bytes
+    from charset_normalizer import from_bytes
 
-        beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
-        best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
-        if best is None:
-            raise UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
-        other = best.encoding.replace("_", "-")
+    beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
+    best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
+    if best is None:
+        raise UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
+    other = best.encoding.replace("_", "-")
     raise UserError(
         f"{source} is {other}, which is not read",
         hint=f"convert it: iconv -f {other} -t UTF-8 {source} > utf8.csv",
