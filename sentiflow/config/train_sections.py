@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from sentiflow.config.classes import check_names
 from sentiflow.config.types import (
@@ -57,22 +57,15 @@ class RnnSettings(NetworkSettings):
         return f"{self.brief}, {direction}, {self.pooling}"
 
 
-def _as_sizes(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of whole numbers, such as [30, 10]")
-    return value
-
-
 class BagSettings(NetworkSettings):
     """The bag-of-embeddings network, which ignores the order of words."""
 
     kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
     """``bag_of_embeddings``: fully connected layers over the sum of the word vectors."""
-    hidden_sizes: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
-    ] = (30, 10)
+    hidden_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=16)] = (
+        30,
+        10,
+    )
     """``bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which is logistic
     regression."""
     pooling: Literal["sum", "mean"] = "sum"

@@ -141,7 +141,10 @@ def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, ke
             "unknown setting train.model.cell: it belongs to kind: rnn",
         ),
         ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean train.model.pooling?"),
-        ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
+        (
+            "train.model={kind: bag_of_embeddings, hidden_sizes: 30}",
+            "hidden_sizes=30: input should be a valid",
+        ),
         ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),
         ("train.model={kind: bag_of_embeddings, pooling: max}", "train.model.pooling='max': "),
