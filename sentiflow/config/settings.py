@@ -320,12 +320,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _locate(config: ConfigLike, overrides: Overrides) -> faults.Source:
-    """Note where each setting was typed: in a file, or as an override."""
-    if isinstance(config, Mapping):
-        return faults.Source("settings")
+    """Note where each setting was typed: in a file or a dictionary, or as an override."""
+    name = "settings" if isinstance(config, Mapping) else str(config)
     keys = [override.partition("=")[0] for override in overrides]
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return faults.Source(str(config), keys, place)
+    return faults.Source(name, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
