@@ -263,20 +263,12 @@ def _choose_precision(
 ) -> str:
     """Choose the precision: that of a previous run, or the best of the cluster.
 
-    The cluster may have lost or gained GPUs since the previous run.
-
-    Raises:
-        UserError: The settings ask for another one than that of the previous run.
+    The cluster may have lost or gained GPUs since the previous run, whose ``score.precision`` was
+    the same.
     """
     best = "bf16" if resources.gpus_per_score_task(settings.gpus_per_worker) else "fp32"
     earlier = previous["precision"] if previous else ""
-    chosen = settings.precision if settings.precision != "auto" else earlier or best
-    if earlier and chosen != earlier:
-        raise UserError(
-            f"the previous predictions were made in {earlier}, not {chosen}",
-            hint=f"set score.precision={earlier}",
-        )
-    return chosen
+    return settings.precision if settings.precision != "auto" else earlier or best
 
 
 def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
