@@ -105,11 +105,11 @@ def make_run(run: Path, *, seed: int) -> None:
     put("counts", counts | {"left_out": 0, "labels": labels}, "prepared")(None, run)
     put("settings.split", {"kind": "hash"}, "prepared")(None, run)
     repeats = {
-        "repeated_texts": 0, "surplus_rows": 0, "within": {}, "shared_texts": {},
+        "repeated_texts": 0, "surplus_rows": 0, "within": {},
         "leaked_rows": {"test_in_train": 0},
     }  # fmt: skip
     duplicates = {
-        "rows": {}, "exact": repeats, "normalized": repeats, "dropped": {},
+        "rows": {}, "normalized": repeats, "dropped": {},
         "contradicting": {"texts": 0, "rows": {}},
     }  # fmt: skip
     put("duplicates", duplicates, "prepared")(None, run)

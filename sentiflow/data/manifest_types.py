@@ -60,8 +60,6 @@ class TextCounts(RepeatCounts):
 
     within: dict[str, RepeatCounts]
     """Repeated texts by split; only rows of the same split are compared."""
-    shared_texts: dict[str, int]
-    """Different texts that two splits share, by pair of splits (``train_and_test``)."""
     leaked_rows: dict[str, int]
     """Rows whose text an earlier split contains, too. ``validation_in_train`` counts validation
     rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
@@ -72,8 +70,6 @@ class DuplicateCounts(TypedDict):
 
     rows: dict[str, int]
     """All rows by split."""
-    exact: TextCounts
-    """Texts as written."""
     normalized: TextCounts
     """Texts without differences in case, compatibility forms and white space."""
     contradicting: Counts

@@ -4,8 +4,7 @@ Texts are compared by their hashes. A corpus whose hashes do not fit into one pr
 groups, all rows of a text in the same group.
 
 Two normalized texts are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
-the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128. Two
-texts as written are equal if their own hashes are equal, too.
+the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128.
 """
 
 from collections.abc import Collection
@@ -25,13 +24,11 @@ KEYS = pa.schema(
         pa.field("label", pa.int8()),
         pa.field("normalized", pa.uint64(), nullable=False),
         pa.field("check", pa.uint64(), nullable=False),
-        pa.field("exact", pa.uint64(), nullable=False),
         pa.field("split", pa.int8(), nullable=False),
     ]
 )
 """Accepted rows. ``normalized`` and ``check`` are hashes of the normalized text, under
-``arrays.SPLIT_KEY`` and ``arrays.CHECK_KEY``; ``exact`` is a hash of the text as written;
-``split`` is an index in ``schema.SPLITS``."""
+``arrays.SPLIT_KEY`` and ``arrays.CHECK_KEY``; ``split`` is an index in ``schema.SPLITS``."""
 
 DROPPED = pa.schema(
     [
@@ -56,13 +53,12 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
         text: N texts as written, without nulls.
 
     Returns:
-        The columns ``normalized``, ``check`` and ``exact`` of ``KEYS``, each N uint64.
+        The columns ``normalized`` and ``check`` of ``KEYS``, each N uint64.
     """
     normalized = np.asarray(normalize_text(text))
     return {
         "normalized": hash_strings(normalized, key=SPLIT_KEY),
         "check": hash_strings(normalized, key=CHECK_KEY),
-        "exact": hash_strings(text, key=SPLIT_KEY),
     }
 
 
@@ -104,7 +100,6 @@ def find(
     reason = np.select(list(reasons.values()), list(reasons), "")
     counts: DuplicateCounts = {
         "rows": num_rows,
-        "exact": _count(rows.groupby([text, "exact", "split"]).size()),
         "normalized": _count(rows.groupby([text, "split"]).size()),
         "contradicting": {
             "texts": text[contradicts].nunique(),
@@ -123,12 +118,6 @@ def _count(rows: pd.Series) -> TextCounts:
     return {
         **_count_repeats(by_split.sum(axis=1)),
         "within": {name: _count_repeats(by_split[:, i]) for i, name in enumerate(SPLITS)},
-        "shared_texts": {
-            f"{SPLITS[earlier]}_and_{SPLITS[later]}": int(
-                np.count_nonzero((by_split[:, earlier] > 0) & (by_split[:, later] > 0))
-            )
-            for earlier, later in _PAIRS
-        },
         "leaked_rows": {
             f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
                 by_split[by_split[:, earlier] > 0, later].sum()

@@ -41,7 +41,7 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
 
 
 def hash_texts(table: pa.Table) -> pa.Table:
-    """Add the hashes by which texts are compared: ``normalized``, ``check`` and ``exact``."""
+    """Add the hashes by which texts are compared: ``normalized`` and ``check``."""
     hashes = duplicates.hash_texts(parts.accepted_texts(table))
     return put_columns(table, {name: pa.array(values) for name, values in hashes.items()})
 

@@ -59,10 +59,9 @@ def model_of(
         "unlabelled": {"accepted": 56_732},
     }  # fmt: skip
     spec = OutputSpec("prepare", f"{folder}/prepared", {"split": {"kind": "hash"}}, sources)
-    texts = {"repeated_texts": 0, "surplus_rows": 0, "within": {}, "shared_texts": {}}
+    texts = {"repeated_texts": 0, "surplus_rows": 0, "within": {}}
     repeats = {
         "rows": {},
-        "exact": texts | {"leaked_rows": {}},
         "normalized": texts | {"leaked_rows": {"test_in_train": 7}},
         "contradicting": {"texts": 21, "rows": {}},
         "dropped": {},

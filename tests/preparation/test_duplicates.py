@@ -47,11 +47,11 @@ def dropped_by(keys, mode):
     return dict(zip(table["row_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
-def count_plainly(rows, key):
+def count_plainly(rows):
     """Count what :func:`find` counts of the texts, by a dictionary of lists."""
     texts = defaultdict(list)
     for text, split, _ in rows:
-        texts[key(text)].append(SPLITS[split])
+        texts[normalize(text)].append(SPLITS[split])
 
     def repeats(occurrences):
         return {
@@ -66,10 +66,6 @@ def count_plainly(rows, key):
                 [[place for place in places if place == name] for places in texts.values()]
             )
             for name in SPLITS
-        },
-        "shared_texts": {
-            f"{one}_and_{other}": sum({one, other} <= set(places) for places in texts.values())
-            for one, other in PAIRS
         },
         "leaked_rows": {
             f"{other}_in_{one}": sum(
@@ -96,8 +92,7 @@ def find_plainly(rows, mode):
             dropped |= {row[0]: "repeated" for row in same if row != kept}
     return {
         "rows": name_splits(SPLITS[split] for _, split, _ in rows),
-        "exact": count_plainly(rows, str),
-        "normalized": count_plainly(rows, normalize),
+        "normalized": count_plainly(rows),
         "contradicting": {
             "texts": len(contradicting),
             "rows": name_splits(row[1] for same in contradicting for row in same),
@@ -142,25 +137,6 @@ def example():
 def test_the_example_is_counted_as_by_hand(example):
     assert find(keys_of(example), mode="drop")[0] == {
         "rows": {"train": 4, "validation": 4, "test": 6},
-        "exact": {
-            "repeated_texts": 4,
-            "surplus_rows": 6,
-            "within": {
-                "train": {"repeated_texts": 1, "surplus_rows": 1},
-                "validation": {"repeated_texts": 1, "surplus_rows": 1},
-                "test": {"repeated_texts": 1, "surplus_rows": 1},
-            },
-            "shared_texts": {
-                "train_and_validation": 0,
-                "train_and_test": 2,
-                "validation_and_test": 1,
-            },
-            "leaked_rows": {
-                "validation_in_train": 0,
-                "test_in_train": 2,
-                "test_in_validation": 2,
-            },
-        },
         "normalized": {
             "repeated_texts": 4,
             "surplus_rows": 8,
@@ -168,11 +144,6 @@ def test_the_example_is_counted_as_by_hand(example):
                 "train": {"repeated_texts": 1, "surplus_rows": 1},
                 "validation": {"repeated_texts": 1, "surplus_rows": 1},
                 "test": {"repeated_texts": 2, "surplus_rows": 2},
-            },
-            "shared_texts": {
-                "train_and_validation": 1,
-                "train_and_test": 2,
-                "validation_and_test": 2,
             },
             "leaked_rows": {
                 "validation_in_train": 1,
@@ -231,11 +202,10 @@ def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     ],
 )
 def test_both_hashes_decide_whether_texts_are_equal(normalized, check, repeated):
-    columns = [range(4), [0, 1, 0, 1], normalized, check, [3] * 4, [TRAIN, TEST, TRAIN, TEST]]
+    columns = [range(4), [0, 1, 0, 1], normalized, check, [TRAIN, TEST, TRAIN, TEST]]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, KEYS, strict=True)]
     counts = find(pa.table(arrays, schema=KEYS), mode="keep")[0]
     assert counts["normalized"]["repeated_texts"] == repeated
-    assert counts["exact"]["repeated_texts"] == repeated
     assert counts["contradicting"]["texts"] == repeated
 
 

@@ -27,17 +27,10 @@ CONTRADICTING, REPEATED = [10, 11, 12, 15], [3, 4, 6, 8, 14, 16]
 REPORT = yaml.safe_load("""
   rows: {train: 12, validation: 4, test: 4}
   contradicting: {texts: 2, rows: {train: 4}}
-  exact:
-    repeated_texts: 6
-    surplus_rows: 6
-    within: {train: {repeated_texts: 3, surplus_rows: 3}}
-    shared_texts: {train_and_validation: 1, train_and_test: 1, validation_and_test: 1}
-    leaked_rows: {validation_in_train: 1, test_in_train: 1, test_in_validation: 1}
   normalized:
     repeated_texts: 7
     surplus_rows: 8
     within: {train: {repeated_texts: 4, surplus_rows: 4}}
-    shared_texts: {train_and_validation: 1, train_and_test: 2, validation_and_test: 1}
     leaked_rows: {validation_in_train: 1, test_in_train: 2, test_in_validation: 1}
 """)
 """What is counted of them, but for zeros."""
