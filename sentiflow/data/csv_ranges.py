@@ -47,18 +47,13 @@ class CsvRange:
     split: str | None = None
     """The split of all its rows, if the file is of one."""
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the records."""
-        return self.stop - self.start
-
     def read(self) -> bytes:
         """Read the bytes of the range."""
         if self.unpacked:
             return compression.read_unpacked(self.unpacked)
         file_system, path = filesystem.locate(self.source)
         with file_system.open_input_file(path) as file:
-            return bytes(file.read_at(self.num_bytes, self.start))
+            return bytes(file.read_at(self.stop - self.start, self.start))
 
 
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:

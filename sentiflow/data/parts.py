@@ -41,11 +41,6 @@ class Part:
         """Number of records or rows."""
         return sum(piece.num_rows for piece in self.pieces)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the records in the unpacked file; about those of the rows in Parquet files."""
-        return sum(piece.num_bytes for piece in self.pieces)
-
 
 def read(part: Part, rules: tweets.RowRules = tweets.RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
     """Read and check every row of a part, accepted or rejected, in order.

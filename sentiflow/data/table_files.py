@@ -38,8 +38,6 @@ class TableSlice:
     """``start`` and ``stop`` are row numbers in the file."""
     first_row: int
     """Number of row ``start`` over all files."""
-    num_bytes: int
-    """About the bytes of these rows in the file."""
     split: str | None = None
 
     @property
@@ -54,13 +52,13 @@ class TableFile:
 
     uri: str
     arrow: pa.Schema
-    groups: tuple[tuple[int, int], ...]
-    """Rows and bytes of each row group."""
+    groups: tuple[int, ...]
+    """Rows of each row group."""
 
     @property
     def num_rows(self) -> int:
         """Rows of all groups."""
-        return sum(num_rows for num_rows, _ in self.groups)
+        return sum(self.groups)
 
 
 @dataclass(frozen=True)
@@ -100,30 +98,28 @@ def cut(
     slices: list[TableSlice] = []
     row, held = first_row, 0
     for file in files:
-        for start, stop, num_bytes in _divide(file, rows_per_part):
+        for start, stop in _divide(file, rows_per_part):
             if slices and held + stop - start - rows_per_part > rows_per_part - held:
                 parts.append(tuple(slices))
                 slices, held = [], 0
             last = slices[-1] if slices else None
             if last and last.source == file.uri:
-                slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
+                slices[-1] = replace(last, stop=stop)
             else:
-                slices.append(
-                    TableSlice(file.uri, start, stop, row, num_bytes, splits.get(file.uri))
-                )
+                slices.append(TableSlice(file.uri, start, stop, row, splits.get(file.uri)))
             row, held = row + stop - start, held + stop - start
     return [*parts, tuple(slices)] if slices else parts
 
 
-def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
-    """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
+def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each row group; of a large one, of equal pieces."""
     start = 0
-    for num_rows, num_bytes in file.groups:
+    for num_rows in file.groups:
         pieces = max(1, round(num_rows / rows_per_part))
         bounds = [start + num_rows * i // pieces for i in range(pieces + 1)]
         for low, high in itertools.pairwise(bounds):
             if high > low:
-                yield low, high, num_bytes // pieces
+                yield low, high
         start += num_rows
 
 
@@ -175,7 +171,7 @@ def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Tabl
     """Read rows of any columns as texts, the columns named by their position in ``names``."""
     places = tuple((str(place), name) for place, name in enumerate(names))
     table_format = TableFormat(columns=places, has_row_ids=False)
-    piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
+    piece = TableSlice(uri, start, stop, first_row=0)
     columns, _ = read(piece, table_format, dict(places), ())
     return pa.table({place: columns[place].cast(pa.string()) for place, _ in places})
 
@@ -194,12 +190,7 @@ def read_footer(uri: str) -> TableFile:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        columns = range(file.metadata.num_columns)
-        sizes = tuple(
-            (group.num_rows, sum(group.column(i).total_compressed_size for i in columns))
-            for group in groups
-        )
-        return TableFile(uri, file.schema_arrow, sizes)
+        return TableFile(uri, file.schema_arrow, tuple(group.num_rows for group in groups))
 
 
 def _as_written(column: pa.Array) -> pa.Array:

@@ -154,8 +154,6 @@ def _prepare(
         done.append(further)
     files = [item for part in done for item in part.files]
     usage = {
-        "bytes_read": sum(part.num_bytes for one in corpora.values() for part in one.parts),
-        "bytes_written": sum(item["bytes"] for item in files),
         "peak_memory_bytes": max(part.peak_memory_bytes for part in done),
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
@@ -282,8 +280,7 @@ def _report(
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
-    rates = {"rows_per_second": rate, "bytes_per_second": usage["bytes_read"] / seconds}
-    metrics = {**{name: counts[name] for name in names}, **usage, **rates}
+    metrics = {**{name: counts[name] for name in names}, **usage, "rows_per_second": rate}
     if corrected := counts.get("corrections"):
         say(
             sources.STAGE,

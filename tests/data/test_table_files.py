@@ -107,8 +107,6 @@ def test_a_part_has_whole_row_groups_or_a_piece_of_a_large_one(
     rows = pa.concat_tables([read_part(part) for part in source.parts])
     assert rows["text"].to_pylist() == table["text"].to_pylist()
     assert rows["row_id"].to_pylist() == rows["offset"].to_pylist() == list(range(200))
-    size = (tmp_path / "a.parquet").stat().st_size
-    assert 0 < sum(part.num_bytes for part in source.parts) <= size
 
 
 def damage(path, start, stop):
