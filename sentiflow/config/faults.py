@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -53,6 +53,8 @@ class Source:
 
     name: str
     """The file, or the function that was called."""
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    """The line of each setting in the file."""
     overrides: Sequence[str] = ()
     """Keys that were given beside the file."""
     place_of_overrides: str = "command line"
@@ -62,15 +64,17 @@ class Source:
         """Name the place of a setting, or of the section that is to have it.
 
         Example:
-            >>> source = Source("mine.yaml", ["train.lr"])
+            >>> source = Source("mine.yaml", {("train",): 3, ("train", "seed"): 4}, ["train.lr"])
             >>> source.locate(("train", "lr")), source.locate(("train", "seed"))
-            ('command line', 'mine.yaml')
+            ('command line', 'mine.yaml, line 4')
         """
         path = _path_of(location)
         typed = [tuple(key.split(".")) for key in self.overrides]
         if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
             return self.place_of_overrides
-        return self.name
+        sections = (path[:size] for size in range(len(path), 0, -1))
+        line = next((self.lines[part] for part in sections if part in self.lines), None)
+        return f"{self.name}, line {line}" if line else self.name
 
 
 def _path_of(location: Location) -> Path:

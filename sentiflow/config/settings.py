@@ -320,11 +320,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _locate(config: ConfigLike, overrides: Overrides) -> faults.Source:
-    """Note where each setting was typed: in a file or a dictionary, or as an override."""
-    name = "settings" if isinstance(config, Mapping) else str(config)
+    """Note where each setting was typed: the line of a file that was read, or an override."""
+    if isinstance(config, Mapping):
+        return faults.Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
+    lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return faults.Source(name, keys, place)
+    return faults.Source(str(config), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

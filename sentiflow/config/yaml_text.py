@@ -1,4 +1,4 @@
-"""YAML text -> settings as written; presets and an inherited format filled in."""
+"""YAML text -> settings as written, and their lines; presets and an inherited format filled in."""
 
 from importlib import resources
 from typing import Any
@@ -22,6 +22,26 @@ def parse(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def find_lines(text: str) -> dict[tuple[str, ...], int]:
+    r"""Find the line of each key of YAML that :func:`parse` reads, by the path of keys to it.
+
+    Example:
+        >>> find_lines("train:\n  seed: 1\\n")
+        {('train',): 1, ('train', 'seed'): 2}
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    nodes: list[tuple[tuple[str, ...], Any]] = [((), yaml.compose(text, Loader=_Loader))]
+    seen = set()
+    for path, node in nodes:
+        if isinstance(node, yaml.MappingNode) and node not in seen:
+            seen.add(node)  # a few aliases can stand for millions of nodes
+            for key, value in node.value:
+                inner = (*path, str(key.value))
+                lines.setdefault(inner, key.start_mark.line + 1)
+                nodes.append((inner, value))
+    return lines
 
 
 class _Loader(yaml.SafeLoader):

@@ -63,11 +63,11 @@ def test_a_mistake_is_named_where_it_was_typed(tmp_path):
         (str(path), "the setting output_uri is missing: add it, or give output_uri=VALUE"),
         ("command line", "train.model.dropout=3: input should be less than 1"),
         (
-            str(path),
+            f"{path}, line 5",
             "train.model.hidden_size=0: input should be greater than or equal to 1",
         ),
         ("command line", "train.seed=-1: input should be greater than or equal to 0"),
-        (str(path), "unknown setting train.lr: did you mean train.learning_rate?"),
+        (f"{path}, line 3", "unknown setting train.lr: did you mean train.learning_rate?"),
     ]
 
 
