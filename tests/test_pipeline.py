@@ -176,6 +176,18 @@ def test_a_moved_input_with_the_same_bytes_is_the_same_input(copy_of_run, sample
     assert not outcome.ran
 
 
+def test_a_finished_preparation_is_skipped_when_its_input_is_gone(copy_of_run, sample_csv):
+    gone = copy_of_run / "tweets.csv"
+    for path in (copy_of_run / "config.yaml", copy_of_run / "run/prepared/manifest.json"):
+        path.write_text(path.read_text().replace(str(sample_csv), str(gone)))
+    (outcome,) = run_here(copy_of_run, "prepare")
+    assert not outcome.ran
+    with pytest.raises(UserError, match="no such file"):
+        run_here(copy_of_run, "prepare", f"prepare.csv={copy_of_run}/other.csv")
+    with pytest.raises(UserError, match="min_count: 2 there, 3 here"):
+        run_here(copy_of_run, "prepare", "prepare.vocabulary.min_count=3")
+
+
 def test_a_changed_input_is_another_input(copy_of_run, sample_csv):
     changed = copy_of_run / "changed.csv"
     changed.write_bytes(sample_csv.read_bytes().replace(b"great", b"graet", 1))

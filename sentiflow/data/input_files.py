@@ -21,7 +21,9 @@ _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_state_of`."""
 
 
-def expand(patterns: Sequence[str], *, setting: str = "") -> list[str]:
+def expand(
+    patterns: Sequence[str], *, setting: str = "", earlier: Input | None = None
+) -> list[str]:
     """List the files that match ``patterns``, in the given order, matches of a glob sorted by name.
 
     Patterns are those of Python's ``glob``: ``*`` and ``?`` match within one path segment, ``**``
@@ -32,6 +34,8 @@ def expand(patterns: Sequence[str], *, setting: str = "") -> list[str]:
     Args:
         patterns: Files and globs.
         setting: The setting that names them, for messages.
+        earlier: The files of a complete result. If they are those of the setting, and none is there
+            any more, the list is empty.
 
     Raises:
         UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
@@ -46,6 +50,8 @@ def expand(patterns: Sequence[str], *, setting: str = "") -> list[str]:
         ]
         _check_distinct(uris)
     except UserError as error:
+        if earlier and are_gone(earlier, patterns):
+            return []
         raise UserError(": ".join(filter(None, [setting, str(error)]))) from error
     return uris
 
@@ -106,6 +112,19 @@ def _check_distinct(uris: Sequence[str]) -> None:
         if first is not uri:
             again = "is named twice" if first == uri else f"is also {first}"
             raise UserError(f"{uri} {again}", hint="name each file once")
+
+
+def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
+    """Say whether files that were read before are those of a setting, and none is there any more.
+
+    Args:
+        earlier: Their description.
+        patterns: Files and globs.
+    """
+    uris = [item["uri"] for item in earlier.get("files", [])]
+    is_same = all(any(matches(uri, p) for p in patterns) for uri in uris)
+    is_same &= all(any(matches(uri, p) for uri in uris) for p in patterns)
+    return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
 def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:

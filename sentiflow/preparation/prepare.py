@@ -56,6 +56,8 @@ RULES_VERSION = 2
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
+    Files of a complete result that are gone are described as they were.
+
     Raises:
         UserError: A CSV does not exist.
     """

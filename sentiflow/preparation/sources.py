@@ -72,6 +72,8 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
     Raises:
         UserError: One does not exist.
     """
+    if earlier and input_files.are_gone(earlier, source.patterns):
+        return earlier
     uris: list[str] = []
     for setting, patterns in source.files.items():
         # a glob may match a test file, too

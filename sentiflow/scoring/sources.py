@@ -103,6 +103,8 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
 def describe_corpus(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 
+    If all files of a complete result are gone, they are described as they were.
+
     Raises:
         UserError: It does not exist.
     """
@@ -113,7 +115,9 @@ def describe_corpus(settings: ScoreSettings) -> Input:
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus")
+    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
+    if earlier and not uris:
+        return earlier
     if not earlier or "files" not in earlier:
         return input_files.as_found(uris)
     return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)

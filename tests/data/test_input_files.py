@@ -40,6 +40,20 @@ def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
     assert hashed == files
 
 
+def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
+    known = input_files.as_found(files)
+    glob = [f"{tmp_path}/*.csv"]
+    assert not input_files.are_gone(known, glob)
+    (tmp_path / "a.csv").unlink()
+    assert not input_files.are_gone(known, glob), "one is still there"
+    (tmp_path / "b.csv").unlink()
+    assert input_files.are_gone(known, glob)
+    assert input_files.are_gone(known, files)
+    assert not input_files.are_gone(known, files[:1]), "other files were read"
+    assert not input_files.are_gone(known, [*files, f"{tmp_path}/c.csv"]), "others are named"
+    assert not input_files.are_gone({"fingerprint": "", "uri": "/x"}, files), "a directory"
+
+
 def write_again(path):
     path.write_bytes(b"other")
     os.utime(path, ns=(1, 1))

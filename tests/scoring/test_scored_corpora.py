@@ -132,6 +132,8 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, model, resources):
         UserError, match=r"has no column color: its columns are 'row_id', .*'stars'"
     ):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+    path.unlink()
+    assert not score(config).ran, "what is complete does not need its corpus"
 
 
 def test_a_kept_column_has_one_type_over_all_files(tmp_path, model, resources):
