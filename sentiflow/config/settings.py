@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sentiflow.config import faults, ray_job, yaml_text
 from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import LOCATION, Settings, check_models
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
@@ -261,6 +262,14 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def list_own(train: TrainSettings) -> list[str]:
+    """List the settings that a config has in place of those of its ``train.preset``."""
+    if train.preset is None:
+        return []
+    own, preset = flatten(train.model_dump(mode="json")), yaml_text.read_presets()[train.preset]
+    return [f"train.{key}" for key, value in flatten(preset).items() if own[key] != value]
 
 
 _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")

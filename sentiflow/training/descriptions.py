@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentiflow.config.classes import BINARY
+from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import confidence
@@ -21,8 +22,10 @@ def describe_refit(refit: refits.Refit, settings: TrainSettings, learned: Learne
     return f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
 
 
-def describe_classes(learned: LearnedClasses) -> Iterator[str]:
-    """Say which classes are learned, if they are others than negative and positive."""
+def describe_choices(settings: TrainSettings, learned: LearnedClasses) -> Iterator[str]:
+    """Say what the config has instead of the preset's values, and which classes are learned."""
+    if own := ", ".join(list_own(settings)):
+        yield f"not as in preset {settings.preset}, since the config has its own: {own}"
     if learned.names != BINARY:
         yield f"classes: {learned.describe()}"
 

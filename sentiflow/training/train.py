@@ -186,7 +186,7 @@ def run(
     note = descriptions.describe_refit(refit, settings, learned) if refit else ""
     size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
     what = f"{settings.model.summary}; {size}, {count_workers(num_workers)}"
-    for line in (what, note, why, *descriptions.describe_classes(learned)):
+    for line in (what, note, why, *descriptions.describe_choices(settings, learned)):
         if line:
             say(STAGE, line)
     with (

@@ -198,3 +198,13 @@ score: {<<: [{rows_per_file: 7}, {keep_columns: [a]}], num_workers: 9}
     config = settings.load(path)
     assert (config.train.num_epochs, config.train.seed) == (3, 2)
     assert (config.score.rows_per_file, config.score.num_workers) == (7, 9)
+
+
+def test_settings_that_a_config_has_in_place_of_its_preset_are_listed(load):
+    preset = "train.preset=fast"
+    assert settings.list_own(load(preset).train) == []
+    own = load(
+        preset, "train.num_epochs=3", "train.model.dropout=0.2", "train.model.cell=rnn"
+    ).train
+    assert settings.list_own(own) == ["train.model.cell", "train.num_epochs"]
+    assert settings.list_own(load().train) == []
