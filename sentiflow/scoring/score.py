@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, parts, schema, tweets
+from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus, check_columns, cut
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import InputFile, Manifest, ModelInput, Scoring
+from sentiflow.data.manifest_types import FileEntry, InputFile, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
@@ -32,6 +35,7 @@ from sentiflow.models import drift, package_files
 from sentiflow.progress import say
 from sentiflow.scoring import sources, tasks
 from sentiflow.scoring.tasks import Job, Scored, check_compatible, kept_types
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
@@ -146,7 +150,10 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         root=output.parts_uri,
     )
     of_parts = _score_parts(config, spec, source, maps, job, num_gpus)
-    new = _sum_up(output, source, of_parts)
+    has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    new = _sum_up(
+        *(output, source, before, of_parts), may_repeat=len(distinct) > 1 and not has_own_ids
+    )
     total = Scored.sum([before, new])
     _check(output, source, new, total)
     num_scored = sum(of_parts[number].accepted for number in maps.fresh)
@@ -190,19 +197,46 @@ def _score_parts(
     return [Scored.from_json(result) for result in results]
 
 
-def _sum_up(output: Output, source: Corpus, parts: Sequence[Scored]) -> Scored:
+def _sum_up(
+    output: Output, source: Corpus, before: Scored, parts: Sequence[Scored], *, may_repeat: bool
+) -> Scored:
     """Add up the new rows, without statistics for drift if the model has learned some of them.
 
     Args:
         output: The output.
         source: The new rows.
+        before: Those that were scored before.
         parts: Results of the new rows.
+        may_repeat: Whether a ``tweet_id`` may be that of a row of an earlier file, too.
     """
     new = Scored.sum(parts)
     if learned_files := sources.find_learned_files(source.files, output.spec.inputs["model"]):
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
-        return replace(new, profile=drift.Profile())
+        new = replace(new, profile=drift.Profile())
+    if may_repeat:
+        new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     return new
+
+
+def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Scored) -> int:
+    """Count the new rows whose ``tweet_id`` a row of an earlier file has, too.
+
+    Their numbers tell the file: files with a ``row_id`` of their own have no such numbers.
+    """
+
+    def read(item: FileEntry) -> tuple[np.ndarray, np.ndarray]:
+        places = (join(place, item["path"]) for place in (output.parts_uri, output.spec.uri))
+        rows = parquet.read(next(filter(filesystem.exists, places)), columns=["row_id", "tweet_id"])
+        rows = rows.filter(rows["tweet_id"].is_valid())
+        return rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"])
+
+    pieces = [piece for part in source.parts for piece in part.pieces]
+    starts = sorted({piece.source: piece.first_row for piece in reversed(pieces)}.values())
+    listed = [f for f in (*before.files, *new.files) if f["path"].startswith("predictions/")]
+    row_ids, ids = zip(*filesystem.map_files(read, listed), strict=True)
+    number = np.searchsorted(starts, np.concatenate(row_ids), side="right")
+    _, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
+    return int((number > number[first[place]]).sum())
 
 
 def _publish(
@@ -329,6 +363,9 @@ def _report(
         line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
         say(STAGE, f"{line}: {listed}" if listed else line)
+    if new.repeated_ids:
+        repeated = f"{new.repeated_ids:,} {'row has' if new.repeated_ids == 1 else 'rows have'}"
+        say(STAGE, f"{repeated} the tweet_id of a row of an earlier file: both are scored")
     differences: dict[str, Any] = {}
     if model["reference"]:
         differences = drift.compare(total.profile, drift.Profile.from_json(model["reference"]))

@@ -75,6 +75,8 @@ class Scored:
     """Rows with a label that is known."""
     unknown_labels: int = 0
     """Rows with an unknown label, which becomes null."""
+    repeated_ids: int = 0
+    """Rows whose ``tweet_id`` a row of an earlier file has, too."""
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class of the model."""
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
@@ -146,6 +148,7 @@ _COUNTS = (
     "prior_only",
     "labelled",
     "unknown_labels",
+    "repeated_ids",
     "predicted",
 )
 
