@@ -1,5 +1,6 @@
 """YAML text -> settings as written, and their lines; presets and an inherited format filled in."""
 
+import functools
 from importlib import resources
 from typing import Any
 
@@ -83,6 +84,13 @@ def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"score": raw["score"] | {"format": inherited | scored}}
 
 
+@functools.cache
+def read_presets() -> dict[str, dict[str, Any]]:
+    """Read what each preset stands for, as the section ``train`` has it."""
+    text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
+    return dict(parse(text))
+
+
 def fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
     train = raw.get("train")
@@ -91,8 +99,7 @@ def fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
     model = train.get("model")
     if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
         return raw  # refused by TrainSettings, in its own words
-    presets = parse((resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8"))
-    return raw | {"train": _merge(presets.get(train["preset"], {}), train)}
+    return raw | {"train": _merge(read_presets().get(train["preset"], {}), train)}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
