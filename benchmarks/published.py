@@ -8,8 +8,8 @@ rows of a corpus are drawn into folds. For each of the first `--runs` folds, all
 on the other folds and answer this one: `sentiflow init` writes the settings, and the rival is the
 baseline of the report (words 1-2 and characters 2-5, TF-IDF, logistic regression, C by
 cross-validation). `--taught` adds the same settings with a teacher that knows the language
-(`train.distill.teachers: ["encoder:use-multilingual"]`, four epochs of five times the texts), which
-also answers the texts of `--unlabelled`;
+(`train.distill: {teachers: ["encoder:use-multilingual"], hard_weight: 0.5}`, four epochs of five times
+the texts), which also answers the texts of `--unlabelled`;
 `--joint` adds one model of all these corpora,
 which then have the same labels.
 The table has macro F1 of all answered rows, and the 95 % interval of the paired difference in
@@ -35,7 +35,11 @@ from sentiflow.evaluation import other_models
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
-TAUGHT = ["train.distill.teachers=[encoder:use-multilingual]", "train.num_epochs=4"]
+TAUGHT = [
+    "train.distill.teachers=[encoder:use-multilingual]",
+    "train.distill.hard_weight=0.5",
+    "train.num_epochs=4",
+]
 Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
 
 

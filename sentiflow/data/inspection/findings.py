@@ -278,7 +278,6 @@ def render(
         is_large=inspection.sample.num_rows > _LARGE,
         has_folds=sum(counts.values()) * inspection.scale < _FEW,
         batch_size=batch_size,
-        num_classes=len(learned),
         num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
         is_unbalanced=bool(learned) and max(learned) >= 1.5 * min(learned),
         model_uri=model_uri,
