@@ -8,10 +8,9 @@ rows of a corpus are drawn into folds. For each of the first `--runs` folds, all
 on the other folds and answer this one: `sentiflow init` writes the settings, and the rival is the
 baseline of the report (words 1-2 and characters 2-5, TF-IDF, logistic regression, C by
 cross-validation). `--taught` adds the same settings with a teacher that knows the language
-(`train.distill: {teachers: ["encoder:use-multilingual"], hard_weight: 0.5}`, four epochs of five times
-the texts), which also answers the texts of `--unlabelled`;
-`--joint` adds one model of all these corpora,
-which then have the same labels.
+(`train.distill: {teachers: ["encoder:use-multilingual"], hard_weight: 0.5}`, four epochs of five
+times the texts), which also answers the texts of `--unlabelled`; `--joint` adds one model of all
+these corpora, which then have the same labels.
 The table has macro F1 of all answered rows, and the 95 % interval of the paired difference in
 points. Answers are kept in `--answers`, so a killed command goes on.
 """
