@@ -26,6 +26,7 @@ def summarize(
     return [
         *(_summarize_folds(cross_validated) if cross_validated else ()),
         *_summarize_metrics(measured),
+        *_compare_with_guessing(cross_validated.metrics if cross_validated else measured.metrics),
         *_summarize_others(baselines, teacher),
         *_summarize_classes(measured.metrics),
         *_summarize_certainty(measured),
@@ -67,6 +68,9 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"is the macro F1 of {len(measured.classes)} classes ({ends})",
             "figures",
         )
+
+
+def _compare_with_guessing(metrics: Metrics) -> Iterator[Highlight]:
     name, share = metrics.most_frequent
     if metrics.accuracy_low <= share:
         than = "worse" if metrics.accuracy_high < share else "not shown to be better"

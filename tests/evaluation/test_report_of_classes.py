@@ -17,7 +17,9 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, mistakes, model_card
+from sentiflow.evaluation import charts, highlights, mistakes, model_card
+from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.results import CrossValidated
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -186,5 +188,8 @@ def test_a_model_that_is_not_shown_to_beat_guessing_is_told_so(rows):
     said = [line for line in guessing.result.highlights if "than guessing" in line.meaning]
     assert [(line.number, line.section) for line in said] == [(f"{share:.1%}", "figures")]
     assert said[0].meaning.endswith("not shown to be better than guessing")
-    able = report_data(rows, model=MODEL, asked=False).result.highlights
-    assert not any("than guessing" in line.meaning for line in able)
+    able = report_data(rows, model=MODEL, asked=False).result
+    assert not any("than guessing" in line.meaning for line in able.highlights)
+    folds = CrossValidated(able.measured.metrics, [0.6, 0.7])
+    said = highlights.summarize(guessing.result.measured, ModelChecks(), cross_validated=folds)
+    assert not any("than guessing" in line.meaning for line in said), "more rows have told"
