@@ -24,7 +24,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, parts, schema, tweets
 from sentiflow.data.arrays import hash_strings
-from sentiflow.data.corpus import Corpus, check_columns, cut
+from sentiflow.data.corpus import Corpus, Plan, check_columns, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, InputFile, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
@@ -118,18 +118,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused():
-        source = (
-            plan
-            if isinstance(plan, Corpus)
-            else cut(
-                plan,
-                rows_per_part=settings.rows_per_file,
-                map_files=functools.partial(
-                    maps.map, "read_files", key=manifest.fingerprint(plan.files)
-                ),
-                first_row=before.rows_read,
-            )
-        )
+        source = plan if isinstance(plan, Corpus) else _cut(plan, settings, maps, before)
         model_uri = sources.fetch_model(config, output)
     for line in (f"{sources.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
         say(STAGE, line)
@@ -173,6 +162,16 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         drift=differences,
         seconds=seconds,
         run=recorder.describe(),
+    )
+
+
+def _cut(plan: Plan, settings: ScoreSettings, maps: MapStages, before: Scored) -> Corpus:
+    """Cut new files into parts, whose rows are numbered after those that were scored before."""
+    return cut(
+        plan,
+        rows_per_part=settings.rows_per_file,
+        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files)),
+        first_row=before.rows_read,
     )
 
 
