@@ -12,6 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.data.download import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
+from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
 
@@ -139,9 +140,12 @@ def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     described = earlier["files"] if earlier else []
     digests = _hashes | {_state_of(i): i["tree_sha256"] for i in described if i["tree_sha256"]}
     files = as_found(uris)["files"]
-    missing = [item for item in files if _state_of(item) not in digests]
-    trees = filesystem.map_files(hashes.tree_sha256, [item["uri"] for item in missing])
-    _hashes.update(zip(map(_state_of, missing), trees, strict=True))
+    missing = {item["uri"]: item for item in files if _state_of(item) not in digests}
+    if missing:
+        sizes = {uri: item["bytes"] for uri, item in missing.items()}
+        with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
+            trees = hashes.hash_files(sizes, advance=progress.advance)
+        _hashes.update({_state_of(missing[uri]): tree for uri, tree in trees.items()})
     digests |= _hashes
     return join([{**item, "tree_sha256": digests[_state_of(item)]} for item in files])
 

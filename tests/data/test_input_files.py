@@ -21,8 +21,12 @@ def fill(folder, *names):
 @pytest.fixture
 def hashed(monkeypatch):
     """Names of the files whose content is read."""
-    names, tree_sha256 = [], hashes.tree_sha256
-    monkeypatch.setattr(hashes, "tree_sha256", lambda uri: names.append(uri) or tree_sha256(uri))
+    names, hash_files = [], hashes.hash_files
+    monkeypatch.setattr(
+        hashes,
+        "hash_files",
+        lambda files, **options: names.extend(files) or hash_files(files, **options),
+    )
     return names
 
 

@@ -55,6 +55,19 @@ def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
     assert hashes.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
 
 
+def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
+    monkeypatch.setattr(hashes, "_READ_BYTES", 2 * LEAF)
+    monkeypatch.setattr(hashes, "_PIECE_BYTES", 4 * LEAF)
+    sizes = [0, 1, LEAF, 2 * LEAF, 4 * LEAF, 4 * LEAF + 1, 9 * LEAF + 5]
+    files = {join(root, f"f{size}"): size for size in sizes}
+    for uri, size in files.items():
+        filesystem.write_bytes(uri, os.urandom(size))
+    done = []
+    found = hashes.hash_files(files, advance=done.append)
+    assert found == {uri: hashes.tree_sha256(uri) for uri in files}
+    assert sum(done) == sum(sizes)
+
+
 def test_deleting_removes_what_is_named_and_nothing_else(root):
     fill(root, "a", "b/c", "b/d", "bb")
     filesystem.delete(join(root, "b"))
