@@ -334,6 +334,8 @@ def open_output(
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
+            if status.record != output.status.record:
+                raise JobError(f"another job has just completed {spec.uri}: run the command again")
             output = Output(spec, status, overwrite=overwrite, claim=held.claim)
             if output.is_complete and not status.is_tidy:
                 output.roll_back()
