@@ -131,7 +131,7 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common, predicted)
     further = [name for name in first.column_names if name == TEXT or name.startswith(OWN)]
-    shared = {n: second[n] for n in (TEXT,) if n in second.column_names and n not in further}
+    shared = {TEXT: second[TEXT]} if TEXT in {*second.column_names} - {*further} else {}
     return ComparedRows(
         put_columns(first.select(["row_id", *further]), shared),
         predicted,

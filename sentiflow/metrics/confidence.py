@@ -154,19 +154,18 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
     chosen, logits = label[is_known], np.stack([first[is_known], second[is_known]])
     logits = logits - np.take_along_axis(logits, chosen[None, :, None], axis=2)
 
-    def loss(factors: np.ndarray, prior_rows: float) -> tuple[float, np.ndarray]:
+    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
         mixed = np.tensordot(factors, logits, axes=1)
         logs, surplus = np.logaddexp.reduce(mixed, axis=1), factors - _PRIOR_FACTORS
         gradient = (np.exp(mixed - logs[:, None]) * logits).sum(axis=(1, 2))
-        prior = prior_rows * surplus
+        prior = _PRIOR_ROWS * surplus
         return logs.sum() + (prior * surplus).sum() / 2, gradient + prior
 
     solved = optimize.minimize(
-        loss, _PRIOR_FACTORS, _PRIOR_ROWS,
-        jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B",
-    ).x  # fmt: skip
+        loss, _PRIOR_FACTORS, jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B"
+    ).x
     share = round(float(solved[1] / solved.sum()), 2) if solved.any() else 0.5
-    return share, loss(solved, 0)[0]
+    return share, log_loss(solved[0] * first[is_known] + solved[1] * second[is_known], chosen)
 
 
 def _is_worse(differences: np.ndarray) -> bool:
