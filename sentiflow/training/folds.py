@@ -30,7 +30,7 @@ from sentiflow.storage.uris import join
 from sentiflow.training import classes, excerpts, trained_package
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.linear_solver import STRENGTHS
-from sentiflow.training.task import TrainJob
+from sentiflow.training.train_job import TrainJob
 from sentiflow.words import word_vectors
 
 _NEVER = -30.0

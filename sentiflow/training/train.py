@@ -4,7 +4,7 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, RefitRecord
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -38,10 +38,10 @@ from sentiflow.training.results import (
     TrainReport,
     count_workers,
 )
+from sentiflow.training.train_job import TrainJob
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-    from sentiflow.training.task import TrainJob
 
 STAGE = "train"
 RAY_RECORDS = "ray"
@@ -137,7 +137,7 @@ def run(
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
-    from sentiflow.training import checkpoints, task
+    from sentiflow.training import checkpoints
 
     began = time.monotonic()
     config, refit = refits.apply(config)
@@ -154,7 +154,7 @@ def run(
         from sentiflow.training import distillation
 
         taught = distillation.teach(config, output, inputs=spec.inputs, resources=resources)
-    job = task.TrainJob(
+    job = TrainJob(
         settings=_fetch_first(config, output, settings, learned),
         checkpoints_uri=locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
@@ -239,7 +239,7 @@ def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> R
 def _train_folds(
     config: Config,
     output: Output,
-    job: "TrainJob",
+    job: TrainJob,
     learned: classes.LearnedClasses,
     resources: Resources,
     *,
@@ -266,7 +266,7 @@ def _train_folds(
 
     num_folds, spec = job.settings.folds, output.spec
 
-    def run_fold(own: "TrainJob", number: int) -> None:
+    def run_fold(own: TrainJob, number: int) -> None:
         """Train the model of a fold; the other folds and the model itself follow."""
         later = linear + (num_folds - number) * (total + linear)
         what = f"fold {number + 1} of {num_folds}"
@@ -298,7 +298,7 @@ def _has_linear(settings: TrainSettings, learned: classes.LearnedClasses, refit:
 def _run_workers(
     config: Config,
     output: Output,
-    job: "TrainJob",
+    job: TrainJob,
     resources: Resources,
     num_workers: int,
     callback: Callable[[Event], None],
@@ -379,25 +379,15 @@ def _publish(
 
     package = report.package
     history = [asdict(epoch) for epoch in report.history]
-    rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
-    metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     calibration: dict[str, Any] = {**(package["calibration"] or {})}
-    metrics |= {
-        f"train/{name}": calibration[name]
-        for name in ("linear_weight", "temperature")
-        if name in calibration  # no temperature without validation rows
-    }
-    if unsure := calibration.get("unsure"):
-        metrics["train/unsure_threshold"] = unsure["threshold"]
-        metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
     for line in (
         *descriptions.describe_calibration(calibration, is_refit="refit" in more),
         *descriptions.describe_losses(report.history),
     ):
         say(STAGE, line)
-    if refit := more.get("refit"):
-        metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
-    recorder.log_metrics(metrics)
+    rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
+    metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
+    recorder.log_metrics(metrics | _list_metrics(calibration, more.get("refit")))
     chosen = report.history[report.chosen_epoch - 1]
     recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)  # again: of the model
     curve = plotting.render_training_curve(history)
@@ -427,3 +417,20 @@ def _publish(
         precision=report.precision,
         **more,
     )  # fmt: skip
+
+
+def _list_metrics(
+    calibration: Mapping[str, Any], refit: RefitRecord | None
+) -> dict[str, float | None]:
+    """List what a run in MLflow has of the calibration, and of the run that it repeats."""
+    metrics: dict[str, float | None] = {
+        f"train/{name}": calibration[name]
+        for name in ("linear_weight", "temperature")
+        if name in calibration  # no temperature without validation rows
+    }
+    if unsure := calibration.get("unsure"):
+        metrics["train/unsure_threshold"] = unsure["threshold"]
+        metrics["train/unsure_fraction"] = 1 - unsure["answered_fraction"]
+    if refit:
+        metrics |= {f"refit_of/{name}": value for name, value in refit["metrics"].items()}
+    return metrics

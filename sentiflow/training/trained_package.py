@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,7 @@ from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.results import EpochResult
-
-if TYPE_CHECKING:
-    from sentiflow.training.task import TrainJob
+from sentiflow.training.train_job import TrainJob
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
 """Size of the validation sample for calibration and for the profile that drift is measured from."""
@@ -33,7 +31,7 @@ _LINEAR = ("linear_weight", "linear_strength")
 
 
 def save(
-    job: "TrainJob",
+    job: TrainJob,
     *,
     network: Network,
     words: Vocabulary,

@@ -23,6 +23,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.training import distillation, task
 from sentiflow.training import train as training
+from sentiflow.training.train_job import TrainJob
 
 CLASSES = ("negative", "positive")
 TEXTS = ["good day", "bad morning", "zzz", "morning"]
@@ -184,7 +185,7 @@ class TestStudent:
         train = config.train.model_copy(update={"num_epochs": 6})
         for name, rows in (("soft", files), ("hard", None)):
             places = [str(tmp_path / name / folder) for folder in ("checkpoints", "model")]
-            job = task.TrainJob(
+            job = TrainJob(
                 train, *places, "", manifest.read(str(data)), lineage={}, num_threads=1, taught=rows
             )
             task.run(job, lambda event: None)

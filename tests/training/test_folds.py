@@ -17,6 +17,7 @@ from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import classes, excerpts, folds, task
 from sentiflow.training.linear_solver import STRENGTHS
+from sentiflow.training.train_job import TrainJob
 from sentiflow.words.word_vectors import WordVectors
 
 CLASSES = ("bad", "dull", "good")
@@ -58,7 +59,7 @@ def job(tmp_path, monkeypatch):
         model={"kind": "bag_of_embeddings", "vectors": "tuned"}, learning_rate=0.05,
         batching={"global_batch_size": 16},
     )  # fmt: skip
-    return task.TrainJob(train, "", "", "", prepared, lineage={}, num_threads=1)
+    return TrainJob(train, "", "", "", prepared, lineage={}, num_threads=1)
 
 
 def train(job, root, run):

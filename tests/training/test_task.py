@@ -18,6 +18,7 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints, linear_solver, task
 from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
+from sentiflow.training.train_job import TrainJob
 
 NUM_ROWS = 90
 NINETY = LearnedClasses(
@@ -82,7 +83,7 @@ def make_job(tmp_path):
             "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
         }
         places = [f"{settings.output_uri}/{folder}" for folder in ("checkpoints", "model")]
-        return task.TrainJob(settings, *places, "", prepared, lineage={}, num_threads=1)
+        return TrainJob(settings, *places, "", prepared, lineage={}, num_threads=1)
 
     return make
 
