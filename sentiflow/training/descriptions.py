@@ -14,6 +14,8 @@ from sentiflow.training.results import EpochResult
 
 _FALLS = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""
+_FEW_STEPS = 100
+"""``init`` writes epochs and batches for 265 or more: benchmarks/LOG.md."""
 
 
 def describe_refit(refit: refits.Refit, settings: TrainSettings, learned: LearnedClasses) -> str:
@@ -31,7 +33,13 @@ def describe_choices(settings: TrainSettings, learned: LearnedClasses) -> Iterat
 
 
 def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
-    """Suggest more epochs if the validation loss still falls."""
+    """Suggest more epochs if the validation loss still falls or if few steps were made."""
+    if history[-1].step < _FEW_STEPS:
+        yield (
+            f"the network has made {history[-1].step} optimizer steps only: lower "
+            "train.batching.global_batch_size, or use the settings that sentiflow init writes for "
+            "so few rows"
+        )
     losses = [epoch.validation_loss for epoch in history[-2:] if epoch.validation_loss]
     if len(losses) == 2 and losses[1] < _FALLS * losses[0]:
         yield (

@@ -18,7 +18,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import train, trained_package
+from sentiflow.training import descriptions, train, trained_package
 from sentiflow.training.results import EpochResult, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
@@ -139,6 +139,29 @@ def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
         label[:0], of_network[:0], {c: m[:0] for c, m in models.items()}
     )
     assert none["linear_strength"] == 4
+
+
+@pytest.mark.parametrize(
+    ("step", "losses", "said"),
+    [
+        (99, (0.9, 0.9), ["99 optimizer steps only: lower train.batching.global_batch_size"]),
+        (100, (0.9, 0.9), []),
+        (
+            400,
+            (0.9, 0.8),
+            ["still falls (0.900 to 0.800): more epochs may help, train.num_epochs=4"],
+        ),
+        (400, (None, None), []),
+    ],
+)
+def test_too_few_steps_and_a_loss_that_still_falls_are_told(step, losses, said):
+    history = [
+        EpochResult(number, 0.5, 0.7, loss, None, 0.1, 1.0, 0.0, 1.0, 9.0, step, "", None)
+        for number, loss in enumerate(losses, start=1)
+    ]
+    lines = list(descriptions.describe_losses(history))
+    assert len(lines) == len(said)
+    assert all(part in line for part, line in zip(said, lines, strict=True))
 
 
 def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
