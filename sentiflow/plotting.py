@@ -50,19 +50,22 @@ def to_png(figure: Figure) -> bytes:
 
 
 def draw_training_curve(curve: pd.DataFrame) -> Figure:
-    """Draw loss and accuracy by ``epoch``, one row each."""
-    figure = Figure(figsize=(4.4, 4.4))
-    losses, accuracies = figure.subplots(2, 1, sharex=True)
-    epoch = curve["epoch"]
-    losses.plot(epoch, curve["train_loss"], "o--", color=GRAY, label="train", markersize=4)
-    losses.plot(epoch, curve["validation_loss"], "o-", color=BLUE, label="validation", markersize=4)
-    losses.set(ylabel="Loss")
-    losses.legend()
-    accuracies.plot(epoch, curve["validation_accuracy"], "o-", color=BLUE, markersize=4)
-    accuracies.set(xlabel="Epoch", ylabel="Validation accuracy")
-    accuracies.set_xlim(epoch.min() - 0.3, epoch.max() + 0.3)
-    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    accuracies.yaxis.set_major_formatter(percent)
+    """Draw loss and, if there are validation rows, accuracy by ``epoch``, one row each."""
+    epoch, count = curve["epoch"], 1 + int(curve["validation_loss"].notna().any())
+    figure = Figure(figsize=(4.4, 2.2 * count))
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    axes[0].plot(epoch, curve["train_loss"], "o--", color=GRAY, label="train", markersize=4)
+    axes[0].set(ylabel="Loss")
+    if count == 2:
+        axes[0].plot(
+            epoch, curve["validation_loss"], "o-", color=BLUE, label="validation", markersize=4
+        )
+        axes[1].plot(epoch, curve["validation_accuracy"], "o-", color=BLUE, markersize=4)
+        axes[1].set(ylabel="Validation accuracy")
+        axes[1].yaxis.set_major_formatter(percent)
+    axes[0].legend()
+    axes[-1].set(xlabel="Epoch", xlim=(epoch.min() - 0.3, epoch.max() + 0.3))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
     return figure
 

@@ -107,11 +107,11 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
         f"is the lowest F1 of {len(metrics.by_class)} classes: {', '.join(named)}",
         "classes",
     )
-    if pairs := metrics.confused_pairs[:_MAX_NAMED]:
+    if pairs := [pair for pair in metrics.confused_pairs if pair.num_texts > 1][:_MAX_NAMED]:
         named = [f"{pair.first} and {pair.second} ({pair.num_texts:,})" for pair in pairs]
         yield Highlight(
             f"{pairs[0].num_texts:,}",
-            f"mistakes are between the two classes that are confused most: {', '.join(named)}",
+            f"mistakes are between the classes that are confused most: {', then '.join(named)}",
             "confusion",
         )
 
@@ -180,7 +180,8 @@ def _summarize_probe(probed: ModelChecks) -> Iterator[Highlight]:
         worst = min(probed.behavior, key=lambda test: test.pass_rate)
         yield Highlight(
             f"{worst.pass_rate:.0%}",
-            f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
+            f"is the lowest pass rate of {len(probed.behavior)} behavior tests, in English: "
+            f"{worst.name}",
             "behavior",
         )
     if beyond_chance := [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]:

@@ -11,6 +11,8 @@ from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.metrics.predicted import Predicted
 
+UNDECIDED = 0.2
+"""Of two probabilities that are less apart, no label is clearly the more probable."""
 NUM_KEPT = 100
 """Rows of each kind."""
 
@@ -50,8 +52,8 @@ class LabelErrors:
 def find(rows: pa.Table) -> pa.Table:
     """Choose rows of some kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
 
-    - ``confident``: a wrong prediction with a high probability.
-    - ``near miss``: a wrong prediction with a low one.
+    - ``near miss``: a wrong prediction whose probability is less than ``UNDECIDED`` above the next.
+    - ``confident``: another wrong prediction.
     - ``label``: the label may be wrong, as the corpus has the text with several labels. It is a row
       with a rarer label.
     - ``pair``: wrong predictions with a high probability, ``NUM_OF_PAIR`` of each pair of label and
@@ -73,13 +75,14 @@ def find(rows: pa.Table) -> pa.Table:
             probability=predicted.positive if predicted.is_binary else np.nan,
             same=hash_texts(text),
             confidence=predicted.confidence,
+            is_close=np.ptp(np.sort(predicted.probabilities, axis=1)[:, -2:], axis=1) < UNDECIDED,
         )
     )
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
     clearest = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
     by_kind = {
-        "confident": clearest,
-        "near miss": wrong.sort_values(["confidence", "row_id"]),
+        "confident": clearest[~clearest["is_close"]],
+        "near miss": wrong[wrong["is_close"]].sort_values(["confidence", "row_id"]),
         "label": _contradicting_labels(frame, predicted.classes),
     }
     chosen = [

@@ -81,7 +81,6 @@ def render_page(
         sure=paired.SURE,
         splits=sorted(measured.figures, key=lambda name: name != split),
         texts=name_texts(split),
-        baseline=metrics.most_frequent,
         min_rows=MIN_ROWS,
         max_searched=slice_search.MAX_ROWS,
         max_shown=1000,  # characters of a text

@@ -128,11 +128,6 @@ def fit_calibration(*, label: np.ndarray, probabilities: np.ndarray) -> Calibrat
     return Calibration() if _is_worse(losses[1] - losses[0]) else _fit(logits, chosen, False)
 
 
-def log_loss(logits: np.ndarray, label: np.ndarray) -> float:
-    """Compute the sum of the log losses of N rows, given logits ``(N, C)`` and labels."""
-    return float(_losses(logits, label, Calibration()).sum())
-
-
 def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Find the share of a linear model in the logits that makes the labels most probable.
 
@@ -165,7 +160,8 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
         loss, _PRIOR_FACTORS, jac=True, bounds=[(0, HIGHEST)] * 2, method="L-BFGS-B"
     ).x
     share = round(float(solved[1] / solved.sum()), 2) if solved.any() else 0.5
-    return share, log_loss(solved[0] * first[is_known] + solved[1] * second[is_known], chosen)
+    mixed = solved[0] * first[is_known] + solved[1] * second[is_known]
+    return share, float(_losses(mixed, chosen, Calibration()).sum())
 
 
 def _is_worse(differences: np.ndarray) -> bool:

@@ -178,7 +178,7 @@ def area_interval(predicted: Predicted) -> Interval | str:
 
     The step is a row of the rarer label that ranks by chance.
     """
-    if not predicted.is_binary:
+    if len(predicted.probabilities.T) != 2:
         return "it is the mean of several areas"
     positive = predicted.label == 1
     rarer = min(positive.sum(), (~positive).sum())

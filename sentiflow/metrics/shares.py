@@ -25,7 +25,7 @@ METHODS = {
     UNLABELLED: "no row of the group has a label to measure the error by: it takes that of all "
     "groups, and is never said to be higher or lower",
     COUNTED: "every row is labelled",
-    UNCORRECTED: "no row is labelled: the share of predicted labels alone",
+    UNCORRECTED: "too few labelled rows, or none, tell the error: the share of predicted labels",
 }
 _WORSE = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
 MIN_LABELLED = 30

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sentiflow.errors import shorten
-from sentiflow.metrics.shares import CORRECTED, COUNTED
+from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, percent, to_png
 from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, Trends
@@ -70,7 +70,8 @@ def _draw_groups(trends: Trends, item: Breakdown, focus: str) -> Figure:
     axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
     reach = np.maximum(np.stack([share - chosen["low"], chosen["high"] - share]), 0)
     name = COUNTED if (chosen["method"] == COUNTED).all() else CORRECTED
-    axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=name)
+    if trends.method != UNCORRECTED:
+        axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=name)
     axes.plot(chosen["predicted_share"], place, "d", color=ORANGE, markersize=5, label="predicted")
     axes.axvline(trends.whole["share"][focus], color=GRAY, linestyle="--", linewidth=1)
     axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])

@@ -90,7 +90,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
                 line,
                 hint="the corpus has changed since, or they were not drawn by --sample: draw again",
             )
-        notes.append(f"{line}: their labels are counted, but measure no error of the model")
+        notes.append(f"{line}: their labels measure no error of the model")
     return Labels(table.assign(weight=weight.fillna(0)), True, notes)
 
 

@@ -128,7 +128,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
     if finder.num_seen:
         finder.notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
-            "their labels are counted, but measure no error of the model"
+            "their labels measure no error of it"
         )
     differs, several = list[str](), len(cells) > 1
     of_models = _group(merged, [VERSION])

@@ -21,7 +21,7 @@ STAGE = "trends"
 TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 
-TRENDS_VERSION = 5
+TRENDS_VERSION = 6
 """Changes whenever the same predictions would give other shares or another page."""
 
 
@@ -62,9 +62,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     trends = table.measure(settings, scored, uri)
     output.begin()
     if trends.method == UNCORRECTED:
-        has_labels = trends.num_sample or trends.num_counted
-        few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of such"
-        why = few if has_labels else "no labels"
+        few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of them"
+        why = few if trends.num_sample or trends.num_counted else "no labels"
         way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
         trends.notes.insert(0, f"{why}, no correction; to draw rows to label: {way}")
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}

@@ -172,8 +172,8 @@ def run(
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
     num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
     total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
-    seconds_of_linear = num_rows / _LINEAR_ROWS_PER_SECOND if settings.linear else 0.0
-    linear = int(seconds_of_linear / worker_count.estimate_row(settings.model))
+    rate = _LINEAR_ROWS_PER_SECOND * worker_count.estimate_row(settings.model)
+    linear = int(num_rows / rate) if settings.linear else 0
     of_folds: list[FileEntry] = []
     if settings.folds and not refit:
         of_folds, calibration, profile = _train_folds(
@@ -184,9 +184,11 @@ def run(
         )
         job = replace(job, calibration=calibration, reference=asdict(profile))
     note = descriptions.describe_refit(refit, settings, learned) if refit else ""
-    size = f"{record['counts']['vocabulary_size']:,} words, {num_rows:,} texts"
-    what = f"{settings.model.summary}; {size}, {count_workers(num_workers)}"
-    for line in (what, note, why, *descriptions.describe_choices(settings, learned)):
+    what = (
+        f"{settings.model.summary}; {record['counts']['vocabulary_size']:,} words, "
+        f"{num_rows:,} texts, {count_workers(num_workers)}"
+    )
+    for line in (what, note, why, *descriptions.describe_choices(config.train, learned)):
         if line:
             say(STAGE, line)
     with (

@@ -152,11 +152,13 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     try:
         check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:
-        values_shown = ", ".join(map(columns.brief, list(column.counts)[:5]))
+        values_shown = ", ".join(
+            [*map(columns.brief, list(column.counts)[:5]), *"…"[: column.num_distinct > 5]]
+        )
         raise UserError(
             f"{source}: column {columns.brief(column.name)} cannot be the label "
-            f"({column.num_distinct:,} values: {values_shown}, ...)",
-            hint=f"{error}; choose another column with --label",
+            f"({column.num_distinct:,} values: {values_shown})",
+            hint=f"{error}; rename such values in the file, or choose another column with --label",
         ) from error
     return classes, {v: rows for v, rows in column.counts.items() if v not in values}
 
