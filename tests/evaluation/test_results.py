@@ -161,7 +161,9 @@ def test_each_part_gives_the_line_that_a_reader_wants():
         "75.0% is the accuracy of the worst slice beyond chance: question (1,200 texts; p = 0.004)"
     )
     assert lines["mistakes"].startswith("5.0% of the labels may be wrong")
-    assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests, in English: not bad"
+    assert (
+        lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests, in English: not bad"
+    )
     assert lines["groups"] == (
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
         "in the same sentences (p = 0.002)"
