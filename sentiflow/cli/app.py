@@ -105,7 +105,7 @@ def predict(
         # bytes of the command line that are not UTF-8 are replaced
         typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
         blocks = [(pa.array(typed, pa.string()), False)] if texts else lines.read(sys.stdin.buffer)
-        to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
+        to_tsv = functools.partial(lines.to_tsv, for_people=sys.stdout.isatty())
         render = functools.partial(lines.to_json if as_json else to_tsv, top=top)
         lines.predict(package, blocks, sys.stdout.buffer, render)
 

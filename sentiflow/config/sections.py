@@ -281,7 +281,7 @@ class TrackingSettings(Settings):
     ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
     required: bool = True
     """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
-    register_model: Literal["auto"] | bool = "auto"
+    register_model: Literal["auto", True, False] = "auto"
     """Register models under ``name``, with the alias candidate. ``auto``: the model of a
     ``sentiflow run``, when it is evaluated, and each refit. true: each training, except the trials
     of a sweep."""

@@ -260,7 +260,7 @@ class TrainSettings(Settings):
     or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
     random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
-    linear: bool | Literal["auto"] = False
+    linear: Literal["auto", True, False] = False
     """Whether a linear model of n-grams (of words and of characters) is trained apart from the
     network, and added to it. The validation rows, or those of the folds, decide its share.
     ``auto``: up to 200,000 train rows."""

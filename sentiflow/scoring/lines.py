@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sentiflow.cluster import memory
 from sentiflow.data.schema import BINARY
+from sentiflow.errors import printable
 from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.models.scores import Scores
 
@@ -82,7 +83,7 @@ def _is_ready(stream: BinaryIO) -> bool:
 
 
 def to_tsv(
-    text: pa.Array, scores: Scores, *, with_notes: bool = False, top: int | None = None
+    text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
 ) -> bytes:
     """Write label, a probability and text; tabs and line ends become blanks, NUL U+FFFD.
 
@@ -94,8 +95,8 @@ def to_tsv(
     Args:
         text: N strings.
         scores: The scores of these texts.
-        with_notes: Add a last column that marks texts without a known word. It is for people;
-            programs read the others.
+        for_people: Escape what controls a terminal, and add a last column that marks texts without
+            a known word.
         top: Write so many labels, each with its own probability.
     """
     columns = scores.top(top or 1)
@@ -104,13 +105,14 @@ def to_tsv(
     if top is None and scores.classes == BINARY:
         answers[1] = scores.probabilities[:, 1].tolist()
     marks = [""] * len(text) if unsure is None else np.where(unsure, _UNSURE, "\t").tolist()
+    escape = printable if for_people else str
     rows = []
     for line, num_known, mark, *row in zip(
         text.to_pylist(), num_tokens, marks, *answers, strict=True
     ):
         cells = (cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row)
-        note = _NO_KNOWN_WORD if with_notes and num_known == 0 else ""
-        rows.append("\t".join((*cells, f"{line.translate(_BLANKS)}{mark}{note}\n")))
+        note = _NO_KNOWN_WORD if for_people and num_known == 0 else ""
+        rows.append("\t".join((*cells, f"{escape(line.translate(_BLANKS))}{mark}{note}\n")))
     return "".join(rows).encode()
 
 
@@ -122,8 +124,9 @@ def to_json(text: pa.Array, scores: Scores, *, top: int | None = None) -> bytes:
     answers = scores.columns if top is None else scores.top(top)
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
     rows = zip(*map(_to_list, columns.values()), strict=True)
-    lines = (_JSON.encode(dict(zip(columns, row, strict=True))) for row in rows)
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(
+        f"{_JSON.encode(dict(zip(columns, row, strict=True)))}\n" for row in rows
+    ).encode()
 
 
 def _to_list(values: pa.Array | np.ndarray) -> list[Any]:

@@ -12,6 +12,12 @@ from sentiflow.data import schema
 from sentiflow.errors import UserError
 
 
+def test_a_value_that_may_be_of_several_kinds_is_refused_once(load):
+    assert faults_of(load, "train.linear=none") == [
+        "command line: train.linear='none': input should be 'auto', True or False"
+    ]
+
+
 @pytest.mark.parametrize(
     ("override", "fault"),
     [

@@ -124,15 +124,22 @@ def test_other_classes_have_the_probability_of_the_label(classes):
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
 def test_tab_separated_values_have_a_line_for_each_text(texts):
     scores = scores_for(texts)
-    for with_notes in (False, True):
-        written = lines.to_tsv(pa.array(texts), scores, with_notes=with_notes)
+    for for_people in (False, True):
+        written = lines.to_tsv(pa.array(texts), scores, for_people=for_people)
         rows = [row.split("\t") for row in written.decode().split("\n")]
         assert rows.pop() == [""]
         assert len(rows) == len(texts)
         assert b"\0" not in written
         for row, p, known in zip(rows, scores.probability, scores.num_tokens, strict=True):
             assert row[:2] == ["positive" if p >= 0.5 else "negative", f"{p:.4f}"]
-            assert len(row) == (4 if with_notes and not known else 3)
+            assert len(row) == (4 if for_people and not known else 3)
+
+
+def test_a_text_cannot_act_on_the_terminal_of_people_and_programs_get_it_as_it_is():
+    text = "nice \x1b[2J\u202e"
+    of_people = lines.to_tsv(pa.array([text]), scores_for([text]), for_people=True).decode()
+    assert "nice \\x1b[2J\\u202e" in of_people
+    assert text in lines.to_tsv(pa.array([text]), scores_for([text])).decode()
 
 
 def test_unsure_texts_are_marked_beside_their_label():
@@ -143,7 +150,7 @@ def test_unsure_texts_are_marked_beside_their_label():
     text = pa.array(["a", "b", "c", "d"])
     rows = [row.split("\t")[3:] for row in lines.to_tsv(text, scores).decode().splitlines()]
     assert rows == [[""], ["unsure"], ["unsure"], [""]]
-    noted = lines.to_tsv(text, scores, with_notes=True).decode().splitlines()
+    noted = lines.to_tsv(text, scores, for_people=True).decode().splitlines()
     assert noted[2] == "positive\t0.8000\tc\tunsure\t(no known word: the prior)"
     items = [json.loads(line) for line in lines.to_json(text, scores).splitlines()]
     assert [item["unsure"] for item in items] == scores.unsure.tolist()
