@@ -111,7 +111,7 @@ def _join_best(
 
 
 def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
-    """Draw the curve of positive; of each class against the others, if there are other classes.
+    """Draw the curve of positive, or of the first of two other classes, or of each of several.
 
     Of many classes they are those with the lowest areas.
     """
@@ -121,10 +121,13 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
     shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
     colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
+    if len(predicted.classes) == 2:  # the curve of the other is its mirror
+        shown, colors = [int(metrics.is_binary)], [BLUE]
     if metrics.is_binary:
-        shown, colors = [1], [BLUE]
-        scalars = metrics.scalars
-        axes.plot(1 - scalars["recall_negative"], scalars["recall_positive"], "o", color=INK)
+        axes.plot(
+            1 - metrics.scalars["recall_negative"], metrics.scalars["recall_positive"], "o",
+            color=INK,
+        )  # fmt: skip
     for number, code in enumerate(shown):
         rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
         label = f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}"

@@ -98,7 +98,16 @@ def part_hashtag(chunk):
     if not chunk.startswith("#"):
         return chunk
     chunk = unicodedata.normalize("NFC", chunk)
-    return re.sub("(.)(?=(.))", lambda c: c[1] + " " * (c[1].islower() and c[2].isupper()), chunk)
+
+    def is_capital(character):
+        return character.isupper() and character < "\u0588"
+
+    def ends_word(character):
+        return character.isalnum() and not character.isdecimal() and not is_capital(character)
+
+    return re.sub(
+        "(.)(?=(.))", lambda c: c[1] + " " * (ends_word(c[1]) and is_capital(c[2])), chunk
+    )
 
 
 def tweet_reference(text):
