@@ -99,8 +99,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     registration.track(result, files, recorder, spec)
     registered = None
     if trained and is_prepared:
-        card = files[manifest.CARD]
-        registered = registration.register(result, scored, trained, recorder, spec, card)
+        registered = registration.register(
+            result, scored, trained, recorder, spec, files[manifest.CARD]
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=written,

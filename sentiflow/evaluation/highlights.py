@@ -20,14 +20,14 @@ def summarize(
     probed: ModelChecks,
     baselines: Sequence[Baseline] = (),
     teacher: TeacherComparison | None = None,
-    cross_validated: CrossValidated | None = None,
+    folds: CrossValidated | None = None,
 ) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
     return [
-        *(_summarize_folds(cross_validated) if cross_validated else ()),
+        *(_summarize_folds(folds) if folds else ()),
         *_summarize_metrics(measured),
-        *_compare_with_guessing(cross_validated.metrics if cross_validated else measured.metrics),
-        *_summarize_others(baselines, teacher),
+        *_compare_with_guessing(folds.metrics if folds else measured.metrics),
+        *_summarize_others((folds and folds.baselines) or baselines, teacher),
         *_summarize_classes(measured.metrics),
         *_summarize_certainty(measured),
         *_summarize_texts(measured),

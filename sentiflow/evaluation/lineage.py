@@ -22,7 +22,7 @@ from sentiflow.tracking import refits
 from sentiflow.tracking.model_sources import TEACHER
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
-_TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
+TWEETS = tuple(f"tweets/split={split}/" for split in SPLITS)
 
 
 def classes_of_model(scored: Manifest) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
 
 def folders_of(training: Manifest) -> tuple[str, ...]:
     """List the folders of prepared rows that decide weights, epoch and temperature of a model."""
-    return _TWEETS if has_seen_test(training) else _TWEETS[:2]
+    return TWEETS if has_seen_test(training) else TWEETS[:2]
 
 
 def has_seen_test(record: Mapping[str, Any]) -> bool:

@@ -241,8 +241,7 @@ def _measure(
     copies = np.broadcast_to(by_term, (NUM_PERMUTATIONS, *by_term.shape))
     spreads = np.ptp(generator.permuted(copies, axis=2).mean(axis=1), axis=1)
     spread = float(np.ptp(means))
-    num_reached = int((spreads >= spread - _TINY).sum())
-    p_value = (num_reached + 1) / (NUM_PERMUTATIONS + 1)
+    p_value = (int((spreads >= spread - _TINY).sum()) + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
     results = [

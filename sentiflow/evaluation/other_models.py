@@ -32,6 +32,7 @@ MAX_ROWS = 50_000
 MIN_ROWS = 50
 """With fewer train rows there is no baseline."""
 
+_NAME = "TF-IDF with logistic regression"
 _TRAIN = ("tweets/split=train/",)
 _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
 """Words and pairs of words; 2 to 5 characters of a word and the blanks around it."""
@@ -163,21 +164,60 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
         text, label = _read_train_rows(scored)
         rows = rows.take(pa.array(spread(len(rows), MAX_ROWS)))
         began, chosen = time.monotonic(), spread(len(label), MAX_TRAIN_ROWS)
-        further = rows["text"].combine_chunks()
-        prediction, c = predict(text.take(pa.array(chosen)), label[chosen], further)
+        prediction, c = predict(
+            text.take(pa.array(chosen)), label[chosen], rows["text"].combine_chunks()
+        )
     except UserError as error:
         return [], str(error)
-    baseline = Baseline.of(
-        predicted_of(rows),
-        prediction,
-        name="TF-IDF with logistic regression",
-        num_train_rows=len(chosen),
-        num_train_rows_in_all=len(label),
-        max_train_rows=MAX_TRAIN_ROWS,
-        c=c,
-        seconds=time.monotonic() - began,
-    )
-    return [baseline], ""
+    return [
+        Baseline.of(
+            predicted_of(rows),
+            prediction,
+            name=_NAME,
+            num_train_rows=len(chosen),
+            num_train_rows_in_all=len(label),
+            max_train_rows=MAX_TRAIN_ROWS,
+            c=c,
+            seconds=time.monotonic() - began,
+        )
+    ], ""
+
+
+def measure_folds(answers: pa.Table, scored: Manifest) -> list[Baseline]:
+    """Train it on all folds but one and measure it on that one, for each.
+
+    Args:
+        answers: Of the models of the folds, as their training has written them.
+        scored: Manifest of the predictions.
+
+    Returns:
+        The baseline, if the texts are there and every fold leaves enough of them.
+    """
+    began, rows = time.monotonic(), answers.take(pa.array(spread(len(answers), MAX_TRAIN_ROWS)))
+    label, fold = (rows[name].to_numpy() for name in ("label", "fold"))
+    prediction, c = label.copy(), 0.0
+    try:
+        texts = pa.concat_tables(_read_prepared(scored, lineage.TWEETS, ["row_id", "text"])[1])
+        place = pc.index_in(one_array(rows["row_id"]), value_set=one_array(texts["row_id"]))
+        text = one_array(texts["text"]).take(place)
+        for asked in (fold == each for each in np.unique(fold)):
+            prediction[asked], c = predict(
+                text.filter(pa.array(~asked)), label[~asked], text.filter(pa.array(asked))
+            )
+    except UserError:
+        return []
+    return [
+        Baseline.of(
+            predicted_of(rows),
+            prediction,
+            name=f"{_NAME} over the same folds",
+            num_train_rows=int((fold != fold[0]).sum()),
+            num_train_rows_in_all=len(answers),
+            max_train_rows=MAX_TRAIN_ROWS,
+            c=c,
+            seconds=time.monotonic() - began,
+        )
+    ]
 
 
 def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
@@ -186,21 +226,29 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     Raises:
         UserError: They are gone, or a file is damaged.
     """
-    training = lineage.training_of(scored["inputs"]["model"])
-    prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-    if not training or not prepared:
-        raise UserError("the texts that the model was trained on are gone")
-    tables = lineage.read_tables(
-        training["inputs"]["prepared"]["uri"],
-        prepared,
-        lineage.folders_of(training) if "refit" in training else _TRAIN,
-        ["text", "label"],
-    )
+    prepared, tables = _read_prepared(scored, _TRAIN, ["text", "label"])
     classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
     code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
     learned = [n for n, name in enumerate(names) if name in classes]
     rows = pa.concat_tables(table.filter(pc.field("label").isin(learned)) for table in tables)
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
+
+
+def _read_prepared(
+    scored: Manifest, folders: tuple[str, ...], columns: list[str]
+) -> tuple[Manifest, Iterator[pa.Table]]:
+    """Read columns of the data of the model's training; of a refit all rows that it learned.
+
+    Raises:
+        UserError: They are gone, or a file is damaged.
+    """
+    training = lineage.training_of(scored["inputs"]["model"])
+    prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+    if not training or not prepared:
+        raise UserError("the texts that the model was trained on are gone")
+    uri = training["inputs"]["prepared"]["uri"]
+    folders = lineage.folders_of(training) if "refit" in training else folders
+    return prepared, lineage.read_tables(uri, prepared, folders, columns)
 
 
 def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
@@ -309,8 +357,7 @@ def compare_teachers(
     rows, place = rows.filter(place.is_valid()), place.drop_null()
     if not len(rows):
         return None, "no teacher has answered one of these texts"
-    chosen = one_array(answers["teacher"]).take(place)
-    teacher = chosen.flatten().to_numpy().reshape(len(rows), -1)
+    teacher = one_array(answers["teacher"]).take(place).flatten().to_numpy().reshape(len(rows), -1)
     prediction = teacher.argmax(axis=1)
     if teacher.shape[1] == 2:  # as Scores.prediction
         prediction = (teacher[:, 1] >= 0.5).astype(np.int64)

@@ -166,5 +166,4 @@ def fill(form: str, values: object) -> str:
 
 def _points(share: float) -> str:
     """Write a difference of shares in points, with its sign."""
-    points = round(100 * share, 1) or 0.0  # not -0.0
-    return f"{points:+.1f}".replace("-", "\u2212")
+    return f"{round(100 * share, 1) or 0.0:+.1f}".replace("-", "\u2212")  # not -0.0

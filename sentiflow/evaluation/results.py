@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage, mistakes, slice_search, slices
+from sentiflow.evaluation import lineage, mistakes, other_models, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
@@ -119,6 +119,8 @@ class CrossValidated:
     the models differ, and held the macro F1 of a model in few samples (benchmarks/LOG.md)."""
     f1_of_folds: list[float]
     """Macro F1 of each fold."""
+    baselines: Sequence[Baseline]
+    """Simple models over the same folds."""
 
     @property
     def origin(self) -> str:
@@ -128,7 +130,11 @@ class CrossValidated:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``metrics.json`` says."""
-        return {**self.metrics.to_json(), "f1_macro_of_folds": self.f1_of_folds}
+        return {
+            **self.metrics.to_json(),
+            "f1_macro_of_folds": self.f1_of_folds,
+            "baselines": [asdict(each) for each in self.baselines],
+        }
 
 
 class Highlight(NamedTuple):
@@ -281,8 +287,11 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
         )
     fold = rows["fold"].to_numpy()
     each = [classification.measure(predicted_of(rows.filter(fold == k))) for k in np.unique(fold)]
-    whole = classification.measure(predicted_of(rows))
-    return CrossValidated(whole, [of_fold.f1_macro or 0.0 for of_fold in each])
+    return CrossValidated(
+        classification.measure(predicted_of(rows)),
+        [of_fold.f1_macro or 0.0 for of_fold in each],
+        other_models.measure_folds(rows, scored),
+    )
 
 
 def _draw_halves(rows: pa.Table) -> np.ndarray:

@@ -234,8 +234,7 @@ def promote(
     """
     from sentiflow.evaluation import promotion
 
-    resolved = settings_of.load(config, settings or {})
-    return promotion.promote(resolved, version=version, force=force)
+    return promotion.promote(settings_of.load(config, settings or {}), version=version, force=force)
 
 
 @reporting()

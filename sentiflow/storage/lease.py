@@ -127,8 +127,8 @@ class Held:
             return
         self._write()
         silence = time.clock_gettime(filesystem.CLOCK) - self._renewed  # a write may hang, too
-        is_late = silence > self.dead_seconds / 2
-        if is_late and self._find_others():  # one may have deleted it just before
+        # another may have deleted it just before
+        if silence > self.dead_seconds / 2 and self._find_others():
             self.is_lost = True
             filesystem.delete(self.claim)
         self._renewed = began

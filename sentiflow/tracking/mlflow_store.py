@@ -101,8 +101,7 @@ def check(uri: str) -> None:
 
 def find_file(uri: str) -> Path | None:
     """Return the file of an SQLite store; None if the store is something else."""
-    place = uri.removeprefix(_SQLITE).partition("?")[0]
-    return Path(place) if uri.startswith(_SQLITE) else None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
 
 
 def make_client(uri: str) -> "MlflowClient":

@@ -113,8 +113,7 @@ def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
 
 def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     """Count the rows of some classes in a split."""
-    labels = prepared["counts"]["labels"].get(split, {})
-    return sum(int(labels.get(name, 0)) for name in names)
+    return sum(int(prepared["counts"]["labels"].get(split, {}).get(name, 0)) for name in names)
 
 
 def count_unlabelled(prepared: Manifest) -> int:

@@ -80,16 +80,16 @@ def fit_teacher(
     from sentiflow.training import linear_solver
 
     regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
-    ngrams = Ngrams.of(tokenize(text, name=tokenizer))
-    models = linear_solver.fit(ngrams, np.eye(num_classes, dtype=np.float32)[label])
+    models = linear_solver.fit(
+        Ngrams.of(tokenize(text, name=tokenizer)), np.eye(num_classes, dtype=np.float32)[label]
+    )
     linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
     def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
         logs = np.full((len(text), num_classes), -np.inf)
         logs[:, regression.classes_] = regression.predict_log_proba(vectors)
         of_linear = log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
-        mean = _WEIGHT * logs + (1 - _WEIGHT) * of_linear
-        return np.asarray(softmax(mean, axis=1), np.float32)
+        return np.asarray(softmax(_WEIGHT * logs + (1 - _WEIGHT) * of_linear, axis=1), np.float32)
 
     return answer
 

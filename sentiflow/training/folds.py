@@ -317,8 +317,7 @@ def _calibrate(table: pa.Table, learned: classes.LearnedClasses) -> dict[str, An
         if (name := _name_column(strength)) in table.column_names
     }
     if of_models:
-        of_network = _to_matrix(table, "network")
-        decided = dict(trained_package.choose_linear(label, of_network, of_models))
+        decided |= trained_package.choose_linear(label, _to_matrix(table, "network"), of_models)
     return decided | trained_package.calibrate(_mix(table, learned, decided), label)
 
 

@@ -184,8 +184,9 @@ class TrialCallback(ray.tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine, after all restarts."""
         text = str(trial.get_error() or "").strip() or "its process died"
-        told = (trial.last_result or {}) | {"reason": text.splitlines()[-1]}
-        self.end(trial.config["index"], told)
+        self.end(
+            trial.config["index"], {**(trial.last_result or {}), "reason": text.splitlines()[-1]}
+        )
 
     def end(self, index: int, told: Mapping[str, Any]) -> None:
         """Note a trial that has ended, now or in an earlier run of the sweep.

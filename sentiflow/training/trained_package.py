@@ -126,8 +126,7 @@ def _add_linear(
     if not decided:
         chosen = (label >= 0) & (label < len(package.settings.classes))
         of_network, *logits = package.component_logits(text.filter(pa.array(chosen)), models)
-        of_models = dict(zip(models, logits, strict=True))
-        decided = choose_linear(label[chosen], of_network, of_models)
+        decided = choose_linear(label[chosen], of_network, dict(zip(models, logits, strict=True)))
     weight = decided["linear_weight"]
     settings = package.settings.model_copy(update={"linear_weight": weight})
     linear = models[decided["linear_strength"]] if weight else None

@@ -86,8 +86,9 @@ class VirtualShards:
         for shard in shards:
             for chunk in range(self.num_chunks):
                 for table in self._read_chunk(shard, chunk, ("length",)):
-                    lengths = table["length"].to_numpy()
-                    counts[shard, chunk] += np.bincount(lengths, minlength=max_length + 1)
+                    counts[shard, chunk] += np.bincount(
+                        table["length"].to_numpy(), minlength=max_length + 1
+                    )
         return counts
 
     def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 from stages import publish
-from test_evaluated_rows import LABEL, Runs, by_tens, tens
+from test_evaluated_rows import LABEL, ROW_IDS, Runs, by_tens, tens
 from test_report import Outline, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
@@ -90,6 +90,28 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
         "the texts that the model was trained on are gone",
     )
     assert other_models.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
+
+
+def test_over_folds_it_is_measured_on_rows_that_it_has_not_seen(tmp_path, monkeypatch):
+    fold = (np.arange(len(LABEL)) % 5 + 1).astype(np.int8)
+    words = np.where(LABEL, "good", "bad")
+    texts = [f"{word} " + 3 * f"{word}{k} " for word, k in zip(words, fold, strict=True)]
+    monkeypatch.setattr("test_evaluated_rows.TEXTS", texts)
+    run = Runs(tmp_path).run("a")
+    record = manifest.read(f"{run}/scored")
+    is_noise = fold == 3  # their own words would tell, but no other fold has them
+    label = np.where(is_noise, 1 - LABEL, LABEL).astype(np.int8)
+    answers = pa.table(
+        {"row_id": ROW_IDS, "fold": fold, "label": label, "prediction": LABEL}
+        | {"probability_negative": 1.0 - LABEL, "probability_positive": LABEL.astype(float)}
+    )
+    (found,) = other_models.measure_folds(answers, record)
+    assert found.name == "TF-IDF with logistic regression over the same folds"
+    assert found.num_rows == found.num_train_rows_in_all == len(LABEL)
+    assert found.accuracy == found.accuracy_of_model == 1 - is_noise.mean()
+    assert found.accuracy_difference.value == 0
+    shutil.rmtree(f"{run}/prepared")
+    assert other_models.measure_folds(answers, record) == []
 
 
 @pytest.mark.parametrize(

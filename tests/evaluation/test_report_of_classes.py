@@ -190,6 +190,6 @@ def test_a_model_that_is_not_shown_to_beat_guessing_is_told_so(rows):
     assert said[0].meaning.endswith("not shown to be better than guessing")
     able = report_data(rows, model=MODEL, asked=False).result
     assert not any("than guessing" in line.meaning for line in able.highlights)
-    folds = CrossValidated(able.measured.metrics, [0.6, 0.7])
-    said = highlights.summarize(guessing.result.measured, ModelChecks(), cross_validated=folds)
+    folds = CrossValidated(able.measured.metrics, [0.6, 0.7], [])
+    said = highlights.summarize(guessing.result.measured, ModelChecks(), folds=folds)
     assert not any("than guessing" in line.meaning for line in said), "more rows have told"

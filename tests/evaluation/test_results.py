@@ -241,7 +241,7 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
     assert found.f1_of_folds == [measure(rows[fold[:90] == k]).f1_macro for k in (1, 2)]
     assert found.origin == "cross-validated over 2 folds, 90 rows"
     assert found.to_json()["accuracy"] == found.metrics.accuracy
-    first, second = highlights.summarize(MEASURED, ModelChecks(), cross_validated=found)[:2]
+    first, second = highlights.summarize(MEASURED, ModelChecks(), folds=found)[:2]
     assert first[0] == f"{found.metrics.accuracy:.1%}"
     assert "cross-validated over 2 folds, 90 rows (95 % interval" in first.meaning
     assert second[0] == f"{found.metrics.f1_macro:.3f}"

@@ -61,8 +61,7 @@ def sniff(head: bytes, *, source: str) -> Dialect:
             f"{source} begins with {first!r}, which is no record like the others",
             hint=f"delete this line: tail -n +2 {source}",
         )
-    chosen = [row for row in rows if len(row) == usual]
-    return Dialect(encoding, delimiter, has_header(chosen))
+    return Dialect(encoding, delimiter, has_header([row for row in rows if len(row) == usual]))
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
