@@ -110,10 +110,10 @@ def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> tuple[np.ndarray, 
 
 def _weigh(counts: np.ndarray) -> np.ndarray:
     """Weigh each n-gram by the largest log-count ratio of a class to all others; some 1."""
-    counts = counts + max(counts.mean(), np.finfo(float).tiny)
+    counts = counts + max(counts.sum() / max(counts.size, 1), np.finfo(float).tiny)
     others = counts.sum(axis=1, keepdims=True) - counts
     largest = np.log(counts / counts.sum(axis=0) / (others / others.sum(axis=0))).max(axis=1)
-    typical = max(np.sqrt(np.square(largest).mean()), np.finfo(float).tiny)
+    typical = max(np.sqrt(np.square(largest).sum() / max(len(largest), 1)), np.finfo(float).tiny)
     return (1 + _TELLING_WEIGHT * largest / typical) / (1 + _TELLING_WEIGHT)
 
 

@@ -79,6 +79,16 @@ def test_ngrams_that_tell_classes_apart_weigh_more():
     np.testing.assert_allclose(linear_solver._weigh(np.ones((2, 3))), 2 / 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_texts_without_an_ngram_in_common_have_the_shares_of_the_classes():
+    texts = ngrams_of(["xyz", "qrs", "uvw"])
+    for _, model in linear_solver.fit(texts, np.eye(2, dtype=np.float32)[[0, 1, 0]]):
+        assert len(model.hashes) == 0
+        np.testing.assert_allclose(
+            softmax(model.logits(texts.tokens))[0], [2 / 3, 1 / 3], atol=0.01
+        )
+
+
 def test_soft_and_weighted_targets_are_learned():
     texts, targets = make_rows()
     soft = 0.8 * targets + 0.2 / NUM_CLASSES
