@@ -105,8 +105,9 @@ def predict(
         # bytes of the command line that are not UTF-8 are replaced
         typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
         blocks = [(pa.array(typed, pa.string()), False)] if texts else lines.read(sys.stdin.buffer)
-        to_tsv = functools.partial(lines.to_tsv, for_people=sys.stdout.isatty())
-        render = functools.partial(lines.to_json if as_json else to_tsv, top=top)
+        render = functools.partial(
+            lines.to_json if as_json else lines.to_tsv, top=top, for_people=sys.stdout.isatty()
+        )
         lines.predict(package, blocks, sys.stdout.buffer, render)
 
 

@@ -183,17 +183,19 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     ], ""
 
 
-def measure_folds(answers: pa.Table, scored: Manifest) -> list[Baseline]:
+def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> list[Baseline]:
     """Train it on all folds but one and measure it on that one, for each.
 
     Args:
         answers: Of the models of the folds, as their training has written them.
+        measured: Which of these rows are measured, bool; the others are only learned.
         scored: Manifest of the predictions.
 
     Returns:
         The baseline, if the texts are there and every fold leaves enough of them.
     """
-    began, rows = time.monotonic(), answers.take(pa.array(spread(len(answers), MAX_TRAIN_ROWS)))
+    began, chosen = time.monotonic(), spread(len(answers), MAX_TRAIN_ROWS)
+    rows, measured = answers.take(pa.array(chosen)), measured[chosen]
     label, fold = (rows[name].to_numpy() for name in ("label", "fold"))
     prediction, c = label.copy(), 0.0
     try:
@@ -208,8 +210,8 @@ def measure_folds(answers: pa.Table, scored: Manifest) -> list[Baseline]:
         return []
     return [
         Baseline.of(
-            predicted_of(rows),
-            prediction,
+            predicted_of(rows.filter(pa.array(measured))),
+            prediction[measured],
             name=f"{_NAME} over the same folds",
             num_train_rows=int((fold != fold[0]).sum()),
             num_train_rows_in_all=len(answers),
@@ -246,9 +248,10 @@ def _read_prepared(
     prepared = manifest.read_input(training["inputs"], "prepared") if training else None
     if not training or not prepared:
         raise UserError("the texts that the model was trained on are gone")
-    uri = training["inputs"]["prepared"]["uri"]
     folders = lineage.folders_of(training) if "refit" in training else folders
-    return prepared, lineage.read_tables(uri, prepared, folders, columns)
+    return prepared, lineage.read_tables(
+        training["inputs"]["prepared"]["uri"], prepared, folders, columns
+    )
 
 
 def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:

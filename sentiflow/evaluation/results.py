@@ -275,11 +275,12 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     if not paths:
         return None
     uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
-    rows = pa.concat_tables(
+    answers = pa.concat_tables(
         parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths
     ).combine_chunks()
     seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
-    rows = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
+    is_new = ~np.isin(answers["row_id"].to_numpy(), seen)
+    rows = answers.filter(pa.array(is_new))
     if classes_of(rows) != classes or not len(rows):
         raise UserError(
             f"{uri}/{paths[0]} has answers of another model",
@@ -290,7 +291,7 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     return CrossValidated(
         classification.measure(predicted_of(rows)),
         [of_fold.f1_macro or 0.0 for of_fold in each],
-        other_models.measure_folds(rows, scored),
+        other_models.measure_folds(answers, is_new, scored),
     )
 
 

@@ -22,8 +22,14 @@ BLOCK_BYTES = 1 << 23
 Block = tuple[pa.Array, bool]
 """Some lines, and whether more input is available without waiting."""
 
-_JSON = json.JSONEncoder(ensure_ascii=False)
+_JSON, _ASCII_JSON = json.JSONEncoder(ensure_ascii=False), json.JSONEncoder()
 _BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
+_SHOWN = {
+    code: printable(chr(code))
+    for part in ((0, 0x20), (0x7F, 0xA0), (0x2028, 0x202F), (0x2066, 0x206A))
+    for code in range(*part)
+} | _BLANKS
+"""Characters that control a terminal, or the direction of what follows, are escaped."""
 _NO_KNOWN_WORD, _UNSURE = "\t(no known word: the prior)", "\tunsure"
 
 
@@ -105,19 +111,26 @@ def to_tsv(
     if top is None and scores.classes == BINARY:
         answers[1] = scores.probabilities[:, 1].tolist()
     marks = [""] * len(text) if unsure is None else np.where(unsure, _UNSURE, "\t").tolist()
-    escape = printable if for_people else str
     rows = []
     for line, num_known, mark, *row in zip(
         text.to_pylist(), num_tokens, marks, *answers, strict=True
     ):
         cells = (cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row)
         note = _NO_KNOWN_WORD if for_people and num_known == 0 else ""
-        rows.append("\t".join((*cells, f"{escape(line.translate(_BLANKS))}{mark}{note}\n")))
+        rows.append(
+            "\t".join(
+                (*cells, f"{line.translate(_SHOWN if for_people else _BLANKS)}{mark}{note}\n")
+            )
+        )
     return "".join(rows).encode()
 
 
-def to_json(text: pa.Array, scores: Scores, *, top: int | None = None) -> bytes:
+def to_json(
+    text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
+) -> bytes:
     """Write an object for each text: text, label, probabilities and number of known words.
+
+    For people all of it is ASCII if the text could act on a terminal.
 
     The probabilities are named as in a table of predictions, or as in :meth:`Scores.top`.
     """
@@ -125,7 +138,11 @@ def to_json(text: pa.Array, scores: Scores, *, top: int | None = None) -> bytes:
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
     rows = zip(*map(_to_list, columns.values()), strict=True)
     return "".join(
-        f"{_JSON.encode(dict(zip(columns, row, strict=True)))}\n" for row in rows
+        (_ASCII_JSON if for_people and row[0].translate(_SHOWN) != row[0] else _JSON).encode(
+            dict(zip(columns, row, strict=True))
+        )
+        + "\n"
+        for row in rows
     ).encode()
 
 

@@ -105,13 +105,17 @@ def test_over_folds_it_is_measured_on_rows_that_it_has_not_seen(tmp_path, monkey
         {"row_id": ROW_IDS, "fold": fold, "label": label, "prediction": LABEL}
         | {"probability_negative": 1.0 - LABEL, "probability_positive": LABEL.astype(float)}
     )
-    (found,) = other_models.measure_folds(answers, record)
+    every = np.ones(len(LABEL), bool)
+    (found,) = other_models.measure_folds(answers, every, record)
     assert found.name == "TF-IDF with logistic regression over the same folds"
     assert found.num_rows == found.num_train_rows_in_all == len(LABEL)
     assert found.accuracy == found.accuracy_of_model == 1 - is_noise.mean()
     assert found.accuracy_difference.value == 0
+    (of_some,) = other_models.measure_folds(answers, ~is_noise, record)
+    assert (of_some.accuracy, of_some.num_rows) == (1, (~is_noise).sum())
+    assert of_some.num_train_rows == found.num_train_rows, "rows that are not measured are learned"
     shutil.rmtree(f"{run}/prepared")
-    assert other_models.measure_folds(answers, record) == []
+    assert other_models.measure_folds(answers, every, record) == []
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,20 @@ def test_tab_separated_values_have_a_line_for_each_text(texts):
 
 
 def test_a_text_cannot_act_on_the_terminal_of_people_and_programs_get_it_as_it_is():
-    text = "nice \x1b[2J\u202e"
-    of_people = lines.to_tsv(pa.array([text]), scores_for([text]), for_people=True).decode()
-    assert "nice \\x1b[2J\\u202e" in of_people
-    assert text in lines.to_tsv(pa.array([text]), scores_for([text])).decode()
+    foreign = "映画\u3000最高 caf\xe9\xa0! \u200f\u0645\u0631 \U0001f469\u200d\U0001f680"
+    texts = ["nice \x1b[2J\u202e\x9b", foreign]
+    scores = scores_for(texts)
+    of_people, of_foreign = (
+        lines.to_tsv(pa.array(texts), scores, for_people=True).decode().splitlines()
+    )
+    assert "nice \\x1b[2J\\u202e\\x9b" in of_people
+    assert foreign in of_foreign
+    assert texts[0] in lines.to_tsv(pa.array(texts), scores).decode()
+    first, second = lines.to_json(pa.array(texts), scores, for_people=True).splitlines()
+    assert first.isascii()
+    assert json.loads(first)["text"] == texts[0]
+    assert foreign in second.decode()
+    assert texts[0][-2:] in lines.to_json(pa.array(texts), scores).decode()
 
 
 def test_unsure_texts_are_marked_beside_their_label():
