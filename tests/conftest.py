@@ -33,13 +33,17 @@ hypothesis.settings.load_profile("patient")
 
 
 LONGEST = [
+    "test_job_client.py",  # it takes the token away, without which a Ray ends its process
     "test_several_nodes.py", "test_outage.py", "test_servers.py", "test_pipeline.py",
     "test_cluster_checks.py", "test_scored_averages.py", "test_score.py", "test_startup.py",
     "test_pages.py", "test_security.py", "test_sweep.py", "test_prepare.py", "test_ui.py",
     "test_refitted_run.py", "test_submit.py", "test_repeated_texts.py", "test_promotion.py",
     "test_resume.py", "test_trainer.py", "test_site.py",
 ]  # fmt: skip
-"""The files that take longest. While the first one starts a cluster, the next two start no Ray."""
+"""The files that take longest, after one that no Ray may precede in its process.
+
+While the next one starts a cluster, the two after it start no Ray.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

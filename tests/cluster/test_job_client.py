@@ -1,7 +1,6 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -43,11 +42,10 @@ class Handler(BaseHTTPRequestHandler):
 def home(tmp_path):
     """Have a home without a token, and no variables of Ray.
 
-    Nothing is collected meanwhile: a Ray of other tests in this process would free its objects by
-    calls, and without a token each of them ends the process.
+    A Ray of other tests in this process would end it: it frees objects by calls, now and then,
+    and needs the token for them. So ``conftest.py`` puts this file before all others.
     """
-    gc.collect()
-    gc.disable()
+    assert not ray.is_initialized()
     levels = {name: logging.getLogger(name).level for name in job_client._NOISY}
     loader = AuthenticationTokenLoader.instance()  # keeps what it has read
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +55,6 @@ def home(tmp_path):
         loader.reset_cache()
         yield tmp_path
     loader.reset_cache()
-    gc.enable()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
