@@ -40,7 +40,7 @@ STAGE = "evaluate"
 FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
 
-REPORT_VERSION = 13
+REPORT_VERSION = 14
 """Changes whenever the same predictions would give another report."""
 
 

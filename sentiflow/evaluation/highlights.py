@@ -100,7 +100,8 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
         return
     worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
     named = [
-        f"{name} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} texts)" for name, of_class in worst
+        f"{name} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)"
+        for name, of_class in worst
     ]
     yield Highlight(
         f"{worst[0][1].f1 or 0:.3f}",

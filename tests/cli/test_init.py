@@ -201,6 +201,14 @@ def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
     assert {"mixed", "odd"} <= found["format"]["labels"].keys()
 
 
+def test_a_column_of_many_values_is_a_label_if_it_is_named(place):
+    rows = [(f"message number {i}, so good", f"intent{i % 77}") for i in range(770)]
+    (place / "messages.csv").write_bytes(write(rows, header=("message", "topic")))
+    assert "(if one is: --label COLUMN), so the config scores only" in init("messages.csv")
+    (place / "messages.yaml").unlink()
+    assert "sentiflow run messages.yaml" in init("messages.csv", "--label", "topic")
+
+
 def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     rows = [(f"the {i}th message, so good", "north" if i % 2 else "south", i) for i in range(90)]
     rows = [(text, brand, str(number)) for text, brand, number in rows]
