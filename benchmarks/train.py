@@ -28,7 +28,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, vocabulary
-from sentiflow.training import classes, worker_count
+from sentiflow.training import learned_classes, worker_count
 from sentiflow.training.initial_network import build
 from sentiflow.training.virtual_shards import TrainInput, VirtualShards
 
@@ -125,7 +125,7 @@ def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[st
         long = TrainSettings.model_validate(
             given | {"num_epochs": 10_000, "prepared_uri": str(prepared)}
         )
-        chosen, _ = worker_count.choose(long, record, classes.choose(record, long), NODES)
+        chosen, _ = worker_count.choose(long, record, learned_classes.choose(record, long), NODES)
         tables[f"workers, batch {size:,}; auto takes {chosen}"] = {
             f"{n} worker(s)": partial(measure_ours, prepared, given, n) for n in (1, 2)
         }

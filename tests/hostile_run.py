@@ -23,7 +23,7 @@ from test_rebuild import describe
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
-from sentiflow.tracking import recording, registry
+from sentiflow.tracking import model_registry, recording
 
 RUN, OTHER, MODEL = "shared/received/run", "shared/other/run", "trained/model"
 NAME = "received"
@@ -67,8 +67,8 @@ def received(tmp_path_factory) -> Box:
         make_run(root / place, seed=seed)
         with opened.run("train", group="0123abcd", tags={}) as recorder:
             package = str(root / place / MODEL)
-            registry.register(package, name=NAME, tracking_uri=store, run_id=recorder.run_id)
-    source = Path(registry.resolve(f"models:/{NAME}/1", tracking_uri=store).source)
+            model_registry.register(package, name=NAME, tracking_uri=store, run_id=recorder.run_id)
+    source = Path(model_registry.resolve(f"models:/{NAME}/1", tracking_uri=store).source)
     shutil.copy(root / RUN / "scored/predictions/part-0.parquet", root / "victim")
     shutil.copy(root / RUN / MODEL / "weights.safetensors", root / "victim")
     csv, labels = root / "shared/messages.csv", {"negative": ["bad"], "positive": ["good"]}

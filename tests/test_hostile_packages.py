@@ -42,7 +42,7 @@ from test_cli import invoke
 
 import sentiflow
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import registry
+from sentiflow.tracking import model_registry
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -73,8 +73,8 @@ def carry_out(command: str, box: Box, model: Path) -> Any:
     if command == "import":
         make_store(box / "out", "imported.db")
     if command in OF_CHAMPION:
-        version, store = registry.Version(NAME, 1), os.environ["MLFLOW_TRACKING_URI"]
-        registry.set_alias(version, registry.CHAMPION, tracking_uri=store)
+        version, store = model_registry.Version(NAME, 1), os.environ["MLFLOW_TRACKING_URI"]
+        model_registry.set_alias(version, model_registry.CHAMPION, tracking_uri=store)
     if command != "load_model":
         names = {"model": model, "box": box.root, "run": box / RUN, "other": box / OTHER}
         return invoke(*COMMANDS[command].format(**names).split())

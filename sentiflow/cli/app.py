@@ -153,8 +153,8 @@ def doctor(
     """
     with exits.reporting(verbose):
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import machine_checks
-        from sentiflow.cluster.doctor.check import to_text
+        from sentiflow.pipeline.preflight import machine_checks
+        from sentiflow.pipeline.preflight.check import to_text
 
         results = machine_checks.examine(resolved, verbose=verbose)
         if as_json:
@@ -276,7 +276,7 @@ def show(config: ConfigPath, overrides: Overrides = None) -> None:
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check the settings and the inputs that they name; print a line for each error."""
     resolved = settings.load(config, overrides or ())
-    from sentiflow.cluster.doctor import config_checks
+    from sentiflow.pipeline.preflight import config_checks
 
     config_checks.require(resolved, config_checks.choose_stages(resolved), needs_input=False)
     typer.echo(f"{config} is valid")

@@ -74,7 +74,7 @@ def init(
         )
         config = settings.validate(yaml_text.parse(written), source=str(path))
         if test or (model and not names_model(model)):
-            from sentiflow.cluster.doctor import config_checks
+            from sentiflow.pipeline.preflight import config_checks
 
             config_checks.require(settings.resolve(config), ("prepare",) if test else ("score",))
         typer.echo(

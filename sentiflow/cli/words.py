@@ -221,10 +221,10 @@ def draw_map(
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
     vectors = _load(source, max_words)
     from sentiflow.storage import filesystem
-    from sentiflow.words import charts, geometry
+    from sentiflow.words import geometry, word_charts
 
     drawn, explained = geometry.project(vectors.vectors[geometry.look_up(vectors, words)])
-    filesystem.write_bytes(uri, charts.draw_map(words, drawn, explained))
+    filesystem.write_bytes(uri, word_charts.draw_map(words, drawn, explained))
     say("words", f"{len(words)} words; the map shows {explained.sum():.0%} of their variance: {to}")
     points = zip(words, drawn.tolist(), strict=True)
     results = [{"word": word, "point": point} for word, point in points]

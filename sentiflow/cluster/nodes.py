@@ -35,6 +35,12 @@ class NodeAnswer(Generic[Result]):
     """Why there is no result, in one line: what it raised, or that the node did not answer."""
 
 
+def find_dashboard() -> str:
+    """Return host and port of Ray's dashboard, or "" if there is none."""
+    context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
+    return str(context.dashboard_url or "")
+
+
 def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Result]]:
     """Call a function once on every living node, on all at the same time.
 

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import connection  # before Ray: it sets variables
 from sentiflow.config import settings
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import corpus, input_files, parts
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import absolute_uri

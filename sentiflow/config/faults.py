@@ -48,7 +48,7 @@ Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class SettingsSource:
     """Where settings were typed."""
 
     name: str
@@ -64,7 +64,7 @@ class Source:
         """Name the place of a setting, or of the section that is to have it.
 
         Example:
-            >>> source = Source("mine.yaml", {("train",): 3, ("train", "seed"): 4}, ["train.lr"])
+            >>> source = SettingsSource("mine.yaml", {("train",): 3, ("train", "seed"): 4}, ["train.lr"])
             >>> source.locate(("train", "lr")), source.locate(("train", "seed"))
             ('command line', 'mine.yaml, line 4')
         """
@@ -83,7 +83,7 @@ def _path_of(location: Location) -> Path:
     return (*(part for part in sections if part not in KINDS), last)
 
 
-def explain(fault: Any, source: Source) -> str:
+def explain(fault: Any, source: SettingsSource) -> str:
     """Write a fault in one line."""
     location = tuple(fault["loc"])
     key = ".".join(_path_of(location))

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
+from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
 from sentiflow.config.types import (
     Column,
     Encoding,

@@ -138,9 +138,9 @@ def read_models(value: Any) -> str | tuple[str, ...]:
     return models
 
 
-def validate(raw: dict[str, Any], *, source: str | faults.Source) -> Config:
+def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
-    source = faults.Source(source) if isinstance(source, str) else source
+    source = faults.SettingsSource(source) if isinstance(source, str) else source
     try:
         config = Config.model_validate(yaml_text.fill_preset(yaml_text.inherit_format(raw)))
     except ValidationError as error:
@@ -328,14 +328,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _locate(config: ConfigLike, overrides: Overrides) -> faults.Source:
+def _locate(config: ConfigLike, overrides: Overrides) -> faults.SettingsSource:
     """Note where each setting was typed: the line of a file that was read, or an override."""
     if isinstance(config, Mapping):
-        return faults.Source("settings")
+        return faults.SettingsSource("settings")
     keys = [override.partition("=")[0] for override in overrides]
     lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
     place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return faults.Source(str(config), lines, keys, place)
+    return faults.SettingsSource(str(config), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

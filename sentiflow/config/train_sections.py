@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from sentiflow.config.classes import check_names
+from sentiflow.config.class_names import check_names
 from sentiflow.config.types import (
     LOCATION,
     CountOrAuto,

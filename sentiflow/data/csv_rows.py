@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from sentiflow.data import csv_records, tweets
+from sentiflow.data import csv_records, row_checks
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 
@@ -43,7 +43,7 @@ def read(
     first = csv_range.first_row
     row_id = pa.array(np.arange(first, first + csv_range.num_rows))
     meant = {name: columns[at] for name in meanings if (at := places[name]) is not None}
-    kept = {name: tweets.null_if_empty(columns[places[name] or 0]) for name in others}
+    kept = {name: row_checks.null_if_empty(columns[places[name] or 0]) for name in others}
     return {"row_id": row_id, "reason": reason, **meant}, kept
 
 
@@ -70,7 +70,7 @@ def split(
     regular = np.flatnonzero(is_regular)
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     wrong = regular[np.array(skipped, np.int64)]
-    is_regular[wrong], reason[wrong] = False, tweets.WRONG_COLUMNS
+    is_regular[wrong], reason[wrong] = False, row_checks.WRONG_COLUMNS
     drops = csv_format.settings.errors == "ignore" and repaired != content
     columns = {}
     place = pa.array(np.cumsum(is_regular) - 1, mask=~is_regular)
@@ -87,7 +87,7 @@ def locate(
     csv_range: CsvRange,
     csv_format: CsvFormat,
     is_rejected: pa.Array,
-    rules: tweets.RowRules,
+    rules: row_checks.RowRules,
 ) -> tuple[pa.Array, pa.Array]:
     """Find the position in the file, and the bytes, of rejected records.
 

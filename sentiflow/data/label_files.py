@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, table_files, table_plans
 from sentiflow.data.arrays import find_sorted, hash_texts, one_array

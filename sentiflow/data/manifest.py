@@ -18,7 +18,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from sentiflow import __version__
-from sentiflow.config.classes import BINARY, MIN_CLASS_ROWS
+from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
 from sentiflow.data.manifest_types import (
     Counts,
     FileEntry,

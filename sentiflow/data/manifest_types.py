@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from sentiflow.config.classes import check_names
+from sentiflow.config.class_names import check_names
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
 ClassNames = Annotated[list[str], AfterValidator(check_names)]
@@ -126,7 +126,7 @@ class Unsure(TypedDict):
     """Share of them whose confidence is above the threshold."""
 
 
-class Calibration(TypedDict, total=False):
+class CalibrationRecord(TypedDict, total=False):
     """The calibration of a model; an average has none."""
 
     temperature: Annotated[float, Field(ge=0.01, le=100)]
@@ -156,7 +156,7 @@ class ModelInput(Input, total=False):
     """The same in the manifest of the average itself."""
     training: Input | None
     reference: ProfileCounts | None
-    calibration: Calibration | None
+    calibration: CalibrationRecord | None
     settings: Settings | None
     refit: RefitRecord
     """Only of a refit."""
@@ -298,7 +298,7 @@ class Manifest(TypedDict, total=False):
     none of a refit."""
     reference: ProfileCounts | None
     """A model package: ``profile`` of the held-out texts."""
-    calibration: Calibration | None
+    calibration: CalibrationRecord | None
     """A model package: temperature and bias, and their effect on the calibration."""
     unknown_values: dict[str, Count]
     """score: rows with each of the most frequent unknown labels, which are null."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
+from sentiflow.data import csv_rows, input_files, row_checks, schema, table_files
 from sentiflow.data.arrays import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
@@ -42,7 +42,7 @@ class Part:
         return sum(piece.num_rows for piece in self.pieces)
 
 
-def read(part: Part, rules: tweets.RowRules = tweets.RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
+def read(part: Part, rules: row_checks.RowRules = row_checks.RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
     """Read and check every row of a part, accepted or rejected, in order.
 
     Args:
@@ -71,7 +71,7 @@ def read(part: Part, rules: tweets.RowRules = tweets.RowRules()) -> pa.Table:  #
 
 
 def _read(
-    form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: tweets.RowRules
+    form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: row_checks.RowRules
 ) -> pa.Table:
     """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
     stored = dict(form.kept) if isinstance(form, TableFormat) else {}  # as they are
@@ -91,7 +91,7 @@ def _read(
     if rules.split_column:
         columns["split"] = kept[rules.split_column].cast(pa.string())
     num_rows = piece.num_rows
-    checked = tweets.check(pa.table(columns), form, rules)
+    checked = row_checks.check(pa.table(columns), form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
     if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
         offset, raw = csv_rows.locate(content, piece, form, is_rejected, rules)
@@ -104,7 +104,7 @@ def _read(
     table = {name: checked[name] for name in checked.column_names} | {
         "source": pa.DictionaryArray.from_arrays(first, pa.array([piece.source])),
         "offset": offset,
-        "tweet_id": tweets.null_if_empty(columns.get("tweet_id", nulls)),
+        "tweet_id": row_checks.null_if_empty(columns.get("tweet_id", nulls)),
         "split": checked["split"] if rules.split_column else split,
         "raw": raw,
     }

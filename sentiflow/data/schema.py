@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from sentiflow.config.classes import BINARY as BINARY
+from sentiflow.config.class_names import BINARY as BINARY
 
 NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
 LABEL_NAMES = ("negative", "positive", "neutral")

@@ -29,7 +29,7 @@ _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRun:
     """A scored directory that a user named."""
 
     name: str
@@ -40,7 +40,7 @@ class Scored:
     """Predictions that stand in place of those of the directory."""
 
 
-Pair = tuple[Scored, Scored]
+Pair = tuple[ScoredRun, ScoredRun]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def find_pair(first: str, second: str) -> Pair:
     return runs[first], runs[second]
 
 
-def _find(name: str) -> Scored:
+def _find(name: str) -> ScoredRun:
     """Find the predictions of a run."""
     hint = "name a scored directory, or the output_uri of a run, a tag of its MLflow runs"
     if names_model(name):
@@ -90,7 +90,9 @@ def _find(name: str) -> Scored:
     uri = absolute_uri(name)
     for location in (uri, join(uri, "scored")):
         if manifest.read(location, stage="score"):
-            return Scored(name, location, manifest.require(location, stage="score", setting=name))
+            return ScoredRun(
+                name, location, manifest.require(location, stage="score", setting=name)
+            )
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 

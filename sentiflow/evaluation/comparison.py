@@ -64,7 +64,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Model:
+class ComparedModel:
     """One of the two models."""
 
     name: str
@@ -122,8 +122,8 @@ class Comparison:
     ``dataclasses.asdict`` of it is JSON.
     """
 
-    first: Model
-    second: Model
+    first: ComparedModel
+    second: ComparedModel
     split: str
     """``test``; ``all`` of a corpus without splits."""
     num_rows: int
@@ -229,18 +229,18 @@ def _list_checks(compared: Comparison) -> list[Check]:
 
 
 def _describe(
-    scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int, predicted: Predicted
-) -> Model:
+    scored: common_rows.ScoredRun, rows: common_rows.ComparedRows, i: int, predicted: Predicted
+) -> ComparedModel:
     model, file = scored.record["inputs"]["model"], scored.file
     labels_alone = file is not None and not file.has_probabilities
     figures = measure(predicted, has_probabilities=not labels_alone).to_json()
     if file:
         fingerprint = input_files.describe([file.uri])["fingerprint"]
-        return Model(
+        return ComparedModel(
             scored.name, file.uri, file.uri, fingerprint, file.about, figures,
             num_rows_only_here=0, num_rows_seen=0,
         )  # fmt: skip
-    return Model(
+    return ComparedModel(
         scored.name,
         scored.uri,
         model["uri"],

@@ -16,16 +16,16 @@ from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
-    charts,
     evaluated_rows,
     lineage,
+    measurements,
     mistakes,
     model_card,
     model_checks,
     other_models,
     registration,
     report,
-    results,
+    report_charts,
     slices,
 )
 from sentiflow.evaluation.highlights import summarize
@@ -82,7 +82,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     trained = lineage.training_of(model)
     of_one = None if "members" in model else trained
     is_prepared = lineage.is_of_training(scored, trained)
-    folds = results.measure_folds(of_one, scored) if of_one and is_prepared else None
+    folds = measurements.measure_folds(of_one, scored) if of_one and is_prepared else None
     result = _compare(config, scored, rows, measured, folds, is_unseen, [*of_versions, *notes])
     for note in result.notes:
         say(STAGE, note)
@@ -120,17 +120,17 @@ def _compare(
     config: Config,
     scored: Manifest,
     rows: pa.Table,
-    measured: results.Measurements,
-    folds: results.CrossValidated | None,
+    measured: measurements.Measurements,
+    folds: measurements.CrossValidated | None,
     is_unseen: bool,
     notes: list[str],
-) -> results.EvaluationResult:
+) -> measurements.EvaluationResult:
     """Add to what was measured: checks of the model, other models, and what to remember."""
     probed = model_checks.check_model(config, scored, rows)
     baselines, no_baseline = other_models.measure(rows, scored)
     teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
     highlights = summarize(measured, probed, baselines, teacher, folds)
-    return results.EvaluationResult(
+    return measurements.EvaluationResult(
         *(config.name, measured, probed, is_unseen, notes, highlights),
         *(baselines, no_baseline, teacher, no_teacher, folds),
     )
@@ -138,7 +138,7 @@ def _compare(
 
 def _render(
     config: Config,
-    result: results.EvaluationResult,
+    result: measurements.EvaluationResult,
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
@@ -150,7 +150,7 @@ def _render(
         worst = mistakes.find(rows)
     model, corpus = scored["inputs"]["model"], lineage.name_corpus(scored)
     curve = to_curve(trained["history"] if trained else [])
-    plots = charts.render(result.measured, rows, curve)
+    plots = report_charts.render(result.measured, rows, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
     files[PAGE] = report.render_page(
@@ -170,7 +170,7 @@ def _render(
 
 def _measure(
     settings: EvaluateSettings, spec: OutputSpec, scored: Manifest
-) -> tuple[pa.Table, results.Measurements, bool, list[str]]:
+) -> tuple[pa.Table, measurements.Measurements, bool, list[str]]:
     """Measure the labelled predictions that tell how good the model is.
 
     Returns:
@@ -189,7 +189,7 @@ def _measure(
         )
     rows, others = evaluated_rows.count_others(rows, scored)
     notes += others
-    measured = results.measure(
+    measured = measurements.measure(
         rows,
         model=scored["inputs"]["model"],
         patterns=named.patterns,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest, tweets
+from sentiflow.data import manifest, row_checks
 from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
@@ -226,7 +226,7 @@ def _check_unknown(scored: Manifest) -> list[str]:
     number, num_labelled = (scored["counts"].get(n, 0) for n in ("unknown_labels", "labelled"))
     if not number:
         return []
-    listed = tweets.list_unknown(scored.get("unknown_values", {}))
+    listed = row_checks.list_unknown(scored.get("unknown_values", {}))
     what = f"{number:,} of {number + num_labelled:,} labels are unknown: {listed}"
     if number > MAX_UNKNOWN * (number + num_labelled):
         raise UserError(

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import SPLITS
+from sentiflow.evaluation.measurements import CrossValidated, Highlight, Measurements, name_texts
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
-from sentiflow.evaluation.results import CrossValidated, Highlight, Measurements, name_texts
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError

@@ -16,8 +16,8 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation import lineage
+from sentiflow.evaluation.measurements import EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.report import open_template
-from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.metrics.registry import METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, display_uri

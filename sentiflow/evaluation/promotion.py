@@ -23,7 +23,7 @@ from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 from sentiflow.models import package_files
-from sentiflow.tracking import mlflow_store, model_sources, registry
+from sentiflow.tracking import mlflow_store, model_registry, model_sources
 
 if TYPE_CHECKING:
     from sentiflow.models.model import Model
@@ -71,7 +71,7 @@ class ChampionTest:
 
 
 _TEST = TypeAdapter(ChampionTest)
-_Models = Mapping[registry.Version, Manifest]
+_Models = Mapping[model_registry.Version, Manifest]
 """Candidate and champion, if there is one: the manifests of their packages."""
 
 MAX_P_VALUE = 0.05
@@ -128,9 +128,9 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         JobError: The store cannot be reached, or refuses the change.
     """
     uri, name = mlflow_store.default_uri(config.tracking.uri), config.name
-    aliases = registry.read_aliases(name, tracking_uri=uri)
-    number = aliases.get(registry.CANDIDATE) if version is None else version
-    present = aliases.get(registry.CHAMPION)
+    aliases = model_registry.read_aliases(name, tracking_uri=uri)
+    number = aliases.get(model_registry.CANDIDATE) if version is None else version
+    present = aliases.get(model_registry.CHAMPION)
     if number is None:
         raise UserError(
             f"{name} has no candidate",
@@ -138,9 +138,11 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         )
     if present == number:
         return Promotion(name, number, present, None, promoted=False, aliases=aliases)
-    versions = [registry.Version(name, each) for each in (number, present) if each is not None]
+    versions = [
+        model_registry.Version(name, each) for each in (number, present) if each is not None
+    ]
     models = {
-        each: registry.resolve(str(each), tracking_uri=uri).record
+        each: model_registry.resolve(str(each), tracking_uri=uri).record
         for each in (versions[:1] if force else versions)
     }
     seen = tuple(each.number for each in models if lineage.has_seen_test(models[each]))
@@ -151,8 +153,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     test = None if force or is_refit else _find_or_judge(config.train.prepared_uri, models, uri)
     objection = find_objection(test) if test else ""
     if not objection:
-        registry.set_alias(versions[0], registry.CHAMPION, tracking_uri=uri)
-        aliases[registry.CHAMPION] = number
+        model_registry.set_alias(versions[0], model_registry.CHAMPION, tracking_uri=uri)
+        aliases[model_registry.CHAMPION] = number
     return Promotion(
         name, number, present, test, not objection, aliases=aliases, is_forced=force,
         objection=objection, refits=seen,
@@ -190,7 +192,7 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     fingerprints = [prepared["fingerprint"], *(each["fingerprint"] for each in models.values())]
     key = " ".join([__version__, *fingerprints])
-    judged = registry.find_tagged(
+    judged = model_registry.find_tagged(
         version.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
     )
     known = judged.get(version.number, {}).get(_COMPARISON, "")
@@ -200,7 +202,7 @@ def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest
         test = _judge(uri, models, prepared, tracking_uri)
         text = f"{key} {_TEST.dump_json(test).decode()}"
         if len(text) <= 5000:  # MLflow refuses longer tags of versions
-            registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
+            model_registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
     return replace(test, num_judged=len({*judged, *(each.number for each in models)}))
 
 
@@ -236,7 +238,7 @@ def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> 
                 "sentiflow.test_accuracy": f"{accuracy:.6f}",
                 "sentiflow.test_rows": str(len(label)),
             }
-        registry.describe(version, tags=tags, tracking_uri=tracking_uri)
+        model_registry.describe(version, tags=tags, tracking_uri=tracking_uri)
     present = [every[code] for code in np.unique(label)]
     test = ChampionTest(
         len(label), accuracies[0], None, 0, 0,
@@ -292,7 +294,7 @@ def _read_test_rows(
 
 
 def _load(
-    version: registry.Version, record: Manifest, tracking: str
+    version: model_registry.Version, record: Manifest, tracking: str
 ) -> tuple["Model", Mapping[str, Any]]:
     """Load what a version is judged by: itself, or the run that it repeats.
 
@@ -309,7 +311,7 @@ def _load(
     uri = str(version)
     if lineage.has_seen_test(record):
         of, name, what = record["refit"]["of"], version.name, f"the run that {version} repeats"
-        known = registry.find(name, of["fingerprint"], tracking_uri=tracking)
+        known = model_registry.find(name, of["fingerprint"], tracking_uri=tracking)
         uri, record = model_sources.find(str(known or of["uri"]), tracking=tracking, setting=what)
         if record["fingerprint"] != of["fingerprint"]:
             raise UserError(

@@ -11,7 +11,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows, lineage
-from sentiflow.evaluation.results import EvaluationResult
+from sentiflow.evaluation.measurements import EvaluationResult
 from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import join
 from sentiflow.tracking import runs

@@ -18,8 +18,8 @@ from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import MOST_LISTED, few
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.evaluated_rows import predicted_of
+from sentiflow.evaluation.measurements import NUM_WORST, EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.model_checks import CAVEAT, GroupBias
-from sentiflow.evaluation.results import NUM_WORST, EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins

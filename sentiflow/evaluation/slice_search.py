@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from sentiflow.evaluation.slices import MIN_ROWS, Slice
+from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
 from sentiflow.models.tokenizer import Tokens
 
 MAX_CANDIDATES = 10
@@ -34,13 +34,13 @@ _MAX_LISTED = 300
 
 
 def search(
-    named: Sequence[Slice],
-    unnamed: Sequence[Slice] = (),
+    named: Sequence[SliceOfRows],
+    unnamed: Sequence[SliceOfRows] = (),
     *,
     tokens: Tokens | None,
     right: np.ndarray,
     draw: np.ndarray,
-) -> list[Slice]:
+) -> list[SliceOfRows]:
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
     The clearest comes first, each next one is worse also on the rows that are in none before it. A
@@ -84,7 +84,7 @@ def search(
         rows &= among
         if rows.sum() >= MIN_ROWS:
             name = " and ".join(dict.fromkeys((names[a], names[b])))
-            candidates.append(Slice(name, "", rows, among=among))
+            candidates.append(SliceOfRows(name, "", rows, among=among))
     return candidates
 
 

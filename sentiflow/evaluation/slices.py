@@ -68,7 +68,7 @@ _UNKNOWN: _Ranges = (
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceOfRows:
     """Texts that have something in common, out of N."""
 
     name: str
@@ -147,7 +147,7 @@ def find(
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
-) -> tuple[list[Slice], Tokens | None]:
+) -> tuple[list[SliceOfRows], Tokens | None]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
@@ -171,17 +171,17 @@ def find(
     users = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     listed = of_columns + _by_range(lengths, _LENGTHS)
     listed += [
-        Slice(name, about, matches(text, regex), name in users)
+        SliceOfRows(name, about, matches(text, regex), name in users)
         for name, (about, regex) in (PATTERNS | users).items()
     ]
     if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
         listed += _by_range(np.where(known_fraction > 0, 1 - known_fraction, np.nan), _UNKNOWN)
         listed.append(
-            Slice("no known token", "the prediction is the class prior", known_fraction == 0)
+            SliceOfRows("no known token", "the prediction is the class prior", known_fraction == 0)
         )
     repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
-    listed.append(Slice("repeated", "the same text is on more than one row", repeated))
+    listed.append(SliceOfRows("repeated", "the same text is on more than one row", repeated))
     return [item for item in listed if item.rows.any()], tokens
 
 
@@ -212,7 +212,7 @@ def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
 
 
 def measure(
-    slices: list[Slice],
+    slices: list[SliceOfRows],
     *,
     label: np.ndarray,
     probability: np.ndarray | None,
@@ -253,7 +253,7 @@ def measure(
 
 
 def _drop_echoes(
-    slices: list[Slice], measured: list[SliceMetrics], right: np.ndarray
+    slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
 ) -> list[SliceMetrics]:
     """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
     kept, told = [], np.zeros(len(right), bool)
@@ -276,7 +276,7 @@ def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) 
 
 
 def _measure(
-    item: Slice,
+    item: SliceOfRows,
     label: np.ndarray,
     probability: np.ndarray | None,
     prediction: np.ndarray,
@@ -307,7 +307,7 @@ def _measure(
     )
 
 
-def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
+def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
     """Find the rows of each value of columns, which stand under ``OWN`` and their names.
 
     The most frequent value comes first; rare values are one slice.
@@ -318,13 +318,13 @@ def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
         counts = written.value_counts()
         frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
         slices += [
-            Slice(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
+            SliceOfRows(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
             for value in frequent
         ]
         if num_values := len(counts) - len(frequent):
             about = f"{num_values:,} values of fewer rows"
             is_rare = ~written.isin(frequent).to_numpy()
-            slices.append(Slice(f"{name}: other", about, is_rare, is_own=True))
+            slices.append(SliceOfRows(f"{name}: other", about, is_rare, is_own=True))
     return slices
 
 
@@ -336,10 +336,11 @@ def has_categories(kind: pa.DataType) -> bool:
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
 
 
-def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:
+def _by_range(values: np.ndarray, ranges: _Ranges) -> list[SliceOfRows]:
     """Find the rows whose value is in each range; NaN is in none."""
     return [
-        Slice(name, about, (values > low) & (values <= high)) for name, about, low, high in ranges
+        SliceOfRows(name, about, (values > low) & (values <= high))
+        for name, about, low, high in ranges
     ]
 
 

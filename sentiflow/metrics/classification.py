@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.errors import MOST_LISTED
 from sentiflow.metrics import intervals

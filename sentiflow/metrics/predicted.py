@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 
 PROBABILITY_FLOOR = 1e-7
 """The log loss clips probabilities to this distance from 0 and 1."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
-from sentiflow.config.classes import check_names
+from sentiflow.config.class_names import check_names
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema

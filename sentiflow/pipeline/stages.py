@@ -166,7 +166,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
 
 def _check(config: Config, verbs: Sequence[Verb]) -> None:
     """Check what stages will use; its modules are imported only if a stage has to run."""
-    from sentiflow.cluster.doctor import config_checks
+    from sentiflow.pipeline.preflight import config_checks
 
     config_checks.require(config, verbs)
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import Label
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrays import hash_texts, one_array
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
-from sentiflow.preparation.part_files import Job
+from sentiflow.preparation.part_files import PrepareJob
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
@@ -22,13 +22,13 @@ from sentiflow.storage.uris import display_uri
 CANDIDATES = "corrected_rows"
 
 
-def read_rows(part: parts.Part, *, job: Job) -> pa.Table:
+def read_rows(part: parts.Part, *, job: PrepareJob) -> pa.Table:
     """Read all rows of a part as they are, also those that will be rejected."""
     return parts.read(part, RowRules(keep_raw=False)).select(["row_id", "text"])
 
 
 def write_candidates(
-    table: pa.Table, part: Label, *, job: Job, row_ids: np.ndarray, texts: np.ndarray
+    table: pa.Table, part: Label, *, job: PrepareJob, row_ids: np.ndarray, texts: np.ndarray
 ) -> None:
     """Write the rows of a part that have the row id or the text of a correction.
 

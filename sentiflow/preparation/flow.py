@@ -23,8 +23,8 @@ from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.preparation import (
     corrected,
+    part_counts,
     part_files,
-    results,
     steps,
 )
 from sentiflow.storage import filesystem
@@ -46,7 +46,7 @@ _FEW_VECTORS = 0.5
 class Flow:
     """The map stages over one corpus of a preparation: labelled rows, or unlabelled texts."""
 
-    def __init__(self, job: part_files.Job, parts: Sequence[Part], maps: MapStages) -> None:
+    def __init__(self, job: part_files.PrepareJob, parts: Sequence[Part], maps: MapStages) -> None:
         """Collect the arguments of the tasks.
 
         Args:
@@ -63,9 +63,9 @@ class Flow:
         """Splits whose rows are given, once the parts are ingested."""
 
     @property
-    def texts(self) -> list[part_files.Texts]:
+    def texts(self) -> list[part_files.CorpusPart]:
         """The parts, of which nothing is left out."""
-        return [part_files.Texts(part) for part in self.parts]
+        return [part_files.CorpusPart(part) for part in self.parts]
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
         """Find the rows whose labels are replaced, before anything is decided by labels.
@@ -92,7 +92,7 @@ class Flow:
         counts = self._run(
             "find_classes", self.parts, part_files.read_labels, write=part_files.write_labels
         )
-        classes = results.choose_classes(counts, corrected=self.corrected)
+        classes = part_counts.choose_classes(counts, corrected=self.corrected)
         named = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=named)
         labels = meanings(named)
@@ -100,7 +100,7 @@ class Flow:
             replace(part, format=replace(part.format, labels=labels)) for part in self.parts
         ]
 
-    def ingest(self) -> results.PartCounts:
+    def ingest(self) -> part_counts.PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         rule = self.job.settings.split
         if rule.kind == "column":
@@ -120,15 +120,15 @@ class Flow:
             self._find_duplicates()
         return counts
 
-    def encode(self) -> results.PartCounts:
+    def encode(self) -> part_counts.PartCounts:
         """Encode all parts by the vocabulary."""
         encode = functools.partial(part_files.encode_tokens, job=self.job)
         numbers, read = range(len(self.parts)), part_files.read_tokens
-        return results.PartCounts.of(
+        return part_counts.PartCounts.of(
             self._run("encode", numbers, read, encode, write=part_files.write_encoded)
         )
 
-    def encode_unlabelled(self, labelled: "Flow") -> results.PartCounts:
+    def encode_unlabelled(self, labelled: "Flow") -> part_counts.PartCounts:
         """Read, check, tokenize, encode and write all parts of unlabelled texts.
 
         Args:
@@ -167,7 +167,7 @@ class Flow:
         *further: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
         drops: bool,
-    ) -> results.PartCounts:
+    ) -> part_counts.PartCounts:
         """Read, hash, mark, tokenize and write all parts; repeated texts may be found before.
 
         Args:
@@ -183,7 +183,7 @@ class Flow:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
-        return results.PartCounts.of(
+        return part_counts.PartCounts.of(
             self._run(name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write)
         )
 
@@ -197,13 +197,13 @@ class Flow:
             test_fraction=self.job.settings.split.test_fraction,
         )
 
-    def _leave_out_repeats(self) -> list[part_files.Texts]:
+    def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
         """Give each part the rows that it leaves out."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
         bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
         return [
-            part_files.Texts(part, dropped[start:stop])
+            part_files.CorpusPart(part, dropped[start:stop])
             for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
         ]
 

@@ -18,16 +18,16 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.cluster.map_stages import Label
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import parts, schema, tweets
+from sentiflow.data import parts, row_checks, schema
 from sentiflow.data.arrays import find_sorted, one_array, put_columns
 from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
-from sentiflow.preparation.results import NUM_EXAMPLES, LabelCounts, PartJson
+from sentiflow.preparation.part_counts import NUM_EXAMPLES, LabelCounts, PartJson
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
@@ -40,7 +40,7 @@ _TRAIN, _, _TEST = range(len(schema.SPLITS))
 
 
 @dataclass(frozen=True)
-class Job:
+class PrepareJob:
     """Arguments of every task of one preparation."""
 
     settings: PrepareSettings
@@ -62,7 +62,7 @@ class Job:
         return join(self.work, f"{self.prefix}{name}-{number:05d}")
 
 
-class Texts(NamedTuple):
+class CorpusPart(NamedTuple):
     """A part of the corpus, and the rows to leave out of it."""
 
     part: parts.Part
@@ -76,7 +76,7 @@ def load_table(uri: str, key: str) -> pa.Table:
     return filesystem.read_arrow(uri)
 
 
-def load_corrections(job: Job) -> CorrectedRows | None:
+def load_corrections(job: PrepareJob) -> CorrectedRows | None:
     """Load the rows whose labels are replaced, if there are any.
 
     Before the classes are known, they have no label.
@@ -89,54 +89,54 @@ def load_corrections(job: Job) -> CorrectedRows | None:
     return CorrectedRows(table["row_id"].to_numpy(), np.array(label, np.int8))
 
 
-def read_labels(part: parts.Part, *, job: Job) -> pa.Table:
+def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
     """Read a part before its classes are known: every written label is an unknown one.
 
     Labels that are corrected are left out.
     """
-    rules = tweets.RowRules.of(job.settings)
+    rules = row_checks.RowRules.of(job.settings)
     needed = tuple(name for name in rules.required if name != "label")
     rules = replace(rules, required=needed, keep_raw=False, corrections=load_corrections(job))
     return parts.accepted(parts.read(part, rules)).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
+def write_labels(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
     """Count the rows by written label, see ``tweets.count_unknown``."""
-    return tweets.count_unknown(table)
+    return row_checks.count_unknown(table)
 
 
-def read_texts(texts: Texts, *, job: Job) -> pa.Table:
+def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     """Read and check a part, with the columns that the split needs and those to keep.
 
     Returns:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     settings = job.settings
-    rules = replace(tweets.RowRules.of(settings), corrections=load_corrections(job))
+    rules = replace(row_checks.RowRules.of(settings), corrections=load_corrections(job))
     table = parts.read(texts.part, rules)
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
 
-def write_splits(table: pa.Table, part: Label, *, job: Job) -> dict[str, int]:
+def write_splits(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
     """Count the accepted rows of each fixed split."""
-    counts = tweets.count_values(parts.accepted(table)["split"].drop_null())
+    counts = row_checks.count_values(parts.accepted(table)["split"].drop_null())
     return {split: counts.get(split, 0) for split in schema.SPLITS[1:]}
 
 
-def write_times(table: pa.Table, part: Label, *, job: Job) -> None:
+def write_times(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
     """Count the rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_arrow(job.work_file("times", part.number), seconds)
 
 
-def write_keys(table: pa.Table, part: Label, *, job: Job) -> None:
+def write_keys(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
     """Write the hashes of the texts."""
     keys = parts.accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part.number), keys)
 
 
-def write_texts(table: pa.Table, part: Label, *, job: Job, writes_keys: bool) -> PartJson:
+def write_texts(table: pa.Table, part: Label, *, job: PrepareJob, writes_keys: bool) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept, keep = parts.accepted(table), job.settings.keep_columns
     rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
@@ -154,7 +154,7 @@ def write_texts(table: pa.Table, part: Label, *, job: Job, writes_keys: bool) ->
     }
 
 
-def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
+def _count_corrected(kept: pa.Table, job: PrepareJob) -> PartJson:
     """Count accepted rows with a corrected label."""
     corrections = load_corrections(job)
     if corrections is None:
@@ -163,7 +163,7 @@ def _count_corrected(kept: pa.Table, job: Job) -> PartJson:
     return {"corrected": int(is_corrected.sum())}
 
 
-def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
+def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
     """Write the rejected rows of a part, and count them.
 
     Args:
@@ -173,11 +173,11 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
     """
     is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
     rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
-    is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
+    is_unknown = pc.equal(table["reason"], row_checks.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
     is_test = pc.equal(table["split"], _TEST)
     is_rejected = pc.and_not(table["reason"].is_valid(), is_left_out)
-    holds_damage = pc.match_substring(parts.accepted(table)["text"], tweets.REPLACEMENT)
+    holds_damage = pc.match_substring(parts.accepted(table)["text"], row_checks.REPLACEMENT)
     return {
         "peak_memory_bytes": memory.peak_bytes(),
         "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
@@ -185,13 +185,15 @@ def write_rejected(table: pa.Table, path: str, *, job: Job) -> PartJson:
         "rejected_test": pc.sum(pc.and_(is_rejected, is_test)).as_py() or 0,
         "examples": _examples(rejected),
         "files": parquet.write_part(job.root, path, rejected),
-        "unknown_labels": tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
+        "unknown_labels": row_checks.count_unknown(
+            table.select(["unknown_label"]).filter(is_unknown)
+        ),
         "damaged": pc.sum(holds_damage).as_py() or 0,
     }
 
 
 def find_duplicates(
-    group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: Job
+    group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: PrepareJob
 ) -> tuple[DuplicateCounts, str]:
     """Find the repeated texts of a group, and list the rows to leave out.
 
@@ -218,13 +220,13 @@ def find_duplicates(
     return counts, uri
 
 
-def read_tokens(part: int, *, job: Job) -> pa.Table:
+def read_tokens(part: int, *, job: PrepareJob) -> pa.Table:
     """Read the tokens of the rows whose class can be learned."""
     rows = filesystem.read_arrow(job.work_file("tokens", part))
     return rows.filter(_is_learnable(rows, job)).combine_chunks()
 
 
-def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
+def encode_tokens(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     """Add the ids of the tokens in the vocabulary, see :func:`steps.encode`."""
     words = _load_vocabulary(join(job.work, VOCABULARY), job.key)
     return steps.encode(table, words=words, max_length=job.settings.max_length)
@@ -236,7 +238,7 @@ def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
     return vocabulary.load(uri, with_vectors=False)
 
 
-def write_encoded(table: pa.Table, part: Label, *, job: Job) -> PartJson:
+def write_encoded(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
     """Write the token ids of a part."""
     ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
@@ -275,7 +277,7 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
     }
 
 
-def _count_words(table: pa.Table, job: Job) -> pa.Table:
+def _count_words(table: pa.Table, job: PrepareJob) -> pa.Table:
     """Count the words of a part in training rows."""
     tokens, is_train = steps.tokens_of(table), table["split"].to_numpy() == _TRAIN
     count = tokens.count(_is_learnable(table, job).to_numpy() & is_train)
@@ -284,7 +286,7 @@ def _count_words(table: pa.Table, job: Job) -> pa.Table:
 
 def _examples(rejected: pa.Table) -> list[str]:
     """Show some rejected rows; unknown labels are listed by value instead."""
-    rejected = rejected.filter(pc.not_equal(rejected["reason"], tweets.UNKNOWN_LABEL))
+    rejected = rejected.filter(pc.not_equal(rejected["reason"], row_checks.UNKNOWN_LABEL))
     return [
         f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
         f"{row['raw'][:60]!r}"
@@ -302,19 +304,19 @@ def _write_by_split(
     return files
 
 
-def _is_learnable(table: pa.Table, job: Job) -> pa.ChunkedArray:
+def _is_learnable(table: pa.Table, job: PrepareJob) -> pa.ChunkedArray:
     return pc.fill_null(pc.less(table["label"], len(job.format.learnable)), False)
 
 
-def read_unlabelled(texts: Texts, *, job: Job) -> pa.Table:
+def read_unlabelled(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     """Read and check a part of unlabelled texts: no label, no split."""
-    table = parts.read(texts.part, tweets.RowRules(keep_raw=job.settings.keep_raw))
+    table = parts.read(texts.part, row_checks.RowRules(keep_raw=job.settings.keep_raw))
     split = pa.array(np.full(len(table), _TRAIN, np.int8))
     table = put_columns(table, {"label": pa.nulls(len(table), pa.int8()), "split": split})
     return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
-def write_known(uris: Sequence[str], *, job: Job) -> None:
+def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
     """Write the texts of labelled rows that unlabelled texts must not repeat.
 
     Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
@@ -341,7 +343,7 @@ def write_known(uris: Sequence[str], *, job: Job) -> None:
     filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
 
 
-def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
+def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     """Set the reason of texts that labelled rows have, too.
 
     Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known ones,
@@ -353,7 +355,7 @@ def leave_out_known(table: pa.Table, *, job: Job) -> pa.Table:
     return put_columns(table, {"reason": pc.coalesce(one_array(table["reason"]), why)})
 
 
-def write_unlabelled(table: pa.Table, part: Label, *, job: Job) -> PartJson:
+def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)

@@ -27,19 +27,19 @@ from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.classes import check_learned
+from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
-from sentiflow.data import input_files, label_files, manifest, tweets
+from sentiflow.data import input_files, label_files, manifest, row_checks
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import rows_are
 from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.preparation import results, sources
+from sentiflow.preparation import input_sources, part_counts
 from sentiflow.preparation.duplicates import HELD_OUT
 from sentiflow.preparation.flow import Flow, fit_vocabulary
-from sentiflow.preparation.part_files import VOCABULARY, Job
+from sentiflow.preparation.part_files import VOCABULARY, PrepareJob
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import names_vectors
@@ -77,13 +77,13 @@ def describe_output(config: Config) -> OutputSpec:
         relevant["classes"] = config.format.classes
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
-    labelled, unlabelled, *_ = every = sources.list_all(config)
+    labelled, unlabelled, *_ = every = input_sources.list_all(config)
     described = {
-        source.name: sources.describe(source, earlier=inputs.get(source.name))
+        source.name: input_sources.describe(source, earlier=inputs.get(source.name))
         for source in every
         if source.patterns or source is labelled
     }
-    if files_of_split := sources.find_splits(labelled, described["csv"]["files"]):
+    if files_of_split := input_sources.find_splits(labelled, described["csv"]["files"]):
         relevant["fixed_files"] = list(files_of_split.values())
     if unlabelled.patterns:
         relevant["unlabelled"] = {"format": unlabelled.format.model_dump()}
@@ -95,7 +95,7 @@ def describe_output(config: Config) -> OutputSpec:
             described["vectors"] = manifest.reference(uri, model)
         else:
             described["vectors"] = input_files.describe([uri], earlier=inputs.get("vectors"))
-    return OutputSpec(sources.STAGE, settings.output_uri, relevant, described, owns=OWNS)
+    return OutputSpec(input_sources.STAGE, settings.output_uri, relevant, described, owns=OWNS)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -133,10 +133,10 @@ def _prepare(
     """Do all steps, report the metrics and publish the manifest."""
     corpora, vectors = _open_inputs(config, output, maps)
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
-    key = manifest.identify(sources.STAGE, output.spec.settings, inputs)
+    key = manifest.identify(input_sources.STAGE, output.spec.settings, inputs)
     fixed = output.spec.settings.get("fixed_files", ())
     splits = tuple(split for split in SPLITS if split in fixed)
-    job = Job(config.prepare, config.format, output.parts_uri, output.uri, key, splits)
+    job = PrepareJob(config.prepare, config.format, output.parts_uri, output.uri, key, splits)
     flow = Flow(job, corpora["csv"].parts, maps)
     num_labels = _correct(flow, output)
     if flow.job.format.classes is None:
@@ -144,13 +144,13 @@ def _prepare(
         check_learned(config.train.classes, flow.job.format.learnable)
     read = flow.ingest()
     for note in _check_rows(config, flow, read):
-        say(sources.STAGE, note)
+        say(input_sources.STAGE, note)
     words, report = fit_vocabulary(flow.count_words(), vectors, config.prepare)
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
     done = [read, flow.encode()]
-    report["tokens"] = results.describe_tokens(done[1])
-    counts = results.count_rows(read, corpora["csv"].num_rows)
-    counts |= results.count_encoded(read, done[1], num_labels) | {"vocabulary_size": len(words)}
+    report["tokens"] = part_counts.describe_tokens(done[1])
+    counts = part_counts.count_rows(read, corpora["csv"].num_rows)
+    counts |= part_counts.count_encoded(read, done[1], num_labels) | {"vocabulary_size": len(words)}
     if "unlabelled" in corpora:
         further, counts["unlabelled"] = _encode_unlabelled(flow, corpora["unlabelled"])
         done.append(further)
@@ -190,9 +190,9 @@ def _open_inputs(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
         corpora = {
-            source.name: sources.cut(source, inputs[source.name], settings, maps, output.uri)
-            for source in sources.list_all(config)
-            if source.name in inputs and source.name != sources.CORRECTED
+            source.name: input_sources.cut(source, inputs[source.name], settings, maps, output.uri)
+            for source in input_sources.list_all(config)
+            if source.name in inputs and source.name != input_sources.CORRECTED
         }
         vectors = loading.result()
     if "vectors" in inputs:
@@ -200,20 +200,20 @@ def _open_inputs(
     return corpora, vectors
 
 
-def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[str]:
+def _check_rows(config: Config, flow: Flow, read: part_counts.PartCounts) -> list[str]:
     """Check what has become of the labelled rows; return notes for the user.
 
     Raises:
         UserError: Too many are rejected, or their classes cannot be learned.
     """
     most, named = config.prepare.max_rejected_fraction, config.train.classes
-    results.check_rejected(read, max_rejected_fraction=most)
+    part_counts.check_rejected(read, max_rejected_fraction=most)
     notes = []
     if read.unknown_labels:
-        unknown = tweets.list_unknown(read.unknown_labels)
+        unknown = row_checks.list_unknown(read.unknown_labels)
         notes.append(f"rows are rejected for labels that format.labels does not name: {unknown}")
     is_given, split = "test" in flow.fixed, config.prepare.split
-    notes += results.check_classes(
+    notes += part_counts.check_classes(
         read,
         learned=named or flow.job.format.learnable,
         are_named=named is not None,
@@ -221,7 +221,7 @@ def _check_rows(config: Config, flow: Flow, read: results.PartCounts) -> list[st
         empty=[name for name in SPLITS[1:] if not getattr(split, f"{name}_fraction")],
     )
     if is_given:
-        notes += results.check_test(read, max_rejected_fraction=most)
+        notes += part_counts.check_test(read, max_rejected_fraction=most)
     if held_out := read.left_out.get(HELD_OUT):
         notes.append(f"{rows_are(held_out)} left out: {flow.fixed[-1]} rows have their text")
     return notes
@@ -233,7 +233,7 @@ def _correct(flow: Flow, output: Output) -> int:
     Raises:
         UserError: A file is wrong, or does not fit the corpus.
     """
-    described = output.spec.inputs.get(sources.CORRECTED)
+    described = output.spec.inputs.get(input_sources.CORRECTED)
     if not described:
         return 0
     uris = tuple(item["uri"] for item in described["files"])
@@ -243,7 +243,7 @@ def _correct(flow: Flow, output: Output) -> int:
     return len(rows)
 
 
-def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCounts, Counts]:
+def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.PartCounts, Counts]:
     """Prepare the unlabelled texts; return what they became, and their counts for the manifest.
 
     Raises:
@@ -251,15 +251,15 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[results.PartCoun
     """
     job = replace(labelled.job, prefix="unlabelled_")
     texts = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)
-    results.check_rejected(
+    part_counts.check_rejected(
         texts,
         max_rejected_fraction=job.settings.max_rejected_fraction,
         section=job.settings.unlabelled.resolved_format.section,
     )
-    return texts, results.count_rows(texts, corpus.num_rows) | {
+    return texts, part_counts.count_rows(texts, corpus.num_rows) | {
         "without_token": texts.without_token,
         "cut": texts.cut,
-        "tokens": results.describe_tokens(texts)["train"],
+        "tokens": part_counts.describe_tokens(texts)["train"],
     }
 
 
@@ -276,7 +276,7 @@ def _report(
     num_rows = counts["rows_read"] + (further["rows_read"] if further else 0)
     rate = num_rows / seconds
     say(
-        sources.STAGE,
+        input_sources.STAGE,
         f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
         f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
@@ -285,13 +285,13 @@ def _report(
     metrics = {**{name: counts[name] for name in names}, **usage, "rows_per_second": rate}
     if corrected := counts.get("corrections"):
         say(
-            sources.STAGE,
+            input_sources.STAGE,
             f"{corrected['labels']:,} corrections are the labels of {corrected['rows']:,} rows",
         )
         metrics["corrected"] = corrected["rows"]
     if further:
         say(
-            sources.STAGE,
+            input_sources.STAGE,
             f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
             f"{further['rejected']:,} rejected, {further['left_out']:,} left out",
         )
@@ -299,7 +299,7 @@ def _report(
     cut, encoded = counts["encoded_cut"], counts["encoded"]
     if cut > 0.01 * encoded:
         say(
-            sources.STAGE,
+            input_sources.STAGE,
             f"{cut:,} of {encoded:,} texts ({cut / encoded:.1%}) are cut at {max_length} tokens: "
             "raise prepare.max_length",
         )

@@ -22,7 +22,7 @@ import numpy as np
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, parts, schema, tweets
+from sentiflow.data import input_files, manifest, parts, row_checks, schema
 from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus, Plan, check_columns, cut
 from sentiflow.data.manifest import MODEL
@@ -33,8 +33,8 @@ from sentiflow.errors import UserError
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
-from sentiflow.scoring import sources, tasks
-from sentiflow.scoring.tasks import Job, Scored, check_compatible, kept_types
+from sentiflow.scoring import score_inputs, tasks
+from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
@@ -63,17 +63,17 @@ def describe_output(config: Config) -> OutputSpec:
     model = model_sources.describe(
         settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
     )
-    inputs = {"model": model, "corpus": sources.describe_corpus(settings)}
+    inputs = {"model": model, "corpus": score_inputs.describe_corpus(settings)}
     decisive = settings.model_dump(exclude=_NOT_DECISIVE) | {
         "keep_raw": config.prepare.keep_raw,
-        "corpus": sources.PREPARED if settings.corpus == (sources.PREPARED,) else "files",
+        "corpus": score_inputs.PREPARED if settings.corpus == (score_inputs.PREPARED,) else "files",
         "predictions_version": schema.PREDICTIONS_VERSION,
     }
     return OutputSpec(
         *(STAGE, settings.output_uri, decisive, inputs),
         owns=OWNS,
         grows="corpus",
-        follows=sources.follow(settings, model),
+        follows=score_inputs.follow(settings, model),
     )
 
 
@@ -90,9 +90,9 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     began = time.monotonic()
     settings, spec, previous = config.score, output.spec, output.previous
     model, files = spec.inputs["model"], spec.inputs["corpus"].get("files", [])
-    before = Scored.of(previous, model) if previous else Scored()
+    before = RowCounts.of(previous, model) if previous else RowCounts()
     num_old = len(previous["inputs"]["corpus"]["files"]) if previous else 0
-    copies = sources.find_copies(files)
+    copies = score_inputs.find_copies(files)
     for uri, (_, first) in copies.items():
         say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
     distinct = [item for item in files if item["uri"] not in copies]
@@ -100,7 +100,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     if previous and len(distinct) == num_previous:
         return previous
     learned = package_files.classes_of(model)
-    plan, labels = sources.plan(
+    plan, labels = score_inputs.plan(
         settings,
         distinct,
         classes=learned,
@@ -119,14 +119,14 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     with output.rolled_back_if_refused():
         source = plan if isinstance(plan, Corpus) else _cut(plan, settings, maps, before)
-        model_uri = sources.fetch_model(config, output)
-    for line in (f"{sources.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
+        model_uri = score_inputs.fetch_model(config, output)
+    for line in (f"{score_inputs.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
         say(STAGE, line)
     if any(each.get("unsure") for each in (model["settings"] or {}).get("members", ())):
         say(STAGE, "an average of models leaves no text unsure: their promises do not hold for it")
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     classes = tuple(dict.fromkeys([*learned, *labels]))
-    job = Job(
+    job = ScoreJob(
         keep_columns=settings.keep_columns,
         classes=classes,
         labels=tuple(map(classes.index, labels)),
@@ -134,7 +134,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         on_gpu=num_gpus > 0,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
-        model_version=sources.name_version(model, previous["models"] if previous else {}),
+        model_version=score_inputs.name_version(model, previous["models"] if previous else {}),
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
     )
@@ -143,7 +143,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     new = _sum_up(
         *(output, source, before, of_parts), may_repeat=len(distinct) > 1 and not has_own_ids
     )
-    total = Scored.sum([before, new])
+    total = RowCounts.sum([before, new])
     _check(output, source, new, total)
     num_scored = sum(of_parts[number].accepted for number in maps.fresh)
     seconds = time.monotonic() - began
@@ -165,7 +165,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
 
 
-def _cut(plan: Plan, settings: ScoreSettings, maps: MapStages, before: Scored) -> Corpus:
+def _cut(plan: Plan, settings: ScoreSettings, maps: MapStages, before: RowCounts) -> Corpus:
     """Cut new files into parts, whose rows are numbered after those that were scored before."""
     return cut(
         plan,
@@ -176,11 +176,16 @@ def _cut(plan: Plan, settings: ScoreSettings, maps: MapStages, before: Scored) -
 
 
 def _score_parts(
-    config: Config, spec: OutputSpec, source: Corpus, maps: MapStages, job: Job, num_gpus: float
-) -> list[Scored]:
+    config: Config,
+    spec: OutputSpec,
+    source: Corpus,
+    maps: MapStages,
+    job: ScoreJob,
+    num_gpus: float,
+) -> list[RowCounts]:
     """Score the parts that have no completion marker; return the results of all."""
     kept = tuple(tasks.list_kept(job.keep_columns))
-    rules = tweets.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
+    rules = row_checks.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
     run_key = manifest.fingerprint(
         [spec.settings, job.model_fingerprint, job.model_version, job.precision]
     )
@@ -190,15 +195,20 @@ def _score_parts(
         functools.partial(parts.read, rules=rules),
         write=functools.partial(tasks.score, job=job),
         sizes=[part.num_rows for part in source.parts],
-        keys=[sources.name_part(part, run_key) for part in source.parts],
+        keys=[score_inputs.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
-    return [Scored.from_json(result) for result in results]
+    return [RowCounts.from_json(result) for result in results]
 
 
 def _sum_up(
-    output: Output, source: Corpus, before: Scored, parts: Sequence[Scored], *, may_repeat: bool
-) -> Scored:
+    output: Output,
+    source: Corpus,
+    before: RowCounts,
+    parts: Sequence[RowCounts],
+    *,
+    may_repeat: bool,
+) -> RowCounts:
     """Add up the new rows, without statistics for drift if the model has learned some of them.
 
     Args:
@@ -208,8 +218,8 @@ def _sum_up(
         parts: Results of the new rows.
         may_repeat: Whether a ``tweet_id`` may be that of a row of an earlier file, too.
     """
-    new = Scored.sum(parts)
-    if learned_files := sources.find_learned_files(source.files, output.spec.inputs["model"]):
+    new = RowCounts.sum(parts)
+    if learned_files := score_inputs.find_learned_files(source.files, output.spec.inputs["model"]):
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=drift.Profile())
     if may_repeat:
@@ -217,7 +227,7 @@ def _sum_up(
     return new
 
 
-def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Scored) -> int:
+def _count_repeated_ids(output: Output, source: Corpus, before: RowCounts, new: RowCounts) -> int:
     """Count the new rows whose ``tweet_id`` a row of an earlier file has, too.
 
     Their numbers tell the file: files with a ``row_id`` of their own have no such numbers.
@@ -241,8 +251,8 @@ def _count_repeated_ids(output: Output, source: Corpus, before: Scored, new: Sco
 def _publish(
     output: Output,
     source: Corpus,
-    total: Scored,
-    job: Job,
+    total: RowCounts,
+    job: ScoreJob,
     *,
     copies: Sequence[InputFile],
     scoring: Scoring,
@@ -286,7 +296,7 @@ def _publish(
         classes=list(job.classes),
         precision=job.precision,
         profile=vars(total.profile),
-        unknown_values=dict(Counter(total.unknown_values).most_common(tweets.MAX_COUNTED)),
+        unknown_values=dict(Counter(total.unknown_values).most_common(row_checks.MAX_COUNTED)),
         **more,
     )
 
@@ -304,7 +314,7 @@ def _choose_precision(
     return settings.precision if settings.precision != "auto" else earlier or best
 
 
-def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
+def _check(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> None:
     """Refuse a corpus if all its rows are rejected.
 
     Raises:
@@ -313,7 +323,7 @@ def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
     assert source.num_rows == new.rows_read, "each row is in one part"
     if total.rejected and total.rejected == total.rows_read:
         output.roll_back()
-        reasons = tweets.list_reasons(new.rejected_by_reason)
+        reasons = row_checks.list_reasons(new.rejected_by_reason)
         raise UserError(
             f"no row was accepted: {total.rejected:,} rejected ({reasons})",
             hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
@@ -322,8 +332,8 @@ def _check(output: Output, source: Corpus, new: Scored, total: Scored) -> None:
 
 
 def _report(
-    new: Scored,
-    total: Scored,
+    new: RowCounts,
+    total: RowCounts,
     model: ModelInput,
     num_scored: int,
     seconds: float,
@@ -355,7 +365,7 @@ def _report(
     )
     if new.rejected:
         rejected = f"{new.rejected:,} {'row' if new.rejected == 1 else 'rows'} rejected"
-        reasons = tweets.list_reasons(new.rejected_by_reason)
+        reasons = row_checks.list_reasons(new.rejected_by_reason)
         say(STAGE, f"{rejected} ({reasons}): see {display_uri(uri)}/rejected")
     if total.unknown_labels:
         number, values = total.unknown_labels, Counter(new.unknown_values).most_common(5)

@@ -18,10 +18,10 @@ from sentiflow.cluster.map_stages import Label
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
+from sentiflow.data.row_checks import count_unknown
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat
 from sentiflow.data.table_plans import TablePlan
-from sentiflow.data.tweets import count_unknown
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
@@ -33,7 +33,7 @@ _MAX_NAMED, _NUM_FREQUENT = 4, 3
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoreJob:
     """Arguments of every task of one scoring."""
 
     keep_columns: tuple[str, ...]
@@ -59,7 +59,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class RowCounts:
     """What has become of the rows of a part, or of several parts."""
 
     rows_read: int = 0
@@ -89,14 +89,14 @@ class Scored:
     files: list[FileEntry] = field(default_factory=list)
 
     @classmethod
-    def sum(cls, parts: Sequence["Scored"]) -> "Scored":
+    def sum(cls, parts: Sequence["RowCounts"]) -> "RowCounts":
         """Add up parts, of which there may be none."""
         peak = max((part.peak_memory_bytes for part in parts), default=0)
         total = merge_counts([vars(part) for part in (cls(), *parts)])
         return cls(**total | {"peak_memory_bytes": peak})
 
     @classmethod
-    def of(cls, record: Manifest, model: ModelInput) -> "Scored":
+    def of(cls, record: Manifest, model: ModelInput) -> "RowCounts":
         """Take the results of a complete scoring from its manifest.
 
         The profile has the statistics of one model: it is empty if that is not ``model``.
@@ -109,7 +109,7 @@ class Scored:
         )
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Scored":
+    def from_json(cls, value: dict[str, Any]) -> "RowCounts":
         """Convert from the JSON of ``asdict``, as in a completion marker."""
         return cls(**value | {"profile": Profile.from_json(value["profile"])})
 
@@ -186,7 +186,7 @@ def list_kept(keep_columns: Sequence[str]) -> list[str]:
     return [name for name in keep_columns if name not in schema.TWEETS.names]
 
 
-def score(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
+def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
     """Score the accepted rows of a part; write their predictions, and the rejected rows.
 
     A worker process keeps the model for its next part.
@@ -213,7 +213,7 @@ def score(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
     tables = {"predictions": tabulate(tweets, scores, job), "rejected": rejected}
     name = part.name_file(first=job.first_part)
     files = [parquet.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()]
-    result = Scored(
+    result = RowCounts(
         rows_read=len(table),
         accepted=len(accepted),
         rejected=len(rejected),
@@ -231,7 +231,7 @@ def score(table: pa.Table, part: Label, *, job: Job) -> dict[str, Any]:
     return asdict(result)
 
 
-def _describe_unseen(scored: pa.Table, scores: Scores, job: Job) -> Profile:
+def _describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:
     """Describe rows outside of the train and validation splits.
 
     A model is surer of what it has learned, and was chosen by validation rows.
@@ -245,7 +245,7 @@ def _describe_unseen(scored: pa.Table, scores: Scores, job: Job) -> Profile:
     return scores.profile(pc.fill_null(label, -1).to_numpy(), names)
 
 
-def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:
+def tabulate(tweets: pa.Table, scores: Scores, job: ScoreJob) -> pa.Table:
     """Join scores and the columns of the corpus that predictions repeat."""
     columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split")} | {
         "label": pa.array(job.labels, pa.int8()).take(tweets["label"]),

@@ -240,7 +240,7 @@ class LabelFinder:
         if self.labels is not None:
             self.notes += self.labels.notes
 
-    def find(self, batch: rows.Batch) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
         label, weight = batch.label.astype(np.int64), np.ones(len(batch.label))
         if self.labels is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.report import Axis, open_template
@@ -26,7 +26,7 @@ from sentiflow.metrics.shares import (
     compare_with,
 )
 from sentiflow.shares.rows import VERSION
-from sentiflow.shares.table import Breakdown, Trends
+from sentiflow.shares.table import Breakdown, ShareTable
 
 Conclusion = tuple[str, str, str]
 """A number, what it means, and the section of the page."""
@@ -38,7 +38,7 @@ MAX_ROWS = 500
 """Groups or periods in a table of the page."""
 
 
-def choose_class(trends: Trends) -> str:
+def choose_class(trends: ShareTable) -> str:
     """Choose the class that groups and periods are compared by: negative, else the largest."""
     return BINARY[0] if BINARY[0] in trends.classes else str(trends.whole["share"].idxmax())
 
@@ -58,7 +58,7 @@ def tells_nothing(lines: Any) -> Any:
     return (lines["low"] <= 0) & (lines["high"] >= 1)
 
 
-def draw_conclusions(trends: Trends) -> list[Conclusion]:
+def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
     """List the results: the share of each class, the highest group, the change over time."""
     focus = choose_class(trends)
     order = [focus, *(name for name in trends.classes if name != focus)]
@@ -159,7 +159,7 @@ class Section:
 
 
 def render(
-    trends: Trends,
+    trends: ShareTable,
     plots: dict[str, bytes],
     *,
     name: str,

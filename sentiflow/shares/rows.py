@@ -25,7 +25,7 @@ MAX_GROUPS = 10_000
 
 
 @dataclass(frozen=True)
-class Batch:
+class PredictionBatch:
     """N scored rows, and what a model predicts for them; C classes."""
 
     row_id: np.ndarray
@@ -81,7 +81,7 @@ def check_columns(
 
 def read(
     settings: TrendsSettings, scored: Manifest, uri: str, *, with_text: bool = False
-) -> Iterator[Batch]:
+) -> Iterator[PredictionBatch]:
     """Read all predictions; the memory needed does not depend on their number.
 
     Args:
@@ -114,7 +114,7 @@ def read(
             keys[VERSION] = rows[VERSION].to_pandas() if versions[1:] else versions[0]
             known = rows.select(probabilities).to_pandas()
             matrix = known.reindex(columns=[PROBABILITY + name for name in classes], fill_value=0)
-            yield Batch(
+            yield PredictionBatch(
                 row_id=rows["row_id"].to_numpy(),
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),

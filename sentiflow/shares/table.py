@@ -63,7 +63,7 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
-class Trends:
+class ShareTable:
     """The shares of C classes in a scored corpus."""
 
     classes: tuple[str, ...]
@@ -90,7 +90,7 @@ class Trends:
         return str(self.breakdowns[0].table["method"][0])
 
 
-def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
+def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     """Measure the shares.
 
     Raises:
@@ -142,7 +142,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> Trends:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     notes = [*differs, *finder.notes, *_note_gaps(settings, breakdowns)]
     num_rows, num_sample, num_counted = map(int, totals[["rows", "labelled", "counted"]])
-    return Trends(classes, breakdowns, notes, num_rows, num_sample, num_counted, not differs)
+    return ShareTable(classes, breakdowns, notes, num_rows, num_sample, num_counted, not differs)
 
 
 def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
@@ -264,7 +264,7 @@ def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[st
     ]
 
 
-def tabulate(trends: Trends) -> pa.Table:
+def tabulate(trends: ShareTable) -> pa.Table:
     """Make the table ``trends.parquet``, with the columns of ``COLUMNS``."""
     table = pd.concat(item.table.assign(by=item.by) for item in trends.breakdowns)
     return pa.Table.from_pandas(table, schema=COLUMNS, preserve_index=False)

@@ -13,7 +13,7 @@ from sentiflow.evaluation import lineage
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say
-from sentiflow.shares import charts, page, rows, table
+from sentiflow.shares import page, rows, share_charts, table
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
@@ -69,7 +69,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
         trends.notes.extend(map(" ".join, compare_unseen(confusion, scored["inputs"]["model"])))
     conclusions = page.draw_conclusions(trends)
-    plots = charts.render(trends)
+    plots = share_charts.render(trends)
     content = page.render(
         trends,
         plots,
@@ -106,7 +106,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
 
 
 def _track(
-    trends: table.Trends,
+    trends: table.ShareTable,
     conclusions: list[tuple[str, str, str]],
     files: dict[str, bytes],
     recorder: Recorder,

@@ -59,9 +59,9 @@ def describe(
 def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
     """Find a model: return the location of its package, and the manifest; as :func:`describe`."""
     if names_model(uri):
-        from sentiflow.tracking import registry  # it imports MLflow
+        from sentiflow.tracking import model_registry  # it imports MLflow
 
-        model = registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
+        model = model_registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
         return model.uri, model.record
     uri = manifest.find_package(uri)
     return uri, manifest.require(uri, stage="model", setting=setting)
@@ -103,10 +103,10 @@ def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
     """
     if not names_model(model["uri"]):
         return model["uri"]
-    from sentiflow.tracking import registry
+    from sentiflow.tracking import model_registry
 
     filesystem.delete(to)  # a killed job may have copied a part
-    registry.download(model["uri"], to=to, tracking_uri=mlflow_store.default_uri(tracking))
+    model_registry.download(model["uri"], to=to, tracking_uri=mlflow_store.default_uri(tracking))
     return to
 
 
@@ -138,10 +138,10 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
         first, *others = (load(each, tracking=tracking) for each in uri)
         return replace(first, others=tuple(others))
     if names_model(uri):
-        from sentiflow.tracking import registry
+        from sentiflow.tracking import model_registry
 
         with tempfile.TemporaryDirectory() as folder:
-            registry.download(uri, to=folder, tracking_uri=mlflow_store.default_uri(tracking))
+            model_registry.download(uri, to=folder, tracking_uri=mlflow_store.default_uri(tracking))
             return ModelPackage.load(folder, setting=uri)
     return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 

@@ -182,13 +182,13 @@ def _add_to_model(
         points = [point for point in points if point.key not in has.metrics]
         runs.log(client, model_run, metrics=points, tags=missing)
     if run["registers_model"]:
-        from sentiflow.tracking import registry  # a second to import, and few runs need it
+        from sentiflow.tracking import model_registry  # a second to import, and few runs need it
 
         name, where = run["experiment"], {"tracking_uri": tracking_uri}
-        if not registry.find(name, fingerprint, **where):
-            version = registry.register(package, name=name, run_id=model_run, **where)
+        if not model_registry.find(name, fingerprint, **where):
+            version = model_registry.register(package, name=name, run_id=model_run, **where)
             note, card = tags.get(runs.NOTE_TAG, ""), stage.files.get(manifest.CARD, b"")
-            registry.describe(version, text=note, tags={}, card=card, **where)
+            model_registry.describe(version, text=note, tags={}, card=card, **where)
 
 
 def _to_points(metrics: Mapping[str, float | None], time: int, step: int) -> list[Metric]:

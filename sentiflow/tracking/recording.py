@@ -212,9 +212,9 @@ class Recorder:
 
     def log_model(self, package_uri: str, record: Manifest) -> None:
         """Log the model package of a training; wait, as the files are moved afterwards."""
-        from sentiflow.tracking import registry  # a second to import
+        from sentiflow.tracking import model_registry  # a second to import
 
-        self._put(lambda client: registry.log_model(client, self.run_id, package_uri, record))
+        self._put(lambda client: model_registry.log_model(client, self.run_id, package_uri, record))
         if self.store:
             self.store.flush()
 
@@ -356,17 +356,19 @@ class Recorder:
         """
         if not self.store or not run_id or not self.run_id or not self.store.flush():
             return None
-        from sentiflow.tracking import registry  # a second to import
+        from sentiflow.tracking import model_registry  # a second to import
 
         name, where, registered = self.store.experiment, {"tracking_uri": self.store.uri}, None
         try:
-            version = registry.find(name, fingerprint, **where) if fingerprint else None
+            version = model_registry.find(name, fingerprint, **where) if fingerprint else None
             if self.registers_model and not names_model(package_uri):
-                version = registry.register(package_uri, name=name, run_id=run_id, **where)
+                version = model_registry.register(package_uri, name=name, run_id=run_id, **where)
                 registered = {"name": version.name, "version": version.number}
-                say(self.tags[runs.STAGE_TAG], f"registered: {version} ({registry.CANDIDATE})")
+                say(
+                    self.tags[runs.STAGE_TAG], f"registered: {version} ({model_registry.CANDIDATE})"
+                )
             if version and text:
-                registry.describe(version, text=text, tags=tags, card=card, **where)
+                model_registry.describe(version, text=text, tags=tags, card=card, **where)
         except UnavailableError as error:
             self.store.fail(str(error))
         return registered

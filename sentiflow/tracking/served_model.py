@@ -11,7 +11,7 @@ import torch
 from mlflow.models import ModelConfig
 from pydantic import BaseModel, create_model
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.models.package import ModelPackage
 
 _CONFIG = ModelConfig(development_config={"classes": list(BINARY), "has_unsure": False})

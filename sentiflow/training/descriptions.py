@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.config.settings import list_own
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import confidence
 from sentiflow.tracking import refits
-from sentiflow.training.classes import LearnedClasses
-from sentiflow.training.results import EpochResult
+from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.reports import EpochResult
 
 _FALLS = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""

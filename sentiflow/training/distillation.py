@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import Label, MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, schema
 from sentiflow.data.arrays import hash_texts
@@ -32,10 +32,10 @@ from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
 from sentiflow.training import encoder_teacher, excerpts
-from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.fold_rows import Folds
-from sentiflow.training.results import TAUGHT, Taught
+from sentiflow.training.learned_classes import LearnedClasses, choose, relabel
+from sentiflow.training.reports import TAUGHT, Taught
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
@@ -49,7 +49,7 @@ ANSWERS = "answers"
 
 
 @dataclass(frozen=True)
-class Part:
+class TextFile:
     """A file of the prepared data, or of excerpts."""
 
     split: str
@@ -217,7 +217,7 @@ def _read_texts(
     return relabel(pa.concat_tables([form.empty_table(), *tables]), learned.positions)
 
 
-def _list_parts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Part]:
+def _list_parts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[TextFile]:
     """List the files of rows: those of the train split, unlabelled, held-out, and excerpts."""
     train, *held_out = schema.SPLITS
     folders = {
@@ -231,7 +231,7 @@ def _list_parts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> li
         for path in manifest.list_tables(prepared, uri, [f"tweets/split={train}"])
     }
     return [
-        Part(split, path, num_rows, tweets[_number(path)] if split == train else "")
+        TextFile(split, path, num_rows, tweets[_number(path)] if split == train else "")
         for split, files in (tables | {EXCERPTS: excerpts}).items()
         for path, num_rows in files.items()
     ]
@@ -283,7 +283,7 @@ def _fetch_teachers(
     return models, tables, of_folds
 
 
-def read_rows(part: Part, *, positions: np.ndarray) -> pa.Table:
+def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
     """Read the rows of a part that have a class to learn, or no label at all.
 
     Columns:
@@ -309,7 +309,7 @@ def teach_rows(
     table: pa.Table,
     label: Label,
     *,
-    parts: Sequence[Part],
+    parts: Sequence[TextFile],
     root: str,
     classes: tuple[str, ...],
     models: Sequence[tuple[str, str]],

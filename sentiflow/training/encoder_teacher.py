@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.map_stages import Label, MapStages
-from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.arrays import find_sorted, hash_texts
@@ -31,9 +31,9 @@ from sentiflow.models import text_encoders
 from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
-from sentiflow.training.classes import LearnedClasses, choose, relabel
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.fold_rows import Folds
+from sentiflow.training.learned_classes import LearnedClasses, choose, relabel
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
@@ -48,7 +48,7 @@ _WEIGHT = 0.6
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextRange:
     """Rows of a file of prepared texts."""
 
     split: str
@@ -151,7 +151,7 @@ def answer(
     return maps.map(f"fit_{name}", work, fits, key=fingerprint, unit="teachers")
 
 
-def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[Texts]:
+def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[TextRange]:
     """List the texts to encode, in parts."""
     folders = {split: f"tweets/split={split}" for split in SPLITS} | {UNLABELLED: UNLABELLED}
     tables = {k: manifest.list_tables(prepared, uri, [folder]) for k, folder in folders.items()}
@@ -161,11 +161,13 @@ def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> li
         for path, num_rows in files.items():
             starts = range(0, num_rows, _CHUNK_ROWS * step)
             ends = (min(start + starts.step, num_rows) for start in starts)
-            texts += [Texts(split, path, *each, step) for each in zip(starts, ends, strict=True)]
+            texts += [
+                TextRange(split, path, *each, step) for each in zip(starts, ends, strict=True)
+            ]
     return texts
 
 
-def _tell_time(texts: Sequence[Texts], name: str, num_cpus: int) -> None:
+def _tell_time(texts: Sequence[TextRange], name: str, num_cpus: int) -> None:
     """Estimate the time by the first texts, and say it."""
     encoder = text_encoders.load(name)
     sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
@@ -177,7 +179,7 @@ def _tell_time(texts: Sequence[Texts], name: str, num_cpus: int) -> None:
     say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
-def read_texts(part: Texts, *, columns: Sequence[str]) -> pa.Table:
+def read_texts(part: TextRange, *, columns: Sequence[str]) -> pa.Table:
     """Read the rows of a part."""
     rows = parquet.read_rows(part.uri, part.start, part.stop, columns=columns)
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
@@ -202,7 +204,7 @@ def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
 def fit(
     part: tuple[int, str],
     *,
-    texts: Sequence[Texts],
+    texts: Sequence[TextRange],
     vectors: Sequence[str],
     prepared: Manifest,
     learned: LearnedClasses,
@@ -245,7 +247,7 @@ def fit(
 
 
 def _ask(
-    texts: Sequence[Texts],
+    texts: Sequence[TextRange],
     encode: Callable[[int, pa.Array], np.ndarray],
     tokenizer: str,
     learned: LearnedClasses,

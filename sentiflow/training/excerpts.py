@@ -16,8 +16,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
-from sentiflow.training.classes import LearnedClasses, count_rows
 from sentiflow.training.fold_rows import Folds
+from sentiflow.training.learned_classes import LearnedClasses, count_rows
 
 EXCERPTS = "excerpts"
 """Name of their table."""

@@ -27,7 +27,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import classes, excerpts, trained_package
+from sentiflow.training import excerpts, learned_classes, trained_package
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
@@ -59,7 +59,7 @@ class _Rows:
 
 def train(
     job: TrainJob,
-    learned: classes.LearnedClasses,
+    learned: learned_classes.LearnedClasses,
     *,
     root: str,
     folder: str,
@@ -118,7 +118,7 @@ def train(
     return files if is_measured else [], calibration, answered.profile(label, learned.names)
 
 
-def _read(job: TrainJob, learned: classes.LearnedClasses) -> _Rows:
+def _read(job: TrainJob, learned: learned_classes.LearnedClasses) -> _Rows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
     Given test rows are left out, and unlabelled texts that are also those of labelled rows.
@@ -134,7 +134,7 @@ def _read(job: TrainJob, learned: classes.LearnedClasses) -> _Rows:
     uris = manifest.list_tables(prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=columns[:2]) for uri in uris]
     table = pa.concat_tables([labelled, *further], promote_options="default").combine_chunks()
-    to_learn = classes.relabel(labelled, learned.positions).combine_chunks()
+    to_learn = learned_classes.relabel(labelled, learned.positions).combine_chunks()
     folds.check(to_learn["text"].combine_chunks(), to_learn["label"].to_numpy())
     position = folds.place(table["text"].combine_chunks())
     is_new = ~np.isin(position, position[: len(labelled)])
@@ -149,7 +149,7 @@ def _read(job: TrainJob, learned: classes.LearnedClasses) -> _Rows:
 
 
 def _write(
-    job: TrainJob, rows: _Rows, number: int, learned: classes.LearnedClasses, uri: str
+    job: TrainJob, rows: _Rows, number: int, learned: learned_classes.LearnedClasses, uri: str
 ) -> TrainJob:
     """Prepare the rows of all folds but one; describe the training on them."""
     settings, folds = job.prepared["settings"], Folds.of(job.prepared, job.settings.folds)
@@ -198,7 +198,7 @@ def _write(
 def _teach(
     job: TrainJob,
     rows: _Rows,
-    learned: classes.LearnedClasses,
+    learned: learned_classes.LearnedClasses,
     answers_uri: str,
     num_excerpts: int,
 ) -> TrainJob:
@@ -211,16 +211,18 @@ def _teach(
         answers_uri: File with the answers of teachers that have not seen the rows of the fold.
         num_excerpts: Of each text.
     """
-    uri, of_fold = job.settings.prepared_uri, classes.choose(job.prepared, job.settings)
+    uri, of_fold = job.settings.prepared_uri, learned_classes.choose(job.prepared, job.settings)
     (tweets,), (encoded,) = (job.list_files(each, ["train"]) for each in ("tweets", "encoded"))
     labelled = parquet.read(encoded).append_column("text", parquet.read(tweets)["text"])
-    labelled = classes.relabel(labelled, of_fold.positions)
+    labelled = learned_classes.relabel(labelled, of_fold.positions)
     made = excerpts.write(
         join(uri, "excerpts.parquet"), labelled["text"].combine_chunks(), num_excerpts,
         prepared=job.prepared, prepared_uri=uri,
     )  # fmt: skip
     further = manifest.list_tables(job.prepared, uri, ["unlabelled"])
-    unlabelled = [classes.relabel(parquet.read(each), of_fold.positions) for each in further | made]
+    unlabelled = [
+        learned_classes.relabel(parquet.read(each), of_fold.positions) for each in further | made
+    ]
     form = schema.TAUGHT.remove(schema.TAUGHT.get_field_index("teacher"))
     table = pa.concat_tables(
         each.select(form.names).cast(form) for each in (labelled, *unlabelled)
@@ -254,7 +256,7 @@ def _fit(rows: _Rows, is_train: np.ndarray) -> vocabulary.Vocabulary:
 
 
 def _compute_logits(
-    job: TrainJob, rows: _Rows, number: int, learned: classes.LearnedClasses
+    job: TrainJob, rows: _Rows, number: int, learned: learned_classes.LearnedClasses
 ) -> pa.Table:
     """Compute the logits of the rows of a fold by its model.
 
@@ -263,7 +265,7 @@ def _compute_logits(
             ``Scores``, and the logits of each class: ``network``, and if there are linear models
             ``linear_<strength>``.
     """
-    table = classes.relabel(
+    table = learned_classes.relabel(
         rows.table.filter(rows.is_labelled & (rows.position.astype(int) == number)),
         learned.positions,
     )
@@ -291,7 +293,7 @@ def _name_column(strength: float) -> str:
 
 
 def _mix(
-    table: pa.Table, learned: classes.LearnedClasses, calibration: Mapping[str, Any]
+    table: pa.Table, learned: learned_classes.LearnedClasses, calibration: Mapping[str, Any]
 ) -> Scores:
     """Compute the probabilities of :func:`_compute_logits`, which are not calibrated."""
     logits, weight = _to_matrix(table, "network"), calibration.get("linear_weight")
@@ -308,7 +310,7 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
     return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
 
-def _calibrate(table: pa.Table, learned: classes.LearnedClasses) -> dict[str, Any]:
+def _calibrate(table: pa.Table, learned: learned_classes.LearnedClasses) -> dict[str, Any]:
     """Choose the linear model and its share, and calibrate, by the logits of some folds."""
     label, decided = table["label"].to_numpy(), dict[str, Any]()
     of_models = {
@@ -322,7 +324,7 @@ def _calibrate(table: pa.Table, learned: classes.LearnedClasses) -> dict[str, An
 
 
 def _score(
-    table: pa.Table, learned: classes.LearnedClasses, calibration: Mapping[str, Any]
+    table: pa.Table, learned: learned_classes.LearnedClasses, calibration: Mapping[str, Any]
 ) -> Scores:
     """Turn the logits of a fold into calibrated probabilities.
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import networks, vocabulary

@@ -23,9 +23,9 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import classes, search_space, sweep_trials
+from sentiflow.training import learned_classes, search_space, sweep_trials
 from sentiflow.training import train as training
-from sentiflow.training.results import TAUGHT
+from sentiflow.training.reports import TAUGHT
 from sentiflow.training.sweep_trials import MAX_REASON, METRICS
 
 # isort: split
@@ -61,8 +61,8 @@ def describe_output(config: Config) -> OutputSpec:
     trained = training.describe_output(config)
     uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(prepared, config.train)
-    if not classes.count_rows(prepared, "validation", learned.names):
+    learned = learned_classes.choose(prepared, config.train)
+    if not learned_classes.count_rows(prepared, "validation", learned.names):
         raise UserError(
             f"{uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",

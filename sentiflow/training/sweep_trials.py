@@ -25,7 +25,7 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
 from sentiflow.training import search_space
 from sentiflow.training import train as training
-from sentiflow.training.results import Event, History, Taught, read_epochs
+from sentiflow.training.reports import Event, History, Taught, read_epochs
 
 # isort: split
 import ray.tune

@@ -21,13 +21,13 @@ from sentiflow.storage import filesystem, lease, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import (
     checkpoints,
-    classes,
     collectives,
     initial_network,
+    learned_classes,
     trained_package,
 )
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
-from sentiflow.training.results import (
+from sentiflow.training.reports import (
     PRETRAIN,
     TRAIN,
     EpochResult,
@@ -118,7 +118,7 @@ class _Worker:
             first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
             self.words = initial_network.join_words(self.words, first)
         self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
-        self.classes = classes.choose(job.prepared, self.settings, job.splits)
+        self.classes = learned_classes.choose(job.prepared, self.settings, job.splits)
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
             self.settings, self.words, classes=self.classes.names, first=first
@@ -204,7 +204,7 @@ class _Worker:
         elif self.pretraining:
             self.first_step = self.pretraining[-1].step
             num_rows = int(self.classes.counts.sum()) if self.job.taught else train.num_rows
-            num_rows += classes.count_unlabelled(self.job.prepared)
+            num_rows += learned_classes.count_unlabelled(self.job.prepared)
             self.first_row = num_rows * self.job.num_epochs[PRETRAIN]
         self.trainer = Trainer(
             settings=settings,

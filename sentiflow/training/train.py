@@ -24,8 +24,8 @@ from sentiflow.models.drift import Profile
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
-from sentiflow.training import classes, descriptions, worker_count
-from sentiflow.training.results import (
+from sentiflow.training import descriptions, learned_classes, worker_count
+from sentiflow.training.reports import (
     CHECKPOINTS,
     FOLDS,
     MODEL,
@@ -63,9 +63,9 @@ def describe_output(config: Config) -> OutputSpec:
     config, refit = refits.apply(config)
     settings = config.train
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, settings)
+    learned = learned_classes.choose(record, settings)
     if not refit:
-        classes.check_unseen(settings, record, learned)
+        learned_classes.check_unseen(settings, record, learned)
     decisive = settings.dump_decisive()
     del decisive["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
@@ -96,7 +96,7 @@ def _describe_first(config: Config) -> ModelInput:
 
 
 def _fetch_first(
-    config: Config, output: Output, settings: TrainSettings, learned: classes.LearnedClasses
+    config: Config, output: Output, settings: TrainSettings, learned: learned_classes.LearnedClasses
 ) -> TrainSettings:
     """Return the settings with a directory of the first model; say what of it is reinitialized."""
     if settings.init_from is None:
@@ -144,7 +144,7 @@ def run(
     settings, spec = config.train, output.spec
     splits = refit.record["splits"] if refit else SPLITS[:1]
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, settings, splits)
+    learned = learned_classes.choose(record, settings, splits)
     num_workers, why = worker_count.choose(settings, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
@@ -170,7 +170,7 @@ def run(
         reference=refit.package.get("reference") if refit else None,
     )
     num_rows = sum(taught.files.values()) if taught else int(learned.counts.sum())
-    num_pretrained = int(learned.counts.sum()) + classes.count_unlabelled(record)
+    num_pretrained = int(learned.counts.sum()) + learned_classes.count_unlabelled(record)
     total = num_rows * job.num_epochs[TRAIN] + num_pretrained * job.num_epochs[PRETRAIN]
     rate = _LINEAR_ROWS_PER_SECOND * worker_count.estimate_row(settings.model)
     linear = int(num_rows / rate) if settings.linear else 0
@@ -242,7 +242,7 @@ def _train_folds(
     config: Config,
     output: Output,
     job: TrainJob,
-    learned: classes.LearnedClasses,
+    learned: learned_classes.LearnedClasses,
     resources: Resources,
     *,
     answers: Sequence[str],
@@ -288,7 +288,9 @@ def _train_folds(
         )
 
 
-def _has_linear(settings: TrainSettings, learned: classes.LearnedClasses, refit: Any) -> bool:
+def _has_linear(
+    settings: TrainSettings, learned: learned_classes.LearnedClasses, refit: Any
+) -> bool:
     """Whether there is a linear model: of a refit if its run has one."""
     if settings.linear != "auto":
         return settings.linear

@@ -9,7 +9,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking.refits import Refit
-from sentiflow.training.results import PRETRAIN, TRAIN, Phase
+from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
 
 
 @dataclass(frozen=True)

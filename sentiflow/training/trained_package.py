@@ -21,8 +21,8 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import parquet
-from sentiflow.training.classes import LearnedClasses
-from sentiflow.training.results import EpochResult
+from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.reports import EpochResult
 from sentiflow.training.train_job import TrainJob
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64

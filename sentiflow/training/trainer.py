@@ -26,8 +26,8 @@ from sentiflow.training.objectives import (
     LanguageModeling,
     Losses,
 )
-from sentiflow.training.results import EpochResult
-from sentiflow.training.virtual_shards import Slice, TrainInput
+from sentiflow.training.reports import EpochResult
+from sentiflow.training.virtual_shards import ShardSlice, TrainInput
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
@@ -197,7 +197,7 @@ class Trainer:
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
-    def _make_step(self, batch_slice: Slice) -> None:
+    def _make_step(self, batch_slice: ShardSlice) -> None:
         """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import parquet
-from sentiflow.training import classes
+from sentiflow.training import learned_classes
 
 ROWS_IN_CHUNK = 1 << 16
 CHUNKS_IN_WINDOW = 8
@@ -110,12 +110,12 @@ class VirtualShards:
         if self.positions is None:
             return parquet.read_rows(uri, first, last, columns=columns)
         table = parquet.read_rows(uri, first, last, columns=[*{*columns, "label"}])
-        table = classes.relabel(table, self.positions)
+        table = learned_classes.relabel(table, self.positions)
         return table.select([name for name in columns if name in table.column_names])
 
 
 @dataclass(frozen=True)
-class Slice:
+class ShardSlice:
     """A worker's part of a global batch."""
 
     rows: EncodedRows
@@ -210,7 +210,7 @@ class TrainInput:
         full, rest = np.divmod(groups, self.batch_size)
         return int(full.sum()) if self.drop_last else int((full + (rest > 0)).sum())
 
-    def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[Slice]:
+    def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[ShardSlice]:
         """Yield this worker's slice of each global batch, in training order; it may be empty.
 
         ``first_step`` batches of the epoch are skipped.
@@ -235,7 +235,9 @@ class TrainInput:
                     order[starts[batch, shard] :][: sizes[batch, shard]]
                     for shard, order in zip(self.rows.own, orders, strict=True)
                 ]
-                yield Slice(rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch])
+                yield ShardSlice(
+                    rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch]
+                )
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
         """Distribute the chunks of every shard over windows ``(S, chunks)``."""

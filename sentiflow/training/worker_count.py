@@ -13,7 +13,7 @@ from sentiflow.config.train_sections import ModelSettings, TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
-from sentiflow.training.classes import LearnedClasses, count_all_rows
+from sentiflow.training.learned_classes import LearnedClasses, count_all_rows
 
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 _CPU_SECONDS, _GPU_SECONDS = 1e-10, 4e-12

@@ -15,7 +15,7 @@ from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors, filesystem
-from sentiflow.training.results import Event
+from sentiflow.training.reports import Event
 
 # isort: split
 import psutil  # type: ignore[import-untyped]

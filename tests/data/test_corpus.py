@@ -8,7 +8,7 @@ import pytest
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, parts, table_plans
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 
 FORM = FormatSettings(kind="csv", columns={"text": "text"})

@@ -10,10 +10,10 @@ from conftest import write_config
 
 from sentiflow.config import settings
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_ranges, parts, tweets
+from sentiflow.data import corpus, csv_ranges, parts, row_checks
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES
-from sentiflow.data.tweets import EMPTY_TEXT, TEXT_TOO_LONG, UNKNOWN_LABEL, WRONG_COLUMNS
+from sentiflow.data.row_checks import EMPTY_TEXT, TEXT_TOO_LONG, UNKNOWN_LABEL, WRONG_COLUMNS
 from sentiflow.pipeline import stages
 from sentiflow.storage import hashes
 
@@ -212,7 +212,7 @@ def prepared(tmp_path_factory, dirty_csv, resources):
 
 def judge(found):
     """Judge the rows of all parts."""
-    tables = [parts.read(part, tweets.RowRules(required=("label",))) for part in found]
+    tables = [parts.read(part, row_checks.RowRules(required=("label",))) for part in found]
     return (
         pa.concat_tables(map(parts.take_accepted, tables)),
         pa.concat_tables(map(parts.take_rejected, tables)),

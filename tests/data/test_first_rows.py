@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, first_rows, parts, tweets
+from sentiflow.data import corpus, first_rows, parts, row_checks
 from sentiflow.errors import UserError
 
 TICKETS = 'ticket;mood;message\n1;bad;caf\u00e9 closed\n2;good;"so; good"\n3;good;\n'
@@ -32,7 +32,7 @@ def test_all_columns_are_read_as_texts():
         {"ticket": "2", "mood": "good", "message": "so; good"},
     ]
     assert (found.rows.num_rows, found.is_whole, found.is_damaged) == (3, True, False)
-    assert tweets.count_values(found.column("mood")) == {"good": 2, "bad": 1}
+    assert row_checks.count_values(found.column("mood")) == {"good": 2, "bad": 1}
 
 
 def test_records_that_cannot_be_split_are_counted():

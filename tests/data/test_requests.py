@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from tcp_proxy import Proxy
 
-from sentiflow.cluster.doctor import previews
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
+from sentiflow.pipeline.preflight import previews
 from sentiflow.storage import filesystem
 
 NUM_FILES = 16

@@ -11,7 +11,7 @@ import pytest
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.data.parts import read as read_part
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 from sentiflow.storage import parquet
 

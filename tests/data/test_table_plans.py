@@ -10,7 +10,7 @@ from conftest import PROJECT
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, parts, table_plans
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 
 NAMED = {"kind": "csv", "columns": {"text": "body", "label": "mood"}}

@@ -5,7 +5,7 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from sentiflow.data import times, tweets
+from sentiflow.data import row_checks, times
 from sentiflow.data.table_files import TableFormat
 
 
@@ -63,6 +63,6 @@ def test_each_format_reads_its_own_times_alone(time_format):
 def test_a_column_of_times_needs_no_reading():
     moments = [datetime.fromisoformat("2024-01-31T10:15:00.9+02:00"), None]
     rows = pa.table({"text": ["a", "b"], "time": pa.array(moments, pa.timestamp("us", "UTC"))})
-    found = tweets.check(rows, TableFormat(), tweets.RowRules(required=("time",)))
+    found = row_checks.check(rows, TableFormat(), row_checks.RowRules(required=("time",)))
     assert found["time"].to_pylist() == [datetime.fromisoformat("2024-01-31T08:15:00Z"), None]
-    assert found["reason"].to_pylist() == [None, tweets.NO_TIME]
+    assert found["reason"].to_pylist() == [None, row_checks.NO_TIME]

@@ -10,7 +10,7 @@ from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input,
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import common_rows, lineage
-from sentiflow.evaluation.common_rows import Scored
+from sentiflow.evaluation.common_rows import ScoredRun
 from sentiflow.storage.uris import join
 
 
@@ -20,7 +20,9 @@ def runs(tmp_path):
 
 
 def scored(uri):
-    return Scored(uri.rpartition("/")[2], join(uri, "scored"), manifest.read(join(uri, "scored")))
+    return ScoredRun(
+        uri.rpartition("/")[2], join(uri, "scored"), manifest.read(join(uri, "scored"))
+    )
 
 
 def read(*uris):

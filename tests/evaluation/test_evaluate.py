@@ -13,8 +13,8 @@ from test_evaluated_rows import TEXTS, Runs, by_tens, csv_input, tens
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import charts, evaluated_rows, lineage
 from sentiflow.evaluation import evaluate as evaluation
+from sentiflow.evaluation import evaluated_rows, lineage, report_charts
 from sentiflow.tracking.recording import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 @pytest.fixture
 def evaluate(finished_run, tmp_path, monkeypatch):
     """Evaluate, into a directory of one's own; returns what ``metrics.json`` holds."""
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes longest
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")  # drawing takes longest
 
     def run(*overrides):
         report = tmp_path / "report"

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics
 from stages import publish
 
-from sentiflow.config.classes import BINARY, SENTIMENT140
+from sentiflow.config.class_names import BINARY, SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError

@@ -12,7 +12,7 @@ from test_comparison import runs  # noqa: F401
 from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, by_tens
 
 from sentiflow.cli.compare import to_text
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, evaluated_rows, prediction_files

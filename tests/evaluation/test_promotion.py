@@ -20,15 +20,15 @@ from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.config import settings
-from sentiflow.config.classes import SENTIMENT140
+from sentiflow.config.class_names import SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
-from sentiflow.tracking import mlflow_store, recording, registry
-from sentiflow.tracking.registry import CANDIDATE, CHAMPION
+from sentiflow.tracking import mlflow_store, model_registry, recording
+from sentiflow.tracking.model_registry import CANDIDATE, CHAMPION
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 TEXTS = ["good morning", "bad day", "good", "bad", "morning", "day bad good", "day", "morning day"]
@@ -94,7 +94,7 @@ def log(store) -> Callable[[str], ModelVersion]:
     def run(package: str) -> ModelVersion:
         opened = recording.open_store(store, experiment="laws", required=True)
         with opened.run("train", group="0123abcd", tags={}) as recorder:
-            version = registry.register(
+            version = model_registry.register(
                 package, name="logged", tracking_uri=store, run_id=recorder.run_id
             )
         return mlflow_store.make_client(store).get_model_version("logged", str(version.number))
@@ -110,7 +110,7 @@ def register(config, store, log) -> Callable[[str], int]:
     def run(package: str) -> int:
         logged = log(package)
         tags = {FINGERPRINT_TAG: logged.tags[FINGERPRINT_TAG]}
-        known = registry.find(name, tags[FINGERPRINT_TAG], tracking_uri=store)
+        known = model_registry.find(name, tags[FINGERPRINT_TAG], tracking_uri=store)
         if known is None:
             with contextlib.suppress(MlflowException):  # it is there
                 client.create_registered_model(name)
@@ -126,7 +126,7 @@ def register(config, store, log) -> Callable[[str], int]:
 
 def aliases(config: Path) -> dict[str, int]:
     loaded = settings.load(config)
-    return registry.read_aliases(loaded.name, tracking_uri=loaded.tracking.uri)
+    return model_registry.read_aliases(loaded.name, tracking_uri=loaded.tracking.uri)
 
 
 def invoke(*arguments: object):

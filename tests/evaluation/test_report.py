@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import charts, highlights, mistakes, report, results
+from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
 from sentiflow.evaluation.behavior import Failure, check_behavior
-from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
+from sentiflow.evaluation.measurements import EvaluationResult
 from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
-from sentiflow.evaluation.results import EvaluationResult
+from sentiflow.evaluation.report_charts import render as render_charts
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -77,7 +77,7 @@ def answer(texts):
 
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
-    measured = results.measure(rows, model=model, patterns={"weather": "rain"})
+    measured = measurements.measure(rows, model=model, patterns={"weather": "rain"})
     probed = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
@@ -292,7 +292,7 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
 
 
 def test_without_texts_the_page_says_how_to_keep_them(rows, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")  # drawing takes a second
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")  # drawing takes a second
     data = report_data(rows.drop_columns("text"))
     assert set(draw(data)) == ALL_PLOTS
     text = Outline(render_page(data, {})).text
@@ -309,7 +309,7 @@ def test_a_model_that_answers_nothing_says_so(rows):
 
 
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")
     positive = rows.filter(pa.compute.equal(rows["label"], 1))
     data = report_data(positive)
     plots = draw(data)

@@ -17,9 +17,9 @@ from test_report import (  # noqa: F401
 )
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
-from sentiflow.evaluation import charts, highlights, mistakes, model_card
+from sentiflow.evaluation import highlights, mistakes, model_card, report_charts
+from sentiflow.evaluation.measurements import CrossValidated
 from sentiflow.evaluation.model_checks import ModelChecks
-from sentiflow.evaluation.results import CrossValidated
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -110,7 +110,7 @@ def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
 
 @pytest.mark.parametrize("num_classes", [2, 12])
 def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")
     names = [f"<b>{{class}} % {k}" for k in range(num_classes)]
     data = report_data(rows_of_classes(400, classes=names), model=MODEL, asked=False)
     assert data.result.measured.classes == names

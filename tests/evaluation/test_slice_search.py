@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from sentiflow.evaluation import results, slice_search, slices
-from sentiflow.evaluation.slices import MIN_ROWS, Slice
+from sentiflow.evaluation import measurements, slice_search, slices
+from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
 
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}}
 WORDS = np.array([f"word{k}" for k in range(60)])
@@ -42,7 +42,7 @@ def corpus(num_rows=4000, *, seed=0, **worse):
 
 
 def measure(rows, **settings):
-    return results.measure(rows, model=MODEL, patterns={}, **settings)
+    return measurements.measure(rows, model=MODEL, patterns={}, **settings)
 
 
 def found_in(rows, **settings):
@@ -89,7 +89,7 @@ def test_a_slice_that_is_named_is_not_found_again():
 def test_the_figures_are_of_the_half_that_was_not_searched():
     rows = corpus(planted=has("word7"))
     (found,) = found_in(rows).values()
-    other_half = results._draw_halves(rows) % 2 == 1
+    other_half = measurements._draw_halves(rows) % 2 == 1
     right = (rows["label"].to_numpy() == rows["prediction"].to_numpy())[other_half]
     member = np.array(["word7" in text.as_py().split() for text in rows["text"]])[other_half]
     assert (found.num_rows, found.fraction) == (member.sum(), member.mean())
@@ -124,9 +124,9 @@ def test_many_rows_are_sampled(monkeypatch):
     monkeypatch.setattr(slice_search, "MAX_ROWS", 1000)
     rows = corpus()
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
-    half = Slice("half", "", np.arange(len(rows)) % 3 == 0)
+    half = SliceOfRows("half", "", np.arange(len(rows)) % 3 == 0)
     tokens = slices.find(rows, settings=MODEL["settings"], patterns={})[1]
-    draw = results._draw_halves(rows)
+    draw = measurements._draw_halves(rows)
     found = slice_search.search([half], tokens=tokens, right=right & ~half.rows, draw=draw)
     assert found
     for item in found:

@@ -7,7 +7,7 @@ import scipy.stats
 
 from sentiflow.errors import UserError
 from sentiflow.evaluation import slices
-from sentiflow.evaluation.slices import Slice
+from sentiflow.evaluation.slices import SliceOfRows
 
 
 def names_of(text, **more):
@@ -96,7 +96,10 @@ def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     probability = np.array([0.9, 0.4, 0.1, 0.2, 0.3])
     rows = np.array([True, True, True, False, False])
     (found,) = slices.measure(
-        [Slice("three", "", rows)], label=label, probability=probability, prediction=prediction
+        [SliceOfRows("three", "", rows)],
+        label=label,
+        probability=probability,
+        prediction=prediction,
     )
     assert (found.num_rows, found.fraction) == (3, 0.6)
     assert found.accuracy == pytest.approx(2 / 3)
@@ -116,10 +119,10 @@ def test_the_worst_slice_stands_first_and_tiny_ones_last():
     number = np.arange(200)
     found = slices.measure(
         [
-            Slice("better", "", number < 100),
-            Slice("worse", "", number >= 100),
-            Slice("tiny", "", number >= 200 - slices.MIN_ROWS + 1),
-            Slice("all", "", number >= 0),
+            SliceOfRows("better", "", number < 100),
+            SliceOfRows("worse", "", number >= 100),
+            SliceOfRows("tiny", "", number >= 200 - slices.MIN_ROWS + 1),
+            SliceOfRows("all", "", number >= 0),
         ],
         label=np.ones(200, int), probability=right * 0.9, prediction=right,
     )  # fmt: skip
@@ -132,8 +135,8 @@ def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
     """The whole interval of "some" is below the accuracy on all texts, which proves little."""
     right = np.repeat([1, 0, 1, 0], [72, 28, 760, 140])
     label, number = np.ones(1000, int), np.arange(1000)
-    one = [Slice("some", "", number < 100)]
-    others = [Slice(f"{k}", "", number % 20 == k) for k in range(20)]
+    one = [SliceOfRows("some", "", number < 100)]
+    others = [SliceOfRows(f"{k}", "", number % 20 == k) for k in range(20)]
     whole = {"label": label, "probability": right * 0.9, "prediction": right}
     (alone,) = slices.measure(one, **whole)
     found = {item.name: item for item in slices.measure(one + others, **whole)}
@@ -148,15 +151,15 @@ def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
 def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_searched():
     right = np.repeat([1, 0, 1, 0, 1], [72, 28, 760, 140, 500])
     number = np.arange(1500)
-    found = Slice("found", "", number < 100, among=number < 1000)
+    found = SliceOfRows("found", "", number < 100, among=number < 1000)
     whole = {"label": np.ones(1500, int), "probability": None, "prediction": right}
     (measured,) = slices.measure([found], **whole)
     expected = scipy.stats.fisher_exact([[72, 28], [760, 140]], "less").pvalue
     assert measured.p_adjusted == pytest.approx(expected)
     assert (measured.fraction, measured.accuracy) == (0.1, 0.72)
     assert measured.difference == pytest.approx(0.72 - 760 / 900)
-    better = Slice("better", "", (number >= 100) & (number < 200), among=number < 1000)
-    measured = slices.measure([found, better, Slice("named", "", number < 100)], **whole)
+    better = SliceOfRows("better", "", (number >= 100) & (number < 200), among=number < 1000)
+    measured = slices.measure([found, better, SliceOfRows("named", "", number < 100)], **whole)
     assert [item.name for item in measured] == ["found", "named"]
     assert measured[0].p_adjusted == pytest.approx(2 * expected)
 
@@ -164,7 +167,7 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
 def test_a_candidate_that_is_worse_only_by_the_rows_of_another_is_left_out():
     number = np.arange(1000)
     right = number % 10 < np.where(number < 100, 4, 9)
-    worse, more = (Slice(f"{n}", "", number < n, among=number >= 0) for n in (100, 150))
+    worse, more = (SliceOfRows(f"{n}", "", number < n, among=number >= 0) for n in (100, 150))
     whole = {"label": np.ones(1000, int), "probability": None, "prediction": right}
     assert [item.name for item in slices.measure([more], **whole)] == ["150"]
     assert [item.name for item in slices.measure([worse, more], **whole)] == ["100"]

@@ -17,7 +17,7 @@ import pytest
 
 from sentiflow.evaluation import model_checks, promotion, slice_search, slices
 from sentiflow.evaluation.comparison import Check, find_regression
-from sentiflow.evaluation.slices import Slice
+from sentiflow.evaluation.slices import SliceOfRows
 from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
 from sentiflow.metrics.classification import find_intervals, measure
@@ -219,7 +219,7 @@ def test_p_values_of_the_report_raise_few_false_alarms():
         shares.add("calibration error of three classes", found.p_value < 0.05)
         right = (sample.random(NUM_ROWS) < 0.8).astype(np.int8)
         members = [
-            Slice("", "", sample.random(NUM_ROWS) < sample.uniform(0.1, 0.5))
+            SliceOfRows("", "", sample.random(NUM_ROWS) < sample.uniform(0.1, 0.5))
             for _ in range(NUM_SLICES)
         ]
         measured = slices.measure(members, label=label, probability=None, prediction=right)
@@ -282,7 +282,7 @@ def search_slices(
 ) -> list[slices.SliceMetrics]:
     """Search for slices, given how probable it is that each text is right."""
     right = rng.random(NUM_TEXTS) < accuracy
-    long = Slice("long", "", np.diff(tokens.offsets) > 15)
+    long = SliceOfRows("long", "", np.diff(tokens.offsets) > 15)
     draw = rng.integers(0, 2**63, NUM_TEXTS, dtype=np.uint64)
     found = slice_search.search([long], tokens=tokens, right=right, draw=draw)
     measured = slices.measure(

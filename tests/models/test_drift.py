@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.config.classes import BINARY
+from sentiflow.config.class_names import BINARY
 from sentiflow.models import drift
 from sentiflow.models.drift import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
 from sentiflow.models.scores import Scores

@@ -16,9 +16,9 @@ from stages import run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import corpus, manifest, parts, schema
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
+from sentiflow.preparation import part_counts
 from sentiflow.preparation import prepare as preparation
-from sentiflow.preparation import results
 from sentiflow.tracking.recording import Recorder
 
 pytestmark = pytest.mark.ray
@@ -280,7 +280,7 @@ WORDS_REPORT = yaml.safe_load("""
 def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
     tmp_path, resources, monkeypatch
 ):
-    monkeypatch.setattr(results, "MIN_CLASS_ROWS", 1)
+    monkeypatch.setattr(part_counts, "MIN_CLASS_ROWS", 1)
     path = write_rows(tmp_path / "tweets.csv", WORDS)
     form = PLAIN | {"labels": {"negative": "n", "positive": "p", "unlabelled": ["u", ""]}}
     record = prepare(

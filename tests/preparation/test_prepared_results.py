@@ -4,8 +4,8 @@ import pytest
 
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.preparation import results
-from sentiflow.preparation.results import PartCounts
+from sentiflow.preparation import part_counts
+from sentiflow.preparation.part_counts import PartCounts
 
 
 def counts(*, reasons=None, unknown=None, **labels):
@@ -52,42 +52,42 @@ REFUSED = {
 @pytest.mark.parametrize(("rows", "line"), REFUSED.values(), ids=REFUSED)
 def test_classes_that_cannot_be_learned_are_refused_with_their_counts(rows, line):
     found = PartCounts.of([counts(**rows)] * 2)
-    assert refusal(results.check_classes, found, learned=CLASSES).startswith(line)
+    assert refusal(part_counts.check_classes, found, learned=CLASSES).startswith(line)
 
 
 def test_a_class_without_rows_is_a_note_and_others_do_not_count():
     parts = [counts(joy=(8, 1, 1), anger=(4, 1, 0)), counts(anger=(4, 0, 1), other=(1, 0, 0))]
     found = PartCounts.of(parts)
-    assert results.check_classes(found, learned=("joy", "anger")) == []
-    (note,) = results.check_classes(found, learned=(*CLASSES, "disgust"))
+    assert part_counts.check_classes(found, learned=("joy", "anger")) == []
+    (note,) = part_counts.check_classes(found, learned=(*CLASSES, "disgust"))
     assert note == "no row to learn is fear or disgust, so that a model does not learn it"
 
 
 def test_a_class_of_few_rows_is_left_out_with_a_note_unless_the_settings_name_it():
     rows = {"joy": (8, 1, 1), "anger": (8, 0, 2), "fear": (9, 0, 0)}
-    notes = results.check_classes(PartCounts.of([counts(**rows)]), learned=CLASSES)
+    notes = part_counts.check_classes(PartCounts.of([counts(**rows)]), learned=CLASSES)
     assert notes == [
         "classes of fewer than 10 rows are not learned, and their rows count as mistakes: fear (9)",
         "the validation split has no row of anger",
     ]
     line = refusal(
-        results.check_classes, PartCounts.of([counts(**rows)]), learned=CLASSES, are_named=True
+        part_counts.check_classes, PartCounts.of([counts(**rows)]), learned=CLASSES, are_named=True
     )
     assert line.startswith("a class needs 10 rows or more, and 1 of 3 have fewer: fear (9)")
 
 
 def test_an_empty_split_is_a_note_unless_the_settings_ask_for_none():
     found = PartCounts.of([counts(joy=(8, 0, 2), anger=(8, 0, 2))])
-    (note,) = results.check_classes(found, learned=("joy", "anger"))
+    (note,) = part_counts.check_classes(found, learned=("joy", "anger"))
     assert note == "the validation split has no row of joy, anger"
-    assert not results.check_classes(found, learned=("joy", "anger"), empty=["validation"])
+    assert not part_counts.check_classes(found, learned=("joy", "anger"), empty=["validation"])
 
 
 def test_unknown_labels_are_judged_by_the_labels_and_not_by_the_rows():
     def check(number):
         labels = {"joy": (900, 0, 0), "unlabelled": (9000, 0, 0)}
         found = counts(reasons={"unknown label": number}, unknown={"jou": number}, **labels)
-        results.check_rejected(PartCounts.of([found]), max_rejected_fraction=0.01)
+        part_counts.check_rejected(PartCounts.of([found]), max_rejected_fraction=0.01)
 
     check(9)
     line = refusal(check, 10)
@@ -104,7 +104,7 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
         counts(reasons={"unknown label": 1302}, unknown={"mixed": 1202, "off topic": 100}),
         counts(reasons={"unknown label": 66}, unknown=unknown),
     ]
-    line = refusal(results.check_rejected, PartCounts.of(parts), max_rejected_fraction=0.1)
+    line = refusal(part_counts.check_rejected, PartCounts.of(parts), max_rejected_fraction=0.1)
     assert "1,370 of 1,460 rejected (1,370 unknown label)" in line
     listed = "labels that format.labels does not name: 'mixed' (1,203), 'off topic' (100), 'no 1' ("
     assert listed in line
@@ -120,7 +120,7 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
     ],
 )
 def test_written_labels_are_the_classes_in_order(parts, classes):
-    assert results.choose_classes(parts) == classes
+    assert part_counts.choose_classes(parts) == classes
 
 
 UNNAMED = {
@@ -136,7 +136,7 @@ UNNAMED = {
 
 @pytest.mark.parametrize(("parts", "line"), UNNAMED.values(), ids=UNNAMED)
 def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts, line):
-    message = refusal(results.choose_classes, parts)
+    message = refusal(part_counts.choose_classes, parts)
     assert message.startswith("format.labels=auto: ")
     assert line in message
     assert message.endswith("or give those of each class in format.labels")

@@ -9,7 +9,7 @@ import yaml
 from test_prepare import MEANINGS, PLAIN, THIRDS, TUTORIAL, numbers, prepare, read, write_rows
 
 from sentiflow.config import settings
-from sentiflow.preparation import flow, results
+from sentiflow.preparation import flow, part_counts
 
 pytestmark = pytest.mark.ray
 
@@ -53,7 +53,7 @@ def repeats_csv(tmp_path):
 def test_repeats_are_reported_and_left_out_as_the_settings_say(
     tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
 ):
-    monkeypatch.setattr(results, "MIN_CLASS_ROWS", 1)
+    monkeypatch.setattr(part_counts, "MIN_CLASS_ROWS", 1)
     chosen = {
         "classes": ["negative", "positive"],
         "split": TUTORIAL,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT, make_store
-from test_registry import register
+from test_model_registry import register
 from test_score import (  # noqa: F401
     DAY,
     NUM_ROWS,
@@ -32,8 +32,8 @@ from sentiflow.config import settings
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.tracking import registry
-from sentiflow.tracking.registry import CHAMPION, Version
+from sentiflow.tracking import model_registry
+from sentiflow.tracking.model_registry import CHAMPION, Version
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -56,7 +56,7 @@ def promote(tmp_path, packages):
         register(package, store, name="test")
 
     def make_champion(number):
-        registry.set_alias(Version("test", number), CHAMPION, tracking_uri=store)
+        model_registry.set_alias(Version("test", number), CHAMPION, tracking_uri=store)
 
     make_champion(1)
     return make_champion

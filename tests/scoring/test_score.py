@@ -16,7 +16,7 @@ import torch
 from conftest import make_store, new_package, write_config
 from stages import mark_unfinished
 from test_cli import invoke
-from test_registry import register
+from test_model_registry import register
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
@@ -280,7 +280,7 @@ def test_rows_that_the_model_has_learned_tell_no_drift(tmp_path, model, resource
     package.save(str(tmp_path / "model"), lineage={}, reference=package.score(words).profile())
     pq.write_table(pa.table({"text": words}), tmp_path / "a.parquet")
     config = configure(tmp_path, str(tmp_path / "model"), tmp_path / "a.parquet")
-    learned = "sentiflow.scoring.sources.find_learned_files"
+    learned = "sentiflow.scoring.score_inputs.find_learned_files"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(learned, lambda corpus, model: ["a.parquet"])
         score(config)

@@ -21,7 +21,7 @@ from sentiflow.evaluation import comparison
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, registry
+from sentiflow.tracking import mlflow_store, model_registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -130,7 +130,7 @@ def test_a_registered_average_comes_back_and_is_promoted_like_any_model(averaged
     named = table(folder / "run_best/scored").assign(model_version="1")
     assert_same(table(folder / "by_name"), named)
     run_id = version.run_id
-    registry.register(models[0], name="one", tracking_uri=store, run_id=run_id)
+    model_registry.register(models[0], name="one", tracking_uri=store, run_id=run_id)
     named = [f"score.model_uri=[models:/one@candidate, {models[1]}]"]
     succeed("score", folder / "best.yaml", *named, f"score.output_uri={folder}/downloaded")
     assert_same(table(folder / "downloaded"), table(folder / "run_best/scored"))

@@ -13,19 +13,19 @@ from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import tasks
-from sentiflow.scoring.tasks import Scored
+from sentiflow.scoring.tasks import RowCounts
 
 
 def counts(*rows, names=("negative", "positive", "neutral")):
     """Count so many rows predicted to be of each class."""
     predicted = dict(zip(names, rows, strict=False))
-    return Scored(rows_read=sum(rows), accepted=sum(rows), predicted=predicted)
+    return RowCounts(rows_read=sum(rows), accepted=sum(rows), predicted=predicted)
 
 
 def test_counts_of_parts_add_up():
     parts = [counts(1, 2, 3), replace(counts(4, 0, 1), peak_memory_bytes=9)]
-    assert Scored.sum(parts) == replace(counts(5, 2, 4), peak_memory_bytes=9)
-    assert Scored.sum([]) == Scored()
+    assert RowCounts.sum(parts) == replace(counts(5, 2, 4), peak_memory_bytes=9)
+    assert RowCounts.sum([]) == RowCounts()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_line_names_a_few_classes(found, brief):
 def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
     found = counts(1, 3, names=names)
     assert found.counts.get("positive") == (3 if "positive" in names else None)
-    assert Scored.from_json(json.loads(json.dumps(asdict(found)))) == found
+    assert RowCounts.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_the_profile_is_that_of_rows_outside_of_train_and_validation():

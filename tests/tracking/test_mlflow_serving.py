@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 import uvicorn
 from mlflow.pyfunc import scoring_server
-from test_registry import laws, register, sqlite
+from test_model_registry import laws, register, sqlite
 
 from sentiflow.models.package import ModelPackage
-from sentiflow.tracking import registry
+from sentiflow.tracking import model_registry
 
 TEXTS = ["good morning", "bad", "unheard of", ""]
 
@@ -75,7 +75,7 @@ def test_what_mlflow_serves_answers_as_the_package_does(laws):
 def test_a_model_of_several_classes_answers_with_each_through_mlflow(sqlite, make_package, classes):
     package = make_package(classes=classes)
     version, _ = register(package, sqlite, name="classes")
-    source = registry.resolve(str(version), tracking_uri=sqlite).source
+    source = model_registry.resolve(str(version), tracking_uri=sqlite).source
     loaded = mlflow.pyfunc.load_model(source)
     answers = [answer.model_dump() for answer in loaded.predict(TEXTS)]
     assert answers == expected(package)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import test_registry
+import test_model_registry
 from conftest import PROJECT, make_store, write_config
 
-from sentiflow.cluster.doctor import machine_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
+from sentiflow.pipeline.preflight import machine_checks
 from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = pytest.mark.slow
@@ -127,10 +127,10 @@ def test_a_package_is_registered_at_a_server_and_comes_back(
     port, ca = tls
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", ca)
     uri = f"https://localhost:{port}"
-    laws = test_registry.register_laws(make_package(), uri)
-    test_registry.check_it_comes_back(laws, tmp_path)
-    test_registry.check_a_model_of_another_kind_is_refused(uri, tmp_path)
-    test_registry.check_a_download_that_fails_leaves_no_finished_package(
+    laws = test_model_registry.register_laws(make_package(), uri)
+    test_model_registry.check_it_comes_back(laws, tmp_path)
+    test_model_registry.check_a_model_of_another_kind_is_refused(uri, tmp_path)
+    test_model_registry.check_a_download_that_fails_leaves_no_finished_package(
         laws, tmp_path, monkeypatch
     )
 

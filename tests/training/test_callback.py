@@ -6,8 +6,8 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.progress import Progress
-from sentiflow.training import results
-from sentiflow.training.results import EpochResult, Event
+from sentiflow.training import reports
+from sentiflow.training.reports import EpochResult, Event
 
 
 class Recorder:
@@ -36,7 +36,7 @@ def make():
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})
         progress = Progress("train", total=100, unit="tweets")
         num_epochs = {"pretrain": settings.pretrain.num_epochs, "train": settings.num_epochs}
-        return results.TrainCallback(
+        return reports.TrainCallback(
             progress, Recorder(), settings, num_workers, num_epochs=num_epochs
         )
 

@@ -26,9 +26,9 @@ from sentiflow.models.tokenizer import tokenize
 from sentiflow.pipeline import stages
 from sentiflow.storage import parquet
 from sentiflow.training import encoder_teacher, linear_solver
-from sentiflow.training.classes import LearnedClasses
-from sentiflow.training.encoder_teacher import Texts
+from sentiflow.training.encoder_teacher import TextRange
 from sentiflow.training.fold_rows import Folds
+from sentiflow.training.learned_classes import LearnedClasses
 
 TINY = "tests.training.tiny_encoder:Hashes"
 """As Ray's workers find it, too."""
@@ -92,9 +92,9 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     )
     parquet.write(str(tmp_path / "b"), pa.table({"text": others}))
     parts = [
-        Texts("train", str(tmp_path / "a"), 0, 200, 1),
-        Texts("validation", str(tmp_path / "a"), 200, 300, 1),
-        Texts("unlabelled", str(tmp_path / "b"), 0, 80, 1),
+        TextRange("train", str(tmp_path / "a"), 0, 200, 1),
+        TextRange("validation", str(tmp_path / "a"), 200, 300, 1),
+        TextRange("unlabelled", str(tmp_path / "b"), 0, 80, 1),
     ]
     positions = np.array([1, 0, -1, -1], np.int8)
     two = LearnedClasses(("negative", "positive"), np.array([150, 150]), positions, weights=None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.training import excerpts
-from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.learned_classes import LearnedClasses
 
 SPLIT = {"validation_fraction": 0.1, "test_fraction": 0.1}
 TEXTS = ["so good, thanks a lot", "今天天气很好", "ok", "", "   "]

@@ -15,7 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
-from sentiflow.training import classes, excerpts, folds, task
+from sentiflow.training import excerpts, folds, learned_classes, task
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 from sentiflow.words.word_vectors import WordVectors
@@ -63,7 +63,7 @@ def job(tmp_path, monkeypatch):
 
 
 def train(job, root, run):
-    learned = classes.choose(job.prepared, job.settings)
+    learned = learned_classes.choose(job.prepared, job.settings)
     return folds.train(job, learned, root=str(root), folder="folds/ab", run=lambda own, _: run(own))
 
 
@@ -116,7 +116,7 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
         parquet.read(str(tmp_path / f"folds/ab/{fold + 1}/logits.parquet"))
         for fold in range(NUM_FOLDS)
     ]
-    learned = classes.choose(job.prepared, job.settings)
+    learned = learned_classes.choose(job.prepared, job.settings)
     effect = folds._calibrate(pa.concat_tables(parts[1:]), learned)
     names = ("network", f"linear_{effect['linear_strength']:g}")
     network, of_linear = (np.array(parts[0][name].to_pylist()) for name in names)
@@ -135,7 +135,7 @@ def test_a_fold_learns_from_teachers_that_have_not_seen_its_rows(job, tmp_path):
     for number, of_fold in enumerate(answers):
         uris.append(str(tmp_path / f"{number}.parquet"))
         parquet.write(uris[-1], Answers(keys, of_fold.astype(np.float32)).to_table())
-    learned, taught = classes.choose(job.prepared, job.settings), []
+    learned, taught = learned_classes.choose(job.prepared, job.settings), []
 
     def run(own, number):
         (uri,) = own.taught
@@ -254,13 +254,13 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
     ],
 )
 def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
-    prepared, learned = job.prepared, classes.choose(job.prepared, job.settings)
+    prepared, learned = job.prepared, learned_classes.choose(job.prepared, job.settings)
     prepared = prepared | {"settings": prepared["settings"] | {"split": change}}
     settings = TrainSettings(prepared_uri="p", folds=5)
     advice = "set train.folds=0 and prepare.split.validation_fraction=0.1"
     with pytest.raises(UserError, match=f"train.folds: {reason}.*: {advice}"):
-        classes.check_unseen(settings, prepared, learned)
-    classes.check_unseen(settings.model_copy(update={"folds": 0}), prepared, learned)
+        learned_classes.check_unseen(settings, prepared, learned)
+    learned_classes.check_unseen(settings.model_copy(update={"folds": 0}), prepared, learned)
 
 
 def test_folds_have_no_other_teacher_than_an_encoder():

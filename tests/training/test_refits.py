@@ -15,7 +15,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import refits
 from sentiflow.training import checkpoints, task
 from sentiflow.training import train as training
-from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.learned_classes import LearnedClasses
 
 PACKAGE = {
     "settings": {"temperature": 1.25},

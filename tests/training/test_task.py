@@ -16,8 +16,8 @@ from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints, linear_solver, task
-from sentiflow.training.classes import LearnedClasses, count_all_rows
 from sentiflow.training.initial_network import build
+from sentiflow.training.learned_classes import LearnedClasses, count_all_rows
 from sentiflow.training.train_job import TrainJob
 
 NUM_ROWS = 90

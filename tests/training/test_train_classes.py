@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.training import classes, descriptions
+from sentiflow.training import descriptions, learned_classes
 
 NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
 
@@ -27,7 +27,7 @@ def prepared(*, kind="csv", train=(40, 10, 50, 0, 8), validation=(4, 1, 5, 0, 2)
 
 
 def choose(record=None, **settings):
-    return classes.choose(record or prepared(), TrainSettings.model_validate(settings))
+    return learned_classes.choose(record or prepared(), TrainSettings.model_validate(settings))
 
 
 def test_every_class_with_rows_is_learned_in_order():
@@ -98,10 +98,10 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
 def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
     settings = TrainSettings.model_validate({"prepared_uri": "a", "unsure": {"max_error": 0.05}})
     record, none = prepared(), prepared(validation=(0, 0, 0, 0, 0))
-    classes.check_unseen(settings, record, choose(record))
-    classes.check_unseen(settings.model_copy(update={"folds": 5}), none, choose(none))
+    learned_classes.check_unseen(settings, record, choose(record))
+    learned_classes.check_unseen(settings.model_copy(update={"folds": 5}), none, choose(none))
     with pytest.raises(UserError, match=r"train\.unsure: .*no validation rows.*train\.folds=5"):
-        classes.check_unseen(settings, none, choose(none))
+        learned_classes.check_unseen(settings, none, choose(none))
 
 
 @pytest.mark.parametrize(

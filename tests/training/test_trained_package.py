@@ -19,7 +19,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import descriptions, train, trained_package
-from sentiflow.training.results import EpochResult, TrainReport
+from sentiflow.training.reports import EpochResult, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
 EFFECT = {"temperature": 1.7, "bias": {"positive": 0.9, "negative": -0.4, "neutral": -0.5}}

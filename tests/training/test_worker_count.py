@@ -9,7 +9,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import worker_count
-from sentiflow.training.classes import LearnedClasses
+from sentiflow.training.learned_classes import LearnedClasses
 
 WORDS = 15_000
 MANY, FEW = 1_280_000, 95_000

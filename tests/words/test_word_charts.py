@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_report import PNG_SIGNATURE
 
-from sentiflow.words import charts
+from sentiflow.words import word_charts
 
 SHARES = np.array([0.614, 0.2])
 
@@ -24,8 +24,8 @@ def drawn(monkeypatch):
         figures.append(figure)
         return to_png(figure)
 
-    to_png = charts.to_png
-    monkeypatch.setattr(charts, "to_png", keep)
+    to_png = word_charts.to_png
+    monkeypatch.setattr(word_charts, "to_png", keep)
     return figures
 
 
@@ -39,7 +39,7 @@ def labels_of(figure):
 @pytest.mark.parametrize("num", [1, 12, 90])
 def test_every_word_has_a_label_that_no_other_covers(drawn, num):
     words, *projection = scattered(num)
-    assert charts.draw_map(words, *projection).startswith(PNG_SIGNATURE)
+    assert word_charts.draw_map(words, *projection).startswith(PNG_SIGNATURE)
     found, boxes = labels_of(drawn[0])
     assert found == words
     pairs = [(i, j) for i in range(num) for j in range(i) if boxes[i].overlaps(boxes[j])]
@@ -47,7 +47,7 @@ def test_every_word_has_a_label_that_no_other_covers(drawn, num):
 
 
 def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
-    charts.draw_map(*scattered(9))
+    word_charts.draw_map(*scattered(9))
     (axes,) = drawn[0].axes
     assert axes.get_xlabel() == "First principal component (61% of the variance)"
     assert axes.get_ylabel() == "Second principal component (20% of the variance)"
@@ -58,5 +58,5 @@ def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
 def test_drawing_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
     with mpl.rc_context({"font.size": 7}):
         before = dict(mpl.rcParams)
-        assert charts.draw_map(*scattered(20)) == charts.draw_map(*scattered(20))
+        assert word_charts.draw_map(*scattered(20)) == word_charts.draw_map(*scattered(20))
         assert dict(mpl.rcParams) == before

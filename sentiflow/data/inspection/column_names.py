@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from sentiflow.config.classes import UNLABELLED, order_classes
+from sentiflow.config.class_names import UNLABELLED, order_classes
 
 NAMES: dict[str, tuple[str, ...]] = {
     "text": (

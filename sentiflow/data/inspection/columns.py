@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.classes import MAX_CLASSES, MIN_CLASS_ROWS
+from sentiflow.config.class_names import MAX_CLASSES, MIN_CLASS_ROWS
 from sentiflow.data import schema, times
 from sentiflow.data.arrays import UNSPACED
 from sentiflow.data.inspection.column_names import name_classes, rate, rate_sentiments
-from sentiflow.data.tweets import count_values
+from sentiflow.data.row_checks import count_values
 from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED, check_names
+from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, table_files, table_plans, times, tweets
+from sentiflow.data import csv_format, input_files, row_checks, table_files, table_plans, times
 from sentiflow.data.inspection import columns, samples
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.columns import Column, Roles
@@ -172,8 +172,8 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     form = table_files.TableFormat(
         labels=csv_format.meanings(settings), max_text_length=settings.max_text_length
     )
-    rules = tweets.RowRules(required=("label",) if roles.label is not None else ())
-    checked = tweets.check(pa.table(rows), form, rules)
+    rules = row_checks.RowRules(required=("label",) if roles.label is not None else ())
+    checked = row_checks.check(pa.table(rows), form, rules)
     return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
 
 
@@ -250,7 +250,7 @@ def render(
     learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
     # unknown labels are not allowed for: prepare stops if they are many
     share = count_rejected(
-        replace(inspection, rejected={**inspection.rejected, tweets.UNKNOWN_LABEL: 0})
+        replace(inspection, rejected={**inspection.rejected, row_checks.UNKNOWN_LABEL: 0})
     )
     batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
     if inspection.sample.num_rows > _MEDIUM:
@@ -310,7 +310,7 @@ def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int
 
 def list_rejected(inspection: Inspection) -> str:
     """Say how many rows are rejected, and why."""
-    reasons = tweets.list_reasons(inspection.rejected)
+    reasons = row_checks.list_reasons(inspection.rejected)
     num_rejected, num_rows = sum(inspection.rejected.values()), len(inspection.sample.rows)
     return f"{num_rejected:,} of {num_rows:,} rows would be rejected: {reasons}"
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, highlights, lineage, results
+from sentiflow.evaluation import evaluated_rows, highlights, lineage, measurements
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
+from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
 from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
-from sentiflow.evaluation.results import Measurements, UnsureMetrics
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError
@@ -53,7 +53,7 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
 
 
 def measure(rows, *, model=MODEL, patterns=None):
-    found = results.measure(rows, model=model, patterns=patterns or {})
+    found = measurements.measure(rows, model=model, patterns=patterns or {})
     figures = {split: metrics.to_json() for split, metrics in found.figures.items()}
     return json.loads(json.dumps(asdict(found) | {"figures": figures}, allow_nan=False))
 
@@ -230,7 +230,7 @@ def training(tmp_path, monkeypatch):
 
 def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(training):
     record, scored, (label, probabilities, fold) = training
-    found = results.measure_folds(record, scored)
+    found = measurements.measure_folds(record, scored)
 
     def measure(rows):
         guess = probabilities[rows].argmax(axis=1)
@@ -250,7 +250,7 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
 
 def test_answers_of_another_model_are_refused_and_there_may_be_none(training):
     record, scored, _ = training
-    assert results.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
+    assert measurements.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
     scored["inputs"]["model"]["settings"]["classes"] = ("bad", "good", "dull")
     with pytest.raises(UserError, match=r"fold-1\.parquet has answers of another model"):
-        results.measure_folds(record, scored)
+        measurements.measure_folds(record, scored)

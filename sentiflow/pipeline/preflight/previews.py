@@ -12,14 +12,22 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.doctor.check import CheckResult, attempt, find_problem
-from sentiflow.config.classes import MAX_CLASSES, UNLABELLED
+from sentiflow.config.class_names import MAX_CLASSES, UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_format, first_rows, input_files, table_plans, times, tweets
+from sentiflow.data import (
+    corpus,
+    csv_format,
+    first_rows,
+    input_files,
+    row_checks,
+    table_plans,
+    times,
+)
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import few
+from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
@@ -53,7 +61,7 @@ class FilePreview:
         """Texts that hold U+FFFD for invalid bytes."""
         if not self.first.is_damaged or len(self.first.schema):
             return 0
-        return pc.sum(pc.match_substring(self.rows["text"], tweets.REPLACEMENT)).as_py() or 0
+        return pc.sum(pc.match_substring(self.rows["text"], row_checks.REPLACEMENT)).as_py() or 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Preview:
     @property
     def unknown(self) -> Counter[str]:
         """Rows with each value of an unknown label."""
-        counts = (tweets.count_values(file.unknown) for file in self.files)
+        counts = (row_checks.count_values(file.unknown) for file in self.files)
         return sum(map(Counter, counts), Counter[str]())
 
 
@@ -85,7 +93,7 @@ def check(
     form: FormatSettings,
     check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
     *,
-    rules: tweets.RowRules = tweets.RowRules(),  # noqa: B008 - it is frozen
+    rules: row_checks.RowRules = row_checks.RowRules(),  # noqa: B008 - it is frozen
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
 ) -> Iterator[CheckResult]:
@@ -134,7 +142,7 @@ def _read(
     uri: str,
     settings: FormatSettings,
     *,
-    rules: tweets.RowRules,
+    rules: row_checks.RowRules,
     text_column: str | None,
 ) -> FilePreview:
     """Check the first rows of a file as a stage would.
@@ -169,7 +177,7 @@ def _read(
         if name in columns and (name, settings.labels) != ("label", "auto")
     )
     checked = pa.table(table | {"reason": first.faults})
-    rows = tweets.check(checked, form, replace(rules, required=required))
+    rows = row_checks.check(checked, form, replace(rules, required=required))
     is_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
     if not is_kept or (
         is_table and pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type)
@@ -247,7 +255,7 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
         (file.first.uri, row, reason)
         for file in seen.files
         for row, reason in enumerate(file.rows["reason"].to_pylist())
-        if reason not in (None, tweets.UNKNOWN_LABEL)
+        if reason not in (None, row_checks.UNKNOWN_LABEL)
     ]
     if len(bad) <= max_rejected_fraction * seen.num_rows:
         return []
@@ -255,7 +263,7 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
     uri, row, _ = bad[0]
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
-    if tweets.UNKNOWN_SPLIT in reasons:
+    if row_checks.UNKNOWN_SPLIT in reasons:
         way_out = f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, {way_out}"
     if seen.format.kind == "sentiment140":
         way_out += (
@@ -267,8 +275,8 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
             "rows",
             "error",
             f"{seen.setting}: {len(bad):,} of the first {seen.num_rows:,} rows would be "
-            f"rejected, in {display_uri(uri)} ({tweets.list_reasons(reasons)}; the first is row "
-            f"{row:,}): {way_out}",
+            f"rejected, in {display_uri(uri)} ({row_checks.list_reasons(reasons)}; the first is "
+            f"row {row:,}): {way_out}",
         )
     ]
 
@@ -285,7 +293,7 @@ def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResu
     if seen.format.labels == "auto" and seen.num_rows:
         if not seen.is_whole and len(unknown) <= MAX_CLASSES:
             return []
-        return find_problem("labels", lambda: tweets.choose_classes(unknown))
+        return find_problem("labels", lambda: row_checks.choose_classes(unknown))
     if not unknown:
         return []
     is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
@@ -297,7 +305,7 @@ def _explain_labels(seen: Preview) -> str:
     unknown, settings = seen.unknown, seen.format
     num_unknown, num_rows = unknown.total(), seen.num_rows
     where = display_uri(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
-    listed = tweets.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
+    listed = row_checks.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
     if len(unknown) > _MAX_SHOWN:
         listed += f", ... ({len(unknown):,} values)"
     what = (

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from sentiflow.cluster.doctor import config_checks
 from sentiflow.config import settings
 from sentiflow.errors import UserError
+from sentiflow.pipeline.preflight import config_checks
 
 FORMAT = {
     "kind": "csv",

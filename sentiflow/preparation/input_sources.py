@@ -20,7 +20,7 @@ STAGE, CORRECTED = "prepare", "corrections"
 
 
 @dataclass(frozen=True)
-class Source:
+class InputSource:
     """Input files of a preparation."""
 
     name: str
@@ -35,7 +35,7 @@ class Source:
         return tuple(itertools.chain.from_iterable(self.files.values()))
 
 
-def list_all(config: Config) -> tuple[Source, ...]:
+def list_all(config: Config) -> tuple[InputSource, ...]:
     """Name the files of labelled rows, of unlabelled texts and of corrections; some may be none.
 
     Labelled rows of fixed splits are first: they keep their numbers when the others change.
@@ -43,13 +43,13 @@ def list_all(config: Config) -> tuple[Source, ...]:
     settings, more = config.prepare, config.prepare.unlabelled
     rows = {"prepare.test": settings.test, "prepare.validation": settings.validation}
     return (
-        Source("csv", {**rows, "prepare.csv": settings.csv}, config.format),
-        Source("unlabelled", {"prepare.unlabelled.files": more.files}, more.resolved_format),
-        Source(CORRECTED, {CORRECTIONS: settings.corrections}, config.format),
+        InputSource("csv", {**rows, "prepare.csv": settings.csv}, config.format),
+        InputSource("unlabelled", {"prepare.unlabelled.files": more.files}, more.resolved_format),
+        InputSource(CORRECTED, {CORRECTIONS: settings.corrections}, config.format),
     )
 
 
-def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
+def find_splits(source: InputSource, files: Sequence[InputFile]) -> dict[str, str]:
     """Find the split of each file that is of one, by URI."""
     return {
         item["uri"]: split
@@ -60,7 +60,7 @@ def find_splits(source: Source, files: Sequence[InputFile]) -> dict[str, str]:
     }
 
 
-def describe(source: Source, *, earlier: Input | None) -> Input:
+def describe(source: InputSource, *, earlier: Input | None) -> Input:
     """Describe the files; they are read only if they have changed since last time.
 
     Those that are cut later are not read before, if there is no complete result.
@@ -85,7 +85,7 @@ def describe(source: Source, *, earlier: Input | None) -> Input:
 
 
 def cut(
-    source: Source, described: Input, settings: PrepareSettings, maps: MapStages, root: str
+    source: InputSource, described: Input, settings: PrepareSettings, maps: MapStages, root: str
 ) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns.
 

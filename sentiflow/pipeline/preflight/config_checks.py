@@ -9,14 +9,14 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sentiflow.cluster.doctor import previews
-from sentiflow.cluster.doctor.check import CheckResult, attempt, find_problem
-from sentiflow.config.classes import check_learned
+from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import corpus, input_files, label_files, manifest, outputs, schema
-from sentiflow.data.tweets import RowRules
+from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
+from sentiflow.pipeline.preflight import previews
+from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.classes import UNLABELLED, check_names, order_classes
+from sentiflow.config.class_names import UNLABELLED, check_names, order_classes
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records, times
 from sentiflow.data.arrays import one_array

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentiflow.config.classes import MIN_CLASS_ROWS, UNLABELLED
-from sentiflow.data import tweets
+from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED
+from sentiflow.data import row_checks
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
@@ -93,16 +93,16 @@ def check_rejected(
     """
     judged, unknown_labels = (
         counts.accepted + counts.rejected,
-        counts.reasons.get(tweets.UNKNOWN_LABEL, 0),
+        counts.reasons.get(row_checks.UNKNOWN_LABEL, 0),
     )
     share = unknown_labels / max(1, counts.labelled + unknown_labels)
     if counts.accepted and max(counts.rejected / judged, share) <= max_rejected_fraction:
         return
     problem = "too many rows were rejected" if counts.accepted else "no row was accepted"
-    reasons = tweets.list_reasons(counts.reasons) or "no rows"
+    reasons = row_checks.list_reasons(counts.reasons) or "no rows"
     also, way_out = "", f"correct the CSV or the section {section}"
     if counts.unknown_labels:
-        unknown = tweets.list_unknown(counts.unknown_labels)
+        unknown = row_checks.list_unknown(counts.unknown_labels)
         also = f", {share:.1%} of the labels; labels that format.labels does not name: {unknown}"
         way_out = f"name them there, as a class or as unlabelled, {way_out}"
     examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
@@ -125,7 +125,7 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
     if rejected > max_rejected_fraction * (rejected + accepted) or not accepted:
         raise UserError(
             f"too many test rows were rejected: {rejected:,} of {rejected + accepted:,} "
-            f"(of all rows: {tweets.list_reasons(counts.reasons) or 'none'})",
+            f"(of all rows: {row_checks.list_reasons(counts.reasons) or 'none'})",
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
     return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
@@ -147,7 +147,7 @@ def choose_classes(
     written = {name.casefold(): name for name in counts}
     for name, number in (corrected or {}).items():
         counts[written.setdefault(name.casefold(), name)] += number
-    return tweets.choose_classes(counts)
+    return row_checks.choose_classes(counts)
 
 
 def check_classes(

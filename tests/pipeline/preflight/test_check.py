@@ -2,8 +2,8 @@
 
 import pytest
 
-from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline.preflight.check import CheckResult, find_problem, report
 
 REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: "
 

@@ -10,9 +10,9 @@ from conftest import write_config
 from test_cli import invoke
 
 import sentiflow
-from sentiflow.cluster.doctor import config_checks, machine_checks
-from sentiflow.cluster.doctor.machine_checks import examine_config
 from sentiflow.config import settings
+from sentiflow.pipeline.preflight import config_checks, machine_checks
+from sentiflow.pipeline.preflight.machine_checks import examine_config
 from sentiflow.storage import filesystem
 
 FORMAT = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.config.format_sections import ColumnsSettings, FormatSettings
-from sentiflow.data import csv_format, csv_records, csv_rows, parts, schema, tweets
+from sentiflow.data import csv_format, csv_records, csv_rows, parts, row_checks, schema
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.csv_records import find_records
@@ -23,7 +23,12 @@ LABELS = {b"0": 0, b"4": 1, b"2": 2}
 
 SENTIMENT140, _ = csv_format.resolve(FormatSettings(), b"", source="tweets.csv")
 
-KINDS = [csv_records.MISPLACED_QUOTE, tweets.WRONG_COLUMNS, tweets.UNKNOWN_LABEL, tweets.EMPTY_TEXT]
+KINDS = [
+    csv_records.MISPLACED_QUOTE,
+    row_checks.WRONG_COLUMNS,
+    row_checks.UNKNOWN_LABEL,
+    row_checks.EMPTY_TEXT,
+]
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,13 @@ def judged_rows(draw):
     fields = [label, tweet_id, b"date", b"", b"user,name", text]
     if kind == csv_records.MISPLACED_QUOTE:
         return Row(draw(st.sampled_from([b'"0"x,"1"', b'x,"0" ,1', b'"0",""x'])), kind)
-    if kind == tweets.WRONG_COLUMNS:
+    if kind == row_checks.WRONG_COLUMNS:
         extra = draw(st.sampled_from([fields[:5], [*fields, b""], [b""], fields * 2]))
         return Row(b",".join(map(quote, extra)), kind)
-    if kind == tweets.UNKNOWN_LABEL:
+    if kind == row_checks.UNKNOWN_LABEL:
         fields[0] = draw(st.sampled_from([b"", b"1", b"0 0", b"0.0", b"-4", b"\xff", b"null"]))
         return Row(b",".join(map(quote, fields)), kind, tweet_id, text)
-    if kind == tweets.EMPTY_TEXT:
+    if kind == row_checks.EMPTY_TEXT:
         fields[5] = draw(BLANKS)
         return Row(b",".join(map(quote, fields)), kind)
     written = [quote(field) if draw(st.booleans()) else field for field in fields[:4]]
@@ -93,7 +98,7 @@ def read_range(csv_range, *, form=SENTIMENT140, errors="replace", required=("lab
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
     form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
     part = parts.Part((csv_range,), form, {"fingerprint": "", "files": []})
-    rows = parts.read(part, tweets.RowRules(required=tuple(required), **options))
+    rows = parts.read(part, row_checks.RowRules(required=tuple(required), **options))
     accepted = parts.take_accepted(rows, keep=options.get("keep", ()))
     assert accepted["split"].null_count == len(accepted)
     return Checked(rows, accepted.drop_columns("split"), parts.take_rejected(rows))
@@ -121,7 +126,7 @@ def path(tmp_path_factory):
 def test_every_row_is_accepted_or_refused(path, rows, errors, required, ends):
     content = b"\n\n".join(row.written for row in rows) + b"\n" * ends
     checked = read(path, content, errors=errors, required=required)
-    forgiven = () if required else (tweets.UNKNOWN_LABEL,)
+    forgiven = () if required else (row_checks.UNKNOWN_LABEL,)
     assert checked.tweets.to_pylist() == [
         {
             "row_id": number,
@@ -140,7 +145,7 @@ def test_every_row_is_accepted_or_refused(path, rows, errors, required, ends):
     assert (checked.tweets.schema, checked.rejected.schema) == (schema.TWEETS, schema.REJECTED)
     assert checked.rows["row_id"].to_pylist() == list(range(len(rows)))
     has_unknown = checked.rows["unknown_label"].is_valid().to_pylist()
-    assert has_unknown == [row.reason == tweets.UNKNOWN_LABEL for row in rows]
+    assert has_unknown == [row.reason == row_checks.UNKNOWN_LABEL for row in rows]
 
 
 def test_accepted_rows_have_an_offset_on_demand(path):
@@ -161,7 +166,7 @@ def test_a_kept_column_may_have_the_name_of_another(path):
         {"row_id": 0, "tweet_id": None, "text": "a", "label": None}
         | {"source": "web", "reason": "late"}
     ]
-    assert found.rejected["reason"].to_pylist() == [tweets.WRONG_COLUMNS]
+    assert found.rejected["reason"].to_pylist() == [row_checks.WRONG_COLUMNS]
     assert found.rejected["source"].to_pylist() == [str(path)]
 
 
@@ -212,11 +217,11 @@ def test_columns_and_labels_follow_the_format(path):
         {"row_id": 0, "tweet_id": "7", "text": "good day", "label": 1},
         {"row_id": 1, "tweet_id": None, "text": "bad day", "label": 0},
     ]
-    assert checked.rejected["reason"].to_pylist() == [tweets.UNKNOWN_LABEL]
+    assert checked.rejected["reason"].to_pylist() == [row_checks.UNKNOWN_LABEL]
 
 
 def test_a_nul_in_a_text_is_damage():
     rows = pa.table({"text": ["ciao\0bello", None, "ciao"], "label": ["0", "1", "1"]})
-    checked = tweets.check(rows, TableFormat(), tweets.RowRules(required=("label",)))
+    checked = row_checks.check(rows, TableFormat(), row_checks.RowRules(required=("label",)))
     assert checked["text"].to_pylist() == ["ciao\ufffdbello", None, "ciao"]
-    assert checked["reason"].to_pylist() == [None, tweets.EMPTY_TEXT, None]
+    assert checked["reason"].to_pylist() == [None, row_checks.EMPTY_TEXT, None]

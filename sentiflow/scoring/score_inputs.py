@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
+from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
-from sentiflow.evaluation import charts
+from sentiflow.evaluation import report_charts
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_drawing_gives_the_same_pngs_and_leaves_matplotlib_as_it_was(data, plots
 
 @pytest.mark.parametrize("prediction", [0, 1])
 def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction, monkeypatch):
-    monkeypatch.setattr(charts, "to_png", lambda figure: b"")
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")
     rows = rows_of("test", 60, seed=3)
     probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
     rows = rows.set_column(5, "probability_positive", pa.array(probability))

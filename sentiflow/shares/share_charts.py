@@ -9,7 +9,7 @@ from sentiflow.errors import shorten
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, percent, to_png
 from sentiflow.shares.page import choose_class, tells_nothing, write_period
-from sentiflow.shares.table import Breakdown, Trends
+from sentiflow.shares.table import Breakdown, ShareTable
 
 MAX_BARS = 30
 """Groups that are drawn, the largest."""
@@ -20,7 +20,7 @@ _MAX_NAME, _WIDTH = 24, 6.4
 """Characters; inches."""
 
 
-def render(trends: Trends) -> dict[str, bytes]:
+def render(trends: ShareTable) -> dict[str, bytes]:
     """Draw the plots, by file name: ``periods.png`` and ``groups.png``."""
     focus, drawn = choose_class(trends), dict[str, Figure]()
     with mpl.rc_context(PLOT_STYLE):
@@ -32,7 +32,7 @@ def render(trends: Trends) -> dict[str, bytes]:
         return {name: to_png(figure) for name, figure in drawn.items()}
 
 
-def _draw_periods(trends: Trends, item: Breakdown, focus: str) -> Figure:
+def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     """Draw lines with their intervals, and a gap where an interval tells nothing."""
     figure = Figure(figsize=(_WIDTH, 3.4))
     axes = figure.add_subplot(ylabel="Share of the texts")
@@ -60,7 +60,7 @@ def _known(lines: pd.DataFrame) -> pd.DataFrame:
     return lines.assign(**lines[["share", "low", "high"]].mask(tells_nothing(lines)))
 
 
-def _draw_groups(trends: Trends, item: Breakdown, focus: str) -> Figure:
+def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     """Draw a bar for each of the largest groups, the highest share first."""
     largest = item.of(focus).nlargest(MAX_BARS, "rows")
     chosen = _known(largest.sort_values("share", ascending=False, kind="stable"))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.results import NUM_WORST, Measurements, UnsureMetrics
+from sentiflow.evaluation.measurements import NUM_WORST, Measurements, UnsureMetrics
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import CoveragePoint

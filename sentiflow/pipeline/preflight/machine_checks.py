@@ -14,10 +14,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
 import sentiflow
-from sentiflow.cluster.doctor import config_checks
-from sentiflow.cluster.doctor.check import CheckResult, find_problem, report
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.pipeline.preflight import config_checks
+from sentiflow.pipeline.preflight.check import CheckResult, find_problem, report
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local, join
 from sentiflow.tracking import runs
@@ -163,10 +163,11 @@ def count_gpus() -> int:
 
 def check_token() -> CheckResult:
     """Check that Ray's dashboard, which starts jobs, asks for a token; it may be out of reach."""
-    import ray
     import requests
 
-    address = str(ray.init(ignore_reinit_error=True, logging_level="ERROR").dashboard_url or "")
+    from sentiflow.cluster import nodes
+
+    address = nodes.find_dashboard()
     try:
         answer = requests.get(f"http://{address}/api/jobs/", timeout=5, allow_redirects=False)
     except requests.RequestException:

@@ -12,7 +12,7 @@ from conftest import PROJECT, write_config
 from mlflow_server import Server
 from ray_nodes import RayNodes, may_mount
 
-from sentiflow.cluster.doctor import machine_checks
+from sentiflow.pipeline.preflight import machine_checks
 
 needs_root = pytest.mark.skipif(
     not may_mount(), reason="only root can give a node file systems of its own, and not everywhere"

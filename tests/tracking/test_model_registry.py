@@ -15,9 +15,9 @@ from mlflow.entities import LoggedModelOutput
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, recording, registry
+from sentiflow.tracking import mlflow_store, model_registry, recording
+from sentiflow.tracking.model_registry import CANDIDATE, REQUIREMENTS, Version
 from sentiflow.tracking.recording import Recorder
-from sentiflow.tracking.registry import CANDIDATE, REQUIREMENTS, Version
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ class Registered:
     package: str
     run_id: str
 
-    def resolve(self) -> registry.ResolvedModel:
-        return registry.resolve("models:/laws/1", tracking_uri=self.uri)
+    def resolve(self) -> model_registry.ResolvedModel:
+        return model_registry.resolve("models:/laws/1", tracking_uri=self.uri)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def register(package: str, uri: str, *, name: str = "laws") -> tuple[Version, st
     with open_run(uri) as recorder:
         recorder.log_settings({"train": {"seed": 3}})
         assert recorder.store.flush()
-        version = registry.register(package, name=name, tracking_uri=uri, run_id=recorder.run_id)
+        version = model_registry.register(
+            package, name=name, tracking_uri=uri, run_id=recorder.run_id
+        )
     return version, recorder.run_id
 
 
@@ -73,10 +75,10 @@ def check_it_comes_back(laws: Registered, folder: Path) -> None:
     versions = ["models:/laws@candidate", "models:/laws/1", "models:/laws/latest"]
     logged = [f"models:/{output.model_id}", f"runs:/{laws.run_id}/model"]
     for name in [*versions, *logged]:
-        found = registry.resolve(name, tracking_uri=laws.uri)
+        found = model_registry.resolve(name, tracking_uri=laws.uri)
         assert found.uri == ("models:/laws/1" if name in versions else name)
         assert found.record == json.loads(read_files(laws.package)["manifest.json"])
-    registry.download(name, to=str(folder / "downloaded"), tracking_uri=laws.uri)
+    model_registry.download(name, to=str(folder / "downloaded"), tracking_uri=laws.uri)
     assert read_files(str(folder / "downloaded")) == read_files(laws.package)
 
 
@@ -86,9 +88,9 @@ def check_a_download_that_fails_leaves_no_finished_package(
     found = laws.resolve()
     files = [*found.record["files"], {"path": "zz"}]
     changed = found._replace(record=found.record | {"files": files})
-    monkeypatch.setattr(registry, "resolve", lambda uri, tracking_uri: changed)
+    monkeypatch.setattr(model_registry, "resolve", lambda uri, tracking_uri: changed)
     with pytest.raises(JobError, match="cannot download models:/laws/"):
-        registry.download("models:/laws/1", to=str(folder / "half"), tracking_uri=laws.uri)
+        model_registry.download("models:/laws/1", to=str(folder / "half"), tracking_uri=laws.uri)
     assert "settings.json" in read_files(str(folder / "half"))
     assert "manifest.json" not in read_files(str(folder / "half"))
 
@@ -107,9 +109,9 @@ def check_a_model_of_another_kind_is_refused(uri: str, folder: Path) -> None:
     with pytest.raises(
         UserError, match="is not a model of sentiflow: there is no model package in"
     ):
-        registry.resolve(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
+        model_registry.resolve(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
     with pytest.raises(UserError, match="has no model model"):
-        registry.resolve(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
+        model_registry.resolve(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
 
 
 def test_a_registered_package_comes_back_by_any_of_its_names(laws, tmp_path, monkeypatch):
@@ -126,9 +128,9 @@ def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
     assert first == again == Version("once", 1)
     other, _ = register(make_package(seed=1), sqlite, name="once")
     assert other == Version("once", 2)
-    assert registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 2}
+    assert model_registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 2}
     register(make_package(), sqlite, name="once")
-    assert registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 1}
+    assert model_registry.read_aliases("once", tracking_uri=sqlite) == {CANDIDATE: 1}
 
 
 def test_mlflow_knows_the_version_by_its_run_model_and_package(laws):
@@ -172,7 +174,7 @@ def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", "sqlite:////x.db")
     path = list(sys.path)
     version, _ = register(make_package(), sqlite, name="quiet")
-    registry.resolve(str(version), tracking_uri=sqlite)
+    model_registry.resolve(str(version), tracking_uri=sqlite)
     assert "".join(capfd.readouterr()) == ""
     assert mlflow.get_tracking_uri() == "sqlite:////x.db"
     assert sys.path == path
@@ -195,14 +197,14 @@ def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
 )
 def test_a_name_that_leads_nowhere_gives_one_clear_line(laws, name, problem):
     with pytest.raises(UserError) as error:
-        registry.resolve(name, tracking_uri=laws.uri)
+        model_registry.resolve(name, tracking_uri=laws.uri)
     assert problem in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_manifest_that_names_other_files_is_refused(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="elsewhere")
-    source = registry.resolve(str(version), tracking_uri=sqlite).source
+    source = model_registry.resolve(str(version), tracking_uri=sqlite).source
     path = Path(source, "artifacts/package/manifest.json")
     content = path.read_text()
     for name, problem in (
@@ -211,7 +213,7 @@ def test_a_manifest_that_names_other_files_is_refused(sqlite, make_package):
     ):
         path.write_text(content.replace('"path": "settings.json"', f'"path": "{name}"'))
         with pytest.raises(UserError, match=problem):
-            registry.resolve(str(version), tracking_uri=sqlite)
+            model_registry.resolve(str(version), tracking_uri=sqlite)
 
 
 @pytest.mark.ray
@@ -225,7 +227,7 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     assert evaluated["registered"]["name"] == "test"
     number = evaluated["registered"]["version"]
     uri = f"sqlite:///{finished_run}/mlflow.db"
-    found = registry.resolve("models:/test@candidate", tracking_uri=uri)
+    found = model_registry.resolve("models:/test@candidate", tracking_uri=uri)
     assert found.uri == f"models:/test/{number}"
     client = mlflow_store.make_client(uri)
     version = client.get_model_version("test", str(number))
@@ -257,12 +259,12 @@ def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_pack
     package = make_package(seed=7)
     version, _ = register(package, sqlite, name="described")
     fingerprint = manifest.read(package)["fingerprint"]
-    assert registry.find("described", fingerprint, tracking_uri=sqlite) == version
-    assert registry.find("described", "0" * 16, tracking_uri=sqlite) is None
+    assert model_registry.find("described", fingerprint, tracking_uri=sqlite) == version
+    assert model_registry.find("described", "0" * 16, tracking_uri=sqlite) is None
     client = mlflow_store.make_client(sqlite)
 
     def describe(text: str) -> str:
-        registry.describe(version, text=text, tags={"a": text}, tracking_uri=sqlite)
+        model_registry.describe(version, text=text, tags={"a": text}, tracking_uri=sqlite)
         found = client.get_model_version("described", str(version.number))
         assert found.tags["a"] == text
         return found.description
