@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,13 @@ from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.metrics.predicted import Predicted
 
 UNDECIDED = 0.2
-"""Of two probabilities that are less apart, no label is clearly the more probable."""
+"""If two probabilities differ by less, neither label is clearly more probable."""
 NUM_KEPT = 100
-"""Rows of each kind."""
-
+"""Most rows of each kind."""
 NUM_OF_PAIR = 5
-"""Rows of each pair of label and prediction."""
-
+"""Most rows of each pair of label and prediction."""
 MIN_ACCURACY = 0.7
-"""A model with a lower one is too often wrong to judge the labels."""
+"""A model with a lower accuracy is too often wrong to judge the labels."""
 
 COLUMNS = pa.schema(
     [
@@ -34,9 +33,9 @@ COLUMNS = pa.schema(
         pa.field("why", pa.string(), nullable=False),
     ]
 )
-"""``kind`` is ``confident``, ``near miss``, ``label`` or ``pair``; ``probability`` is that of
-positive, null unless the classes are negative and positive; ``confidence`` is that of the
-prediction. ``why`` is the reason to doubt a label."""
+"""``kind``: ``confident``, ``near miss``, ``label`` or ``pair``. ``probability``: of positive; null
+unless the classes are negative and positive. ``confidence``: the probability of the prediction.
+``why``: the reason to doubt a label, or empty."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,18 @@ class LabelErrors:
     num_rows: int
     num_doubtful: int
     fraction: float | None
-    """None unless two classes occur, at least."""
+    """None if fewer than two classes occur."""
 
 
 def find(rows: pa.Table) -> pa.Table:
-    """Choose rows of some kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
+    """Choose mistakes of four kinds, the clearest first, at most ``NUM_KEPT`` of each.
 
+    - ``confident``: a wrong prediction whose probability is clearly the highest.
     - ``near miss``: a wrong prediction whose probability is less than ``UNDECIDED`` above the next.
-    - ``confident``: another wrong prediction.
-    - ``label``: the label may be wrong, as the corpus has the text with several labels. It is a row
-      with a rarer label.
-    - ``pair``: wrong predictions with a high probability, ``NUM_OF_PAIR`` of each pair of label and
-      prediction. There are none if the classes are negative and positive.
+    - ``label``: a label that may be wrong. The corpus has the text with several labels, and this
+      row has a rarer one.
+    - ``pair``: the most confident mistakes of each pair of label and prediction, at most
+      ``NUM_OF_PAIR``. There are none if the classes are negative and positive.
 
     A text occurs once in each kind. Texts are untrusted and are not changed.
 
@@ -67,35 +66,39 @@ def find(rows: pa.Table) -> pa.Table:
     Returns:
         A table with the columns ``COLUMNS``.
     """
-    text, predicted = rows["text"].combine_chunks(), predicted_of(rows)
-    frame = (
-        rows.select(["row_id", "label", "prediction"])
-        .to_pandas()
-        .assign(
-            probability=predicted.positive if predicted.is_binary else np.nan,
-            same=hash_texts(text),
-            confidence=predicted.confidence,
-            is_close=np.ptp(np.sort(predicted.probabilities, axis=1)[:, -2:], axis=1) < UNDECIDED,
-        )
-    )
+    text = rows["text"].combine_chunks()
+    predicted = predicted_of(rows)
+    frame = _to_frame(rows, text, predicted)
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
-    clearest = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
+    clearest_first = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
     by_kind = {
-        "confident": clearest[~clearest["is_close"]],
+        "confident": clearest_first[~clearest_first["is_close"]],
         "near miss": wrong[wrong["is_close"]].sort_values(["confidence", "row_id"]),
         "label": _contradicting_labels(frame, predicted.classes),
     }
-    chosen = [
-        each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
-        for kind, each in by_kind.items()
-    ]
+    chosen = []
+    for kind, candidates in by_kind.items():
+        kept = candidates.drop_duplicates("same").head(NUM_KEPT)
+        chosen.append(kept.assign(kind=kind))
     if not predicted.is_binary:
-        pairs = clearest.drop_duplicates("same").groupby(["label", "prediction"])
+        pairs = clearest_first.drop_duplicates("same").groupby(["label", "prediction"])
         chosen.append(pairs.head(NUM_OF_PAIR).assign(kind="pair"))
     joined = pd.concat(chosen)
     joined["text"] = text.take(pa.array(joined.index)).to_pylist()
-    # without the metadata of pandas
-    return pa.Table.from_pandas(joined, COLUMNS, preserve_index=False).replace_schema_metadata()
+    table = pa.Table.from_pandas(joined, COLUMNS, preserve_index=False)
+    return table.replace_schema_metadata()  # without the metadata of pandas
+
+
+def _to_frame(rows: pa.Table, text: pa.Array, predicted: Predicted) -> pd.DataFrame:
+    """Add to each row what mistakes are chosen by; ``same`` is equal for copies of a text."""
+    highest_two = np.sort(predicted.probabilities, axis=1)[:, -2:]
+    frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
+    return frame.assign(
+        probability=predicted.positive if predicted.is_binary else np.nan,
+        same=hash_texts(text),
+        confidence=predicted.confidence,
+        is_close=np.ptp(highest_two, axis=1) < UNDECIDED,
+    )
 
 
 def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:
@@ -103,11 +106,13 @@ def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:
 
     Args:
         table: Has the columns ``COLUMNS``.
-        classes: Those of the model, in order.
+        classes: The names, in the order of their numbers.
     """
     names = pa.array(classes, pa.string())
-    codes = {column: one_array(table[column]) for column in ("label", "prediction")}
-    return put_columns(table, {column: names.take(code) for column, code in codes.items()})
+    named = {}
+    for column in ("label", "prediction"):
+        named[column] = names.take(one_array(table[column]))
+    return put_columns(table, named)
 
 
 def count_label_errors(predicted: Predicted) -> LabelErrors:
@@ -115,42 +120,53 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
 
     After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021). A row counts if another
     class is predicted, and its probability is at least the mean probability of that class on the
-    rows that have it. The method trusts a model that is very sure: confident mistakes of the model
-    are counted as wrong labels, so the estimate may be too high.
+    rows that have it. The method trusts a confident model: its confident mistakes are counted as
+    wrong labels, so the estimate may be too high.
     """
-    label, prediction = predicted.label, predicted.prediction
+    label = predicted.label
+    prediction = predicted.prediction
     present = np.unique(label)
     if len(present) < 2:
-        return LabelErrors(len(label), 0, None)
+        return LabelErrors(num_rows=len(label), num_doubtful=0, fraction=None)
     usual = np.full(len(predicted.classes), np.inf)
     for code in present:
         usual[code] = predicted.probabilities[label == code, code].mean()
     of_prediction = predicted.probabilities[np.arange(len(label)), prediction]
-    num_doubtful = int(((of_prediction >= usual[prediction]) & ~predicted.right).sum())
-    return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
+    is_doubtful = (of_prediction >= usual[prediction]) & ~predicted.right
+    num_doubtful = int(is_doubtful.sum())
+    return LabelErrors(
+        num_rows=len(label), num_doubtful=num_doubtful, fraction=num_doubtful / len(label)
+    )
 
 
 def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Take the rows with a rarer label of each text that has several, the most repeated first.
+    """Take the rows with a rarer label of each text with several labels, most frequent text first.
 
-    Where labels are equally frequent, it is a row with a label that the model does not predict.
+    Where labels are equally frequent, take a row with a label that the model does not predict.
     """
     frame = frame[frame.groupby("same")["label"].transform("nunique") > 1]
-    with_label = frame.groupby(["same", "label"])["label"].transform("size")
     texts = frame.groupby("same")
+    with_label = frame.groupby(["same", "label"])["label"].transform("size")
     by_model = texts["prediction"].transform(lambda values: values.mode().max())
     most = with_label.groupby(frame["same"]).transform("max")
-    is_tied = with_label.groupby(frame["same"]).transform("min") == most
-    doubtful = frame[(with_label < most) | (is_tied & (frame["label"] != by_model))]
-    doubtful = doubtful.assign(num_rows=texts["label"].transform("size")[doubtful.index])
-    counts = frame.groupby("same")["label"].value_counts()
-    many = "both" if len(classes) == 2 else "several"
+    least = with_label.groupby(frame["same"]).transform("min")
+    is_rarer = with_label < most
+    is_tied = least == most
+    doubtful = frame[is_rarer | (is_tied & (frame["label"] != by_model))]
+    num_rows = texts["label"].transform("size")
+    doubtful = doubtful.assign(num_rows=num_rows[doubtful.index])
+    counts = texts["label"].value_counts()
     doubtful["why"] = [
-        f"this text has {many} labels in these rows: "
-        + ", ".join(
-            f"{classes[code]} {'once' if count == 1 else f'{count:,} times'}"
-            for code, count in counts[same].sort_index(ascending=False).items()
-        )
-        for same in doubtful["same"]
+        _describe_labels(counts[same].to_dict(), classes) for same in doubtful["same"]
     ]
     return doubtful.sort_values("num_rows", ascending=False, kind="stable")
+
+
+def _describe_labels(counts: dict[Any, int], classes: Sequence[str]) -> str:
+    """Say how often a text has each label, given its rows by number of the label."""
+    listed = []
+    for code, count in sorted(counts.items(), reverse=True):
+        times = "once" if count == 1 else f"{count:,} times"
+        listed.append(f"{classes[code]} {times}")
+    many = "both" if len(classes) == 2 else "several"
+    return f"this text has {many} labels in these rows: {', '.join(listed)}"

@@ -4,7 +4,7 @@ import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,16 +21,16 @@ from sentiflow.models.tokenizer import Tokens, tokenize
 
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""
-
 MAX_VALUES = 20
-"""Values of a column that are a slice each."""
+"""Most values of a column that are a slice each."""
 OWN = "own column "
-"""Precedes the name of a column of the user's own in a table of rows."""
+"""Prefix, in a table of rows, of the columns that slices are made of."""
 
-_BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
+_BEGIN = r"(?:^|\s)"
+_END = r"(?:$|[\s.,!?])"
 _HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
 _SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
-"""Emoticons between white space, so that no link, ratio or number is taken for one."""
+"""Emoticons between white space: otherwise a link, ratio or number would count as one."""
 
 PATTERNS: dict[str, tuple[str, str]] = {
     "negation": (
@@ -52,19 +52,30 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 """By name: what the texts contain, and the pattern (RE2) that finds it."""
 
-_Ranges = tuple[tuple[str, str, float, float], ...]
-"""Name and meaning of slices; a value is above the first number and at most the second."""
-_LENGTHS: _Ranges = (
-    *((f"{low} to {high} tokens", "", low - 1, high)
-      for low, high in ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29))),
-    ("30 tokens or more", "", 29, math.inf),
-)  # fmt: skip
-_UNKNOWN: _Ranges = (
-    ("no unknown token", "", -math.inf, 0),
-    ("unknown tokens, up to a tenth", "", 0, 0.1),
-    ("unknown tokens, a tenth to a quarter", "", 0.1, 0.25),
-    ("unknown tokens, over a quarter", "", 0.25, 1),
+
+class _Range(NamedTuple):
+    """A slice of the rows with a value above ``low`` and at most ``high``."""
+
+    name: str
+    low: float
+    high: float
+
+
+_LENGTHS = (
+    _Range("0 to 4 tokens", -1, 4),
+    _Range("5 to 9 tokens", 4, 9),
+    _Range("10 to 14 tokens", 9, 14),
+    _Range("15 to 19 tokens", 14, 19),
+    _Range("20 to 29 tokens", 19, 29),
+    _Range("30 tokens or more", 29, math.inf),
 )
+_UNKNOWN = (
+    _Range("no unknown token", -math.inf, 0),
+    _Range("unknown tokens, up to a tenth", 0, 0.1),
+    _Range("unknown tokens, a tenth to a quarter", 0.1, 0.25),
+    _Range("unknown tokens, over a quarter", 0.25, 1),
+)
+"""By the share of unknown tokens."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,15 @@ class SliceOfRows:
     is_own: bool = False
     """Whether the user named it."""
     among: np.ndarray | None = None
-    """N booleans, of a slice that a search has found: the rows that were not searched, without
-    copies of a text. It is measured and compared among them. None: all rows."""
+    """N booleans: the rows that the slice is measured and compared among; None: all rows. For a
+    slice that a search has found, these are the rows that were not searched, without copies."""
 
     @property
     def others(self) -> np.ndarray:
         """Say which rows it is compared with."""
-        return ~self.rows if self.among is None else self.among & ~self.rows
+        if self.among is None:
+            return ~self.rows
+        return self.among & ~self.rows
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ class SliceMetrics(Accuracy):
     fraction: float
     """Share of all rows, or of those that were not searched."""
     difference: float | None
-    """Accuracy of the slice minus that of all other rows; None if there are none."""
+    """Accuracy of the slice minus the accuracy on all other rows; None if there are no others."""
     positive_fraction: float | None
     """Share of the labels that are positive; None unless the classes are negative and positive."""
     mean_probability: float | None
@@ -105,9 +118,9 @@ class SliceMetrics(Accuracy):
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
     p_adjusted: float | None = None
-    """Of Fisher's exact test that the accuracy is that of all other rows, adjusted for all slices
-    that are tested (Holm); of one that was found, that it is not lower, adjusted for all
-    candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no others."""
+    """p-value of Fisher's exact test against all other rows, adjusted by Holm: two-sided, adjusted
+    for all tested slices; of a slice that a search has found one-sided, adjusted for all
+    candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no other rows."""
     is_found: bool = False
     """Whether a search has found it. Then all figures are of the half that was not searched."""
     f1_macro: float | None = None
@@ -118,27 +131,41 @@ class SliceMetrics(Accuracy):
     """Share of each class in its predictions, likewise."""
 
     @property
-    def widest_gap(self) -> tuple[str, float, float]:
-        """Name the class whose shares of labels and of predictions differ most, with both."""
-        both = {
-            name: (self.labelled_shares.get(name, 0.0), self.predicted_shares.get(name, 0.0))
+    def widest_gap(self) -> "ClassShares":
+        """Find the class whose shares of labels and of predictions differ most."""
+        shares = [
+            ClassShares(
+                name=name,
+                labelled=self.labelled_shares.get(name, 0.0),
+                predicted=self.predicted_shares.get(name, 0.0),
+            )
             for name in [*self.labelled_shares, *self.predicted_shares]
-        }
-        name = max(both, key=lambda name: abs(both[name][1] - both[name][0]))
-        return name, *both[name]
+        ]
+        return max(shares, key=lambda each: abs(each.predicted - each.labelled))
 
     @property
     def title(self) -> str:
-        """Name the group of slices that it is one of."""
+        """Name its group of slices."""
         if self.is_own:
             return "Your own"
-        return "Found by a search, figures of the tested half" if self.is_found else "Others"
+        if self.is_found:
+            return "Found by a search, figures of the tested half"
+        return "Others"
 
     @property
     def is_worse(self) -> bool:
-        """Say whether the accuracy is lower than that of all other rows, beyond chance."""
-        sure = self.p_adjusted is not None and self.p_adjusted < paired.SURE
-        return sure and self.difference is not None and self.difference < 0
+        """Say whether the accuracy is lower than on all other rows, beyond chance."""
+        if self.p_adjusted is None or self.difference is None:
+            return False
+        return self.p_adjusted < paired.SURE and self.difference < 0
+
+
+class ClassShares(NamedTuple):
+    """The shares of a class in the labels and in the predictions of some rows."""
+
+    name: str
+    labelled: float
+    predicted: float
 
 
 def find(
@@ -154,10 +181,9 @@ def find(
         rows: At least one, with ``num_tokens`` (known to the model), and ``text`` where it is
             known. Without texts there are slices by column alone.
         settings: Settings of the model package: ``tokenizer`` and ``max_length``.
-        patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
+        patterns: User-defined slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
-        columns: Columns of the user's own, in ``rows`` under ``OWN`` and their names: a slice for
-            each value. Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one.
+        columns: User-defined slices: columns, see :func:`by_columns`.
 
     Returns:
         The slices; the tokens of each text that the model reads, None without texts.
@@ -168,15 +194,14 @@ def find(
     text = rows["text"].combine_chunks()
     tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
-    users = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     listed = of_columns + _by_range(lengths, _LENGTHS)
-    listed += [
-        SliceOfRows(name, about, matches(text, regex), name in users)
-        for name, (about, regex) in (PATTERNS | users).items()
-    ]
+    user_defined = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
+    for name, (about, regex) in (PATTERNS | user_defined).items():
+        listed.append(SliceOfRows(name, about, matches(text, regex), name in user_defined))
     if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
-        listed += _by_range(np.where(known_fraction > 0, 1 - known_fraction, np.nan), _UNKNOWN)
+        unknown_fraction = np.where(known_fraction > 0, 1 - known_fraction, np.nan)
+        listed += _by_range(unknown_fraction, _UNKNOWN)
         listed.append(
             SliceOfRows("no known token", "the prediction is the class prior", known_fraction == 0)
         )
@@ -186,7 +211,7 @@ def find(
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
-    """Check that each pattern of the user's own matches a text.
+    """Check that each user-defined pattern matches a text.
 
     Args:
         rows: As for :func:`find`.
@@ -203,7 +228,8 @@ def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
             hint="score with score.keep_columns=[text]",
         )
     text = rows["text"].combine_chunks()
-    if empty := [name for name, regex in patterns.items() if not matches(text, regex).any()]:
+    empty = [name for name, regex in patterns.items() if not matches(text, regex).any()]
+    if empty:
         unmatched = ", ".join(f"{name} ({patterns[name]})" for name in empty)
         raise UserError(
             f"no text is in the slice {unmatched}: {len(text):,} evaluated texts were searched",
@@ -219,10 +245,11 @@ def measure(
     prediction: np.ndarray,
     classes: Sequence[str] = BINARY,
 ) -> list[SliceMetrics]:
-    """Measure a model in each slice: the user's own, those found, then others.
+    """Measure a model in each slice: user-defined slices, slices found by a search, then others.
 
-    The least accurate is first, those of few rows are last. A candidate of a search is left out
-    unless it is worse than the rest beyond chance, also where no candidate before it has its rows.
+    The least accurate comes first, slices of few rows come last. A candidate of a search is left
+    out unless it is worse than the rest beyond chance, also on the rows that no candidate before it
+    has.
 
     Args:
         slices: Slices of N rows.
@@ -235,7 +262,7 @@ def measure(
     measured = [_measure(item, label, probability, prediction, classes) for item in slices]
     # Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
     # rows, so their test is one-sided.
-    for is_found, kind in ((True, "less"), (False, "two-sided")):
+    for is_found, alternative in ((True, "less"), (False, "two-sided")):
         tested = [
             number
             for number, each in enumerate(measured)
@@ -243,36 +270,44 @@ def measure(
             and each.num_rows >= MIN_ROWS
             and each.difference is not None
         ]
-        p_values = [_fisher(right, slices[k].rows, slices[k].others, kind) for k in tested]
+        p_values = [
+            _fisher(right, slices[number].rows, slices[number].others, alternative)
+            for number in tested
+        ]
         for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
             measured[number] = replace(measured[number], p_adjusted=p_adjusted)
-    return sorted(
-        _drop_echoes(slices, measured, right),
-        key=lambda s: (not s.is_own, not s.is_found, s.num_rows < MIN_ROWS, s.accuracy, s.name),
-    )
+    return sorted(_drop_echoes(slices, measured, right), key=_order)
+
+
+def _order(metrics: SliceMetrics) -> tuple[bool, bool, bool, float, str]:
+    """Order slices as the report lists them."""
+    is_small = metrics.num_rows < MIN_ROWS
+    return not metrics.is_own, not metrics.is_found, is_small, metrics.accuracy, metrics.name
 
 
 def _drop_echoes(
     slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
 ) -> list[SliceMetrics]:
     """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
-    kept, told = [], np.zeros(len(right), bool)
+    kept = []
+    explained = np.zeros(len(right), bool)
     for item, metrics in zip(slices, measured, strict=True):
         if metrics.is_found:
-            rows, others = item.rows & ~told, item.others & ~told
+            rows = item.rows & ~explained
+            others = item.others & ~explained
             if not metrics.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
                 continue
-            told |= item.rows
+            explained |= item.rows
         kept.append(metrics)
     return kept
 
 
-def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) -> float:
+def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, alternative: str) -> float:
     """Test whether predictions are right as often on rows as on others."""
     from scipy.stats import fisher_exact
 
     table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
-    return float(fisher_exact(table, kind).pvalue)
+    return float(fisher_exact(table, alternative).pvalue)
 
 
 def _measure(
@@ -282,48 +317,66 @@ def _measure(
     prediction: np.ndarray,
     classes: Sequence[str],
 ) -> SliceMetrics:
-    rows, num_rows, num_others = item.rows, int(item.rows.sum()), int(item.others.sum())
+    rows = item.rows
+    num_rows = int(rows.sum())
+    num_others = int(item.others.sum())
     right = prediction == label
-    gap = float(right[rows].mean() - right[item.others].mean()) if num_others else None
-    counts = count_confusion(label[rows], prediction[rows], num_labels=len(classes))
-    labelled, predicted = (
-        {n: c / num_rows for n, c in zip(classes, each.tolist(), strict=True) if c}
-        for each in (counts.sum(axis=1), counts.sum(axis=0))
-    )
+    difference = positive_fraction = mean_probability = None
+    if num_others:
+        difference = float(right[rows].mean() - right[item.others].mean())
+    if probability is not None:
+        positive_fraction = float(label[rows].mean())
+        mean_probability = float(probability[rows].mean())
+    confusion = count_confusion(label[rows], prediction[rows], num_labels=len(classes))
     return SliceMetrics.of(
         int(right[rows].sum()),
         num_rows,
         name=item.name,
         about=item.about,
         fraction=num_rows / (num_rows + num_others),
-        difference=gap,
-        positive_fraction=None if probability is None else float(label[rows].mean()),
-        mean_probability=None if probability is None else float(probability[rows].mean()),
+        difference=difference,
+        positive_fraction=positive_fraction,
+        mean_probability=mean_probability,
         is_own=item.is_own,
         is_found=item.among is not None,
-        f1_macro=macro_f1(counts),
-        labelled_shares=labelled,
-        predicted_shares=predicted,
+        f1_macro=macro_f1(confusion),
+        labelled_shares=_share(classes, confusion.sum(axis=1)),
+        predicted_shares=_share(classes, confusion.sum(axis=0)),
     )
 
 
-def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
-    """Find the rows of each value of columns, which stand under ``OWN`` and their names.
+def _share(classes: Sequence[str], counts: np.ndarray) -> dict[str, float]:
+    """Divide the counts of the classes that occur by the number of rows."""
+    num_rows = int(counts.sum())
+    return {
+        name: count / num_rows
+        for name, count in zip(classes, counts.tolist(), strict=True)
+        if count
+    }
 
-    The most frequent value comes first; rare values are one slice.
+
+def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
+    """Find the rows of each value of columns, the most frequent value first.
+
+    Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one slice, *other*.
+
+    Args:
+        rows: With the columns, whose names begin with ``OWN``.
+        columns: Their names, without ``OWN``.
     """
     slices = []
     for name in columns:
-        written = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
-        counts = written.value_counts()
-        frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
-        slices += [
-            SliceOfRows(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
-            for value in frequent
-        ]
-        if num_values := len(counts) - len(frequent):
-            about = f"{num_values:,} values of fewer rows"
-            is_rare = ~written.isin(frequent).to_numpy()
+        values = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
+        counts = values.value_counts()
+        most_frequent = counts.iloc[:MAX_VALUES]
+        frequent = most_frequent.index[most_frequent >= MIN_ROWS]
+        for value in frequent:
+            is_value = (values == value).to_numpy()
+            slices.append(SliceOfRows(f"{name}: {value}", "", is_value, is_own=True))
+        num_rare = len(counts) - len(frequent)
+        if num_rare:
+            about = f"{num_rare:,} values of fewer rows"
+            is_rare = ~values.isin(frequent).to_numpy()
             slices.append(SliceOfRows(f"{name}: other", about, is_rare, is_own=True))
     return slices
 
@@ -336,14 +389,13 @@ def has_categories(kind: pa.DataType) -> bool:
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
 
 
-def _by_range(values: np.ndarray, ranges: _Ranges) -> list[SliceOfRows]:
+def _by_range(values: np.ndarray, ranges: Sequence[_Range]) -> list[SliceOfRows]:
     """Find the rows whose value is in each range; NaN is in none."""
     return [
-        SliceOfRows(name, about, (values > low) & (values <= high))
-        for name, about, low, high in ranges
+        SliceOfRows(each.name, "", (values > each.low) & (values <= each.high)) for each in ranges
     ]
 
 
 def matches(text: pa.Array, regex: str) -> np.ndarray:
-    """Say which texts a regular expression (RE2) finds something in."""
+    """Say in which texts a regular expression (RE2) finds something."""
     return pc.match_substring_regex(text, regex).to_numpy(zero_copy_only=False).astype(bool)
