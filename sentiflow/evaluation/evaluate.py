@@ -3,7 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from sentiflow.evaluation import (
     slices,
 )
 from sentiflow.evaluation.highlights import summarize
+from sentiflow.evaluation.measurements import CrossValidated, EvaluationResult, Measurements
 from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
@@ -37,11 +38,54 @@ from sentiflow.tracking import refits
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
-FIGURES, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
+FIGURES = "metrics.json"
+PAGE = "report.html"
+MISTAKES = "mistakes.parquet"
+PLOTS = "plots"
 OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
 
 REPORT_VERSION = 14
 """Changes whenever the same predictions would give another report."""
+
+
+class _Measured(NamedTuple):
+    """The labelled predictions that tell how good the model is, and what they show."""
+
+    rows: pa.Table
+    """The headline split, as ``evaluated_rows.count_others`` returns its rows."""
+    measurements: Measurements
+    is_unseen: bool
+    """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
+    notes: list[str]
+    """What a reader should know first."""
+
+
+class _UnseenRows(NamedTuple):
+    """Rows that the model was not trained on, as far as it is known."""
+
+    rows: pa.Table
+    is_certain: bool
+    """Whether it is certain that the model was trained on none of them."""
+    notes: list[str]
+
+
+class _ChosenModel(NamedTuple):
+    """Which of several models the report is about."""
+
+    scored: Manifest
+    """Its predictions."""
+    by_version: dict[str, Any]
+    """Rows and metrics of each model."""
+    notes: list[str]
+
+
+class _Files(NamedTuple):
+    """What the evaluation writes, except ``metrics.json``."""
+
+    by_name: dict[str, bytes]
+    """Plots, card and page."""
+    mistakes: pa.Table
+    """With the names of classes; empty without texts."""
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -72,21 +116,18 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """
     began = time.monotonic()
     spec = output.spec
-    scored = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
-    by_version, of_versions = dict[str, Any](), list[str]()
-    if len(lineage.models_of(scored)) > 1:
-        scored, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"], scored)
-    rows, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
+    scored, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"])
+    measured = _measure(config.evaluate, spec, scored)
     output.begin()
     model = scored["inputs"]["model"]
     trained = lineage.training_of(model)
     of_one = None if "members" in model else trained
     is_prepared = lineage.is_of_training(scored, trained)
     folds = measurements.measure_folds(of_one, scored) if of_one and is_prepared else None
-    result = _compare(config, scored, rows, measured, folds, is_unseen, [*of_versions, *notes])
+    result = _compare(config, scored, measured, folds, of_versions)
     for note in result.notes:
         say(STAGE, note)
-    files, worst = _render(config, result, rows, scored, of_one, spec)
+    files, worst = _render(config, result, measured.rows, scored, of_one, spec)
     content = result.to_json() | {"model_versions": by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, each) for name, each in files.items()]
@@ -102,13 +143,15 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         registered = registration.register(
             result, scored, trained, recorder, spec, files[manifest.CARD]
         )
+    figures = content["figures"]
+    if folds:
+        figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
     return output.publish(
-        counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
+        counts={"rows": sum(each.num_rows for each in result.measured.figures.values())},
         files=written,
         seconds=seconds,
         run=recorder.describe(),
-        figures=content["figures"]
-        | ({evaluated_rows.FOLDS: content["cross_validated"]} if folds else {}),
+        figures=figures,
         conclusions=content["conclusions"],
         notes=result.notes,
         model_fingerprint=model["fingerprint"],
@@ -119,65 +162,66 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
 def _compare(
     config: Config,
     scored: Manifest,
-    rows: pa.Table,
-    measured: measurements.Measurements,
-    folds: measurements.CrossValidated | None,
-    is_unseen: bool,
-    notes: list[str],
-) -> measurements.EvaluationResult:
-    """Add to what was measured: checks of the model, other models, and what to remember."""
+    measured: _Measured,
+    folds: CrossValidated | None,
+    of_versions: list[str],
+) -> EvaluationResult:
+    """Add to the measurements: checks of the model, other models, and what to remember."""
+    rows = measured.rows
     probed = model_checks.check_model(config, scored, rows)
     baselines, no_baseline = other_models.measure(rows, scored)
-    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
-    highlights = summarize(measured, probed, baselines, teacher, folds)
-    return measurements.EvaluationResult(
-        *(config.name, measured, probed, is_unseen, notes, highlights),
-        *(baselines, no_baseline, teacher, no_teacher, folds),
+    split = measured.measurements.split
+    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=split)
+    return EvaluationResult(
+        name=config.name,
+        measured=measured.measurements,
+        probed=probed,
+        is_unseen=measured.is_unseen,
+        notes=[*of_versions, *measured.notes],
+        highlights=summarize(measured.measurements, probed, baselines, teacher, folds),
+        baselines=baselines,
+        no_baseline=no_baseline,
+        teacher=teacher,
+        no_teacher=no_teacher,
+        cross_validated=folds,
     )
 
 
 def _render(
     config: Config,
-    result: measurements.EvaluationResult,
+    result: EvaluationResult,
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
     spec: OutputSpec,
-) -> tuple[dict[str, bytes], pa.Table]:
-    """Draw the plots, write card and page; return them by name, and the mistakes."""
-    num_examples, worst = config.evaluate.num_examples, mistakes.COLUMNS.empty_table()
+) -> _Files:
+    """Draw the plots, write card and page, choose the mistakes."""
+    num_examples = config.evaluate.num_examples
+    worst = mistakes.COLUMNS.empty_table()
     if num_examples and "text" in rows.column_names:
         worst = mistakes.find(rows)
-    model, corpus = scored["inputs"]["model"], lineage.name_corpus(scored)
+    model = scored["inputs"]["model"]
+    origin = _describe_origin(scored, trained, spec)
     curve = to_curve(trained["history"] if trained else [])
     plots = report_charts.render(result.measured, rows, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
-    files[manifest.CARD] = model_card.render(model, result, corpus=corpus).encode()
+    files[manifest.CARD] = model_card.render(model, result, corpus=origin.corpus).encode()
     files[PAGE] = report.render_page(
         result,
         plots,
         rows=rows,
         mistakes=worst,
         curve=curve,
-        created=datetime.now(UTC).replace(microsecond=0),
+        origin=origin,
         num_examples=num_examples,
-        model=lineage.describe_model(model["settings"]),
-        corpus=corpus,
-        **_describe_origin(scored, trained, spec),
     ).encode()
-    return files, mistakes.name_labels(worst, result.measured.classes)
+    return _Files(files, mistakes.name_labels(worst, result.measured.classes))
 
 
-def _measure(
-    settings: EvaluateSettings, spec: OutputSpec, scored: Manifest
-) -> tuple[pa.Table, measurements.Measurements, bool, list[str]]:
-    """Measure the labelled predictions that tell how good the model is.
-
-    Returns:
-        The rows of the headline split; what they show; whether it is certain that the model was
-        trained on, or chosen by, none of them; and what a reader should know first.
-    """
-    scored_uri, named = spec.inputs["scored"]["uri"], settings.slices
+def _measure(settings: EvaluateSettings, spec: OutputSpec, scored: Manifest) -> _Measured:
+    """Measure the labelled predictions that tell how good the model is."""
+    scored_uri = spec.inputs["scored"]["uri"]
+    named = settings.slices
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
@@ -188,7 +232,7 @@ def _measure(
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
     rows, others = evaluated_rows.count_others(rows, scored)
-    notes += others
+    notes = [*notes, *others]
     measured = measurements.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -205,79 +249,101 @@ def _measure(
         )
     chosen = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(chosen, named.patterns)
-    return chosen, measured, is_unseen, notes
+    return _Measured(rows=chosen, measurements=measured, is_unseen=is_unseen, notes=notes)
 
 
-def _choose_model(uri: str, scored: Manifest) -> tuple[Manifest, dict[str, Any], list[str]]:
-    """Measure each of several models on the rows that it has scored; the report is about one.
-
-    Returns:
-        The predictions of the newest model with labelled rows; rows and metrics by version; notes.
-    """
-    measured, found, notes = dict[str, Any](), list[Manifest](), list[str]()
-    for version in lineage.models_of(scored):
+def _choose_model(uri: str) -> _ChosenModel:
+    """Choose the newest model with labelled rows; measure each on the rows that it has scored."""
+    scored = manifest.require(uri, stage="score", setting="")
+    versions = lineage.models_of(scored)
+    if len(versions) <= 1:
+        return _ChosenModel(scored, {}, [])
+    by_version: dict[str, Any] = {}
+    notes = []
+    chosen = None
+    for version in versions:
         one = lineage.of_version(scored, version)
-        rows = _leave_out_training_rows(evaluated_rows.read(uri, one), one)[0]
-        rows = evaluated_rows.count_others(rows, one)[0]
+        rows = _leave_out_training_rows(evaluated_rows.read(uri, one), one).rows
+        rows, _ = evaluated_rows.count_others(rows, one)
         rows = rows.filter(evaluated_rows.is_of(evaluated_rows.classes_of(rows)))
-        measured[version] = {"rows": sum(each["rows"] for each in one["scorings"])}
-        line = f"model version {version}: {measured[version]['rows']:,} rows scored, "
-        if len(rows):
-            metrics = classification.measure(evaluated_rows.predicted_of(rows))
-            measured[version] |= metrics.to_json()
-            found.append(one)
-            interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
-            line += f"{metrics.accuracy:.1%} of {len(rows):,} labelled ones are right ({interval})"
-        notes.append(line if len(rows) else f"{line}none with a label that it was not trained on")
-    chosen = [*found, scored][0]
+        num_scored = sum(scoring["rows"] for scoring in one["scorings"])
+        by_version[version] = {"rows": num_scored}
+        line = f"model version {version}: {num_scored:,} rows scored, "
+        if not len(rows):
+            notes.append(f"{line}none with a label that it was not trained on")
+            continue
+        metrics = classification.measure(evaluated_rows.predicted_of(rows))
+        by_version[version] |= metrics.to_json()
+        chosen = chosen or one
+        interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
+        notes.append(
+            f"{line}{metrics.accuracy:.1%} of {len(rows):,} labelled ones are right ({interval})"
+        )
+    chosen = chosen or scored
     notes.append(f"the report is about model version {next(iter(lineage.models_of(chosen)))}")
-    return chosen, measured, notes
+    return _ChosenModel(chosen, by_version, notes)
 
 
-def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
+def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     """Leave out rows of the training and validation splits, where predictions have no split.
 
-    Of given test rows, and where there are predictions of several models, by their texts, too.
-
-    Returns:
-        The other rows; whether it is certain that the model was trained on none of them; notes.
+    Given test rows, and predictions of several models, are also left out by their texts.
     """
-    several, has_text = lineage.is_one_of_several(scored), "text" in rows.column_names
+    model = scored["inputs"]["model"]
+    is_one_of_several = lineage.is_one_of_several(scored)
+    has_text = "text" in rows.column_names
     try:
-        seen, is_known = lineage.find_training_rows(scored, name="the model", by_splits=False)
+        seen, is_certain = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
-        if not several or not has_text:
-            if "refit" in scored["inputs"]["model"]:
+        if not is_one_of_several or not has_text:
+            if "refit" in model:
                 raise
-            return rows, False, [f"the metrics are too optimistic: {error}"]
-        _, are_known = lineage.find_training_texts([scored["inputs"]["model"]])
-        seen, is_known = np.empty(0, np.int64), all(are_known)
+            notes = [f"the metrics are too optimistic: {error}"]
+            return _UnseenRows(rows=rows, is_certain=False, notes=notes)
+        _, are_known = lineage.find_training_texts([model])
+        seen = np.empty(0, np.int64)
+        is_certain = all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
-    count, notes = len(rows) - len(unseen), list[str]()
-    if refit := scored["inputs"]["model"].get("refit"):
+    notes = []
+    refit = model.get("refit")
+    if refit:
         notes.append(refits.describe(refit))
-    if count:
-        notes.append(f"{rows_are(count)} left out: they were used to train or choose the model")
-    if not is_known:
+    num_seen = len(rows) - len(unseen)
+    if num_seen:
+        notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
+    if not is_certain:
         notes.append("it is unknown whether the model was trained on some of the rows")
-    if has_text and (several or lineage.given_test_files_of(scored)):
-        model, corpus = scored["inputs"]["model"], scored["inputs"]["corpus"]
+    if has_text and (is_one_of_several or lineage.given_test_files_of(scored)):
+        corpus = scored["inputs"]["corpus"]
         learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
-        name = "the model has" if several else "an earlier model"
-        if count := int(is_learned.sum()):
-            notes.append(f"{rows_are(count)} left out: {name} learned their texts")
-    return unseen, is_known, notes
+        num_learned = int(is_learned.sum())
+        if num_learned:
+            name = "the model has" if is_one_of_several else "an earlier model"
+            notes.append(f"{rows_are(num_learned)} left out: {name} learned their texts")
+    return _UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
 
 
-def _describe_origin(
-    scored: Manifest, trained: Manifest | None, spec: OutputSpec
-) -> dict[str, Any]:
-    """Describe for the report how the predictions came about: rows, settings, inputs, versions."""
+def _describe_origin(scored: Manifest, trained: Manifest | None, spec: OutputSpec) -> report.Origin:
+    """Describe for the report how the predictions came about."""
     prepared = lineage.corpus_of(scored)
-    counts = (prepared or scored)["counts"]
     records = [record for record in (prepared, trained, scored) if record]
+    settings = {record["stage"]: record["settings"] for record in records}
+    return report.Origin(
+        created=datetime.now(UTC).replace(microsecond=0),
+        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+        corpus=lineage.name_corpus(scored),
+        counts=_count_rows(prepared, scored),
+        settings=settings | {STAGE: spec.settings},
+        lineage=_describe_lineage(prepared, scored, spec),
+        versions=scored["versions"],
+    )
+
+
+def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
+    """Count rows by what became of them."""
+    counts = (prepared or scored)["counts"]
     rows = {
         "rows read": counts["rows_read"],
         "accepted": counts["accepted"],
@@ -287,28 +353,25 @@ def _describe_origin(
     }
     if counts.get("encoded_cut"):
         rows["cut at the maximum length"] = counts["encoded_cut"]
-    return {
-        "counts": rows,
-        "settings": {record["stage"]: record["settings"] for record in records}
-        | {STAGE: spec.settings},
-        "lineage": _describe_lineage(prepared, scored, spec),
-        "versions": scored["versions"],
-    }
+    return rows
 
 
 def _describe_lineage(
     prepared: Manifest | None, scored: Manifest, spec: OutputSpec
-) -> list[tuple[str, str, str]]:
-    corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
+) -> list[report.LineageStep]:
+    """List the input files, then the results of the stages."""
+    corpus = scored["inputs"]["corpus"]
+    model = scored["inputs"]["model"]
     inputs = prepared["inputs"] if prepared else {"csv": corpus}
-    files = [
-        (title, item["uri"], item["tree_sha256"][:16])
-        for name, title in (("csv", "input file"), *((n, n) for n in ("corrections", "unlabelled")))
-        for item in inputs.get(name, {}).get("files", ())
-    ]
-    made = [
-        *([("prepared data", corpus)] if prepared else []),
-        *(("averaged model", each) for each in model.get("members", ())),
-        *(("model", model), ("predictions", spec.inputs["scored"])),
-    ]
-    return [*files, *((title, each["uri"], each["fingerprint"]) for title, each in made)]
+    titles = {"csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"}
+    steps = []
+    for name, title in titles.items():
+        for file in inputs.get(name, {}).get("files", ()):
+            steps.append(report.LineageStep(title, file["uri"], file["tree_sha256"][:16]))
+    results = [("averaged model", each) for each in model.get("members", ())]
+    results += [("model", model), ("predictions", spec.inputs["scored"])]
+    if prepared:
+        results.insert(0, ("prepared data", corpus))
+    for title, each in results:
+        steps.append(report.LineageStep(title, each["uri"], each["fingerprint"]))
+    return steps

@@ -1,9 +1,15 @@
-"""What an evaluation has found -> the few lines to remember."""
+"""Evaluation result -> the few lines to remember."""
 
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import SPLITS
-from sentiflow.evaluation.measurements import CrossValidated, Highlight, Measurements, name_texts
+from sentiflow.evaluation.measurements import (
+    CrossValidated,
+    Highlight,
+    Measurements,
+    UnsureMetrics,
+    name_texts,
+)
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.slices import SliceMetrics
@@ -22,144 +28,176 @@ def summarize(
     teacher: TeacherComparison | None = None,
     folds: CrossValidated | None = None,
 ) -> list[Highlight]:
-    """Choose what is worth a line, in the order of the report."""
-    return [
-        *(_summarize_folds(folds) if folds else ()),
-        *_summarize_metrics(measured),
-        *_compare_with_guessing(folds.metrics if folds else measured.metrics),
-        *_summarize_others((folds and folds.baselines) or baselines, teacher),
-        *_summarize_classes(measured.metrics),
-        *_summarize_certainty(measured),
-        *_summarize_texts(measured),
-        *_summarize_probe(probed),
-    ]
+    """Choose what is worth a line, in the order of the report.
+
+    With folds, guessing and simple models are compared with the cross-validated figures.
+    """
+    headline = measured.metrics
+    lines: list[Highlight] = []
+    if folds:
+        headline = folds.metrics
+        baselines = folds.baselines or baselines
+        lines.extend(_summarize_folds(folds))
+    lines.extend(_summarize_metrics(measured))
+    lines.extend(_compare_with_guessing(headline))
+    lines.extend(_summarize_others(baselines, teacher))
+    lines.extend(_summarize_classes(measured.metrics))
+    lines.extend(_summarize_gaps(measured))
+    lines.append(_summarize_calibration(measured.calibration_error[measured.split]))
+    if measured.unsure:
+        lines.append(_summarize_unsure(measured.unsure))
+    lines.extend(_summarize_slices(measured.slices))
+    lines.extend(_summarize_label_errors(measured))
+    lines.extend(_summarize_checks(probed))
+    return lines
 
 
 def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
     metrics = folds.metrics
     yield Highlight(
-        f"{metrics.accuracy:.1%}",
-        f"of the labelled texts get the right label, {folds.origin} "
+        number=f"{metrics.accuracy:.1%}",
+        meaning=f"of the labelled texts get the right label, {folds.origin} "
         f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
-        "figures",
+        section="figures",
     )
     if not metrics.is_binary:
-        low, high = min(folds.f1_of_folds), max(folds.f1_of_folds)
+        low = min(folds.f1_of_folds)
+        high = max(folds.f1_of_folds)
         yield Highlight(
-            f"{metrics.f1_macro:.3f}",
-            f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)",
-            "figures",
+            number=f"{metrics.f1_macro:.3f}",
+            meaning=f"is their macro F1 ({low:.3f} to {high:.3f} in single folds)",
+            section="figures",
         )
 
 
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
     metrics = measured.metrics
-    of_choice = ", by which the model was chosen," if measured.split == SPLITS[1] else ""
+    texts = f"{metrics.num_rows:,} {name_texts(measured.split)}"
+    if measured.split == SPLITS[1]:
+        texts += ", by which the model was chosen,"
     yield Highlight(
-        f"{metrics.accuracy:.1%}",
-        f"of {metrics.num_rows:,} {name_texts(measured.split)}{of_choice} are labelled correctly "
+        number=f"{metrics.accuracy:.1%}",
+        meaning=f"of {texts} are labelled correctly "
         f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
-        "figures",
+        section="figures",
     )
     if not metrics.is_binary:
-        ends = measured.describe_interval("f1_macro", "{:.3f}")
+        interval = measured.describe_interval("f1_macro", "{:.3f}")
         yield Highlight(
-            f"{metrics.f1_macro:.3f}",
-            f"is the macro F1 of {len(measured.classes)} classes ({ends})",
-            "figures",
+            number=f"{metrics.f1_macro:.3f}",
+            meaning=f"is the macro F1 of {len(measured.classes)} classes ({interval})",
+            section="figures",
         )
 
 
 def _compare_with_guessing(metrics: Metrics) -> Iterator[Highlight]:
     name, share = metrics.most_frequent
-    if metrics.accuracy_low <= share:
-        than = "worse" if metrics.accuracy_high < share else "not shown to be better"
-        yield Highlight(
-            f"{share:.1%}",
-            f"is the accuracy of “{name}” for every text: the model is {than} than guessing",
-            "figures",
-        )
+    if metrics.accuracy_low > share:
+        return
+    than = "worse" if metrics.accuracy_high < share else "not shown to be better"
+    yield Highlight(
+        number=f"{share:.1%}",
+        meaning=f"is the accuracy of “{name}” for every text: the model is {than} than guessing",
+        section="figures",
+    )
 
 
 def _summarize_others(
     baselines: Sequence[Baseline], teacher: TeacherComparison | None
 ) -> Iterator[Highlight]:
-    for b in baselines:
-        yield Highlight(f"{b.accuracy:.1%}", f"is the accuracy of {b.name}: {b.verdict}", "figures")
+    for baseline in baselines:
+        yield Highlight(
+            number=f"{baseline.accuracy:.1%}",
+            meaning=f"is the accuracy of {baseline.name}: {baseline.verdict}",
+            section="figures",
+        )
     if teacher:
         yield Highlight(
-            f"{teacher.agreement:.1%}",
-            f"of the texts get the label of the {teacher.name}: {teacher.verdict}",
-            "figures",
+            number=f"{teacher.agreement:.1%}",
+            meaning=f"of the texts get the label of the {teacher.name}: {teacher.verdict}",
+            section="figures",
         )
 
 
 def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
-    """Name the classes and the pairs that go wrong most, where there are many."""
+    """Of many classes, name those with the lowest F1 and the pairs that are confused most."""
     if not metrics.has_many:
         return
     worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
-    named = [
+    classes = [
         f"{name} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)"
         for name, of_class in worst
     ]
+    _, lowest = worst[0]
     yield Highlight(
-        f"{worst[0][1].f1 or 0:.3f}",
-        f"is the lowest F1 of {len(metrics.by_class)} classes: {', '.join(named)}",
-        "classes",
+        number=f"{lowest.f1 or 0:.3f}",
+        meaning=f"is the lowest F1 of {len(metrics.by_class)} classes: {', '.join(classes)}",
+        section="classes",
     )
-    if pairs := [pair for pair in metrics.confused_pairs if pair.num_texts > 1][:_MAX_NAMED]:
-        named = [f"{pair.first} and {pair.second} ({pair.num_texts:,})" for pair in pairs]
+    confused = [pair for pair in metrics.confused_pairs if pair.num_texts > 1][:_MAX_NAMED]
+    if confused:
+        pairs = [f"{pair.first} and {pair.second} ({pair.num_texts:,})" for pair in confused]
         yield Highlight(
-            f"{pairs[0].num_texts:,}",
-            f"mistakes are between the classes that are confused most: {', then '.join(named)}",
-            "confusion",
+            number=f"{confused[0].num_texts:,}",
+            meaning="mistakes are between the classes that are confused most: "
+            f"{', then '.join(pairs)}",
+            section="confusion",
         )
 
 
-def _summarize_certainty(measured: Measurements) -> Iterator[Highlight]:
-    if gaps := compare_shares(measured.metrics.confusion, name_texts(measured.split)):
-        yield Highlight(*gaps[0], "confusion")
-    yield _summarize_calibration(measured.calibration_error[measured.split])
-    if unsure := measured.unsure:
-        meaning = "of the texts are unsure, and left to people"
-        if unsure.error is not None:
-            meaning += (
-                f"; {unsure.error:.1%} of the answers to the others are wrong (95 % interval "
-                f"{unsure.error_low:.1%} to {unsure.error_high:.1%}), {unsure.verdict}"
-            )
-        yield Highlight(f"{unsure.fraction:.1%}", meaning, "certainty")
+def _summarize_gaps(measured: Measurements) -> Iterator[Highlight]:
+    """Name the class that is predicted too often or too seldom most."""
+    gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
+    if gaps:
+        share, meaning = gaps[0]
+        yield Highlight(share, meaning, "confusion")
+
+
+def _summarize_unsure(unsure: UnsureMetrics) -> Highlight:
+    meaning = "of the texts are unsure, and left to people"
+    if unsure.error is not None:
+        meaning += (
+            f"; {unsure.error:.1%} of the answers to the others are wrong (95 % interval "
+            f"{unsure.error_low:.1%} to {unsure.error_high:.1%}), {unsure.verdict}"
+        )
+    return Highlight(f"{unsure.fraction:.1%}", meaning, "certainty")
 
 
 def _summarize_calibration(error: CalibrationError) -> Highlight:
     """Claim a gap between probabilities and outcomes only where it is beyond chance."""
-    gap, chance = (f"{100 * value:.1f}" for value in (error.value, error.chance))
+    gap = f"{100 * error.value:.1f} points"
+    chance = f"{100 * error.chance:.1f}"
     if error.p_value < paired.SURE:
         return Highlight(
-            f"{gap} points",
-            "is the average gap between probability and outcome (chance alone reaches "
+            number=gap,
+            meaning="is the average gap between probability and outcome (chance alone reaches "
             f"{chance}; {paired.write_p(error.p_value)})",
-            "probabilities",
+            section="probabilities",
         )
     return Highlight(
-        "No gap",
-        f"between probability and outcome is shown: the average gap of {gap} points is within the "
-        f"{chance} that chance alone reaches",
-        "probabilities",
+        number="No gap",
+        meaning=f"between probability and outcome is shown: the average gap of {gap} is within "
+        f"the {chance} that chance alone reaches",
+        section="probabilities",
     )
 
 
-def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
+def _summarize_slices(slices: Sequence[SliceMetrics]) -> Iterator[Highlight]:
+    """Name the worst of the slices that have a name, and the worst that a search has found."""
     for is_found in (False, True):
-        if worse := [s for s in measured.slices if s.is_worse and s.is_found == is_found]:
+        worse = [item for item in slices if item.is_worse and item.is_found == is_found]
+        if worse:
             worst = min(worse, key=lambda item: item.accuracy)
             yield Highlight(f"{worst.accuracy:.1%}", _describe_worst(worst, len(worse)), "slices")
+
+
+def _summarize_label_errors(measured: Measurements) -> Iterator[Highlight]:
     fraction = measured.label_errors.fraction
     if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
-            f"{fraction:.1%}",
-            "of the labels may be wrong, by an estimate that trusts the model",
-            "mistakes",
+            number=f"{fraction:.1%}",
+            meaning="of the labels may be wrong, by an estimate that trusts the model",
+            section="mistakes",
         )
 
 
@@ -176,21 +214,24 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
     )
 
 
-def _summarize_probe(probed: ModelChecks) -> Iterator[Highlight]:
+def _summarize_checks(probed: ModelChecks) -> Iterator[Highlight]:
+    """Name the behavior test with the lowest pass rate, and the widest gap between groups."""
     if probed.behavior:
         worst = min(probed.behavior, key=lambda test: test.pass_rate)
         yield Highlight(
-            f"{worst.pass_rate:.0%}",
-            f"is the lowest pass rate of {len(probed.behavior)} behavior tests, in English: "
-            f"{worst.name}",
-            "behavior",
+            number=f"{worst.pass_rate:.0%}",
+            meaning=f"is the lowest pass rate of {len(probed.behavior)} behavior tests, in "
+            f"English: {worst.name}",
+            section="behavior",
         )
-    if beyond_chance := [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]:
+    beyond_chance = [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]
+    if beyond_chance:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
+        lowest = widest.terms[0].term
+        highest = widest.terms[-1].term
         yield Highlight(
-            f"{100 * widest.spread:.1f} points",
-            f"is the largest gap in probability between groups by {widest.category}: "
-            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences "
-            f"({paired.write_p(widest.p_adjusted)})",
-            "groups",
+            number=f"{100 * widest.spread:.1f} points",
+            meaning=f"is the largest gap in probability between groups by {widest.category}: "
+            f"{lowest} and {highest}, in the same sentences ({paired.write_p(widest.p_adjusted)})",
+            section="groups",
         )

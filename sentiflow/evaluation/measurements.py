@@ -22,7 +22,7 @@ from sentiflow.evaluation.evaluated_rows import (
 )
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
-from sentiflow.evaluation.slices import SliceMetrics
+from sentiflow.evaluation.slices import SliceMetrics, SliceOfRows
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
@@ -34,16 +34,16 @@ NUM_WORST = 20
 
 @dataclass(frozen=True)
 class UnsureMetrics:
-    """How the promise of a model that leaves some texts to people held."""
+    """Whether a model that leaves some texts to people kept its promise."""
 
     max_error: float
-    """The promise."""
+    """The largest share of wrong answers that was promised."""
     threshold: float
     """The confidence up to which predictions are unsure."""
     fraction: float
     """Share of the rows that are unsure."""
     num_rows: int
-    """The others: rows that are answered."""
+    """Rows that are answered."""
     error: float | None
     """Share of wrong answers; it and its interval are None if nothing is answered."""
     error_low: float | None
@@ -72,19 +72,19 @@ class Measurements:
     intervals: dict[str, dict[str, Interval]]
     """Intervals by split and metric, see ``classification.find_intervals``."""
     no_intervals: dict[str, dict[str, str]]
-    """By split and metric why there is none."""
+    """Why a metric has no interval, by split and metric."""
     calibration_error: dict[str, CalibrationError]
-    """By split; with more than two classes that of the predicted class."""
+    """By split: of positive, or of the predicted class if there are other classes."""
     calibration: dict[str, Any] | None
-    """As the package's manifest has it, which was measured on the rows that it was fitted to; None
-    if it is not known."""
+    """As in the package's manifest, measured on the rows that it was fitted to; None if it is not
+    known."""
     coverage: Sequence[confidence.CoveragePoint]
     unsure: UnsureMetrics | None
     """None if the model leaves no text to people."""
     label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
-    """The user's own, those found by a search, then others, each the least accurate first; without
-    texts those by column."""
+    """User-defined slices, slices found by a search, then others, each the least accurate first.
+    Without texts, slices by column only."""
 
     @property
     def metrics(self) -> classification.Metrics:
@@ -93,8 +93,10 @@ class Measurements:
 
     def describe_interval(self, name: str, form: str) -> str:
         """Write the interval of a metric of the headline split, or why it has none."""
-        if ends := self.intervals[self.split].get(name):
-            return f"95 % interval {form.format(ends[0])} to {form.format(ends[1])}"
+        ends = self.intervals[self.split].get(name)
+        if ends:
+            low, high = ends
+            return f"95 % interval {form.format(low)} to {form.format(high)}"
         return f"no interval: {self.no_intervals[self.split][name]}"
 
     @property
@@ -106,8 +108,8 @@ class Measurements:
     def can_judge_labels(self) -> bool:
         """Say whether the model is right often enough to question labels."""
         metrics = self.metrics
-        beats_most_frequent = metrics.accuracy_low > metrics.most_frequent[1]
-        return metrics.accuracy >= mistakes.MIN_ACCURACY and beats_most_frequent
+        _, share = metrics.most_frequent
+        return metrics.accuracy >= mistakes.MIN_ACCURACY and metrics.accuracy_low > share
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ class CrossValidated:
     """Answers of the models of all folds, each to the rows of its fold."""
 
     metrics: classification.Metrics
-    """Of all answers. Macro F1 has no interval: a bootstrap of the rows knows nothing of how much
-    the models differ, and held the macro F1 of a model in few samples (benchmarks/LOG.md)."""
+    """Metrics of all answers. Macro F1 has no interval: a bootstrap of the rows does not include
+    how much the models differ, and held the macro F1 of a model in few samples
+    (benchmarks/LOG.md)."""
     f1_of_folds: list[float]
     """Macro F1 of each fold."""
     baselines: Sequence[Baseline]
@@ -124,7 +127,7 @@ class CrossValidated:
 
     @property
     def origin(self) -> str:
-        """How the figures came about."""
+        """Say where the figures come from."""
         num_folds, num_rows = len(self.f1_of_folds), self.metrics.num_rows
         return f"cross-validated over {num_folds} folds, {num_rows:,} rows"
 
@@ -207,42 +210,46 @@ def measure(
     Args:
         rows: As ``evaluated_rows.count_others`` returns them; at least one has a class.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
-        patterns: The user's own slices: a regular expression by name.
-        columns: The user's own slices: a column with a slice for each value.
+        patterns: User-defined slices: a regular expression by name.
+        columns: User-defined slices: columns with a slice for each value.
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    calibration = model.get("calibration") or {}
-    by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
+    by_split = {}
+    for split in EVALUATED:
+        part = of_split(rows, split)
+        if len(part):
+            by_split[split] = part
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
+    figures = {}
+    intervals = {}
+    no_intervals = {}
+    calibration_error = {}
+    for split, part in predicted.items():
+        figures[split] = classification.measure(part)
+        intervals[split], no_intervals[split] = classification.find_intervals(part, figures[split])
+        calibration_error[split] = calibration_test(
+            label=part.outcome, probability=part.probability
+        )
     headline = headline_split(list(by_split))
-    chosen, of_headline = by_split[headline], predicted[headline]
-    named, tokens = slices.find(
-        chosen, settings=model["settings"], patterns=patterns, columns=columns
+    chosen = by_split[headline]
+    of_headline = predicted[headline]
+    found = _find_slices(
+        chosen,
+        of_headline.right,
+        settings=model["settings"],
+        patterns=patterns,
+        columns=columns,
+        searched=searched,
+        with_words=with_words,
     )
-    candidates = slice_search.search(
-        named,
-        slices.by_columns(
-            chosen, [n for n in searched if slices.has_categories(chosen[slices.OWN + n].type)]
-        ),
-        tokens=tokens if with_words else None,
-        right=of_headline.right,
-        draw=_draw_halves(chosen),
-    )
-    figures = {split: classification.measure(part) for split, part in predicted.items()}
-    bounded = {
-        split: classification.find_intervals(part, figures[split])
-        for split, part in predicted.items()
-    }
+    calibration = model.get("calibration") or {}
     return Measurements(
         split=headline,
         figures=figures,
-        intervals={split: intervals for split, (intervals, _) in bounded.items()},
-        no_intervals={split: missing for split, (_, missing) in bounded.items()},
-        calibration_error={
-            split: calibration_test(label=part.outcome, probability=part.probability)
-            for split, part in predicted.items()
-        },
+        intervals=intervals,
+        no_intervals=no_intervals,
+        calibration_error=calibration_error,
         calibration={"bias": {}} | calibration if "temperature" in calibration else None,
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
@@ -250,13 +257,36 @@ def measure(
         unsure=_measure_unsure(chosen, of_headline.right, model["settings"]),
         label_errors=mistakes.count_label_errors(of_headline),
         slices=slices.measure(
-            [*named, *candidates],
+            found,
             label=of_headline.label,
             probability=of_headline.positive if of_headline.is_binary else None,
             prediction=of_headline.prediction,
             classes=of_headline.classes,
         ),
     )
+
+
+def _find_slices(
+    rows: pa.Table,
+    right: np.ndarray,
+    *,
+    settings: Settings,
+    patterns: Mapping[str, str],
+    columns: Sequence[str],
+    searched: Sequence[str],
+    with_words: bool,
+) -> list[SliceOfRows]:
+    """Find the slices that have a name, then search for others."""
+    named, tokens = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
+    categories = [name for name in searched if slices.has_categories(rows[slices.OWN + name].type)]
+    candidates = slice_search.search(
+        named,
+        slices.by_columns(rows, categories),
+        tokens=tokens if with_words else None,
+        right=right,
+        draw=_draw_halves(rows),
+    )
+    return [*named, *candidates]
 
 
 def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None:
@@ -274,24 +304,26 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     paths = [f["path"] for f in training["files"] if f["path"].startswith("folds/")]
     if not paths:
         return None
-    uri, classes = scored["inputs"]["model"]["training"]["uri"], lineage.classes_of_model(scored)
-    answers = pa.concat_tables(
-        parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths
-    ).combine_chunks()
+    uri = scored["inputs"]["model"]["training"]["uri"]
+    parts = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
+    answers = pa.concat_tables(parts).combine_chunks()
     seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
     is_new = ~np.isin(answers["row_id"].to_numpy(), seen)
     rows = answers.filter(pa.array(is_new))
-    if classes_of(rows) != classes or not len(rows):
+    if classes_of(rows) != lineage.classes_of_model(scored) or not len(rows):
         raise UserError(
             f"{uri}/{paths[0]} has answers of another model",
             hint="train again with --overwrite",
         )
     fold = rows["fold"].to_numpy()
-    each = [classification.measure(predicted_of(rows.filter(fold == k))) for k in np.unique(fold)]
+    f1_of_folds = []
+    for number in np.unique(fold):
+        of_fold = classification.measure(predicted_of(rows.filter(fold == number)))
+        f1_of_folds.append(of_fold.f1_macro or 0.0)
     return CrossValidated(
-        classification.measure(predicted_of(rows)),
-        [of_fold.f1_macro or 0.0 for of_fold in each],
-        other_models.measure_folds(answers, is_new, scored),
+        metrics=classification.measure(predicted_of(rows)),
+        f1_of_folds=f1_of_folds,
+        baselines=other_models.measure_folds(answers, is_new, scored),
     )
 
 
@@ -309,13 +341,21 @@ def _measure_unsure(rows: pa.Table, right: np.ndarray, model: Settings) -> Unsur
     if "unsure" not in rows.column_names:
         return None
     answered = ~rows["unsure"].to_numpy()
-    num_rows, num_right = int(answered.sum()), int(right[answered].sum())
-    measured: list[float | None] = [None, None, None]
+    num_rows = int(answered.sum())
+    error = error_low = error_high = None
     if num_rows:
-        num_wrong = num_rows - num_right
-        measured = [num_wrong / num_rows, *share_interval(num_wrong, num_rows)]
-    promise, fraction = model["unsure"], float(1 - answered.mean())
-    return UnsureMetrics(promise["max_error"], promise["threshold"], fraction, num_rows, *measured)
+        num_wrong = num_rows - int(right[answered].sum())
+        error = num_wrong / num_rows
+        error_low, error_high = share_interval(num_wrong, num_rows)
+    return UnsureMetrics(
+        max_error=model["unsure"]["max_error"],
+        threshold=model["unsure"]["threshold"],
+        fraction=float(1 - answered.mean()),
+        num_rows=num_rows,
+        error=error,
+        error_low=error_low,
+        error_high=error_high,
+    )
 
 
 def name_texts(split: str) -> str:

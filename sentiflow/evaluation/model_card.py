@@ -7,6 +7,7 @@ it are not trusted. It holds no text of the corpus and no location.
 import json
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -18,7 +19,7 @@ from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.measurements import EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.report import open_template
-from sentiflow.metrics.registry import METRICS, Metric
+from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, display_uri
 from sentiflow.tracking import model_sources, refits
@@ -28,6 +29,8 @@ _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "
 """Settings of a training that are shown even if they are the defaults."""
 _DIRECTORY = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:/|(?<!\S))/(?:[^\s/]+/)+")
 """Where a file is, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
+_MARKUP = re.compile(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)")
+"""Characters that Markdown would read as markup."""
 _ASSIGNED_BY = {
     "hash": "a hash of the text, so equal texts are in one split",
     "user": "their author",
@@ -60,59 +63,98 @@ def render(
     settings = model["settings"]
     assert settings is not None, "a package has settings"
     trainings = [lineage.training_of(each) for each in lineage.members_of(model)]
-    trained = trainings[0]
-    prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
-    measured = result.measured if result else None
-    run = trained.get("run") if trained else None
-    name = result.name if result else run["experiment"] if run else "sentiment model"
-    return open_template(
+    template = open_template(
         "model_card.md.j2",
         {
             "as_it_is": _Markdown,
             "choose_settings": _choose_settings,
-            "teachers": lambda inputs: [
-                each["uri"].removesuffix("/trained/model")
-                if "uri" in each
-                else lineage.name_files([file["uri"] for file in each["files"]])
-                for name, each in inputs.items()
-                if name.startswith(model_sources.TEACHER)
-            ],
+            "teachers": _name_teachers,
         },
         finalize=_escape,
         keep_trailing_newline=True,
         lstrip_blocks=True,
-    ).render(
-        name=name,
+    )
+    return template.render(
+        name=_name(result, trainings[0]),
         model=model,
         classes=list(settings["classes"]),
         most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
-        trained=trained,
-        trainings=[each for each in trainings if each],
-        tags={"commit": COMMIT_TAG, "changed": DIRTY_TAG, "code": CODE_TAG},
-        num_models=len(trainings),
-        prepared=prepared,
-        is_one_corpus=len({each["inputs"]["prepared"]["fingerprint"] for each in trainings if each})
-        == 1,
-        files=lineage.name_files(_list_files(prepared, "csv")),
-        unlabelled_files=lineage.name_files(_list_files(prepared, "unlabelled")),
-        splits=_count_classes(prepared) if prepared else {},
-        assigned_by=_ASSIGNED_BY,
-        result=result,
-        measured=measured,
-        metrics=_list_metrics(measured) if measured else [],
-        corpus=corpus,
-        texts=name_texts(measured.split) if measured else "",
-        validation=validation or {},
         refit=refits.describe(model["refit"]) if "refit" in model else "",
+        corpus=corpus,
+        validation=validation or {},
+        **_describe_trainings(trainings),
+        **_describe_data(trainings[0]),
+        **_describe_result(result),
     )
 
 
+def _name(result: EvaluationResult | None, trained: Manifest | None) -> str:
+    """Name the experiment of the evaluation, else of the training."""
+    if result:
+        return result.name
+    run = trained.get("run") if trained else None
+    return run["experiment"] if run else "sentiment model"
+
+
+def _describe_trainings(trainings: list[Manifest | None]) -> dict[str, Any]:
+    """Describe the training of each model of an average; None is a training that is gone."""
+    known = [each for each in trainings if each]
+    corpora = {each["inputs"]["prepared"]["fingerprint"] for each in known}
+    return {
+        "trained": trainings[0],
+        "trainings": known,
+        "num_models": len(trainings),
+        "is_one_corpus": len(corpora) == 1,
+        "tags": {"commit": COMMIT_TAG, "changed": DIRTY_TAG, "code": CODE_TAG},
+    }
+
+
+def _describe_data(trained: Manifest | None) -> dict[str, Any]:
+    """Describe the prepared data of a training, if they still exist."""
+    prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
+    return {
+        "prepared": prepared,
+        "files": lineage.name_files(_list_files(prepared, "csv")),
+        "unlabelled_files": lineage.name_files(_list_files(prepared, "unlabelled")),
+        "splits": _count_classes(prepared) if prepared else {},
+        "assigned_by": _ASSIGNED_BY,
+    }
+
+
+def _describe_result(result: EvaluationResult | None) -> dict[str, Any]:
+    """Choose metrics and intervals of the headline split."""
+    if not result:
+        return {"result": None}
+    measured = result.measured
+    return {
+        "result": result,
+        "measured": measured,
+        "metrics": _list_metrics(measured),
+        "class_metrics": [metric for metric in CLASS_METRICS if not metric.of_probabilities],
+        "intervals": measured.intervals[measured.split],
+        "texts": name_texts(measured.split),
+    }
+
+
 def _list_files(prepared: Manifest | None, name: str) -> list[str]:
-    """List the files of an input of prepared data, if it has it."""
+    """List the files of an input of prepared data; none without this input."""
     inputs = prepared["inputs"] if prepared else {}
-    return [item["uri"] for item in inputs.get(name, {}).get("files", ())]
+    return [file["uri"] for file in inputs.get(name, {}).get("files", ())]
+
+
+def _name_teachers(inputs: Mapping[str, Any]) -> list[str]:
+    """Name the teachers among the inputs of a training: runs, or files with answers."""
+    names = []
+    for name, teacher in inputs.items():
+        if not name.startswith(model_sources.TEACHER):
+            continue
+        if "uri" in teacher:
+            names.append(teacher["uri"].removesuffix("/trained/model"))
+        else:
+            names.append(lineage.name_files([file["uri"] for file in teacher["files"]]))
+    return names
 
 
 def find(place: str) -> str:
@@ -127,7 +169,8 @@ def find(place: str) -> str:
     """
     uri = absolute_uri(place)
     model_uri, package = model_sources.find(uri, tracking=None, setting="the model")
-    if evaluation := model_sources.find_evaluation(package, uri):
+    evaluation = model_sources.find_evaluation(package, uri)
+    if evaluation:
         return manifest.read_file(*evaluation, manifest.CARD).decode()
     model = package_files.to_input(model_uri, package)
     try:
@@ -144,38 +187,56 @@ def _escape(value: object) -> str:
     if isinstance(value, _Markdown):
         return value
     printed = "".join(c if c.isprintable() else " " for c in str(value))
-    line = _DIRECTORY.sub("", re.sub(r"\s+", " ", printed))  # without the directories in it
-    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    line = re.sub(r"\s+", " ", printed)
+    without_directories = _DIRECTORY.sub("", line)
+    return _MARKUP.sub(r"\\\g<0>", without_directories)
 
 
-def _list_metrics(measured: Measurements) -> list[tuple[Metric, str, str]]:
-    """List the metrics of the headline split that are defined, with value and interval."""
-    values = measured.metrics.values
-    return [
-        (
-            metric,
-            metric.form.format(values[metric.name]),
-            measured.describe_interval(metric.name, metric.form).removeprefix("95 % interval "),
+class _MetricRow(NamedTuple):
+    """A row of the table of metrics."""
+
+    metric: Metric
+    value: str
+    interval: str
+
+
+def _list_metrics(measured: Measurements) -> list[_MetricRow]:
+    """List the metrics of the headline split that are defined."""
+    rows = []
+    for metric in METRICS:
+        value = measured.metrics.values.get(metric.name)
+        if value is None:
+            continue
+        interval = measured.describe_interval(metric.name, metric.form)
+        rows.append(
+            _MetricRow(
+                metric=metric,
+                value=metric.form.format(value),
+                interval=interval.removeprefix("95 % interval "),  # as the column says
+            )
         )
-        for metric in METRICS
-        if values.get(metric.name) is not None
-    ]
+    return rows
 
 
 def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
-    """Count the texts of each class by split, without classes that have none; of many all."""
+    """Count the texts of each class by split.
+
+    Classes without texts are left out. Many classes are counted together.
+    """
     counts: dict[str, dict[str, int]] = prepared["counts"]["labels"]
-    used = [name for name in next(iter(counts.values())) if any(c[name] for c in counts.values())]
+    classes = next(iter(counts.values()))
+    used = [name for name in classes if any(of_split[name] for of_split in counts.values())]
     if len(used) > MOST_LISTED:  # more columns than a page has room for
         return {split: {"all classes": sum(counts[split].values())} for split in counts}
     return {split: {name: counts[split][name] for name in used} for split in counts}
 
 
 def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
-    """Choose the settings that are not the defaults, and the main ones."""
+    """Choose the settings that differ from the defaults, and the main ones."""
     defaults = flatten(TrainSettings().model_dump(mode="json"))
-    return [
-        (f"train.{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for key, value in flatten(trained["settings"]).items()
-        if key in _MAIN_SETTINGS or value != defaults.get(key)
-    ]
+    chosen = []
+    for key, value in flatten(trained["settings"]).items():
+        if key in _MAIN_SETTINGS or value != defaults.get(key):
+            written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            chosen.append((f"train.{key}", written))
+    return chosen

@@ -3,6 +3,8 @@
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from string import Formatter
 from typing import Any, NamedTuple
@@ -19,11 +21,16 @@ from sentiflow.errors import MOST_LISTED, few
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.measurements import NUM_WORST, EvaluationResult, Measurements, name_texts
-from sentiflow.evaluation.model_checks import CAVEAT, GroupBias
+from sentiflow.evaluation.model_checks import CAVEAT, GroupBias, ModelChecks
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins
-from sentiflow.metrics.registry import METRICS
+from sentiflow.metrics.registry import CLASS_METRICS, METRICS
+
+_MAX_SHOWN = 1000
+"""Characters of a text on the page."""
+_KINDS = ("confident", "near miss", "label", "pair")
+"""Kinds of mistakes on the page."""
 
 
 class Axis(NamedTuple):
@@ -34,7 +41,35 @@ class Axis(NamedTuple):
 
     def place(self, value: float) -> str:
         """Return the distance of a value from the left end, as CSS."""
-        return f"{100 * np.clip((value - self.low) / (self.high - self.low), 0, 1):.2f}%"
+        share = (value - self.low) / (self.high - self.low)
+        return f"{100 * np.clip(share, 0, 1):.2f}%"
+
+
+class LineageStep(NamedTuple):
+    """A file or a result that led to the predictions."""
+
+    title: str
+    uri: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the predictions came about."""
+
+    created: datetime
+    """When the page was made, in UTC."""
+    model: str
+    """The model, in a line."""
+    corpus: str
+    """The evaluated texts, in a line."""
+    counts: Mapping[str, int]
+    """Rows by what became of them."""
+    settings: Settings
+    """Of all stages, nested, as resolved."""
+    lineage: Sequence[LineageStep]
+    versions: Mapping[str, str]
+    """Of libraries, by name."""
 
 
 def render_page(
@@ -44,8 +79,8 @@ def render_page(
     rows: pa.Table,
     mistakes: pa.Table,
     curve: pd.DataFrame,
-    settings: Settings,
-    **origin: Any,
+    origin: Origin,
+    num_examples: int,
 ) -> str:
     """Write one HTML page with everything inside: styles, images, no scripts.
 
@@ -54,86 +89,119 @@ def render_page(
 
     Args:
         result: The evaluation.
-        plots: Those of ``charts.render``; the page does without those that are absent.
+        plots: As ``report_charts.render`` returns them; the page leaves out what is missing.
         rows: Rows of the headline split, as ``evaluated_rows.read`` returns them.
         mistakes: Has the columns of ``mistakes.COLUMNS``.
-        curve: As for ``charts.render``.
-        settings: Nested, as resolved.
-        origin: ``created``, in UTC; ``num_examples``, the mistakes of each kind to show;
-            ``counts``, rows by kind; ``lineage``, name, URI and fingerprint of each step;
-            ``versions`` of libraries by name; ``model`` and ``corpus`` in a line each.
+        curve: As for ``report_charts.render``.
+        origin: How the predictions came about.
+        num_examples: Mistakes of each kind to show.
     """
-    measured, probed = result.measured, result.probed
-    metrics, split = measured.metrics, measured.split
-    kinds = groupby(probed.behavior, lambda test: test.kind)
+    measured = result.measured
     template = open_template("report.html.j2", autoescape=True, lstrip_blocks=True)
     return template.render(
-        **(_describe_plots(measured, rows) | _describe_axes(measured.slices, probed.group_bias)),
-        **origin,
         result=result,
         measured=measured,
-        probed=probed,
-        metrics=metrics,
-        intervals=measured.intervals[split],
-        missing=measured.no_intervals[split],
-        registry=METRICS,
-        calibration_error=measured.calibration_error[split],
-        sure=paired.SURE,
-        splits=sorted(measured.figures, key=lambda name: name != split),
-        texts=name_texts(split),
-        min_rows=MIN_ROWS,
-        max_searched=slice_search.MAX_ROWS,
-        max_shown=1000,  # characters of a text
-        mistakes={
-            kind: mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
-            for kind in ("confident", "near miss", "label", "pair")
-        },
-        behavior=[(kind, list(tests)) for kind, tests in kinds],
-        caveat=CAVEAT,
-        classes=measured.classes,
-        binary=metrics.is_binary,
-        pairs=metrics.confused_pairs[:MOST_LISTED],
-        num_drawn=NUM_WORST,
-        most_listed=MOST_LISTED,
+        probed=result.probed,
+        **_describe_origin(origin),
+        **_describe_metrics(measured),
+        **_describe_plots(measured, rows, plots),
+        **_describe_slices(measured.slices),
+        **_describe_mistakes(mistakes, num_examples),
+        **_describe_checks(result.probed),
         curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
-        plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
-        settings=[
-            (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-            for key, value in flatten(settings).items()  # as the command line takes them
-        ],
+        most_listed=MOST_LISTED,
+        unit_axis=Axis(0, 1),
     )
 
 
-def _describe_plots(measured: Measurements, rows: pa.Table) -> dict[str, Any]:
-    """Give the numbers in the texts beside plots."""
+def _describe_origin(origin: Origin) -> dict[str, Any]:
+    """Write the settings as the command line takes them."""
+    settings = []
+    for key, value in flatten(origin.settings).items():
+        written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        settings.append((key, written))
+    return vars(origin) | {"settings": settings}
+
+
+def _describe_metrics(measured: Measurements) -> dict[str, Any]:
+    """Choose the metrics, intervals and classes of the headline split; list it before others."""
+    split = measured.split
+    metrics = measured.metrics
+    return {
+        "metrics": metrics,
+        "registry": METRICS,
+        "class_metrics": CLASS_METRICS,
+        "intervals": measured.intervals[split],
+        "missing": measured.no_intervals[split],
+        "calibration_error": measured.calibration_error[split],
+        "sure": paired.SURE,
+        "splits": sorted(measured.figures, key=lambda name: name != split),
+        "texts": name_texts(split),
+        "classes": measured.classes,
+        "binary": metrics.is_binary,
+        "pairs": metrics.confused_pairs[:MOST_LISTED],
+    }
+
+
+def _describe_plots(
+    measured: Measurements, rows: pa.Table, plots: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Encode the plots; give the numbers in the texts beside them."""
     predicted = predicted_of(rows)
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     return {
+        "plots": {file: base64.b64encode(image).decode() for file, image in plots.items()},
         "num_right": predicted.right.sum(),
+        "num_drawn": NUM_WORST,
         "bins": bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
     }
 
 
-def _describe_axes(
-    slices: Sequence[SliceMetrics], group_bias: Sequence[GroupBias]
-) -> dict[str, Any]:
-    """Group slices under titles, but those of all texts that nobody named; choose all axes.
+def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
+    """Group slices under titles; choose an axis for every slice of enough rows.
 
-    That of slices holds every slice of enough rows; that of groups is around 0, holds every group,
-    and ends at a multiple of 0.05.
+    A slice of all texts is left out unless the user named it.
     """
     shown = [item for item in slices if item.is_own or item.difference is not None]
     large = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
     low = np.floor(20 * min((item.low for item in large), default=0)) / 20
     high = np.ceil(20 * max((item.high for item in large), default=1)) / 20
-    ends = [abs(end) for bias in group_bias for term in bias.terms for end in (term.low, term.high)]
-    reach = 0.05 * max(1, np.ceil(max(ends, default=0) / 0.05))
+    by_title = groupby(shown, lambda item: item.title)
     return {
-        "slice_groups": [(title, list(s)) for title, s in groupby(shown, lambda s: s.title)],
+        "slice_groups": [(title, list(items)) for title, items in by_title],
         "slice_axis": Axis(low, high),
-        "group_axis": Axis(-reach, reach),
-        "unit_axis": Axis(0, 1),
+        "min_rows": MIN_ROWS,
+        "max_searched": slice_search.MAX_ROWS,
     }
+
+
+def _describe_mistakes(mistakes: pa.Table, num_examples: int) -> dict[str, Any]:
+    by_kind = {}
+    for kind in _KINDS:
+        by_kind[kind] = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
+    return {"mistakes": by_kind, "num_examples": num_examples, "max_shown": _MAX_SHOWN}
+
+
+def _describe_checks(probed: ModelChecks) -> dict[str, Any]:
+    by_kind = groupby(probed.behavior, lambda test: test.kind)
+    return {
+        "behavior": [(kind, list(tests)) for kind, tests in by_kind],
+        "caveat": CAVEAT,
+        "group_axis": _choose_group_axis(probed.group_bias),
+    }
+
+
+def _choose_group_axis(group_bias: Sequence[GroupBias]) -> Axis:
+    """Choose an axis around 0 that holds the interval of every group.
+
+    It ends at a multiple of 0.05.
+    """
+    reach = 0.0
+    for bias in group_bias:
+        for term in bias.terms:
+            reach = max(reach, abs(term.low), abs(term.high))
+    end = 0.05 * max(1, np.ceil(reach / 0.05))
+    return Axis(-end, end)
 
 
 def open_template(
@@ -143,7 +211,14 @@ def open_template(
     package: str = "sentiflow.evaluation",
     **options: Any,
 ) -> jinja2.Template:
-    """Open a template of a package, which may include those of this one, with our filters."""
+    """Open a template with our filters.
+
+    Args:
+        name: File name of the template.
+        filters: More filters, by name.
+        package: The package of the template. It may include templates of this package.
+        options: Of ``jinja2.Environment``.
+    """
     packages = dict.fromkeys([package, "sentiflow.evaluation"])
     environment = jinja2.Environment(  # noqa: S701  not all are HTML
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each) for each in packages]),
@@ -152,8 +227,13 @@ def open_template(
         **options,
     )
     environment.filters |= {
-        "fill": fill, "points": _points, "p": paired.write_p, "few": few, **(filters or {})
-    }  # fmt: skip
+        "few": few,
+        "fill": fill,
+        "number": _write_number,
+        "p": paired.write_p,
+        "points": _write_points,
+    }
+    environment.filters |= filters or {}
     return environment.get_template(name)
 
 
@@ -161,9 +241,17 @@ def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     fields = values if isinstance(values, Mapping) else {n: getattr(values, n) for n in names}
-    return "—" if any(fields[name] is None for name in names) else form.format(**fields)
+    if any(fields[name] is None for name in names):
+        return "—"
+    return form.format(**fields)
 
 
-def _points(share: float) -> str:
+def _write_number(value: float | None, form: str) -> str:
+    """Write a number; a dash if it is undefined."""
+    return "—" if value is None else form.format(value)
+
+
+def _write_points(share: float) -> str:
     """Write a difference of shares in points, with its sign."""
-    return f"{round(100 * share, 1) or 0.0:+.1f}".replace("-", "\u2212")  # not -0.0
+    points = round(100 * share, 1) or 0.0  # not -0.0
+    return f"{points:+.1f}".replace("-", "\u2212")

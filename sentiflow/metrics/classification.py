@@ -3,8 +3,10 @@
 And lines that name the classes that are predicted too often or too seldom.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,33 +17,43 @@ from sentiflow.data.manifest_types import ModelInput
 from sentiflow.errors import MOST_LISTED
 from sentiflow.metrics import intervals
 from sentiflow.metrics.calibration import expected_calibration_error
-from sentiflow.metrics.paired import SURE, accuracy_difference, adjust
-from sentiflow.metrics.predicted import Predicted, label_shares
-from sentiflow.metrics.registry import METRICS
+from sentiflow.metrics.one_vs_rest import OneVsRest
+from sentiflow.metrics.paired import SURE, Difference, accuracy_difference, adjust
+from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 
-_LEAST_POINTS, _MAX_NAMED = 3, 3
-"""Fewest points between two shares that are worth a line; most classes with one."""
+_MIN_POINTS = 3
+"""Smallest gap between two shares, in points, that is worth a line."""
+_MAX_NAMED = 3
+"""Most classes with a line."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How well the texts of one class are found among those of all classes.
+    """How well the texts of one class are found among the texts of all classes."""
 
-    None where a share is one of nothing.
-    """
-
-    precision: float | None
-    """Share of the texts with this prediction that have the label."""
-    recall: float | None
-    """Share of the texts with the label that have this prediction."""
-    f1: float | None
-    """Harmonic mean of the two."""
     num_rows: int
     """Rows that have the label."""
     num_predicted: int
     """Rows that have the prediction."""
-    roc_auc: float | None
-    """Area under the ROC curve of this class against the others."""
+    values: dict[str, float | None]
+    """The metrics of ``registry.CLASS_METRICS``, by name; None where one is undefined."""
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of precision and recall."""
+        return self.values["f1"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return metrics of predictions, counts, and metrics of probabilities."""
+        of_predictions = {
+            m.name: self.values[m.name] for m in CLASS_METRICS if not m.of_probabilities
+        }
+        of_probabilities = {
+            m.name: self.values[m.name] for m in CLASS_METRICS if m.of_probabilities
+        }
+        counts = {"num_rows": self.num_rows, "num_predicted": self.num_predicted}
+        return {**of_predictions, **counts, **of_probabilities}
 
 
 class ConfusedPair(NamedTuple):
@@ -52,7 +64,7 @@ class ConfusedPair(NamedTuple):
     first: str
     second: str
     num_first: int
-    """Texts labelled as the first that are predicted to be of the second: as many or more."""
+    """Texts labelled as the first and predicted as the second, at least ``num_second``."""
     num_second: int
 
 
@@ -60,7 +72,8 @@ class ConfusedPair(NamedTuple):
 class Metrics:
     """Predictions of C classes measured against labels.
 
-    A metric is None where it is undefined, as is the precision of a class that is never predicted.
+    A metric is None where it is undefined, such as the precision of a class that is never
+    predicted.
     """
 
     num_rows: int
@@ -104,25 +117,37 @@ class Metrics:
 
     @property
     def worst_first(self) -> list[str]:
-        """Name the classes by their F1, the lowest first; those without one come last."""
-        f1 = {n: 2.0 if each.f1 is None else each.f1 for n, each in self.by_class.items()}
-        return sorted(f1, key=lambda name: f1[name])
+        """Name the classes by their F1, the lowest first; classes without F1 come last."""
+
+        def f1_or_last(name: str) -> float:
+            f1 = self.by_class[name].f1
+            return 2.0 if f1 is None else f1
+
+        return sorted(self.by_class, key=f1_or_last)
 
     @property
     def confused_pairs(self) -> list[ConfusedPair]:
-        """List the pairs of classes with mistakes between them, those with most mistakes first."""
-        counts = self.confusion
-        pairs = [
-            ConfusedPair(counts[a][b] + counts[b][a], a, b, counts[a][b], counts[b][a])
-            for a in counts
-            for b in counts
-            if counts[a][b] > counts[b][a] or (counts[a][b] == counts[b][a] > 0 and a < b)
-        ]
+        """List the pairs of classes with mistakes between them, the most mistakes first."""
+        pairs = []
+        for first, second in permutations(self.confusion, 2):
+            num_first = self.confusion[first][second]
+            num_second = self.confusion[second][first]
+            is_in_order = num_first > num_second or (num_first == num_second and first < second)
+            if num_first and is_in_order:
+                pairs.append(
+                    ConfusedPair(
+                        num_texts=num_first + num_second,
+                        first=first,
+                        second=second,
+                        num_first=num_first,
+                        num_second=num_second,
+                    )
+                )
         return sorted(pairs, key=lambda pair: -pair.num_texts)
 
     @property
     def scalars(self) -> dict[str, Any]:
-        """The metrics that are one number; those of a class end with its name."""
+        """The metrics that are one number; the name of a class is the end of its metrics' names."""
         scalars: dict[str, Any] = {
             "num_rows": self.num_rows,
             "accuracy_low": self.accuracy_low,
@@ -130,61 +155,94 @@ class Metrics:
             "expected_calibration_error": self.expected_calibration_error,
             **self.values,
         }
-        for label, metrics in self.by_class.items():
-            of_class = vars(metrics)
-            shown = ("precision", "recall", "f1") if self.is_binary else of_class
-            scalars |= {f"{name}_{label}": of_class[name] for name in shown}
+        for label, of_class in self.by_class.items():
+            shown = of_class.to_json()
+            if self.is_binary:
+                shown = {m.name: shown[m.name] for m in CLASS_METRICS if not m.of_probabilities}
+            for name, value in shown.items():
+                scalars[f"{name}_{label}"] = value
         if self.is_binary:
-            (tn, fp), (fn, tp) = (counts.values() for counts in self.confusion.values())
-            scalars |= {
-                "positive_fraction": (tp + fn) / self.num_rows,
-                "true_positive": tp,
-                "false_positive": fp,
-                "true_negative": tn,
-                "false_negative": fn,
-            }
+            scalars |= self._count_outcomes()
         return scalars
 
+    def _count_outcomes(self) -> dict[str, Any]:
+        """Count the four outcomes of negative and positive."""
+        negative, positive = BINARY
+        of_negative = self.confusion[negative]
+        of_positive = self.confusion[positive]
+        return {
+            "positive_fraction": sum(of_positive.values()) / self.num_rows,
+            "true_positive": of_positive[positive],
+            "false_positive": of_negative[positive],
+            "true_negative": of_negative[negative],
+            "false_negative": of_positive[negative],
+        }
+
     def to_json(self) -> dict[str, Any]:
-        """Write the metrics; those of negative and positive are one number each."""
+        """Return the metrics; with negative and positive each is one number."""
         if self.is_binary:
             return self.scalars
-        content = asdict(self)
-        return content.pop("values") | content
+        return {
+            **self.values,
+            "num_rows": self.num_rows,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
+            "expected_calibration_error": self.expected_calibration_error,
+            "by_class": {name: of_class.to_json() for name, of_class in self.by_class.items()},
+            "confusion": self.confusion,
+        }
 
 
 def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     """Measure predictions against labels; without probabilities their metrics are None."""
-    classes, num_rows = predicted.classes, len(predicted.label)
     counts = predicted.confusion
-    shares = label_shares(counts)
-    by_class = [
-        ClassMetrics(*of_class, *numbers)
-        for of_class, *numbers in zip(
-            np.where(np.isnan(shares), np.array(None), shares).T.tolist(),
-            counts.sum(axis=1).tolist(),
-            counts.sum(axis=0).tolist(),
-            predicted.areas if has_probabilities else [None] * len(classes),
-            strict=True,
+    num_rows = len(predicted.label)
+    low, high = intervals.share_interval(int(counts.trace()), num_rows)
+    calibration_error = None
+    if has_probabilities:
+        calibration_error = expected_calibration_error(
+            label=predicted.outcome, probability=predicted.probability
         )
-    ]
+    confusion = {
+        name: dict(zip(predicted.classes, row, strict=True))
+        for name, row in zip(predicted.classes, counts.tolist(), strict=True)
+    }
     return Metrics(
-        num_rows,
-        *intervals.share_interval(int(counts.trace()), num_rows),
-        {
-            m.name: m.value(predicted) if has_probabilities or not m.of_probabilities else None
-            for m in METRICS
-            if predicted.is_binary or not m.of_two
-        },
-        expected_calibration_error(label=predicted.outcome, probability=predicted.probability)
-        if has_probabilities
-        else None,
-        by_class=dict(zip(classes, by_class, strict=True)),
-        confusion={
-            name: dict(zip(classes, row, strict=True))
-            for name, row in zip(classes, counts.tolist(), strict=True)
-        },
+        num_rows=num_rows,
+        accuracy_low=low,
+        accuracy_high=high,
+        values=_measure_model(predicted, has_probabilities),
+        expected_calibration_error=calibration_error,
+        by_class=_measure_classes(predicted, has_probabilities),
+        confusion=confusion,
     )
+
+
+def _measure_model(predicted: Predicted, has_probabilities: bool) -> dict[str, float | None]:
+    """Measure the metrics of the whole model that models of these classes have."""
+    values = {}
+    for metric in METRICS:
+        if metric.of_two and not predicted.is_binary:
+            continue
+        is_known = has_probabilities or not metric.of_probabilities
+        values[metric.name] = metric.value(predicted) if is_known else None
+    return values
+
+
+def _measure_classes(predicted: Predicted, has_probabilities: bool) -> dict[str, ClassMetrics]:
+    """Measure each class against all others."""
+    areas = np.array(predicted.areas, float) if has_probabilities else None  # None becomes NaN
+    rows = OneVsRest.of(predicted.confusion, areas)
+    values = {metric.name: metric.value(rows).tolist() for metric in CLASS_METRICS}
+    by_class = {}
+    for code, label in enumerate(predicted.classes):
+        of_class = {name: each[code] for name, each in values.items()}
+        by_class[label] = ClassMetrics(
+            num_rows=int(rows.labelled[code]),
+            num_predicted=int(rows.predicted[code]),
+            values={n: None if math.isnan(value) else value for n, value in of_class.items()},
+        )
+    return by_class
 
 
 def measure_probabilities(predicted: Predicted) -> dict[str, float]:
@@ -204,28 +262,43 @@ def find_intervals(
     """Bound all metrics that are defined.
 
     Returns:
-        Intervals by name of the metric, those of a class as ``precision_<class>`` and so on; and by
-        name why there is none.
+        Intervals by name of the metric, of a class as ``precision_<class>`` and so on; and by name
+        why there is none.
     """
-    bounds: dict[str, tuple[intervals.Interval | str, float]] = {}
-    for label, of_class in metrics.by_class.items():
-        right = metrics.confusion[label][label]
-        totals = {"precision": of_class.num_predicted, "recall": of_class.num_rows}
-        for name, total in totals.items():
-            if total:
-                ends = intervals.share_interval(right, total)
-                bounds[f"{name}_{label}"] = ends, right / total
-        if of_class.f1 is not None:
-            wrong = sum(totals.values()) - 2 * right
-            bounds[f"f1_{label}"] = intervals.f1_interval(right, wrong), of_class.f1
+    bounds = _bound_classes(predicted, metrics)
+    missing = {}
     for metric in METRICS:
-        if (value := metrics.values.get(metric.name)) is not None:
-            bounds[metric.name] = metric.interval(predicted), value
-    return {
-        name: (float(min(ends[0], value)), float(max(ends[1], value)))
-        for name, (ends, value) in bounds.items()
-        if not isinstance(ends, str)
-    }, {name: ends for name, (ends, _) in bounds.items() if isinstance(ends, str)}
+        value = metrics.values.get(metric.name)
+        if value is None:
+            continue
+        ends = metric.interval(predicted)
+        if isinstance(ends, str):
+            missing[metric.name] = ends
+        else:
+            bounds[metric.name] = _include(value, *ends)
+    return bounds, missing
+
+
+def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, intervals.Interval]:
+    """Bound the metrics of each class that are defined and have an interval."""
+    rows = OneVsRest.of(predicted.confusion)
+    ends = {}
+    with np.errstate(invalid="ignore"):  # a share of nothing
+        for metric in CLASS_METRICS:
+            if metric.interval:
+                ends[metric.name] = metric.interval(rows)
+    bounds = {}
+    for code, (label, of_class) in enumerate(metrics.by_class.items()):
+        for name, (low, high) in ends.items():
+            value = of_class.values[name]
+            if value is not None:
+                bounds[f"{name}_{label}"] = _include(value, low[code], high[code])
+    return bounds
+
+
+def _include(value: float, low: float, high: float) -> intervals.Interval:
+    """Widen an interval that leaves out its value by a rounding error."""
+    return float(min(low, value)), float(max(high, value))
 
 
 def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> list[tuple[str, str]]:
@@ -244,45 +317,55 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
     counts = pd.DataFrame(confusion).T
     names = list(dict.fromkeys([*counts.index, *counts.columns]))
     counts = counts.reindex(index=names, columns=names).fillna(0).astype(int)
-    labelled, predicted, num_rows = counts.sum(axis=1), counts.sum(), int(counts.to_numpy().sum())
-    gaps = {
-        name: accuracy_difference(
-            only_first=int(labelled[name] - counts.loc[name, name]),
-            only_second=int(predicted[name] - counts.loc[name, name]),
+    labelled = counts.sum(axis=1)
+    predicted = counts.sum()
+    num_rows = int(counts.to_numpy().sum())
+    gaps = {}
+    for name in names:
+        right = counts.loc[name, name]
+        gaps[name] = accuracy_difference(
+            only_first=int(labelled[name] - right),
+            only_second=int(predicted[name] - right),
             num_rows=num_rows,
         )
-        for name in names
-    }
     adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
     sure = [
         name
-        for name, p_value in zip(names, adjusted, strict=True)
-        if p_value < SURE and 100 * abs(gaps[name].value) >= _LEAST_POINTS
+        for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True)
+        if p_value < SURE and 100 * abs(gap.value) >= _MIN_POINTS
     ]
+    sure.sort(key=lambda name: -abs(gaps[name].value))
     lines = []
-    for name in sorted(sure, key=lambda name: -abs(gaps[name].value))[:_MAX_NAMED]:
-        gap, share = gaps[name], predicted[name] / num_rows
-        ends = sorted([100 * abs(gap.low), 100 * abs(gap.high)])
-        meaning = (
-            f"of the {texts} are predicted {name}, but {share - gap.value:.1%} are: "
-            f"{100 * abs(gap.value):.1f} points too {'many' if gap.value > 0 else 'few'} "
-            f"(95 % interval {ends[0]:.1f} to {ends[1]:.1f})"
-        )
-        lines.append((f"{share:.1%}", meaning))
+    for name in sure[:_MAX_NAMED]:
+        share = predicted[name] / num_rows
+        lines.append((f"{share:.1%}", _describe_gap(name, share, gaps[name], texts)))
     return lines
+
+
+def _describe_gap(name: str, share: float, gap: Difference, texts: str) -> str:
+    """Say how far the share of the predictions of a class is from the share of its labels."""
+    low, high = sorted([100 * abs(gap.low), 100 * abs(gap.high)])
+    many = "many" if gap.value > 0 else "few"
+    return (
+        f"of the {texts} are predicted {name}, but {share - gap.value:.1%} are: "
+        f"{100 * abs(gap.value):.1f} points too {many} (95 % interval {low:.1f} to {high:.1f})"
+    )
 
 
 def compare_unseen(
     confusion: Mapping[str, Mapping[str, int]], model: ModelInput
 ) -> list[tuple[str, str]]:
-    """Compare the shares in the texts that tell most, see :func:`compare_shares`.
+    """Compare the shares in the best texts that there are, see :func:`compare_shares`.
 
     Args:
-        confusion: That of the labelled texts of a corpus that the model has not seen.
-        model: The model, which knows its validation texts. Those of an average are not its own.
+        confusion: Labelled rows of a corpus that the model has not seen, by label and prediction;
+            may be empty.
+        model: The model, which knows its validation texts. An average does not: its members have
+            other ones.
     """
     if confusion:
         return compare_shares(confusion, "labelled texts that the model has not seen")
-    if model.get("members") or not (profile := model.get("reference")):
+    profile = model.get("reference")
+    if model.get("members") or not profile:
         return []
     return compare_shares(profile.get("confusion", {}), "validation texts of the model")

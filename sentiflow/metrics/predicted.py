@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from sentiflow.config.class_names import BINARY
+from sentiflow.metrics.one_vs_rest import OneVsRest
 
 PROBABILITY_FLOOR = 1e-7
 """The log loss clips probabilities to this distance from 0 and 1."""
@@ -115,14 +116,6 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
     return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
 
 
-def label_shares(confusion: np.ndarray) -> np.ndarray:
-    """Measure precision, recall and F1 of each of C labels: ``(3, C)``; NaN for one of nothing."""
-    right = np.diagonal(confusion)
-    predicted, labelled = confusion.sum(axis=0), confusion.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.stack([right / predicted, right / labelled, 2 * right / (predicted + labelled)])
-
-
 def macro_f1(confusion: np.ndarray) -> float | None:
     """Average the F1 of the classes that labels or predictions have, as scikit-learn does.
 
@@ -132,7 +125,7 @@ def macro_f1(confusion: np.ndarray) -> float | None:
     Returns:
         None if there is none.
     """
-    f1 = label_shares(confusion)[2]
+    f1 = OneVsRest.of(confusion).f1
     return None if np.isnan(f1).all() else float(np.nanmean(f1))
 
 

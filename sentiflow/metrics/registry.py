@@ -1,10 +1,16 @@
-"""Every metric of a whole model: name, title, value, interval, and how two models differ."""
+"""Every metric, of a whole model and of one class: name, title, value, interval.
+
+And how two models differ in a metric of the whole model.
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from sentiflow.metrics import intervals, paired
+from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 
 
@@ -34,6 +40,42 @@ class Metric:
     """Its value if all of C classes are equally probable."""
 
 
+@dataclass(frozen=True)
+class ClassMetric:
+    """A metric of one class that ``metrics.json``, report, model card and MLflow show."""
+
+    name: str
+    title: str
+    """Inside a sentence: ``precision``."""
+    meaning: str
+    """In a few words, with ``{name}`` for the class."""
+    explanation: str
+    """What the report says below the table of classes; empty: nothing."""
+    form: str
+    """How its value is written; in a table of classes as ``short_form``."""
+    short_form: str
+    value: Callable[[OneVsRest], np.ndarray]
+    """By class; NaN where it is undefined."""
+    interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
+    """Its 95 % intervals, by class; None: it has none."""
+    is_main: bool = False
+    """Whether tables of classes show its interval, and the metric also on a narrow screen."""
+    of_probabilities: bool = False
+    """Then the model card leaves it out, and so do the figures of negative and positive."""
+
+
+def _measure_accuracy(predicted: Predicted) -> float:
+    return float(predicted.right.mean())
+
+
+def _bound_accuracy(predicted: Predicted) -> intervals.Interval:
+    return intervals.share_interval(predicted.right.sum(), len(predicted.right))
+
+
+def _compare_accuracy(first: Predicted, second: Predicted) -> paired.Difference:
+    return paired.compare_accuracy(first.right, second.right)[0]
+
+
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
     low, high, num_rare = intervals.macro_f1_interval(counts)
@@ -46,17 +88,35 @@ def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     )
 
 
+def _compare_macro_f1(first: Predicted, second: Predicted) -> paired.Difference | None:
+    return paired.f1_macro_difference(
+        label=first.label,
+        first=first.prediction,
+        second=second.prediction,
+        num_classes=len(first.classes),
+    )
+
+
 def _correlate(predicted: Predicted) -> float | None:
     counts = predicted.confusion
-    if not (counts.any(axis=0) & counts.any(axis=1)).all():
+    occurs = counts.any(axis=0) & counts.any(axis=1)
+    if not occurs.all():
         return None
     return float(intervals.correlate(counts.ravel()))
 
 
 def _average_areas(predicted: Predicted) -> float | None:
-    """Average the areas of the classes that have one; that of positive, if there are two."""
+    """Average the areas of the classes that have one; with two classes it is that of positive."""
     areas = [area for area in predicted.areas if area is not None]
     return sum(areas) / len(areas) if areas else None
+
+
+def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | None:
+    if not first.is_binary:
+        return None
+    return paired.roc_auc_difference(
+        label=first.label, first=first.positive, second=second.positive
+    )
 
 
 def _measure_average_precision(predicted: Predicted) -> float | None:
@@ -67,100 +127,152 @@ def _measure_average_precision(predicted: Predicted) -> float | None:
     return float(average_precision_score(predicted.label, predicted.positive))
 
 
+def _bound_log_loss(predicted: Predicted) -> intervals.Interval | str:
+    return intervals.mean_interval(
+        predicted.log_losses,
+        largest=-math.log(PROBABILITY_FLOOR),
+        step=intervals.log_loss_step(predicted),
+    )
+
+
+def _compare_log_loss(first: Predicted, second: Predicted) -> paired.Difference | None:
+    steps = intervals.log_loss_step(first), intervals.log_loss_step(second)
+    return paired.mean_difference(second.log_losses - first.log_losses, step=max(steps))
+
+
+def _bound_brier(predicted: Predicted) -> intervals.Interval | str:
+    step = intervals.brier_step(predicted)
+    return intervals.mean_interval(predicted.squared_errors, largest=step, step=step)
+
+
+def _compare_brier(first: Predicted, second: Predicted) -> paired.Difference | None:
+    return paired.mean_difference(
+        second.squared_errors - first.squared_errors, step=intervals.brier_step(first)
+    )
+
+
 METRICS = (
     Metric(
-        "accuracy",
-        "Accuracy",
-        "share labelled correctly",
-        "{:.1%}",
-        lambda predicted: float(predicted.right.mean()),
-        lambda predicted: intervals.share_interval(predicted.right.sum(), len(predicted.right)),
-        lambda first, second: paired.compare_accuracy(first.right, second.right)[0],
+        name="accuracy",
+        title="Accuracy",
+        meaning="share labelled correctly",
+        form="{:.1%}",
+        value=_measure_accuracy,
+        interval=_bound_accuracy,
+        difference=_compare_accuracy,
     ),
     Metric(
-        "f1_macro",
-        "Macro F1",
-        "mean F1 of the classes that occur",
-        "{:.4f}",
-        lambda predicted: macro_f1(predicted.confusion),
-        _bound_macro_f1,
-        lambda first, second: paired.f1_macro_difference(
-            label=first.label,
-            first=first.prediction,
-            second=second.prediction,
-            num_classes=len(first.classes),
-        ),
+        name="f1_macro",
+        title="Macro F1",
+        meaning="mean F1 of the classes that occur",
+        form="{:.4f}",
+        value=lambda predicted: macro_f1(predicted.confusion),
+        interval=_bound_macro_f1,
+        difference=_compare_macro_f1,
     ),
     Metric(
-        "matthews",
-        "Matthews correlation",
-        "1 is perfect, 0 is chance",
-        "{:.4f}",
-        _correlate,
-        lambda predicted: intervals.matthews_interval(predicted.confusion),
+        name="matthews",
+        title="Matthews correlation",
+        meaning="1 is perfect, 0 is chance",
+        form="{:.4f}",
+        value=_correlate,
+        interval=lambda predicted: intervals.matthews_interval(predicted.confusion),
         of_two=True,
     ),
     Metric(
-        "roc_auc",
-        "ROC AUC",
-        "chance that a text of a class ranks above the others",
-        "{:.4f}",
-        _average_areas,
-        intervals.area_interval,
-        lambda first, second: (
-            paired.roc_auc_difference(
-                label=first.label, first=first.positive, second=second.positive
-            )
-            if first.is_binary
-            else None
-        ),
+        name="roc_auc",
+        title="ROC AUC",
+        meaning="chance that a text of a class ranks above the others",
+        form="{:.4f}",
+        value=_average_areas,
+        interval=intervals.area_interval,
+        difference=_compare_areas,
         of_probabilities=True,
     ),
     Metric(
-        "average_precision",
-        "Average precision",
-        "area under the precision-recall curve of positive",
-        "{:.4f}",
-        _measure_average_precision,
-        intervals.average_precision_interval,
+        name="average_precision",
+        title="Average precision",
+        meaning="area under the precision-recall curve of positive",
+        form="{:.4f}",
+        value=_measure_average_precision,
+        interval=intervals.average_precision_interval,
         of_two=True,
         of_probabilities=True,
     ),
     Metric(
-        "log_loss",
-        "Log loss",
-        "lower is better",
-        "{:.4f}",
-        lambda predicted: float(predicted.log_losses.mean()),
-        lambda predicted: intervals.mean_interval(
-            predicted.log_losses,
-            largest=-math.log(PROBABILITY_FLOOR),
-            step=intervals.log_loss_step(predicted),
-        ),
-        lambda first, second: paired.mean_difference(
-            second.log_losses - first.log_losses,
-            step=max(map(intervals.log_loss_step, (first, second))),
-        ),
+        name="log_loss",
+        title="Log loss",
+        meaning="lower is better",
+        form="{:.4f}",
+        value=lambda predicted: float(predicted.log_losses.mean()),
+        interval=_bound_log_loss,
+        difference=_compare_log_loss,
         higher_is_better=False,
         of_probabilities=True,
         of_equal=math.log,
     ),
     Metric(
-        "brier",
-        "Brier score",
-        "lower is better",
-        "{:.4f}",
-        lambda predicted: float(predicted.squared_errors.mean()),
-        lambda predicted: intervals.mean_interval(
-            predicted.squared_errors,
-            largest=intervals.brier_step(predicted),
-            step=intervals.brier_step(predicted),
-        ),
-        lambda first, second: paired.mean_difference(
-            second.squared_errors - first.squared_errors, step=intervals.brier_step(first)
-        ),
+        name="brier",
+        title="Brier score",
+        meaning="lower is better",
+        form="{:.4f}",
+        value=lambda predicted: float(predicted.squared_errors.mean()),
+        interval=_bound_brier,
+        difference=_compare_brier,
         higher_is_better=False,
         of_probabilities=True,
         of_equal=lambda size: 1 - 1 / size,
     ),
 )
+"""The metrics of a whole model, in the order of the report."""
+
+
+def _bound_f1(rows: OneVsRest) -> tuple[np.ndarray, np.ndarray]:
+    wrong = rows.labelled + rows.predicted - 2 * rows.right
+    return intervals.f1_interval(rows.right, wrong)
+
+
+CLASS_METRICS = (
+    ClassMetric(
+        name="precision",
+        title="precision",
+        meaning="of the texts predicted {name}, the share labelled {name}",
+        explanation="Precision: of the texts predicted to be of a class, the share labelled so.",
+        form="{:.1%}",
+        short_form="{:.1%}",
+        value=lambda rows: rows.precision,
+        interval=lambda rows: intervals.share_interval(rows.right, rows.predicted),
+    ),
+    ClassMetric(
+        name="recall",
+        title="recall",
+        meaning="of the texts labelled {name}, the share predicted {name}",
+        explanation="Recall: of the texts labelled so, the share predicted.",
+        form="{:.1%}",
+        short_form="{:.1%}",
+        value=lambda rows: rows.recall,
+        interval=lambda rows: intervals.share_interval(rows.right, rows.labelled),
+    ),
+    ClassMetric(
+        name="f1",
+        title="F1",
+        meaning="harmonic mean of precision and recall",
+        explanation="F1 is their harmonic mean.",
+        form="{:.4f}",
+        short_form="{:.3f}",
+        value=lambda rows: rows.f1,
+        interval=_bound_f1,
+        is_main=True,
+    ),
+    ClassMetric(
+        name="roc_auc",
+        title="ROC AUC",
+        meaning="chance that a text of {name} ranks above the others",
+        explanation="",
+        form="{:.4f}",
+        short_form="{:.4f}",
+        value=lambda rows: rows.area,
+        of_probabilities=True,
+    ),
+)
+"""The metrics of one class, in the order of the report."""

@@ -157,8 +157,8 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
     for name, found in metrics.by_class.items():
         low, high = intervals[f"f1_{name}"]
         assert classes[name] == [
-            f"{found.num_rows:,}", f"{found.num_predicted:,}", f"{found.precision:.1%}",
-            f"{found.recall:.1%}", f"{found.f1:.3f}", f"{low:.3f} to {high:.3f}",
+            f"{found.num_rows:,}", f"{found.num_predicted:,}", f"{found.values['precision']:.1%}",
+            f"{found.values['recall']:.1%}", f"{found.f1:.3f}", f"{low:.3f} to {high:.3f}",
         ]  # fmt: skip
 
 

@@ -85,14 +85,13 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         probed = ModelChecks(check_behavior(answer, texts=texts), groups)
     lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
-        "quickstart",
-        measured,
-        probed,
-        True,
-        ["9 rows are left out"],
-        lines,
-        [],
-        "there are no texts",
+        name="quickstart",
+        measured=measured,
+        probed=probed,
+        is_unseen=True,
+        notes=["9 rows are left out"],
+        highlights=lines,
+        no_baseline="there are no texts",
     )
     chosen = of_split(rows, measured.split)
     table = mistakes.COLUMNS.empty_table()
@@ -129,7 +128,10 @@ def change(data, **changes):
 
 def render_page(data, plots):
     """Write the page."""
-    return report.render_page(**vars(data), plots=plots)
+    shown = dict(vars(data))
+    fields = [field.name for field in dataclasses.fields(report.Origin)]
+    origin = report.Origin(**{name: shown.pop(name) for name in fields})
+    return report.render_page(**shown, origin=origin, plots=plots)
 
 
 def probed_anew(data, **changes):

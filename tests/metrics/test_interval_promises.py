@@ -19,7 +19,8 @@ import pytest
 
 from sentiflow.metrics import intervals, paired, registry
 from sentiflow.metrics.classification import Metrics, measure
-from sentiflow.metrics.predicted import Predicted, count_confusion, label_shares, macro_f1
+from sentiflow.metrics.one_vs_rest import OneVsRest
+from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -123,33 +124,33 @@ def bound(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndar
     Returns:
         By name: bounds, and in which draws there is an interval.
     """
-    right = counts[:, -1, -1]
-    labelled, predicted = counts[:, -1].sum(axis=1), counts[:, :, -1].sum(axis=1)
-    wrong, rows = labelled + predicted - 2 * right, counts.sum(axis=(1, 2))
-    of_two = counts[:, :2, :2]
-    defined = of_two.any(axis=1).all(axis=1) & of_two.any(axis=2).all(axis=1)
-    all_right = counts.trace(axis1=1, axis2=2)
-    low, high, num_rare = intervals.macro_f1_interval(counts)
-    return {
-        "accuracy": (*intervals.share_interval(all_right, rows), rows > 0),
-        "precision": (*intervals.share_interval(right, predicted), predicted > 0),
-        "recall": (*intervals.share_interval(right, labelled), labelled > 0),
-        "F1": (*intervals.f1_interval(right, wrong), labelled + predicted > 0),
-        "macro F1": (low, high, num_rare <= intervals.MAX_RARE_FRACTION * counts.shape[1]),
-    } | (
-        {"Matthews correlation": (*intervals.matthews_interval(counts), defined)}
-        if counts.shape[1] == 2
-        else {}
+    one = OneVsRest(
+        num_rows=counts.sum(axis=(1, 2)),
+        labelled=counts[:, -1].sum(axis=1),
+        predicted=counts[:, :, -1].sum(axis=1),
+        right=counts[:, -1, -1],
+        area=np.full(len(counts), np.nan),
     )
+    bounds = {}
+    for metric in registry.CLASS_METRICS:
+        if metric.interval:
+            bounds[metric.title] = (*metric.interval(one), ~np.isnan(metric.value(one)))
+    all_right = counts.trace(axis1=1, axis2=2)
+    accuracy = intervals.share_interval(all_right, one.num_rows)
+    bounds["accuracy"] = (*accuracy, one.num_rows > 0)
+    low, high, num_rare = intervals.macro_f1_interval(counts)
+    bounds["macro F1"] = (low, high, num_rare <= intervals.MAX_RARE_FRACTION * counts.shape[1])
+    if counts.shape[1] == 2:
+        defined = counts.any(axis=1).all(axis=1) & counts.any(axis=2).all(axis=1)
+        bounds["Matthews correlation"] = (*intervals.matthews_interval(counts), defined)
+    return bounds
 
 
 def add_counts(cells: Cells, name: str, population: np.ndarray, num_rows: int) -> None:
     """Add the cells of a population of counts."""
-    of_class = label_shares(population)[:, -1]
-    truth = dict(zip(("precision", "recall", "F1"), of_class, strict=True)) | {
-        "accuracy": population.trace(),
-        "macro F1": macro_f1(population),
-    }
+    of_classes = OneVsRest.of(population)
+    truth = {metric.title: metric.value(of_classes)[-1] for metric in registry.CLASS_METRICS}
+    truth |= {"accuracy": population.trace(), "macro F1": macro_f1(population)}
     if len(population) == 2:
         truth["Matthews correlation"] = float(intervals.correlate(population.ravel()))
     held: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -1,0 +1,58 @@
+"""Counts of a class against all others -> its precision, recall and F1."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class OneVsRest:
+    """Rows of a class against the rows of all others.
+
+    Each field is an array with one entry for each of several classes.
+    """
+
+    num_rows: np.ndarray
+    """Rows of all classes."""
+    labelled: np.ndarray
+    """Rows that have the label."""
+    predicted: np.ndarray
+    """Rows that have the prediction."""
+    right: np.ndarray
+    """Rows that have both."""
+    area: np.ndarray
+    """Area under the ROC curve of the class against the others; NaN where it is undefined."""
+
+    @classmethod
+    def of(cls, confusion: np.ndarray, area: np.ndarray | None = None) -> Self:
+        """Take rows by label and prediction, ``(C, C)``; without areas they are undefined."""
+        labelled = confusion.sum(axis=1)
+        return cls(
+            num_rows=np.full_like(labelled, confusion.sum()),
+            labelled=labelled,
+            predicted=confusion.sum(axis=0),
+            right=np.diagonal(confusion),
+            area=np.full(len(confusion), np.nan) if area is None else area,
+        )
+
+    @property
+    def precision(self) -> np.ndarray:
+        """The share of the rows with the prediction that have the label."""
+        return divide(self.right, self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """The share of the rows with the label that have the prediction."""
+        return divide(self.right, self.labelled)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """The harmonic mean of precision and recall."""
+        return divide(2 * self.right, self.predicted + self.labelled)
+
+
+def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide counts; NaN for a share of nothing."""
+    with np.errstate(invalid="ignore"):
+        return part / whole
