@@ -1,11 +1,12 @@
-"""Rows with their words -> slices that nobody named and that look worse than the rest.
+"""Rows with their words -> slices that have no name and look worse than the rest.
 
-One half of the rows is searched. What is found there is a candidate: ``slices.measure`` tests it on
-the other half, from which all its figures are. Of copies of a text the first is used: they are
-right or wrong together, and a test would take them for so many confirmations.
+One half of the rows is searched. A slice that is found there is a candidate: ``slices.measure``
+tests it on the other half, and all its figures are from that half. Of copies of a text only the
+first is used: they are right or wrong together, and a test would count each as a confirmation.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,21 +17,54 @@ from sentiflow.models.tokenizer import Tokens
 
 MAX_CANDIDATES = 10
 MIN_GAP = 0.05
-"""By how much the accuracy on these rows is lower than on the rest of this half."""
+"""A candidate's accuracy is lower than on the rest of the searched half by at least this."""
 MAX_ROWS = 400_000
-"""With more rows, so many are drawn for both halves together."""
+"""Most rows of both halves together. Of more rows, this number is drawn."""
 MAX_WORDS = 2000
-"""Words that are searched, the most frequent ones."""
+"""Only the most frequent words are searched."""
 
 _WORSE = 2.0
 """Standard errors by which a candidate is worse than the rest of the searched half."""
 _WORSE_THAN_PARTS = 3.0
-"""Standard errors by which a pair is worse than the other rows of each of its two. A single word
-is in so many pairs that one of them is much worse than the word by chance."""
+"""Standard errors by which a pair is worse than the rows with only one of its two. A word is in so
+many pairs that one of them is much worse than the word by chance."""
 _SAME = 0.8
-"""Rows in both of two slices, as a share of those in either, from which they count as one."""
+"""Two slices count as one if this share of the rows in either is in both."""
 _MAX_LISTED = 300
-"""Slices among which candidates are chosen, the clearest ones."""
+"""Candidates are chosen among this number of clearest slices."""
+
+
+class _Columns(NamedTuple):
+    """Slices that are searched: K of N rows."""
+
+    names: list[str]
+    has: sparse.csr_array
+    """Which rows are in which slice: ``(N, K)``, 0 or 1."""
+
+    def take(self, columns: np.ndarray) -> "_Columns":
+        """Choose slices by number."""
+        return _Columns([self.names[column] for column in columns], self.has[:, columns])
+
+
+class _Pairs(NamedTuple):
+    """Slices, or pairs of them, by the numbers of their columns."""
+
+    first: np.ndarray
+    second: np.ndarray
+    """The same as ``first`` for a single slice."""
+
+    def take(self, chosen: np.ndarray | Sequence[int]) -> "_Pairs":
+        """Choose some, by number or by a boolean for each."""
+        return _Pairs(self.first[chosen], self.second[chosen])
+
+
+class _Gap(NamedTuple):
+    """How much more often rows are wrong than other rows; arrays with one entry for each slice."""
+
+    value: np.ndarray
+    """Difference of the shares of wrong rows."""
+    errors: np.ndarray
+    """The difference in standard errors."""
 
 
 def search(
@@ -43,13 +77,13 @@ def search(
 ) -> list[SliceOfRows]:
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
-    The clearest comes first, each next one is worse also on the rows that are in none before it. A
-    pair is worse than each of its two alone. A named slice is searched in pairs alone, as it is
-    measured anyway, and what has nearly the same rows is left out.
+    The clearest comes first. Each next one is also worse on the rows that are in none before it. A
+    pair is worse than each of its two alone. A named slice is searched in pairs only, as it is
+    measured anyway. Slices with nearly the same rows as a named one are left out.
 
     Args:
         named: Slices that are measured anyway.
-        unnamed: Others, such as those by columns that no setting names.
+        unnamed: Other slices, such as those by columns that no setting names.
         tokens: Of the N texts; None: no words are searched.
         right: N booleans: whether the prediction is right.
         draw: N uint64 that look random and decide about the half. Rows with the same number are
@@ -58,109 +92,136 @@ def search(
     Returns:
         At most ``MAX_CANDIDATES`` slices, ``among`` the half that was not searched.
     """
-    used = np.sort(np.unique(draw, return_index=True)[1][:MAX_ROWS])
-    searched = draw[used] % 2 == 0
-    slices = [*named, *unnamed]
-    names = [item.name for item in slices]
-    rows_of_slices = np.array([item.rows[used] for item in slices], np.int32)
-    has = sparse.csr_array(rows_of_slices.reshape(len(slices), len(used)).T)
+    _, first_copies = np.unique(draw, return_index=True)
+    used = np.sort(first_copies[:MAX_ROWS])
+    is_searched = draw[used] % 2 == 0
+    wrong = ~right[used][is_searched]
+    columns = _list_slices([*named, *unnamed], used)
     if tokens is not None:
-        words, of_words = _list_words(tokens, used, searched)
-        names, has = names + words, sparse.hstack([has, of_words], format="csr")
-    differs = _differs(has[searched], len(named))
-    names, has = [names[k] for k in differs], has[:, differs]
-    wrong = ~right[used][searched]
-    first, second = _list_worse(has[searched], wrong)
-    is_unnamed = (first != second) | (first >= len(named))
-    first, second = first[is_unnamed], second[is_unnamed]
-    chosen = _choose(_members(has[searched], first, second), wrong)
-    members = _members(has, first[chosen], second[chosen])
-    among = np.zeros(len(right), bool)
-    among[used[~searched]] = True
+        columns = _add_words(columns, tokens, used, is_searched)
+    columns = columns.take(_list_different(columns.has[is_searched], len(named)))
+    searched = columns.has[is_searched]
+    worse = _list_worse(searched, wrong)
+    is_named = (worse.first == worse.second) & (worse.first < len(named))
+    worse = worse.take(~is_named)
+    chosen = worse.take(_choose(_members(searched, worse), wrong))
+    return _to_slices(chosen, columns, used, used[~is_searched], num_rows=len(right))
+
+
+def _to_slices(
+    chosen: _Pairs, columns: _Columns, used: np.ndarray, tested: np.ndarray, *, num_rows: int
+) -> list[SliceOfRows]:
+    """Give each candidate its name and its rows among the tested ones; leave out small ones."""
+    members = _members(columns.has, chosen)
+    among = np.zeros(num_rows, bool)
+    among[tested] = True
     candidates = []
-    for number, (a, b) in enumerate(zip(first[chosen], second[chosen], strict=True)):
-        rows = np.zeros(len(right), bool)
+    for number, (first, second) in enumerate(zip(chosen.first, chosen.second, strict=True)):
+        rows = np.zeros(num_rows, bool)
         rows[used[members[[number]].indices]] = True
         rows &= among
-        if rows.sum() >= MIN_ROWS:
-            name = " and ".join(dict.fromkeys((names[a], names[b])))
-            candidates.append(SliceOfRows(name, "", rows, among=among))
+        if rows.sum() < MIN_ROWS:
+            continue
+        name = columns.names[first]
+        if columns.names[second] != name:
+            name += f" and {columns.names[second]}"
+        candidates.append(SliceOfRows(name, "", rows, among=among))
     return candidates
 
 
-def _list_words(
-    tokens: Tokens, used: np.ndarray, searched: np.ndarray
-) -> tuple[list[str], sparse.csr_array]:
-    """Name W words in enough texts of the searched half; say which used texts have each.
+def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
+    """Say which used rows are in which slice."""
+    rows = np.array([item.rows[used] for item in slices], np.int32).reshape(len(slices), len(used))
+    return _Columns([item.name for item in slices], sparse.csr_array(rows.T))
+
+
+def _add_words(
+    columns: _Columns, tokens: Tokens, used: np.ndarray, is_searched: np.ndarray
+) -> _Columns:
+    """Add the most frequent words of the searched half, each a slice of the texts with the word.
 
     Characters that are not printable could act on a terminal, so words with one are left out.
     """
-    lengths, is_used = np.diff(tokens.offsets), np.zeros(len(tokens.offsets) - 1, bool)
-    is_used[used] = True
-    ids, ends = tokens.ids[np.repeat(is_used, lengths)], np.append(0, np.cumsum(lengths[used]))
-    shape = (len(used), len(tokens.words))
-    has = sparse.csr_array((np.ones(len(ids), np.int32), ids, ends), shape=shape)
-    has.sum_duplicates()
-    has.data[:] = 1
-    support = searched.astype(np.float64) @ has
+    has = _count_words(tokens, used)
+    support = is_searched.astype(np.float64) @ has
     frequent = np.argsort(-support, kind="stable")[:MAX_WORDS]
     frequent = frequent[support[frequent] >= MIN_ROWS]
-    words = dict(zip(tokens.words.take(pa.array(frequent)).to_pylist(), frequent, strict=True))
-    shown = sorted(word for word in words if word.isprintable())
-    return [f"“{word}”" for word in shown], has[:, [words[word] for word in shown]]
+    words = tokens.words.take(pa.array(frequent)).to_pylist()
+    of_word = dict(zip(words, frequent, strict=True))
+    shown = sorted(word for word in of_word if word.isprintable())
+    names = [f"“{word}”" for word in shown]
+    of_words = has[:, [of_word[word] for word in shown]]
+    return _Columns(columns.names + names, sparse.hstack([columns.has, of_words], format="csr"))
 
 
-def _differs(has: sparse.csr_array, num_named: int) -> np.ndarray:
-    """List the columns that are named, and those that do not have nearly the rows of such a one."""
-    named, others = has[:, :num_named], has[:, num_named:]
-    both = (others.T @ named).toarray()
-    either = others.sum(axis=0)[:, None] + named.sum(axis=0)[None] - both
-    is_same = (both > 0) & (both >= _SAME * either)
-    return np.append(np.arange(num_named), num_named + np.flatnonzero(~is_same.any(axis=1)))
+def _count_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
+    """Say which of N used texts have which of W words: ``(N, W)``, 0 or 1."""
+    lengths = np.diff(tokens.offsets)
+    is_used = np.zeros(len(lengths), bool)
+    is_used[used] = True
+    ids = tokens.ids[np.repeat(is_used, lengths)]
+    ends = np.append(0, np.cumsum(lengths[used]))
+    ones = np.ones(len(ids), np.int32)
+    has = sparse.csr_array((ones, ids, ends), shape=(len(used), len(tokens.words)))
+    has.sum_duplicates()
+    has.data[:] = 1
+    return has
 
 
-def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """List what is worse than the rest, the clearest first: columns of ``has``, or pairs of them.
+def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:
+    """List the named columns, and the others that do not have nearly the same rows as one."""
+    named = has[:, :num_named]
+    others = has[:, num_named:]
+    in_both = (others.T @ named).toarray()
+    in_either = others.sum(axis=0)[:, None] + named.sum(axis=0)[None] - in_both
+    is_same = (in_both > 0) & (in_both >= _SAME * in_either)
+    different = np.flatnonzero(~is_same.any(axis=1))
+    return np.append(np.arange(num_named), num_named + different)
 
-    Returns:
-        The first and the second column of each; a single one is both.
-    """
+
+def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
+    """List columns of ``has``, and pairs of them, that are worse than the rest, clearest first."""
     size = np.ones(len(wrong)) @ has
     listed = np.flatnonzero((size >= MIN_ROWS) & (size <= len(wrong) / 2))
-    size, has = size[listed], has[:, listed]
-    of_wrong = has[wrong]
-    both, both_wrong = (part.T @ part for part in (has, of_wrong))
-    first, second = np.nonzero(np.triu(both.toarray()) >= MIN_ROWS)
-    num_rows, num_wrong = (each.toarray()[first, second] for each in (both, both_wrong))
-    wrong_size = np.ones(of_wrong.shape[0]) @ of_wrong
-    gap, errors = _compare(num_wrong, num_rows, wrong.sum() - num_wrong, len(wrong) - num_rows)
-    is_worse = (gap >= MIN_GAP) & (errors >= _WORSE)
+    size = size[listed]
+    has = has[:, listed]
+    has_wrong = has[wrong]
+    wrong_size = np.ones(has_wrong.shape[0]) @ has_wrong
+    in_both = (has.T @ has).toarray()
+    wrong_in_both = (has_wrong.T @ has_wrong).toarray()
+    first, second = np.nonzero(np.triu(in_both) >= MIN_ROWS)
+    num_rows = in_both[first, second]
+    num_wrong = wrong_in_both[first, second]
+    gap = _compare(num_wrong, num_rows, wrong.sum() - num_wrong, len(wrong) - num_rows)
+    is_worse = (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
     for part in (first, second):
-        others = wrong_size[part] - num_wrong, size[part] - num_rows
-        is_worse &= (first == second) | (
-            _compare(num_wrong, num_rows, *others)[1] >= _WORSE_THAN_PARTS
-        )
+        other_wrong = wrong_size[part] - num_wrong
+        other_rows = size[part] - num_rows
+        of_part = _compare(num_wrong, num_rows, other_wrong, other_rows)
+        is_worse &= (first == second) | (of_part.errors >= _WORSE_THAN_PARTS)
     worse = np.flatnonzero(is_worse)
-    worse = worse[np.argsort(-errors[worse], kind="stable")[:_MAX_LISTED]]
-    return listed[first[worse]], listed[second[worse]]
+    clearest = np.argsort(-gap.errors[worse], kind="stable")[:_MAX_LISTED]
+    return _Pairs(listed[first], listed[second]).take(worse[clearest])
 
 
-def _members(has: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> sparse.csr_array:
-    """Say which of N rows have both of two columns: ``(pairs, N)``."""
+def _members(has: sparse.csr_array, pairs: _Pairs) -> sparse.csr_array:
+    """Say which of N rows have both columns of a pair: ``(pairs, N)``."""
     columns = has.tocsc()
-    return columns[:, first].multiply(columns[:, second]).T.tocsr()
+    return columns[:, pairs.first].multiply(columns[:, pairs.second]).T.tocsr()
 
 
 def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
     """Choose slices that are worse than the rest on rows that are in none chosen before."""
-    free, chosen = np.ones(len(wrong)), list[int]()
+    free = np.ones(len(wrong))
+    chosen: list[int] = []
     while len(chosen) < MAX_CANDIDATES:
-        num_rows, num_wrong = members @ free, members @ (free * wrong)
-        gap, errors = _compare(num_wrong, num_rows, free @ wrong - num_wrong, free.sum() - num_rows)
-        is_worse = (num_rows >= MIN_ROWS) & (gap >= MIN_GAP) & (errors >= _WORSE)
+        num_rows = members @ free
+        num_wrong = members @ (free * wrong)
+        gap = _compare(num_wrong, num_rows, free @ wrong - num_wrong, free.sum() - num_rows)
+        is_worse = (num_rows >= MIN_ROWS) & (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
         if not is_worse.any():
             break
-        clearest = int(np.where(is_worse, errors, -np.inf).argmax())
+        clearest = int(np.where(is_worse, gap.errors, -np.inf).argmax())
         chosen.append(clearest)
         free[members[[clearest]].indices] = 0
     return chosen
@@ -168,12 +229,13 @@ def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
 
 def _compare(
     wrong: np.ndarray, rows: np.ndarray, other_wrong: np.ndarray, other_rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Subtract other shares of wrong rows; give the difference, and by how many standard errors.
+) -> _Gap:
+    """Compare shares of wrong rows with those of other rows; NaN without other rows.
 
-    The errors are those of the test of two shares with a common variance. NaN without other rows.
+    The standard error is that of the test of two shares with a common variance.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = wrong / rows - other_wrong / other_rows
         share = (wrong + other_wrong) / (rows + other_rows)
-        return gap, gap / np.sqrt(share * (1 - share) * (1 / rows + 1 / other_rows))
+        error = np.sqrt(share * (1 - share) * (1 / rows + 1 / other_rows))
+        return _Gap(gap, gap / error)
