@@ -7,10 +7,11 @@ accuracy on real tweets depends on how often that ability is needed. The sentenc
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from itertools import chain, pairwise, product
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ TOLERANCE = 0.1
 """A change of a probability up to this counts as none, as in CheckList."""
 
 Case = tuple[str, str | None]
-"""A text, and what it is changed to; None in a minimum functionality test."""
+"""A text, and the changed text; None in a minimum functionality test."""
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "behavior.yaml").read_text("utf-8")
@@ -52,11 +53,11 @@ class BehaviorTest:
     """What a reader would expect, in a sentence."""
     cases: Sequence[Case]
     expected: str
-    """The label of the texts, ``same label``, or what a change does to the probability: ``lower``,
+    """The label of the texts, ``same label``, or the effect on the probability: ``lower``,
     ``raise``, ``not lower``, ``not raise``."""
 
     def judge(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Say which cases pass, and how bad a failure of each would be.
+        """Say which cases pass, and how bad a failure each would be.
 
         Args:
             before: The probability of each text.
@@ -68,12 +69,14 @@ class BehaviorTest:
             return (before >= 0.5) == is_positive, np.abs(before - 0.5)
         if self.kind == "invariance":
             return (before >= 0.5) == (after >= 0.5), np.abs(change)
-        excess = {
-            "lower": change + TOLERANCE,
-            "raise": TOLERANCE - change,
-            "not lower": -TOLERANCE - change,
-            "not raise": change - TOLERANCE,
-        }[self.expected]
+        if self.expected == "lower":
+            excess = change + TOLERANCE
+        elif self.expected == "raise":
+            excess = TOLERANCE - change
+        elif self.expected == "not lower":
+            excess = -TOLERANCE - change
+        else:
+            excess = change - TOLERANCE
         return excess <= 0, excess
 
 
@@ -113,103 +116,159 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
 
     Args:
         score: Called once, with distinct texts. A probability of at least one half is positive.
-        texts: Real texts, such as some hundred of the test split. Their labels are not needed: the
-            prediction for a text is compared with that for the changed text. Without any, the
-            tests that change them are left out.
+        texts: Real texts, such as some hundred of the test split. They need no labels: predictions
+            for a text and for the changed text are compared. Without texts, the tests that change
+            them are left out.
         seed: Decides where typos are made.
 
     Returns:
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    results = []
     tests = [test for test in make_tests(texts, seed=seed) if test.cases]
-    distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    asked = []
     for test in tests:
-        pairs = [(of_text[text], of_text[changed or text]) for text, changed in test.cases]
-        before, after = np.array(pairs).T
-        passed, badness = test.judge(before, after)
-        num_cases, num_passed = len(test.cases), int(passed.sum())
-        failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
-        failures = []
-        for case in failed[:MAX_FAILURES]:
-            text, changed = test.cases[case]
-            probability = float(after[case]) if changed else None
-            failures.append(Failure(text, float(before[case]), changed, probability))
-        results.append(
-            BehaviorResult(
-                *(test.kind, test.name, test.expectation),
-                *(num_cases, num_passed, num_passed / num_cases),
-                *share_interval(num_passed, num_cases),
-                tuple(failures),
+        for text, changed in test.cases:
+            asked.append(text)
+            if changed:
+                asked.append(changed)
+    distinct = list(dict.fromkeys(asked))
+    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    return [_check(test, of_text) for test in tests]
+
+
+def _check(test: BehaviorTest, of_text: Mapping[str, float]) -> BehaviorResult:
+    """Compare the probabilities of a test's texts with what is expected."""
+    before = np.array([of_text[text] for text, _ in test.cases])
+    after = np.array([of_text[changed or text] for text, changed in test.cases])
+    passed, badness = test.judge(before, after)
+    failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
+    failures = []
+    for case in failed[:MAX_FAILURES]:
+        text, changed = test.cases[case]
+        failures.append(
+            Failure(
+                text=text,
+                probability=float(before[case]),
+                changed_text=changed,
+                changed_probability=float(after[case]) if changed else None,
             )
         )
-    return results
+    num_cases = len(test.cases)
+    num_passed = int(passed.sum())
+    low, high = share_interval(num_passed, num_cases)
+    return BehaviorResult(
+        kind=test.kind,
+        name=test.name,
+        expectation=test.expectation,
+        num_cases=num_cases,
+        num_passed=num_passed,
+        pass_rate=num_passed / num_cases,
+        low=low,
+        high=high,
+        failures=tuple(failures),
+    )
 
 
 def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
     """Make all tests: minimum functionality, then invariance, then directional expectation.
 
     Args:
-        texts: Real texts, to change. Repeated and blank ones are left out. Without any, the tests
-            that need them are left out. A change that leaves a text as it was makes no case.
+        texts: Real texts, to change. Repeated and blank texts are left out. Without texts, the
+            tests that need them are left out. A change without an effect makes no case.
         seed: Decides where typos are made.
     """
-    real = [text for text in dict.fromkeys(texts) if text.strip()]
     for test in _DATA["minimum_functionality"]:
-        if "endings" in test:
-            sentences = [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
-        else:
-            sentences = _fill(test["templates"], test.get("words", ("",)))
-        cases: list[Case] = [(sentence, None) for sentence in sentences]
         yield BehaviorTest(
-            "minimum function", test["name"], test["expectation"], cases, test["label"]
+            kind="minimum function",
+            name=test["name"],
+            expectation=test["expectation"],
+            cases=[(sentence, None) for sentence in _make_sentences(test)],
+            expected=test["label"],
         )
     for test in _DATA["invariance"]:
-        filled = (_fill([template], test["words"]) for template in test["templates"])
-        cases = [pair for sentences in filled for pair in pairwise(sentences)]
-        yield BehaviorTest("invariance", test["name"], test["expectation"], cases, "same label")
-    if real:
-        yield from _change_real_texts(real, seed)
-    for test in _DATA["directional_expectation"]:
-        pairs = (
-            zip(_fill([p["before"]], p["words"]), _fill([p["after"]], p["words"]), strict=True)
-            for p in test["pairs"]
-        )
+        cases: list[Case] = []
+        for template in test["templates"]:
+            cases.extend(pairwise(_fill([template], test["words"])))
         yield BehaviorTest(
-            "direction", test["name"], test["expectation"], list(chain(*pairs)), test["expected"]
+            kind="invariance",
+            name=test["name"],
+            expectation=test["expectation"],
+            cases=cases,
+            expected="same label",
+        )
+    real = [text for text in dict.fromkeys(texts) if text.strip()]
+    if real:
+        yield from _change_meaningless(real, seed)
+        yield from _add_sentiment(real)
+    for test in _DATA["directional_expectation"]:
+        cases = []
+        for pair in test["pairs"]:
+            before = _fill([pair["before"]], pair["words"])
+            after = _fill([pair["after"]], pair["words"])
+            cases.extend(zip(before, after, strict=True))
+        yield BehaviorTest(
+            kind="direction",
+            name=test["name"],
+            expectation=test["expectation"],
+            cases=cases,
+            expected=test["expected"],
         )
 
 
-def _change_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
+def _make_sentences(test: Mapping[str, Any]) -> list[str]:
+    """Make the sentences of a minimum functionality test, of parts or of templates."""
+    if "endings" in test:
+        return [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
+    return _fill(test["templates"], test.get("words", ("",)))
+
+
+def _change_meaningless(texts: Sequence[str], seed: int) -> Iterator[BehaviorTest]:
+    """Change real texts in ways that do not change the label."""
     generator = np.random.default_rng(seed)
-    changes: list[tuple[str, str, Callable[[str], str]]] = [
-        ("mention", "A mention of somebody at the front", "@somebody {}".format),
-        ("link", "A link at the end", lambda text: f"{text.rstrip()} http://example.com/a1b2c3"),
-        ("typo", "A typo within one word", lambda text: _make_typo(text, generator)),
+    for name, what, change in (
+        ("mention", "A mention of somebody at the front", _add_mention),
+        ("link", "A link at the end", _add_link),
+        ("typo", "A typo within one word", partial(_make_typo, generator=generator)),
         ("upper case", "Upper case", _raise_case),
-    ]
-    for name, what, change in changes:
-        changed = [(text, change(text)) for text in texts]
-        cases: list[Case] = [(text, new) for text, new in changed if new not in ("", text)]
-        expectation = f"{what} does not change the label."
-        yield BehaviorTest("invariance", name, expectation, cases, "same label")
+    ):
+        cases: list[Case] = []
+        for text in texts:
+            changed = change(text)
+            if changed not in ("", text):
+                cases.append((text, changed))
+        yield BehaviorTest(
+            kind="invariance",
+            name=name,
+            expectation=f"{what} does not change the label.",
+            cases=cases,
+            expected="same label",
+        )
+
+
+def _add_sentiment(texts: Sequence[str]) -> Iterator[BehaviorTest]:
+    """Add a sentence with a clear sentiment to real texts."""
     for name, added, never in (
         ("added praise", "I love it", "lower"),
         ("added complaint", "I hate it", "raise"),
     ):
-        cases = [(text, f"{_end_sentence(text)} {added}") for text in texts]
-        expectation = f'"{added}" at the end never {never}s the probability by over {TOLERANCE}.'
-        yield BehaviorTest("direction", name, expectation, cases, f"not {never}")
+        yield BehaviorTest(
+            kind="direction",
+            name=name,
+            expectation=f'"{added}" at the end never {never}s the probability by over {TOLERANCE}.',
+            cases=[(text, f"{_end_sentence(text)} {added}") for text in texts],
+            expected=f"not {never}",
+        )
 
 
 def _fill(templates: Iterable[str], words: Iterable[str]) -> list[str]:
-    """Fill each template with each thing and each word that it has a place for."""
-    filled = (
-        template.format(thing=thing, word=word)
-        for template, thing, word in product(templates, _DATA["things"], words)
-    )
-    return list(dict.fromkeys(map(begin_with_capital, filled)))
+    """Fill each template with each thing and each word that it has a place for.
+
+    Equal sentences are made once.
+    """
+    sentences = []
+    for template, thing, word in product(templates, _DATA["things"], words):
+        sentences.append(begin_with_capital(template.format(thing=thing, word=word)))
+    return list(dict.fromkeys(sentences))
 
 
 def begin_with_capital(text: str) -> str:
@@ -223,14 +282,21 @@ _OPAQUE = re.compile(r"(&#?\w+;|(?:https?://|www\.)\S+|@\w+)")
 _PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z]{4,}(?=[.,!?]*(?:\s|$))")
 
 
+def _add_mention(text: str) -> str:
+    return f"@somebody {text}"
+
+
+def _add_link(text: str) -> str:
+    return f"{text.rstrip()} http://example.com/a1b2c3"
+
+
 def _make_typo(text: str, generator: np.random.Generator) -> str:
     """Swap two different neighboring letters, not the first or last of a word."""
-    places = [
-        place
-        for word in _PLAIN_WORD.finditer(text)
-        for place in range(word.start() + 1, word.end() - 2)
-        if text[place].lower() != text[place + 1].lower()
-    ]
+    places = []
+    for word in _PLAIN_WORD.finditer(text):
+        for place in range(word.start() + 1, word.end() - 2):
+            if text[place].lower() != text[place + 1].lower():
+                places.append(place)
     if not places:
         return text
     place = places[generator.integers(len(places))]
@@ -238,7 +304,10 @@ def _make_typo(text: str, generator: np.random.Generator) -> str:
 
 
 def _raise_case(text: str) -> str:
-    return "".join(p if i % 2 else p.upper() for i, p in enumerate(_OPAQUE.split(text)))
+    """Write a text in upper case, except entities, links and mentions."""
+    parts = _OPAQUE.split(text)  # every second part is opaque
+    parts[::2] = [part.upper() for part in parts[::2]]
+    return "".join(parts)
 
 
 def _end_sentence(text: str) -> str:

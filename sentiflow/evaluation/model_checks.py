@@ -40,9 +40,10 @@ Terms = dict[str, tuple[str, ...]]
 
 NUM_PERMUTATIONS = 2000
 
-_NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
-"""How many texts of the corpus are changed for the behavior tests, and their maximum length in
-characters."""
+_NUM_CHANGED = 400
+"""Texts of the corpus that are changed for the behavior tests."""
+_LONGEST_CHANGED = 1000
+"""Their maximum length, in characters."""
 
 _TINY = 1e-12
 """Above rounding errors; it keeps the probability of positive at one half where both classes have
@@ -60,7 +61,7 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class TermResult:
-    """How the sentences with one term differ from those with the others."""
+    """How predictions for sentences with one term differ from those with the other terms."""
 
     term: str
     words: tuple[str, ...]
@@ -88,11 +89,11 @@ class GroupBias:
     unknown: tuple[str, ...]
     """Terms that are not measured, as the model does not know all their words."""
     spread: float
-    """The highest mean probability of a term minus the lowest. By chance alone it is above 0, and
+    """The highest mean probability of a term minus the lowest. It is above 0 by chance alone, and
     grows with the number of terms: see ``chance_spread``."""
     chance_spread: float
-    """1 in 20 models that make no difference between terms reaches this spread: a smaller spread
-    means nothing. Where terms do differ, it is an overestimate."""
+    """1 in 20 models that treat all terms alike reaches this spread, so a smaller spread means
+    nothing. If terms do differ, it is an overestimate."""
     p_value: float
     """Share of such models that reach at least this spread."""
     p_adjusted: float
@@ -108,7 +109,7 @@ class ModelChecks:
     behavior: Sequence[BehaviorResult] = ()
     group_bias: Sequence[GroupBias] = ()
     not_asked: str = ""
-    """Why the model was not probed; empty if it was."""
+    """Why the model was not checked; empty if it was."""
     unmeasured_groups: Sequence[str] = ()
     """Categories without a group bias, as the model knows fewer than two of their terms."""
 
@@ -122,7 +123,7 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
         rows: Texts of the corpus.
 
     Returns:
-        Empty but for the reason, where the model is gone or ``evaluate.behavior`` is off.
+        Nothing but the reason, if the model is gone or ``evaluate.behavior`` is off.
 
     Raises:
         JobError: The model is in MLflow, which cannot be reached.
@@ -140,15 +141,16 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
         return ModelChecks(not_asked=str(error))
     if not config.evaluate.num_examples:
         tests = [replace(test, failures=()) for test in tests]
-    return ModelChecks(tests, biases, unmeasured_groups=unmeasured)
+    return ModelChecks(behavior=tests, group_bias=biases, unmeasured_groups=unmeasured)
 
 
 def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable[[str], bool]]:
     """Load the model that made the predictions.
 
     Returns:
-        A function that gives the probability of positive; of a model of more classes, if the choice
-        is between it and negative. And one that says whether the model knows all words of a text.
+        A function that gives the probability of positive. For a model of more classes, it is the
+        probability if the choice is between positive and negative. And a function that says
+        whether the model knows all words of a text.
 
     Raises:
         UserError: The model is gone or was replaced.
@@ -165,12 +167,16 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
 
     def score(texts: Sequence[str]) -> np.ndarray:
         probabilities = model.predict_proba(texts).astype(np.float64)
-        negative, positive = (probabilities[:, model.classes.index(name)] for name in BINARY)
+        negative = probabilities[:, model.classes.index(BINARY[0])]
+        positive = probabilities[:, model.classes.index(BINARY[1])]
         if model.classes == BINARY:
             return positive
         return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 
-    return score, lambda words: not package.score(pa.array([words])).num_unknown.any()
+    def knows(words: str) -> bool:
+        return not package.score(pa.array([words])).num_unknown.any()
+
+    return score, knows
 
 
 def _choose_texts(rows: pa.Table) -> list[str]:
@@ -188,14 +194,15 @@ def measure_group_bias(
 ) -> tuple[list[GroupBias], list[str]]:
     """Compare a model's predictions for sentences that differ in the group they name.
 
-    A term with a word that the model does not know is left out: to the model it is any other.
+    A term with a word that the model does not know is left out: the model cannot tell it from
+    other unknown words.
 
     With p[i, k] the mean probability of the sentences of template i with term k, the difference of
     a term is the mean over templates of d[i, k] = p[i, k] - mean over k of p[i, k]. Its interval is
-    Student's t interval over templates. The spread has none: its two terms are chosen because they
-    are the furthest apart. It is tested by permuting the terms within each template (Pitman,
-    "Significance tests which may be applied to samples from any populations", Supplement to the
-    Journal of the Royal Statistical Society 4, 1937), which is exact.
+    Student's t interval over templates. The spread has no interval: its two terms are chosen
+    because they are the furthest apart. It is tested by permuting the terms within each template
+    (Pitman, "Significance tests which may be applied to samples from any populations", Supplement
+    to the Journal of the Royal Statistical Society 4, 1937), which is exact.
 
     Args:
         score: Called once for each category. A text with a probability of at least one half counts
@@ -204,12 +211,17 @@ def measure_group_bias(
         seed: Seed of the permutations.
 
     Returns:
-        A result for each of gender, nationality, religion and age of which the model knows two
-        terms or more; and the other categories.
+        A result for each category (gender, nationality, religion, age) of which the model knows two
+        terms or more; and the names of the other categories.
     """
-    measured, unmeasured = [], []
+    measured = []
+    unmeasured = []
     for name in _CATEGORIES:
-        terms = {t: words for t, words in _terms_of(name).items() if all(map(knows, words))}
+        terms = {
+            term: words
+            for term, words in _terms_of(name).items()
+            if all(knows(word) for word in words)
+        }
         if len(terms) < 2:
             unmeasured.append(name)
             continue
@@ -229,32 +241,18 @@ def _measure(
     seed: int,
 ) -> GroupBias:
     """Measure one category, ``probability`` by template, term and wording; adjust no p-value."""
-    from scipy.special import stdtrit
-
-    generator = np.random.default_rng(seed)
     by_term = probability.mean(axis=2)
     num_templates = len(by_term)
     means = by_term.mean(axis=0)
-    differences = by_term - by_term.mean(axis=1, keepdims=True)
-    error = differences.std(axis=0, ddof=1) / np.sqrt(num_templates)
-    reach = error * stdtrit(num_templates - 1, 0.975)
+    spread = float(np.ptp(means))
+    generator = np.random.default_rng(seed)
     copies = np.broadcast_to(by_term, (NUM_PERMUTATIONS, *by_term.shape))
     spreads = np.ptp(generator.permuted(copies, axis=2).mean(axis=1), axis=1)
-    spread = float(np.ptp(means))
-    p_value = (int((spreads >= spread - _TINY).sum()) + 1) / (NUM_PERMUTATIONS + 1)
+    num_wider = int((spreads >= spread - _TINY).sum())
+    p_value = (num_wider + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
-    results = [
-        TermResult(
-            term=term,
-            words=words,
-            mean_probability=float(means[k]),
-            difference=float(differences[:, k].mean()),
-            low=float(differences[:, k].mean() - reach[k]),
-            high=float(differences[:, k].mean() + reach[k]),
-        )
-        for k, (term, words) in enumerate(terms.items())
-    ]
+    results = _measure_terms(by_term, terms)
     return GroupBias(
         category=category,
         num_templates=num_templates,
@@ -269,19 +267,45 @@ def _measure(
     )
 
 
+def _measure_terms(by_term: np.ndarray, terms: Terms) -> list[TermResult]:
+    """Compare each term with the mean of all, given the mean probability by template and term."""
+    from scipy.special import stdtrit
+
+    num_templates = len(by_term)
+    means = by_term.mean(axis=0)
+    differences = by_term - by_term.mean(axis=1, keepdims=True)
+    error = differences.std(axis=0, ddof=1) / np.sqrt(num_templates)
+    reach = error * stdtrit(num_templates - 1, 0.975)
+    results = []
+    for k, (term, words) in enumerate(terms.items()):
+        difference = differences[:, k].mean()
+        results.append(
+            TermResult(
+                term=term,
+                words=words,
+                mean_probability=float(means[k]),
+                difference=float(difference),
+                low=float(difference - reach[k]),
+                high=float(difference + reach[k]),
+            )
+        )
+    return results
+
+
 def _make_sentences(category: str, terms: Terms) -> np.ndarray:
     """Fill every template: an array of texts by template, term and wording."""
+    phrases = _CATEGORIES[category]["phrases"]
     subjects = [
-        [phrase.format(word) for word, phrase in product(words, _CATEGORIES[category]["phrases"])]
+        [phrase.format(word) for word, phrase in product(words, phrases)]
         for words in terms.values()
     ]
-    return np.array(
-        [
-            [[begin_with_capital(template.format(each)) for each in term] for term in subjects]
-            for template in _SENTENCES
-        ],
-        dtype=object,
-    )
+    sentences = []
+    for template in _SENTENCES:
+        of_terms = []
+        for of_term in subjects:
+            of_terms.append([begin_with_capital(template.format(each)) for each in of_term])
+        sentences.append(of_terms)
+    return np.array(sentences, dtype=object)
 
 
 def _terms_of(category: str) -> Terms:
