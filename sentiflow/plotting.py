@@ -9,8 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GRAY, INK = "#0072b2", "#d55e00", "#8a9099", "#23282f"
-"""Blue and vermilion of Okabe and Ito, which the color-blind can distinguish, and two neutrals."""
+BLUE = "#0072b2"
+"""Of Okabe and Ito: the color-blind can distinguish it from ``ORANGE``."""
+ORANGE = "#d55e00"
+"""Their vermilion."""
+GRAY = "#8a9099"
+INK = "#23282f"
 
 PLOT_STYLE: Any = {
     "axes.edgecolor": GRAY,
@@ -31,7 +35,7 @@ PLOT_STYLE: Any = {
 
 
 def to_curve(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Turn a training's history into a row for each epoch; what was not measured is NaN."""
+    """Turn a training's history into a row for each epoch; NaN where nothing was measured."""
     names = ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
     return pd.DataFrame(history, columns=names).astype(float).astype({"epoch": int})
 
@@ -50,13 +54,15 @@ def to_png(figure: Figure) -> bytes:
 
 
 def draw_training_curve(curve: pd.DataFrame) -> Figure:
-    """Draw loss and, if there are validation rows, accuracy by ``epoch``, one row each."""
-    epoch, count = curve["epoch"], 1 + int(curve["validation_loss"].notna().any())
-    figure = Figure(figsize=(4.4, 2.2 * count))
-    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    """Draw loss and, if there are validation rows, accuracy by ``epoch``, one below the other."""
+    epoch = curve["epoch"]
+    has_validation = bool(curve["validation_loss"].notna().any())
+    num_plots = 2 if has_validation else 1
+    figure = Figure(figsize=(4.4, 2.2 * num_plots))
+    axes = figure.subplots(num_plots, 1, sharex=True, squeeze=False)[:, 0]
     axes[0].plot(epoch, curve["train_loss"], "o--", color=GRAY, label="train", markersize=4)
     axes[0].set(ylabel="Loss")
-    if count == 2:
+    if has_validation:
         axes[0].plot(
             epoch, curve["validation_loss"], "o-", color=BLUE, label="validation", markersize=4
         )

@@ -25,8 +25,9 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
-"""Finds labelled rows that are not in the train split."""
+"""Selects labelled rows that are not in the train split."""
 TEXT = "text"
+"""Column of the texts."""
 MAX_UNKNOWN = 0.01
 """Share of a corpus's labels that may be unknown."""
 
@@ -37,45 +38,49 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     Args:
         uri: The scored directory.
         scored: Its manifest.
-        columns: Columns of the user's own, for slices; see :func:`check_columns`.
+        columns: Columns for slices; see :func:`check_columns`.
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
         others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
-        where the model leaves some texts to people; ``text`` where it was kept by scoring, or is
-        in the prepared data and these are not gone; ``columns``, their names after ``OWN``.
+        if the model leaves some texts to people; ``text`` if scoring kept it, or the prepared data
+        have it and still exist; ``columns``, with names that begin with ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    settings, classes = scored["settings"], lineage.classes_of_model(scored)
+    settings = scored["settings"]
+    classes = lineage.classes_of_model(scored)
     texts = [n for n in settings["keep_columns"] if n in (settings["text_column"], TEXT)]
-    measured = [PROBABILITY + name for name in classes] + _name_unsure(scored)
-    asked = [name for name in columns if name in _list_columns_of_predictions(scored)]
-    chosen, version = _IS_EVALUATED, ["model_version"] if "models" in scored else []
-    if version:
-        chosen &= pc.field(*version).isin([*scored["models"]])
-    kept_rows = pa.concat_tables(
-        table.filter(chosen)
-        for table in lineage.read_tables(
-            uri,
-            scored,
-            ("predictions/",),
-            list(dict.fromkeys((*_COLUMNS, *version, *measured, *texts, *asked))),
-        )
-    )
+    measured = [*(PROBABILITY + name for name in classes), *_name_unsure(scored)]
+    of_predictions = _list_columns_of_predictions(scored)
+    kept = [name for name in columns if name in of_predictions]
+    kept_rows = _read_predictions(uri, scored, [*_COLUMNS, *measured, *texts, *kept])
     added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
-    added |= {OWN + name: kept_rows[name] for name in asked}
-    for column in (kept_rows[name] for name in texts):
+    for name in kept:
+        added[OWN + name] = kept_rows[name]
+    for name in texts:
+        column = kept_rows[name]
         is_text = str(column.type) in ("string", "large_string", "string_view")
         if is_text and not column.null_count:
             added.setdefault(TEXT, column.cast(pa.string()))
     rows = put_columns(kept_rows.select([*_COLUMNS, *measured]), added).combine_chunks()
-    missing = [name for name in columns if name not in asked]
-    is_whole = TEXT in added and not missing
-    return rows if is_whole else _add_columns(rows, scored, missing)
+    missing = [name for name in columns if name not in kept]
+    if TEXT in added and not missing:
+        return rows
+    return _add_columns(rows, scored, missing)
+
+
+def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.Table:
+    """Read the evaluated rows of the models that the manifest names."""
+    chosen = _IS_EVALUATED
+    if "models" in scored:
+        columns = [*columns, "model_version"]
+        chosen = chosen & pc.field("model_version").isin([*scored["models"]])
+    tables = lineage.read_tables(uri, scored, ("predictions/",), list(dict.fromkeys(columns)))
+    return pa.concat_tables(table.filter(chosen) for table in tables)
 
 
 def check_columns(
@@ -94,7 +99,8 @@ def check_columns(
     prepared = lineage.corpus_of(scored)
     kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
     existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
-    if missing := [name for name in columns if name not in existing]:
+    missing = [name for name in columns if name not in existing]
+    if missing:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(few(missing))}; "
             f"their columns are {', '.join(few(existing))}",
@@ -103,9 +109,13 @@ def check_columns(
 
 
 def list_searched(scored: Manifest) -> list[str]:
-    """List the kept columns that are searched for slices: no ids, texts, labels, times, authors."""
+    """List the kept columns that are searched for slices, without ids, texts, labels and the like.
+
+    Times and authors are left out, too.
+    """
     prepared = lineage.corpus_of(scored)
-    left_out, kept = {TEXT, "time", "label", "user", scored["settings"]["text_column"]}, list[str]()
+    left_out = {TEXT, "time", "label", "user", scored["settings"]["text_column"]}
+    kept: list[str] = []
     for settings in (prepared["settings"] if prepared else {}, scored["settings"]):
         columns = settings.get("format", {}).get("columns") or {}
         left_out |= {columns.get(name) for name in ("id", TEXT, "label", "time", "user")}
@@ -123,13 +133,15 @@ def _list_columns_of_predictions(scored: Manifest) -> list[str]:
 
 def _name_unsure(scored: Manifest) -> list[str]:
     """Name the column of unsure texts, if the model leaves some to people."""
-    return ["unsure"] if (scored["inputs"]["model"]["settings"] or {}).get("unsure") else []
+    settings = scored["inputs"]["model"]["settings"]
+    return ["unsure"] if settings and settings.get("unsure") else []
 
 
 def predicted_of(rows: pa.Table) -> Predicted:
     """Take the predictions for rows that :func:`read` returned."""
     classes = classes_of(rows)
-    label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
+    label = rows["label"].to_numpy()
+    prediction = rows["prediction"].to_numpy()
     if classes == BINARY:
         positive = rows[PROBABILITY + BINARY[1]].to_numpy()
         return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
@@ -138,7 +150,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
-    """Name the classes of the model behind rows; then those that :func:`count_others` adds."""
+    """Name the classes of the model behind rows, then others, which :func:`count_others` adds."""
     return tuple(
         name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)
     )
@@ -147,24 +159,34 @@ def classes_of(rows: pa.Table) -> tuple[str, ...]:
 def find_common_classes(
     of_models: Mapping[str, Sequence[str]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Find the classes that all models have, and the others, given those of each by its name.
+    """Find the classes that all models have, and the others.
+
+    Args:
+        of_models: The classes of each model, by its name.
 
     Raises:
         UserError: Fewer than two are common.
     """
     every = dict.fromkeys(name for classes in of_models.values() for name in classes)
-    common = tuple(n for n in every if all(n in classes for classes in of_models.values()))
+    common = []
+    others = []
+    for name in every:
+        is_common = all(name in classes for classes in of_models.values())
+        if is_common:
+            common.append(name)
+        else:
+            others.append(name)
     if len(common) < 2:
-        listed = (f"{name} has {', '.join(few(classes))}" for name, classes in of_models.items())
+        listed = [f"{name} has {', '.join(few(classes))}" for name, classes in of_models.items()]
         raise UserError(
             f"the models have fewer than two classes in common: {' and '.join(listed)}",
             hint="compare models of the same classes",
         )
-    return common, tuple(name for name in every if name not in common)
+    return tuple(common), tuple(others)
 
 
 def spread(num_rows: int, most: int) -> np.ndarray:
-    """Number at most so many of some rows, at equal distances."""
+    """Choose at most ``most`` of the numbers of rows, at equal distances."""
     return np.linspace(0, num_rows - 1, min(most, num_rows)).astype(np.int64)
 
 
@@ -179,9 +201,9 @@ def count_others(
 ) -> tuple[pa.Table, list[str]]:
     """Make rows of classes that the model does not know mistakes; leave others out.
 
-    A class that the model does not know becomes one that it gives no probability: its recall and F1
-    are 0, and its log loss is that of ``PROBABILITY_FLOOR``. Classes that the settings of the
-    training leave out are no part of the question: their rows are left out.
+    A class that the model does not know is added with probability 0: its recall and F1 are 0, and
+    the log loss of its rows comes from ``PROBABILITY_FLOOR``. Rows of classes that the settings of
+    the training leave out are left out here, too.
 
     Args:
         rows: As :func:`read` returns them.
@@ -195,40 +217,62 @@ def count_others(
         UserError: Too many labels of the corpus are unknown.
     """
     notes = _check_unknown(scored)
-    names, model = manifest.find_classes(scored), lineage.classes_of_model(scored)
+    names = manifest.find_classes(scored)
+    known = lineage.classes_of_model(scored)
     left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
-    counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
-    present = {name: count for name, count in zip(names, counts, strict=True) if count}
-    others = {n: c for n, c in present.items() if n not in model and n not in left_out}
-    leaving = {n: c for n, c in present.items() if n in left_out}
-    texts = {
-        "the model does not know these labels, and their rows count as mistakes": others,
-        "rows are left out, as the settings of the training leave out their classes": leaving,
-    }
-    for text, of_classes in texts.items():
-        if of_classes:
-            listed = few([f"{name} {count:,}" for name, count in of_classes.items()])
-            notes.append(f"{text}: {', '.join(listed)}")
-    order = (*model, *others)
-    code = np.array([order.index(n) if n in order else -1 for n in names], np.int8)
-    code[[n in left_out and n in model for n in names]] = -1
-    none = pa.array(np.zeros(len(rows), np.float32))
-    labels = {"label": pa.array(code[rows["label"].to_numpy()])}
-    rows = put_columns(rows, labels | {PROBABILITY + name: none for name in others})
-    return rows.filter(pc.field("label") >= 0), notes
+    label = rows["label"].to_numpy()
+    counts = np.bincount(label, minlength=len(names)).tolist()
+    others = {}
+    leaving = {}
+    for name, count in zip(names, counts, strict=True):
+        if count and name in left_out:
+            leaving[name] = count
+        elif count and name not in known:
+            others[name] = count
+    order = (*known, *others)
+    code = np.full(len(names), -1, np.int8)
+    for number, name in enumerate(names):
+        if name in order and name not in left_out:
+            code[number] = order.index(name)
+    added = {"label": pa.array(code[label])}
+    for name in others:
+        added[PROBABILITY + name] = pa.array(np.zeros(len(rows), np.float32))
+    rows = put_columns(rows, added).filter(pc.field("label") >= 0)
+    return rows, notes + _describe_others(others, leaving)
+
+
+def _describe_others(others: Mapping[str, int], leaving: Mapping[str, int]) -> list[str]:
+    """Say which classes the model does not know, and which are left out, with their rows."""
+    notes = []
+    if others:
+        notes.append(
+            "the model does not know these labels, and their rows count as mistakes: "
+            + _list_counts(others)
+        )
+    if leaving:
+        notes.append(
+            "rows are left out, as the settings of the training leave out their classes: "
+            + _list_counts(leaving)
+        )
+    return notes
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(few([f"{name} {count:,}" for name, count in counts.items()]))
 
 
 def _check_unknown(scored: Manifest) -> list[str]:
-    """Refuse a corpus of which too many labels are unknown; say how many are.
+    """Refuse a corpus with too many unknown labels; say how many are unknown.
 
     Scoring makes them null, so that their rows are in no figure.
     """
-    number, num_labelled = (scored["counts"].get(n, 0) for n in ("unknown_labels", "labelled"))
-    if not number:
+    num_unknown = scored["counts"].get("unknown_labels", 0)
+    if not num_unknown:
         return []
+    num_labels = num_unknown + scored["counts"].get("labelled", 0)
     listed = row_checks.list_unknown(scored.get("unknown_values", {}))
-    what = f"{number:,} of {number + num_labelled:,} labels are unknown: {listed}"
-    if number > MAX_UNKNOWN * (number + num_labelled):
+    what = f"{num_unknown:,} of {num_labels:,} labels are unknown: {listed}"
+    if num_unknown > MAX_UNKNOWN * num_labels:
         raise UserError(
             f"{lineage.name_corpus(scored)}: {what}",
             hint="correct the file, or name the labels in score.format.labels, as a class (their "
@@ -238,13 +282,14 @@ def _check_unknown(scored: Manifest) -> list[str]:
 
 
 def is_of(classes: Sequence[str]) -> pc.Expression:
-    """Find rows that are labelled with one of these classes, which have the first codes."""
+    """Select rows that are labelled with one of these classes, which have the first codes."""
     return pc.field("label") < len(classes)
 
 
 def headline_split(names: Sequence[str]) -> str:
     """Choose the figures of the headline: of folds, of test, of all rows, else of validation."""
-    return next(name for name in (FOLDS, "test", WHOLE, "validation") if name in names)
+    by_preference = (FOLDS, "test", WHOLE, "validation")
+    return next(name for name in by_preference if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
@@ -253,7 +298,7 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
-    """Add texts and the columns for slices from the prepared tweets by row number."""
+    """Add texts, and columns for slices, from the prepared tweets by ``row_id``."""
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows

@@ -1,7 +1,7 @@
 """An evaluation -> its run in MLflow, and the model in MLflow's registry, described by it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from statistics import fmean
 from typing import Any
@@ -11,7 +11,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows, lineage
-from sentiflow.evaluation.measurements import EvaluationResult
+from sentiflow.evaluation.measurements import EvaluationResult, Measurements
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import join
 from sentiflow.tracking import runs
@@ -25,6 +26,7 @@ _HEADLINES = (
     "accuracy_high",
     "expected_calibration_error",
 )
+"""Metrics of every model, in the order in which MLflow lists them."""
 
 
 def track(
@@ -33,50 +35,59 @@ def track(
     recorder: Recorder,
     spec: OutputSpec,
 ) -> None:
-    """Log the metrics to the run of the evaluation, those of the headline first, and the report.
+    """Log metrics and report to the run of the evaluation, the metrics of the headline first.
 
     Args:
         result: The evaluation.
-        files: What it has written.
+        files: The files that it has written, by name.
         recorder: The run.
         spec: Names the predictions.
     """
-    measured = result.measured
-    for split in sorted(measured.figures, key=lambda name: name != measured.split):
-        metrics = measured.figures[split].scalars
-        recorder.log_metrics({f"{split}/{n}": metrics.get(n) for n in (*_HEADLINES, *metrics)})
-    if unsure := measured.unsure:
-        recorder.log_metrics(
-            {
-                f"{measured.split}/unsure_{name}": getattr(unsure, name)
-                for name in ("fraction", "error", "error_low", "error_high")
-            }
-        )
-    if folds := result.cross_validated:
-        recorder.log_metrics(
-            {f"{evaluated_rows.FOLDS}/{k}": value for k, value in folds.metrics.scalars.items()}
-        )
-    if teacher := result.teacher:
-        recorder.log_metrics(
-            {
-                "teacher/agreement": teacher.agreement,
-                "teacher/accuracy": teacher.accuracy,
-                "teacher/accuracy_difference": teacher.accuracy_difference.value,
-                "teacher/f1_macro": teacher.f1_macro,
-            }
-        )
-    recorder.log_metrics(
-        {  # a metric for each test would make thirty charts in MLflow
-            f"behavior/{kind.replace(' ', '_')}": fmean(test.pass_rate for test in tests)
-            for kind, tests in groupby(result.probed.behavior, lambda test: test.kind)
-        }
-        | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
-    )
+    for metrics in _list_metrics(result):
+        recorder.log_metrics(metrics)
     recorder.log_files(files)
     recorder.set_tags(_tag_predictions(spec))
-    recorder.set_note(
-        "\n".join(f"- **{each.number}** {each.meaning}" for each in result.highlights)
-    )
+    note = [f"- **{each.number}** {each.meaning}" for each in result.highlights]
+    recorder.set_note("\n".join(note))
+
+
+def _list_metrics(result: EvaluationResult) -> Iterator[dict[str, Any]]:
+    """List the metrics by name, in the order in which they are logged."""
+    measured = result.measured
+    for split in sorted(measured.figures, key=lambda name: name != measured.split):
+        scalars = measured.figures[split].scalars
+        names = dict.fromkeys([*_HEADLINES, *scalars])
+        yield {f"{split}/{name}": scalars.get(name) for name in names}
+    if measured.unsure:
+        yield {
+            f"{measured.split}/unsure_fraction": measured.unsure.fraction,
+            f"{measured.split}/unsure_error": measured.unsure.error,
+            f"{measured.split}/unsure_error_low": measured.unsure.error_low,
+            f"{measured.split}/unsure_error_high": measured.unsure.error_high,
+        }
+    if result.cross_validated:
+        scalars = result.cross_validated.metrics.scalars
+        yield {f"{evaluated_rows.FOLDS}/{name}": value for name, value in scalars.items()}
+    teacher = result.teacher
+    if teacher:
+        yield {
+            "teacher/agreement": teacher.agreement,
+            "teacher/accuracy": teacher.accuracy,
+            "teacher/accuracy_difference": teacher.accuracy_difference.value,
+            "teacher/f1_macro": teacher.f1_macro,
+        }
+    yield _average_checks(result.probed)
+
+
+def _average_checks(probed: ModelChecks) -> dict[str, Any]:
+    """Average the pass rates by kind: a metric for each test would make thirty charts in MLflow."""
+    metrics = {}
+    for kind, tests in groupby(probed.behavior, lambda test: test.kind):
+        name = kind.replace(" ", "_")
+        metrics[f"behavior/{name}"] = fmean(test.pass_rate for test in tests)
+    for bias in probed.group_bias:
+        metrics[f"bias/{bias.category}_spread"] = bias.spread
+    return metrics
 
 
 def register(
@@ -87,46 +98,40 @@ def register(
     spec: OutputSpec,
     card: bytes,
 ) -> dict[str, Any] | None:
-    """Log the headline to the run of the training, and register the model if this stage does so.
+    """Log the headline to the run of the training, and register the model.
 
-    That is only done if the corpus is the one that it was trained on: the metrics of another corpus
-    would be mistaken for its test metrics. Where the store is unavailable, it is done later from
-    the manifest.
+    Call it only for the corpus of the training: metrics of another corpus would be mistaken for
+    test metrics. If the store is unavailable, the model is registered later, from the manifest.
 
     Args:
         result: The evaluation.
         scored: The manifest of the predictions.
-        trained: That of the training; of an average, that of the first model.
-        recorder: The run of the evaluation, which stands for that of the training of an average.
+        trained: The manifest of the training; for an average, of the first model.
+        recorder: The run of the evaluation. For an average, it replaces the run of the training.
         spec: Names the predictions.
         card: The model card, for the files of the version.
 
     Returns:
         Name and version for the manifest, if the model was registered now.
     """
-    model, measured = scored["inputs"]["model"], result.measured
-    metrics, split = measured.metrics, measured.split
+    model = scored["inputs"]["model"]
+    metrics = result.measured.metrics
+    split = result.measured.split
     run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
-    text = (
-        f"{metrics.accuracy:.1%} {split} accuracy "
-        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
-        f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
-        f"- data: {lineage.name_corpus(scored)}, {trained['counts']['rows']:,} texts for training\n"
-        f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
-        f"- model: {lineage.describe_model(model['settings'])}\n"
-    )
+    training_run = recorder.of_run(run_id)
+    scalars = metrics.scalars
+    training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
+    training_run.set_tags(_tag_predictions(spec))
+    text = _describe_model(result.measured, scored, trained)
+    shown = runs.add_report(text, recorder.experiment_id, recorder.run_id)
+    training_run.set_note(text, shown=shown)
+    package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
     tags = {
         f"sentiflow.{split}_accuracy": f"{metrics.accuracy:.6f}",
         f"sentiflow.{split}_f1_macro": f"{metrics.f1_macro:.6f}",
         f"sentiflow.{split}_rows": str(metrics.num_rows),
         f"sentiflow.{split}_data": trained["inputs"]["prepared"]["fingerprint"],
     }
-    training_run, scalars = recorder.of_run(run_id), metrics.scalars
-    training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
-    training_run.set_tags(_tag_predictions(spec))
-    shown = runs.add_report(text, recorder.experiment_id, recorder.run_id)
-    training_run.set_note(text, shown=shown)
-    package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
     try:
         return recorder.register(
             package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
@@ -134,6 +139,19 @@ def register(
     except (JobError, UserError) as error:  # the evaluation is complete without it
         log.warning("%s", error)
         return None
+
+
+def _describe_model(measured: Measurements, scored: Manifest, trained: Manifest) -> str:
+    """Write the headline and the origin of a model, for its run and its version in MLflow."""
+    metrics = measured.metrics
+    return (
+        f"{metrics.accuracy:.1%} {measured.split} accuracy "
+        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
+        f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
+        f"- data: {lineage.name_corpus(scored)}, {trained['counts']['rows']:,} texts for training\n"
+        f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
+        f"- model: {lineage.describe_model(scored['inputs']['model']['settings'])}\n"
+    )
 
 
 def _tag_predictions(spec: OutputSpec) -> dict[str, str]:

@@ -32,6 +32,7 @@ from sentiflow.plotting import (
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
 _LINES = ("-", "--", "-.", ":")
+"""Styles that tell curves apart without color."""
 
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
@@ -46,7 +47,8 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
-    predicted, metrics = predicted_of(rows), measured.metrics
+    predicted = predicted_of(rows)
+    metrics = measured.metrics
     with mpl.rc_context(PLOT_STYLE):
         drawn = {
             "confusion.png": _draw_confusion(metrics),
@@ -64,30 +66,29 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     """Draw the share of each prediction among the texts with a label."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    counts, names = (
-        np.array([[*row.values()] for row in metrics.confusion.values()]),
-        [*metrics.confusion],
-    )
+    counts = np.array([list(row.values()) for row in metrics.confusion.values()])
+    names = list(metrics.confusion)
     figure, axes = _axes()
     if metrics.has_many:
         counts, names = _join_best(counts, names, metrics.worst_first[NUM_WORST:])
         figure.set_size_inches(9, 1.5 + 0.26 * len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    most = 14 if len(names) <= MOST_LISTED else 32
-    display = ConfusionMatrixDisplay(shares, display_labels=[shorten(n, most) for n in names]).plot(
+    max_length = 14 if len(names) <= MOST_LISTED else 32
+    display = ConfusionMatrixDisplay(
+        shares, display_labels=[shorten(name, max_length) for name in names]
+    )
+    display.plot(
         cmap=_BLUES,
         ax=axes,
         colorbar=False,
         values_format=".1%" if len(names) <= 5 else ".0%",
         xticks_rotation="horizontal" if len(names) <= 3 else "vertical",
-        text_kw={
-            "color": INK,
-            "fontsize": {2: 15, 3: 12}.get(len(names), 8 if len(names) <= 5 else 7),
-        },
+        text_kw={"color": INK, "fontsize": _choose_font_size(len(names))},
         im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
     )
-    for cell in display.text_[counts == 0] if metrics.has_many else ():
-        cell.set_text("")
+    if metrics.has_many:
+        for cell in display.text_[counts == 0]:
+            cell.set_text("")
     axes.set(xlabel="Prediction", ylabel="Label")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -97,62 +98,87 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     return figure
 
 
+def _choose_font_size(num_names: int) -> int:
+    """Choose the size of the numbers in a confusion matrix."""
+    if num_names == 2:
+        return 15
+    if num_names == 3:
+        return 12
+    return 8 if num_names <= 5 else 7
+
+
 def _join_best(
     counts: np.ndarray, names: list[str], best: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
     """Add up the rows and columns of a confusion matrix for some classes, behind the others."""
     if not best:
         return counts, names
+    joined_name = f"{len(best)} others"
     kept = [name for name in names if name not in best]
-    groups = pd.Index([name if name in kept else f"{len(best)} others" for name in names])
-    joined = pd.DataFrame(counts, groups, groups).groupby(level=0).sum().T.groupby(level=0).sum().T
-    order = [*kept, f"{len(best)} others"]
+    groups = pd.Index([name if name in kept else joined_name for name in names])
+    matrix = pd.DataFrame(counts, groups, groups)
+    by_label = matrix.groupby(level=0).sum()
+    joined = by_label.T.groupby(level=0).sum().T
+    order = [*kept, joined_name]
     return joined.loc[order, order].to_numpy(), order
 
 
 def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
-    """Draw the curve of positive, or of the first of two other classes, or of each of several.
+    """Draw the curve of positive, of the first of two other classes, or of each of several classes.
 
-    Of many classes they are those with the lowest areas.
+    Of many classes, the classes with the lowest areas are drawn.
     """
     from sklearn.metrics import roc_curve
 
     figure, axes = _unit_square("False positive rate", "True positive rate")
-    areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
-    shown = sorted(sorted(areas, key=lambda code: areas[code])[:MOST_LISTED])
-    colors: Any = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
-    if len(predicted.classes) == 2:  # the curve of the other is its mirror
-        shown, colors = [int(metrics.is_binary)], [BLUE]
     if metrics.is_binary:
-        axes.plot(
-            1 - metrics.scalars["recall_negative"], metrics.scalars["recall_positive"], "o",
-            color=INK,
-        )  # fmt: skip
+        false_positive_rate = 1 - metrics.scalars["recall_negative"]
+        axes.plot(false_positive_rate, metrics.scalars["recall_positive"], "o", color=INK)
+    areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
+    if len(predicted.classes) == 2:  # the curve of the other is its mirror
+        shown = [int(metrics.is_binary)]
+        colors: Any = [BLUE]
+    else:
+        lowest = sorted(areas, key=lambda code: areas[code])[:MOST_LISTED]
+        shown = sorted(lowest)
+        colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
     for number, code in enumerate(shown):
-        rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
-        label = f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}"
-        axes.plot(*rates, linestyle=_LINES[number % len(_LINES)], color=colors[number], label=label)
+        false_positives, true_positives, _ = roc_curve(
+            predicted.label == code, predicted.probabilities[:, code]
+        )
+        axes.plot(
+            false_positives,
+            true_positives,
+            linestyle=_LINES[number % len(_LINES)],
+            color=colors[number],
+            label=f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}",
+        )
     axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure
 
 
 def _draw_reliability(predicted: Predicted) -> Figure:
-    titles = ("Probability of the prediction", "Share of right predictions")
     if predicted.is_binary:
-        titles = ("Mean probability of positive", "Share of positive labels")
-    figure, axes = _unit_square(*titles)
+        figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
+    else:
+        figure, axes = _unit_square("Probability of the prediction", "Share of right predictions")
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
-    share, num_rows = bins["positive_fraction"].to_numpy(), bins["num_rows"].to_numpy()
+    share = bins["positive_fraction"].to_numpy()
+    num_rows = bins["num_rows"].to_numpy()
     ends = np.stack(share_interval((share * num_rows).round(), num_rows))
     axes.errorbar(
-        bins["mean_probability"], share, yerr=np.abs(ends - share), fmt="o-", color=BLUE,
+        bins["mean_probability"],
+        share,
+        yerr=np.abs(ends - share),
+        fmt="o-",
+        color=BLUE,
         markersize=4,
-    )  # fmt: skip
+    )
     return figure
 
 
 def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None) -> Figure:
-    points = pd.DataFrame(map(vars, curve))
+    points = pd.DataFrame([vars(point) for point in curve])
     figure, axes = _axes(
         xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers"
     )
