@@ -22,10 +22,11 @@ from sentiflow.evaluation.evaluated_rows import (
 )
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
-from sentiflow.evaluation.slices import SliceMetrics, SliceOfRows
+from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
 
 NUM_WORST = 20
@@ -215,11 +216,7 @@ def measure(
         searched: Other columns whose values are searched for slices.
         with_words: Whether words are searched, too.
     """
-    by_split = {}
-    for split in EVALUATED:
-        part = of_split(rows, split)
-        if len(part):
-            by_split[split] = part
+    by_split = _split(rows)
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     figures = {}
     intervals = {}
@@ -234,15 +231,6 @@ def measure(
     headline = headline_split(list(by_split))
     chosen = by_split[headline]
     of_headline = predicted[headline]
-    found = _find_slices(
-        chosen,
-        of_headline.right,
-        settings=model["settings"],
-        patterns=patterns,
-        columns=columns,
-        searched=searched,
-        with_words=with_words,
-    )
     calibration = model.get("calibration") or {}
     return Measurements(
         split=headline,
@@ -256,37 +244,51 @@ def measure(
         ),
         unsure=_measure_unsure(chosen, of_headline.right, model["settings"]),
         label_errors=mistakes.count_label_errors(of_headline),
-        slices=slices.measure(
-            found,
-            label=of_headline.label,
-            probability=of_headline.positive if of_headline.is_binary else None,
-            prediction=of_headline.prediction,
-            classes=of_headline.classes,
+        slices=_measure_slices(
+            chosen,
+            of_headline,
+            settings=model["settings"],
+            patterns=patterns,
+            columns=columns,
+            searched=searched,
+            with_words=with_words,
         ),
     )
 
 
-def _find_slices(
+def _split(rows: pa.Table) -> dict[str, pa.Table]:
+    """Find the labelled rows of each evaluated split that has any."""
+    by_split = {split: of_split(rows, split) for split in EVALUATED}
+    return {split: part for split, part in by_split.items() if len(part)}
+
+
+def _measure_slices(
     rows: pa.Table,
-    right: np.ndarray,
+    predicted: Predicted,
     *,
     settings: Settings,
     patterns: Mapping[str, str],
     columns: Sequence[str],
     searched: Sequence[str],
     with_words: bool,
-) -> list[SliceOfRows]:
-    """Find the slices that have a name, then search for others."""
+) -> list[SliceMetrics]:
+    """Find the slices that have a name, search for others, and measure all."""
     named, tokens = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
     categories = [name for name in searched if slices.has_categories(rows[slices.OWN + name].type)]
     candidates = slice_search.search(
         named,
         slices.by_columns(rows, categories),
         tokens=tokens if with_words else None,
-        right=right,
+        right=predicted.right,
         draw=_draw_halves(rows),
     )
-    return [*named, *candidates]
+    return slices.measure(
+        [*named, *candidates],
+        label=predicted.label,
+        probability=predicted.positive if predicted.is_binary else None,
+        prediction=predicted.prediction,
+        classes=predicted.classes,
+    )
 
 
 def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None:
