@@ -11,12 +11,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
 from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.measurements import EvaluationResult
 from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
 from sentiflow.evaluation.report_charts import render as render_charts
+from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -236,10 +238,13 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
         assert f"{predicted:.1%}" in text.partition("Predicted positive")[2][:80]
     for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
         assert f"{data.result.measured.metrics.scalars[cell]:,}" in text, cell
+    forms = {metric.name: metric.form for metric in METRICS}
+    for metric in CLASS_METRICS:
+        for label in BINARY:
+            forms[f"{metric.name}_{label}"] = metric.form
     for name, (low, high) in data.result.measured.intervals["test"].items():
-        shares = name.startswith(("accuracy", "precision", "recall"))
-        form = "{:.1%}" if shares else "{:.4f}"
-        assert " \u2013 ".join(map(form.format, (low, high))) in text, name
+        written = f"{forms[name].format(low)} \u2013 {forms[name].format(high)}"
+        assert written in text, name
 
 
 def test_every_slice_is_on_the_page_worst_first(data, page):
