@@ -137,7 +137,7 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
 
 
 def _check(test: BehaviorTest, of_text: Mapping[str, float]) -> BehaviorResult:
-    """Compare the probabilities of a test's texts with what is expected."""
+    """Compare the probabilities of a test's texts with its expectation."""
     before = np.array([of_text[text] for text, _ in test.cases])
     after = np.array([of_text[changed or text] for text, changed in test.cases])
     passed, badness = test.judge(before, after)

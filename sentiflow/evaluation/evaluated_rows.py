@@ -114,9 +114,12 @@ def list_searched(scored: Manifest) -> list[str]:
     Times and authors are left out, too.
     """
     prepared = lineage.corpus_of(scored)
+    of_stages = [scored["settings"]]
+    if prepared:
+        of_stages.insert(0, prepared["settings"])
     left_out = {TEXT, "time", "label", "user", scored["settings"]["text_column"]}
     kept: list[str] = []
-    for settings in (prepared["settings"] if prepared else {}, scored["settings"]):
+    for settings in of_stages:
         columns = settings.get("format", {}).get("columns") or {}
         left_out |= {columns.get(name) for name in ("id", TEXT, "label", "time", "user")}
         kept += settings.get("keep_columns", ())

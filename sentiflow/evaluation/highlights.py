@@ -28,7 +28,7 @@ def summarize(
     teacher: TeacherComparison | None = None,
     folds: CrossValidated | None = None,
 ) -> list[Highlight]:
-    """Choose what is worth a line, in the order of the report.
+    """Choose the results that are worth a line, in the order of the report.
 
     With folds, guessing and simple models are compared with the cross-validated figures.
     """

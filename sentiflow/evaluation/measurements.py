@@ -109,8 +109,9 @@ class Measurements:
     def can_judge_labels(self) -> bool:
         """Say whether the model is right often enough to question labels."""
         metrics = self.metrics
-        _, share = metrics.most_frequent
-        return metrics.accuracy >= mistakes.MIN_ACCURACY and metrics.accuracy_low > share
+        if metrics.accuracy < mistakes.MIN_ACCURACY:
+            return False
+        return metrics.accuracy_low > metrics.most_frequent.share
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ class CrossValidated:
     @property
     def origin(self) -> str:
         """Say where the figures come from."""
-        num_folds, num_rows = len(self.f1_of_folds), self.metrics.num_rows
-        return f"cross-validated over {num_folds} folds, {num_rows:,} rows"
+        num_folds = len(self.f1_of_folds)
+        return f"cross-validated over {num_folds} folds, {self.metrics.num_rows:,} rows"
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``metrics.json`` says."""

@@ -177,7 +177,7 @@ def find(place: str) -> str:
         return render(model, None, validation=package.get("metrics"))
     except (KeyError, jinja2.UndefinedError) as error:
         raise UserError(
-            f"a manifest of {display_uri(uri)} lacks what a card tells: {error}",
+            f"a manifest of {display_uri(uri)} lacks an entry of the card: {error}",
             hint="run its stages again",
         ) from error
 

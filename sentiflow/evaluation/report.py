@@ -89,7 +89,7 @@ def render_page(
 
     Args:
         result: The evaluation.
-        plots: As ``report_charts.render`` returns them; the page leaves out what is missing.
+        plots: As ``report_charts.render`` returns them; missing ones are left out.
         rows: Rows of the headline split, as ``evaluated_rows.read`` returns them.
         mistakes: Has the columns of ``mistakes.COLUMNS``.
         curve: As for ``report_charts.render``.

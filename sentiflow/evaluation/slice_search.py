@@ -230,9 +230,9 @@ def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
 def _compare(
     wrong: np.ndarray, rows: np.ndarray, other_wrong: np.ndarray, other_rows: np.ndarray
 ) -> _Gap:
-    """Compare shares of wrong rows with those of other rows; NaN without other rows.
+    """Subtract the share of wrong rows among other rows; NaN without other rows.
 
-    The standard error is that of the test of two shares with a common variance.
+    The standard error assumes a common variance, as in the test of two shares.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = wrong / rows - other_wrong / other_rows

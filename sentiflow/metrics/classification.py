@@ -56,6 +56,14 @@ class ClassMetrics:
         return {**of_predictions, **counts, **of_probabilities}
 
 
+class MostFrequent(NamedTuple):
+    """The most frequent label."""
+
+    name: str
+    share: float
+    """Share of the rows with it: the accuracy of always predicting it."""
+
+
 class ConfusedPair(NamedTuple):
     """Two classes that are predicted for each other's texts."""
 
@@ -104,11 +112,11 @@ class Metrics:
         return tuple(self.confusion) == BINARY
 
     @property
-    def most_frequent(self) -> tuple[str, float]:
-        """Name the most frequent label and its share: the accuracy of always predicting it."""
+    def most_frequent(self) -> MostFrequent:
+        """Find the most frequent label; of equally frequent ones it is the last."""
         counts = {name: of_class.num_rows for name, of_class in reversed(self.by_class.items())}
         name = max(counts, key=lambda name: counts[name])
-        return name, counts[name] / self.num_rows
+        return MostFrequent(name, counts[name] / self.num_rows)
 
     @property
     def has_many(self) -> bool:
@@ -304,8 +312,8 @@ def _include(value: float, low: float, high: float) -> intervals.Interval:
 def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> list[tuple[str, str]]:
     """Tell the classes that a model predicts too often or too seldom, the largest gap first.
 
-    The two shares are of the same rows, so that only mistakes count: the test is McNemar's,
-    adjusted by Holm over the classes, the interval that of Bonett and Price.
+    Both shares are measured on the same rows, so only mistakes count. The test is McNemar's,
+    adjusted by Holm over the classes; the interval is by Bonett and Price.
 
     Args:
         confusion: Labelled rows by label, then by prediction.

@@ -106,7 +106,7 @@ def _correlate(predicted: Predicted) -> float | None:
 
 
 def _average_areas(predicted: Predicted) -> float | None:
-    """Average the areas of the classes that have one; with two classes it is that of positive."""
+    """Average the areas of the classes that have one; with two classes both areas are equal."""
     areas = [area for area in predicted.areas if area is not None]
     return sum(areas) / len(areas) if areas else None
 

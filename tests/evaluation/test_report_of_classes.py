@@ -190,7 +190,7 @@ def test_a_model_that_is_not_shown_to_beat_guessing_is_told_so(rows):
     most = pa.array(np.full(len(rows), np.bincount(rows["label"]).argmax(), np.int8))
     place = rows.column_names.index("prediction")
     guessing = report_data(rows.set_column(place, "prediction", most), model=MODEL, asked=False)
-    share = guessing.result.measured.metrics.most_frequent[1]
+    share = guessing.result.measured.metrics.most_frequent.share
     said = [line for line in guessing.result.highlights if "than guessing" in line.meaning]
     assert [(line.number, line.section) for line in said] == [(f"{share:.1%}", "figures")]
     assert said[0].meaning.endswith("not shown to be better than guessing")
