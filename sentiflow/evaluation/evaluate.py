@@ -116,7 +116,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """
     began = time.monotonic()
     spec = output.spec
-    scored, by_version, of_versions = _choose_model(spec.inputs["scored"]["uri"])
+    scored_uri = spec.inputs["scored"]["uri"]
+    record = manifest.require(scored_uri, stage="score", setting="")
+    scored, by_version, of_versions = _choose_model(scored_uri, record)
     measured = _measure(config.evaluate, spec, scored)
     output.begin()
     model = scored["inputs"]["model"]
@@ -252,9 +254,8 @@ def _measure(settings: EvaluateSettings, spec: OutputSpec, scored: Manifest) -> 
     return _Measured(rows=chosen, measurements=measured, is_unseen=is_unseen, notes=notes)
 
 
-def _choose_model(uri: str) -> _ChosenModel:
+def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
     """Choose the newest model with labelled rows; measure each on the rows that it has scored."""
-    scored = manifest.require(uri, stage="score", setting="")
     versions = lineage.models_of(scored)
     if len(versions) <= 1:
         return _ChosenModel(scored, {}, [])
