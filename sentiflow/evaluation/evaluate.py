@@ -49,7 +49,7 @@ REPORT_VERSION = 14
 
 
 class _Measured(NamedTuple):
-    """The labelled predictions that tell how good the model is, and what they show."""
+    """Labelled predictions that the model was not trained on, and what they show."""
 
     rows: pa.Table
     """The headline split, as ``evaluated_rows.count_others`` returns its rows."""
@@ -119,7 +119,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     scored_uri = spec.inputs["scored"]["uri"]
     record = manifest.require(scored_uri, stage="score", setting="")
     scored, by_version, of_versions = _choose_model(scored_uri, record)
-    measured = _measure(config.evaluate, spec, scored)
+    measured = _measure(config.evaluate, scored_uri, scored)
     output.begin()
     model = scored["inputs"]["model"]
     trained = lineage.training_of(model)
@@ -220,9 +220,8 @@ def _render(
     return _Files(files, mistakes.name_labels(worst, result.measured.classes))
 
 
-def _measure(settings: EvaluateSettings, spec: OutputSpec, scored: Manifest) -> _Measured:
-    """Measure the labelled predictions that tell how good the model is."""
-    scored_uri = spec.inputs["scored"]["uri"]
+def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _Measured:
+    """Measure the labelled predictions that the model was not trained on."""
     named = settings.slices
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
