@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import Config, EvaluateSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
@@ -17,7 +17,6 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
     evaluated_rows,
-    lineage,
     measurements,
     mistakes,
     model_card,
@@ -33,7 +32,7 @@ from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
-from sentiflow.tracking import refits
+from sentiflow.tracking import refits, training_rows
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
@@ -53,7 +52,7 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.evaluate
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
-    lineage.refuse_refit(record, name="evaluate.scored_uri")
+    training_rows.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = {
         **settings.model_dump(exclude={"scored_uri", "output_uri"}),
@@ -244,13 +243,13 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     """
     several, has_text = lineage.is_one_of_several(scored), "text" in rows.column_names
     try:
-        seen, is_known = lineage.find_training_rows(scored, name="the model", by_splits=False)
+        seen, is_known = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     except UserError as error:
         if not several or not has_text:
             if "refit" in scored["inputs"]["model"]:
                 raise
             return rows, False, [f"the metrics are too optimistic: {error}"]
-        _, are_known = lineage.find_training_texts([scored["inputs"]["model"]])
+        _, are_known = training_rows.find_texts([scored["inputs"]["model"]])
         seen, is_known = np.empty(0, np.int64), all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     count, notes = len(rows) - len(unseen), list[str]()
@@ -262,7 +261,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         notes.append("it is unknown whether the model was trained on some of the rows")
     if has_text and (several or lineage.given_test_files_of(scored)):
         model, corpus = scored["inputs"]["model"], scored["inputs"]["corpus"]
-        learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
+        learned, _ = training_rows.find_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         name = "the model has" if several else "an earlier model"

@@ -9,9 +9,10 @@ from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input,
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage
+from sentiflow.evaluation import common_rows
 from sentiflow.evaluation.common_rows import ScoredRun
 from sentiflow.storage.uris import join
+from sentiflow.tracking import training_rows
 
 
 @pytest.fixture
@@ -183,8 +184,8 @@ def test_a_model_has_learned_no_row_without_a_label_unless_teachers_answered_it(
     for trained, expected in ((plain, is_labelled), (taught, is_labelled | True)):
         corpus = manifest.reference(prepared, manifest.read(prepared))
         record = manifest.read(join(runs.score("c", corpus, trained), "scored"))
-        learned, is_known = lineage.find_training_rows(record, name="the model")
+        learned, is_known = training_rows.find_row_ids(record, name="the model")
         assert is_known
         assert learned.tolist() == [i for i in tens(*range(8)) if expected[i]]
-        texts, _ = lineage.find_training_texts([record["inputs"]["model"]])
+        texts, _ = training_rows.find_texts([record["inputs"]["model"]])
         assert len(texts) == len({TEXTS[i] for i in learned})
