@@ -132,12 +132,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     tracking_uri = mlflow_store.default_uri(config.tracking.uri)
     aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
     present = aliases.get(model_registry.CHAMPION)
-    number = aliases.get(model_registry.CANDIDATE) if version is None else version
-    if number is None:
-        raise UserError(
-            f"{name} has no candidate",
-            hint="sentiflow run registers one, on its own test rows; or --version N",
-        )
+    number = _find_candidate(name, aliases) if version is None else version
     if present == number:
         return Promotion(
             name=name,
@@ -169,6 +164,20 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         objection=objection,
         refits=tuple(each.version.number for each in contenders if each.has_seen_test),
     )
+
+
+def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
+    """Return the version that is the candidate.
+
+    Raises:
+        UserError: There is none.
+    """
+    if model_registry.CANDIDATE not in aliases:
+        raise UserError(
+            f"{name} has no candidate",
+            hint="sentiflow run registers one, on its own test rows; or --version N",
+        )
+    return aliases[model_registry.CANDIDATE]
 
 
 def find_objection(test: ChampionTest) -> str:
@@ -217,9 +226,8 @@ class _Contender(NamedTuple):
 def _resolve(name: str, number: int, tracking_uri: str) -> _Contender:
     """Read the manifest of a version."""
     version = model_registry.Version(name, number)
-    return _Contender(
-        version, model_registry.resolve(str(version), tracking_uri=tracking_uri).record
-    )
+    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri)
+    return _Contender(version, resolved.record)
 
 
 def _repeats_champion(contenders: Sequence[_Contender]) -> bool:
@@ -314,22 +322,19 @@ def _judge(
     """Measure one or two models on the test rows, and tag their accuracies."""
     models = [_load(contender, tracking_uri) for contender in contenders]
     inputs = [each.input for each in models]
-    roles = ("the candidate", "the champion")
-    classes_of_roles = {role: each.model.classes for role, each in zip(roles, models, strict=False)}
-    common, others = find_common_classes(classes_of_roles)
-    excluded: set[str] = set()
-    for each in inputs:
-        excluded |= lineage.left_out_of(each)
-    rows, left_out = _read_test_rows(uri, prepared, excluded)
+    classes = _compare_classes(models)
+    rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
     seen, is_known = training_rows.find_texts(inputs)
     is_seen = _find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
-    every = tuple(dict.fromkeys([*common, *others, *manifest.find_classes(prepared)]))
-    label = _number_labels(rows, manifest.find_classes(prepared), every)
+    names = manifest.find_classes(prepared)
+    every = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
+    label = _number_labels(rows, names, every)
     predicted = [_predict(each.model, rows["text"], label, every) for each in models]
     _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
     present = [every[code] for code in np.unique(label)]
+    known = {*classes.common, *classes.others}
     test = ChampionTest(
         num_rows=len(label),
         candidate_accuracy=_measure_accuracy(candidate),
@@ -337,9 +342,9 @@ def _judge(
         only_candidate_right=0,
         only_champion_right=0,
         candidate_f1_macro=macro_f1(candidate.confusion),
-        classes=common,
-        other_classes=tuple(name for name in others if name not in excluded),
-        unknown_classes=tuple(name for name in present if name not in (*common, *others)),
+        classes=classes.common,
+        other_classes=tuple(name for name in classes.others if name not in classes.excluded),
+        unknown_classes=tuple(name for name in present if name not in known),
         left_out=left_out,
         num_seen=int(is_seen.sum()),
         unknown=_name_unknown(contenders, is_known),
@@ -347,6 +352,32 @@ def _judge(
     if len(predicted) == 1:
         return test
     return _add_champion(test, candidate=candidate, champion=predicted[1])
+
+
+class _ComparedClasses(NamedTuple):
+    """Classes of one or two models."""
+
+    common: tuple[str, ...]
+    """Classes that every model has."""
+    others: tuple[str, ...]
+    """Classes that only one of two models has."""
+    excluded: set[str]
+    """Classes that the training of a model leaves out."""
+
+
+def _compare_classes(models: Sequence[_JudgedModel]) -> _ComparedClasses:
+    """Compare the classes of candidate and champion.
+
+    Raises:
+        UserError: Fewer than two are common.
+    """
+    roles = ("the candidate", "the champion")
+    of_roles = {role: each.model.classes for role, each in zip(roles, models, strict=False)}
+    common, others = find_common_classes(of_roles)
+    excluded: set[str] = set()
+    for each in models:
+        excluded |= lineage.left_out_of(each.input)
+    return _ComparedClasses(common, others, excluded)
 
 
 def _add_champion(test: ChampionTest, *, candidate: Predicted, champion: Predicted) -> ChampionTest:

@@ -65,7 +65,8 @@ def test_a_row_that_one_was_trained_on_or_chosen_by_is_not_compared(runs):
 def test_training_rows_of_the_initial_model_are_not_compared(runs):
     old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
     began = runs.train("old", old)
-    a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
+    a = runs.run("a")
+    b = runs.run("b", train={"init_from": f"{began}/model"})
     found = read(a, b)
     assert row_ids(found) == tens(9)
     assert found.notes == []
@@ -120,7 +121,8 @@ def test_rows_after_a_header_have_other_numbers(runs):
 
 
 def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
-    a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
+    a = runs.run("a")
+    b = runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/prepared")
     assert "prepared data that are gone or were redone: tweets.csv; prepared" in refusal(a, b)
 
@@ -156,7 +158,8 @@ def test_test_rows_are_not_compared_with_rows_without_splits(runs):
 
 
 def test_no_common_row_is_refused(runs):
-    a, b = runs.run("a"), runs.run("b", split=by_tens(test=(0,)))
+    a = runs.run("a")
+    b = runs.run("b", split=by_tens(test=(0,)))
     assert "no labelled row in common that neither model was trained on" in refusal(a, b)
 
 
@@ -170,7 +173,8 @@ def test_texts_are_taken_from_either_run(runs):
 
 
 def test_damaged_rows_give_one_clear_line(runs):
-    a, b = runs.run("a"), runs.run("b")
+    a = runs.run("a")
+    b = runs.run("b")
     with open(f"{a}/prepared/tweets/split=validation/part-0.parquet", "wb") as file:
         file.write(b"no parquet")
     assert "is gone or damaged" in refusal(a, b)
