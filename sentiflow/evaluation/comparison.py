@@ -22,7 +22,7 @@ METRIC_NAMES = {
     for metric in METRICS
     if metric.difference
 }
-"""How pages name the compared metrics; a star marks those of which a lower value is better."""
+"""Titles of the compared metrics; a star means that a lower value is better."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ def _compare_settings(pair: common_rows.Pair) -> tuple[list[Setting] | None, lis
     elif _fingerprint_of_data(first) != _fingerprint_of_data(second):
         notes.append("settings of prepare are not compared: prepared data are gone or were redone")
     if any("members" in model for model in models):
-        notes.append("the settings are those of the first of the averaged models")
+        notes.append("only the settings of the first averaged model are compared")
     return _list_differing(before, after), notes
 
 

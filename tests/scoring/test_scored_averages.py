@@ -150,7 +150,7 @@ def test_an_average_is_compared_with_one_of_its_members(averaged):
     figures = manifest.read(str(folder / "run_best/report"))["figures"]
     assert found.num_rows == figures["test"]["num_rows"]
     assert found.second.about.startswith("average of 2 models: ")
-    assert "the settings are those of the first of the averaged models" in found.notes
+    assert "only the settings of the first averaged model are compared" in found.notes
 
 
 @pytest.fixture
