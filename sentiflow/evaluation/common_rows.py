@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, lineage, prediction_files
+from sentiflow.evaluation import evaluated_rows, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
     TEXT,
     WHOLE,
@@ -24,8 +25,10 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.tracking import training_rows
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
+_HOW_TO_NAME = "name a scored directory, or the output_uri of a run, a tag of its MLflow runs"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,12 @@ class ScoredRun:
     record: Manifest
     """Manifest of the directory."""
     file: prediction_files.PredictionFile | None = None
-    """Predictions that stand in place of those of the directory."""
+    """Predictions that replace those of the directory."""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Say whether there are probabilities: a file may have predicted labels alone."""
+        return self.file is None or self.file.has_probabilities
 
 
 Pair = tuple[ScoredRun, ScoredRun]
@@ -48,7 +56,7 @@ class ComparedRows:
     """N rows that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, in rising order; ``text`` where one of both has it; columns of the user's own,
+    """``row_id``, in rising order; ``text`` where one of the two runs has it; user-defined columns,
     their names after ``OWN``."""
     predicted: tuple[Predicted, Predicted]
     """Of both models; a class has the same number in both."""
@@ -68,32 +76,40 @@ def find_pair(first: str, second: str) -> Pair:
     Raises:
         UserError: One has no predictions.
     """
-    files = [name for name in (first, second) if name.endswith(prediction_files.SUFFIXES)]
-    runs = {n: _find(n) for n in (first, second) if n not in files}
-    if not runs:
+    first_is_file = first.endswith(prediction_files.SUFFIXES)
+    second_is_file = second.endswith(prediction_files.SUFFIXES)
+    if first_is_file and second_is_file:
         raise UserError(
             f"{first} and {second} are files of predictions",
             hint="one of the two must be a run, which has the labels of the test rows",
         )
-    for name in files:
-        run = next(iter(runs.values()))
-        file = prediction_files.read(absolute_uri(name), run.record)
-        runs[name] = replace(run, name=name, file=file)
-    return runs[first], runs[second]
+    if first_is_file:
+        run = _find(second)
+        return _put_file(first, run), run
+    run = _find(first)
+    if second_is_file:
+        return run, _put_file(second, run)
+    return run, _find(second)
 
 
 def _find(name: str) -> ScoredRun:
     """Find the predictions of a run."""
-    hint = "name a scored directory, or the output_uri of a run, a tag of its MLflow runs"
     if names_model(name):
-        raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
+        raise UserError(f"{name} is a model, not a run with predictions", hint=_HOW_TO_NAME)
     uri = absolute_uri(name)
     for location in (uri, join(uri, "scored")):
         if manifest.read(location, stage="score"):
-            return ScoredRun(
-                name, location, manifest.require(location, stage="score", setting=name)
-            )
-    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
+            record = manifest.require(location, stage="score", setting=name)
+            return ScoredRun(name=name, uri=location, record=record)
+    raise UserError(
+        f"{name} holds no finished predictions", hint=f"score it first; or {_HOW_TO_NAME}"
+    )
+
+
+def _put_file(name: str, run: ScoredRun) -> ScoredRun:
+    """Read a file of predictions for the test rows of a run."""
+    file = prediction_files.read(absolute_uri(name), run.record)
+    return replace(run, name=name, file=file)
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
@@ -101,62 +117,118 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
 
     Args:
         pair: The two directories.
-        columns: Columns of the user's own, which the first has.
+        columns: User-defined columns, which the first has.
 
     Raises:
         UserError: The two number different rows, labels differ, there is no common row, or a file
             is damaged.
     """
     _check_numbers(pair)
-    evaluated_rows.check_columns(columns, pair[0].record, setting="--slice")
-    tables = [evaluated_rows.read(pair[0].uri, pair[0].record, columns=columns)]
-    is_file = any(scored.file for scored in pair)
-    tables.append(tables[0] if is_file else evaluated_rows.read(pair[1].uri, pair[1].record))
+    tables = _read_tables(pair, columns)
     split = _find_split(pair, tables)
-    tables, notes = _count_others(pair, tables, split)
-    seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
-    row_ids = [table["row_id"].to_numpy() for table in tables]
-    seen_by_any = np.concatenate([trained_on for trained_on, _ in seen])
-    unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
-    common = np.intersect1d(*unseen)
+    tables, notes_on_classes = _count_others(pair, tables, split)
+    common = _find_common(pair, tables)
+    first, second = (_take(table, common.row_ids) for table in tables)
+    classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
+    predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
+    _check_labels(pair, common.row_ids, predicted)
+    return ComparedRows(
+        table=_keep_for_slices(first, second),
+        predicted=predicted,
+        split=split,
+        num_only_in=common.num_only_in,
+        num_seen_by=common.num_seen_by,
+        notes=_note_unknown(pair, common.is_known) + _note_versions(pair) + notes_on_classes,
+    )
+
+
+def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:
+    """Read the evaluated rows of both; a file of predictions has the rows of the run."""
+    first, second = pair
+    evaluated_rows.check_columns(columns, first.record, setting="--slice")
+    of_first = evaluated_rows.read(first.uri, first.record, columns=columns)
+    if first.file or second.file:
+        return [of_first, of_first]
+    return [of_first, evaluated_rows.read(second.uri, second.record)]
+
+
+class _CommonRows(NamedTuple):
+    """Which rows are compared, and why others are not."""
+
+    row_ids: np.ndarray
+    """In rising order."""
+    num_only_in: tuple[int, int]
+    num_seen_by: tuple[int, int]
+    is_known: tuple[bool, bool]
+    """Whether every training that led to each model could be read."""
+
+
+def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
+    """Find the rows that both models have scored and neither was trained on.
+
+    Raises:
+        UserError: There are none.
+    """
+    first, second = pair
+    learned_by_first, first_is_known = training_rows.find_row_ids(first.record, name=first.name)
+    learned_by_second, second_is_known = training_rows.find_row_ids(second.record, name=second.name)
+    learned = np.concatenate([learned_by_first, learned_by_second])
+    of_first, of_second = (table["row_id"].to_numpy() for table in tables)
+    unseen_of_first = of_first[~np.isin(of_first, learned)]
+    unseen_of_second = of_second[~np.isin(of_second, learned)]
+    common = np.intersect1d(unseen_of_first, unseen_of_second)
     if not len(common):
         raise UserError(
-            f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
+            f"{first.name} and {second.name} have no labelled row in common that neither model "
             "was trained on",
             hint="score the same prepared data with both models",
         )
-    first, second = (
-        table.take(pc.index_in(pa.array(common), value_set=one_array(table["row_id"])))
-        for table in tables
+    seen_by_first = np.isin(of_second, learned_by_first)
+    seen_by_second = np.isin(of_first, learned_by_second)
+    return _CommonRows(
+        row_ids=common,
+        num_only_in=(len(unseen_of_first) - len(common), len(unseen_of_second) - len(common)),
+        num_seen_by=(int(seen_by_first.sum()), int(seen_by_second.sum())),
+        is_known=(first_is_known, second_is_known),
     )
-    classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
-    predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
-    _check_labels(pair, common, predicted)
-    further = [name for name in first.column_names if name == TEXT or name.startswith(OWN)]
-    shared = {TEXT: second[TEXT]} if TEXT in {*second.column_names} - {*further} else {}
-    return ComparedRows(
-        put_columns(first.select(["row_id", *further]), shared),
-        predicted,
-        split,
-        num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
-        num_seen_by=(
-            int(np.isin(row_ids[1], seen[0][0]).sum()),
-            int(np.isin(row_ids[0], seen[1][0]).sum()),
-        ),
-        notes=[
-            f"it is unknown which rows {'' if scored.file else 'the model of '}{scored.name} was "
-            "trained on"
-            for scored, (_, is_known) in zip(pair, seen, strict=True)
-            if not is_known or scored.file
-        ]
-        + [
-            f"several models have made the predictions of {scored.name}: model versions "
-            f"{', '.join(lineage.models_of(scored.record))}"
-            for scored in pair
-            if not scored.file and len(lineage.models_of(scored.record)) > 1
-        ]
-        + notes,
-    )
+
+
+def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
+    """Take rows by their numbers, in this order."""
+    return table.take(pc.index_in(pa.array(row_ids), value_set=one_array(table["row_id"])))
+
+
+def _keep_for_slices(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Keep the columns for slices: of the first run, and texts of the second if it has none."""
+    kept = [name for name in first.column_names if name == TEXT or name.startswith(OWN)]
+    table = first.select(["row_id", *kept])
+    if TEXT not in kept and TEXT in second.column_names:
+        return put_columns(table, {TEXT: second[TEXT]})
+    return table
+
+
+def _note_unknown(pair: Pair, is_known: tuple[bool, bool]) -> list[str]:
+    """Note which models may have been trained on compared rows; nothing is known of a file."""
+    notes = []
+    for scored, all_read in zip(pair, is_known, strict=True):
+        if scored.file:
+            notes.append(f"it is unknown which rows {scored.name} was trained on")
+        elif not all_read:
+            notes.append(f"it is unknown which rows the model of {scored.name} was trained on")
+    return notes
+
+
+def _note_versions(pair: Pair) -> list[str]:
+    """Note which runs have predictions of several models."""
+    notes = []
+    for scored in pair:
+        versions = lineage.models_of(scored.record)
+        if len(versions) > 1 and not scored.file:
+            notes.append(
+                f"several models have made the predictions of {scored.name}: model versions "
+                f"{', '.join(versions)}"
+            )
+    return notes
 
 
 def _count_others(
@@ -167,21 +239,26 @@ def _count_others(
     Raises:
         UserError: The models have fewer than two classes in common, or labels are unknown.
     """
-    names = ("the first", "the second") if pair[0].name == pair[1].name else [s.name for s in pair]
-    find_common_classes(dict(zip(names, map(classes_of, tables), strict=True)))
-    left_out = set[str]().union(
-        *(lineage.left_out_of(scored.record["inputs"]["model"]) for scored in pair)
+    names = [scored.name for scored in pair]
+    if names[0] == names[1]:
+        names = ["the first", "the second"]
+    find_common_classes(
+        {name: classes_of(table) for name, table in zip(names, tables, strict=True)}
     )
-    counted, notes = [], dict[str, None]()
+    left_out: set[str] = set()
+    for scored in pair:
+        left_out |= lineage.left_out_of(scored.record["inputs"]["model"])
+    counted = []
+    notes: dict[str, None] = {}
     for name, scored, table in zip(names, pair, tables, strict=True):
-        rows, noted = evaluated_rows.count_others(
-            table.filter(pc.equal(table["split"], split)), scored.record, left_out
-        )
+        rows = table.filter(pc.equal(table["split"], split))
+        rows, notes_on_rows = evaluated_rows.count_others(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
-            rows, noted = prediction_files.put(rows, scored.file), []
+            rows = prediction_files.put(rows, scored.file)
+        else:
+            notes |= dict.fromkeys(f"{name}: {note}" for note in notes_on_rows)
         counted.append(rows)
-        notes |= dict.fromkeys(f"{name}: {note}" for note in noted)
     return counted, [*notes]
 
 
@@ -191,26 +268,39 @@ def _check_numbers(pair: Pair) -> None:
     Raises:
         UserError: They come from different files, or their files are unknown.
     """
-    names = f"{pair[0].name} and {pair[1].name}"
-    corpora = [scored.record["inputs"]["corpus"] for scored in pair]
-    if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
-        first, second = (lineage.input_files_of(scored.record) for scored in pair)
-        tests = [lineage.given_test_files_of(scored.record) for scored in pair]
-        are_given = tests[0] and tests[0] == tests[1]  # they are numbered first
-        is_same = first and second and first["fingerprint"] == second["fingerprint"]
-        if not is_same and not are_given:
-            one, other = (lineage.name_corpus(scored.record) for scored in pair)
-            raise UserError(
-                f"{names} have scored different files, or prepared data that are gone or were "
-                f"redone: {one}; {other}",
-                hint="score the same corpus with both models, or give both the same prepare.test",
-            )
-    if len({lineage.format_of(scored.record).has_header for scored in pair}) > 1:
+    first, second = pair
+    names = f"{first.name} and {second.name}"
+    if not _have_same_corpus(first.record, second.record):
+        corpora = f"{lineage.name_corpus(first.record)}; {lineage.name_corpus(second.record)}"
+        raise UserError(
+            f"{names} have scored different files, or prepared data that are gone or were "
+            f"redone: {corpora}",
+            hint="score the same corpus with both models, or give both the same prepare.test",
+        )
+    of_first = lineage.format_of(first.record)
+    of_second = lineage.format_of(second.record)
+    if of_first.has_header != of_second.has_header:
         raise UserError(
             f"{names} number their rows differently: only one reads the first record of a file as "
             "a header",
             hint="use the same format.header, and score again",
         )
+
+
+def _have_same_corpus(first: Manifest, second: Manifest) -> bool:
+    """Say whether two scorings read the same corpus, the same files, or the same given test rows.
+
+    Given test rows are numbered first, so they have the same numbers beside any other rows.
+    """
+    corpora = (first["inputs"]["corpus"], second["inputs"]["corpus"])
+    if corpora[0]["fingerprint"] == corpora[1]["fingerprint"]:
+        return True
+    files = lineage.input_files_of(first)
+    others = lineage.input_files_of(second)
+    if files and others and files["fingerprint"] == others["fingerprint"]:
+        return True
+    given = lineage.given_test_files_of(first)
+    return bool(given) and given == lineage.given_test_files_of(second)
 
 
 def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
@@ -219,15 +309,15 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     Raises:
         UserError: Only one has splits, or a test split has no labelled row.
     """
-    splits = [
-        next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
-        for table in tables
-    ]
-    if "" in splits:
-        raise UserError(
-            f"{pair[splits.index('')].name} has no labelled test row",
-            hint="prepare with a test_fraction above 0",
-        )
+    splits = []
+    for scored, table in zip(pair, tables, strict=True):
+        labelled = [name for name in _COMPARED_SPLITS if len(of_split(table, name))]
+        if not labelled:
+            raise UserError(
+                f"{scored.name} has no labelled test row",
+                hint="prepare with a test_fraction above 0",
+            )
+        splits.append(labelled[0])
     if splits[0] != splits[1]:
         of_splits, of_whole = (pair[splits.index(name)].name for name in _COMPARED_SPLITS)
         raise UserError(
@@ -247,13 +337,13 @@ def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, P
     differing = np.flatnonzero(predicted[0].label != predicted[1].label)
     if not len(differing):
         return
-    names = [
-        f"{of_one.classes[of_one.label[differing[0]]]} in {scored.name}"
-        for of_one, scored in zip(predicted, pair, strict=True)
-    ]
+    row = differing[0]
+    labels = []
+    for scored, rows in zip(pair, predicted, strict=True):
+        labels.append(f"{rows.classes[rows.label[row]]} in {scored.name}")
     raise UserError(
-        f"{len(differing):,} common rows have different labels: row {row_ids[differing[0]]:,} is "
-        f"{' and '.join(names)}",
+        f"{len(differing):,} common rows have different labels: row {row_ids[row]:,} is "
+        f"{' and '.join(labels)}",
         hint="score the same corpus with both models, with the same format.labels and "
         "prepare.corrections",
     )

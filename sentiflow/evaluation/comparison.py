@@ -3,32 +3,36 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.evaluation import (
-    common_rows,
-    lineage,
-    slices,
-)
+from sentiflow.evaluation import common_rows, slices
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 from sentiflow.metrics.registry import METRICS
 
 METRIC_NAMES = {
-    metric.name: metric.title + ("" if metric.higher_is_better else " *")
+    metric.name: metric.title if metric.higher_is_better else f"{metric.title} *"
     for metric in METRICS
     if metric.difference
 }
-"""How pages name the compared metrics; of those with a star, a lower value is better."""
+"""Titles of the compared metrics; a star means that a lower value is better."""
 
-_ABSENT = ("(absent)",) * 2
-"""Stands for a setting that one of the models does not have, such as one of another network."""
+
+@dataclass(frozen=True)
+class MetricDifferences:
+    """How two models differ on the same rows: the second's metric minus the first's."""
+
+    accuracy: paired.Difference
+    differences: dict[str, paired.Difference | None]
+    """By the names in ``METRIC_NAMES``; None where it is undefined."""
+    mcnemar: paired.McNemar
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class SliceDifference:
     moved: bool
     """Whether ``p_adjusted`` is below ``paired.SURE``."""
     is_own: bool = False
-    """Whether the user named it, by a pattern or a column."""
+    """Whether it is user-defined, by a pattern or a column."""
     f1_macro_first: float | None = None
     """Macro F1 of the first model in the slice."""
     f1_macro_second: float | None = None
@@ -107,7 +111,7 @@ class Regression:
     margin: float
     """A drop up to this is accepted."""
     checks: list[Check]
-    """All that was looked at, by adjusted p-value."""
+    """All checks, by adjusted p-value."""
 
     @property
     def worse(self) -> list[Check]:
@@ -151,14 +155,14 @@ def compare(
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
-    Slices are those of the first model's tokenizer. There are none by unknown tokens, as these
-    differ between the models.
+    Slices depend on the first model's tokenizer. There are none by unknown tokens, as these differ
+    between the models.
 
     Args:
         first: A scored directory, or a directory with ``scored/`` in it.
         second: Likewise.
-        patterns: The user's own slices: a regular expression (RE2) by name.
-        columns: The user's own slices: columns of the first run, each value a slice.
+        patterns: User-defined slices: a regular expression (RE2) by name.
+        columns: User-defined slices: columns of the first run, each value a slice.
         margin: Also find out whether the second is worse by more than this.
 
     Raises:
@@ -166,89 +170,85 @@ def compare(
     """
     pair = common_rows.find_pair(first, second)
     rows = common_rows.read(pair, columns=columns)
-    predicted = rows.predicted
-    accuracy, counts = paired.compare_accuracy(predicted[0].right, predicted[1].right)
-    one, other = (_describe(pair[i], rows, i, predicted[i]) for i in (0, 1))
-    is_file = any(scored.file for scored in pair)
-    settings, notes = (None, []) if is_file else _compare_settings(pair[0].record, pair[1].record)
+    has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
+    metrics = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
+    models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
+    settings, notes_on_settings = _compare_settings(pair)
     measured = _measure_slices(
         rows.table,
-        predicted,
+        rows.predicted,
         settings=pair[0].record["inputs"]["model"]["settings"],
         patterns=patterns or {},
         columns=columns,
     )
-    if one.fingerprint == other.fingerprint:
+    notes = [*rows.notes, *notes_on_settings]
+    if models[0].fingerprint == models[1].fingerprint:
         notes.append("both are the same model")
     if not measured:
         notes.append("no slices: there are no texts")
-    names = ("the first", "the second") if first == second else (first, second)
-    num_rows = len(rows.table)
-    verdict = _judge(accuracy, counts, num_rows, *names)
-    if (predicted[0].prediction == predicted[1].prediction).all():
-        verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
-    labels_alone = any(scored.file and not scored.file.has_probabilities for scored in pair)
     compared = Comparison(
-        one,
-        other,
-        rows.split,
-        num_rows,
-        {
-            metric.name: None
-            if labels_alone and metric.of_probabilities
-            else metric.difference(*predicted)
-            for metric in METRICS
-            if metric.difference
-        },
-        counts,
-        measured,
-        settings,
-        [*rows.notes, *notes],
-        verdict,
+        first=models[0],
+        second=models[1],
+        split=rows.split,
+        num_rows=len(rows.table),
+        differences=metrics.differences,
+        mcnemar=metrics.mcnemar,
+        slices=measured,
+        settings=settings,
+        notes=notes,
+        verdict=_write_verdict(metrics, rows, first, second),
     )
     if margin is None:
         return compared
     return replace(compared, regression=find_regression(_list_checks(compared), margin=margin))
 
 
-def _list_checks(compared: Comparison) -> list[Check]:
-    """List what decides whether the second model is worse."""
-    first, second = compared.first.figures, compared.second.figures
-    return [
-        Check(name, compared.num_rows, first[metric], second[metric], difference)
-        for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro"))
-        if (difference := compared.differences[metric]) is not None
-    ] + [
-        Check(
-            f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,
-            item.difference,
-        )
-        for item in compared.slices
-        if item.is_own
-    ]  # fmt: skip
+def compare_predictions(
+    first: Predicted, second: Predicted, *, has_probabilities: bool
+) -> MetricDifferences:
+    """Compare two models on the same rows, by every metric that has a difference.
+
+    Args:
+        first: Predictions of the first model.
+        second: Predictions of the second model, with the same classes and labels.
+        has_probabilities: Whether both have probabilities; if not, metrics of probabilities have no
+            difference.
+    """
+    differences: dict[str, paired.Difference | None] = {}
+    for metric in METRICS:
+        if metric.difference is None:
+            continue
+        is_defined = has_probabilities or not metric.of_probabilities
+        differences[metric.name] = metric.difference(first, second) if is_defined else None
+    accuracy, mcnemar = paired.compare_accuracy(first.right, second.right)
+    return MetricDifferences(accuracy=accuracy, differences=differences, mcnemar=mcnemar)
 
 
-def _describe(
-    scored: common_rows.ScoredRun, rows: common_rows.ComparedRows, i: int, predicted: Predicted
-) -> ComparedModel:
-    model, file = scored.record["inputs"]["model"], scored.file
-    labels_alone = file is not None and not file.has_probabilities
-    figures = measure(predicted, has_probabilities=not labels_alone).to_json()
-    if file:
-        fingerprint = input_files.describe([file.uri])["fingerprint"]
+def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
+    """Describe the first (0) or the second (1) of two models."""
+    scored = pair[number]
+    metrics = measure(rows.predicted[number], has_probabilities=scored.has_probabilities)
+    if scored.file:
         return ComparedModel(
-            scored.name, file.uri, file.uri, fingerprint, file.about, figures,
-            num_rows_only_here=0, num_rows_seen=0,
-        )  # fmt: skip
+            name=scored.name,
+            scored_uri=scored.file.uri,
+            model_uri=scored.file.uri,
+            fingerprint=input_files.describe([scored.file.uri])["fingerprint"],
+            about=scored.file.about,
+            figures=metrics.to_json(),
+            num_rows_only_here=0,
+            num_rows_seen=0,
+        )
+    model = scored.record["inputs"]["model"]
     return ComparedModel(
-        scored.name,
-        scored.uri,
-        model["uri"],
-        model["fingerprint"],
-        lineage.describe_model(model["settings"]),
-        figures,
-        rows.num_only_in[i],
-        rows.num_seen_by[i],
+        name=scored.name,
+        scored_uri=scored.uri,
+        model_uri=model["uri"],
+        fingerprint=model["fingerprint"],
+        about=lineage.describe_model(model["settings"]),
+        figures=metrics.to_json(),
+        num_rows_only_here=rows.num_only_in[number],
+        num_rows_seen=rows.num_seen_by[number],
     )
 
 
@@ -260,123 +260,204 @@ def _measure_slices(
     patterns: Mapping[str, str],
     columns: Sequence[str],
 ) -> list[SliceDifference]:
-    """Compare the predictions of two models in each slice."""
+    """Compare the predictions of two models in each slice, by adjusted p-value."""
     slices.check_patterns(rows, patterns)
-    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
-    chosen = [item for item in chosen if item.is_own or not item.rows.all()]
-    first, second = (each.right for each in predicted)
+    found, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
+    chosen = [item for item in found if item.is_own or not item.rows.all()]
+    first, second = (model.right for model in predicted)
     compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
-    adjusted = paired.adjust([counts.p_value for _, counts in compared])
-    measured = [
-        SliceDifference(
-            item.name,
-            item.about,
-            int(item.rows.sum()),
-            float(first[item.rows].mean()),
-            float(second[item.rows].mean()),
-            difference,
-            p,
-            p < paired.SURE,
-            item.is_own,
-            *(
-                macro_f1(
-                    count_confusion(
-                        each.label[item.rows],
-                        each.prediction[item.rows],
-                        num_labels=len(each.classes),
-                    )
-                )
-                for each in predicted
-            ),
+    adjusted = paired.adjust([mcnemar.p_value for _, mcnemar in compared])
+    measured = []
+    for item, (difference, _), p_adjusted in zip(chosen, compared, adjusted, strict=True):
+        measured.append(
+            SliceDifference(
+                name=item.name,
+                about=item.about,
+                num_rows=int(item.rows.sum()),
+                accuracy_first=float(first[item.rows].mean()),
+                accuracy_second=float(second[item.rows].mean()),
+                difference=difference,
+                p_adjusted=p_adjusted,
+                moved=p_adjusted < paired.SURE,
+                is_own=item.is_own,
+                f1_macro_first=_measure_f1(predicted[0], item.rows),
+                f1_macro_second=_measure_f1(predicted[1], item.rows),
+            )
         )
-        for item, (difference, _), p in zip(chosen, compared, adjusted, strict=True)
-    ]
-    return sorted(
-        measured,
-        key=lambda s: (s.p_adjusted, s.difference.p_value or 0, -abs(s.difference.value)),
+    return sorted(measured, key=_order_of)
+
+
+def _measure_f1(predicted: Predicted, rows: np.ndarray) -> float | None:
+    """Measure the macro F1 of a model on some rows, given as booleans."""
+    confusion = count_confusion(
+        predicted.label[rows], predicted.prediction[rows], num_labels=len(predicted.classes)
     )
+    return macro_f1(confusion)
 
 
-def _judge(
-    accuracy: paired.Difference, counts: paired.McNemar, num_rows: int, first: str, second: str
+def _order_of(item: SliceDifference) -> tuple[float, float, float]:
+    """Order slices by adjusted p-value, then p-value, then the largest difference."""
+    return item.p_adjusted, item.difference.p_value or 0, -abs(item.difference.value)
+
+
+def _write_verdict(
+    metrics: MetricDifferences, rows: common_rows.ComparedRows, first: str, second: str
 ) -> str:
     """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
-    low, high, p = 100 * accuracy.low, 100 * accuracy.high, paired.write_p(counts.p_value)
+    num_rows = len(rows.table)
+    if (rows.predicted[0].prediction == rows.predicted[1].prediction).all():
+        return f"No difference shown: both predict the same label on each of {num_rows:,} rows."
+    if first == second:
+        first, second = "the first", "the second"
+    accuracy = metrics.accuracy
+    low = 100 * accuracy.low
+    high = 100 * accuracy.high
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
-    word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
-    if counts.p_value < paired.SURE:
+    p_value = paired.write_p(metrics.mcnemar.p_value)
+    is_higher = accuracy.value > 0
+    side = "higher" if is_higher else "lower"
+    if metrics.mcnemar.p_value < paired.SURE:
+        word = "better" if is_higher else "worse"
         said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
-        return f"{said} ({interval}, {p})."
+        return f"{said} ({interval}, {p_value})."
     said = f"the accuracy of {second} is {points} {side}"
     if not accuracy.value:
         said = "both have the same accuracy"
-    return f"No difference shown: {said} ({interval}); the difference may be chance: {p}."
+    return f"No difference shown: {said} ({interval}); the difference may be chance: {p_value}."
 
 
-def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] | None, list[str]]:
-    """List the settings and inputs in which two trainings differ, and their preparations.
+# Settings
 
-    Args:
-        first: Manifest of a scored directory.
-        second: Manifest of the other.
+
+def _compare_settings(pair: common_rows.Pair) -> tuple[list[Setting] | None, list[str]]:
+    """List the settings and inputs in which two trainings, and their preparations, differ.
 
     Returns:
-        The settings by key, None if a training's manifest is gone; what could not be compared.
+        The settings by key, None for a file of predictions or if a training's manifest is gone;
+        notes on what could not be compared.
     """
-    models = [record["inputs"]["model"] for record in (first, second)]
-    one, other = map(lineage.training_of, models)
-    if not one or not other:
+    if pair[0].file or pair[1].file:
+        return None, []
+    models = [scored.record["inputs"]["model"] for scored in pair]
+    first = lineage.training_of(models[0])
+    second = lineage.training_of(models[1])
+    if not first or not second:
         return None, ["settings are not compared: a training is gone or was redone"]
-    before, after, notes = _list_values("train", one), _list_values("train", other), []
-    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
+    notes = []
+    before = _list_values("train", first)
+    after = _list_values("train", second)
+    prepared = manifest.read_input(first["inputs"], "prepared")
+    other_prepared = manifest.read_input(second["inputs"], "prepared")
     if prepared and other_prepared:
         before |= _list_values("prepare", prepared)
         after |= _list_values("prepare", other_prepared)
-    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
-        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
+    elif _fingerprint_of_data(first) != _fingerprint_of_data(second):
+        notes.append("settings of prepare are not compared: prepared data are gone or were redone")
     if any("members" in model for model in models):
-        notes.append("the settings are those of the first of the averaged models")
-    pairs = [(k, before.get(k, _ABSENT), after.get(k, _ABSENT)) for k in sorted(before | after)]
-    return [Setting(k, a[1], b[1]) for k, a, b in pairs if a[0] != b[0]], notes
+        notes.append("only the settings of the first averaged model are compared")
+    return _list_differing(before, after), notes
 
 
-def _list_values(stage: str, record: Manifest) -> dict[str, tuple[Any, Any]]:
-    """List settings and inputs by key: what is compared, which of inputs is the content; a name."""
-    values = {k: (value, value) for k, value in flatten({stage: record["settings"]}).items()}
+def _fingerprint_of_data(training: Manifest) -> str:
+    return training["inputs"]["prepared"]["fingerprint"]
+
+
+class _Value(NamedTuple):
+    """A setting or an input."""
+
+    compared: Any
+    """The setting; of an input its fingerprint."""
+    shown: Any
+    """The setting; of an input its location, or the locations of its files."""
+
+
+_ABSENT = _Value("(absent)", "(absent)")
+"""Stands for a setting that one of the models does not have, such as one of another network."""
+
+
+def _list_values(stage: str, record: Manifest) -> dict[str, _Value]:
+    """List the settings and inputs of a stage by key; prepared data are compared as a stage."""
+    values = {}
+    for key, value in flatten({stage: record["settings"]}).items():
+        values[key] = _Value(value, value)
     for name, item in record["inputs"].items():
-        if name != "prepared":
-            uris = [file["uri"] for file in item["files"]] if "files" in item else item["uri"]
-            values[f"{stage}.{name}"] = (item["fingerprint"], uris)
+        if name == "prepared":
+            continue
+        shown = [file["uri"] for file in item["files"]] if "files" in item else item["uri"]
+        values[f"{stage}.{name}"] = _Value(item["fingerprint"], shown)
     return values
 
 
-def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
-    """Say which checks show a worse second model, beyond chance and a margin.
+def _list_differing(before: Mapping[str, _Value], after: Mapping[str, _Value]) -> list[Setting]:
+    """List the settings that differ, by key."""
+    differing = []
+    for key in sorted({*before, *after}):
+        first = before.get(key, _ABSENT)
+        second = after.get(key, _ABSENT)
+        if first.compared != second.compared:
+            differing.append(Setting(key, first.shown, second.shown))
+    return differing
 
-    A p-value is that of the difference itself, and with a margin that of the normal approximation:
-    how far the middle of the interval is from a drop by the margin, in standard errors. All are
-    adjusted for the number of checks, so of 20 comparisons with a model that is no worse at most
-    one fails.
+
+# Regression
+
+
+def _list_checks(compared: Comparison) -> list[Check]:
+    """List the checks that decide whether the second model is worse."""
+    checks = []
+    for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
+        difference = compared.differences[metric]
+        if difference is not None:
+            check = Check(
+                name=name,
+                num_rows=compared.num_rows,
+                first=compared.first.figures[metric],
+                second=compared.second.figures[metric],
+                difference=difference,
+            )
+            checks.append(check)
+    for item in compared.slices:
+        if item.is_own:
+            check = Check(
+                name=f"slice {item.name}",
+                num_rows=item.num_rows,
+                first=item.accuracy_first,
+                second=item.accuracy_second,
+                difference=item.difference,
+            )
+            checks.append(check)
+    return checks
+
+
+def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
+    """Find the checks in which the second model is worse, beyond chance and a margin.
+
+    Without a margin, a check has the p-value of its difference. With a margin it has the p-value of
+    the normal approximation: how far the middle of the interval is from a drop by the margin, in
+    standard errors. All are adjusted for the number of checks, so of 20 comparisons with a model
+    that is no worse at most one fails.
 
     Args:
         checks: Their ``p_adjusted`` and ``is_worse`` are not used.
         margin: From 0 to 1; a drop up to this is accepted.
     """
     adjusted = paired.adjust([_find_p(check.difference, margin) for check in checks])
-    judged = [
-        replace(check, p_adjusted=p, is_worse=check.difference.value < -margin and p < paired.SURE)
-        for check, p in zip(checks, adjusted, strict=True)
-    ]
+    judged = []
+    for check, p_adjusted in zip(checks, adjusted, strict=True):
+        is_worse = check.difference.value < -margin and p_adjusted < paired.SURE
+        judged.append(replace(check, p_adjusted=p_adjusted, is_worse=is_worse))
     return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
 
 
 def _find_p(difference: paired.Difference, margin: float) -> float:
     """Compute the two-sided p-value of a drop by the margin."""
     if not margin:
-        assert difference.p_value is not None, "all that is checked has a test"
+        assert difference.p_value is not None, "every checked difference has a test"
         return difference.p_value
     middle = (difference.low + difference.high) / 2
     error = (difference.high - difference.low) / (2 * paired.Z)
     distance = abs(middle + margin)
-    return math.erfc(distance / error / math.sqrt(2)) if error else float(distance == 0)
+    if not error:
+        return float(distance == 0)
+    return math.erfc(distance / error / math.sqrt(2))

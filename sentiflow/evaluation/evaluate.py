@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import Config, EvaluateSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
@@ -17,7 +17,6 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
     evaluated_rows,
-    lineage,
     measurements,
     mistakes,
     model_card,
@@ -34,7 +33,7 @@ from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
-from sentiflow.tracking import refits
+from sentiflow.tracking import refits, training_rows
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
@@ -97,7 +96,7 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.evaluate
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
-    lineage.refuse_refit(record, name="evaluate.scored_uri")
+    training_rows.refuse_refit(record, name="evaluate.scored_uri")
     evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = {
         **settings.model_dump(exclude={"scored_uri", "output_uri"}),
@@ -293,14 +292,14 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     is_one_of_several = lineage.is_one_of_several(scored)
     has_text = "text" in rows.column_names
     try:
-        seen, is_certain = lineage.find_training_rows(scored, name="the model", by_splits=False)
+        seen, is_certain = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     except UserError as error:
         if not is_one_of_several or not has_text:
             if "refit" in model:
                 raise
             notes = [f"the metrics are too optimistic: {error}"]
             return _UnseenRows(rows=rows, is_certain=False, notes=notes)
-        _, are_known = lineage.find_training_texts([model])
+        _, are_known = training_rows.find_texts([model])
         seen = np.empty(0, np.int64)
         is_certain = all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
@@ -315,7 +314,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if has_text and (is_one_of_several or lineage.given_test_files_of(scored)):
         corpus = scored["inputs"]["corpus"]
-        learned, _ = lineage.find_training_texts([model], other_than=corpus["fingerprint"])
+        learned, _ = training_rows.find_texts([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         num_learned = int(is_learned.sum())

@@ -6,13 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest, row_checks
+from sentiflow.data import lineage, manifest, row_checks
 from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError, few
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 

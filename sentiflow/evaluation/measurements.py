@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage, mistakes, other_models, slice_search, slices
+from sentiflow.evaluation import mistakes, other_models, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
@@ -28,6 +28,7 @@ from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import parquet
+from sentiflow.tracking import training_rows
 
 NUM_WORST = 20
 """Classes of a confusion matrix that are drawn one by one: those with the lowest F1."""
@@ -310,7 +311,7 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     uri = scored["inputs"]["model"]["training"]["uri"]
     parts = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
     answers = pa.concat_tables(parts).combine_chunks()
-    seen, _ = lineage.find_training_rows(scored, name="the model", by_splits=False)
+    seen, _ = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     is_new = ~np.isin(answers["row_id"].to_numpy(), seen)
     rows = answers.filter(pa.array(is_new))
     if classes_of(rows) != lineage.classes_of_model(scored) or not len(rows):

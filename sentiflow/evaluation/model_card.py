@@ -13,10 +13,9 @@ import jinja2
 
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.measurements import EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.report import open_template
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 import yaml
 
 from sentiflow.config.sections import Config
+from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import behavior, lineage
+from sentiflow.evaluation import behavior
 from sentiflow.evaluation.behavior import BehaviorResult, Score, begin_with_capital
 from sentiflow.evaluation.evaluated_rows import spread
 from sentiflow.metrics import paired

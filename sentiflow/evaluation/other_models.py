@@ -1,7 +1,7 @@
-"""Evaluated rows -> what other models reach on them: TF-IDF, teachers of a distilled model."""
+"""Evaluated rows -> figures of other models on them: TF-IDF, teachers of a distilled model."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,16 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import predicted_of, spread
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
 
 if TYPE_CHECKING:
@@ -26,24 +26,29 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 MAX_TRAIN_ROWS = 100_000
-"""Rows that the baseline is trained on at most, spread over all train rows."""
+"""Maximum rows that the baseline is trained on, spread over all train rows."""
 MAX_ROWS = 50_000
-"""Rows that the baseline is measured on at most, spread over all evaluated rows."""
+"""Maximum rows that the baseline is measured on, spread over all evaluated rows."""
 MIN_ROWS = 50
 """With fewer train rows there is no baseline."""
 
 _NAME = "TF-IDF with logistic regression"
-_TRAIN = ("tweets/split=train/",)
 _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
-"""Words and pairs of words; 2 to 5 characters of a word and the blanks around it."""
+"""Words and pairs of words; 2 to 5 characters of a word with the blanks around it."""
 _C = (1.0, 3.0, 9.0)
 """Inverse strengths of the regularization to choose from."""
-_TOLERANCE, _TOLERANCE_OF_CHOICE = 0.02, 0.1
-"""Of the solver: the loosest at which the predictions are as accurate, and the choice the same."""
-_NUM_FOLDS, _MAX_CHOICE_ROWS = 3, 20_000
-"""Folds of the cross-validation that chooses, and train rows in it at most."""
+_TOLERANCE = 0.02
+"""Tolerance of the solver; the predictions are as accurate as with a smaller one."""
+_TOLERANCE_OF_CHOICE = 0.1
+"""Tolerance of the solver while ``C`` is chosen; the choice is the same as with a smaller one."""
+_NUM_FOLDS = 3
+"""Folds of the cross-validation that chooses ``C``."""
+_MAX_CHOICE_ROWS = 20_000
+"""Maximum train rows in that cross-validation."""
 _BLOCK = 10_000
 """Texts whose n-grams are counted at a time, which bounds the memory."""
+_NUM_RESAMPLES = 1000
+"""Resamples in the test of macro F1."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +72,33 @@ class ModelComparison:
 
     @classmethod
     def of(cls, predicted: Predicted, prediction: np.ndarray, **further: Any) -> Self:
-        """Compare a model with the predictions of another one for the same rows."""
-        label, size = predicted.label, len(predicted.classes)
-        right = prediction == label
+        """Compare a model with the predictions of another one for the same rows.
+
+        Args:
+            predicted: Predictions of the model.
+            prediction: Predictions of the other one, positions in the same classes.
+            further: The fields of a subclass.
+        """
+        label = predicted.label
+        num_classes = len(predicted.classes)
+        is_right = prediction == label
+        accuracy_difference, _ = paired.compare_accuracy(is_right, predicted.right)
+        f1_macro_difference = paired.f1_macro_difference(
+            label=label,
+            first=prediction,
+            second=predicted.prediction,
+            num_classes=num_classes,
+            num_resamples=_NUM_RESAMPLES,
+        )
+        confusion = count_confusion(label, prediction, num_labels=num_classes)
         return cls(
-            len(label),
-            float(right.mean()),
-            macro_f1(count_confusion(label, prediction, num_labels=size)),
-            float(predicted.right.mean()),
-            macro_f1(predicted.confusion),
-            paired.compare_accuracy(right, predicted.right)[0],
-            paired.f1_macro_difference(
-                label=label,
-                first=prediction,
-                second=predicted.prediction,
-                num_classes=size,
-                num_resamples=1000,
-            ),
+            num_rows=len(label),
+            accuracy=float(is_right.mean()),
+            f1_macro=macro_f1(confusion),
+            accuracy_of_model=float(predicted.right.mean()),
+            f1_macro_of_model=macro_f1(predicted.confusion),
+            accuracy_difference=accuracy_difference,
+            f1_macro_difference=f1_macro_difference,
             **further,
         )
 
@@ -103,7 +118,7 @@ class Baseline(ModelComparison):
 
     @property
     def training(self) -> str:
-        """Say in words what it was trained on, up to which limit, and for how long."""
+        """Say in words how many texts it was trained on, the limit, and how long it took."""
         rows = f"{self.num_train_rows:,} of {self.num_train_rows_in_all:,} train texts"
         return f"trained on {rows} (limit {self.max_train_rows:,}) in {self.seconds:.1f} s"
 
@@ -163,63 +178,84 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     try:
         text, label = _read_train_rows(scored)
         rows = rows.take(pa.array(spread(len(rows), MAX_ROWS)))
-        began, chosen = time.monotonic(), spread(len(label), MAX_TRAIN_ROWS)
-        prediction, c = predict(
-            text.take(pa.array(chosen)), label[chosen], rows["text"].combine_chunks()
-        )
+        began = time.monotonic()
+        chosen = spread(len(label), MAX_TRAIN_ROWS)
+        train_text = text.take(pa.array(chosen))
+        prediction, c = predict(train_text, label[chosen], rows["text"].combine_chunks())
     except UserError as error:
         return [], str(error)
-    return [
-        Baseline.of(
-            predicted_of(rows),
-            prediction,
-            name=_NAME,
-            num_train_rows=len(chosen),
-            num_train_rows_in_all=len(label),
-            max_train_rows=MAX_TRAIN_ROWS,
-            c=c,
-            seconds=time.monotonic() - began,
-        )
-    ], ""
+    baseline = Baseline.of(
+        predicted_of(rows),
+        prediction,
+        name=_NAME,
+        num_train_rows=len(chosen),
+        num_train_rows_in_all=len(label),
+        max_train_rows=MAX_TRAIN_ROWS,
+        c=c,
+        seconds=time.monotonic() - began,
+    )
+    return [baseline], ""
 
 
 def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> list[Baseline]:
-    """Train it on all folds but one and measure it on that one, for each.
+    """Measure the baseline by cross-validation over the folds of a training.
 
     Args:
-        answers: Of the models of the folds, as their training has written them.
-        measured: Which of these rows are measured, bool; the others are only learned.
+        answers: Predictions of the models of the folds, as their training has written them.
+        measured: Which of these rows are measured, as booleans; the others are only trained on.
         scored: Manifest of the predictions.
 
     Returns:
         The baseline, if the texts are there and every fold leaves enough of them.
     """
-    began, chosen = time.monotonic(), spread(len(answers), MAX_TRAIN_ROWS)
-    rows, measured = answers.take(pa.array(chosen)), measured[chosen]
-    label, fold = (rows[name].to_numpy() for name in ("label", "fold"))
-    prediction, c = label.copy(), 0.0
+    began = time.monotonic()
+    chosen = spread(len(answers), MAX_TRAIN_ROWS)
+    rows = answers.take(pa.array(chosen))
+    is_measured = measured[chosen]
+    fold = rows["fold"].to_numpy()
     try:
-        texts = pa.concat_tables(_read_prepared(scored, lineage.TWEETS, ["row_id", "text"])[1])
-        place = pc.index_in(one_array(rows["row_id"]), value_set=one_array(texts["row_id"]))
-        text = one_array(texts["text"]).take(place)
-        for asked in (fold == each for each in np.unique(fold)):
-            prediction[asked], c = predict(
-                text.filter(pa.array(~asked)), label[~asked], text.filter(pa.array(asked))
-            )
+        text = _read_texts(scored, one_array(rows["row_id"]))
+        prediction, c = _predict_folds(text, rows["label"].to_numpy(), fold)
     except UserError:
         return []
-    return [
-        Baseline.of(
-            predicted_of(rows.filter(pa.array(measured))),
-            prediction[measured],
-            name=f"{_NAME} over the same folds",
-            num_train_rows=int((fold != fold[0]).sum()),
-            num_train_rows_in_all=len(answers),
-            max_train_rows=MAX_TRAIN_ROWS,
-            c=c,
-            seconds=time.monotonic() - began,
-        )
-    ]
+    baseline = Baseline.of(
+        predicted_of(rows.filter(pa.array(is_measured))),
+        prediction[is_measured],
+        name=f"{_NAME} over the same folds",
+        num_train_rows=int((fold != fold[0]).sum()),
+        num_train_rows_in_all=len(answers),
+        max_train_rows=MAX_TRAIN_ROWS,
+        c=c,
+        seconds=time.monotonic() - began,
+    )
+    return [baseline]
+
+
+def _predict_folds(text: pa.Array, label: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, float]:
+    """Predict the labels of each fold by a model that is trained on the others.
+
+    Returns:
+        The predictions, and the ``C`` of the last fold.
+    """
+    prediction = label.copy()
+    c = 0.0
+    for number in np.unique(fold):
+        asked = fold == number
+        train_text = text.filter(pa.array(~asked))
+        prediction[asked], c = predict(train_text, label[~asked], text.filter(pa.array(asked)))
+    return prediction, c
+
+
+def _read_texts(scored: Manifest, row_ids: pa.Array) -> pa.Array:
+    """Read the texts of rows of the training's data, in this order.
+
+    Raises:
+        UserError: They are gone, or a file is damaged.
+    """
+    _, tables = _read_prepared(scored, SPLITS, ["row_id", "text"])
+    texts = pa.concat_tables(tables)
+    place = pc.index_in(row_ids, value_set=one_array(texts["row_id"]))
+    return one_array(texts["text"]).take(place)
 
 
 def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
@@ -228,18 +264,21 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     Raises:
         UserError: They are gone, or a file is damaged.
     """
-    prepared, tables = _read_prepared(scored, _TRAIN, ["text", "label"])
-    classes, names = lineage.classes_of_model(scored), manifest.find_classes(prepared)
-    code = np.array([classes.index(n) if n in classes else -1 for n in names], np.int64)
-    learned = [n for n, name in enumerate(names) if name in classes]
+    prepared, tables = _read_prepared(scored, SPLITS[:1], ["text", "label"])
+    classes = lineage.classes_of_model(scored)
+    names = manifest.find_classes(prepared)
+    learned = [code for code, name in enumerate(names) if name in classes]
+    code_of_model = np.full(len(names), -1, np.int64)
+    for code in learned:
+        code_of_model[code] = classes.index(names[code])
     rows = pa.concat_tables(table.filter(pc.field("label").isin(learned)) for table in tables)
-    return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
+    return rows["text"].combine_chunks(), code_of_model[rows["label"].to_numpy()]
 
 
 def _read_prepared(
-    scored: Manifest, folders: tuple[str, ...], columns: list[str]
+    scored: Manifest, splits: Sequence[str], columns: list[str]
 ) -> tuple[Manifest, Iterator[pa.Table]]:
-    """Read columns of the data of the model's training; of a refit all rows that it learned.
+    """Read columns of some splits of the training's data; of a refit, all splits that it learned.
 
     Raises:
         UserError: They are gone, or a file is damaged.
@@ -248,10 +287,11 @@ def _read_prepared(
     prepared = manifest.read_input(training["inputs"], "prepared") if training else None
     if not training or not prepared:
         raise UserError("the texts that the model was trained on are gone")
-    folders = lineage.folders_of(training) if "refit" in training else folders
-    return prepared, lineage.read_tables(
-        training["inputs"]["prepared"]["uri"], prepared, folders, columns
-    )
+    folders = lineage.name_folders(splits)
+    if "refit" in training:
+        folders = training_rows.name_learned_folders(training)
+    uri = training["inputs"]["prepared"]["uri"]
+    return prepared, lineage.read_tables(uri, prepared, folders, columns)
 
 
 def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
@@ -274,7 +314,7 @@ def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.nd
 
 
 def _make_model(tolerance: float) -> "LogisticRegression":
-    """Make a model that is not fitted yet, with a solver that needs no copy in float64."""
+    """Make a model to fit, with a solver that needs no copy in float64."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(solver="saga", tol=tolerance, max_iter=1000, random_state=0)
@@ -288,17 +328,20 @@ def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
     from sklearn.model_selection import GridSearchCV
 
     some = spread(len(label), _MAX_CHOICE_ROWS)
-    some = some[np.bincount(label[some])[label[some]] >= _NUM_FOLDS]
+    num_rows_of_class = np.bincount(label[some])
+    some = some[num_rows_of_class[label[some]] >= _NUM_FOLDS]
     if len(np.unique(label[some])) < 2:
         return _C[1]
-    search = GridSearchCV(_make_model(_TOLERANCE_OF_CHOICE), {"C": _C}, cv=_NUM_FOLDS, refit=False)
-    return search.fit(features[some], label[some]).best_params_["C"]
+    model = _make_model(_TOLERANCE_OF_CHOICE)
+    search = GridSearchCV(model, {"C": _C}, cv=_NUM_FOLDS, refit=False)
+    search.fit(features[some], label[some])
+    return search.best_params_["C"]
 
 
 def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
-    """Weigh the n-grams of texts by TF-IDF, and those of further texts by the same weights.
+    """Weigh the n-grams of texts by TF-IDF; n-grams of further texts get the same weights.
 
-    Words and characters are scaled each by themselves: there are ten times as many characters.
+    Words and characters are scaled separately: there are ten times as many characters.
 
     Raises:
         UserError: No n-gram is in two of the texts.
@@ -306,10 +349,12 @@ def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]"
     from scipy.sparse import hstack, vstack
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    weighed, weighed_further = [], []
+    weighed = []
+    weighed_further = []
     for kind in _NGRAMS:
         blocks = list(_count(text, kind))
-        common = np.flatnonzero(sum(block.getnnz(axis=0) for block in blocks) >= 2)
+        num_texts = sum(block.getnnz(axis=0) for block in blocks)
+        common = np.flatnonzero(num_texts >= 2)
         if not len(common):
             continue
         counts = vstack([block[:, common] for block in blocks], format="csr")
@@ -357,24 +402,35 @@ def compare_teachers(
     except UserError as error:
         return None, str(error)
     place = pc.index_in(one_array(rows["row_id"]), value_set=one_array(answers["row_id"]))
-    rows, place = rows.filter(place.is_valid()), place.drop_null()
+    rows = rows.filter(place.is_valid())
     if not len(rows):
         return None, "no teacher has answered one of these texts"
-    teacher = one_array(answers["teacher"]).take(place).flatten().to_numpy().reshape(len(rows), -1)
-    prediction = teacher.argmax(axis=1)
-    if teacher.shape[1] == 2:  # as Scores.prediction
-        prediction = (teacher[:, 1] >= 0.5).astype(np.int64)
+    probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
+    prediction = _predict_by(probabilities)
     predicted = predicted_of(rows)
     num_alike = int((prediction == predicted.prediction).sum())
     low, high = share_interval(num_alike, len(rows))
-    return TeacherComparison.of(
+    compared = TeacherComparison.of(
         predicted,
         prediction,
         num_teachers=sum(name.startswith(TEACHER) for name in training["inputs"]),
         agreement=num_alike / len(rows),
         agreement_low=low,
         agreement_high=high,
-    ), ""
+    )
+    return compared, ""
+
+
+def _to_matrix(lists: pa.Array) -> np.ndarray:
+    """Turn N lists of C numbers into an array ``(N, C)``."""
+    return np.asarray(lists.flatten().to_numpy()).reshape(len(lists), -1)
+
+
+def _predict_by(probabilities: np.ndarray) -> np.ndarray:
+    """Choose the class of each row; of two classes as ``Scores.prediction`` does."""
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] >= 0.5).astype(np.int64)
+    return probabilities.argmax(axis=1)
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:
@@ -387,6 +443,7 @@ def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:
     if record is None or record["fingerprint"] != taught["fingerprint"]:
         raise UserError("the answers of the teachers are gone or were redone")
     folder = (f"split={split}/",) if split in SPLITS[1:] else ()
-    tables = lineage.read_tables(taught["uri"], record, folder, HELD_OUT.names)
-    read = [HELD_OUT.empty_table(), *(table.cast(HELD_OUT) for table in tables)]
-    return pa.concat_tables(read).combine_chunks()
+    tables = [HELD_OUT.empty_table()]
+    for table in lineage.read_tables(taught["uri"], record, folder, HELD_OUT.names):
+        tables.append(table.cast(HELD_OUT))
+    return pa.concat_tables(tables).combine_chunks()

@@ -1,22 +1,24 @@
 """A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data import label_files, manifest
+from sentiflow.data import label_files, lineage, manifest
 from sentiflow.data.arrays import find_sorted, hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import few
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
 
 _LABEL = "predicted_label"
 _KEY = "row_id or text"
+_CLOSE = 1e-4
+"""Largest difference of probabilities that count as the same."""
 SUFFIXES = (".parquet", ".csv", ".tsv")
-"""Of a location that is a file of predictions and not a directory."""
+"""Suffixes of a location that is a file of predictions and not a directory."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class PredictionFile:
 
     uri: str
     by_text: bool
-    """Whether a prediction is found by its text; if not, by its row."""
+    """Whether rows are found by their text; if not, by ``row_id``."""
     keys: np.ndarray
-    """N uint64, each once."""
+    """N uint64, hashes of the texts or row ids; each occurs once."""
     texts: np.ndarray | None
     """Hashes of the texts, N uint64; None if the file has none."""
     classes: tuple[str, ...]
@@ -35,7 +37,7 @@ class PredictionFile:
     prediction: np.ndarray
     """N positions in the classes."""
     probabilities: np.ndarray
-    """``(N, C)``; of a file without probabilities 1 for the predicted label."""
+    """``(N, C)``; in a file without probabilities, 1 for the predicted label."""
     has_probabilities: bool
 
     @property
@@ -57,44 +59,68 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     """
     hint = "a file of predictions has row_id or text, and predicted_label or probability_<class>"
     table = label_files.read(uri, setting="a file of predictions", needs=[_KEY], hint=hint)
-    classes, names = manifest.find_classes(scored), list(table.columns)
-    columns = [name for name in names if name.startswith(label_files.PROBABILITY)]
-    if _LABEL not in names and not columns:
-        problem = f"has no column {_LABEL} or {label_files.PROBABILITY}<class>"
-        raise label_files.fault_in(uri, problem, f"it has {', '.join(few(names[:-1]))}")
-    if foreign := [
-        name for name in columns if name.removeprefix(label_files.PROBABILITY) not in classes
-    ]:
-        hint = f"the classes of the corpus are {', '.join(few(classes))}"
-        raise label_files.fault_in(
-            uri, f"has a column {foreign[0]}, which is no class of the corpus", hint
-        )
+    classes = manifest.find_classes(scored)
+    columns = _find_columns(uri, table, classes)
     keys, texts = _read_keys(table)
-    of_columns = [classes.index(name.removeprefix(label_files.PROBABILITY)) for name in columns]
     probabilities = np.zeros((len(keys), len(classes)))
     if columns:
-        values = table[columns].to_numpy()
-        for is_faulty, problem in label_files.find_faults(values):
-            label_files.reject(table, is_faulty, problem)
-        probabilities[:, of_columns] = values / values.sum(axis=1, keepdims=True)
+        probabilities[:, list(columns.values())] = _read_probabilities(table, [*columns])
     code = probabilities.argmax(axis=1)
-    if _LABEL in names:
+    if _LABEL in table:
         written = lineage.label_values(scored)
         code = label_files.read_labels(table, classes, written, column=_LABEL).to_numpy()
     if not columns:
         probabilities[np.arange(len(keys)), code] = 1
-    order = np.unique([*code, *of_columns])
-    first = _find_first(table, keys, code, probabilities, by_text="row_id" not in names)
+    by_text = "row_id" not in table
+    first = _find_first(table, keys, code, probabilities, by_text=by_text)
+    predicted = np.union1d(code, np.array(list(columns.values()), np.int64))
     return PredictionFile(
-        uri,
-        "row_id" not in names,
-        keys[first],
-        None if texts is None else texts[first],
-        tuple(classes[number] for number in order),
-        np.searchsorted(order, code[first]).astype(np.int8),
-        probabilities[first][:, order].astype(np.float32),
-        bool(columns),
+        uri=uri,
+        by_text=by_text,
+        keys=keys[first],
+        texts=None if texts is None else texts[first],
+        classes=tuple(classes[number] for number in predicted),
+        prediction=np.searchsorted(predicted, code[first]).astype(np.int8),
+        probabilities=probabilities[first][:, predicted].astype(np.float32),
+        has_probabilities=bool(columns),
     )
+
+
+def _find_columns(uri: str, table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+    """Find the columns of probabilities, with the positions of their classes.
+
+    Raises:
+        UserError: A column names no class of the corpus, or there is neither a label nor a column
+            of probabilities.
+    """
+    names = list(table.columns)
+    columns = {}
+    for name in names:
+        if not name.startswith(label_files.PROBABILITY):
+            continue
+        of_class = name.removeprefix(label_files.PROBABILITY)
+        if of_class not in classes:
+            problem = f"has a column {name}, which is no class of the corpus"
+            hint = f"the classes of the corpus are {', '.join(few(classes))}"
+            raise label_files.fault_in(uri, problem, hint)
+        columns[name] = classes.index(of_class)
+    if _LABEL not in names and not columns:
+        problem = f"has no column {_LABEL} or {label_files.PROBABILITY}<class>"
+        in_file = [name for name in names if name != label_files.PLACE]
+        raise label_files.fault_in(uri, problem, f"it has {', '.join(few(in_file))}")
+    return columns
+
+
+def _read_probabilities(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Read columns of probabilities, each row divided by its sum, which is about 1.
+
+    Raises:
+        UserError: A value is no probability.
+    """
+    values = table[columns].to_numpy()
+    for is_faulty, problem in label_files.find_faults(values):
+        label_files.reject(table, is_faulty, problem)
+    return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
 def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
@@ -107,52 +133,61 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
     Raises:
         UserError: A row has no prediction in the file, or another text.
     """
-    text = one_array(rows[TEXT]) if TEXT in rows.column_names else None
-    if file.by_text and text is None:
-        raise label_files.fault_in(
-            file.uri, "has no row_id, and the run has no texts", "add the row_id"
-        )
-    hashes = hash_texts(text) if text is not None else None
-    row_ids = rows["row_id"].to_numpy()
-    keys = hashes if file.by_text else row_ids.astype(np.uint64)
-    assert keys is not None, "there are texts"
-    is_predicted, place = find_sorted(file.keys, keys)
-    if not is_predicted.all():
-        missing, first = int((~is_predicted).sum()), row_ids[~is_predicted].min()
-        raise label_files.fault_in(
-            file.uri,
-            f"has no prediction for {missing:,} of {len(rows):,} evaluated rows; the first has the "
-            f"row_id {first}",
-            "predict every row; a row without an answer gets any wrong label",
-        )
-    if hashes is not None and file.texts is not None and (file.texts[place] != hashes).any():
-        wrong = row_ids[file.texts[place] != hashes].min()
-        raise label_files.fault_in(
-            file.uri,
-            f"has another text at row_id {wrong} than the corpus",
-            "row_id counts the records of the corpus from 0; or leave it out, and give the texts",
-        )
+    place = _find_places(rows, file)
     classes = tuple(dict.fromkeys([*classes_of(rows), *file.classes]))
     code = np.array([classes.index(name) for name in file.classes], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, code] = file.probabilities[place]
-    replaced = {
-        label_files.PROBABILITY + name: pa.array(column)
-        for name, column in zip(classes, probabilities.T, strict=True)
-    }
-    replaced["prediction"] = pa.array(code[file.prediction[place]])
+    replaced = {"prediction": pa.array(code[file.prediction[place]])}
+    for name, column in zip(classes, probabilities.T, strict=True):
+        replaced[label_files.PROBABILITY + name] = pa.array(column)
     return put_columns(rows, replaced)
 
 
+def _find_places(rows: pa.Table, file: PredictionFile) -> np.ndarray:
+    """Find the position in the file of the prediction for each row.
+
+    Raises:
+        UserError: A row has no prediction in the file, or another text.
+    """
+    row_ids = rows["row_id"].to_numpy()
+    hashes = hash_texts(one_array(rows[TEXT])) if TEXT in rows.column_names else None
+    keys = hashes if file.by_text else row_ids.astype(np.uint64)
+    if keys is None:
+        raise label_files.fault_in(
+            file.uri, "has no row_id, and the run has no texts", "add the row_id"
+        )
+    is_predicted, place = find_sorted(file.keys, keys)
+    if not is_predicted.all():
+        num_missing = int((~is_predicted).sum())
+        first = row_ids[~is_predicted].min()
+        raise label_files.fault_in(
+            file.uri,
+            f"has no prediction for {num_missing:,} of {len(rows):,} evaluated rows; the first has "
+            f"the row_id {first}",
+            "predict every row; a row without an answer gets any wrong label",
+        )
+    if hashes is None or file.texts is None:
+        return place
+    is_other = file.texts[place] != hashes
+    if is_other.any():
+        raise label_files.fault_in(
+            file.uri,
+            f"has another text at row_id {row_ids[is_other].min()} than the corpus",
+            "row_id counts the records of the corpus from 0; or leave it out, and give the texts",
+        )
+    return place
+
+
 def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the keys of N rows, and the hashes of their texts, if there are texts."""
+    """Read the keys of N rows, and the hashes of their texts, None without texts."""
     texts = None
     if TEXT in table:
         label_files.reject(table, table[TEXT] == "", "has no text")
         texts = hash_texts(pa.array(table[TEXT], pa.string()))
     if "row_id" in table:
         return label_files.read_row_ids(table).to_numpy(np.uint64), texts
-    assert texts is not None, "one of both is there"
+    assert texts is not None, "there is a row_id or a text"
     return texts, texts
 
 
@@ -164,16 +199,21 @@ def _find_first(
     *,
     by_text: bool,
 ) -> np.ndarray:
-    """Find the first row of each key; rows of the same text must agree, a row_id is there once."""
+    """Find the first row of each key, in the order of keys.
+
+    Raises:
+        UserError: A row_id occurs twice, or rows of the same text have other predictions.
+    """
     distinct, first, place = np.unique(keys, return_index=True, return_inverse=True)
     if len(distinct) == len(keys):
         return first
-    again = first[place] != np.arange(len(keys))
+    first_of_row = first[place]
+    is_repeated = first_of_row != np.arange(len(keys))
     if by_text:
-        is_same = (code == code[first[place]]) & np.isclose(
-            probabilities, probabilities[first[place]], atol=1e-4
-        ).all(axis=1)
-        label_files.reject(table, again & ~is_same, "another prediction for a text")
+        same_label = code == code[first_of_row]
+        close = np.isclose(probabilities, probabilities[first_of_row], atol=_CLOSE)
+        is_other = ~(same_label & close.all(axis=1))
+        label_files.reject(table, is_repeated & is_other, "another prediction for a text")
     else:
-        label_files.reject(table, again, "was given before", column="row_id")
+        label_files.reject(table, is_repeated, "was given before", column="row_id")
     return first

@@ -1,8 +1,8 @@
 """Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,26 +12,32 @@ from pydantic import TypeAdapter
 
 from sentiflow import __version__
 from sentiflow.config.sections import Config
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import BINARY
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError, list_worst
-from sentiflow.evaluation import lineage
+from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_rows import find_common_classes
 from sentiflow.evaluation.report import open_template
 from sentiflow.metrics import paired
-from sentiflow.metrics.predicted import count_confusion, macro_f1
+from sentiflow.metrics.predicted import Predicted, macro_f1
 from sentiflow.models import package_files
-from sentiflow.tracking import mlflow_store, model_registry, model_sources
+from sentiflow.tracking import mlflow_store, model_registry, model_sources, training_rows
 
 if TYPE_CHECKING:
     from sentiflow.models.model import Model
 
+MAX_P_VALUE = 0.05
+"""Limit for the p-value of McNemar's test that both are right equally often. A candidate that is no
+better is promoted in at most 1 of 40 cases."""
+
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 _COMPARISON = "sentiflow.comparison"
-"""Tag of a version: what decides the comparison that it was last a candidate in; its outcome."""
+"""Tag of a version: key and outcome of the last comparison in which it was the candidate."""
+_MAX_TAG_LENGTH = 5000
+"""Characters in a tag of a version; MLflow refuses longer ones."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class ChampionTest:
     other_classes: tuple[str, ...] = ()
     """Classes that only one of the two has. Rows with such a label are mistakes of the other."""
     unknown_classes: tuple[str, ...] = ()
-    """Labels that none has: their rows are mistakes of both."""
+    """Labels that neither model has: their rows are mistakes of both."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Rows by class that the settings of a training leave out; they are not compared."""
     difference: paired.Difference | None = None
@@ -67,16 +73,10 @@ class ChampionTest:
     unknown: tuple[str, ...] = ()
     """Models whose training texts are unknown, by URI."""
     num_judged: int = 1
-    """Versions that this test split has judged by now, with these."""
+    """Versions that were judged by this test split so far, including these."""
 
 
 _TEST = TypeAdapter(ChampionTest)
-_Models = Mapping[model_registry.Version, Manifest]
-"""Candidate and champion, if there is one: the manifests of their packages."""
-
-MAX_P_VALUE = 0.05
-"""Of McNemar's test that both are right equally often: a candidate that is no better is promoted in
-at most 1 of 40 cases."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Promotion:
     objection: str = ""
     """Why the candidate is not better than the champion; empty if it is, or there is none."""
     refits: tuple[int, ...] = ()
-    """Of candidate and champion those that are refits: the run that each repeats was judged."""
+    """Which of candidate and champion are refits: the run that each repeats was judged."""
 
     @property
     def refused(self) -> bool:
@@ -113,9 +113,10 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
     trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies and
-    the comparison are tagged on the versions: no two are compared twice on the same rows. A refit
-    that has learned the test rows is judged by the run that it repeats; if this is the champion, it
-    has passed already.
+    the comparison are tagged on the versions, so the same comparison is not made twice.
+
+    For a refit that has learned the test rows, the run that it repeats is judged. If this run is
+    the champion, the refit needs no comparison.
 
     Args:
         config: Names the registered model, the store and the prepared data.
@@ -127,50 +128,69 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri, name = mlflow_store.default_uri(config.tracking.uri), config.name
-    aliases = model_registry.read_aliases(name, tracking_uri=uri)
-    number = aliases.get(model_registry.CANDIDATE) if version is None else version
+    name = config.name
+    tracking_uri = mlflow_store.default_uri(config.tracking.uri)
+    aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
     present = aliases.get(model_registry.CHAMPION)
-    if number is None:
+    number = _find_candidate(name, aliases) if version is None else version
+    if present == number:
+        return Promotion(
+            name=name,
+            candidate=number,
+            champion=present,
+            comparison=None,
+            promoted=False,
+            aliases=aliases,
+        )
+    contenders = [_resolve(name, number, tracking_uri)]
+    if present is not None and not force:
+        contenders.append(_resolve(name, present, tracking_uri))
+    test = None
+    if not force and not _repeats_champion(contenders):
+        test = _find_or_judge(config.train.prepared_uri, contenders, tracking_uri)
+    objection = find_objection(test) if test else ""
+    if not objection:
+        candidate = contenders[0].version
+        model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
+        aliases[model_registry.CHAMPION] = number
+    return Promotion(
+        name=name,
+        candidate=number,
+        champion=present,
+        comparison=test,
+        promoted=not objection,
+        aliases=aliases,
+        is_forced=force,
+        objection=objection,
+        refits=tuple(each.version.number for each in contenders if each.has_seen_test),
+    )
+
+
+def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
+    """Return the version that is the candidate.
+
+    Raises:
+        UserError: There is none.
+    """
+    if model_registry.CANDIDATE not in aliases:
         raise UserError(
             f"{name} has no candidate",
             hint="sentiflow run registers one, on its own test rows; or --version N",
         )
-    if present == number:
-        return Promotion(name, number, present, None, promoted=False, aliases=aliases)
-    versions = [
-        model_registry.Version(name, each) for each in (number, present) if each is not None
-    ]
-    models = {
-        each: model_registry.resolve(str(each), tracking_uri=uri).record
-        for each in (versions[:1] if force else versions)
-    }
-    seen = tuple(each.number for each in models if lineage.has_seen_test(models[each]))
-    candidate, champion = models[versions[0]], [*models.values()][-1]
-    is_refit = number in seen and (
-        candidate["refit"]["of"]["fingerprint"] == champion["fingerprint"]
-    )
-    test = None if force or is_refit else _find_or_judge(config.train.prepared_uri, models, uri)
-    objection = find_objection(test) if test else ""
-    if not objection:
-        model_registry.set_alias(versions[0], model_registry.CHAMPION, tracking_uri=uri)
-        aliases[model_registry.CHAMPION] = number
-    return Promotion(
-        name, number, present, test, not objection, aliases=aliases, is_forced=force,
-        objection=objection, refits=seen,
-    )  # fmt: skip
+    return aliases[model_registry.CANDIDATE]
 
 
 def find_objection(test: ChampionTest) -> str:
     """Say why a candidate does not replace the champion; empty if it does.
 
-    Its accuracy is to be higher, and beyond chance. At a tie the champion stays.
+    Its accuracy must be higher, and beyond chance. At a tie the champion stays.
     """
     if test.difference is None:
         return ""
-    gain, p_value = test.difference.value, test.p_value or 0.0
+    gain = test.difference.value
     if gain <= 0:
         return "its accuracy is no higher"
+    p_value = test.p_value or 0.0
     if p_value > MAX_P_VALUE:
         return (
             f"its gain of {gain:.4f} may be chance: {paired.write_p(p_value)} is above "
@@ -182,124 +202,53 @@ def find_objection(test: ChampionTest) -> str:
 def to_text(promotion: Promotion) -> str:
     """Describe a promotion in a few lines, a refusal in one."""
     template = open_template("promotion.txt.j2", {"worst": list_worst})
-    text = template.render(promotion=promotion, binary=BINARY)
-    return ("; " if promotion.refused else "\n  ").join(text.splitlines())
+    lines = template.render(promotion=promotion, binary=BINARY).splitlines()
+    separator = "; " if promotion.refused else "\n  "
+    return separator.join(lines)
 
 
-def _find_or_judge(uri: str, models: _Models, tracking_uri: str) -> ChampionTest:
-    """Read the comparison of one or two models from the tags of the first, or make it."""
-    version = next(iter(models))
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    fingerprints = [prepared["fingerprint"], *(each["fingerprint"] for each in models.values())]
-    key = " ".join([__version__, *fingerprints])
-    judged = model_registry.find_tagged(
-        version.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
-    )
-    known = judged.get(version.number, {}).get(_COMPARISON, "")
-    if known.startswith(f"{key} "):
-        test = _TEST.validate_json(known.removeprefix(key))
-    else:
-        test = _judge(uri, models, prepared, tracking_uri)
-        text = f"{key} {_TEST.dump_json(test).decode()}"
-        if len(text) <= 5000:  # MLflow refuses longer tags of versions
-            model_registry.describe(version, tags={_COMPARISON: text}, tracking_uri=tracking_uri)
-    return replace(test, num_judged=len({*judged, *(each.number for each in models)}))
+# Contenders
 
 
-def _judge(uri: str, models: _Models, prepared: Manifest, tracking_uri: str) -> ChampionTest:
-    """Measure one or two models on the test rows, and tag their accuracies."""
-    loaded, described = zip(*(_load(*item, tracking_uri) for item in models.items()), strict=True)
-    classes = [model.classes for model in loaded]
-    roles = ("the candidate", "the champion")
-    common, others = find_common_classes(dict(zip(roles, classes, strict=False)))
-    excluded = set[str]().union(*map(lineage.left_out_of, described))
-    rows, left_out = _read_test_rows(uri, prepared, excluded)
-    seen, is_known = lineage.find_training_texts(described)
-    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
-    if is_seen.all():
-        raise UserError(
-            f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
-            "training of candidate or champion",
-            hint="set train.prepared_uri to data with the same prepare.split for both",
-        )
-    rows, names = rows.filter(pa.array(~is_seen)), manifest.find_classes(prepared)
-    every = list(dict.fromkeys([*common, *others, *names]))
-    label = np.array([every.index(name) for name in names])[rows["label"].to_numpy()]
-    predictions = [
-        pd.Index(every).get_indexer(model.predict(rows["text"])["predicted_label"])
-        for model in loaded
-    ]
-    f1 = [macro_f1(count_confusion(label, p, num_labels=len(every))) for p in predictions]
-    accuracies = [float((prediction == label).mean()) for prediction in predictions]
-    for (version, record), accuracy in zip(models.items(), accuracies, strict=True):
-        tags = {_TEST_DATA: prepared["fingerprint"]}
-        if not lineage.has_seen_test(record):
-            tags |= {
-                "sentiflow.test_accuracy": f"{accuracy:.6f}",
-                "sentiflow.test_rows": str(len(label)),
-            }
-        model_registry.describe(version, tags=tags, tracking_uri=tracking_uri)
-    present = [every[code] for code in np.unique(label)]
-    test = ChampionTest(
-        len(label), accuracies[0], None, 0, 0,
-        candidate_f1_macro=f1[0],
-        classes=common,
-        unknown_classes=tuple(name for name in present if name not in (*common, *others)),
-        left_out=left_out,
-        num_seen=int(is_seen.sum()),
-        unknown=tuple(str(v) for v, all_read in zip(models, is_known, strict=True) if not all_read),
-    )  # fmt: skip
-    if len(models) == 1:
-        return test
-    candidate, champion = predictions
-    difference, mcnemar = paired.compare_accuracy(champion == label, candidate == label)
-    return replace(
-        test,
-        champion_accuracy=accuracies[1],
-        only_candidate_right=mcnemar.only_second_right,
-        only_champion_right=mcnemar.only_first_right,
-        p_value=mcnemar.p_value,
-        champion_f1_macro=f1[1],
-        f1_macro_difference=paired.f1_macro_difference(
-            label=label, first=champion, second=candidate, num_classes=len(every)
-        ),
-        other_classes=tuple(name for name in others if name not in excluded),
-        difference=difference,
-    )
+class _Contender(NamedTuple):
+    """The candidate or the champion."""
+
+    version: model_registry.Version
+    record: Manifest
+    """Manifest of its package."""
+
+    @property
+    def has_seen_test(self) -> bool:
+        """Say whether it is a refit that was trained on the test rows."""
+        return training_rows.has_seen_test(self.record)
 
 
-def _read_test_rows(
-    uri: str, prepared: Manifest, excluded: Collection[str]
-) -> tuple[pa.Table, dict[str, int]]:
-    """Read texts and labels of the labelled test rows.
-
-    Returns:
-        The rows; the number of those of each excluded class, which are left out.
-
-    Raises:
-        UserError: There is no such row.
-    """
-    tables = lineage.read_tables(uri, prepared, ("tweets/split=test/",), ["text", "label"])
-    labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
-    names = manifest.find_classes(prepared)
-    rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
-    counts = np.bincount(rows["label"].to_numpy().astype(np.int64), minlength=len(names)).tolist()
-    codes = [code for code, name in enumerate(names) if name in excluded]
-    rows = rows.filter(~pc.field("label").isin(codes))
-    if not len(rows):
-        raise UserError(
-            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
-        )
-    return rows, {names[code]: counts[code] for code in codes if counts[code]}
+def _resolve(name: str, number: int, tracking_uri: str) -> _Contender:
+    """Read the manifest of a version."""
+    version = model_registry.Version(name, number)
+    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri)
+    return _Contender(version, resolved.record)
 
 
-def _load(
-    version: model_registry.Version, record: Manifest, tracking: str
-) -> tuple["Model", Mapping[str, Any]]:
-    """Load what a version is judged by: itself, or the run that it repeats.
+def _repeats_champion(contenders: Sequence[_Contender]) -> bool:
+    """Say whether the candidate is a refit of the champion."""
+    candidate, *champions = contenders
+    if not candidate.has_seen_test:
+        return False
+    repeated = candidate.record["refit"]["of"]["fingerprint"]
+    return any(champion.record["fingerprint"] == repeated for champion in champions)
 
-    Returns:
-        The model; its description as an input.
+
+class _JudgedModel(NamedTuple):
+    """The model by which a version is judged."""
+
+    model: "Model"
+    input: Mapping[str, Any]
+    """Its description as an input."""
+
+
+def _load(contender: _Contender, tracking_uri: str) -> _JudgedModel:
+    """Load the model that a version is judged by: itself, or the run that it repeats.
 
     Raises:
         UserError: The run that it repeats is gone.
@@ -308,16 +257,233 @@ def _load(
 
     from sentiflow.models.model import Model
 
-    uri = str(version)
-    if lineage.has_seen_test(record):
-        of, name, what = record["refit"]["of"], version.name, f"the run that {version} repeats"
-        known = model_registry.find(name, of["fingerprint"], tracking_uri=tracking)
-        uri, record = model_sources.find(str(known or of["uri"]), tracking=tracking, setting=what)
-        if record["fingerprint"] != of["fingerprint"]:
-            raise UserError(
-                f"{what} is gone: {uri} holds another model",
-                hint=f"promote another version of {name}",
-            )
+    uri = str(contender.version)
+    record = contender.record
+    if contender.has_seen_test:
+        uri, record = _find_repeated(contender, tracking_uri)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    package = model_sources.load(uri, tracking=tracking).to(device)
-    return Model(package, uri), package_files.to_input(uri, record)
+    package = model_sources.load(uri, tracking=tracking_uri).to(device)
+    return _JudgedModel(Model(package, uri), package_files.to_input(uri, record))
+
+
+def _find_repeated(refit: _Contender, tracking_uri: str) -> tuple[str, Manifest]:
+    """Find the model that a refit repeats: its location and its manifest.
+
+    Raises:
+        UserError: It is gone.
+    """
+    name = refit.version.name
+    of = refit.record["refit"]["of"]
+    what = f"the run that {refit.version} repeats"
+    version = model_registry.find(name, of["fingerprint"], tracking_uri=tracking_uri)
+    place = str(version or of["uri"])
+    uri, record = model_sources.find(place, tracking=tracking_uri, setting=what)
+    if record["fingerprint"] != of["fingerprint"]:
+        raise UserError(
+            f"{what} is gone: {uri} holds another model",
+            hint=f"promote another version of {name}",
+        )
+    return uri, record
+
+
+# Judgement
+
+
+def _find_or_judge(uri: str, contenders: Sequence[_Contender], tracking_uri: str) -> ChampionTest:
+    """Read the comparison from the tags of the candidate, or make it.
+
+    Args:
+        uri: The prepared data.
+        contenders: The candidate, and the champion if there is one.
+        tracking_uri: The store.
+    """
+    candidate = contenders[0].version
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    fingerprints = [each.record["fingerprint"] for each in contenders]
+    key = " ".join([__version__, prepared["fingerprint"], *fingerprints])
+    tags_of_judged = model_registry.find_tagged(
+        candidate.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+    )
+    known = tags_of_judged.get(candidate.number, {}).get(_COMPARISON, "")
+    if known.startswith(f"{key} "):
+        test = _TEST.validate_json(known.removeprefix(key))
+    else:
+        test = _judge(uri, prepared, contenders, tracking_uri)
+        tag = f"{key} {_TEST.dump_json(test).decode()}"
+        if len(tag) <= _MAX_TAG_LENGTH:
+            model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
+    judged = {*tags_of_judged, *(each.version.number for each in contenders)}
+    return replace(test, num_judged=len(judged))
+
+
+def _judge(
+    uri: str, prepared: Manifest, contenders: Sequence[_Contender], tracking_uri: str
+) -> ChampionTest:
+    """Measure one or two models on the test rows, and tag their accuracies."""
+    models = [_load(contender, tracking_uri) for contender in contenders]
+    inputs = [each.input for each in models]
+    classes = _compare_classes(models)
+    rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
+    seen, is_known = training_rows.find_texts(inputs)
+    is_seen = _find_seen(rows, seen, uri)
+    rows = rows.filter(pa.array(~is_seen))
+    names = manifest.find_classes(prepared)
+    every = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
+    label = _number_labels(rows, names, every)
+    predicted = [_predict(each.model, rows["text"], label, every) for each in models]
+    _tag_accuracies(contenders, predicted, prepared, tracking_uri)
+    candidate = predicted[0]
+    present = [every[code] for code in np.unique(label)]
+    known = {*classes.common, *classes.others}
+    test = ChampionTest(
+        num_rows=len(label),
+        candidate_accuracy=_measure_accuracy(candidate),
+        champion_accuracy=None,
+        only_candidate_right=0,
+        only_champion_right=0,
+        candidate_f1_macro=macro_f1(candidate.confusion),
+        classes=classes.common,
+        other_classes=tuple(name for name in classes.others if name not in classes.excluded),
+        unknown_classes=tuple(name for name in present if name not in known),
+        left_out=left_out,
+        num_seen=int(is_seen.sum()),
+        unknown=_name_unknown(contenders, is_known),
+    )
+    if len(predicted) == 1:
+        return test
+    return _add_champion(test, candidate=candidate, champion=predicted[1])
+
+
+class _ComparedClasses(NamedTuple):
+    """Classes of one or two models."""
+
+    common: tuple[str, ...]
+    """Classes that every model has."""
+    others: tuple[str, ...]
+    """Classes that only one of two models has."""
+    excluded: set[str]
+    """Classes that the training of a model leaves out."""
+
+
+def _compare_classes(models: Sequence[_JudgedModel]) -> _ComparedClasses:
+    """Compare the classes of candidate and champion.
+
+    Raises:
+        UserError: Fewer than two are common.
+    """
+    roles = ("the candidate", "the champion")
+    of_roles = {role: each.model.classes for role, each in zip(roles, models, strict=False)}
+    common, others = find_common_classes(of_roles)
+    excluded: set[str] = set()
+    for each in models:
+        excluded |= lineage.left_out_of(each.input)
+    return _ComparedClasses(common, others, excluded)
+
+
+def _add_champion(test: ChampionTest, *, candidate: Predicted, champion: Predicted) -> ChampionTest:
+    """Add the figures of the champion, and the differences of the candidate from it."""
+    found = comparison.compare_predictions(champion, candidate, has_probabilities=False)
+    return replace(
+        test,
+        champion_accuracy=_measure_accuracy(champion),
+        only_candidate_right=found.mcnemar.only_second_right,
+        only_champion_right=found.mcnemar.only_first_right,
+        p_value=found.mcnemar.p_value,
+        champion_f1_macro=macro_f1(champion.confusion),
+        f1_macro_difference=found.differences["f1_macro"],
+        difference=found.accuracy,
+    )
+
+
+def _name_unknown(contenders: Sequence[_Contender], is_known: Sequence[bool]) -> tuple[str, ...]:
+    """Name the versions whose training texts are not all known."""
+    pairs = zip(contenders, is_known, strict=True)
+    return tuple(str(contender.version) for contender, all_read in pairs if not all_read)
+
+
+def _measure_accuracy(predicted: Predicted) -> float:
+    return float(predicted.right.mean())
+
+
+def _tag_accuracies(
+    contenders: Sequence[_Contender],
+    predicted: Sequence[Predicted],
+    prepared: Manifest,
+    tracking_uri: str,
+) -> None:
+    """Tag each version with the data and its accuracy; a refit has no accuracy on learned rows."""
+    for contender, each in zip(contenders, predicted, strict=True):
+        tags = {_TEST_DATA: prepared["fingerprint"]}
+        if not contender.has_seen_test:
+            tags["sentiflow.test_accuracy"] = f"{_measure_accuracy(each):.6f}"
+            tags["sentiflow.test_rows"] = str(len(each.label))
+        model_registry.describe(contender.version, tags=tags, tracking_uri=tracking_uri)
+
+
+# Test rows
+
+
+def _read_test_rows(
+    uri: str, prepared: Manifest, excluded: Collection[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Read texts and labels of the labelled test rows.
+
+    Returns:
+        The rows without excluded classes; how many rows of each excluded class were left out.
+
+    Raises:
+        UserError: There is no such row.
+    """
+    folders = lineage.name_folders([SPLITS[2]])
+    tables = lineage.read_tables(uri, prepared, folders, ["text", "label"])
+    labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
+    rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
+    names = manifest.find_classes(prepared)
+    codes = [code for code, name in enumerate(names) if name in excluded]
+    label = rows["label"].to_numpy().astype(np.int64)
+    counts = np.bincount(label, minlength=len(names)).tolist()
+    rows = rows.filter(~pc.field("label").isin(codes))
+    if not len(rows):
+        raise UserError(
+            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
+        )
+    return rows, {names[code]: counts[code] for code in codes if counts[code]}
+
+
+def _find_seen(rows: pa.Table, seen: np.ndarray, uri: str) -> np.ndarray:
+    """Find the rows whose text was seen in a training, as booleans.
+
+    Raises:
+        UserError: All were.
+    """
+    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
+    if is_seen.all():
+        raise UserError(
+            f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
+            "training of candidate or champion",
+            hint="set train.prepared_uri to data with the same prepare.split for both",
+        )
+    return is_seen
+
+
+def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Turn labels, which are positions in ``names``, into positions in ``classes``."""
+    code = np.array([classes.index(name) for name in names])
+    return np.asarray(code[rows["label"].to_numpy()])
+
+
+def _predict(
+    model: "Model", text: pa.ChunkedArray, label: np.ndarray, classes: tuple[str, ...]
+) -> Predicted:
+    """Predict the labels of texts; labels alone decide, so probabilities are 1 for the prediction.
+
+    Args:
+        model: The model.
+        text: N texts.
+        label: N positions in ``classes``.
+        classes: The classes of the model and others.
+    """
+    predicted_label = pd.Index(model.predict(text)["predicted_label"])
+    prediction = pd.Index(classes).get_indexer(predicted_label)
+    probabilities = np.eye(len(classes), dtype=np.float32)[prediction]
+    return Predicted(classes, label, prediction, probabilities)

@@ -6,11 +6,12 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+from sentiflow.data import lineage
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
-from sentiflow.evaluation import evaluated_rows, lineage
+from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.measurements import EvaluationResult, Measurements
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.metrics.registry import METRICS

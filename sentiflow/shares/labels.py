@@ -9,16 +9,16 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import Config, TrendsSettings
-from sentiflow.data import label_files, manifest
+from sentiflow.data import label_files, lineage, manifest
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics import sampling
 from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
 from sentiflow.storage.uris import display_uri
+from sentiflow.tracking import training_rows
 
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
 """What the column ``sample`` has: all that the draw depends on beside the corpus."""
@@ -226,9 +226,9 @@ class LabelFinder:
         """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
         has_text = bool(rows.find_text_column(scored))
         for version, model in lineage.models_of(scored).items():
-            texts, _ = lineage.find_training_texts([model] if has_text else [])
+            texts, _ = training_rows.find_texts([model] if has_text else [])
             try:
-                row_ids, is_known = lineage.find_training_rows(
+                row_ids, is_known = training_rows.find_row_ids(
                     lineage.of_version(scored, version), name="the model"
                 )
                 self.is_known &= is_known

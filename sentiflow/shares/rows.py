@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import manifest, times
+from sentiflow.data import lineage, manifest, times
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
 from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
 

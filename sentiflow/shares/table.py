@@ -7,10 +7,9 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
 from sentiflow.metrics import sampling, shares
 from sentiflow.shares import rows
 from sentiflow.shares.labels import LabelFinder, describe_choice

@@ -6,10 +6,9 @@ from math import isnan
 from typing import Any
 
 from sentiflow.config.sections import Config
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
-from sentiflow.evaluation import lineage
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say

@@ -33,14 +33,15 @@ _FORMS = (
     "%40 for @"
 )
 _AT_ONCE_SECONDS = 2.0
-"""A call that fails sooner is made again: another process has locked the SQLite file or has just
-made the same experiment, or a connection broke."""
+"""A call that fails sooner is repeated: another process has locked the SQLite file or has just made
+the same experiment, or a connection broke."""
 _REFUSALS = {
     "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
     "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
+"""Error codes of MLflow that no later try changes."""
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes the UI show an experiment as one of training runs, not of prompts and traces."""
+"""Tag by which the UI shows training runs of an experiment, not prompts and traces."""
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
@@ -62,18 +63,18 @@ _REASONS = (
     ("error code 403", "it answers 403: this user has no permission"),
     ("timed out", "it does not answer"),
 )
-"""What is said of an error, by a pattern in MLflow's message."""
+"""Pattern in a message of MLflow, and what sentiflow says instead."""
 
 
 def default_uri(setting: str | None) -> str:
     """Choose the store: the setting, ``MLFLOW_TRACKING_URI``, or SQLite in the working directory.
 
-    A relative SQLite file is made absolute. The address that is returned has no user and password,
-    so that it can be shown and stored: they go to MLflow's own variables.
+    A relative SQLite file is made absolute. User and password go to MLflow's own variables, so the
+    returned address can be shown and stored.
 
     Raises:
-        UserError: It is no address of a store; or it is an SQLite file, and the job was submitted
-            to a cluster.
+        UserError: It is not the address of a store; or it is an SQLite file, and the job was
+            submitted to a cluster.
     """
     uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     check(uri)
@@ -82,32 +83,36 @@ def default_uri(setting: str | None) -> str:
     if find_file(uri):
         return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
     parts = urlsplit(uri)
-    for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
-        if value:
-            os.environ[f"MLFLOW_TRACKING_{name}"] = unquote(value)
+    if parts.username:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    if parts.password:
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
     return without_credentials(uri)
 
 
 def check(uri: str) -> None:
-    """Reject what is not the address of an MLflow store, without showing a password in it.
+    """Make sure that this is the address of an MLflow store; a message shows no password.
 
     Raises:
         UserError: It is not.
     """
     if not _ADDRESS.fullmatch(uri):
-        shown = repr(without_credentials(uri).rpartition("@")[2])
-        raise UserError(f"{shown} is not the address of an MLflow store", hint=_FORMS)
+        shown = without_credentials(uri).rpartition("@")[2]
+        raise UserError(f"{shown!r} is not the address of an MLflow store", hint=_FORMS)
 
 
 def find_file(uri: str) -> Path | None:
     """Return the file of an SQLite store; None if the store is something else."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+    if not uri.startswith(_SQLITE):
+        return None
+    path, _, _ = uri.removeprefix(_SQLITE).partition("?")
+    return Path(path)
 
 
 def make_client(uri: str) -> "MlflowClient":
-    """Make MLflow's client for runs and models of the same store; a server is not asked yet.
+    """Make MLflow's client for the runs and models of a store; it does not connect yet.
 
-    MLflow logs only errors from now on, unless ``--verbose``, and nothing about the tables of a
+    From now on MLflow logs only errors, unless ``--verbose``, and nothing about the tables of a
     database.
     """
     from mlflow import MlflowClient
@@ -120,20 +125,21 @@ def make_client(uri: str) -> "MlflowClient":
 
 
 def make(uri: str) -> None:
-    """Make an SQLite store that is not there yet.
+    """Make the file of an SQLite store, unless it exists.
 
-    The file gets its name when it is whole: MLflow cannot use one whose tables it was interrupted
-    in making, such as by Ctrl-C in the first seconds of the first job.
+    The file gets its name when it is complete. If MLflow is interrupted while it makes the tables,
+    such as by Ctrl-C in the first seconds of the first job, it cannot use the file later.
     """
     path = find_file(uri)
-    if path and not path.exists():
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-        try:
-            make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
-            if not path.exists():
-                unfinished.rename(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    if path is None or path.exists():
+        return
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+        if not path.exists():
+            unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -162,10 +168,11 @@ def asking(
     try:
         yield make_client(uri)
     except (JobError, UserError, AssertionError, AttributeError, LookupError, TypeError):
-        raise  # the others are those of MLflow or of a cloud, each of which has its own
-    except Exception as error:
+        raise
+    except Exception as error:  # MLflow and the libraries of clouds have no common class of errors
         kind = refusal if is_refusal(error) else UnavailableError
-        store, why = without_credentials(uri), reason(error).rstrip(".")
+        store = without_credentials(uri)
+        why = reason(error).rstrip(".")
         raise kind(f"cannot {what} in {store}: {why}{hint}") from error
 
 
@@ -173,7 +180,7 @@ def find_experiment(client: "MlflowClient", name: str, uri: str) -> str:
     """Find the id of an experiment, or make it."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        path = find_file(uri)  # artifacts go beside it, wherever the job works
+        path = find_file(uri)  # artifacts go beside the file, whatever the working directory is
         location = str(path.parent / "mlruns" / name) if path else None
         return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
@@ -188,15 +195,15 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
     Args:
         tracking_uri: The store.
-        experiment: Its name; by default the one that was made last.
+        experiment: Its name. Default: the newest experiment.
 
     Raises:
         UserError: There is no such store, or it has no such experiment.
         UnavailableError: It does not answer.
     """
+    with_name = None if experiment is None else f"name = '{experiment}'"
     with asking(tracking_uri, "look for runs") as client:
-        named = None if experiment is None else f"name = '{experiment}'"
-        latest = client.search_experiments(filter_string=named, max_results=1)
+        latest = client.search_experiments(filter_string=with_name, max_results=1)
     if not latest:
         raise UserError(
             f"there is no run of {experiment} in {without_credentials(tracking_uri)}",
@@ -218,7 +225,7 @@ def ask(call: Callable[[], Result]) -> Result:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Check whether a store refuses a call for good; otherwise a later try may succeed."""
+    """Say whether a store refuses a call permanently; if not, a later try may succeed."""
     return isinstance(error, ImportError) or getattr(error, "error_code", "") in _REFUSALS
 
 
@@ -228,9 +235,10 @@ def unreachable(uri: str, error: Exception) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Find the reason in the message of a failed request, which is long."""
+    """Find the reason in the long message of a failed request."""
     for pattern, template in _REASONS:
-        if match := re.search(pattern, str(error)):
+        match = re.search(pattern, str(error))
+        if match:
             return match.expand(template)
     return first_line(error)
 

@@ -23,7 +23,10 @@ from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
-CANDIDATE, CHAMPION = "candidate", "champion"
+CANDIDATE = "candidate"
+"""Alias of the version that was registered last."""
+CHAMPION = "champion"
+"""Alias of the version that was promoted."""
 
 _LIST = Path(__file__).parents[1] / "models/requirements-predict.txt"
 REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _LIST.read_text(), re.MULTILINE))
@@ -34,9 +37,9 @@ _MODEL = "model"
 _PACKAGE = "package"
 """Name of the artifact with the package, which ``served_model`` reads."""
 _VERSIONS_TAG = "mlflow.modelVersions"
-"""The tag from which the UI shows the versions of a logged model."""
+"""Tag by which the UI shows the versions of a logged model."""
 _OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
-"""How the descriptions begin that sentiflow writes."""
+"""Beginning of a description that sentiflow wrote."""
 _MAX_DESCRIPTION = 5000
 """Characters."""
 
@@ -63,9 +66,9 @@ class ResolvedModel(NamedTuple):
     """A model package in MLflow."""
 
     uri: str
-    """Names a version in place of an alias."""
+    """The name of the model; an alias is replaced by its version."""
     source: str
-    """Where MLflow keeps the model; unlike an alias, it never changes."""
+    """Where MLflow keeps the files; unlike an alias, it never changes."""
     record: Manifest
     """The package's manifest."""
 
@@ -78,7 +81,7 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     Raises:
         UserError: There is no such package, it is damaged, or there is no such store.
         JobError: MLflow refuses.
-        UnavailableError: The store does not answer; the next call finds what was done.
+        UnavailableError: The store does not answer; the next call completes what is missing.
     """
     for place in average_files.list_packages(package_uri):
         package_files.read(place)  # a manifest may name files outside of the package
@@ -86,7 +89,8 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     hint = "; tracking.register_model=false trains without it"
     with mlflow_store.asking(tracking_uri, f"register {name}", hint=hint) as client:
         version = find(name, record["fingerprint"], tracking_uri=tracking_uri)
-        version = version or _create(client, name, run_id, package_uri, record)
+        if version is None:
+            version = _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
 
@@ -104,15 +108,15 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     ) as client:
         source, version = _find_source(client, uri)
         files = list_artifacts(_locate(source), tracking_uri=tracking_uri)
-        if manifest.MANIFEST not in [Path(file.path).name for file in files]:
+        names = [Path(file.path).name for file in files]
+        if manifest.MANIFEST not in names:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
-        record = manifest.parse(
-            _read(source, manifest.MANIFEST, tracking_uri), f"{manifest.MANIFEST} of {uri}"
-        )
+        content = _read(source, manifest.MANIFEST, tracking_uri)
+        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
     listed = {item["path"] for item in record["files"]}
-    if record["stage"] != "model" or listed != {*average_files.list_names(record)}:
+    if record["stage"] != "model" or listed != set(average_files.list_names(record)):
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return ResolvedModel(str(version or uri), source, record)
 
@@ -127,7 +131,8 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
     model = resolve(uri, tracking_uri=tracking_uri)
     with mlflow_store.asking(tracking_uri, f"download {uri}"):
         for name in _name_files(model.record):
-            filesystem.write_bytes(join(to, name), _read(model.source, name, tracking_uri))
+            content = _read(model.source, name, tracking_uri)
+            filesystem.write_bytes(join(to, name), content)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
@@ -168,7 +173,11 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
 
 
 def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
-    """Find the newest version whose package has this fingerprint; it raises as `find_tagged`."""
+    """Find the newest version whose package has this fingerprint.
+
+    Raises:
+        JobError: MLflow refuses.
+    """
     versions = find_tagged(name, FINGERPRINT_TAG, fingerprint, tracking_uri=tracking_uri)
     return Version(name, max(versions)) if versions else None
 
@@ -185,7 +194,8 @@ def describe(
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """
-    name, number = version.name, str(version.number)
+    name = version.name
+    number = str(version.number)
     with mlflow_store.asking(tracking_uri, f"describe {version}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
@@ -224,12 +234,15 @@ def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manif
 def find_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     """Find the models that a run has logged, in their order."""
     outputs = client.get_run(run_id).outputs
-    return [client.get_logged_model(m.model_id) for m in (outputs.model_outputs if outputs else ())]
+    if not outputs:
+        return []
+    return [client.get_logged_model(output.model_id) for output in outputs.model_outputs]
 
 
 def _create(
     client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
 ) -> Version:
+    """Log a model package to a run, and make a version of it."""
     model = log_model(client, run_id, package_uri, record)
     try:
         client.create_registered_model(name)
@@ -257,8 +270,6 @@ def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMod
     for name in _name_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
-    # The local part of a version (``+cpu``) names a build for this machine.
-    pins = [f"{name}=={version_of(name).partition('+')[0]}" for name in REQUIREMENTS]
     pyfunc.save_model(
         folder / _MODEL,
         python_model=str(Path(__file__).with_name("served_model.py")),
@@ -268,7 +279,7 @@ def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMod
         },
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
         code_paths=[str(Path(__file__).parents[1])],
-        pip_requirements=pins,
+        pip_requirements=[_pin(name) for name in REQUIREMENTS],
         input_example=["I love this so much", "this is not good at all"],
         mlflow_model=Model(
             artifact_path=model.artifact_location,
@@ -279,13 +290,20 @@ def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMod
     )
 
 
+def _pin(name: str) -> str:
+    """Require the installed version of a package, without its local part (``+cpu``)."""
+    version, _, _ = version_of(name).partition("+")
+    return f"{name}=={version}"
+
+
 def _name_files(record: Manifest) -> list[str]:
     """Name the files of a package, which its manifest lists; the manifest comes last."""
-    return [*(item["path"] for item in record["files"]), manifest.MANIFEST]
+    names = [item["path"] for item in record["files"]]
+    return [*names, manifest.MANIFEST]
 
 
 def _locate(source: str, name: str = "") -> str:
-    """Locate a file of the package in the MLflow model whose files are at ``source``."""
+    """Locate a file of the package, or all of it, in the MLflow model at ``source``."""
     return join(source, "artifacts", _PACKAGE, name).rstrip("/")
 
 
@@ -308,16 +326,23 @@ def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
         return client.get_logged_model(match["id"]).artifact_location, None
     if match["run"]:
         return _find_output(client, match["run"], match["model"]).artifact_location, None
-    name, number = match["name"], match["version"]
+    version = _find_version(client, match)
+    source = client.get_model_version_download_uri(version.name, str(version.number))
+    return source, version
+
+
+def _find_version(client: MlflowClient, match: re.Match[str]) -> Version:
+    """Find the version that a URI names by its alias or its number."""
+    name = match["name"]
+    if match["alias"]:
+        found = client.get_model_version_by_alias(name, match["alias"])
+        return Version(found.name, int(found.version))
+    number = match["version"]
     if number == "latest":
         versions = client.get_registered_model(name).latest_versions
         number = str(max((int(each.version) for each in versions), default=0))
-    if match["alias"]:
-        found = client.get_model_version_by_alias(name, match["alias"])
-    else:
-        found = client.get_model_version(name, number)
-    version = Version(found.name, int(found.version))
-    return client.get_model_version_download_uri(version.name, str(version.number)), version
+    found = client.get_model_version(name, number)
+    return Version(found.name, int(found.version))
 
 
 def _find_output(client: MlflowClient, run_id: str, name: str) -> LoggedModel:

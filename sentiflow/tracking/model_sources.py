@@ -1,4 +1,4 @@
-"""Name of a model -> its manifest, or its package; names of teachers -> models, files of answers.
+"""Name of a model -> its manifest or its package; names of teachers -> models, files of answers.
 
 A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose models are averaged.
 """
@@ -6,7 +6,7 @@ A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from pyarrow import fs
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 SETTING = "score.model_uri"
 REPORT = FOLDERS[3]
 TEACHER = "teacher_"
-"""Names of the inputs of a training that are teachers begin so; a number follows."""
+"""Prefix of teacher inputs of a training, then a number."""
+
+Teacher: TypeAlias = ModelInput | tuple[str, ...]
+"""A model or an encoder; or files of answers, by URI."""
 
 
 def describe(
@@ -42,8 +45,8 @@ def describe(
         to: The directory that an average will have.
 
     Returns:
-        An alias in the URI is replaced by its version. What the package's manifest does not have
-        is None.
+        The description. An alias in the URI is replaced by its version; what the package's manifest
+        does not have is None.
 
     Raises:
         UserError: There is no such model, it is not a finished package, or several have no
@@ -51,13 +54,19 @@ def describe(
         JobError: MLflow cannot be reached.
     """
     if isinstance(uri, str):
-        return package_files.to_input(*find(uri, tracking=tracking, setting=setting))
+        place, record = find(uri, tracking=tracking, setting=setting)
+        return package_files.to_input(place, record)
     members = [describe(each, tracking=tracking, setting=setting) for each in uri]
     return average_files.describe(members, uri=to, setting=setting)
 
 
 def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
-    """Find a model: return the location of its package, and the manifest; as :func:`describe`."""
+    """Find a model; return the location of its package, and its manifest.
+
+    Raises:
+        UserError: There is no such model, or it is not a finished package.
+        JobError: MLflow cannot be reached.
+    """
     if names_model(uri):
         from sentiflow.tracking import model_registry  # it imports MLflow
 
@@ -74,14 +83,23 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
         package: Manifest of the model.
         uri: Where it is: a directory of the run, or a name in MLflow.
     """
-    maker = package["inputs"].get("training") or package["inputs"].get("members")
-    inside = (maker["uri"] if maker else "") if names_model(uri) else uri
-    above = [inside.rsplit("/", level)[0] for level in range(3)]
-    for report in (join(run, REPORT) for run in above if run and run[-1] not in ":/"):
+    place = _find_maker(package) if names_model(uri) else uri
+    for level in range(3):  # the package may be in RUN, RUN/model or RUN/trained/model
+        run = place.rsplit("/", level)[0]
+        if not run or run[-1] in ":/":
+            continue
+        report = join(run, REPORT)
         record = manifest.read(report, stage="evaluate")
         if record and record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
     return None
+
+
+def _find_maker(package: Manifest) -> str:
+    """Return the directory of the training or of the average that made a model, if it is known."""
+    inputs = package["inputs"]
+    maker = inputs.get("training") or inputs.get("members")
+    return str(maker["uri"]) if maker else ""
 
 
 def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
@@ -89,15 +107,20 @@ def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
 
     Args:
         package: Manifest of the model.
-        uri: As :func:`find_evaluation` takes it.
+        uri: Where it is: a directory of the run, or a name in MLflow.
     """
     evaluation = find_evaluation(package, uri)
-    run = evaluation[1].get("run") if evaluation else None
-    return dict(run["training"]["metrics"]) if run and "training" in run else {}
+    if evaluation is None:
+        return {}
+    _, record = evaluation
+    run = record.get("run")
+    if not run or "training" not in run:
+        return {}
+    return dict(run["training"]["metrics"])
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
-    """Return a directory with the package of a described model, which every node can read.
+    """Return a directory with the package of a described model, for all nodes to read.
 
     A model in MLflow is copied to ``to``.
     """
@@ -134,7 +157,8 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
     from sentiflow.models.package import ModelPackage
 
     if not isinstance(uri, str):
-        describe([absolute_uri(each) for each in uri], tracking=tracking, setting="the models")
+        uris = [absolute_uri(each) for each in uri]
+        describe(uris, tracking=tracking, setting="the models")  # it raises if they do not fit
         first, *others = (load(each, tracking=tracking) for each in uri)
         return replace(first, others=tuple(others))
     if names_model(uri):
@@ -147,21 +171,25 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
 
 
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:
-    """Describe the teachers of :func:`find_teachers` as inputs; files are read if they are new."""
+    """Describe the teachers of :func:`find_teachers` as inputs; new files are read for it."""
     inputs = {}
     for number, teacher in enumerate(find_teachers(config, classes), start=1):
         if isinstance(teacher, tuple):
             described = input_files.describe(teacher)
         else:
-            names = {"uri", "fingerprint", "version", "training", "members"} & teacher.keys()
-            described = cast(Input, {name: cast(Any, teacher)[name] for name in sorted(names)})
+            described = _identify(teacher)
         inputs[f"{TEACHER}{number}"] = described
     return inputs
 
 
-def find_teachers(
-    config: Config, classes: Sequence[str] | None
-) -> list[ModelInput | tuple[str, ...]]:
+def _identify(teacher: ModelInput) -> Input:
+    """Keep what identifies a model or an encoder, and leads to its trainings."""
+    names = {"uri", "fingerprint", "version", "training", "members"} & teacher.keys()
+    values = cast(dict[str, Any], teacher)
+    return cast(Input, {name: values[name] for name in sorted(names)})
+
+
+def find_teachers(config: Config, classes: Sequence[str] | None) -> list[Teacher]:
     """Find the teachers of a training: models, encoders or files, in the order of the setting.
 
     Args:
@@ -173,26 +201,27 @@ def find_teachers(
             class; or the package of an encoder is not installed.
         JobError: MLflow cannot be reached.
     """
-    teachers: list[ModelInput | tuple[str, ...]] = []
-    for uri in config.train.distill.teachers:
-        if names_encoder(uri):
-            teachers.append(cast(ModelInput, text_encoders.describe(uri)))
-            continue
-        if not names_model(uri):
-            record = manifest.read(manifest.find_package(uri))
-            if record is None or record["stage"] != "model":
-                teachers.append(tuple(_list_files(uri, record)))
-                continue
-        model = describe(uri, tracking=config.tracking.uri, setting=label_files.TEACHERS)
-        has = package_files.classes_of(model)
-        if missing := [name for name in classes or () if name not in has]:
-            raise UserError(
-                f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
-                f"{' or '.join(few(missing))}",
-                hint=f"it has {', '.join(few(has))}; train.classes chooses those of the student",
-            )
-        teachers.append(model)
-    return teachers
+    uris = config.train.distill.teachers
+    return [_find_teacher(uri, config.tracking.uri, classes or ()) for uri in uris]
+
+
+def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Teacher:
+    if names_encoder(uri):
+        return cast(ModelInput, text_encoders.describe(uri))
+    if not names_model(uri):
+        record = manifest.read(manifest.find_package(uri))
+        if record is None or record["stage"] != "model":
+            return tuple(_list_files(uri, record))
+    model = describe(uri, tracking=tracking, setting=label_files.TEACHERS)
+    has = package_files.classes_of(model)
+    missing = [name for name in classes if name not in has]
+    if missing:
+        raise UserError(
+            f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
+            f"{' or '.join(few(missing))}",
+            hint=f"it has {', '.join(few(has))}; train.classes chooses those of the student",
+        )
+    return model
 
 
 def _list_files(uri: str, record: Manifest | None) -> list[str]:
@@ -202,11 +231,10 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
         UserError: There are none.
     """
     pattern = uri
+    names_files = uri.endswith(".parquet") or any(mark in uri for mark in "*?[")
     if record is not None and record["stage"] == "score":
         pattern = join(uri, "predictions", "*.parquet")
-    elif filesystem.file_info(uri).type == fs.FileType.Directory or not (
-        uri.endswith(".parquet") or any(mark in uri for mark in "*?[")
-    ):
+    elif filesystem.file_info(uri).type == fs.FileType.Directory or not names_files:
         pattern = join(uri, "*.parquet")
     try:
         return input_files.expand([pattern])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
@@ -20,21 +20,31 @@ from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import mlflow_store, recording, runs
 
 _TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
-"""Tags that are taken from a manifest; any others are ignored."""
+"""Tags that are taken from a manifest; others are ignored."""
+_METRICS_OF_EPOCHS = {"pretraining": PRETRAINING_METRICS, "history": EPOCH_METRICS}
+"""Keys of a training's manifest with a record of each epoch, and its metrics."""
 
 
 @dataclass(frozen=True)
 class FinishedStage:
-    """A stage's directory with its manifest, and what that says of its run."""
+    """A stage's directory with its manifest, and the MLflow run that the manifest describes."""
 
     uri: str
     record: Manifest
     run: RunRecord
     start_ms: int
     metrics: list[Metric]
-    """Those of the stage and of its epochs."""
+    """Metrics of the stage and of its epochs."""
     files: dict[str, bytes]
-    """Files that the run has, too."""
+    """Files of the directory that the run has, too."""
+
+
+class _TrainedModel(NamedTuple):
+    """A model of an imported stage."""
+
+    package_uri: str
+    run_id: str
+    """The run that logged it; empty for an average, which belongs to the run of its evaluation."""
 
 
 def find(output_uri: str) -> list[FinishedStage]:
@@ -45,8 +55,12 @@ def find(output_uri: str) -> list[FinishedStage]:
     Raises:
         UserError: There is none that describes its run, or one is wrong.
     """
-    uris = [output_uri, *(join(output_uri, name) for name in runs.FOLDERS)]
-    stages = [stage for uri in uris if (stage := _read(uri))]
+    folders = [join(output_uri, name) for name in runs.FOLDERS]
+    stages = []
+    for uri in (output_uri, *folders):
+        stage = _read(uri)
+        if stage:
+            stages.append(stage)
     if not stages:
         raise UserError(
             f"{display_uri(output_uri)} has no finished stage that describes its run",
@@ -56,35 +70,48 @@ def find(output_uri: str) -> list[FinishedStage]:
 
 
 def _read(uri: str) -> FinishedStage | None:
+    """Read the manifest of a stage; None if there is none that describes its run."""
     record = manifest.read(uri)
     run = record.get("run") if record else None
     if not record or not run or record["stage"] not in runs.CONTEXTS:
         return None
     files = {path: manifest.read_file(uri, record, path) for path in run["artifacts"]}
     try:
-        metrics = _to_points(run["metrics"], _to_ms(run["end"]), 0)
-        for names, key in ((PRETRAINING_METRICS, "pretraining"), (EPOCH_METRICS, "history")):
-            for epoch in cast(Any, record).get(key, ()):
-                named = {name: epoch.get(key) for name, key in names.items()}
-                metrics += _to_points(named, _to_ms(epoch["ended"]), int(epoch["epoch"]))
-        return FinishedStage(uri, record, run, _to_ms(run["start"]), metrics, files)
+        return FinishedStage(
+            uri=uri,
+            record=record,
+            run=run,
+            start_ms=_to_ms(run["start"]),
+            metrics=_list_metrics(record, run),
+            files=files,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{display_uri(join(uri, manifest.MANIFEST))} describes no run: {error}"
         ) from error
 
 
-def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
-    """Complete the runs of finished stages in a store, and make those that it does not have.
+def _list_metrics(record: Manifest, run: RunRecord) -> list[Metric]:
+    """List the metrics of a stage and of its epochs."""
+    points = _to_points(run["metrics"], time=_to_ms(run["end"]), step=0)
+    for key, names in _METRICS_OF_EPOCHS.items():
+        for epoch in cast(Any, record).get(key, ()):
+            metrics = {name: epoch.get(of_epoch) for name, of_epoch in names.items()}
+            points += _to_points(metrics, time=_to_ms(epoch["ended"]), step=int(epoch["epoch"]))
+    return points
 
-    A finished run stays as it is, so that a second call changes nothing.
+
+def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
+    """Complete the runs of finished stages in a store, and add missing runs.
+
+    A finished run stays as it is, so a second call changes nothing.
 
     Args:
         stages: In the order in which they build on each other.
         tracking_uri: The store.
 
     Returns:
-        For each stage ``added``, or ``complete``: it was there, and lacks nothing now.
+        For each stage ``added``; or ``complete``, if the store had its run.
 
     Raises:
         UserError: A model package is damaged.
@@ -92,40 +119,51 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         JobError: The store refuses something.
     """
     outcomes: list[str] = []
-    models: dict[str, tuple[str, str]] = {}
-    """Package and run of each model that a stage has made, by fingerprint."""
+    models: dict[str, _TrainedModel] = {}
+    """Models of the stages so far, by fingerprint."""
     for stage in stages:
-        run, record = stage.run, stage.record
-        store = recording.open_store(tracking_uri, experiment=run["experiment"], required=True)
+        store = recording.open_store(
+            tracking_uri, experiment=stage.run["experiment"], required=True
+        )
         with mlflow_store.asking(tracking_uri, "add to runs") as client:
             present = _find_run(client, store.experiment_id, stage)
-            mlflow_run = present or client.create_run(
-                store.experiment_id,
-                start_time=stage.start_ms,
-                tags={runs.GROUP_TAG: run["group"], runs.STAGE_TAG: record["stage"]},
-                run_name=run["name"],
-            )
-            run_id = mlflow_run.info.run_id
-            if mlflow_run.info.status != "FINISHED":
+            run = present or _create_run(client, store.experiment_id, stage)
+            run_id = run.info.run_id
+            if run.info.status != "FINISHED":
                 _complete(client, run_id, stage)
-            model = record["inputs"].get("model", {})
-            if record["stage"] == "train":
-                models[record.get("model_fingerprint", "")] = (
-                    join(stage.uri, manifest.MODEL),
-                    run_id,
-                )
-            elif "members" in model:  # the run of an average is that of its evaluation
-                models[model["fingerprint"]] = join(stage.uri, manifest.MODEL), ""
+            models |= _find_models(stage, run_id)
             _add_to_model(client, stage, run_id, models, tracking_uri)
         outcomes.append("complete" if present else "added")
     return outcomes
 
 
+def _create_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run:
+    return client.create_run(
+        experiment_id,
+        start_time=stage.start_ms,
+        tags={runs.GROUP_TAG: stage.run["group"], runs.STAGE_TAG: stage.record["stage"]},
+        run_name=stage.run["name"],
+    )
+
+
+def _find_models(stage: FinishedStage, run_id: str) -> dict[str, _TrainedModel]:
+    """Find the model that a stage has made, by its fingerprint: a training, or an average."""
+    record = stage.record
+    package_uri = join(stage.uri, manifest.MODEL)
+    if record["stage"] == "train":
+        fingerprint = record.get("model_fingerprint", "")
+        return {fingerprint: _TrainedModel(package_uri, run_id)}
+    model = record["inputs"].get("model", {})
+    if "members" in model:
+        return {model["fingerprint"]: _TrainedModel(package_uri, run_id="")}
+    return {}
+
+
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
-    """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
-    group, fingerprint = stage.run["group"], stage.record["fingerprint"]
+    """Find a stage's run: it has the same group and stage, and no other fingerprint."""
+    fingerprint = stage.record["fingerprint"]
     same = (
-        f"tags.`{runs.GROUP_TAG}` = '{group}' and "
+        f"tags.`{runs.GROUP_TAG}` = '{stage.run['group']}' and "
         f"tags.`{runs.STAGE_TAG}` = '{stage.record['stage']}'"
     )
     candidates = [
@@ -139,13 +177,19 @@ def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) ->
 
 
 def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
-    """Add all that the manifest says to a run, and end it."""
-    record, run = stage.record, stage.run
-    tags = _choose_tags(run["tags"]) | runs.describe_lineage(record["inputs"])
-    tags |= {runs.OUTPUT_TAG: stage.uri, runs.FINGERPRINT_TAG: record["fingerprint"]}
+    """Add the contents of the manifest to a run, and end it."""
+    record = stage.record
+    run = stage.run
     client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
     runs.add_files(client, run_id, stage.files)
-    runs.log(client, run_id, metrics=stage.metrics, params=runs.to_params(run["params"]), tags=tags)
+    tags = {
+        **_choose_tags(run["tags"]),
+        **runs.describe_lineage(record["inputs"]),
+        runs.OUTPUT_TAG: stage.uri,
+        runs.FINGERPRINT_TAG: record["fingerprint"],
+    }
+    params = runs.to_params(run["params"])
+    runs.log(client, run_id, metrics=stage.metrics, params=params, tags=tags)
     client.set_terminated(run_id, "FINISHED", _to_ms(run["end"]))
 
 
@@ -153,45 +197,67 @@ def _add_to_model(
     client: MlflowClient,
     stage: FinishedStage,
     run_id: str,
-    models: Mapping[str, tuple[str, str]],
+    models: Mapping[str, _TrainedModel],
     tracking_uri: str,
 ) -> None:
-    """Add an evaluation's metrics to the run of its model, and register a model that is not yet.
+    """Add an evaluation's metrics to the run of its model, and register the model if it is missing.
 
     Args:
         client: The store.
         stage: A training or an evaluation.
         run_id: Its run.
-        models: Package and run of each model, if its training was imported before.
+        models: Models by fingerprint, if their trainings were imported before.
         tracking_uri: The store.
     """
-    run, fingerprint = stage.run, stage.record.get("model_fingerprint", "")
+    run = stage.run
+    fingerprint = stage.record.get("model_fingerprint", "")
     if fingerprint not in models:
         return
-    package, model_run = models[fingerprint]
-    model_run = model_run or run_id
-    part = run.get("training", run)
-    tags = _choose_tags(part["tags"])
+    model = models[fingerprint]
+    model_run_id = model.run_id or run_id
+    tags = _choose_tags(run["tags"])
     if "training" in run:
+        tags = _choose_tags(run["training"]["tags"])
         if runs.NOTE_TAG in tags:
             experiment_id = client.get_run(run_id).info.experiment_id
             tags[runs.NOTE_TAG] = runs.add_report(tags[runs.NOTE_TAG], experiment_id, run_id)
-        has = client.get_run(model_run).data
-        points = _to_points(part["metrics"], _to_ms(run["end"]), 0)
-        missing = {name: value for name, value in tags.items() if name not in has.tags}
-        points = [point for point in points if point.key not in has.metrics]
-        runs.log(client, model_run, metrics=points, tags=missing)
+        points = _to_points(run["training"]["metrics"], time=_to_ms(run["end"]), step=0)
+        _add_missing(client, model_run_id, points, tags)
     if run["registers_model"]:
-        from sentiflow.tracking import model_registry  # a second to import, and few runs need it
-
-        name, where = run["experiment"], {"tracking_uri": tracking_uri}
-        if not model_registry.find(name, fingerprint, **where):
-            version = model_registry.register(package, name=name, run_id=model_run, **where)
-            note, card = tags.get(runs.NOTE_TAG, ""), stage.files.get(manifest.CARD, b"")
-            model_registry.describe(version, text=note, tags={}, card=card, **where)
+        _register(stage, model.package_uri, model_run_id, tags.get(runs.NOTE_TAG, ""), tracking_uri)
 
 
-def _to_points(metrics: Mapping[str, float | None], time: int, step: int) -> list[Metric]:
+def _add_missing(
+    client: MlflowClient, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]
+) -> None:
+    """Add the metrics and tags to a run that it does not have."""
+    has = client.get_run(run_id).data
+    runs.log(
+        client,
+        run_id,
+        metrics=[point for point in points if point.key not in has.metrics],
+        tags={name: value for name, value in tags.items() if name not in has.tags},
+    )
+
+
+def _register(
+    stage: FinishedStage, package_uri: str, run_id: str, text: str, tracking_uri: str
+) -> None:
+    """Register the model of a stage, unless the store has it, and describe its version."""
+    from sentiflow.tracking import model_registry  # a second to import, and few runs need it
+
+    name = stage.run["experiment"]
+    fingerprint = stage.record.get("model_fingerprint", "")
+    if model_registry.find(name, fingerprint, tracking_uri=tracking_uri):
+        return
+    version = model_registry.register(
+        package_uri, name=name, run_id=run_id, tracking_uri=tracking_uri
+    )
+    card = stage.files.get(manifest.CARD, b"")
+    model_registry.describe(version, text=text, tags={}, card=card, tracking_uri=tracking_uri)
+
+
+def _to_points(metrics: Mapping[str, float | None], *, time: int, step: int) -> list[Metric]:
     return [Metric(name, value, time, step) for name, value in runs.to_metrics(metrics).items()]
 
 

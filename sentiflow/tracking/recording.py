@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 MAX_WAIT_SECONDS = 40.0
-"""The longest time that a job waits for what is queued, once."""
+"""Maximum time that a job waits until everything queued is sent."""
 _MAX_KNOWN = 100
-"""Trainings that a new one is compared with."""
+"""Maximum earlier trainings that a new one is compared with."""
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 
@@ -39,8 +39,8 @@ _SAMPLE_SECONDS = 5.0
 class Store:
     """An MLflow store with the experiment of a job; a thread sends what the stages log, in order.
 
-    MLflow's own asynchronous logging takes neither files nor the end of a run, and goes on asking a
-    store that is dead. The first failure of the store ends the sending of this job.
+    MLflow's own asynchronous logging takes neither files nor the end of a run, and keeps calling a
+    dead store. Here, nothing more is sent after the first failure of the store.
     """
 
     def __init__(self, uri: str, experiment: str, *, repair: str = "") -> None:
@@ -51,8 +51,10 @@ class Store:
             experiment: The name of the experiment.
             repair: The command that adds later what the store has missed.
         """
-        self.uri, self.experiment, self.is_available = uri, experiment, True
+        self.uri = uri
+        self.experiment = experiment
         self.experiment_id = ""
+        self.is_available = True
         self._repair = repair
         self._refusals: set[str] = set()
         self._thread = ThreadPoolExecutor(1, "mlflow sender")
@@ -70,20 +72,26 @@ class Store:
     def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
         """Call the store now; return None if it refuses, fails or has failed before.
 
-        A refusal does not end the sending: it concerns one value, or a run of another store.
+        A refusal concerns one value, or a run of another store, so later calls are still sent.
         """
+        if not self.is_available:
+            return None
         try:
-            if self.is_available:
-                client = mlflow_store.make_client(self.uri)
-                return mlflow_store.ask(lambda: call(client))
+            client = mlflow_store.make_client(self.uri)
+            return mlflow_store.ask(lambda: call(client))
         except Exception as error:  # MLflow fails no job
             log.debug("MLflow failed", exc_info=error)
-            if not mlflow_store.is_refusal(error):
+            if mlflow_store.is_refusal(error):
+                self._warn_of_refusal(mlflow_store.first_line(error))
+            else:
                 self.fail(mlflow_store.unreachable(self.uri, error))
-            elif (reason := mlflow_store.first_line(error)) not in self._refusals:
-                self._refusals.add(reason)
-                log.warning("MLflow refuses a part of the run: %s", reason)
         return None
+
+    def _warn_of_refusal(self, reason: str) -> None:
+        """Warn once of each reason."""
+        if reason not in self._refusals:
+            self._refusals.add(reason)
+            log.warning("MLflow refuses a part of the run: %s", reason)
 
     def make_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Make a run that begins now, and return its id; empty if the store fails."""
@@ -98,19 +106,21 @@ class Store:
         return run.info.run_id if run else ""
 
     def find_changes(self, settings: TrainSettings) -> str:
-        """Name what differs from the most similar training of the last ones; empty if nothing."""
+        """Name what differs from the most similar recent training; empty if nothing."""
         decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
         known = self.ask(
             lambda client: client.search_runs(
                 [self.experiment_id], f"tags.`{runs.STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
             )
         )
-        whole = [run.data.params for run in known or () if runs.PARENT_TAG not in run.data.tags]
-        return runs.find_changes(runs.to_params({"train": decisive}), whole)
+        not_nested = [run for run in known or () if runs.PARENT_TAG not in run.data.tags]
+        earlier = [run.data.params for run in not_nested]
+        return runs.find_changes(runs.to_params({"train": decisive}), earlier)
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
-        if wait(self._queued, MAX_WAIT_SECONDS if self.is_available else 0).not_done:
+        seconds = MAX_WAIT_SECONDS if self.is_available else 0
+        if wait(self._queued, seconds).not_done:
             self.fail(f"the MLflow store {without_credentials(self.uri)} is too slow")
         self._queued.clear()
         return self.is_available
@@ -162,22 +172,22 @@ class Store:
 
 @dataclass
 class Recorder:
-    """Takes what a stage logs, sends it to its MLflow run, and keeps it for its manifest.
+    """Sends to MLflow what a stage logs, and keeps it for the stage's manifest.
 
-    Nothing waits for the store. Without a run, only :meth:`describe` knows what was logged.
+    Logging does not wait for the store. Without a run, it is only kept for :meth:`describe`.
     """
 
     run_id: str = ""
     """Empty where MLflow has no run, or has not answered."""
     store: Store | None = field(default=None, repr=False)
     about: RunRecord | None = None
-    """For the run of a stage: what its manifest will say of it."""
+    """Description of the run for the manifest of its stage; None for other runs."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags that the run began with."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
-    """What was logged, for the manifest."""
+    """Logged metrics and tags, for the manifest."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
-    """Model and data set of the metrics, by :meth:`measure`."""
+    """Model and data set of the next metrics, by :meth:`measure`."""
 
     @property
     def experiment_id(self) -> str:
@@ -198,14 +208,14 @@ class Recorder:
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Log metrics of many steps at once; the manifest does not keep them."""
-        now, measured = runs.now_ms(), self.measured
+        now = runs.now_ms()
+        measured = self.measured
 
         def send(client: MlflowClient) -> None:
-            points = [
-                Metric(name, value, now, step, **measured)
-                for step, metrics in series
-                for name, value in runs.to_metrics(metrics).items()
-            ]
+            points = []
+            for step, metrics in series:
+                for name, value in runs.to_metrics(metrics).items():
+                    points.append(Metric(name, value, now, step, **measured))
             client.log_batch(self.run_id, metrics=points)
 
         self._put(send)
@@ -219,26 +229,25 @@ class Recorder:
             self.store.flush()
 
     def measure(self, run_id: str, data: Mapping[str, Any]) -> None:
-        """Let metrics from now on be those of a model on a data set, by which MLflow ranks models.
+        """Log all later metrics as metrics of a model on a data set, by which MLflow ranks models.
 
         Args:
-            run_id: The run that has logged the model; empty if it is not known.
+            run_id: The run that has logged the model; empty if it is unknown.
             data: The prepared data or the corpus, as an input.
         """
-        if run_id:
-            (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
-            self.measured = measured = {
-                "dataset_name": item.dataset.name,
-                "dataset_digest": item.dataset.digest,
-            }
-            self._put(lambda client: measured.update(_find_model(client, run_id)))
+        if not run_id:
+            return
+        (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
+        measured = {"dataset_name": item.dataset.name, "dataset_digest": item.dataset.digest}
+        self.measured = measured
+        self._put(lambda client: measured.update(_find_model(client, run_id)))
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
         """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
 
-        As with MLflow itself, only on request: their charts stand before those of the model.
-        MLflow samples and sends it in a thread of its own, which ends when the store fails.
+        Off by default, as in MLflow: the charts would hide the model's. MLflow samples and sends in
+        its own thread, which ends when the store fails.
         """
         if not self.store or not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
@@ -259,14 +268,15 @@ class Recorder:
         self._put(lambda client: runs.log(client, self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
-        """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
+        """Log the inputs of a stage's spec or manifest, as datasets and lineage tags."""
         if inputs:
-            datasets, tags = runs.to_datasets(inputs, stage=stage), runs.describe_lineage(inputs)
+            datasets = runs.to_datasets(inputs, stage=stage)
+            tags = runs.describe_lineage(inputs)
             self._put(lambda client: client.log_inputs(self.run_id, datasets))
             self._put(lambda client: runs.log(client, self.run_id, tags=tags))
 
     def log_result(self, record: Manifest) -> None:
-        """Log the manifest of the stage: its fingerprint, and its inputs, files too."""
+        """Log the manifest of the stage: its fingerprint, and its inputs with files."""
         self.set_tags({runs.FINGERPRINT_TAG: record["fingerprint"]})
         self.log_inputs(record["inputs"], stage=record["stage"])
 
@@ -280,8 +290,8 @@ class Recorder:
 
         Args:
             text: The description.
-            shown: The same with links into this store, which the manifest has not: the run may be
-                rebuilt in another one.
+            shown: The same with links into this store. The manifest keeps ``text``, as the run may
+                be rebuilt in another store.
         """
         self.set_tags({runs.NOTE_TAG: text})
         if shown:
@@ -292,7 +302,7 @@ class Recorder:
 
         Args:
             files: Their contents.
-            are_outputs: They are also in the stage's output, by the same paths.
+            are_outputs: Whether the stage's output has them, too, by the same paths.
         """
         if self.about is not None and are_outputs:
             self.about["artifacts"] += files
@@ -303,7 +313,7 @@ class Recorder:
         """Make a recorder for the run of the training that this stage evaluates.
 
         Args:
-            run_id: Empty if it is not known; the training's manifest then leads to the run later.
+            run_id: Empty if it is unknown; the training's manifest then leads to the run later.
         """
         part = RunPart(metrics={}, tags={})
         if self.about is not None:
@@ -341,8 +351,8 @@ class Recorder:
 
         Args:
             package_uri: Its package.
-            fingerprint: That of the package, of a model that may be registered already.
-            run_id: The run that has logged it; empty if it is not known.
+            fingerprint: Fingerprint of the package, by which a registered model is found.
+            run_id: The run that has logged it; empty if it is unknown.
             text: The description of the version; empty: none.
             tags: Tags of the version.
             card: The model card, for the files of the version.
@@ -358,17 +368,22 @@ class Recorder:
             return None
         from sentiflow.tracking import model_registry  # a second to import
 
-        name, where, registered = self.store.experiment, {"tracking_uri": self.store.uri}, None
+        name = self.store.experiment
+        uri = self.store.uri
+        version = None
+        registered = None
         try:
-            version = model_registry.find(name, fingerprint, **where) if fingerprint else None
             if self.registers_model and not names_model(package_uri):
-                version = model_registry.register(package_uri, name=name, run_id=run_id, **where)
-                registered = {"name": version.name, "version": version.number}
-                say(
-                    self.tags[runs.STAGE_TAG], f"registered: {version} ({model_registry.CANDIDATE})"
+                version = model_registry.register(
+                    package_uri, name=name, run_id=run_id, tracking_uri=uri
                 )
+                registered = {"name": version.name, "version": version.number}
+                stage = self.tags[runs.STAGE_TAG]
+                say(stage, f"registered: {version} ({model_registry.CANDIDATE})")
+            elif fingerprint:
+                version = model_registry.find(name, fingerprint, tracking_uri=uri)
             if version and text:
-                model_registry.describe(version, text=text, tags=tags, card=card, **where)
+                model_registry.describe(version, text=text, tags=tags, card=card, tracking_uri=uri)
         except UnavailableError as error:
             self.store.fail(str(error))
         return registered
@@ -378,7 +393,8 @@ class Recorder:
         if self.about is None:
             return None
         run = copy.deepcopy(self.about)  # more is logged later
-        run["end"], run["mlflow_run_id"] = _now(), self.run_id
+        run["end"] = _now()
+        run["mlflow_run_id"] = self.run_id
         return run
 
     def _put(self, call: Callable[[MlflowClient], object]) -> None:
@@ -391,9 +407,9 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
 
     Args:
         uri: The store, with user and password if it needs them and they are in no variable.
-        experiment: Its name.
+        experiment: Name of the experiment.
         required: Whether the job fails if the store cannot be reached.
-        repair: The command that adds later what the store misses.
+        repair: The command that adds later what the store has missed.
 
     Raises:
         UnavailableError: It cannot be reached, and tracking is required.
@@ -416,7 +432,8 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
 def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:
     """Find the model that a run has logged last, as metrics name it; nothing if it is gone."""
     with suppress(MlflowException):
-        if outputs := client.get_run(run_id).outputs:
+        outputs = client.get_run(run_id).outputs
+        if outputs:
             return {"model_id": outputs.model_outputs[-1].model_id}
     return {}
 

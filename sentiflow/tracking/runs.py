@@ -1,7 +1,7 @@
-"""What an MLflow run says: its name, tags, parameters, metrics, files and datasets.
+"""Settings, metrics and inputs -> name, tags, parameters, metrics and datasets of an MLflow run.
 
-Values are brought within MLflow's limits and lose their credentials first. MLflow is imported only
-to send them.
+Values are cut to MLflow's limits, and credentials are removed. MLflow is imported only to send
+them.
 """
 
 import hashlib
@@ -25,33 +25,43 @@ from sentiflow.storage.uris import is_local, split_member, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric
+    from mlflow.entities import Dataset, DatasetInput, Metric
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 FOLDERS = ("prepared", "trained", "scored", "report", "trends", "sweep")
 """Folders of a run's output, in the order in which the stages build on each other."""
-OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
-"""Tags of a run: location and fingerprint of its result. A version of a registered model has the
-fingerprint of its package."""
-COMMIT_TAG, DIRTY_TAG = "mlflow.source.git.commit", "mlflow.source.git.dirty"
-CODE_TAG = "sentiflow.code"
-"""Tags of a run: the commit; ``true`` if tracked files differ from it; a hash of the code."""
-SUBMISSION_TAG = "sentiflow.submission_id"
-COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
-"""The variable with the commit where there is no repository, as in a submitted job: what
-:func:`read_commit` returned where the job was submitted."""
-_DIRTY = "-dirty"
-STAGE_TAG, GROUP_TAG, TRIAL_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.trial"
-PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
-SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
+OUTPUT_TAG = "sentiflow.output_uri"
+"""Location of the result."""
+FINGERPRINT_TAG = "sentiflow.fingerprint"
+"""Fingerprint of the result; of a version of a registered model, fingerprint of its package."""
+STAGE_TAG = "sentiflow.stage"
+GROUP_TAG = "sentiflow.run"
+"""The same for all stages of one command."""
+TRIAL_TAG = "sentiflow.trial"
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+"""The description of a run."""
+SCORED_TAG = "sentiflow.scored_uri"
+SCORED_FINGERPRINT_TAG = "sentiflow.scored_fingerprint"
 """Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
+REASON_TAG = "sentiflow.reason"
+"""Why the run failed or was killed."""
+
+COMMIT_TAG = "mlflow.source.git.commit"
+DIRTY_TAG = "mlflow.source.git.dirty"
+"""``true`` if tracked files differ from the commit."""
+CODE_TAG = "sentiflow.code"
+"""A hash of the code."""
+SUBMISSION_TAG = "sentiflow.submission_id"
 CODE_TAGS = (
     "sentiflow.version", CODE_TAG, COMMIT_TAG, DIRTY_TAG,
     SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
-
-REASON_TAG = "sentiflow.reason"
+COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
+"""Variable with the commit where there is no repository, as in a submitted job: the result of
+:func:`read_commit` where the job was submitted."""
+_DIRTY = "-dirty"
 
 CONTEXTS = {
     "prepare": "preparation",
@@ -61,15 +71,22 @@ CONTEXTS = {
     "evaluate": "evaluation",
     "trends": "trends",
 }
+"""By stage: the context of its datasets."""
 _MAX_FILES = 100
-"""Files that are named in a dataset's source; its profile has their number."""
+"""Maximum files that are named in a dataset's source; its profile has their number."""
 
 _PLACES = ("output_uri", "prepared_uri", "scored_uri")
-_MAX_CHANGES, _MAX_VALUE = 3, 24
-"""Of the parameters in the name of a run: number, and characters of a value."""
+"""Settings that are locations of the run."""
+_MAX_CHANGES = 3
+"""Maximum parameters in the name of a run."""
+_MAX_VALUE = 24
+"""Maximum characters of such a parameter's value."""
 
-MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
-"""Characters."""
+# MLflow's limits, in characters
+MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
+MAX_KEY_LENGTH = 250
+MAX_DIGEST_LENGTH = 36
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 
@@ -88,8 +105,12 @@ def name_run(stage: str, config: Config, *, changes: str = "") -> str:
         ('b: score', 'b: gru(128)')
     """
     folders = getattr(config, stage).output_uri.rstrip("/").split("/")
-    folder = folders[-2] if folders[-1] in FOLDERS and len(folders) > 1 else folders[-1]
-    return f"{folder}: {(changes or config.train.model.brief) if stage == 'train' else stage}"
+    folder = folders[-1]
+    if folder in FOLDERS and len(folders) > 1:
+        folder = folders[-2]
+    if stage == "train":
+        return f"{folder}: {changes or config.train.model.brief}"
+    return f"{folder}: {stage}"
 
 
 def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
@@ -99,18 +120,24 @@ def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]
         >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
         'seed=1'
     """
-    differing = [[key for key in params if e.get(key, params[key]) != params[key]] for e in earlier]
-    changed = min(filter(None, differing), key=len, default=[])
-    shown = [
-        f"{key.removeprefix('train.').removeprefix('model.')}={params[key][:_MAX_VALUE]}"
-        for key in changed[:_MAX_CHANGES]
-    ]
-    more = len(changed) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    changed: list[str] = []
+    for each in earlier:
+        differing = [key for key in params if each.get(key, params[key]) != params[key]]
+        if differing and (not changed or len(differing) < len(changed)):
+            changed = differing
+    shown = []
+    for key in changed[:_MAX_CHANGES]:
+        name = key.removeprefix("train.").removeprefix("model.")
+        shown.append(f"{name}={params[key][:_MAX_VALUE]}")
+    text = ", ".join(shown)
+    num_more = len(changed) - len(shown)
+    if num_more:
+        text += f" and {num_more} more"
+    return text
 
 
 def describe_code() -> dict[str, str]:
-    """Make tags of the version and the code of sentiflow, the commit, and the submitted job."""
+    """Make tags of sentiflow's version and code, the commit, and the submitted job."""
     commit = os.environ.get(COMMIT_VARIABLE) or read_commit()
     tags = {
         "sentiflow.version": __version__,
@@ -133,14 +160,16 @@ def hash_code() -> str:
     folder = Path(__file__).parents[1]
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".py", ".yaml"):
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+            name = path.relative_to(folder).as_posix()
+            digest.update(name.encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 
 
 def read_commit() -> str:
     """Ask git for the commit of the working directory; empty without git or a repository.
 
-    It ends with ``-dirty`` if files that git tracks have been changed since.
+    It ends with ``-dirty`` if tracked files have been changed since.
     """
     try:
         asked = subprocess.run(
@@ -162,7 +191,7 @@ def log(
 ) -> None:
     """Add metrics and parameters to a run, and add or change tags.
 
-    Parameters that the run has must be equal.
+    A parameter that the run has must have the same value.
     """
     from mlflow.entities import Param, RunTag
 
@@ -188,7 +217,7 @@ def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
 
 
 def add_report(text: str, experiment_id: str, run_id: str) -> str:
-    """Add to the first line of a description the page with the report of an evaluation's run."""
+    """Add a link to the report of an evaluation's run to the first line of a description."""
     first, end, others = text.partition("\n")
     link = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/report.html"
     return f"{first} [Report]({link}){end}{others}"
@@ -197,30 +226,47 @@ def add_report(text: str, experiment_id: str, run_id: str) -> str:
 def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]":
     """Describe the inputs of a spec or manifest as MLflow's datasets.
 
-    An input that stands for a directory is called as the stage calls it, one of files by the first
-    of them.
+    An input directory has the name of the input; input files have the name of the first file.
     """
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.entities import DatasetInput, InputTag
 
     datasets = []
-    for name, value in inputs.items():
-        files = value.get("files", ())
-        uris = [item["uri"] for item in files or value.get("members") or [value]]
-        shown = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
-        title, profile = name, {}
-        if files:
-            first = (split_member(uris[0])[1] or uris[0]).rpartition("/")[2]
-            title = f"{first} and {len(uris) - 1} more" if len(uris) > 1 else first
-            profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
-        dataset = Dataset(
-            name=title,
-            digest=value["fingerprint"][:MAX_DIGEST_LENGTH],
-            source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
-            source=json.dumps({"uri": shown[0]} if len(shown) == 1 else {"uris": shown}),
-            profile=json.dumps(profile),
-        )
-        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", CONTEXTS[stage])]))
+    for name, item in inputs.items():
+        context = InputTag("mlflow.data.context", CONTEXTS[stage])
+        datasets.append(DatasetInput(_to_dataset(name, item), [context]))
     return datasets
+
+
+def _to_dataset(name: str, item: Mapping[str, Any]) -> "Dataset":
+    """Describe an input as a dataset."""
+    from mlflow.entities import Dataset
+
+    files = item.get("files", ())
+    members = item.get("members")
+    uris = [each["uri"] for each in files or members or [item]]
+    title = name
+    profile = {}
+    if files:
+        title = _name_files(uris)
+        profile = {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
+    shown = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
+    source = {"uri": shown[0]} if len(shown) == 1 else {"uris": shown}
+    return Dataset(
+        name=title,
+        digest=item["fingerprint"][:MAX_DIGEST_LENGTH],
+        source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
+        source=json.dumps(source),
+        profile=json.dumps(profile),
+    )
+
+
+def _name_files(uris: Sequence[str]) -> str:
+    """Name the first of some files, or its member of an archive, and count the others."""
+    member = split_member(uris[0])[1]
+    first = (member or uris[0]).rpartition("/")[2]
+    if len(uris) == 1:
+        return first
+    return f"{first} and {len(uris) - 1} more"
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -232,16 +278,16 @@ def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
 def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
     """Turn settings into parameters with dotted names; long values are cut.
 
-    Directories of the run have tags: as parameters, they would differ in each comparison.
+    Locations of the run are tags: as parameters, they would differ in each comparison.
     """
     flat = flatten(dict(settings))
-    values = {key: flat[key] for key in flat if key.rpartition(".")[2] not in _PLACES}
-    keys = _to_keys(values)
-    return {keys[k]: _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
+    names = [name for name in flat if name.rpartition(".")[2] not in _PLACES]
+    keys = _to_keys(names)
+    return {keys[name]: _to_text(str(flat[name]))[:MAX_PARAM_LENGTH] for name in names}
 
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Bring tags within MLflow's limits; long values are cut."""
+    """Fit tags to MLflow's limits; long values are cut."""
     return {to_key(key): _to_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
 
@@ -251,14 +297,13 @@ def now_ms() -> int:
 
 
 def _to_keys(names: Iterable[str]) -> dict[str, str]:
-    """Find a key for each name, such as those of classes; names with the same key get a hash."""
+    """Find a key for each name, which may contain a class; names with the same key get a hash."""
     keys = {name: to_key(name) for name in names}
     counts = Counter(keys.values())
-    return {name: key if counts[key] == 1 else _add_hash(key, name) for name, key in keys.items()}
-
-
-def _add_hash(key: str, name: str) -> str:
-    return f"{key[: MAX_KEY_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    for name, key in keys.items():
+        if counts[key] > 1:
+            keys[name] = _add_hash(key, name)
+    return keys
 
 
 def to_key(name: str) -> str:
@@ -270,6 +315,12 @@ def to_key(name: str) -> str:
     return key if len(key) <= MAX_KEY_LENGTH else _add_hash(key, name)
 
 
+def _add_hash(key: str, name: str) -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{key[: MAX_KEY_LENGTH - 9]}-{digest[:8]}"
+
+
 def _to_text(value: str) -> str:
-    """Leave credentials out, and escape what is not Unicode, as in some names of files."""
-    return without_credentials(value).encode(errors="backslashreplace").decode()
+    """Remove credentials, and escape what is not Unicode, as in some names of files."""
+    shown = without_credentials(value)
+    return shown.encode(errors="backslashreplace").decode()

@@ -28,10 +28,12 @@ Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
     num_tokens=int,
     **_UNSURE,
 )
-"""The prediction for one text; its fields are the outputs of the MLflow signature: the class, its
-probability, that of positive if there is such a class, that of each class, and the words in the
-vocabulary. With 0 of them, the probabilities are the class priors. A model that leaves texts to
-people says which are unsure."""
+"""The prediction for one text; its fields are the outputs of the MLflow signature.
+
+``label`` is the predicted class and ``confidence`` its probability. ``probability`` is the
+probability of positive, if there is such a class. ``num_tokens`` counts the words in the
+vocabulary; if it is 0, the probabilities are the class priors. A model that leaves texts to people
+says which are ``unsure``."""
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):

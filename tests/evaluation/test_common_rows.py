@@ -9,9 +9,10 @@ from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input,
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage
+from sentiflow.evaluation import common_rows
 from sentiflow.evaluation.common_rows import ScoredRun
 from sentiflow.storage.uris import join
+from sentiflow.tracking import training_rows
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def test_a_row_that_one_was_trained_on_or_chosen_by_is_not_compared(runs):
 def test_training_rows_of_the_initial_model_are_not_compared(runs):
     old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
     began = runs.train("old", old)
-    a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
+    a = runs.run("a")
+    b = runs.run("b", train={"init_from": f"{began}/model"})
     found = read(a, b)
     assert row_ids(found) == tens(9)
     assert found.notes == []
@@ -119,7 +121,8 @@ def test_rows_after_a_header_have_other_numbers(runs):
 
 
 def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
-    a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
+    a = runs.run("a")
+    b = runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/prepared")
     assert "prepared data that are gone or were redone: tweets.csv; prepared" in refusal(a, b)
 
@@ -155,7 +158,8 @@ def test_test_rows_are_not_compared_with_rows_without_splits(runs):
 
 
 def test_no_common_row_is_refused(runs):
-    a, b = runs.run("a"), runs.run("b", split=by_tens(test=(0,)))
+    a = runs.run("a")
+    b = runs.run("b", split=by_tens(test=(0,)))
     assert "no labelled row in common that neither model was trained on" in refusal(a, b)
 
 
@@ -169,7 +173,8 @@ def test_texts_are_taken_from_either_run(runs):
 
 
 def test_damaged_rows_give_one_clear_line(runs):
-    a, b = runs.run("a"), runs.run("b")
+    a = runs.run("a")
+    b = runs.run("b")
     with open(f"{a}/prepared/tweets/split=validation/part-0.parquet", "wb") as file:
         file.write(b"no parquet")
     assert "is gone or damaged" in refusal(a, b)
@@ -183,8 +188,8 @@ def test_a_model_has_learned_no_row_without_a_label_unless_teachers_answered_it(
     for trained, expected in ((plain, is_labelled), (taught, is_labelled | True)):
         corpus = manifest.reference(prepared, manifest.read(prepared))
         record = manifest.read(join(runs.score("c", corpus, trained), "scored"))
-        learned, is_known = lineage.find_training_rows(record, name="the model")
+        learned, is_known = training_rows.find_row_ids(record, name="the model")
         assert is_known
         assert learned.tolist() == [i for i in tens(*range(8)) if expected[i]]
-        texts, _ = lineage.find_training_texts([record["inputs"]["model"]])
+        texts, _ = training_rows.find_texts([record["inputs"]["model"]])
         assert len(texts) == len({TEXTS[i] for i in learned})

@@ -41,10 +41,12 @@ def line_of(result):
 
 
 def test_metrics_and_differences_are_those_of_the_common_rows(runs):
-    a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
+    a = runs.run("a", wrong=[8, 18, 19, 29])
+    b = runs.run("b2", wrong=[8, 9])
     found = comparison.compare(a, b)
     assert found.num_rows == 60
-    first, second = found.first.figures, found.second.figures
+    first = found.first.figures
+    second = found.second.figures
     assert (first["accuracy"], second["accuracy"]) == (56 / 60, 58 / 60)
     assert (found.mcnemar.only_first_right, found.mcnemar.only_second_right) == (1, 3)
     assert found.mcnemar.p_value == paired.mcnemar(1, 3)
@@ -58,7 +60,8 @@ def test_metrics_and_differences_are_those_of_the_common_rows(runs):
 
 
 def test_a_slice_that_differs_is_listed_first_and_others_do_not_differ(runs):
-    a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
+    a = runs.run("a")
+    b = runs.run("b", wrong=WITH_NOT)
     found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
     by_name = {item.name: item for item in found.slices}
     moved = [item.name for item in found.slices if item.moved]
@@ -119,7 +122,8 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
 
 
 def test_a_note_says_that_settings_of_a_lost_training_are_not_compared(runs):
-    a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
+    a = runs.run("a")
+    b = runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/trained")
     found = comparison.compare(a, b)
     assert found.settings is None
@@ -130,7 +134,8 @@ def test_a_note_says_that_settings_of_a_lost_training_are_not_compared(runs):
 
 
 def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
-    good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
+    good = runs.run("good")
+    bad = runs.run("bad", wrong=TEST[:20])
     fair = runs.run("fair", wrong=TEST[:3])
     verdict = comparison.compare(bad, good).verdict
     assert verdict.startswith(
@@ -145,7 +150,8 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
         f"No difference shown: the accuracy of {fair} is 5.00 percentage points lower"
     )
     assert verdict.endswith("; the difference may be chance: p = 0.25.")
-    a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
+    a = runs.run("a", wrong=[8])
+    b = runs.run("b2", wrong=[9])
     assert "both have the same accuracy" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
     assert same.verdict == "No difference shown: both predict the same label on each of 60 rows."
@@ -156,7 +162,8 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
 
 
 def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkeypatch):
-    a, b = runs.run("a", wrong=[8]), runs.run("b")
+    a = runs.run("a", wrong=[8])
+    b = runs.run("b")
     monkeypatch.chdir(runs.folder)
     found = comparison.compare("a", "b/scored")
     assert (found.first.name, found.second.name) == ("a", "b/scored")
@@ -178,7 +185,8 @@ def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name)
 
 
 def test_json_holds_all_of_it(runs):
-    a, b = runs.run("a", wrong=[8]), runs.run("b", wrong=WITH_NOT)
+    a = runs.run("a", wrong=[8])
+    b = runs.run("b", wrong=WITH_NOT)
     result = invoke(a, b, "--json", "--slice", "tens=[0-9]8")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -186,7 +194,8 @@ def test_json_holds_all_of_it(runs):
         json.dumps(asdict(comparison.compare(a, b, patterns={"tens": "[0-9]8"})))
     )
     assert found["slices"][0]["difference"]["low"] < -0.5
-    label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
+    label = LABEL[TEST]
+    prediction = np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
     expected = classification.measure(
         Predicted.of_positive(label=label, prediction=prediction, probability=prediction)
     )
@@ -225,7 +234,8 @@ def test_a_wrong_slice_gives_one_clear_line(runs):
 
 
 def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_path):
-    good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
+    good = runs.run("good")
+    bad = runs.run("bad", wrong=TEST[:20])
     failed = invoke(good, bad, "--fail-if-worse")
     assert failed.exit_code == 3
     text = " ".join(failed.stdout.split())
@@ -250,7 +260,8 @@ def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_pa
 def test_a_column_has_a_slice_for_each_value(runs):
     airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
     wrong = [i for i in TEST.tolist() if i % 2]
-    good, bad = runs.run("good", airline=airline), runs.run("bad", wrong=wrong)
+    good = runs.run("good", airline=airline)
+    bad = runs.run("bad", wrong=wrong)
     result = invoke(good, bad, "--slice", "airline", "--fail-if-worse")
     assert result.exit_code == 3, result.output
     assert re.search(r"slice airline: Delta\s+30\s+1\.0000\s+0\.0000", result.stdout)
@@ -260,7 +271,8 @@ def test_a_column_has_a_slice_for_each_value(runs):
 
 
 def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_path):
-    good, bad = runs.run("good"), runs.run("b|_ad", wrong=WITH_NOT)
+    good = runs.run("good")
+    bad = runs.run("b|_ad", wrong=WITH_NOT)
     path = tmp_path / "report.md"
     result = invoke(good, bad, "--slice", "a|b=(?i)not", "--fail-if-worse", "--markdown", path)
     assert result.exit_code == 3

@@ -75,7 +75,8 @@ def test_each_value_of_a_column_is_listed_also_where_nothing_differs(runs):
 def test_rows_of_a_class_that_one_model_lacks_are_its_mistakes_unless_it_was_left_out(
     runs, left_out
 ):
-    two, three = ("negative", "positive"), THREE
+    two = ("negative", "positive")
+    three = THREE
     label = {"label": LABEL_OF_THREE, "classes": THREE}
     a = runs.run("a", of_classes=of_classes(two, certain=2), left_out=left_out, **label)
     b = runs.run("b", of_classes=of_classes(three, certain=2), **label)

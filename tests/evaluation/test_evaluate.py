@@ -11,10 +11,10 @@ from stages import refresh_sizes, run_stage
 from test_evaluated_rows import TEXTS, Runs, by_tens, csv_input, tens
 
 from sentiflow.config import settings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.evaluation import evaluated_rows, lineage, report_charts
+from sentiflow.evaluation import evaluated_rows, report_charts
 from sentiflow.tracking.recording import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, highlights, lineage, measurements
+from sentiflow.evaluation import evaluated_rows, highlights, measurements
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
@@ -22,6 +22,7 @@ from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import filesystem, parquet
+from sentiflow.tracking import training_rows
 
 MODEL = {
     "settings": {
@@ -223,7 +224,7 @@ def training(tmp_path, monkeypatch):
         for k in (1, 2)
     ]
     seen = np.arange(90, 200), True
-    monkeypatch.setattr(lineage, "find_training_rows", lambda *_, **__: seen)
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda *_, **__: seen)
     model = {"settings": {"classes": CLASSES}, "training": {"uri": str(tmp_path)}}
     return {"files": files}, {"inputs": {"model": model}}, (label, probabilities, fold)
 

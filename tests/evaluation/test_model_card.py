@@ -13,9 +13,9 @@ from test_report_of_classes import rows_of_classes
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.outputs import OutputSpec
-from sentiflow.evaluation import lineage, model_card
+from sentiflow.evaluation import model_card
 from sentiflow.evaluation.model_checks import ModelChecks
 
 SETTINGS = {

@@ -21,7 +21,8 @@ def texts_of(label, *, noise, seed=0):
     """Texts whose words tell the label, but for a share of noise."""
     rng = np.random.default_rng(seed)
     shown = np.where(rng.random(len(label)) < noise, rng.integers(0, 3, len(label)), label)
-    return pa.array([f"{('bad', 'good', 'plain')[k]} word{i % 7}" for i, k in enumerate(shown)])
+    words = ("bad", "good", "plain")
+    return pa.array([f"{words[code]} word{number % 7}" for number, code in enumerate(shown)])
 
 
 def evaluated(num_rows=600, *, noise, seed=1):
@@ -181,7 +182,8 @@ def compare(uri):
 def test_student_and_teachers_are_measured_on_the_rows_that_these_answered(run):
     uri, test, positive = run
     found, reason = compare(uri)
-    label, theirs = LABEL[test], (positive >= 0.5).astype(int)
+    label = LABEL[test]
+    theirs = (positive >= 0.5).astype(int)
     ours = np.where(np.isin(test, (8, 18)), 1 - label, label)
     assert reason == ""
     assert found.num_teachers == 1

@@ -64,12 +64,15 @@ FORMS = {
 
 @pytest.mark.parametrize(("name", "without", "options"), FORMS.values(), ids=FORMS)
 def test_a_file_is_compared_as_a_run_on_the_same_test_rows(runs, write, name, without, options):
-    table, run = rival(), runs.run("a", wrong=[8])
+    table = rival()
+    run = runs.run("a", wrong=[8])
     file = write(table.drop(columns=without), name, **options)
-    found, turned = comparison.compare(run, file), comparison.compare(file, run)
+    found = comparison.compare(run, file)
+    turned = comparison.compare(file, run)
     assert (found.split, found.num_rows) == ("test", IS_TEST.sum())
     test = table[IS_TEST]
-    label, positive = LABEL[IS_TEST], test["probability_positive"]
+    label = LABEL[IS_TEST]
+    positive = test["probability_positive"]
     prediction = (positive >= 0.5).astype(int)
     figures = found.second.figures
     assert figures["accuracy"] == (prediction == label).mean() == 40 / 60
@@ -190,7 +193,8 @@ FAULTS = {
 
 @pytest.mark.parametrize(("spoil", "line"), FAULTS.values(), ids=FAULTS)
 def test_a_faulty_file_is_refused_in_one_line(runs, write, spoil, line):
-    run, file = runs.run("a"), write(spoil(rival()))
+    run = runs.run("a")
+    file = write(spoil(rival()))
     with pytest.raises(UserError) as error:
         comparison.compare(run, file)
     assert line in str(error.value)
@@ -207,7 +211,8 @@ def test_one_of_the_two_is_a_run_and_the_file_is_there(runs, write, tmp_path):
 
 
 def test_values_of_the_corpus_are_labels_too(runs, write):
-    run, table = runs.run("a"), rival()
+    run = runs.run("a")
+    table = rival()
     record = manifest.read(f"{run}/scored")
     table["predicted_label"] = table["predicted_label"].map({"negative": "0", "positive": "4"})
     found = prediction_files.read(write(table, "rival.csv"), record)

@@ -105,7 +105,8 @@ def log(store) -> Callable[[str], ModelVersion]:
 @pytest.fixture
 def register(config, store, log) -> Callable[[str], int]:
     """Register packages, each as the candidate; gives the number of the version."""
-    name, client = settings.load(config).name, mlflow_store.make_client(store)
+    name = settings.load(config).name
+    client = mlflow_store.make_client(store)
 
     def run(package: str) -> int:
         logged = log(package)
@@ -297,7 +298,8 @@ def test_the_champion_itself_stays(config, register, good):
 def test_what_was_reached_is_tagged_on_both_versions(config, register, store, prepared, good, bad):
     register(good)
     promotion.promote(settings.load(config))
-    name, client = settings.load(config).name, mlflow_store.make_client(store)
+    name = settings.load(config).name
+    client = mlflow_store.make_client(store)
     client.set_model_version_tag(name, "1", "sentiflow.test_rows", "of other data")
     register(bad)
     promotion.promote(settings.load(config))
@@ -356,7 +358,8 @@ def test_a_class_that_one_lacks_is_its_mistake(config, register, make_package, p
     three = make_package(seed=3, classes=("negative", "positive", "neutral"))
     register(three)
     outcome = promotion.promote(settings.load(config))
-    found, text = outcome.comparison, promotion.to_text(outcome)
+    found = outcome.comparison
+    text = promotion.to_text(outcome)
     assert found.classes == ("negative", "positive")
     assert found.other_classes == (() if left_out else ("neutral",))
     assert found.left_out == ({"neutral": 1} if left_out else {})
@@ -365,7 +368,8 @@ def test_a_class_that_one_lacks_is_its_mistake(config, register, make_package, p
     tweets = pa.concat_tables(
         parquet.read(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
     ).filter(pa.compute.field("label") < (2 if left_out else 3))
-    label, text = tweets["label"].to_numpy(), tweets["text"].combine_chunks()
+    label = tweets["label"].to_numpy()
+    text = tweets["text"].combine_chunks()
     assert found.num_rows == len(label) == (8 if left_out else 9)
     predictions = [ModelPackage.load(each).score(text).prediction for each in (three, two)]
     assert found.candidate_accuracy == (predictions[0] == label).mean()

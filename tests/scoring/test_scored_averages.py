@@ -15,7 +15,7 @@ from test_score import assert_same
 
 import sentiflow
 from sentiflow.config import settings
-from sentiflow.data import manifest, sample
+from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
 from sentiflow.models.package import ModelPackage
@@ -24,8 +24,6 @@ from sentiflow.storage import filesystem
 from sentiflow.tracking import mlflow_store, model_registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-MODEL = {"cell": "gru", "hidden_size": 8}
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -42,34 +40,35 @@ def succeed(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, resources):
-    """Sweep over two seeds, and average their models; returns the folder and the models."""
+def averaged(tmp_path_factory, finished_run, resources):
+    """Train one more model on the data of the finished run, and average both.
+
+    Returns:
+        The folder, and the directories of both models.
+    """
     folder = tmp_path_factory.mktemp("averaged")
-    csv = folder / "tweets.csv"
-    csv.write_bytes(b"".join(sample.generate(num_rows=2500, seed=1)))
-    train = {"model": MODEL, "num_epochs": 1, "learning_rate": 0.02}
-    train["batching"] = {"global_batch_size": 64}
-    sections = {"sweep": {"space": {"train.seed": [4, 5]}}, "evaluate": {"behavior": False}}
-    config = write_config(folder, csv, train=train, **sections)
-    succeed("prepare", config)
-    succeed("sweep", config)
-    trials = manifest.read(str(folder / "run/sweep"))["trials"]
-    models = [str(folder / "run/sweep/trials" / one["name"] / "model") for one in trials]
-    settings_of_average = yaml.safe_load(config.read_text())
-    del settings_of_average["sweep"], settings_of_average["train"]
-    settings_of_average["score"] = {"model_uri": models}
-    settings_of_average["prepare"]["output_uri"] = str(folder / "run/prepared")
-    settings_of_average["output_uri"] = str(folder / "run_best")
-    (folder / "best.yaml").write_text(yaml.safe_dump(settings_of_average))
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    config["prepare"]["output_uri"] = str(finished_run / "run/prepared")
+    config["tracking"] = {"uri": make_store(folder)}
+    config["output_uri"] = str(folder / "run")
+    config["train"]["seed"] = 5
+    (folder / "second.yaml").write_text(yaml.safe_dump(config))
+    succeed("train", folder / "second.yaml")
+    models = [str(finished_run / "run/trained/model"), str(folder / "run/trained/model")]
+    del config["train"]
+    config["score"] = {"model_uri": models}
+    config["evaluate"] = {"behavior": False}
+    config["output_uri"] = str(folder / "run_best")
+    (folder / "best.yaml").write_text(yaml.safe_dump(config))
     succeed("run", folder / "best.yaml")
     assert sorted(path.name for path in (folder / "run_best").iterdir()) == ["report", "scored"]
     return folder, models
 
 
-def test_an_average_scores_a_corpus_by_the_mean_of_its_members(averaged):
+def test_an_average_scores_a_corpus_by_the_mean_of_its_members(averaged, finished_run):
     folder, models = averaged
     found = table(folder / "run_best/scored")
-    texts = sentiflow.load_run(folder / "run").prepared.tweets.to_arrow(["row_id", "text"])
+    texts = sentiflow.load_run(finished_run / "run").prepared.tweets.to_arrow(["row_id", "text"])
     texts = texts.sort_by("row_id")["text"].combine_chunks()
     each = [ModelPackage.load(uri).score(texts).probability for uri in models]
     np.testing.assert_allclose(found["probability"], np.mean(each, axis=0), atol=1e-6)
@@ -151,7 +150,7 @@ def test_an_average_is_compared_with_one_of_its_members(averaged):
     figures = manifest.read(str(folder / "run_best/report"))["figures"]
     assert found.num_rows == figures["test"]["num_rows"]
     assert found.second.about.startswith("average of 2 models: ")
-    assert "the settings are those of the first of the averaged models" in found.notes
+    assert "only the settings of the first averaged model are compared" in found.notes
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
 from sentiflow.shares import labels, trends
 from sentiflow.storage import parquet
+from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, SIZE = 12_000, 400
@@ -147,16 +147,16 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     path.write_bytes(label_files.to_csv(filled))
     by_row = filled["row_id"].to_numpy()[:100]
     by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
-    monkeypatch.setattr(lineage, "find_training_texts", lambda models: (np.sort(by_text), [True]))
+    monkeypatch.setattr(training_rows, "find_texts", lambda models: (np.sort(by_text), [True]))
     seen = np.sort(by_row), True
-    monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: seen)
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, name: seen)
     record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)
     assert record["counts"]["sample"] == SIZE - 150
     assert record["counts"]["counted"] == 2000 + 150
     (note,) = record["notes"]
     assert note.startswith("150 rows of trends.labels were used to train or choose the model")
     all_seen = np.sort(filled["row_id"].to_numpy()), True
-    monkeypatch.setattr(lineage, "find_training_rows", lambda scored, name: all_seen)
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, name: all_seen)
     berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")
     record = run_stage(trends, berlin, Recorder(), overwrite=True)
     assert record["notes"][0].startswith("fewer than 10 labelled texts that the model has not seen")

@@ -113,7 +113,8 @@ def invoke(*arguments: str):
 def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
     records = publish_run(output)
     assert send(output, uri) == ["added"] * 4
-    found, client = runs(uri), MlflowClient(uri)
+    found = runs(uri)
+    client = MlflowClient(uri)
     for stage, record in records.items():
         run = found[stage]
         assert (run.info.status, run.info.run_name) == ("FINISHED", f"{stage} abcd")
@@ -121,7 +122,8 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
         assert run.data.params == {f"{stage}.seed": "3"}
         assert run.data.metrics[f"{stage}/rows"] == 7
         assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
-    trained, evaluated = found["train"], found["evaluate"]
+    trained = found["train"]
+    evaluated = found["evaluate"]
     assert trained.data.metrics["test/accuracy"] == 0.75
     assert "validation/loss" not in trained.data.metrics
     points = client.get_metric_history(trained.info.run_id, "train/loss")
@@ -184,7 +186,8 @@ def test_the_model_of_a_whole_run_is_registered_with_the_note_of_its_evaluation(
     package = make_package(f"{output}/trained/model")
     publish_run(output, model=manifest.read(package)["fingerprint"], registers="evaluate")
     send(output, uri)
-    client, found = MlflowClient(uri), runs(uri)
+    client = MlflowClient(uri)
+    found = runs(uri)
     version = client.get_model_version_by_alias("laws", "candidate")
     assert version.run_id == found["train"].info.run_id
     evaluation = found["evaluate"].info
@@ -267,7 +270,8 @@ def test_a_job_that_ran_without_the_store_is_imported_later(
 @pytest.mark.ray
 def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, tmp_path):
     """All but step and system metrics, the settings file and the process is in the manifests."""
-    before, after = f"sqlite:///{finished_run}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"
+    before = f"sqlite:///{finished_run}/mlflow.db"
+    after = f"sqlite:///{tmp_path}/mlflow.db"
     assert send(str(finished_run / "run"), before) == ["complete"] * 4
     make_store(tmp_path)
     send(str(finished_run / "run"), after)
@@ -276,7 +280,8 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
 
 def describe_runs(uri: str, name: str = "test") -> dict[str, object]:
     """Collect what must be equal in two stores."""
-    client, found = MlflowClient(uri), {}
+    client = MlflowClient(uri)
+    found = {}
     experiment = client.get_experiment_by_name(name).experiment_id
     for run in client.search_runs([experiment]):
         metrics = {

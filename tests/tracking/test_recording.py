@@ -167,7 +167,8 @@ def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_every_stage_records_its_inputs_output_and_code(finished_run):
-    uri, folder = f"sqlite:///{finished_run}/mlflow.db", finished_run / "run"
+    uri = f"sqlite:///{finished_run}/mlflow.db"
+    folder = finished_run / "run"
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("test").experiment_id
     runs = {run.data.tags["sentiflow.stage"]: run for run in client.search_runs([experiment])}
@@ -179,7 +180,8 @@ def test_every_stage_records_its_inputs_output_and_code(finished_run):
     }
     assert len({run.data.tags["sentiflow.run"] for run in runs.values()}) == 1
     for stage, (place, context, names) in stages.items():
-        record, run = json.loads((folder / place / "manifest.json").read_text()), runs[stage]
+        record = json.loads((folder / place / "manifest.json").read_text())
+        run = runs[stage]
         assert run.data.tags["sentiflow.output_uri"] == str(folder / place)
         assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
         assert run.data.tags["sentiflow.version"] == __version__

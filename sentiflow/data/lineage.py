@@ -1,0 +1,230 @@
+"""Manifest of predictions -> the corpus, the prepared data, the models and trainings behind it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.train_sections import ModelSettings
+from sentiflow.data import csv_format, manifest
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
+from sentiflow.data.schema import SPLITS
+from sentiflow.storage import errors, filesystem, parquet
+from sentiflow.storage.uris import join
+
+_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
+_MAX_NAMED = 3
+"""Input files that are named; the others are counted."""
+
+
+# Models
+
+
+def models_of(scored: Manifest) -> dict[str, ModelInput]:
+    """List the models that made the predictions, by version; the last one used comes first."""
+    newest_first = reversed(scored.get("scorings", []))
+    versions = dict.fromkeys(scoring["model_version"] for scoring in newest_first)
+    models = {name: scored["models"][name] for name in versions if name in scored["models"]}
+    return models or {"": scored["inputs"]["model"]}
+
+
+def of_version(scored: Manifest, version: str) -> Manifest:
+    """Describe the predictions of one model as if there were no others; files and rows stay."""
+    model = models_of(scored)[version]
+    scorings = [s for s in scored.get("scorings", ()) if s["model_version"] == version]
+    return {
+        **scored,
+        "inputs": {**scored["inputs"], "model": model},
+        "models": {version: model},
+        "scorings": scorings,
+    }
+
+
+def is_one_of_several(scored: Manifest) -> bool:
+    """Say whether :func:`of_version` made this manifest, and other models scored rows, too."""
+    num_rows = sum(scoring["rows"] for scoring in scored.get("scorings", ()))
+    return 0 < num_rows < scored["counts"]["accepted"]
+
+
+def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """List the models that a model averages: only itself, if it is no average."""
+    return model.get("members") or [model]
+
+
+def classes_of_model(scored: Manifest) -> tuple[str, ...]:
+    """Name the classes of the model that made predictions, in their order."""
+    return tuple(scored["inputs"]["model"]["settings"]["classes"])
+
+
+def left_out_of(model: Mapping[str, Any]) -> set[str]:
+    """Name the classes that the training of a model, or of any averaged model, leaves out."""
+    names: set[str] = set()
+    for settings in _settings_of_members(model["settings"]):
+        names.update(settings.get("left_out", ()))
+    return names
+
+
+def describe_model(settings: Settings) -> str:
+    """Describe a model in a line, by the settings of its package."""
+    members = _settings_of_members(settings)
+    different = dict.fromkeys(_describe_member(member) for member in members)
+    described = " and ".join(different)
+    if len(members) > 1:
+        return f"average of {len(members)} models: {described}"
+    return described
+
+
+def _settings_of_members(settings: Settings) -> Sequence[Settings]:
+    """List the settings of each averaged model: only the given ones, if it is no average."""
+    members: Sequence[Settings] = settings.get("members", [settings])
+    return members
+
+
+def _describe_member(settings: Settings) -> str:
+    network = _MODEL.validate_python(settings["model"]).summary
+    if settings.get("linear_weight"):
+        network += ", beside a linear model"
+    return f"{network}; tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+
+
+# Trainings
+
+
+def training_of(model: Mapping[str, Any]) -> Manifest | None:
+    """Find the manifest of the training that made a model; None if it is gone or was redone.
+
+    For an average of several models, it is the training of the first.
+
+    Args:
+        model: ``fingerprint`` of its package, and its ``training``.
+    """
+    first = members_of(model)[0]
+    training = manifest.read_input(first, "training")
+    if training and training.get("model_fingerprint") == first["fingerprint"]:
+        return training
+    return None
+
+
+def is_of_training(scored: Manifest, training: Manifest | None) -> bool:
+    """Say whether a scored corpus is the prepared data of a training."""
+    corpus = scored["inputs"]["corpus"]["fingerprint"]
+    return training is not None and training["inputs"]["prepared"]["fingerprint"] == corpus
+
+
+# Corpora
+
+
+def corpus_of(scored: Manifest) -> Manifest | None:
+    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
+    return manifest.read_input(scored["inputs"], "corpus")
+
+
+def input_files_of(scored: Manifest) -> Input | None:
+    """Find the input files whose rows a scored corpus numbers; None if they are unknown."""
+    corpus: Input = scored["inputs"]["corpus"]
+    if "files" in corpus:
+        return corpus
+    prepared = corpus_of(scored)
+    return prepared["inputs"]["csv"] if prepared else None
+
+
+def given_test_files_of(scored: Manifest) -> list[str]:
+    """Identify the files of given test rows of a scored corpus by content, in their order."""
+    prepared = corpus_of(scored)
+    if not prepared:
+        return []
+    files = prepared["inputs"]["csv"]["files"]
+    splits = prepared["settings"].get("fixed_files", [])
+    pairs = zip(files, splits, strict=False)  # files without a given split come last
+    return [manifest.identify_file(file) for file, split in pairs if split == SPLITS[2]]
+
+
+def name_corpus(scored: Manifest) -> str:
+    """Name the input files of a scored corpus, or its location where they are unknown."""
+    files = input_files_of(scored)
+    uris = [item["uri"] for item in files["files"]] if files else []
+    return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
+
+
+def name_files(uris: Sequence[str]) -> str:
+    """Name the first few files without their directories, and count the others.
+
+    Example:
+        >>> name_files(["data/a.csv", "data/b.csv", "data/c.csv", "data/d.csv", "data/e.csv"])
+        'a.csv, b.csv, c.csv and 2 more files'
+    """
+    names = [uri.rpartition("/")[2] for uri in uris]
+    text = ", ".join(names[:_MAX_NAMED])
+    if len(names) > _MAX_NAMED:
+        text += f" and {len(names) - _MAX_NAMED} more files"
+    return text
+
+
+def format_of(scored: Manifest) -> FormatSettings:
+    """Return the format of the input files of a scored corpus."""
+    read_by = corpus_of(scored) or scored
+    return FormatSettings.model_validate(read_by["settings"].get("format") or {})
+
+
+def label_values(scored: Manifest) -> dict[str, int]:
+    """List the labels as files write them, each with the position of its class in the corpus."""
+    form = format_of(scored)
+    names = manifest.find_classes(scored)
+    written = form.classes or ()
+    values = {}
+    for value, code in csv_format.meanings(form):
+        if code is not None and written[code] in names:
+            values[value] = names.index(written[code])
+    return values
+
+
+# Rows
+
+
+def name_folders(splits: Sequence[str] = SPLITS) -> tuple[str, ...]:
+    """Name the folders of prepared data with the rows of some splits.
+
+    Example:
+        >>> name_folders(["train", "test"])
+        ('tweets/split=train/', 'tweets/split=test/')
+    """
+    return tuple(f"tweets/split={split}/" for split in splits)
+
+
+def read_prepared(
+    scored: Manifest,
+    prepared: Manifest,
+    row_ids: np.ndarray,
+    columns: Sequence[str],
+    splits: Sequence[str] = SPLITS,
+) -> pa.Table:
+    """Read columns of some rows of the prepared data behind predictions, in this order."""
+    uri = scored["inputs"]["corpus"]["uri"]
+    tables = read_tables(uri, prepared, name_folders(splits), ["row_id", *columns])
+    rows = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_ids)) for t in tables)
+    place = pc.index_in(pa.array(row_ids), value_set=rows["row_id"].combine_chunks())
+    return rows.take(place)
+
+
+def read_tables(
+    uri: str, record: Manifest, folders: tuple[str, ...], columns: list[str]
+) -> Iterator[pa.Table]:
+    """Read columns of the Parquet files in some folders of a finished directory, part by part.
+
+    Raises:
+        UserError: A file is gone or damaged.
+    """
+    sizes = filesystem.sizes(uri)
+    hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
+    for item in record["files"]:
+        if not item["path"].startswith(folders):
+            continue
+        file = join(uri, item["path"])
+        with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
+            if sizes.get(item["path"]) != item["bytes"]:
+                raise FileNotFoundError(file)
+            yield from parquet.read_batches(file, columns=columns)

@@ -1,0 +1,233 @@
+"""Models and a scored corpus -> the rows and texts that the models were trained on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.data import lineage, manifest
+from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.manifest_types import InputFile, Manifest
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import join
+from sentiflow.tracking import refits
+from sentiflow.tracking.model_sources import TEACHER
+
+
+def has_seen_test(record: Mapping[str, Any]) -> bool:
+    """Say whether a model or training is a refit that was trained on the test rows of its data.
+
+    Args:
+        record: Manifest of a model package or of a training, or a model as an input.
+    """
+    return "refit" in record and refits.has_seen_test(record["refit"])
+
+
+def refuse_refit(scored: Manifest, *, name: str) -> None:
+    """Make sure that predictions can tell how good a model is.
+
+    Args:
+        scored: Manifest of the predictions.
+        name: What to call them in a message.
+
+    Raises:
+        UserError: The model is a refit, which was trained on the test rows of this corpus.
+    """
+    model = scored["inputs"]["model"]
+    if not has_seen_test(model):
+        return
+    refit = model["refit"]
+    if refit["prepared"]["fingerprint"] == scored["inputs"]["corpus"]["fingerprint"]:
+        raise UserError(
+            f"{name}: the model is a refit, which was trained on all labelled rows of this corpus; "
+            f"{refits.describe_figures(refit)}",
+            hint="score another labelled corpus with it",
+        )
+
+
+def name_learned_folders(training: Manifest) -> tuple[str, ...]:
+    """Name the folders of prepared rows that a model was trained on, or chosen by."""
+    splits = SPLITS if has_seen_test(training) else SPLITS[:2]
+    return lineage.name_folders(splits)
+
+
+# By text
+
+
+def find_texts(
+    models: Sequence[Mapping[str, Any]], *, other_than: str = ""
+) -> tuple[np.ndarray, list[bool]]:
+    """Hash the texts that models were trained on, or chosen by.
+
+    Rows are found by text: a corpus that has grown, or a copy of a file, has other row numbers.
+
+    Args:
+        models: Each as an input of a stage.
+        other_than: Fingerprint of prepared data whose texts do not count.
+
+    Returns:
+        Hashes of the normalized texts of all models; for each model, whether all of its trainings
+        could be read.
+
+    Raises:
+        UserError: Prepared rows are damaged.
+    """
+    hashes = [np.empty(0, np.uint64)]
+    read: set[tuple[str, tuple[str, ...]]] = set()
+    is_known = [True] * len(models)
+    for number, model in enumerate(models):
+        for training in _find_trainings(model):
+            prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+            if not training or not prepared:
+                is_known[number] = False
+                continue
+            place = (training["inputs"]["prepared"]["uri"], name_learned_folders(training))
+            if prepared["fingerprint"] == other_than or place in read:
+                continue
+            read.add(place)
+            for table in _read_learned(training, prepared, "text"):
+                hashes.append(hash_texts(one_array(table["text"])))
+    return np.unique(np.concatenate(hashes)), is_known
+
+
+# By row number
+
+
+def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tuple[np.ndarray, bool]:
+    """Find the rows of a scored corpus that its models were trained on, or chosen by.
+
+    Args:
+        scored: Manifest of the scored directory.
+        name: What to call the model in a message.
+        by_splits: Include the rows that column ``split`` of the predictions marks: if the scored
+            corpus is the prepared data of a training, they are its train and validation rows.
+
+    Returns:
+        Row numbers, and whether every training that led to the model could be read. Rows are
+        identified by file and number, not by text, so rows of other files do not count.
+
+    Raises:
+        UserError: The model was trained on some of the corpus's files, where rows have other
+            numbers; or on all its labelled rows, as it is a refit; or prepared rows are damaged.
+    """
+    refuse_refit(scored, name=name)
+    row_ids = [np.empty(0, np.int64)]
+    is_known = True
+    for model in lineage.models_of(scored).values():
+        for training in _find_trainings(model):
+            if not by_splits and _are_marked(scored, training):
+                continue
+            rows = _find_in(training, scored, name)
+            if rows is None:
+                is_known = False
+            else:
+                row_ids += rows
+    return np.unique(np.concatenate(row_ids)), is_known
+
+
+def _are_marked(scored: Manifest, training: Manifest | None) -> bool:
+    """Say whether the splits of the predictions tell which rows a training has learned."""
+    if training is None or has_seen_test(training):
+        return False
+    return lineage.is_of_training(scored, training)
+
+
+def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:
+    """Find the rows of one training in the scored corpus; None if they are unknown."""
+    if not training:
+        return None
+    prepared = manifest.read_input(training["inputs"], "prepared")
+    if lineage.is_of_training(scored, training):
+        if prepared:
+            return _read_row_ids(training, prepared)
+        return None if has_seen_test(training) else []  # predictions know the splits
+    corpus = lineage.input_files_of(scored)
+    if corpus is None or not prepared:
+        return None
+    if _begin_with_files_of(prepared, corpus["files"]):
+        has_same_numbers = (
+            lineage.format_of(scored).has_header == lineage.format_of(prepared).has_header
+        )
+        return _read_row_ids(training, prepared) if has_same_numbers else None
+    files = _choose_scored(corpus["files"], scored)
+    _refuse_learned(files, training, prepared, name)
+    return []
+
+
+def _begin_with_files_of(prepared: Manifest, files: Sequence[InputFile]) -> bool:
+    """Say whether files begin with those of prepared data, so that rows have the same numbers."""
+    learned = [manifest.identify_file(file) for file in prepared["inputs"]["csv"]["files"]]
+    if len(set(learned)) < len(learned):
+        return False
+    first = [manifest.identify_file(file) for file in files[: len(learned)]]
+    return first == learned
+
+
+def _choose_scored(files: list[InputFile], scored: Manifest) -> list[InputFile]:
+    """Choose the files of a corpus that the models of a manifest have scored."""
+    chosen: list[InputFile] = []
+    for scoring in scored.get("scorings", ()):
+        first = scoring["first_file"]
+        chosen += files[first:][: scoring["num_files"]]
+    return chosen or files  # not every manifest counts its files
+
+
+def _refuse_learned(
+    files: Sequence[InputFile], training: Manifest, prepared: Manifest, name: str
+) -> None:
+    """Make sure that no scored file is one that a training has read.
+
+    Raises:
+        UserError: One is: its rows have other numbers in the prepared data.
+    """
+    learned = manifest.identify_learned_files(prepared)
+    uri = training["inputs"]["prepared"]["uri"]
+    folders = tuple(join(uri, folder) for folder in name_learned_folders(training))
+    for file in files:
+        if manifest.identify_file(file) in learned or file["uri"].startswith(folders):
+            raise UserError(
+                f"{name} was trained on rows of {file['uri']}, and has scored them with other "
+                "row numbers",
+                hint="score its prepared data instead: it was not trained on their test rows",
+            )
+
+
+# Trainings
+
+
+def _find_trainings(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
+    """Find the trainings of a model and of its members, initial models and teachers.
+
+    None stands for a training that is gone or was redone; what it began with is unknown, too.
+
+    Args:
+        model: ``fingerprint`` of a model package, and its ``training``.
+    """
+    for member in lineage.members_of(model):
+        training = lineage.training_of(member)
+        yield training
+        if training is None:
+            continue
+        for name, item in training["inputs"].items():
+            is_our_model = not {"files", "version"} & item.keys()  # no file, no other's encoder
+            if name == "init_from" or (name.startswith(TEACHER) and is_our_model):
+                yield from _find_trainings(item)
+
+
+def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
+    tables = _read_learned(training, prepared, "row_id")
+    return [table["row_id"].to_numpy() for table in tables]
+
+
+def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:
+    """Read a column of the rows that a training has learned.
+
+    Unlabelled rows count only if teachers answered them.
+    """
+    uri = training["inputs"]["prepared"]["uri"]
+    is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+    folders = name_learned_folders(training)
+    for table in lineage.read_tables(uri, prepared, folders, [column, "label"]):
+        yield table if is_taught else table.filter(table["label"].is_valid())
