@@ -102,12 +102,14 @@ def predict(
         from sentiflow.tracking import model_sources
 
         package = model_sources.load(settings.read_models(model_uri))
-        # bytes of the command line that are not UTF-8 are replaced
-        typed = (t.encode(errors="surrogateescape").decode(errors="replace") for t in texts or ())
-        blocks = [(pa.array(typed, pa.string()), False)] if texts else lines.read(sys.stdin.buffer)
-        render = functools.partial(
-            lines.to_json if as_json else lines.to_tsv, top=top, for_people=sys.stdout.isatty()
-        )
+        if texts:
+            # bytes of the command line that are not UTF-8 are replaced
+            typed = [t.encode(errors="surrogateescape").decode(errors="replace") for t in texts]
+            blocks = iter([lines.Block(pa.array(typed, pa.string()), more=False)])
+        else:
+            blocks = lines.read(sys.stdin.buffer)
+        write = lines.to_json if as_json else lines.to_tsv
+        render = functools.partial(write, top=top, for_people=sys.stdout.isatty())
         lines.predict(package, blocks, sys.stdout.buffer, render)
 
 

@@ -1,4 +1,4 @@
-"""Parts -> the map stages of a job: each part done once, by one task of Ray Data.
+"""Parts -> their results in the map stages of a job: one task of Ray Data does one part, once.
 
 A finished part leaves a completion marker with its result, so that the next run adopts its files
 and does not repeat it. Only the result of a part travels to the driver. With GPUs the parts are
@@ -11,6 +11,7 @@ import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from ray import cloudpickle
 log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 4
-"""How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
+"""How often a task is repeated if its worker or node has died; Ray Data's default is for ever."""
 
 
 class Label(NamedTuple):
@@ -51,23 +52,40 @@ class Label(NamedTuple):
 
 
 class Marker(TypedDict):
-    """What is kept of a finished part, so that a killed stage resumes."""
+    """Record of a finished part, so that a killed stage resumes."""
 
     key: str
-    """Settings and input of the part. A marker with another key does not count."""
+    """Hash of the part's settings and input. A marker with another key does not count."""
     files: dict[str, int]
     """Files that the work has written: their bytes by path below the output."""
     result: Any
-    """What the work returned: JSON can hold it."""
+    """The result of the work: JSON can hold it."""
+
+
+class Done(NamedTuple):
+    """A part that was done."""
+
+    number: int
+    result: Any
 
 
 _MARKER = TypeAdapter(Marker)
 
 
-class PartError(Exception):
-    """The error of a part if it is of a kind that we know, its line, and its traceback.
+class Fault(NamedTuple):
+    """The error of a part, as it travels from the task to the driver."""
 
-    Ray Data adds lines to the text of an error.
+    known: Exception | None
+    """The error itself, if it is of a known kind: another one may be impossible to unpickle."""
+    line: str
+    """The error in one line."""
+    traceback: str
+
+
+class PartError(Exception):
+    """What a task raises if its part fails.
+
+    The first argument is the :class:`Fault`. Ray Data adds further arguments.
     """
 
 
@@ -110,7 +128,7 @@ class MapStages:
 
         Args:
             name: Name of the map stage.
-            parts: What ``read`` takes.
+            parts: The arguments of ``read``.
             read: Reads the table of a part.
             steps: Functions of a table, in order.
             write: Takes the last table and the label of a part, and returns what JSON can hold.
@@ -123,8 +141,52 @@ class MapStages:
         Returns:
             The results by part.
         """
-        # the task does not get the output
-        root, folder, claim = self.output.spec.uri, self.output.uri, self.output.claim
+        results = self._read_results(name, keys)
+        todo = [number for number in range(len(parts)) if number not in results]
+        self.fresh = todo
+        size_left = sum(sizes[number] for number in todo)
+        stage = self.output.spec.stage
+        if results and todo:
+            say(
+                stage,
+                f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
+                f"{size_left:,} of {sum(sizes):,} {unit} are left",
+            )
+        done = process(
+            {Label(number, keys[number]): parts[number] for number in todo},
+            self._make_work(name, read, steps, write),
+            name=name,
+            max_wait_seconds=self.max_wait_seconds,
+            concurrency=self.concurrency,
+            num_gpus=num_gpus,
+        )
+        with Progress(stage, total=size_left, unit=unit) as progress:
+            for number, result in done:
+                results[number] = result
+                progress.advance(sizes[number])
+        return [results[number] for number in range(len(parts))]
+
+    def _read_results(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
+        """Read the results of parts that an unfinished run with the same keys has done."""
+        results: dict[int, Any] = {}
+        if self.output.resumes:
+            for number, marker in read_markers(self.output.spec.uri, self.output.uri, name).items():
+                if number < len(keys) and marker["key"] == keys[number]:
+                    results[number] = marker["result"]
+        return results
+
+    def _make_work(
+        self,
+        name: str,
+        read: Callable[[Any], pa.Table],
+        steps: Sequence[Callable[[pa.Table], pa.Table]],
+        write: Callable[[pa.Table, Label], Any],
+    ) -> Callable[[Any, Label], Any]:
+        """Make the work of a task from the functions of :meth:`run`."""
+        # Names of its own: the task does not get the output.
+        root = self.output.spec.uri
+        folder = self.output.uri
+        claim = self.output.claim
 
         def work(part: Any, label: Label) -> Any:
             """Do the work on a part while this job may write, and mark the part as done."""
@@ -139,33 +201,7 @@ class MapStages:
                 write_marker(folder, name, label.number, marker)
             return result
 
-        markers = read_markers(root, folder, name) if self.output.resumes else {}
-        results = {
-            number: marker["result"]
-            for number, marker in markers.items()
-            if number < len(keys) and marker["key"] == keys[number]
-        }
-        todo = [number for number in range(len(parts)) if number not in results]
-        self.fresh, left = todo, sum(sizes[number] for number in todo)
-        if results and todo:
-            say(
-                self.output.spec.stage,
-                f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
-                f"{left:,} of {sum(sizes):,} {unit} are left",
-            )
-        done = process(
-            {Label(number, keys[number]): parts[number] for number in todo},
-            work,
-            name=name,
-            max_wait_seconds=self.max_wait_seconds,
-            concurrency=self.concurrency,
-            num_gpus=num_gpus,
-        )
-        with Progress(self.output.spec.stage, total=left, unit=unit) as progress:
-            for number, result in done:
-                results[number] = result
-                progress.advance(sizes[number])
-        return [results[number] for number in range(len(parts))]
+        return work
 
     def map(
         self,
@@ -181,13 +217,18 @@ class MapStages:
         Args:
             name: Name of the map stage.
             work: Takes a part, and returns what JSON can hold.
-            parts: What ``work`` takes.
-            key: Hash of settings and input that all parts have in common.
-            unit: What a part is to the user.
+            parts: The arguments of ``work``.
+            key: Hash of the settings and the input of all parts.
+            unit: What the user calls a part.
         """
-        sizes, keys = [1] * len(parts), [key] * len(parts)
         return self.run(
-            name, parts, work, write=lambda done, _: done, sizes=sizes, unit=unit, keys=keys
+            name,
+            parts,
+            work,
+            write=lambda done, _: done,
+            sizes=[1] * len(parts),
+            unit=unit,
+            keys=[key] * len(parts),
         )
 
 
@@ -199,14 +240,14 @@ def process(
     max_wait_seconds: float = 600,
     concurrency: int | None = None,
     num_gpus: float = 0,
-) -> Iterator[tuple[int, Any]]:
-    """Do the work on each part; yield the number and the result of each as they come.
+) -> Iterator[Done]:
+    """Do the work on each part; yield the results as they come.
 
     A task that is lost with its worker or node is repeated. Nothing is printed: the stages report
     progress themselves.
 
     Args:
-        parts: What ``work`` takes, by label.
+        parts: The arguments of ``work``, by label.
         work: Takes a part and its label, and returns what JSON can hold.
         name: Its name in Ray's dashboard.
         max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
@@ -221,18 +262,61 @@ def process(
     if not parts:
         return
     import ray.data
-    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    step, compute = _make_step(work, name, concurrency=concurrency, num_gpus=num_gpus)
+    rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
+    with _quiet_data():
+        with ray.data.DataContext.current(_make_context(capacity)):
+            dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                step,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=compute,
+                num_cpus=1,
+                num_gpus=num_gpus,
+            )
+        try:
+            for row in dataset.iter_rows():
+                yield Done(row["number"], json.loads(row["result"]))
+        except ray.exceptions.RayTaskError as error:
+            raise _find_cause(error) from None
+        except ray.exceptions.RayError as error:
+            line = memory.explain_end(str(error)) or str(error).strip().partition("\n")[0]
+            raise JobError(f"a part was lost: {line}") from error
+
+
+@contextmanager
+def _quiet_data() -> Iterator[None]:
+    """Keep Ray Data from logging, unless the user wants all messages."""
+    ray_log = logging.getLogger("ray.data")
+    level = ray_log.level
+    if not log.isEnabledFor(logging.DEBUG):
+        ray_log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray_log.setLevel(level)
+
+
+def _make_context(capacity: Capacity) -> Any:
+    """Make the settings of Ray Data: it starts tasks at once, and checks the capacity meanwhile."""
+    from ray.data import DataContext
 
     ray_internals.speed_up_data()
-    verbose, log_of_data = log.isEnabledFor(logging.DEBUG), logging.getLogger("ray.data")
-    level = log_of_data.level
-    if not verbose:
-        log_of_data.setLevel(logging.CRITICAL)
-    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
     context = DataContext.get_current().copy()
-    context.enable_progress_bars = verbose
+    context.enable_progress_bars = log.isEnabledFor(logging.DEBUG)
     context.raise_original_map_exception = True
     context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
+    return context
+
+
+def _make_step(
+    work: Callable[[Any, Label], Any], name: str, *, concurrency: int | None, num_gpus: float
+) -> tuple[Any, Any]:
+    """Make what Ray Data maps over the parts, and its strategy: tasks, or actors on GPUs."""
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     def do(block: pa.Table) -> pa.Table:
         label, part = cloudpickle.loads(block["part"][0].as_py())
@@ -241,46 +325,31 @@ def process(
                 raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
             result = json.dumps(work(part, label))
         except Exception as error:
-            line = f"{type(error).__name__}: {error}"
-            # that of another library may be none that can be unpickled
             known = error if isinstance(error, UserError | JobError | OSError) else None
-            raise PartError(known, line, traceback.format_exc()) from None
+            line = f"{type(error).__name__}: {error}"
+            raise PartError(Fault(known, line, traceback.format_exc())) from None
         return pa.table({"number": [label.number], "result": [result]})
 
     do.__name__ = name
-    compute, step = TaskPoolStrategy(size=concurrency), do
-    if num_gpus:
-        most = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
-        compute = ActorPoolStrategy(min_size=1, max_size=most)
-        step = type(name, (), {"__call__": lambda self, block: do(block)})
-    rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
-    with DataContext.current(context):
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            step,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=compute,
-            num_cpus=1,
-            num_gpus=num_gpus,
-        )
-    try:
-        for row in dataset.iter_rows():
-            yield row["number"], json.loads(row["result"])
-    except ray.exceptions.RayTaskError as error:
-        raise _find_cause(error) from None
-    except ray.exceptions.RayError as error:
-        line = memory.explain_end(str(error)) or str(error).strip().partition("\n")[0]
-        raise JobError(f"a part was lost: {line}") from error
-    finally:
-        log_of_data.setLevel(level)
+    if not num_gpus:
+        return do, TaskPoolStrategy(size=concurrency)
+    num_actors = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
+    actor = type(name, (), {"__call__": lambda self, block: do(block)})
+    return actor, ActorPoolStrategy(min_size=1, max_size=num_actors)
 
 
 def _find_cause(error: Any) -> Exception:
-    """Find the error of a part in that of its task; one of no kind that we know is logged."""
-    cause, line, text = error.cause, f"{type(error.cause).__name__}: {error.cause}", str(error)
+    """Find the error of a part in the error of its task; log it unless it is of a known kind."""
+    cause = error.cause
+    line = f"{type(cause).__name__}: {cause}"
+    text = str(error)
     if isinstance(cause, PartError):
-        cause, line, text = cause.args[:3]
-    cause = errors.explain(cause) or cause if cause else None
+        fault: Fault = cause.args[0]
+        cause = fault.known
+        line = fault.line
+        text = fault.traceback
+    if cause:
+        cause = errors.explain(cause) or cause
     if isinstance(cause, UserError | JobError):
         return cause
     log.error("%s", text)
@@ -298,20 +367,24 @@ def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
         work: Folder of the run in it, which has the markers.
         name: Name of the map stage.
     """
-    sizes, run = filesystem.sizes(root), f"{work.removeprefix(f'{root}/')}/"
+    sizes = filesystem.sizes(root)
+    run = f"{work.removeprefix(f'{root}/')}/"
     pattern = re.compile(rf"{re.escape(run)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
-    paths = {int(match[1]): match[0] for match in filter(None, map(pattern.fullmatch, sizes))}
-    contents = filesystem.map_files(filesystem.read_bytes, [join(root, p) for p in paths.values()])
-    markers = dict(zip(paths, map(_parse, contents), strict=True))
-    return {
-        part: marker
-        for part, marker in sorted(markers.items())
-        if marker
-        and all(
-            size in (sizes.get(path), sizes.get(path.removeprefix(run)))
-            for path, size in marker["files"].items()
-        )
-    }
+    paths = {}
+    for path in sizes:
+        if match := pattern.fullmatch(path):
+            paths[int(match[1])] = join(root, path)
+    contents = filesystem.map_files(filesystem.read_bytes, paths.values())
+
+    def is_there(path: str, size: int) -> bool:
+        return size in (sizes.get(path), sizes.get(path.removeprefix(run)))
+
+    markers = {}
+    for part, content in sorted(zip(paths, contents, strict=True)):
+        marker = _parse(content)
+        if marker and all(is_there(path, size) for path, size in marker["files"].items()):
+            markers[part] = marker
+    return markers
 
 
 def write_marker(work: str, name: str, part: int, marker: Marker) -> None:

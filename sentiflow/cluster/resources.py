@@ -13,11 +13,24 @@ which rows are in which part, and in which batch, depends on input and settings 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 
 _TASKS_ON_GPU = 4
+"""Scoring tasks that share a GPU, if there are enough cores."""
+
+
+class _Supply(NamedTuple):
+    """How much of a resource the training workers need, and how much there is."""
+
+    name: str
+    each: int
+    """Needed by one worker."""
+    present: int
+    most: int
+    """The most that an autoscaler may provide; 0 if it does not say."""
 
 
 @dataclass(frozen=True)
@@ -35,46 +48,50 @@ class Resources:
     may_grow: bool = False
     """Whether nodes may be added, by an autoscaler or by hand."""
     max_cpus: int = 0
-    """Most cores that an autoscaler may provide; 0 if it does not say."""
+    """Maximum cores that an autoscaler may provide; 0 if it does not say."""
     max_gpus: int = 0
-    """Most GPUs that it may provide; 0 if it does not say."""
+    """Maximum GPUs that it may provide; 0 if it does not say."""
 
     def gpus_per_train_worker(self, setting: int | str = "auto") -> int:
         """GPUs for a training worker; ``auto``: one, if there are or may be any."""
-        return int(self.num_gpus + self.max_gpus > 0) if setting == "auto" else int(setting)
+        if setting != "auto":
+            return int(setting)
+        return 1 if self.num_gpus or self.max_gpus else 0
 
     def train_workers(self, settings: TrainSettings) -> int:
-        """Most training workers; ``auto``: one for each GPU, else one for each node.
+        """Maximum training workers; ``auto``: one for each GPU, else one for each node.
 
-        Each needs a virtual shard of its own. Nodes that an autoscaler could add count only if the
+        Each needs its own virtual shard. Nodes that an autoscaler could add count only if the
         setting is a number: they cost money.
 
         Raises:
             UserError: The cluster has too few cores or GPUs, and cannot have more; the training
                 would wait for ever.
         """
-        setting, cpus = settings.num_workers, settings.cpus_per_worker
+        cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
         gpus = self.gpus_per_train_worker(settings.gpus_per_worker)
-        each = 1 if cpus == "auto" else int(cpus)
-        num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
-        if setting != "auto":
-            num_workers = int(setting)
-        for needed, number, most, name in (
-            (each, self.num_cpus, self.max_cpus, "cores"),
-            (gpus, self.num_gpus, self.max_gpus, "GPUs"),
+        if settings.num_workers == "auto":
+            num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
+        else:
+            num_workers = int(settings.num_workers)
+        for supply in (
+            _Supply(name="cores", each=cpus, present=self.num_cpus, most=self.max_cpus),
+            _Supply(name="GPUs", each=gpus, present=self.num_gpus, most=self.max_gpus),
         ):
-            is_hopeless = 0 < most < needed * num_workers if self.may_grow else True
-            if needed * num_workers > number and is_hopeless:
+            needed = supply.each * num_workers
+            may_suffice = self.may_grow and (not supply.most or supply.most >= needed)
+            if needed > supply.present and not may_suffice:
                 raise UserError(
-                    f"train.num_workers={setting}, but Ray has {max(number, most)} {name}",
-                    hint=f"each worker needs {needed}",
+                    f"train.num_workers={settings.num_workers}, but Ray has "
+                    f"{max(supply.present, supply.most)} {supply.name}",
+                    hint=f"each worker needs {supply.each}",
                 )
         return min(num_workers, settings.batching.num_shards)
 
     def runs_in_process(self, num_workers: int, *, gpus: int = 0) -> bool:
         """Say whether training can run in this process, without the start of a worker."""
-        is_here = self.num_nodes == 1 and self.is_one_machine and gpus <= self.num_gpus
-        return num_workers == 1 and is_here
+        is_only_node = self.num_nodes == 1 and self.is_one_machine
+        return num_workers == 1 and is_only_node and gpus <= self.num_gpus
 
     def cpus_per_train_worker(self, num_workers: int, setting: int | str = "auto") -> int:
         """Cores for a training worker: the largest equal share that fits on the smallest nodes."""

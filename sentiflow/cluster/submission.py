@@ -1,4 +1,4 @@
-"""Config + verb -> a job for a cluster: files, command, environment; or why it would fail."""
+"""Config + verb -> a job for a cluster: files, command, environment; or why the job would fail."""
 
 import os
 import re
@@ -16,12 +16,16 @@ from sentiflow.storage.uris import holds_credentials
 from sentiflow.tracking import mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
-"""Key of a job's metadata: where its results will be, for those who attach to it."""
+"""Key of a job's metadata: where its results will be, for a user who attaches to it."""
 
 _STORE = "MLFLOW_TRACKING_URI"
 _PASSED = (
-    _STORE, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
-)  # fmt: skip
+    _STORE,
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 """The user's variables that a job gets, if they are set: addresses, no keys."""
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,10 +38,15 @@ _PINNED = {
     "pip_check": False,
 }
 _UPLOADED = (
-    "pyproject.toml", "constraints.txt", "jobs/*.py",
-    "sentiflow/**/*.py", "sentiflow/**/*.yaml", "sentiflow/**/*.j2", "sentiflow/**/*.css",
+    "pyproject.toml",
+    "constraints.txt",
+    "jobs/*.py",
+    "sentiflow/**/*.py",
+    "sentiflow/**/*.yaml",
+    "sentiflow/**/*.j2",
+    "sentiflow/**/*.css",
     "sentiflow/models/requirements-predict.txt",
-)  # fmt: skip
+)
 """What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
@@ -51,26 +60,32 @@ class Submission:
     entrypoint: str
     """The command of the driver."""
     variables: Mapping[str, str]
-    """Environment of the driver and the workers that every job gets."""
+    """Environment of the driver and the workers, without the variables of ``named``."""
     named: Mapping[str, str] = field(repr=False)
     """The variables that the user names for this job; no output shows their values."""
     files: Mapping[str, Path]
-    """The files to upload, by their names in the job's working directory."""
+    """The files to upload, by path in the job's working directory."""
     output_uri: str
     """Where the results will be."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
     def copy_files(self, folder: Path) -> None:
-        """Make the job's working directory from an empty directory."""
+        """Fill an empty directory as the job's working directory."""
         for name, source in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / name)
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
     def runtime_env(self, folder: Path) -> dict[str, object]:
         """Describe the job's environment to Ray, which shows it in its dashboard."""
-        pip = {"pip": _PINNED} if self.installs else {}
-        return {"working_dir": str(folder), "env_vars": {**self.variables, **self.named}, **pip}
+        environment: dict[str, object] = {
+            "working_dir": str(folder),
+            "env_vars": {**self.variables, **self.named},
+        }
+        if self.installs:
+            environment["pip"] = _PINNED
+        return environment
 
 
 def prepare(
@@ -83,7 +98,7 @@ def prepare(
     variables: Sequence[str] = (),
     installs: bool = False,
 ) -> Submission:
-    """Describe a job for a cluster, and make sure that it could run there.
+    """Describe a job for a cluster, and check that it could run there.
 
     Args:
         verb: ``jobs/<verb>.py`` will run.
@@ -99,43 +114,77 @@ def prepare(
             variable is not set, or given with its value.
     """
     resolved = settings.load(config, overrides, command=verb, submitted=True)
-    addresses = {name: os.environ.get(name, "") for name in _PASSED}
-    environment = _ALWAYS | {
-        name: value for name, value in addresses.items() if value and not holds_credentials(value)
-    }
-    for name in variables:
-        if name not in os.environ:  # a value in the command would be seen by others
+    passed = _pass_addresses()
+    named = _read_variables(variables)
+    _check_store(resolved, passed | named)
+    commit = runs.read_commit()
+    if commit:
+        passed[runs.COMMIT_VARIABLE] = commit
+    files = _list_code(folder, verb)
+    uploaded = f"configs/{config.name}"
+    files[uploaded] = config.absolute()
+    return Submission(
+        submission_id=_choose_id(verb, resolved.name),
+        entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
+        variables=passed,
+        named=named,
+        files=files,
+        output_uri=getattr(resolved, verb, resolved).output_uri,
+        installs=installs,
+    )
+
+
+def _pass_addresses() -> dict[str, str]:
+    """List the variables that a job gets without being asked; no value has credentials."""
+    environment = dict(_ALWAYS)
+    for name in _PASSED:
+        value = os.environ.get(name, "")
+        if value and not holds_credentials(value):
+            environment[name] = value
+    return environment
+
+
+def _read_variables(names: Sequence[str]) -> dict[str, str]:
+    """Read the variables that the user names; others could see a value in the command line.
+
+    Raises:
+        UserError: One is not set here, or is given with its value.
+    """
+    for name in names:
+        if name not in os.environ:
             raise UserError(
                 f"--env {name.partition('=')[0]}: it takes the name of a variable that is set here",
                 hint="export it first, and write its name alone",
             )
-    named = {name: os.environ[name] for name in variables}
-    _check_store(resolved, environment | named)
-    if commit := runs.read_commit():
-        environment[runs.COMMIT_VARIABLE] = commit
-    uploaded, root = f"configs/{config.name}", folder.absolute()
-    code = sorted(path for pattern in _UPLOADED for path in root.glob(pattern) if path.is_file())
-    files = {path.relative_to(root).as_posix(): path for path in code}
+    return {name: os.environ[name] for name in names}
+
+
+def _list_code(folder: Path, verb: str) -> dict[str, Path]:
+    """List the files of a clone that its jobs need, by path in the clone.
+
+    Raises:
+        UserError: The clone has no job of this verb.
+    """
+    root = folder.absolute()
+    paths = sorted(path for pattern in _UPLOADED for path in root.glob(pattern))
+    files = {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
     if f"jobs/{verb}.py" not in files:
         verbs = ", ".join(Path(name).stem for name in files if name.startswith("jobs/"))
         raise UserError(
             f"there is no jobs/{verb}.py to submit in {folder}",
             hint=f"in a clone of sentiflow there are {verbs or 'run, prepare, train, …'}",
         )
-    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{resolved.name[:_MAX_NAME]}").strip("-")
-    return Submission(
-        submission_id=f"sentiflow-{words}-{secrets.token_hex(3)}",
-        entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
-        variables=environment,
-        named=named,
-        files=files | {uploaded: config.absolute()},
-        output_uri=getattr(resolved, verb, resolved).output_uri,
-        installs=installs,
-    )
+    return files
+
+
+def _choose_id(verb: str, name: str) -> str:
+    """Choose a submission id: the verb, the config's name, and random digits."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{name[:_MAX_NAME]}").strip("-")
+    return f"sentiflow-{words}-{secrets.token_hex(3)}"
 
 
 def _check_store(config: Config, environment: Mapping[str, str]) -> None:
-    """Make sure that the job has an MLflow store, and that it is a server."""
+    """Check that the job has an MLflow store, and that the store is a server."""
     store = config.tracking.uri or environment.get(_STORE)
     if not store:
         raise UserError(

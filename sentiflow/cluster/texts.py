@@ -1,6 +1,6 @@
 """CSV or Parquet files -> a dataset of Ray Data, with a row for each record, checked.
 
-This is what :func:`sentiflow.read_texts` is.
+It is the public function :func:`sentiflow.read_texts`.
 """
 
 import atexit
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster import connection  # before Ray: it sets variables
 from sentiflow.config import settings
 from sentiflow.config.class_names import UNLABELLED
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, parts
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
@@ -29,16 +30,16 @@ from ray import cloudpickle
 def read_texts(
     uris: str | Sequence[str],
     *,
-    format: Mapping[str, Any] | None = None,  # the name of the section
+    format: Mapping[str, Any] | None = None,
     keep_columns: Sequence[str] = (),
     rows_per_part: int = 100_000,
     unpack_to: str | None = None,
 ) -> ray.data.Dataset:
-    """Read texts as a dataset of Ray Data that can be filtered, mapped and written as any other.
+    """Read texts as a dataset of Ray Data, which can be filtered, mapped and written.
 
     The files are cut into parts at records, however long a quoted text is; each part is a block
-    that one task reads. It joins a running Ray, or else starts one on this machine, which listens
-    on loopback only and lives until the process ends.
+    that one task reads. The call joins a running Ray, or else starts one on this machine, which
+    listens on loopback only and lives until the process ends.
 
     Args:
         uris: Files or globs, local or in object storage; CSV files may be compressed.
@@ -49,13 +50,20 @@ def read_texts(
             or in UTF-16; it is not removed. By default, on one machine, a temporary one.
 
     Returns:
-        A row for each record, in the columns ``row_id`` (int64), ``source`` (string: the file),
-        ``offset`` (int64: the byte in a CSV, unpacked, and as UTF-8 if it is UTF-16; the row in a
-        Parquet file), ``tweet_id`` (string),
-        ``text`` (string), ``label`` (int8: a position in the classes of the format; null for none
-        or an unknown one, and with ``labels: auto``), ``label_name`` (string: the class), the kept
-        ones, ``raw`` (binary: the bytes of a rejected record) and ``reason`` (string: why it is
-        rejected; null if it is not).
+        A row for each record, with the columns
+
+        - ``row_id`` (int64),
+        - ``source`` (string): the file,
+        - ``offset`` (int64): the byte in a CSV, unpacked, and as UTF-8 if it is UTF-16; the row in
+          a Parquet file,
+        - ``tweet_id`` (string),
+        - ``text`` (string),
+        - ``label`` (int8): a position in the classes of the format; null for no label or an unknown
+          one, and with ``labels: auto``,
+        - ``label_name`` (string): the class,
+        - the columns of ``keep_columns``,
+        - ``raw`` (binary): the bytes of a rejected record,
+        - ``reason`` (string): why the record is rejected; null if it is not.
 
     Raises:
         UserError: A file or a setting is wrong.
@@ -65,24 +73,17 @@ def read_texts(
         >>> texts.filter(expr="reason is None").write_parquet("accepted")  # doctest: +SKIP
     """
     named = [uris] if isinstance(uris, str) else list(uris)
-    required = {"name": "texts", "output_uri": "texts"}
-    config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
-    files = input_files.expand([absolute_uri(uri) for uri in named])
-    if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
-        unpack_to = _make_folder()
-    source = corpus.open_csv(
-        files,
-        settings=config.format,
-        rows_per_part=rows_per_part,
-        unpack_to=absolute_uri(unpack_to or ""),
-    )
-    if missing := set(keep_columns) - set(source.columns):
+    text_format = _validate_format(format or {})
+    source = _open_files(named, text_format, rows_per_part, unpack_to)
+    missing = sorted(set(keep_columns).difference(source.columns))
+    if missing:
         raise UserError(
-            f"keep_columns: the files have no further column {', '.join(sorted(missing))}",
+            f"keep_columns: the files have no further column {', '.join(missing)}",
             hint=f"there are {', '.join(source.columns)}",
         )
     connection.start_until_exit()
-    classes, keep = config.format.classes, tuple(keep_columns)
+    classes = text_format.classes
+    keep = tuple(keep_columns)
 
     def read(block: pa.Table) -> pa.Table:
         return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, keep=keep)
@@ -92,12 +93,34 @@ def read_texts(
     return parts_of_rows.map_batches(read, batch_size=1, batch_format="pyarrow")
 
 
+def _validate_format(section: Mapping[str, Any]) -> FormatSettings:
+    """Validate the section ``format`` as a settings file with it."""
+    required = {"name": "texts", "output_uri": "texts"}
+    config = settings.validate({**required, "format": dict(section)}, source="read_texts")
+    return config.format
+
+
+def _open_files(
+    uris: Sequence[str], text_format: FormatSettings, rows_per_part: int, unpack_to: str | None
+) -> corpus.Corpus:
+    """Cut the files into parts; by default they are unpacked to a temporary folder."""
+    files = input_files.expand([absolute_uri(uri) for uri in uris])
+    if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
+        unpack_to = _make_folder()
+    return corpus.open_csv(
+        files,
+        settings=text_format,
+        rows_per_part=rows_per_part,
+        unpack_to=absolute_uri(unpack_to or ""),
+    )
+
+
 def _make_folder() -> str:
     """Make a temporary folder, which is removed when the process ends."""
     connection.start_until_exit()
     if not connection.count_resources().is_one_machine:
         raise UserError(
-            "a file that is compressed, or in UTF-16, is unpacked to where all nodes find it",
+            "files that are compressed, or in UTF-16, must be unpacked where all nodes find them",
             hint="give read_texts(unpack_to=DIRECTORY)",
         )
     folder = tempfile.mkdtemp(prefix="sentiflow-")
@@ -106,7 +129,7 @@ def _make_folder() -> str:
 
 
 def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
-    """Read a part, as a worker; without known classes, a written label is the name of one."""
+    """Read a part, in a worker; without known classes, the written label is the class."""
     table = parts.read(part, RowRules(keep=tuple(keep), with_offsets=True))
     if classes is None:
         written = pc.utf8_trim_whitespace(table["unknown_label"])

@@ -5,7 +5,7 @@ import io
 import json
 import select
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +19,25 @@ from sentiflow.models.scores import Scores
 BLOCK_BYTES = 1 << 23
 """Approximate size of a block of lines: some pieces for each core."""
 
-Block = tuple[pa.Array, bool]
-"""Some lines, and whether more input is available without waiting."""
 
-_JSON, _ASCII_JSON = json.JSONEncoder(ensure_ascii=False), json.JSONEncoder()
+class Block(NamedTuple):
+    """Some lines of the input."""
+
+    text: pa.Array
+    """The lines, without line ends."""
+    more: bool
+    """Whether more input is available without waiting."""
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+_ASCII_JSON = json.JSONEncoder()
 _BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
-_SHOWN = {
-    code: printable(chr(code))
-    for part in ((0, 0x20), (0x7F, 0xA0), (0x2028, 0x202F), (0x2066, 0x206A))
-    for code in range(*part)
-} | _BLANKS
-"""Characters that control a terminal, or the direction of what follows, are escaped."""
-_NO_KNOWN_WORD, _UNSURE = "\t(no known word: the prior)", "\tunsure"
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Characters that control a terminal, or the direction of what follows."""
+_ESCAPES = {code: printable(chr(code)) for code in _CONTROLS} | _BLANKS
+"""Replacements for a terminal: control characters are escaped, tabs and line ends are blanks."""
+_NO_KNOWN_WORD = "\t(no known word: the prior)"
+_UNSURE = "\tunsure"
 
 
 def predict(
@@ -63,21 +70,26 @@ def read(stream: BinaryIO) -> Iterator[Block]:
     Lines end with LF or CRLF; the last line may lack it. Invalid UTF-8 is replaced, and a byte
     order mark at the beginning is dropped.
     """
-    held, is_first, content = bytearray(), True, b"not the end"
-    while content:
+    held = bytearray()
+    is_first = True
+    at_end = False
+    while not at_end:
         content = stream.read1(BLOCK_BYTES)  # type: ignore[attr-defined]
         held += content
-        more = bool(content) and _is_ready(stream)
-        end = held.rfind(b"\n") + 1 if content else len(held)
-        if not end or (more and len(held) < BLOCK_BYTES):
+        at_end = not content
+        more = not at_end and _is_ready(stream)
+        if more and len(held) < BLOCK_BYTES:
             continue
+        end = len(held) if at_end else held.rfind(b"\n") + 1
         block = bytes(held[:end])
         del held[:end]
-        if is_first:
-            block, is_first = block.removeprefix(codecs.BOM_UTF8), False
+        if is_first and block:
+            block = block.removeprefix(codecs.BOM_UTF8)
+            is_first = False
         if block:
             lines = block.removesuffix(b"\n").decode(errors="replace").split("\n")
-            yield pa.array([line.removesuffix("\r") for line in lines], pa.string()), more
+            text = pa.array([line.removesuffix("\r") for line in lines], pa.string())
+            yield Block(text, more)
 
 
 def _is_ready(stream: BinaryIO) -> bool:
@@ -91,12 +103,11 @@ def _is_ready(stream: BinaryIO) -> bool:
 def to_tsv(
     text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
 ) -> bytes:
-    """Write label, a probability and text; tabs and line ends become blanks, NUL U+FFFD.
+    """Write a line for each text: label, probability and text, separated by tabs.
 
-    If the model leaves texts to people, a column after the text has ``unsure``, or nothing.
-
-    The probability is that of positive if the classes are negative and positive, else that of the
-    label.
+    Tabs and line ends in a text become blanks, NUL becomes U+FFFD. The probability is that of
+    positive if the classes are negative and positive, else that of the label. If the model leaves
+    texts to people, a column after the text has ``unsure``, or nothing.
 
     Args:
         text: N strings.
@@ -106,23 +117,24 @@ def to_tsv(
         top: Write so many labels, each with its own probability.
     """
     columns = scores.top(top or 1)
-    unsure, num_tokens = columns.pop("unsure", None), columns.pop("num_tokens").tolist()
-    answers = [*map(_to_list, columns.values())]
+    unsure = columns.pop("unsure", None)
+    num_tokens = columns.pop("num_tokens").tolist()
+    answers = [_to_list(values) for values in columns.values()]
     if top is None and scores.classes == BINARY:
         answers[1] = scores.probabilities[:, 1].tolist()
-    marks = [""] * len(text) if unsure is None else np.where(unsure, _UNSURE, "\t").tolist()
-    rows = []
-    for line, num_known, mark, *row in zip(
-        text.to_pylist(), num_tokens, marks, *answers, strict=True
-    ):
-        cells = (cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row)
+
+    texts = text.to_pylist()
+    replacements = _ESCAPES if for_people else _BLANKS
+    marks = [""] * len(texts)
+    if unsure is not None:
+        marks = np.where(unsure, _UNSURE, "\t").tolist()
+    lines = []
+    for line, num_known, mark, *answer in zip(texts, num_tokens, marks, *answers, strict=True):
+        cells = [cell if isinstance(cell, str) else f"{cell:.4f}" for cell in answer]
+        cells.append(line.translate(replacements))
         note = _NO_KNOWN_WORD if for_people and num_known == 0 else ""
-        rows.append(
-            "\t".join(
-                (*cells, f"{line.translate(_SHOWN if for_people else _BLANKS)}{mark}{note}\n")
-            )
-        )
-    return "".join(rows).encode()
+        lines.append("\t".join(cells) + f"{mark}{note}\n")
+    return "".join(lines).encode()
 
 
 def to_json(
@@ -130,20 +142,19 @@ def to_json(
 ) -> bytes:
     """Write an object for each text: text, label, probabilities and number of known words.
 
-    For people all of it is ASCII if the text could act on a terminal.
-
-    The probabilities are named as in a table of predictions, or as in :meth:`Scores.top`.
+    For people all of it is ASCII if the text could act on a terminal. The probabilities are named
+    as in a table of predictions, or as in :meth:`Scores.top`.
     """
     answers = scores.columns if top is None else scores.top(top)
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
-    rows = zip(*map(_to_list, columns.values()), strict=True)
-    return "".join(
-        (_ASCII_JSON if for_people and row[0].translate(_SHOWN) != row[0] else _JSON).encode(
-            dict(zip(columns, row, strict=True))
-        )
-        + "\n"
-        for row in rows
-    ).encode()
+    values = [_to_list(column) for column in columns.values()]
+    lines = []
+    for line, *answer in zip(*values, strict=True):
+        could_act = for_people and line.translate(_ESCAPES) != line
+        encoder = _ASCII_JSON if could_act else _JSON
+        row = dict(zip(columns, (line, *answer), strict=True))
+        lines.append(encoder.encode(row) + "\n")
+    return "".join(lines).encode()
 
 
 def _to_list(values: pa.Array | np.ndarray) -> list[Any]:

@@ -1,11 +1,11 @@
 """Corpus + model package -> predictions Parquet.
 
-Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
-on a GPU (:mod:`tasks` has the steps). A finished part leaves a completion marker that names
-the model, the settings and the rows. So a killed scoring resumes with the parts that have no
-marker; and if files were added to the corpus, only these are scored, by an alias with the version
-that it names now. Ray Data's own checkpoints would not do: they know neither model nor settings, so
-that a rerun could keep predictions of another model.
+One task of Ray Data reads, scores and writes one part of the corpus; with GPUs actors score the
+parts (:mod:`tasks` has the steps). A finished part leaves a completion marker that names the
+model, the settings and the rows. So a killed scoring resumes with the parts that have no marker. If
+files were added to the corpus, only these are scored; with an alias, by the version that it names
+now. Ray Data's own checkpoints would not do: they know neither model nor settings, so that a rerun
+could keep predictions of another model.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,14 +26,15 @@ from sentiflow.data import input_files, manifest, parts, row_checks, schema
 from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus, Plan, check_columns, cut
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, InputFile, Manifest, ModelInput, Scoring
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, OutputSpec, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
-from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift, package_files
 from sentiflow.progress import say
-from sentiflow.scoring import score_inputs, tasks
+from sentiflow.scoring import score_inputs, summary, tasks
+from sentiflow.scoring.score_inputs import STAGE, Copy
+from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
@@ -42,13 +43,39 @@ from sentiflow.tracking import model_sources
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
-STAGE = "score"
 OWNS = ("predictions", "rejected", MODEL)
 
 _NOT_DECISIVE = {
-    *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("num_workers", "gpus_per_worker"),
+    "corpus",
+    "prepared_uri",
+    "model_uri",
+    "output_uri",
+    "num_workers",
+    "gpus_per_worker",
 }
+"""Settings that do not decide the result by themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """The files of a corpus: those that were scored before, then new ones. Prepared data: none."""
+
+    listed: Sequence[InputFile]
+    """All files."""
+    num_old: int
+    """Files that were scored before: the first ones of ``listed``."""
+    copies: dict[str, Copy]
+    """Files with the content of an earlier one, by their URIs: they are not scored."""
+
+    @property
+    def distinct(self) -> list[InputFile]:
+        """The files without copies."""
+        return [item for item in self.listed if item["uri"] not in self.copies]
+
+    @property
+    def num_old_distinct(self) -> int:
+        """The number of files in ``distinct`` that were scored before."""
+        return sum(item["uri"] not in self.copies for item in self.listed[: self.num_old])
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -63,14 +90,18 @@ def describe_output(config: Config) -> OutputSpec:
     model = model_sources.describe(
         settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
     )
-    inputs = {"model": model, "corpus": score_inputs.describe_corpus(settings)}
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE) | {
-        "keep_raw": config.prepare.keep_raw,
-        "corpus": score_inputs.PREPARED if settings.corpus == (score_inputs.PREPARED,) else "files",
-        "predictions_version": schema.PREDICTIONS_VERSION,
-    }
+    corpus = score_inputs.describe_corpus(settings)
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
+    decisive["keep_raw"] = config.prepare.keep_raw
+    decisive["corpus"] = "files"
+    if score_inputs.reads_prepared(settings):
+        decisive["corpus"] = score_inputs.PREPARED
+    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
     return OutputSpec(
-        *(STAGE, settings.output_uri, decisive, inputs),
+        stage=STAGE,
+        uri=settings.output_uri,
+        settings=decisive,
+        inputs={"model": model, "corpus": corpus},
         owns=OWNS,
         grows="corpus",
         follows=score_inputs.follow(settings, model),
@@ -88,90 +119,148 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         JobError: A part failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    settings, spec, previous = config.score, output.spec, output.previous
-    model, files = spec.inputs["model"], spec.inputs["corpus"].get("files", [])
-    before = RowCounts.of(previous, model) if previous else RowCounts()
-    num_old = len(previous["inputs"]["corpus"]["files"]) if previous else 0
-    copies = score_inputs.find_copies(files)
-    for uri, (_, first) in copies.items():
-        say(STAGE, f"{display_uri(uri)} is a copy of {display_uri(first)}: it is scored once")
-    distinct = [item for item in files if item["uri"] not in copies]
-    num_previous = sum(item["uri"] not in copies for item in files[:num_old])
-    if previous and len(distinct) == num_previous:
+    settings = config.score
+    spec = output.spec
+    previous = output.previous
+    model = spec.inputs["model"]
+    files = _find_files(spec.inputs["corpus"], previous)
+    if previous and len(files.distinct) == files.num_old_distinct:
         return previous
-    learned = package_files.classes_of(model)
-    plan, labels = score_inputs.plan(
-        settings,
-        distinct,
-        classes=learned,
-        num_previous=num_previous,
-        unpack_to=join(output.uri, "unpacked"),
+
+    plan, labels = _plan(settings, files, model, unpack_to=join(output.uri, "unpacked"))
+    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
+    precision = tasks.choose_precision(
+        settings.precision,
+        earlier=previous["precision"] if previous else "",
+        on_gpu=num_gpus > 0,
     )
-    check_columns(plan.columns, settings.keep_columns, classes=learned)
-    precision = _choose_precision(previous, settings, resources)
     if previous and isinstance(plan, TablePlan):
         check_compatible(previous, plan)
+
     output.begin()
     maps = MapStages(
         output,
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
+    before = RowCounts.of(previous, model) if previous else RowCounts()
     with output.rolled_back_if_refused():
-        source = plan if isinstance(plan, Corpus) else _cut(plan, settings, maps, before)
+        source = _cut(plan, settings, maps, first_row=before.rows_read)
         model_uri = score_inputs.fetch_model(config, output)
-    for line in (f"{score_inputs.name_model(spec)} on {source.num_rows:,} rows", *source.notes):
-        say(STAGE, line)
-    if any(each.get("unsure") for each in (model["settings"] or {}).get("members", ())):
-        say(STAGE, "an average of models leaves no text unsure: their promises do not hold for it")
-    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    classes = tuple(dict.fromkeys([*learned, *labels]))
-    job = ScoreJob(
-        keep_columns=settings.keep_columns,
-        classes=classes,
-        labels=tuple(map(classes.index, labels)),
+    _announce(spec, source)
+
+    job = _describe_job(
+        settings,
+        output,
+        model_uri=model_uri,
+        labels=labels,
         precision=precision,
         on_gpu=num_gpus > 0,
+    )
+    of_parts = _score_parts(config, spec, source, maps, job, num_gpus)
+
+    has_row_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    may_repeat = len(files.distinct) > 1 and not has_row_ids
+    new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
+    total = RowCounts.sum([before, new])
+    _check(output, source, new, total)
+
+    done = Summary(
+        new=new,
+        total=total,
+        num_scored=sum(of_parts[number].accepted for number in maps.fresh),
+        seconds=time.monotonic() - began,
+        drift=summary.find_drift(total, model),
+    )
+    summary.tell(done, model, uri=spec.uri)
+    summary.log_metrics(done, recorder)
+    return _publish(output, source, job, done, files, recorder)
+
+
+def _find_files(corpus: Input, previous: Manifest | None) -> _Files:
+    """List the files of the corpus, and tell the user which are copies of others."""
+    listed = corpus.get("files", [])
+    copies = score_inputs.find_copies(listed)
+    for uri, copy in copies.items():
+        say(
+            STAGE,
+            f"{display_uri(uri)} is a copy of {display_uri(copy.original)}: it is scored once",
+        )
+    num_old = len(previous["inputs"]["corpus"]["files"]) if previous else 0
+    return _Files(listed=listed, num_old=num_old, copies=copies)
+
+
+def _plan(
+    settings: ScoreSettings, files: _Files, model: ModelInput, *, unpack_to: str
+) -> score_inputs.Planned:
+    """Inspect the new files, and check that they have the columns to keep."""
+    classes = package_files.classes_of(model)
+    planned = score_inputs.plan(
+        settings,
+        files.distinct,
+        classes=classes,
+        num_previous=files.num_old_distinct,
+        unpack_to=unpack_to,
+    )
+    check_columns(planned.plan.columns, settings.keep_columns, classes=classes)
+    return planned
+
+
+def _cut(
+    plan: Plan | Corpus, settings: ScoreSettings, maps: MapStages, *, first_row: int
+) -> Corpus:
+    """Cut new files into parts; prepared data are cut already.
+
+    Args:
+        plan: The files.
+        settings: The settings of the stage.
+        maps: Does the work on each file.
+        first_row: Number of the first row: the number of rows that were scored before.
+    """
+    if isinstance(plan, Corpus):
+        return plan
+    return cut(
+        plan,
+        rows_per_part=settings.rows_per_file,
+        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files)),
+        first_row=first_row,
+    )
+
+
+def _announce(spec: OutputSpec, source: Corpus) -> None:
+    """Tell the user which model scores how many rows, and what to know about both."""
+    say(STAGE, f"{score_inputs.name_model(spec)} on {source.num_rows:,} rows")
+    for note in source.notes:
+        say(STAGE, note)
+    members = (spec.inputs["model"]["settings"] or {}).get("members", ())
+    if any(member.get("unsure") for member in members):
+        say(STAGE, "averaged models have no guarantee for unsure texts: no text is left to people")
+
+
+def _describe_job(
+    settings: ScoreSettings,
+    output: Output,
+    *,
+    model_uri: str,
+    labels: Sequence[str],
+    precision: str,
+    on_gpu: bool,
+) -> ScoreJob:
+    """Describe what all tasks do; classes that only the corpus has follow those of the model."""
+    model: ModelInput = output.spec.inputs["model"]
+    previous = output.previous
+    classes = tuple(dict.fromkeys([*package_files.classes_of(model), *labels]))
+    return ScoreJob(
+        keep_columns=settings.keep_columns,
+        classes=classes,
+        labels=tuple(classes.index(name) for name in labels),
+        precision=precision,
+        on_gpu=on_gpu,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
         model_version=score_inputs.name_version(model, previous["models"] if previous else {}),
         first_part=previous["num_parts"] if previous else 0,
         root=output.parts_uri,
-    )
-    of_parts = _score_parts(config, spec, source, maps, job, num_gpus)
-    has_own_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
-    new = _sum_up(
-        *(output, source, before, of_parts), may_repeat=len(distinct) > 1 and not has_own_ids
-    )
-    total = RowCounts.sum([before, new])
-    _check(output, source, new, total)
-    num_scored = sum(of_parts[number].accepted for number in maps.fresh)
-    seconds = time.monotonic() - began
-    differences = _report(new, total, model, num_scored, seconds, spec.uri, recorder)
-    scoring: Scoring = {
-        "model_version": job.model_version,
-        "first_part": job.first_part,
-        "first_file": num_old,
-        "num_files": len(files) - num_old,
-        "rows": new.accepted,
-    }
-    return _publish(
-        *(output, source, total, job),
-        copies=[item for item, _ in copies.values()],
-        scoring=scoring,
-        drift=differences,
-        seconds=seconds,
-        run=recorder.describe(),
-    )
-
-
-def _cut(plan: Plan, settings: ScoreSettings, maps: MapStages, before: RowCounts) -> Corpus:
-    """Cut new files into parts, whose rows are numbered after those that were scored before."""
-    return cut(
-        plan,
-        rows_per_part=settings.rows_per_file,
-        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files)),
-        first_row=before.rows_read,
     )
 
 
@@ -184,8 +273,9 @@ def _score_parts(
     num_gpus: float,
 ) -> list[RowCounts]:
     """Score the parts that have no completion marker; return the results of all."""
-    kept = tuple(tasks.list_kept(job.keep_columns))
-    rules = row_checks.RowRules(keep=kept, keep_raw=config.prepare.keep_raw)
+    rules = row_checks.RowRules(
+        keep=tuple(tasks.list_kept(job.keep_columns)), keep_raw=config.prepare.keep_raw
+    )
     run_key = manifest.fingerprint(
         [spec.settings, job.model_fingerprint, job.model_version, job.precision]
     )
@@ -214,12 +304,13 @@ def _sum_up(
     Args:
         output: The output.
         source: The new rows.
-        before: Those that were scored before.
+        before: Counts of the rows that were scored before.
         parts: Results of the new rows.
-        may_repeat: Whether a ``tweet_id`` may be that of a row of an earlier file, too.
+        may_repeat: Whether a row of an earlier file may have the same ``tweet_id``.
     """
     new = RowCounts.sum(parts)
-    if learned_files := score_inputs.find_learned_files(source.files, output.spec.inputs["model"]):
+    learned_files = score_inputs.find_learned_files(source.files, output.spec.inputs["model"])
+    if learned_files:
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=drift.Profile())
     if may_repeat:
@@ -227,91 +318,43 @@ def _sum_up(
     return new
 
 
+class _Ids(NamedTuple):
+    """Rows that have a ``tweet_id``."""
+
+    row_ids: np.ndarray
+    hashes: np.ndarray
+    """Hashes of their ``tweet_id``."""
+
+
 def _count_repeated_ids(output: Output, source: Corpus, before: RowCounts, new: RowCounts) -> int:
     """Count the new rows whose ``tweet_id`` a row of an earlier file has, too.
 
-    Their numbers tell the file: files with a ``row_id`` of their own have no such numbers.
+    A row's number tells its file, as the rows of all files are numbered one after the other. (Files
+    with their own ``row_id`` have no such numbers.)
     """
+    first_rows: dict[str, int] = {}
+    for part in source.parts:
+        for piece in part.pieces:
+            first_rows.setdefault(piece.source, piece.first_row)
 
-    def read(item: FileEntry) -> tuple[np.ndarray, np.ndarray]:
-        places = (join(place, item["path"]) for place in (output.parts_uri, output.spec.uri))
-        rows = parquet.read(next(filter(filesystem.exists, places)), columns=["row_id", "tweet_id"])
+    def read(item: FileEntry) -> _Ids:
+        uri = join(output.parts_uri, item["path"])
+        if not filesystem.exists(uri):
+            uri = join(output.spec.uri, item["path"])
+        rows = parquet.read(uri, columns=["row_id", "tweet_id"])
         rows = rows.filter(rows["tweet_id"].is_valid())
-        return rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"])
+        return _Ids(rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"]))
 
-    pieces = [piece for part in source.parts for piece in part.pieces]
-    starts = sorted({piece.source: piece.first_row for piece in reversed(pieces)}.values())
-    listed = [f for f in (*before.files, *new.files) if f["path"].startswith("predictions/")]
-    row_ids, ids = zip(*filesystem.map_files(read, listed), strict=True)
-    number = np.searchsorted(starts, np.concatenate(row_ids), side="right")
-    _, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
-    return int((number > number[first[place]]).sum())
+    files = [*before.files, *new.files]
+    predictions = [item for item in files if item["path"].startswith("predictions/")]
+    found = filesystem.map_files(read, predictions)
+    row_ids = np.concatenate([ids.row_ids for ids in found])
+    hashes = np.concatenate([ids.hashes for ids in found])
 
-
-def _publish(
-    output: Output,
-    source: Corpus,
-    total: RowCounts,
-    job: ScoreJob,
-    *,
-    copies: Sequence[InputFile],
-    scoring: Scoring,
-    **more: Any,
-) -> Manifest:
-    """Complete the output, together with the previous predictions.
-
-    Args:
-        output: The output.
-        source: The new rows, with a description of their files as they were read.
-        total: All rows of the corpus.
-        job: Arguments of the tasks.
-        copies: Descriptions of the files that were not scored, as they have the rows of others.
-        scoring: What this job has added.
-        more: Further keys of the manifest.
-
-    Raises:
-        UserError: A file of the corpus was changed meanwhile; the new output is removed.
-    """
-    try:
-        input_files.check_unchanged(source.files)
-    except UserError:  # it is another corpus now: the same command starts over
-        output.roll_back()
-        raise
-    inputs, previous = output.spec.inputs, output.previous
-    files = inputs["corpus"].get("files", [])
-    by_uri = {item["uri"]: item for item in (*files, *copies, *source.files.get("files", ()))}
-    corpus = input_files.join([by_uri[item["uri"]] for item in files]) if files else source.files
-    average = manifest.read(join(output.uri, MODEL))
-    members = list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
-    return output.publish(
-        inputs=inputs | {"corpus": corpus},
-        files=[*total.files, *members],
-        models=(previous["models"] if previous else {}) | {job.model_version: inputs["model"]},
-        scorings=[*(previous["scorings"] if previous else ()), scoring],
-        peak_memory_bytes=total.peak_memory_bytes,
-        num_parts=job.first_part + len(source.parts),
-        has_row_ids=source.table_format.has_row_ids,
-        kept_types=kept_types(source.table_format),
-        counts=total.counts,
-        classes=list(job.classes),
-        precision=job.precision,
-        profile=vars(total.profile),
-        unknown_values=dict(Counter(total.unknown_values).most_common(row_checks.MAX_COUNTED)),
-        **more,
-    )
-
-
-def _choose_precision(
-    previous: Manifest | None, settings: ScoreSettings, resources: Resources
-) -> str:
-    """Choose the precision: that of a previous run, or the best of the cluster.
-
-    The cluster may have lost or gained GPUs since the previous run, whose ``score.precision`` was
-    the same.
-    """
-    best = "bf16" if resources.gpus_per_score_task(settings.gpus_per_worker) else "fp32"
-    earlier = previous["precision"] if previous else ""
-    return settings.precision if settings.precision != "auto" else earlier or best
+    # 0: a file that was scored before; 1, 2, ...: the new files
+    file_numbers = np.searchsorted(sorted(first_rows.values()), row_ids, side="right")
+    _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
+    return int((file_numbers > file_numbers[first[place]]).sum())
 
 
 def _check(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> None:
@@ -331,66 +374,80 @@ def _check(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> 
         )
 
 
-def _report(
-    new: RowCounts,
-    total: RowCounts,
-    model: ModelInput,
-    num_scored: int,
-    seconds: float,
-    uri: str,
+def _publish(
+    output: Output,
+    source: Corpus,
+    job: ScoreJob,
+    done: Summary,
+    files: _Files,
     recorder: Recorder,
-) -> dict[str, Any]:
-    """Tell the user what was done, and log the metrics.
+) -> Manifest:
+    """Complete the output, together with the previous predictions.
 
     Args:
-        new: The rows of this run, also those of an earlier process.
-        total: All rows of the corpus, previous runs included.
-        model: The model.
-        num_scored: Rows that this process has scored.
-        seconds: How long it took.
-        uri: The output.
-        recorder: Takes the metrics.
+        output: The output.
+        source: The new rows, with a description of their files as they were read.
+        job: Arguments of the tasks.
+        done: What was scored.
+        files: The files of the corpus.
+        recorder: Describes the run.
 
-    Returns:
-        The drift from the validation texts of the model, by :func:`drift.compare`.
+    Raises:
+        UserError: A file of the corpus was changed meanwhile; the new output is removed.
     """
-    rate = num_scored / seconds
-    before = total.accepted - num_scored
-    unsure = f"{total.unsure / total.accepted:.1%} unsure, " if total.unsure else ""
-    also = f"{before:,} before; of all " if before else ""
-    say(
-        STAGE,
-        f"{num_scored:,} rows scored, {also}{total.brief}{unsure}"
-        f"{total.prior_only:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
-    )
-    if new.rejected:
-        rejected = f"{new.rejected:,} {'row' if new.rejected == 1 else 'rows'} rejected"
-        reasons = row_checks.list_reasons(new.rejected_by_reason)
-        say(STAGE, f"{rejected} ({reasons}): see {display_uri(uri)}/rejected")
-    if total.unknown_labels:
-        number, values = total.unknown_labels, Counter(new.unknown_values).most_common(5)
-        line = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
-        listed = ", ".join(f"{rows:,} {value!r}" for value, rows in values)
-        say(STAGE, f"{line}: {listed}" if listed else line)
-    if new.repeated_ids:
-        repeated = f"{new.repeated_ids:,} {'row has' if new.repeated_ids == 1 else 'rows have'}"
-        say(STAGE, f"{repeated} the tweet_id of a row of an earlier file: both are scored")
-    differences: dict[str, Any] = {}
-    if model["reference"]:
-        differences = drift.compare(total.profile, drift.Profile.from_json(model["reference"]))
-    for line in differences.get("warnings", []):
-        say(STAGE, f"drift from the validation texts: {line}")
-    for share, meaning in compare_unseen(total.profile.confusion, model):
-        say(STAGE, f"{share} {meaning}")
-    fractions = total.fractions
-    indexes = {name: value for name, value in differences.items() if name.endswith("_psi")}
-    drifted = indexes | differences.get("corpus", {})
-    metrics: dict[str, float | None] = {
-        **{name: number for name, number in total.counts.items() if name != "predicted"},
-        "rows_per_second": rate,
-        **{f"predicted_{name}": share for name, share in fractions.items()},
-        "positive_fraction": fractions.get(schema.BINARY[schema.POSITIVE]),
-        **{f"drift/{name}": value for name, value in drifted.items()},
+    try:
+        input_files.check_unchanged(source.files)
+    except UserError:  # it is another corpus now: the same command starts over
+        output.roll_back()
+        raise
+    scoring: Scoring = {
+        "model_version": job.model_version,
+        "first_part": job.first_part,
+        "first_file": files.num_old,
+        "num_files": len(files.listed) - files.num_old,
+        "rows": done.new.accepted,
     }
-    recorder.log_metrics({f"score/{name}": value for name, value in metrics.items()})
-    return differences
+    unknown_values = Counter(done.total.unknown_values).most_common(row_checks.MAX_COUNTED)
+    return output.publish(
+        inputs=output.spec.inputs | {"corpus": _describe_corpus(source, files)},
+        files=[*done.total.files, *_list_average(output)],
+        models=_list_models(output, job),
+        scorings=[*(output.previous["scorings"] if output.previous else ()), scoring],
+        peak_memory_bytes=done.total.peak_memory_bytes,
+        num_parts=job.first_part + len(source.parts),
+        has_row_ids=source.table_format.has_row_ids,
+        kept_types=kept_types(source.table_format),
+        counts=done.total.counts,
+        classes=list(job.classes),
+        precision=job.precision,
+        profile=vars(done.total.profile),
+        unknown_values=dict(unknown_values),
+        drift=done.drift,
+        seconds=done.seconds,
+        run=recorder.describe(),
+    )
+
+
+def _describe_corpus(source: Corpus, files: _Files) -> Input:
+    """Describe the corpus, with the files that were read as they were read."""
+    if not files.listed:
+        return source.files
+    described = {item["uri"]: item for item in files.listed}
+    for copy in files.copies.values():
+        described[copy.described["uri"]] = copy.described
+    for item in source.files.get("files", []):
+        described[item["uri"]] = item
+    return input_files.join([described[item["uri"]] for item in files.listed])
+
+
+def _list_models(output: Output, job: ScoreJob) -> dict[str, ModelInput]:
+    """List the models that have scored rows, by version."""
+    models = dict(output.previous["models"]) if output.previous else {}
+    models[job.model_version] = output.spec.inputs["model"]
+    return models
+
+
+def _list_average(output: Output) -> list[FileEntry]:
+    """List the files of an averaged model, which stays in the output."""
+    average = manifest.read(join(output.uri, MODEL))
+    return list_result(join(output.uri, MODEL), average, path=MODEL) if average else []

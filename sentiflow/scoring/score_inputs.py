@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import Config, ScoreSettings
@@ -14,23 +15,49 @@ from sentiflow.data.parts import Part
 from sentiflow.storage.uris import display_uri, join, split_member
 from sentiflow.tracking import model_sources, refits
 
+STAGE = "score"
 PREPARED = "prepared"
+"""The value of ``score.corpus`` for prepared data, instead of files."""
 
 _VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
 _ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 
 
+class Copy(NamedTuple):
+    """A file with the content of an earlier file."""
+
+    described: InputFile
+    """Its description, with the hash of its content."""
+    original: str
+    """URI of the first file with this content."""
+
+
+class Planned(NamedTuple):
+    """A corpus before it is cut."""
+
+    plan: corpus.Plan | corpus.Corpus
+    """New files, or prepared data, which are cut already."""
+    labels: tuple[str, ...]
+    """Names of its classes: labels are positions among them."""
+
+
+def reads_prepared(settings: ScoreSettings) -> bool:
+    """Say whether prepared data are scored, instead of files."""
+    return settings.corpus == (PREPARED,)
+
+
 def fetch_model(config: Config, output: Output) -> str:
     """Return a directory of the model that all nodes can read.
 
-    A model in MLflow is downloaded for the time of the scoring. An average of several is made one
-    package, which stays in the output: what comes later needs its members no more.
+    A model in MLflow is downloaded for the time of the scoring. Several models are averaged into
+    one package, which stays in the output: its members are no longer needed then.
 
     Raises:
         UserError: The model is damaged.
         JobError: MLflow cannot be reached.
     """
-    model, tracking = output.spec.inputs["model"], config.tracking.uri
+    model = output.spec.inputs["model"]
+    tracking = config.tracking.uri
     work = join(output.uri, "downloaded")
     if isinstance(config.score.model_uri, str):
         return model_sources.download(model, to=work, tracking=tracking)
@@ -40,9 +67,9 @@ def fetch_model(config: Config, output: Output) -> str:
 
 
 def name_model(spec: OutputSpec) -> str:
-    """Name the model, or all of an average, for a line."""
+    """Name the model, or all members of an average, for a line."""
     model: ModelInput = spec.inputs["model"]
-    uris = [display_uri(each["uri"]) for each in model.get("members", [model])]
+    uris = [display_uri(member["uri"]) for member in model.get("members", [model])]
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
 
 
@@ -54,48 +81,61 @@ def follow(settings: ScoreSettings, model: ModelInput) -> str:
 
 
 def name_version(model: ModelInput, models: Mapping[str, ModelInput]) -> str:
-    """Name a model in predictions, of which other models have made a part.
+    """Name a model in the column ``model_version`` of predictions.
 
-    By the name that it has there, its number in the registry, or its fingerprint: a registry that
-    was made anew gives a number again.
+    The name is the model's number in the registry, or else its fingerprint. A model that has scored
+    some of the rows keeps its name. A recreated registry reuses numbers: a number that another
+    model has is not used again.
+
+    Args:
+        model: The model.
+        models: The models that have scored rows already, by name.
     """
-    known = {each["fingerprint"]: name for name, each in models.items()}
+    for name, other in models.items():
+        if other["fingerprint"] == model["fingerprint"]:
+            return name
     version = _VERSION.fullmatch(model["uri"])
-    number = version[2] if version and version[2] not in models else model["fingerprint"]
-    return known.get(model["fingerprint"], number)
+    if version and version[2] not in models:
+        return version[2]
+    return model["fingerprint"]
 
 
-def find_copies(files: Sequence[InputFile]) -> dict[str, tuple[InputFile, str]]:
-    """Find files with the content of one before them; only new ones of equal size are read.
+def find_copies(files: Sequence[InputFile]) -> dict[str, Copy]:
+    """Find files with the content of one before them, by URI.
 
-    Returns:
-        By the URI of a copy its description, and the URI of the first file with this content.
+    A new file is read only if another one has its size.
     """
     kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
-    counts, first, copies = Counter(kinds), dict[str, str](), {}
+    counts = Counter(kinds)
+    originals: dict[str, str] = {}
+    copies: dict[str, Copy] = {}
     for item, kind in zip(files, kinds, strict=True):
-        if counts[kind] > 1:
-            read = item if item["tree_sha256"] else input_files.describe([item["uri"]])["files"][0]
-            original = first.setdefault(manifest.identify_file(read), item["uri"])
-            if original != item["uri"]:
-                copies[item["uri"]] = read, original
+        if counts[kind] == 1:
+            continue
+        described = item
+        if not item["tree_sha256"]:
+            described = input_files.describe([item["uri"]])["files"][0]
+        original = originals.setdefault(manifest.identify_file(described), item["uri"])
+        if original != item["uri"]:
+            copies[item["uri"]] = Copy(described, original)
     return copies
 
 
 def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
-    """Name files of the corpus whose rows the model was trained on, where these are not marked.
+    """Name files of the corpus whose rows the model was trained on, unless the rows are marked.
 
-    Prepared data mark them by their splits, but a refit may have learned all.
+    Prepared data mark them by their splits, but a refit may have learned all rows.
     """
     refit = model.get("refit")
     is_of_refit = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
     if refit and is_of_refit and refits.has_seen_test(refit):
         return [display_uri(corpus["uri"])]
-    learned = set()
+    learned: set[str] = set()
     for member in model.get("members") or [model]:
         training = manifest.read_input(member, "training")
         prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-        learned |= manifest.identify_learned_files(prepared) if prepared else set()
+        if prepared:
+            learned |= manifest.identify_learned_files(prepared)
     files = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
     return [display_uri(item["uri"]) for item in files]
 
@@ -108,7 +148,7 @@ def describe_corpus(settings: ScoreSettings) -> Input:
     Raises:
         UserError: It does not exist.
     """
-    if settings.corpus == (PREPARED,):
+    if reads_prepared(settings):
         record = manifest.require(
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
         )
@@ -130,56 +170,72 @@ def plan(
     classes: tuple[str, ...],
     num_previous: int,
     unpack_to: str,
-) -> tuple[corpus.Plan | corpus.Corpus, tuple[str, ...]]:
+) -> Planned:
     """Inspect the corpus before anything is written.
 
     Args:
         settings: The settings of the stage.
-        files: Those of the corpus, as :func:`describe_corpus` does, without copies.
-        classes: Those of the model, which files without names of their own are assumed to have, and
-            neutral beside negative and positive.
+        files: Its files without copies; none if prepared data are scored.
+        classes: The classes of the model. Files that do not name their classes are assumed to have
+            these, and neutral beside negative and positive.
         num_previous: Number of files at its beginning that were scored before.
         unpack_to: Directory for the content of compressed files.
-
-    Returns:
-        The plan, and the names of its classes: labels are positions among them.
 
     Raises:
         UserError: It mixes CSV and Parquet, or cannot be read.
     """
-    if settings.corpus == (PREPARED,):
-        uri, setting = settings.prepared_uri, "score.prepared_uri"
-        record = manifest.require(uri, stage="prepare", setting=setting)
-        prepared = corpus.open_prepared(
-            uri, record, rows_per_part=settings.rows_per_file, keep_columns=settings.keep_columns
-        )
-        return prepared, manifest.find_classes(record)
-    form = settings.format
-    assert form is not None, "settings are resolved"
+    if reads_prepared(settings):
+        return _open_prepared(settings)
     assumed = SENTIMENT140 if classes == BINARY else classes
     if corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):
-        labels = tuple(dict.fromkeys((*assumed, *(form.classes or ()))))
-        tables = table_plans.plan_scoring(
-            files[num_previous:],
-            text_column=settings.text_column,
-            keep_columns=settings.keep_columns,
-            classes=labels,
-            settings=form,
-            earlier=[item["uri"] for item in files[:num_previous]],
-        )
-        return tables, labels
+        return _plan_tables(settings, files, assumed, num_previous)
+    return _plan_csv(settings, files[num_previous:], assumed, unpack_to)
+
+
+def _open_prepared(settings: ScoreSettings) -> Planned:
+    record = manifest.require(settings.prepared_uri, stage="prepare", setting="score.prepared_uri")
+    prepared = corpus.open_prepared(
+        settings.prepared_uri,
+        record,
+        rows_per_part=settings.rows_per_file,
+        keep_columns=settings.keep_columns,
+    )
+    return Planned(prepared, manifest.find_classes(record))
+
+
+def _plan_tables(
+    settings: ScoreSettings, files: Sequence[InputFile], assumed: tuple[str, ...], num_previous: int
+) -> Planned:
+    assert settings.format is not None, "settings are resolved"
+    labels = tuple(dict.fromkeys((*assumed, *(settings.format.classes or ()))))
+    tables = table_plans.plan_scoring(
+        files[num_previous:],
+        text_column=settings.text_column,
+        keep_columns=settings.keep_columns,
+        classes=labels,
+        settings=settings.format,
+        earlier=[item["uri"] for item in files[:num_previous]],
+    )
+    return Planned(tables, labels)
+
+
+def _plan_csv(
+    settings: ScoreSettings, files: Sequence[InputFile], assumed: tuple[str, ...], unpack_to: str
+) -> Planned:
+    form = settings.format
+    assert form is not None, "settings are resolved"
     labels = form.classes or assumed
     if form.classes is None:  # the written values are the names
         values = {UNLABELLED: ("",), **{name: (name,) for name in labels}}
         form = form.model_copy(update={"labels": values})
     csvs = corpus.plan_csv(
-        files[num_previous:],
+        files,
         settings=form,
         rows_per_part=settings.rows_per_file,
         unpack_to=unpack_to,
         needs_all=False,
     )
-    return csvs, labels
+    return Planned(csvs, labels)
 
 
 def name_part(part: Part, run_key: str) -> str:

@@ -28,8 +28,10 @@ from sentiflow.models.scores import Scores
 from sentiflow.storage import parquet
 
 _POSITIVE = BINARY[POSITIVE]
-_MAX_NAMED, _NUM_FREQUENT = 4, 3
-"""Of more classes only the most frequent are named in a line."""
+_MAX_NAMED = 4
+"""Classes up to which a line names all."""
+_NUM_FREQUENT = 3
+"""Classes that a line names if there are more: the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ScoreJob:
     keep_columns: tuple[str, ...]
     """Columns of the corpus that predictions repeat."""
     classes: tuple[str, ...]
-    """Classes of the predictions: those of the model, then those that only the corpus has."""
+    """Classes of the model, then classes that only the corpus has."""
     labels: tuple[int, ...]
     """Position in ``classes`` of each label of the corpus."""
     precision: str
@@ -60,7 +62,7 @@ class ScoreJob:
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """What has become of the rows of a part, or of several parts."""
+    """Row counts by outcome, of a part or of several parts."""
 
     rows_read: int = 0
     accepted: int = 0
@@ -76,7 +78,7 @@ class RowCounts:
     unknown_labels: int = 0
     """Rows with an unknown label, which becomes null."""
     repeated_ids: int = 0
-    """Rows whose ``tweet_id`` a row of an earlier file has, too."""
+    """Rows whose ``tweet_id`` also occurs in an earlier file."""
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class of the model."""
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
@@ -91,22 +93,24 @@ class RowCounts:
     @classmethod
     def sum(cls, parts: Sequence["RowCounts"]) -> "RowCounts":
         """Add up parts, of which there may be none."""
-        peak = max((part.peak_memory_bytes for part in parts), default=0)
         total = merge_counts([vars(part) for part in (cls(), *parts)])
-        return cls(**total | {"peak_memory_bytes": peak})
+        total["peak_memory_bytes"] = max((part.peak_memory_bytes for part in parts), default=0)
+        return cls(**total)
 
     @classmethod
     def of(cls, record: Manifest, model: ModelInput) -> "RowCounts":
         """Take the results of a complete scoring from its manifest.
 
-        The profile has the statistics of one model: it is empty if that is not ``model``.
+        A profile describes the predictions of one model: it is empty if another model than
+        ``model`` has scored.
         """
-        is_same = record["inputs"]["model"]["fingerprint"] == model["fingerprint"]
-        return cls.from_json(
-            {name: record["counts"].get(name, 0) for name in (*_COUNTS, "unsure")}
-            | {"profile": record["profile"] if is_same else asdict(Profile())}
-            | {"files": record["files"], "unknown_values": record.get("unknown_values", {})}
-        )
+        values = {name: record["counts"].get(name, 0) for name in (*_COUNTS, "unsure")}
+        values["profile"] = asdict(Profile())
+        if record["inputs"]["model"]["fingerprint"] == model["fingerprint"]:
+            values["profile"] = record["profile"]
+        values["files"] = record["files"]
+        values["unknown_values"] = record.get("unknown_values", {})
+        return cls.from_json(values)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RowCounts":
@@ -125,7 +129,7 @@ class RowCounts:
 
     @property
     def brief(self) -> str:
-        """Name the shares of a few classes, or of the most frequent of many, for a line."""
+        """List the shares of all classes, or of the most frequent of many, for a line."""
         shares = self.fractions
         chosen = list(shares)
         if tuple(shares) == BINARY:
@@ -137,8 +141,9 @@ class RowCounts:
     @property
     def fractions(self) -> dict[str, float]:
         """Share of the predictions of each class; empty without predictions."""
-        predicted = self.predicted if self.accepted else {}
-        return {name: number / self.accepted for name, number in predicted.items()}
+        if not self.accepted:
+            return {}
+        return {name: number / self.accepted for name, number in self.predicted.items()}
 
 
 _COUNTS = (
@@ -153,6 +158,23 @@ _COUNTS = (
 )
 
 
+def choose_precision(setting: str, *, earlier: str, on_gpu: bool) -> str:
+    """Choose the precision, ``fp32`` or ``bf16``.
+
+    The cluster may have lost or gained GPUs since the previous run: its precision is kept.
+
+    Args:
+        setting: ``score.precision``.
+        earlier: Precision of the previous run, with the same setting; empty if there is none.
+        on_gpu: Whether GPUs score.
+    """
+    if setting != "auto":
+        return setting
+    if earlier:
+        return earlier
+    return "bf16" if on_gpu else "fp32"
+
+
 def check_compatible(previous: Manifest, plan: TablePlan) -> None:
     """Check that predictions for new files can be added to the previous ones.
 
@@ -160,13 +182,15 @@ def check_compatible(previous: Manifest, plan: TablePlan) -> None:
         UserError: They cannot.
     """
     if previous["has_row_ids"] and not plan.table_format.has_row_ids:
+        problem = f"{plan.files[0]['uri']} has no row_id"
+        if plan.notes:
+            problem = plan.notes[0].partition(":")[0]
         raise UserError(
-            plan.notes[0].partition(":")[0]
-            if plan.notes
-            else f"{plan.files[0]['uri']} has no row_id",
+            problem,
             hint="give the new rows consecutive numbers, or score all into another directory",
         )
-    before, now = previous["kept_types"], kept_types(plan.table_format)
+    before = previous["kept_types"]
+    now = kept_types(plan.table_format)
     for name in before.keys() & now.keys():
         if now[name] != before[name]:
             raise UserError(
@@ -182,7 +206,7 @@ def kept_types(table_format: TableFormat) -> dict[str, str]:
 
 
 def list_kept(keep_columns: Sequence[str]) -> list[str]:
-    """List the columns to keep beside those of all tweets."""
+    """List the columns to keep besides the columns of all tweets."""
     return [name for name in keep_columns if name not in schema.TWEETS.names]
 
 
@@ -192,27 +216,31 @@ def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
     A worker process keeps the model for its next part.
 
     Args:
-        table: That of :func:`parts.read`.
+        table: The rows, as :func:`parts.read` returns them.
         part: What the task knows of the part.
         job: Arguments of all tasks of the scoring.
 
     Returns:
-        A ``Scored`` as JSON.
+        A :class:`RowCounts` as JSON.
 
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
     (package,) = memory.load_models((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
-    accepted, rejected = parts.accepted(table), parts.take_rejected(table)
+    accepted = parts.accepted(table)
+    rejected = parts.take_rejected(table)
     scores = package.score(
         one_array(accepted["text"]),
         row_ids=accepted["row_id"].to_numpy(),
         bf16=job.precision == "bf16",
     )
     tweets = parts.take_accepted(accepted, keep=list_kept(job.keep_columns))
-    tables = {"predictions": tabulate(tweets, scores, job), "rejected": rejected}
+    predictions = tabulate(tweets, scores, job)
     name = part.name_file(first=job.first_part)
-    files = [parquet.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()]
+    files = [
+        *parquet.write_part(job.root, f"predictions/{name}", predictions),
+        *parquet.write_part(job.root, f"rejected/{name}", rejected),
+    ]
     result = RowCounts(
         rows_read=len(table),
         accepted=len(accepted),
@@ -226,7 +254,7 @@ def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
         predicted=scores.predicted,
         profile=_describe_unseen(accepted, scores, job),
         peak_memory_bytes=memory.peak_bytes(),
-        files=[item for items in files for item in items],
+        files=files,
     )
     return asdict(result)
 
@@ -234,21 +262,25 @@ def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
 def _describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:
     """Describe rows outside of the train and validation splits.
 
-    A model is surer of what it has learned, and was chosen by validation rows.
+    A model is surer of rows that it has learned, and was chosen by validation rows.
     """
     is_seen = pc.is_in(scored["split"], pa.array(schema.SPLITS[:2])).combine_chunks()
     if pc.any(is_seen).as_py():
         is_unseen = pc.invert(is_seen)
-        scored, scores = scored.filter(is_unseen), scores.take(np.asarray(is_unseen))
+        scored = scored.filter(is_unseen)
+        scores = scores.take(np.asarray(is_unseen))
     names = scores.classes if scores.classes == BINARY else job.classes
-    label = pa.array(job.labels, pa.int8()).take(scored["label"])
+    label = _number_labels(scored, job)
     return scores.profile(pc.fill_null(label, -1).to_numpy(), names)
 
 
 def tabulate(tweets: pa.Table, scores: Scores, job: ScoreJob) -> pa.Table:
     """Join scores and the columns of the corpus that predictions repeat."""
-    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split")} | {
-        "label": pa.array(job.labels, pa.int8()).take(tweets["label"]),
+    columns = {
+        "row_id": tweets["row_id"],
+        "tweet_id": tweets["tweet_id"],
+        "split": tweets["split"],
+        "label": _number_labels(tweets, job),
         "prediction": scores.prediction,
         **scores.columns,
         "model_version": pa.repeat(pa.scalar(job.model_version), len(tweets)),
@@ -259,3 +291,8 @@ def tabulate(tweets: pa.Table, scores: Scores, job: ScoreJob) -> pa.Table:
         if name not in columns:
             predictions = predictions.append_column(name, tweets[name])
     return predictions
+
+
+def _number_labels(rows: pa.Table, job: ScoreJob) -> pa.ChunkedArray:
+    """Number labels of the corpus by the classes of the predictions."""
+    return pa.array(job.labels, pa.int8()).take(rows["label"])

@@ -39,6 +39,7 @@ def test_settings_override_rules():
     assert resources.train_workers(train("auto", gpus=0)) == 2
     assert resources.gpus_per_score_task() == 1 / 4
     assert resources.gpus_per_score_task(0.5) == 0.5
+    assert resources.gpus_per_score_task(0) == 0
 
 
 def test_nodes_of_an_autoscaler_count_only_if_a_number_is_set():

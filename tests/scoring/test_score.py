@@ -18,9 +18,7 @@ from stages import mark_unfinished
 from test_cli import invoke
 from test_model_registry import register
 
-from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files, manifest, sample
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
@@ -212,18 +210,6 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
         invoke("predict", uri, "good day", "bad day") for uri in ("models:/test@candidate", model)
     )
     assert named.stdout == direct.stdout != ""
-
-
-def test_an_extended_scoring_keeps_its_precision():
-    with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
-
-    def choose(resources, *, previous=None, **score):
-        return scoring._choose_precision(previous, ScoreSettings(**score), resources)
-
-    assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
-    assert choose(with_gpu, gpus_per_worker=0) == "fp32"
-    assert choose(without, previous={"precision": "bf16"}) == "bf16"
-    assert choose(with_gpu, precision="fp32") == "fp32"
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):

@@ -65,3 +65,18 @@ def test_a_kept_column_cannot_have_the_name_of_a_column_of_predictions(name):
     with pytest.raises(UserError, match=own):
         corpus.check_columns(["text", name], [name], classes=["joy", "anger"])
     corpus.check_columns(["probability_fear"], ["probability_fear"], classes=["joy", "anger"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "earlier", "on_gpu", "precision"),
+    [
+        ("auto", "", True, "bf16"),
+        ("auto", "", False, "fp32"),
+        ("auto", "bf16", False, "bf16"),
+        ("auto", "fp32", True, "fp32"),
+        ("fp32", "", True, "fp32"),
+    ],
+)
+def test_an_extended_scoring_keeps_its_precision(setting, earlier, on_gpu, precision):
+    found = tasks.choose_precision(setting, earlier=earlier, on_gpu=on_gpu)
+    assert found == precision
