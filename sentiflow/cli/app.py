@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -149,7 +149,7 @@ def doctor(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find what would make a job fail, on this machine or the cluster of RAY_ADDRESS.
+    """Find problems that would make a job fail, on this machine or the cluster of RAY_ADDRESS.
 
     Exit code 0: no errors were found; there may be warnings. 1: there are errors.
     """
@@ -214,15 +214,16 @@ def ui(
 ) -> None:
     """Show the runs in MLflow's web interface, on this machine only, until Ctrl-C.
 
-    Prints the address to open. The store is that of CONFIG, else MLFLOW_TRACKING_URI, else
-    mlflow.db; of a server only the address is printed.
+    Prints the address to open. The store is the store of CONFIG, else MLFLOW_TRACKING_URI, else
+    mlflow.db. If the store is a server, only its address is printed.
     """
     with exits.reporting(verbose):
         resolved = settings.load(config, overrides or ()) if config else None
         from sentiflow.tracking import mlflow_store
 
-        uri = tracking_uri or (resolved.tracking.uri if resolved else None)
-        store = mlflow_store.default_uri(uri)
+        if not tracking_uri and resolved:
+            tracking_uri = resolved.tracking.uri
+        store = mlflow_store.default_uri(tracking_uri)
         page = mlflow_store.find_page(store, resolved.name if resolved else None)
         if store.startswith("http"):
             typer.echo(f"{store}{page}")
@@ -230,15 +231,24 @@ def ui(
         say("ui", f"MLflow shows {store}; Ctrl-C ends it")
         typer.echo(f"http://127.0.0.1:{port}{page}")
         sys.stdout.flush()
-        # This process becomes the one that `mlflow server` would start, and watch: killed, that
-        # would leave it behind, listening without a password.
-        os.environ |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
-        os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
-        command = [
-            *(sys.executable, "-W", "ignore", "-m", "uvicorn", "mlflow.server.fastapi_app:app"),
-            *("--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
-        ]
-        os.execv(sys.executable, command if verbose else [*command, "--no-access-log"])  # noqa: S606
+        _serve(store, port, verbose)
+
+
+def _serve(store: str, port: int, verbose: bool) -> NoReturn:
+    """Become MLflow's web server.
+
+    ``mlflow server`` would start the server as a second process, and watch it. If it were killed,
+    the server would stay, listening without a password.
+    """
+    os.environ["MLFLOW_TRACKING_URI"] = store
+    os.environ["MLFLOW_REGISTRY_URI"] = store
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
+    python = [sys.executable, "-W", "ignore", "-m"]
+    server = ["uvicorn", "mlflow.server.fastapi_app:app", "--workers", "1"]
+    server += ["--host", "127.0.0.1", "--port", str(port)]
+    if not verbose:
+        server.append("--no-access-log")
+    os.execv(sys.executable, [*python, *server])  # noqa: S606
 
 
 @tracking_app.command("import")
@@ -253,7 +263,7 @@ def import_outputs(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
+    """Add the runs of finished stages to MLflow, or complete them; nothing is overwritten."""
     with exits.reporting(verbose):
         from sentiflow.tracking import mlflow_store, rebuild
 
@@ -261,9 +271,10 @@ def import_outputs(
         stages = [stage for uri in output_uris for stage in rebuild.find(absolute_uri(uri))]
         for stage, outcome in zip(stages, rebuild.send(stages, tracking_uri=store), strict=True):
             say("tracking", f"{outcome:<8}  {stage.run['name']}")
-        say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
-        where = ["--tracking-uri", store] if tracking_uri else []
-        say("tracking", jobs.command("ui", *where))
+        runs = "runs" if len(stages) > 1 else "run"
+        say("tracking", f"{len(stages)} {runs} in {store}")
+        options = ["--tracking-uri", store] if tracking_uri else []
+        say("tracking", jobs.command("ui", *options))
 
 
 @config_app.command()

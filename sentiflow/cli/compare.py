@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentiflow.evaluation.comparison import Comparison
 
 _FAIL_IF_WORSE = "--fail-if-worse"
+_NUMBER = re.compile(r"[-+]?[\d.]+(e-?\d+)?")
 
 
 class WithMargin(TyperCommand):
@@ -28,7 +29,8 @@ class WithMargin(TyperCommand):
         """Write the margin behind a ``--fail-if-worse`` that no number follows."""
         if _FAIL_IF_WORSE in args:
             after = args.index(_FAIL_IF_WORSE) + 1
-            if not re.fullmatch(r"[-+]?[\d.]+(e-?\d+)?", "".join(args[after : after + 1])):
+            has_margin = after < len(args) and _NUMBER.fullmatch(args[after])
+            if not has_margin:
                 args = [*args[:after], "0", *args[after:]]
         return super().parse_args(ctx, args)
 
@@ -103,32 +105,52 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
 
 
 def to_text(comparison: "Comparison", template: str = "comparison.txt.j2") -> str:
-    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict.
-
-    The template gets what is shown of it, and how to write names and numbers.
-    """
+    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
     from sentiflow.evaluation.comparison import METRIC_NAMES
     from sentiflow.metrics.paired import write_p
 
-    figures = [model.figures.get("by_class", {}) for model in (comparison.first, comparison.second)]
-    f1 = {n: [each[n]["f1"] for each in figures] for n in figures[0] if n in figures[1]}
-    f1 = {name: both for name, both in f1.items() if None not in both and both[0] != both[1]}
-    moved = sorted(f1, key=lambda name: -abs(f1[name][1] - f1[name][0]))
-    differing = {s.key: (shorten(s.first), shorten(s.second)) for s in comparison.settings or ()}
-    labels = [key for key in differing if ".labels." in key]  # one for each class
-    keys = [key for key in differing if key not in labels] + few(labels, "with --json")
     return fill(
         template,
         c=comparison,
         metric_names=METRIC_NAMES,
         slices=[item for item in comparison.slices if item.moved or item.is_own],
-        classes=[(name, f1.get(name)) for name in few(moved, "with --json")],
+        classes=_list_classes(comparison),
         worse=comparison.regression.worse if comparison.regression else (),
-        settings=[(key, *differing.get(key, ("", ""))) for key in keys],
+        settings=_list_settings(comparison),
         cut=functools.partial(textwrap.shorten, width=30, placeholder="..."),
         escape=_escape_markdown,
         write_p=write_p,
     )
+
+
+def _list_classes(comparison: "Comparison") -> list[tuple[str, tuple[float, float] | None]]:
+    """List both F1 of each class, the largest differences first; a remark counts the others."""
+    first = comparison.first.figures.get("by_class", {})
+    second = comparison.second.figures.get("by_class", {})
+    f1: dict[str, tuple[float, float]] = {}
+    for name in first:
+        if name in second:
+            before = first[name]["f1"]
+            after = second[name]["f1"]
+            if before is not None and after is not None and before != after:
+                f1[name] = (before, after)
+    moved = sorted(f1, key=lambda name: -abs(f1[name][1] - f1[name][0]))
+    return [(name, f1.get(name)) for name in few(moved, "with --json")]
+
+
+def _list_settings(comparison: "Comparison") -> list[tuple[str, str, str]]:
+    """List settings that differ, labels last; a remark counts the labels that are not listed."""
+    rows = []
+    labels = {}  # one for each class
+    for change in comparison.settings or ():
+        row = (change.key, shorten(change.first), shorten(change.second))
+        if ".labels." in change.key:
+            labels[change.key] = row
+        else:
+            rows.append(row)
+    for key in few(list(labels), "with --json"):
+        rows.append(labels.get(key, (key, "", "")))
+    return rows
 
 
 def _escape_markdown(text: str) -> str:

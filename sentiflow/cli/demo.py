@@ -13,9 +13,11 @@ from sentiflow.cli.terminal import Overwrite, Verbose
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 
-_ROWS, _SEED = 20_000, 0
+_ROWS = 20_000
+"""Tweets of the demo."""
+_SEED = 0
 _FOLDER = "runs/quickstart"
-"""Where the demo writes by default, and where its config says so."""
+"""Where the demo writes by default, as its config says."""
 
 
 def sample(
@@ -42,7 +44,8 @@ def demo(
         from sentiflow.storage import filesystem
 
         filesystem.check_writable(str(folder))
-        corpus, config = folder / "tweets.csv", folder / "quickstart.yaml"
+        corpus = folder / "tweets.csv"
+        config = folder / "quickstart.yaml"
         if not corpus.exists():
             _write_sample(corpus, _ROWS, _SEED)
         config.write_text(_write_config(folder))
@@ -69,7 +72,9 @@ def _write_sample(output: Path, rows: int, seed: int) -> None:
 def _write_config(folder: Path) -> str:
     """Write the settings of ``configs/quickstart.yaml`` for another directory."""
     text = (resources.files("sentiflow.cli") / "quickstart.yaml").read_text("utf-8")
+    if folder == Path(_FOLDER):
+        return text
     settings = yaml.safe_load(text)
     settings["output_uri"] = str(folder)
     settings["prepare"]["csv"] = f"{folder}/tweets.csv"
-    return text if folder == Path(_FOLDER) else yaml.safe_dump(settings, sort_keys=False)
+    return yaml.safe_dump(settings, sort_keys=False)

@@ -31,9 +31,8 @@ def run(app: typer.Typer) -> None:
             try:
                 sys.stdout.flush()
             finally:
-                os._exit(
-                    ended.code
-                )  # Ray, still at work in a thread, would crash or keep the process
+                # Ray, still at work in a thread, would crash or keep the process.
+                os._exit(ended.code)
         raise
 
 

@@ -1,9 +1,10 @@
 """``sentiflow init``: input files -> what was found in them, and a settings file that runs."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,10 +15,16 @@ from sentiflow.errors import UserError, printable, shorten
 from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
 if TYPE_CHECKING:
+    from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
 
 _CELL = 60
-_MOST_TOKENS = 512
+"""Characters of a column's values in the table."""
+_MAX_LISTED = 20
+"""Different values of a column up to which they are listed."""
+_NUM_ROWS = 3
+"""Rows that are shown."""
+_MAX_LENGTH = 512
 """The largest ``prepare.max_length`` that is written."""
 
 
@@ -50,49 +57,59 @@ def init(
 ) -> None:
     """Look at a CSV or Parquet file, and write a config that runs."""
     with reporting():
-        from sentiflow.data.inspection import findings
-
         if model is not None and test:
             raise UserError("--model trains nothing that --test could measure: leave one out")
-        path = output or Path(f"{findings.name_after(files[0])}.yaml")
-        uri = check_free(path, overwrite)
-        from sentiflow.config import settings, yaml_text
+        from sentiflow.data.inspection import findings
         from sentiflow.storage import filesystem
 
+        path = output or Path(f"{findings.name_after(files[0])}.yaml")
+        uri = check_free(path, overwrite)
         found = _inspect(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
-        max_length, is_unspaced = _look_at_tokens(found)
-        written = findings.render(
+        tokens = _look_at_tokens(found)
+        config = findings.render(
             found,
             files=files,
             name=findings.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
-            max_length=max_length,
+            max_length=tokens.max_length,
         )
-        config = settings.validate(yaml_text.parse(written), source=str(path))
-        if test or (model and not names_model(model)):
-            from sentiflow.pipeline.preflight import config_checks
+        _check(config, path, model, has_test=bool(test))
+        summary = _to_text(
+            found, tokens, files=files, scores_only=model is not None, has_test=bool(test)
+        )
+        typer.echo(summary)
+        filesystem.write_bytes(uri, config.encode())
+        typer.echo(f"\nwritten: {path}\nnext:    {_name_next(found, path, model)}")
 
-            config_checks.require(settings.resolve(config), ("prepare",) if test else ("score",))
-        typer.echo(
-            _to_text(
-                found,
-                files,
-                scores_only=model is not None,
-                has_test=bool(test),
-                max_length=max_length,
-                is_unspaced=is_unspaced,
-            )
-        )
-        filesystem.write_bytes(uri, written.encode())
-        trains = model is None and found.roles.label is not None
-        command = f"run {path}" if trains else f"score {path}"
-        if model is None and not trains:
-            command += " score.model_uri=MODEL  # it only scores: without labels nothing is trained"
-        typer.echo(f"\nwritten: {path}\nnext:    sentiflow {command}")
+
+def _check(text: str, path: Path, model: str | None, *, has_test: bool) -> None:
+    """Check the config as a job would, with the test files and the model that the user named.
+
+    Raises:
+        UserError: It would fail.
+    """
+    from sentiflow.config import settings, yaml_text
+
+    config = settings.validate(yaml_text.parse(text), source=str(path))
+    if has_test or (model and not names_model(model)):
+        from sentiflow.pipeline.preflight import config_checks
+
+        stage = "prepare" if has_test else "score"
+        config_checks.require(settings.resolve(config), (stage,))
+
+
+def _name_next(found: "Inspection", path: Path, model: str | None) -> str:
+    """Write the command to type next."""
+    if model is not None:
+        return f"sentiflow score {path}"
+    if found.roles.label is not None:
+        return f"sentiflow run {path}"
+    remark = "# it only scores: without labels nothing is trained"
+    return f"sentiflow score {path} score.model_uri=MODEL  {remark}"
 
 
 def _inspect(
@@ -126,13 +143,17 @@ def _count_rows(found: "Inspection") -> str:
     return f"{about}{found.sample.num_rows:,} rows ({unit})"
 
 
-def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
-    """Tokenize the sample.
+class _Tokens(NamedTuple):
+    """What the tokens of the sample show."""
 
-    Returns:
-        ``prepare.max_length``, if the default would cut more than one text in a hundred; whether
-        more than a tenth of the tokens are letters of scripts without spaces.
-    """
+    max_length: int | None
+    """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
+    is_unspaced: bool
+    """Whether more than a tenth of the tokens are letters of scripts without spaces."""
+
+
+def _look_at_tokens(found: "Inspection") -> _Tokens:
+    """Tokenize the sample, and see how long and of which scripts the texts are."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -142,84 +163,106 @@ def _look_at_tokens(found: "Inspection") -> tuple[int | None, bool]:
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
-    longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
-    is_unspaced = bool(is_letter[tokens.ids].sum() > 0.1 * len(tokens.ids))
-    if longest <= PrepareSettings.model_fields["max_length"].default:
-        return None, is_unspaced
-    return min(_MOST_TOKENS, 16 * math.ceil(longest / 16)), is_unspaced
+    num_letters = is_letter[tokens.ids].sum()
+    longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
+    max_length = None
+    if longest > PrepareSettings.model_fields["max_length"].default:
+        max_length = min(_MAX_LENGTH, 16 * math.ceil(longest / 16))
+    return _Tokens(max_length, is_unspaced=bool(num_letters > 0.1 * len(tokens.ids)))
 
 
 def _to_text(
     found: "Inspection",
-    files: list[str],
+    tokens: _Tokens,
     *,
+    files: list[str],
     scores_only: bool,
     has_test: bool,
-    max_length: int | None,
-    is_unspaced: bool,
 ) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
     from sentiflow.data.inspection import findings
 
     rows = _list_rows(found)
+    num_files = len(found.sample.uris)
     return fill(
         "inspection.txt.j2",
         found=found,
-        files=files[0] if len(found.sample.uris) == 1 else f"{len(found.sample.uris)} files",
+        files=files[0] if num_files == 1 else f"{num_files} files",
         size=_count_rows(found),
         columns=[("column", "is", "values"), *_list_columns(found)],
         rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
         scores_only=scores_only,
         has_test=has_test,
-        max_length=max_length,
-        is_unspaced=is_unspaced,
+        max_length=tokens.max_length,
+        is_unspaced=tokens.is_unspaced,
         rare=findings.count_rare(found),
-        unnamed={_cut(value, 20): rows for value, rows in found.unnamed.items()},
+        unnamed={_cut(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
         are_many=findings.count_rejected(found) > findings.MAX_REJECTED,
     )
 
 
 def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
-    """Describe each column."""
-    rows = []
-    named = {value: name for name, values in found.classes.items() for value in values}
-    for column in found.columns:
-        names = named if column.name == found.roles.label else {}
-        counted = [
-            f"{v} {n:,}" if names.get(v, v) == v else f"{v} ({names[v]}) {n:,}"
-            for v, n in column.counts.items()
-        ]
-        num_empty = len(found.sample.rows) - sum(column.counts.values())
-        if column.name == found.roles.label and num_empty:
-            counted.append(f"empty {num_empty:,}")
-        rest = f", … ({column.num_distinct:,} values)"
-        lists = [", ".join(counted), *(", ".join(counted[:n]) + rest for n in (5, 4, 3, 2))]
-        values = next((some for some in lists if len(some) <= _CELL), lists[-1])
-        if column.num_distinct > 20:
-            values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
-        if column.name == found.roles.text:
-            values = f"{column.mean_length:.0f} characters on average"
-        role = found.roles.of(column.name) or "-"
-        rows.append((_cut(str(column.name), 24), role, _cut(values or "empty", _CELL)))
-    return rows
+    """Describe each column: its name, its role, its values."""
+    return [
+        (
+            _cut(str(column.name), 24),
+            found.roles.of(column.name) or "-",
+            _cut(_describe_values(found, column) or "empty", _CELL),
+        )
+        for column in found.columns
+    ]
+
+
+def _describe_values(found: "Inspection", column: "Column") -> str:
+    """Describe the values of a column; list them if there are few."""
+    if column.name == found.roles.text:
+        return f"{column.mean_length:.0f} characters on average"
+    if column.num_distinct > _MAX_LISTED:
+        return f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
+    counted = _count_values(found, column)
+    every = ", ".join(counted)
+    if len(every) <= _CELL:
+        return every
+    rest = f", … ({column.num_distinct:,} values)"
+    for number in (5, 4, 3, 2):
+        some = ", ".join(counted[:number]) + rest
+        if len(some) <= _CELL:
+            break
+    return some
+
+
+def _count_values(found: "Inspection", column: "Column") -> list[str]:
+    """Write each value with the number of its rows; a label also with the name of its class."""
+    if column.name != found.roles.label:
+        return [f"{value} {rows:,}" for value, rows in column.counts.items()]
+    names = {value: name for name, values in found.classes.items() for value in values}
+    counted = []
+    for value, rows in column.counts.items():
+        name = names.get(value, value)
+        counted.append(f"{value} {rows:,}" if name == value else f"{value} ({name}) {rows:,}")
+    num_empty = len(found.sample.rows) - sum(column.counts.values())
+    if num_empty:
+        counted.append(f"empty {num_empty:,}")
+    return counted
 
 
 def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
     """Show three rows, of different labels where there are labels."""
     texts = found.sample.column(found.roles.text).to_pylist()
     labels: Sequence[Any] = range(len(texts))
-    if has_labels := found.roles.label is not None:
+    if found.roles.label is not None:
         labels = found.sample.column(found.roles.label).to_pylist()
-    rows: dict[Any, str] = {}
+    first_texts: dict[Any, str] = {}
     for label, text in zip(labels, texts, strict=True):
         if text and label is not None:
-            rows.setdefault(label, text)
-    return [
-        (_cut(label, 20) if has_labels else "", _cut(text, WIDTH - 24))
-        for label, text in list(rows.items())[:3]
-    ]
+            first_texts.setdefault(label, text)
+    rows = []
+    for label, text in itertools.islice(first_texts.items(), _NUM_ROWS):
+        shown_label = "" if found.roles.label is None else _cut(label, 20)
+        rows.append((shown_label, _cut(text, WIDTH - 24)))
+    return rows
 
 
 def _cut(text: str, length: int) -> str:

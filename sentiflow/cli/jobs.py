@@ -8,9 +8,9 @@ import posixpath
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
@@ -32,6 +32,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
+    from sentiflow.data.manifest_types import Manifest
     from sentiflow.pipeline.stages import Outcome, Verb
 
 JOBS = {
@@ -103,7 +104,7 @@ def run(
         show_settings(resolved)
         typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))
         return
-    # Ray prints pages there when a node is lost; that of this machine we report ourselves.
+    # Ray prints pages when a node is lost. The loss of this machine's own Ray we report ourselves.
     is_shown = verbose or os.environ.get("RAY_ADDRESS")
     with (
         open(os.devnull, "w") as nowhere,
@@ -112,7 +113,9 @@ def run(
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     if as_json:
         print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
-    elif text := render(verb, outcomes, config, overrides):
+        return
+    text = render(verb, outcomes, config, overrides)
+    if text:
         typer.echo(text)
 
 
@@ -151,25 +154,29 @@ def trends(
             return
         uri = check_free(output, overwrite, option="--output ")
         resolved = settings.load(config, overrides or (), command="trends")
-        from sentiflow.data import label_files
-        from sentiflow.shares import labels
-        from sentiflow.storage import filesystem
+        _draw_sample(resolved, sample, config=config, output=output, uri=uri, as_json=as_json)
 
-        table, classes = labels.draw(resolved, sample)
-        filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
-        if as_json:
-            print_json({"path": str(output), "rows": len(table), "classes": list(classes)})
-            return
-        typer.echo(f"{len(table):,} rows to label: {output}")
-        typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
-        typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
+
+def _draw_sample(
+    resolved: Config, num_rows: int, *, config: Path, output: Path, uri: str, as_json: bool
+) -> None:
+    """Write rows to label into a file, and say what to do with it."""
+    from sentiflow.data import label_files
+    from sentiflow.shares import labels
+    from sentiflow.storage import filesystem
+
+    table, classes = labels.draw(resolved, num_rows)
+    filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
+    if as_json:
+        print_json({"path": str(output), "rows": len(table), "classes": list(classes)})
+        return
+    typer.echo(f"{len(table):,} rows to label: {output}")
+    typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
+    typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
-    """Check that a file can be written, before the work whose result it takes.
-
-    Returns:
-        Its location.
+    """Check that a result can be written to a file, before the work begins; return its location.
 
     Raises:
         UserError: It is not a file of this machine, is a directory, or exists and ``overwrite`` is
@@ -197,47 +204,57 @@ def render(
 
     Args:
         verb: The job: a stage, or ``run``.
-        outcomes: What its stages have made; of a refit there is no evaluation.
+        outcomes: The results of its stages; a refit has no evaluation.
         path: The file of the settings.
         overrides: The settings that were changed.
 
     Returns:
-        Lines; nothing for a job that has said all in its log.
+        Lines; nothing for a training, whose log has said all.
     """
-    records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris = {outcome.verb: display_uri(outcome.uri) for outcome in outcomes}
+    records: dict[str, Manifest] = {outcome.verb: outcome.record for outcome in outcomes}
+    uris: dict[str, str] = {outcome.verb: display_uri(outcome.uri) for outcome in outcomes}
     if verb == "train":
         return ""
     if verb == "sweep":
-        from sentiflow.training import sweep
+        return _render_sweep(records["sweep"], uris["sweep"], path, overrides)
+    if verb == "run":
+        any_ran = any(outcome.ran for outcome in outcomes)
+        return _render_run(records, uris, path, any_ran=any_ran)
+    return fill(f"{verb}.txt.j2", records=records, uris=uris)
 
-        record = records["sweep"]
-        best = sweep.write_values(record["trials"][0]["values"]) | {
-            "output_uri": f"{posixpath.dirname(uris['sweep'])}_best",
-            "prepare.output_uri": display_uri(record["inputs"]["prepared"]["uri"]),
-        }
-        changes = [
-            *(item for item in overrides if not item.startswith(("sweep.", "sweep="))),
-            *(f"{key}={value}" for key, value in best.items()),
-        ]
-        return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"
-    if verb != "run":
-        return fill(f"{verb}.txt.j2", records=records, uris=uris)
+
+def _render_sweep(record: "Manifest", uri: str, path: Path, overrides: Sequence[str]) -> str:
+    """Write the table of trials, and the command that makes a whole run with the best settings."""
+    from sentiflow.training import sweep
+
+    changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
+    best = sweep.write_values(record["trials"][0]["values"])
+    best["output_uri"] = f"{posixpath.dirname(uri)}_best"
+    best["prepare.output_uri"] = display_uri(record["inputs"]["prepared"]["uri"])
+    changes += [f"{key}={value}" for key, value in best.items()]
+    return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"
+
+
+def _render_run(
+    records: "Mapping[str, Manifest]", uris: Mapping[str, str], path: Path, *, any_ran: bool
+) -> str:
+    """Write the results of a whole run, by stage, and what to type next."""
     from sentiflow.evaluation.evaluated_rows import headline_split
 
-    figures = records["evaluate"]["figures"] if "evaluate" in records else {}
-    split = headline_split(list(figures)) if figures else ""
+    figures: dict[str, Any] = {}
+    split = ""
+    if "evaluate" in records:
+        figures = records["evaluate"]["figures"]
+        split = headline_split(list(figures))
+    by_class = figures.get(split, {}).get("by_class", {})
+    f1 = {name: found["f1"] for name, found in by_class.items() if found["f1"] is not None}
     return fill(
         "run.txt.j2",
         records=records,
         uris=uris,
         split=split,
-        f1={
-            name: found["f1"]
-            for name, found in figures.get(split, {}).get("by_class", {}).items()
-            if found["f1"] is not None
-        },
-        any_ran=any(outcome.ran for outcome in outcomes),
+        f1=f1,
+        any_ran=any_ran,
         is_registered=any(record.get("registered") for record in records.values()),
         command=command,
         config=str(path),

@@ -18,51 +18,55 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 
+Verb = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="VERB",
+        help="Name of a job: run, prepare, train, score, evaluate, trends, sweep, doctor.",
+    ),
+]
+ConfigToSubmit = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265.",
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
+Attach = Annotated[
+    str | None,
+    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="NAME",
+        help="Pass this variable on; all users of the cluster can read it.",
+    ),
+]
+Install = Annotated[
+    bool,
+    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+]
+
+
 def submit(
-    verb: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="VERB",
-            help="Name of a job: run, prepare, train, score, evaluate, trends, sweep, doctor.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")
-    ] = None,
+    verb: Verb = None,
+    config: ConfigToSubmit = None,
     overrides: Overrides = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-            "http://127.0.0.1:8265.",
-        ),
-    ] = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")
-    ] = False,
-    attach: Annotated[
-        str | None,
-        typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
-    ] = None,
-    variables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--env",
-            metavar="NAME",
-            help="Pass this variable on; all users of the cluster can read it.",
-        ),
-    ] = None,
-    install: Annotated[
-        bool,
-        typer.Option(
-            "--install", help="Install constraints.txt for this job on nodes that lack it."
-        ),
-    ] = False,
+    address: Address = None,
+    no_wait: NoWait = False,
+    attach: Attach = None,
+    variables: Variables = None,
+    install: Install = False,
     overwrite: Overwrite = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -76,28 +80,26 @@ def submit(
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
     with exits.reporting(verbose):
-        if (attach is None) != (verb is not None and config is not None):
+        names_job = verb is not None and config is not None
+        if names_job == (attach is not None):  # both, or neither
             raise UserError(
                 "give VERB and CONFIG, or a job to --attach",
                 hint="such as: sentiflow submit run configs/my.yaml",
             )
         job = None
         if verb and config:
-            flags = {"--overwrite": overwrite, "--verbose": verbose}
+            options = _list_options(overwrite=overwrite, verbose=verbose)
             job = submission.prepare(
                 verb,
                 config,
                 overrides or (),
                 folder=Path.cwd(),
-                options=[flag for flag, is_given in flags.items() if is_given],
+                options=options,
                 variables=variables or (),
                 installs=install,
             )
             if dry_run:
-                typer.echo(f"entrypoint  {job.entrypoint}")
-                for name, value in {**job.variables, **dict.fromkeys(job.named, "***")}.items():
-                    typer.echo(f"env         {name}={value}")
-                typer.echo(f"upload      {_describe_upload(job)}")
+                _show(job)
                 return
         from sentiflow.cluster import job_client
 
@@ -117,6 +119,25 @@ def submit(
         raise typer.Exit(code)
 
 
+def _list_options(*, overwrite: bool, verbose: bool) -> list[str]:
+    """List the options that the job's own command gets."""
+    options = []
+    if overwrite:
+        options.append("--overwrite")
+    if verbose:
+        options.append("--verbose")
+    return options
+
+
+def _show(job: submission.Submission) -> None:
+    """Print what would be submitted, without the values of the user's variables."""
+    typer.echo(f"entrypoint  {job.entrypoint}")
+    shown = {**job.variables, **dict.fromkeys(job.named, "***")}
+    for name, value in shown.items():
+        typer.echo(f"env         {name}={value}")
+    typer.echo(f"upload      {_describe_upload(job)}")
+
+
 def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
     """Start a job, and return its name."""
     from sentiflow.cluster import job_client
@@ -124,12 +145,12 @@ def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) 
     job_client.submit(client, job)
     say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
     if job.named:
-        say("submit", f"all users of the cluster can read {', '.join(job.named)} of it")
+        say("submit", f"all users of the cluster can read this job's {', '.join(job.named)}")
     return job.submission_id
 
 
 def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: str) -> int:
-    """Follow a job to its end, and say how it has ended; give the exit code."""
+    """Follow a job to its end, and say how it has ended; return its exit code."""
     from sentiflow.cluster import job_client
 
     stream = sys.stderr if as_json else sys.stdout
@@ -139,12 +160,19 @@ def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: s
         details = job_client.follow(client, job, write)
     except KeyboardInterrupt as interruption:
         say("submit", f"detached; the job continues; {follow_it}; or end it: ray job stop {job}")
-        return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+        number = interruption.args[0] if interruption.args else signal.SIGINT
+        return 128 + int(number)
     code, reason = job_client.explain_end(details)
     uri = (details.metadata or {}).get(submission.OUTPUT_KEY, "")
     if as_json:
-        record = {"job": job, "status": details.status.value, "exit_code": code, "reason": reason}
-        print_json(record | {"output_uri": uri})
+        record = {
+            "job": job,
+            "status": details.status.value,
+            "exit_code": code,
+            "reason": reason,
+            "output_uri": uri,
+        }
+        print_json(record)
     say("submit", f"{job} failed: {reason}" if code else f"{job} is done: {uri}")
     return code
 

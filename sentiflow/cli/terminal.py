@@ -1,4 +1,4 @@
-"""What several commands share: options; results as text in lines and columns, or as JSON."""
+"""Options of several commands; results as text in lines and columns, or as JSON."""
 
 import codecs
 import json
@@ -69,28 +69,36 @@ def wrap(text: str) -> str:
 def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Write rows in columns; ``sides`` has ``<`` (left) or ``>`` (right) for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        cells = zip(row, sides, widths, strict=True)
+        line = "  ".join(f"{cell:{side}{width}}" for cell, side, width in cells)
+        lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def columns(text: str, sides: str) -> str:
-    """Align lines whose cells are separated by ``|``, which may stand in the last cell, too."""
-    most = len(sides) - 1
-    rows = [
-        re.split(r" \| ?", line, maxsplit=most) for line in filter(str.strip, text.splitlines())
-    ]
-    return align([[*row, *[""] * (most + 1 - len(row))] for row in rows], sides)
+    """Align lines whose cells are separated by ``|``.
+
+    The last cell may contain ``|``, too. A line may have fewer cells.
+    """
+    rows = []
+    for line in text.splitlines():
+        if line.strip():
+            cells = re.split(r" \| ?", line, maxsplit=len(sides) - 1)
+            missing = len(sides) - len(cells)
+            rows.append(cells + [""] * missing)
+    return align(rows, sides)
 
 
 def table(text: str, sides: str) -> str:
-    """Align lines whose cells are separated by ``|``, which may stand in the first cell, too."""
-    lines = filter(str.strip, text.splitlines())
-    rows = ([c.strip() for c in line.rsplit(" |", maxsplit=len(sides) - 1)] for line in lines)
-    return align(list(rows), sides)
+    """Align lines whose cells are separated by ``|``; the first cell may contain ``|``, too."""
+    rows = []
+    for line in text.splitlines():
+        if line.strip():
+            cells = line.rsplit(" |", maxsplit=len(sides) - 1)
+            rows.append([cell.strip() for cell in cells])
+    return align(rows, sides)
 
 
 def shorten(value: object) -> str:

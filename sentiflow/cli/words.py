@@ -1,7 +1,7 @@
 """The `words` commands: one call of word geometry each, printed as lines or JSON.
 
-With ``--json`` a command prints one object: ``vectors``, the source; ``words``, those of the
-query; and ``results``, a list of ``{"word": ..., "value": ...}``, or other keys of the command.
+With ``--json`` a command prints one object: ``vectors``, the source; ``words``, the words of the
+query; and ``results``, a list of ``{"word": ..., "value": ...}``, or the command's own keys.
 """
 
 import inspect
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -85,11 +85,10 @@ def vector(
 
     (row,) = geometry.look_up(vectors, [word]).tolist()
     numbers = vectors.vectors[row].tolist()
-    starts = range(0, len(numbers), _NUMBERS_A_LINE)
-    lines = [
-        f"{word}: rank {row + 1:,} of {len(vectors.words):,}",
-        *("".join(f"{x:9.4f}" for x in numbers[at : at + _NUMBERS_A_LINE]) for at in starts),
-    ]
+    lines = [f"{word}: rank {row + 1:,} of {len(vectors.words):,}"]
+    for start in range(0, len(numbers), _NUMBERS_A_LINE):
+        some = numbers[start : start + _NUMBERS_A_LINE]
+        lines.append("".join(f"{number:9.4f}" for number in some))
     _print(lines, vectors, [word], as_json, rank=row + 1, vector=numbers)
 
 
@@ -123,7 +122,8 @@ def _add_measure(name: str, meaning: str) -> None:
         from sentiflow.words import geometry
 
         values = getattr(geometry, name)(vectors, words[0], words[1:]).tolist()
-        results = list(map(geometry.Neighbor, words[1:], values))
+        pairs = zip(words[1:], values, strict=True)
+        results = [geometry.Neighbor(word, value) for word, value in pairs]
         lines = _align(results) if len(results) > 1 else [f"{values[0]:.4f}"]
         _print(lines, vectors, words, as_json, results=_to_json(results))
 
@@ -132,37 +132,66 @@ for _name, _meaning in _MEASURES.items():
     _add_measure(_name, _meaning)
 
 
+class _Query(NamedTuple):
+    """A command that lists the words nearest to a point."""
+
+    words: str
+    """Help for the words that the user writes."""
+    least: int
+    """Minimum number of words."""
+    most: int | None
+    """Maximum number of words; None: any number."""
+    meaning: str
+    """Help for the command."""
+
+
 _QUERIES = {
-    "nearest": ("One word.", 1, 1, """List the words nearest to a word.
+    "nearest": _Query(
+        words="One word.",
+        least=1,
+        most=1,
+        meaning="""List the words nearest to a word.
 
     Example: sentiflow words nearest cat
 
-    Example: sentiflow words nearest cat -n 5 --by cosine"""),
-    "midpoint": ("Two or more words.", 2, None,
-    """List the words nearest to the midpoint of words.
+    Example: sentiflow words nearest cat -n 5 --by cosine""",
+    ),
+    "midpoint": _Query(
+        words="Two or more words.",
+        least=2,
+        most=None,
+        meaning="""List the words nearest to the midpoint of words.
 
-    Example: sentiflow words midpoint happy sad"""),
-    "analogy": ("Three words: A, B and C.", 3, 3, """List the words nearest to A - B + C.
+    Example: sentiflow words midpoint happy sad""",
+    ),
+    "analogy": _Query(
+        words="Three words: A, B and C.",
+        least=3,
+        most=3,
+        meaning="""List the words nearest to A - B + C.
 
     They are to C as A is to B. For example, king man woman: who is to woman as king is to man?
 
-    Example: sentiflow words analogy king man woman"""),
-    "near": ("Words and signs, separated by spaces; quotes are not needed.", 1, None,
-    """List the words nearest to a signed sum of words.
+    Example: sentiflow words analogy king man woman""",
+    ),
+    "near": _Query(
+        words="Words and signs, separated by spaces; quotes are not needed.",
+        least=1,
+        most=None,
+        meaning="""List the words nearest to a signed sum of words.
 
     Put spaces around the signs, + and -.
 
-    Example: sentiflow words near "good - bad + programmer\""""),
-}  # fmt: skip
-"""Commands that list the words nearest to a point: what the user writes, the least and the greatest
-number of words, and the help."""
+    Example: sentiflow words near "good - bad + programmer\"""",
+    ),
+}
 
 
-def _add_query(name: str, argument: str, least: int, most: int | None, meaning: str) -> None:
-    @app.command(name, help=inspect.cleandoc(meaning), epilog=_SOURCES)
+def _add_query(name: str, query: _Query) -> None:
+    @app.command(name, help=inspect.cleandoc(query.meaning), epilog=_SOURCES)
     @reporting()
     def command(
-        words: Annotated[list[str], typer.Argument(metavar="WORD", help=argument)],
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=query.words)],
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
@@ -170,7 +199,7 @@ def _add_query(name: str, argument: str, least: int, most: int | None, meaning: 
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        _check_number(words, least, most)
+        _check_number(words, query.least, query.most)
         vectors = _load(source, max_words)
         from sentiflow.words import geometry
 
@@ -184,16 +213,22 @@ def _add_query(name: str, argument: str, least: int, most: int | None, meaning: 
             point = geometry.midpoint(vectors, words)
         exclude = words if exclude_query else None
         neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-        results, left_out = _to_json(neighbors.words), _to_json(neighbors.left_out)
-        lines = _align(neighbors.words)
-        _print(lines, vectors, words, as_json, by=by, results=results, left_out=left_out)
+        _print(
+            _align(neighbors.words),
+            vectors,
+            words,
+            as_json,
+            by=by,
+            results=_to_json(neighbors.words),
+            left_out=_to_json(neighbors.left_out),
+        )
         for word, value in neighbors.left_out:
             if word not in words and not as_json:
                 typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
 
 for _name, _query in _QUERIES.items():
-    _add_query(_name, *_query)
+    _add_query(_name, _query)
 
 
 @app.command("map", epilog=_SOURCES)
@@ -210,7 +245,7 @@ def draw_map(
     The axes are the first two principal components of the words' vectors.
 
     Words with similar vectors are near each other on the map. Words near each other on the map may
-    still differ, the more so the less of the variance the axes explain.
+    still differ; more so if the axes explain little of the variance.
 
     Example: sentiflow words map king queen man woman prince princess --to royals.png
     """
@@ -223,7 +258,8 @@ def draw_map(
     from sentiflow.storage import filesystem
     from sentiflow.words import geometry, word_charts
 
-    drawn, explained = geometry.project(vectors.vectors[geometry.look_up(vectors, words)])
+    rows = geometry.look_up(vectors, words)
+    drawn, explained = geometry.project(vectors.vectors[rows])
     filesystem.write_bytes(uri, word_charts.draw_map(words, drawn, explained))
     say("words", f"{len(words)} words; the map shows {explained.sum():.0%} of their variance: {to}")
     points = zip(words, drawn.tolist(), strict=True)
@@ -251,19 +287,23 @@ def bias(
     """Measure the gender bias of word vectors.
 
     Professions are measured along the direction of ten pairs like he and she (Bolukbasi et al.
-    2016). --pair and --word, which may be repeated, choose other pairs and words.
+    2016). --pair and --word choose other pairs and words; both may be repeated.
 
     Example: sentiflow words bias
 
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
-    chosen = [(first, second) for first, _, second in (pair.partition(":") for pair in pairs or ())]
-    if not all(first and second for first, second in chosen):
+    chosen = []
+    for pair in pairs or ():
+        first, _, second = pair.partition(":")
+        chosen.append((first, second))
+    named = [word for pair in chosen for word in pair]
+    if not all(named):
         raise UserError(f"--pair {' '.join(pairs or ())}", hint="write two words like he:she")
     vectors = _load(source, max_words)
     from sentiflow.words import geometry, word_bias
 
-    geometry.look_up(vectors, [word for pair in chosen for word in pair] + (words or []))
+    geometry.look_up(vectors, named + (words or []))  # an unknown word is an error
     words = words or list(word_bias.PROFESSIONS)
     direction = word_bias.measure_direction(
         vectors, pairs=chosen or word_bias.GENDER_PAIRS, words=words
@@ -275,10 +315,11 @@ def bias(
 def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
     """List the words in two columns, the lowest and the highest first; few words in one column."""
     cells = [(each.word, f"{each.cosine:+.3f}") for each in direction.projections]
-    half = len(cells) if len(cells) < _FEW_WORDS else (len(cells) + 1) // 2
+    if len(cells) < _FEW_WORDS:
+        return [("lowest first", "", "", ""), *((*cell, "", "") for cell in cells)]
+    half = (len(cells) + 1) // 2
     sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
-    titles = ("lowest first", "", "highest first" if half < len(cells) else "", "")
-    return [titles, *(left + right for left, right in sides)]
+    return [("lowest first", "", "highest first", ""), *(left + right for left, right in sides)]
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":

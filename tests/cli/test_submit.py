@@ -140,7 +140,7 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
     upload, shown, end = err.splitlines()
     assert upload.startswith("submit    sentiflow-look-submitted-")
-    assert shown == "submit    all users of the cluster can read EXTRA of it"
+    assert shown == "submit    all users of the cluster can read this job's EXTRA"
     assert "failed: " in end
 
 
