@@ -74,19 +74,34 @@ _MODULES = {
     "sentiflow.cluster.texts": ("read_texts",),
     "sentiflow.models.model": ("Model",),
     "sentiflow.pipeline.calls": (
-        *("evaluate", "load_model", "load_run", "prepare", "promote", "read_predictions"),
-        *("run", "score", "train", "trends"),
+        "evaluate",
+        "load_model",
+        "load_run",
+        "prepare",
+        "promote",
+        "read_predictions",
+        "run",
+        "score",
+        "train",
+        "trends",
     ),
     "sentiflow.pipeline.results": (
-        *("Evaluated", "Prepared", "Report", "Run", "Scored", "Trained", "Trends"),
+        "Evaluated",
+        "Prepared",
+        "Report",
+        "Run",
+        "Scored",
+        "Trained",
+        "Trends",
     ),
     "sentiflow.pipeline.tables": ("Table",),
     "sentiflow.training.encoder_teacher": ("write_answers",),
 }
-"""Where the public names are, which are imported when they are used."""
+"""Public names by module."""
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name when it is used."""
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""Calls of a Python program -> stages run, with progress shown and errors that say what to do."""
+"""Calls of a Python program -> stages run, with their progress, and errors with a way out."""
 
 import os
 import warnings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(verbose: bool = False) -> Iterator[None]:
-    """Show the progress of a call; let its errors be those of :mod:`sentiflow.errors`."""
+    """Show the progress of a call; raise its errors as the types of :mod:`sentiflow.errors`."""
     with progress.shown(verbose=verbose), warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
@@ -52,9 +52,9 @@ def load_model(
     Args:
         uri: The ``output_uri`` of a run, a model package, or a model in MLflow:
             ``models:/NAME@champion``, ``models:/NAME/3``, ``runs:/ID/model``. Or a list of models
-            of the same classes: the mean of their probabilities.
-        tracking_uri: MLflow's store; by default that of ``MLFLOW_TRACKING_URI``, else
-            ``mlflow.db`` in the working directory.
+            of the same classes, whose probabilities are averaged.
+        tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the
+            working directory.
         device: ``cpu`` or ``cuda``; by default a GPU if there is one.
 
     Raises:
@@ -110,16 +110,17 @@ def _run(
     overwrite: bool,
     verbose: bool,
 ) -> Run:
-    """Run some stages, by default those of a whole run, as the command of the same name does."""
+    """Run some stages, by default a whole run, as the command of the same name does."""
+    command = verbs[0] if verbs else "run"
     with reporting(verbose):
-        resolved = settings_of.load(config, changes or {}, command=(*verbs, "run")[0])
-        outcomes = stages.run(
-            resolved, verbs or stages.whole_run(resolved), overwrite=overwrite, verbose=verbose
-        )
-    return Run(
-        resolved.output_uri,
-        {o.verb: results.KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes},
-    )
+        resolved = settings_of.load(config, changes or {}, command=command)
+        chosen = verbs or stages.whole_run(resolved)
+        outcomes = stages.run(resolved, chosen, overwrite=overwrite, verbose=verbose)
+    finished: dict[str, results.StageResult] = {}
+    for outcome in outcomes:
+        kind = results.KINDS[outcome.verb]
+        finished[outcome.verb] = kind(outcome.uri, outcome.record, outcome.ran)
+    return Run(resolved.output_uri, finished)
 
 
 def prepare(
@@ -162,7 +163,7 @@ def score(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Scored:
-    """Label every row of ``score.corpus``, by default the prepared one; arguments as :func:`run`.
+    """Label every row of ``score.corpus``, by default prepared data; arguments as :func:`run`.
 
     Example:
         >>> sentiflow.score("configs/quickstart.yaml")  # doctest: +SKIP
@@ -219,10 +220,10 @@ def promote(
         config: A settings file, or the settings: the name, the store and the prepared data.
         settings: Changes, by dotted key.
         version: The version to promote. Default: the candidate, the one that was trained last.
-        force: Promote it without a comparison, as to go back to an earlier version.
+        force: Promote it without a comparison, for example to go back to an earlier version.
 
     Returns:
-        What was compared, and whether it was ``promoted``; ``print`` shows it in a few lines.
+        The comparison, and whether the model was ``promoted``; ``print`` shows a few lines.
 
     Raises:
         UserError: There is no candidate, no prepared data, or no labelled test row.
@@ -268,7 +269,7 @@ def read_predictions(
 
     Args:
         run: A run, or its ``output_uri``, or the ``output_uri`` of a scoring.
-        columns: Those to read; all by default. docs/outputs.md describes them.
+        columns: Columns to read; all by default. docs/outputs.md describes them.
         filters: Conditions that rows must all meet: ``[("split", "==", "test")]``.
 
     Raises:

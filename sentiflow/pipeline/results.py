@@ -1,4 +1,4 @@
-"""Finished stages -> what a Python program asks of them: tables, metrics, the report, the model."""
+"""Finished stages -> their results for a Python program: tables, metrics, report, model."""
 
 import html
 from collections.abc import Mapping
@@ -39,14 +39,14 @@ class Report:
         return "\n".join([*lines, display_uri(self.uri)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(number)}</th>"
-            f'<td style="text-align: left">{html.escape(meaning)}</td></tr>'
-            for number, meaning in self.headlines
-        )
+        rows = ""
+        for number, meaning in self.headlines:
+            rows += f"<tr><th>{html.escape(number)}</th>"
+            rows += f'<td style="text-align: left">{html.escape(meaning)}</td></tr>'
         page = html.escape(display_uri(self.uri))
-        link = f'<a href="{page}" target="_blank">{page}</a>' if is_local(self.uri) else page
-        return f"<table>{rows}</table><p>{link}</p>"
+        if is_local(self.uri):
+            page = f'<a href="{page}" target="_blank">{page}</a>'
+        return f"<table>{rows}</table><p>{page}</p>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +55,7 @@ class StageResult:
 
     stage: ClassVar[str]
     folder: ClassVar[str]
-    """Name of the directory in that of a run."""
+    """Name of the directory, in the directory of a run."""
 
     uri: str
     """The directory."""
@@ -69,7 +69,7 @@ class StageResult:
         """Read the result in a directory.
 
         Raises:
-            UserError: It is not complete, or is one of another stage.
+            UserError: It is not complete, or belongs to another stage.
         """
         where = absolute_uri(uri)
         record = manifest.require(where, stage=cls.stage, setting=f"sentiflow {cls.stage}")
@@ -94,8 +94,9 @@ class StageResult:
         return dict(run["metrics"]) if run else {}
 
     def _table(self, name: str) -> Table:
+        folder = f"{name}/"
         paths = sorted(item["path"] for item in self.manifest["files"])
-        files = [p.removeprefix(f"{name}/") for p in paths if p.startswith(f"{name}/")]
+        files = [path.removeprefix(folder) for path in paths if path.startswith(folder)]
         return Table(join(self.uri, name), tuple(files))
 
     def __repr__(self) -> str:
@@ -122,7 +123,8 @@ class _OfCorpus(StageResult):
 class Prepared(_OfCorpus):
     """Checked, split and encoded rows, and a vocabulary."""
 
-    stage, folder = "prepare", "prepared"
+    stage = "prepare"
+    folder = "prepared"
 
     @property
     def tweets(self) -> Table:
@@ -142,7 +144,8 @@ class Prepared(_OfCorpus):
 class Trained(StageResult):
     """A trained model, and how the training went."""
 
-    stage, folder = "train", "trained"
+    stage = "train"
+    folder = "trained"
 
     @property
     def model(self) -> "Model":
@@ -157,16 +160,21 @@ class Trained(StageResult):
         return pd.DataFrame(self.manifest["history"])
 
     def _summary(self) -> str:
-        history, chosen = self.manifest["history"], self.manifest["chosen_epoch"]
-        accuracy = {one["epoch"]: one.get("validation_accuracy") for one in history}.get(chosen)
-        shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-        return f"epoch {chosen} of {len(history)}{shown}"
+        history = self.manifest["history"]
+        chosen = self.manifest["chosen_epoch"]
+        summary = f"epoch {chosen} of {len(history)}"
+        for epoch in history:
+            accuracy = epoch.get("validation_accuracy")
+            if epoch["epoch"] == chosen and accuracy is not None:
+                summary += f", validation accuracy {accuracy:.4f}"
+        return summary
 
 
 class Scored(_OfCorpus):
     """A prediction for each row of a corpus."""
 
-    stage, folder = "score", "scored"
+    stage = "score"
+    folder = "scored"
 
     @property
     def predictions(self) -> Table:
@@ -196,7 +204,9 @@ class _Reported(StageResult):
 class Evaluated(_Reported):
     """Metrics and a report."""
 
-    stage, folder, page = "evaluate", "report", "report.html"
+    stage = "evaluate"
+    folder = "report"
+    page = "report.html"
 
     @property
     def mistakes(self) -> Table:
@@ -207,7 +217,9 @@ class Evaluated(_Reported):
 class Trends(_Reported):
     """Shares of the classes, with intervals."""
 
-    stage, folder, page = "trends", "trends", "trends.html"
+    stage = "trends"
+    folder = "trends"
+    page = "trends.html"
 
     @property
     def shares(self) -> "pd.DataFrame":
@@ -225,7 +237,7 @@ KINDS: Mapping[str, type[StageResult]] = {
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A whole run: its stages, and the way to what they left."""
+    """A whole run: its stages and their results."""
 
     output_uri: str
     """The directory of the run."""
@@ -240,7 +252,11 @@ class Run:
             UserError: None is.
         """
         root = absolute_uri(output_uri)
-        stages = {kind.stage: result for kind in KINDS.values() if (result := kind.find(root))}
+        stages = {}
+        for kind in KINDS.values():
+            result = kind.find(root)
+            if result:
+                stages[kind.stage] = result
         if not stages:
             raise UserError(
                 f"{display_uri(root)} has no finished stage of a run",
@@ -318,5 +334,6 @@ def load_model(
     from sentiflow.models.model import Model
     from sentiflow.tracking import model_sources
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not device:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return Model(model_sources.load(uri, tracking=tracking_uri).to(device), uri)

@@ -66,15 +66,16 @@ class Outcome:
 def run(
     config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
 ) -> list[Outcome]:
-    """Run stages in order; those that are complete are skipped, and start nothing.
+    """Run stages in order; complete stages are skipped, and start nothing.
 
-    Before the first of the others starts anything, the inputs of all of them are looked at.
+    The inputs of all other stages are checked before the first of these stages starts anything.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
-    outcomes, is_whole = [], tuple(verbs) == whole_run(config)
+    outcomes = []
+    is_whole = tuple(verbs) == whole_run(config)
     verbs = _leave_out_evaluation(config, verbs)
     left = verbs
     with _Session(config, verbose=verbose) as session:
@@ -92,7 +93,7 @@ def run(
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
                     for change in strict.find_changes(output.status.record):
-                        say(verb, f"{change}: the latter scores new files, or all with --overwrite")
+                        say(verb, f"{change}: new files use it; --overwrite rescores all")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)
@@ -104,8 +105,9 @@ def run(
 
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
-    """Say in lines what :func:`run` would do, without doing it, and what it would take."""
-    lines, state = list[str](), "complete"
+    """Say in lines what :func:`run` would do, and which time and memory it would take."""
+    lines = []
+    state = "complete"
     verbs = _leave_out_evaluation(config, verbs)
     for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
@@ -114,13 +116,14 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         else:
             state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
-        if state != "complete" and (takes := estimate(verb, config)):
-            lines.append(f"#           {takes}")
+        cost = "" if state == "complete" else estimate(verb, config)
+        if cost:
+            lines.append(f"#           {cost}")
     return lines
 
 
 def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
-    """Say what the first of the stages that are left would do; give its resolved settings, too."""
+    """Say what the first remaining stage would do; also return its resolved settings."""
     verb = left[0]
     is_new = manifest.read(getattr(config, verb).output_uri) is None
     if is_new:
@@ -131,13 +134,19 @@ def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[
     status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
     if not is_new and status.state != "complete":
         _check(config, left)
-    states = {
-        "complete": "complete",
-        "new": f"would run{' (an earlier run did not finish)' if status.run else ''}",
-        "extended": "would add what is new",
-        "other": f"{'would replace' if overwrite else 'needs --overwrite'}: it {status.problem}",
-    }
-    return states[status.state], config
+    return _describe_status(status, overwrite), config
+
+
+def _describe_status(status: outputs.Status, overwrite: bool) -> str:
+    """Say what a stage would do with its output."""
+    if status.state == "new":
+        return "would run (an earlier run did not finish)" if status.run else "would run"
+    if status.state == "extended":
+        return "would add what is new"
+    if status.state == "other":
+        action = "would replace" if overwrite else "needs --overwrite"
+        return f"{action}: it {status.problem}"
+    return "complete"
 
 
 def _apply_refit(config: Config) -> Config:
@@ -150,7 +159,7 @@ def _apply_refit(config: Config) -> Config:
 
 
 def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
-    """Leave the evaluation of a refit out of a whole run, if no row is left to measure it on."""
+    """Leave out the evaluation of a refit in a whole run, if no test row is left."""
     is_refit = config.train.refit and config.score.corpus == ("prepared",)
     if tuple(verbs) != VERBS or not is_refit:
         return verbs
@@ -165,7 +174,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
 
 
 def _check(config: Config, verbs: Sequence[Verb]) -> None:
-    """Check what stages will use; its modules are imported only if a stage has to run."""
+    """Check the inputs of stages; the modules for that are imported only if a stage has to run."""
     from sentiflow.pipeline.preflight import config_checks
 
     config_checks.require(config, verbs)
@@ -179,7 +188,7 @@ def _stage(verb: Verb) -> ModuleType:
 def _run_stage(
     left: Sequence[Verb], config: Config, output: Output, recorder: "Recorder", session: "_Session"
 ) -> Manifest:
-    """Run the first of the stages that are left."""
+    """Run the first remaining stage."""
     verb = left[0]
     sections = {verb, "train" if verb == "sweep" else "format"}
     recorder.log_settings(config.model_dump(mode="json", include=sections))
@@ -206,7 +215,8 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import mlflow_store
 
         super().__init__()
-        self.config, self.verbose = config, verbose
+        self.config = config
+        self.verbose = verbose
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         self.resources: Callable[[], Resources] | None = None
@@ -243,13 +253,16 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import runs
 
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        is_new = verb == "train" and not self.config.train.refit
-        changes = self.store.find_changes(self.config.train) if is_new else ""
-        code, lineage = runs.describe_code(), runs.describe_lineage(inputs)
+        tags = runs.describe_code()
+        tags[runs.OUTPUT_TAG] = spec.uri
+        tags |= runs.describe_lineage(inputs)
+        changes = ""
+        if verb == "train" and not self.config.train.refit:
+            changes = self.store.find_changes(self.config.train)
         with self.store.run(
             verb,
             group=self.group,
-            tags=code | {runs.OUTPUT_TAG: spec.uri} | lineage,
+            tags=tags,
             name=runs.name_run(verb, self.config, changes=changes),
             registers_model=self._registers_model(verb, is_whole_run=is_whole_run),
         ) as recorder:
@@ -266,9 +279,10 @@ class _Session(contextlib.ExitStack):
         An average has no training of its own, and a refit may have no evaluation.
         """
         setting = self.config.tracking.register_model
-        if setting == "auto" and self.config.train.refit:
-            return verb == "train"
         if setting == "auto":
+            if self.config.train.refit:
+                return verb == "train"
             return verb == "evaluate" and is_whole_run
         is_average = len(self.config.score.model_uris) > 1
-        return setting and verb == ("evaluate" if is_average else "train")
+        registering = "evaluate" if is_average else "train"
+        return setting and verb == registering

@@ -1,4 +1,4 @@
-"""Parquet files of a stage -> a table that is read when it is asked for."""
+"""Parquet files of a stage -> a table that is read on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Filters = Sequence[tuple[str, str, Any]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table in Parquet files, which is read when it is asked for."""
+    """A table in Parquet files, which is read on demand."""
 
     uri: str
-    """The directory, or the file if there is one only."""
+    """The directory of the files."""
     files: tuple[str, ...]
-    """The files, with the rows in their order."""
+    """The files, in the order of their rows."""
 
     @property
     def columns(self) -> list[str]:
@@ -47,11 +47,13 @@ class Table:
         import pyarrow.parquet as pq
 
         dataset = self._dataset()
+        present = dataset.schema.names
         named = [*(columns or ()), *(name for name, _, _ in filters)]
-        if missing := [name for name in named if name not in dataset.schema.names]:
+        missing = [name for name in named if name not in present]
+        if missing:
             raise UserError(
                 f"{display_uri(self.uri)} has no column {', '.join(missing)}",
-                hint=f"there are {', '.join(dataset.schema.names)}",
+                hint=f"there are {', '.join(present)}",
             )
         condition = pq.filters_to_expression(list(filters)) if filters else None
         chosen = None if columns is None else list(columns)
@@ -70,8 +72,9 @@ class Table:
         if not self.files:
             return ds.dataset(pa.table({}))
         places = [filesystem.locate(join(self.uri, name)) for name in self.files]
+        storage, _ = places[0]  # one for all files
         return ds.dataset(
             [path for _, path in places],
-            filesystem=places[0][0],
+            filesystem=storage,
             partitioning=ds.partitioning(flavor="hive"),
         )

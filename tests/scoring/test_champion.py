@@ -83,7 +83,7 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     promote(2)
     assert not score(config).ran
     line = "models:/test/1 of negative, positive there, models:/test/2 of negative, positive here"
-    assert f"{line} by score.model_uri: the latter scores new files, or" in said.text
+    assert f"{line} by score.model_uri: new files use it; --overwrite rescores all" in said.text
     plan = stages.plan(settings.load(config), ["score"], overwrite=True)
     assert "would replace" in plan[0]
     score(config, days(corpora, 0, 1))
