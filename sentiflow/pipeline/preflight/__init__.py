@@ -1,1 +1,1 @@
-"""A config -> what would make its jobs fail on this machine or cluster, and what to do about it."""
+"""A config -> problems that would make its jobs fail on this machine or cluster, and ways out."""

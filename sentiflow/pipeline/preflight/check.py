@@ -23,7 +23,7 @@ class CheckResult:
     level: Level
     """``error``: a job would fail. ``unchecked``: it could not be checked."""
     what: str
-    """What was found, and how to fix it."""
+    """The finding, and how to fix it."""
     is_mistake: bool = True
     """Whether the user must correct it; if not, a later try may succeed."""
 
@@ -35,17 +35,17 @@ def attempt(
     setting: str = "",
     level: Level = "error",
 ) -> tuple[Result | None, list[CheckResult]]:
-    """Do some work.
+    """Do some work, and turn a failure of a known kind into a finding.
 
     Args:
         check: Name of the check.
         work: The work.
         arguments: Its arguments.
-        setting: What the line begins with.
+        setting: The setting that the finding begins with.
         level: Level of a failure.
 
     Returns:
-        The result of the work; and why there is none, if it failed for a known reason.
+        The result of the work, None if it failed; and the findings, none if it did not fail.
     """
     try:
         return work(*arguments), []
@@ -56,20 +56,22 @@ def attempt(
         line = without_credentials(str(explained))
         if setting and not line.startswith(setting):
             line = f"{setting}: {line}"
-        return None, [CheckResult(check, level, line, is_mistake=isinstance(explained, UserError))]
+        is_mistake = isinstance(explained, UserError)
+        return None, [CheckResult(check, level, line, is_mistake=is_mistake)]
 
 
 def find_problem(
     check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
 ) -> list[CheckResult]:
-    """Do some work as :func:`attempt`; if it fails, the reason is what is found."""
-    return attempt(check, work, *arguments, setting=setting)[1]
+    """Do some work as :func:`attempt`, and return its findings only."""
+    _, problems = attempt(check, work, *arguments, setting=setting)
+    return problems
 
 
 def report(
     check: str, work: Callable[..., str], *arguments: Any, level: Level = "error"
 ) -> list[CheckResult]:
-    """Do some work, which says what is well; the result is that, or why it failed."""
+    """Do some work that returns a line for the user; report the line, or why the work failed."""
     text, problems = attempt(check, work, *arguments, level=level)
     return problems or [CheckResult(check, "ok", text or "")]
 
@@ -80,8 +82,8 @@ def to_text(results: Sequence[CheckResult]) -> str:
         100, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False
     )
     lines = [wrap.fill(f"{each.level:<9} {each.check:<9} {each.what}") for each in results]
-    levels = Counter(each.level for each in results)
-    bad = [
-        f"{levels[level]} {level}" for level in ("error", "warning", "unchecked") if levels[level]
-    ]
-    return "\n".join([*lines, "", ", ".join(bad) or f"all is well: {len(results)} checks"])
+    counts = Counter(each.level for each in results)
+    levels: tuple[Level, ...] = ("error", "warning", "unchecked")
+    bad = [f"{counts[level]} {level}" for level in levels if counts[level]]
+    total = ", ".join(bad) if bad else f"all is well: {len(results)} checks"
+    return "\n".join([*lines, "", total])

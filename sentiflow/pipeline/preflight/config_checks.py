@@ -1,8 +1,8 @@
-"""Config -> all that can be known to be wrong with its files, models and directories.
+"""Config -> problems with its files, models and directories, before anything starts.
 
-Every job asks before it starts Ray or a run in MLflow, and ``sentiflow doctor``, ``config
-validate`` and ``--dry-run`` ask, too. Nothing is written. Of each input the first megabyte of a few
-files is read: a wrong column, label or delimiter is found in a moment.
+Every job checks its config before it starts Ray or a run in MLflow; ``sentiflow doctor``, ``config
+validate`` and ``--dry-run`` do so, too. Nothing is written. Only the first megabyte of a few files
+of each input is read: a wrong column, label or delimiter is found in a moment.
 """
 
 import functools
@@ -18,31 +18,33 @@ from sentiflow.models import package_files
 from sentiflow.pipeline.preflight import previews
 from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.progress import say
+from sentiflow.scoring.score_inputs import reads_prepared
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local
 from sentiflow.tracking import model_sources, refits
 from sentiflow.words import word_vectors
 
-PREPARED = ("prepared",)
 STAGES = ("prepare", "train", "score", "evaluate")
 
 
 def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -> None:
-    """Check what some stages are about to use; what does not stop them is said.
+    """Check the inputs and outputs of some stages; tell the user about mere warnings.
 
     Args:
         config: The experiment.
         verbs: The stages that will run, in order.
-        needs_input: If not, input that is not there is said only: a job may run elsewhere.
+        needs_input: Whether missing input is an error; if not, it is a warning, as a job may run
+            elsewhere.
 
     Raises:
         UserError: They would fail; a line for each reason.
         JobError: A server does not answer.
     """
     findings = find(config, verbs)
-    if errors := [
-        f for f in findings if f.level == "error" and (needs_input or f.check != "input")
-    ]:
+    errors = [finding for finding in findings if finding.level == "error"]
+    if not needs_input:
+        errors = [error for error in errors if error.check != "input"]
+    if errors:
         kind = UserError if any(error.is_mistake for error in errors) else JobError
         raise kind("\n".join(error.what for error in errors))
     for finding in findings:
@@ -51,18 +53,18 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
 
 def choose_stages(config: Config) -> tuple[str, ...]:
     """List the stages that a config describes, for commands that run none of them."""
-    score, evaluate, prepared = config.score, config.evaluate, config.prepare.output_uri
     if config.prepare.csv:
         return STAGES
+    prepared = config.prepare.output_uri
     trains = config.train.prepared_uri != prepared
-    scores = score.corpus != PREPARED or score.prepared_uri != prepared
-    evaluates = scores or evaluate.scored_uri != score.output_uri
-    chosen = {"train": trains, "score": scores, "evaluate": evaluates}
-    return tuple(name for name, is_described in chosen.items() if is_described)
+    scores = not reads_prepared(config.score) or config.score.prepared_uri != prepared
+    evaluates = scores or config.evaluate.scored_uri != config.score.output_uri
+    described = {"train": trains, "score": scores, "evaluate": evaluates}
+    return tuple(name for name, is_described in described.items() if is_described)
 
 
 def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
-    """Find what would make some stages fail, and what else their user should know.
+    """Find problems that would make some stages fail, and warnings for their user.
 
     Args:
         config: The experiment.
@@ -94,28 +96,35 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
             "labels", check_learned, config.train.classes, config.format.learnable
         )
     yield from _check_corrections(config)
-    more, rules, most = settings.unlabelled, RowRules.of(settings), settings.max_rejected_fraction
-    if more.files:
+    if settings.unlabelled.files:
         yield from previews.check(
             "prepare.unlabelled.files",
-            more.files,
-            more.resolved_format,
-            max_rejected_fraction=most,
+            settings.unlabelled.files,
+            settings.unlabelled.resolved_format,
+            max_rejected_fraction=settings.max_rejected_fraction,
         )
+    yield from _check_labelled(config, "csv", settings.csv)
+    if settings.validation:
+        yield from _check_labelled(config, "validation", settings.validation)
+    if settings.test:
+        yield from _check_labelled(config, "test", settings.test)
 
-    named = {"csv": settings.csv, "validation": settings.validation, "test": settings.test}
-    for setting, files in named.items():
-        if files or setting == "csv":
-            for result in previews.check(
-                f"prepare.{setting}",
-                files,
-                config.format,
-                lambda plan, source: corpus.check_preparation(plan, settings, source=source),
-                rules=rules,
-                max_rejected_fraction=most,
-            ):
-                is_mended = result.check == "labels" and settings.corrections
-                yield replace(result, level="warning") if is_mended else result
+
+def _check_labelled(config: Config, name: str, files: Sequence[str]) -> Iterator[CheckResult]:
+    """Check labelled files of a preparation; corrections may mend their labels."""
+    settings = config.prepare
+    for result in previews.check(
+        f"prepare.{name}",
+        files,
+        config.format,
+        lambda plan, source: corpus.check_preparation(plan, settings, source=source),
+        rules=RowRules.of(settings),
+        max_rejected_fraction=settings.max_rejected_fraction,
+    ):
+        if result.check == "labels" and settings.corrections:
+            yield replace(result, level="warning")
+        else:
+            yield result
 
 
 def _check_corrections(config: Config) -> Iterator[CheckResult]:
@@ -150,9 +159,11 @@ def _check_first(config: Config) -> None:
 
 def _check_teachers(config: Config) -> None:
     """Check the teachers of a distillation, and every answer in their files."""
-    settings, classes = config.train, config.train.classes
+    settings = config.train
+    classes = settings.classes
     if settings.distill.teachers and classes is None:
-        record, classes = manifest.read(settings.prepared_uri), config.format.learnable
+        classes = config.format.learnable
+        record = manifest.read(settings.prepared_uri)
         if record is not None and record["stage"] == "prepare":
             classes = manifest.list_learned(record)
     for teacher in model_sources.find_teachers(config, classes):
@@ -163,15 +174,19 @@ def _check_teachers(config: Config) -> None:
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
-    folder = f"{config.train.output_uri}/" if "train" in verbs else None
-    models = [uri for uri in settings.model_uris if not (folder and f"{uri}/".startswith(folder))]
+    models = settings.model_uris
+    if "train" in verbs:  # it will make its own
+        made = f"{config.train.output_uri}/"
+        models = tuple(uri for uri in models if not f"{uri}/".startswith(made))
     if models:
-        tracking, name = config.tracking.uri, "score.model_uri"
-        describe = functools.partial(model_sources.describe, tracking=tracking, setting=name)
-        yield from find_problem(
-            "model", describe, models if models[1:] else models[0], setting=name
+        name = "score.model_uri"
+        describe = functools.partial(
+            model_sources.describe, tracking=config.tracking.uri, setting=name
         )
-    if settings.corpus == PREPARED:
+        yield from find_problem(
+            "model", describe, models if len(models) > 1 else models[0], setting=name
+        )
+    if reads_prepared(settings):
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
@@ -187,7 +202,8 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
     """Check that prepared tweets have, or will have, the columns that scoring keeps."""
-    score, kept = config.score, config.prepare.keep_columns
+    score = config.score
+    kept = config.prepare.keep_columns
     if score.prepared_uri != config.prepare.output_uri or "prepare" not in verbs:
         record = manifest.read(score.prepared_uri)
         if record is None:
@@ -204,22 +220,24 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
     """
     uri = getattr(config, section).prepared_uri
     will_be_made = "prepare" in verbs and uri == config.prepare.output_uri
-    is_read = section == "train" or config.score.corpus == PREPARED
+    is_read = section == "train" or reads_prepared(config.score)
     if is_read and not will_be_made:
         manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
 
 
 def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check that local directories can be written, and that none holds other files."""
-    for uri in filter(is_local, find_outputs(config, verbs)):
-        yield from find_problem("output", filesystem.check_writable, uri)
+    for uri in find_outputs(config, verbs):
+        if is_local(uri):
+            yield from find_problem("output", filesystem.check_writable, uri)
     for verb in verbs:
-        spec = outputs.OutputSpec(verb, getattr(config, verb).output_uri, {}, {})
+        uri = getattr(config, verb).output_uri
+        spec = outputs.OutputSpec(stage=verb, uri=uri, settings={}, inputs={})
         yield from find_problem("output", outputs.find_status, spec)
 
 
 def find_outputs(config: Config, verbs: Sequence[str]) -> list[str]:
-    """List the directory of the whole run, and those of stages that lie elsewhere."""
+    """List the directory of the whole run, and directories of stages that lie elsewhere."""
     uris = [getattr(config, verb).output_uri for verb in verbs]
     elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
     return list(dict.fromkeys([config.output_uri, *elsewhere]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
-"""Packages that decide whether jobs run and what comes out."""
+"""Packages that decide whether jobs run, and their results."""
 
 
 def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult]:
@@ -43,7 +43,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
         results += report("versions", describe_versions)
         for uri in outputs:
-            if not is_local(uri):  # of local ones, the config's checks say it
+            if not is_local(uri):  # the config's checks cover local ones
                 results += report("output", try_object_store, uri)
     else:
         results += find_problem("nodes", _examine_nodes, outputs, verbose, results)
@@ -57,8 +57,9 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
     # Ray prints some messages on standard output
     with redirect_stdout(sys.stderr), connection.starting(verbose=verbose) as wait:
         resources = wait()
-        what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster at "
-        results.append(CheckResult("nodes", "ok", what + connection.name_address()))
+        what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster"
+        address = connection.name_address()
+        results.append(CheckResult("nodes", "ok", f"{what} at {address}"))
         results.extend(report("versions", check_versions))
         results.extend(report("torch", check_torch))
         for uri in outputs:
@@ -67,17 +68,18 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
 
 
 def examine_config(config: Config | None) -> list[CheckResult]:
-    """Report what :func:`config_checks.find` finds, or that there is nothing."""
+    """Report the findings of :func:`config_checks.find`, or that there are none."""
     if config is None:
         return [CheckResult("config", "unchecked", "no CONFIG was given")]
-    problems = config_checks.find(config, config_checks.choose_stages(config))
-    return problems or [
-        CheckResult("config", "ok", "the input, the models and the directories fit the settings")
-    ]
+    findings = config_checks.find(config, config_checks.choose_stages(config))
+    if findings:
+        return findings
+    what = "the input, the models and the directories fit the settings"
+    return [CheckResult("config", "ok", what)]
 
 
 def examine_tracking(config: Config | None) -> list[CheckResult]:
-    """Check the tracking store; a warning, if jobs may do without."""
+    """Check the tracking store; a failure is a warning if jobs may do without the store."""
     is_required = config is None or config.tracking.required
     return report("tracking", check_tracking, config, level="error" if is_required else "warning")
 
@@ -98,15 +100,17 @@ def describe_versions() -> str:
 
 
 def check_versions() -> str:
-    """Make sure that all nodes have the versions and the code of this machine."""
+    """Check that all nodes have the versions and the code of this machine."""
     expected = find_versions()
+
+    def list_others(answer: "NodeAnswer[dict[str, str]]") -> str:
+        found = answer.result or {}
+        others = [name for name, version in found.items() if version != expected[name]]
+        return ", ".join(f"{name} {found[name]}" for name in others)
+
     _check_nodes(
         find_versions,
-        lambda answer: ", ".join(
-            f"{name} {version}"
-            for name, version in (answer.result or {}).items()
-            if version != expected[name]
-        ),
+        list_others,
         f"with other versions than the driver, which has {describe_versions()}",
         hint="install the same everywhere (pip install -c constraints.txt, or one image), or "
         "submit the job; if a node does not answer, look at its load and at ray status",
@@ -115,14 +119,17 @@ def check_versions() -> str:
 
 
 def check_torch() -> str:
-    """Make sure that torch works on all nodes, and on the GPUs that Ray counts there."""
+    """Check that torch works on all nodes, and on the GPUs that Ray counts there."""
+
+    def compare_gpus(answer: "NodeAnswer[int]") -> str:
+        expected = answer.resources.get("GPU", 0)
+        if (answer.result or 0) >= expected:
+            return ""
+        return f"can use {answer.result} of {expected:g} GPUs"
+
     _check_nodes(
         count_gpus,
-        lambda answer: (
-            f"can use {answer.result} of {answer.resources['GPU']:g} GPUs"
-            if (answer.result or 0) < answer.resources.get("GPU", 0)
-            else ""
-        ),
+        compare_gpus,
         "where torch does not work",
         hint="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
         "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
@@ -137,27 +144,42 @@ def _check_nodes(
     *,
     hint: str,
 ) -> None:
-    """Call a function on each node, and name those that fail or whose answer is wrong."""
+    """Call a function on each node; name the nodes where it fails or whose result is wrong.
+
+    Args:
+        work: The function.
+        explain: Says what is wrong with a result; empty if nothing is.
+        problem: What these nodes have in common, for the message.
+        hint: The way out.
+
+    Raises:
+        UserError: There are such nodes.
+    """
     from sentiflow.cluster import nodes
 
-    reasons = [(each.node, each.problem or explain(each)) for each in nodes.on_each(work)]
-    if bad := [f"{node} ({reason})" for node, reason in reasons if reason]:
+    bad = []
+    for answer in nodes.on_each(work):
+        reason = answer.problem or explain(answer)
+        if reason:
+            bad.append(f"{answer.node} ({reason})")
+    if bad:
         raise UserError(f"there are nodes {problem}: {', '.join(bad)}", hint=hint)
 
 
 def count_gpus() -> int:
     """Count the GPUs of this node on which torch computes.
 
-    Ray hides a node's GPUs from tasks that ask for none: here they are not hidden. A broken build
-    or driver may end this process, which Ray reports.
+    Ray hides a node's GPUs from tasks that ask for none; this function makes them visible. A broken
+    build or driver may end this process, which Ray reports.
     """
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     import torch
 
     number = torch.cuda.device_count()
-    for one in ("cpu", *(f"cuda:{gpu}" for gpu in range(number))):
-        torch.ones(8, device=one).sum().item()
+    devices = ["cpu"] + [f"cuda:{gpu}" for gpu in range(number)]
+    for device in devices:
+        torch.ones(8, device=device).sum().item()
     return number
 
 
@@ -192,11 +214,12 @@ def try_object_store(uri: str) -> str:
 
 
 def check_tracking(config: Config | None) -> str:
-    """Make sure that this process can use the tracking store, as the driver of a job does."""
+    """Check that this process can use the tracking store, as the driver of a job does."""
     from sentiflow.tracking import mlflow_store
 
     uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
-    if path := mlflow_store.find_file(uri):
+    path = mlflow_store.find_file(uri)
+    if path:
         filesystem.check_writable(str(path.parent))
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written", hint="check tracking.uri")

@@ -1,10 +1,9 @@
-"""Input files + format -> their first rows, checked as a stage would; what does not fit settings.
+"""Input files + format -> findings in their first rows, which are checked as a stage would.
 
-Of each input a few files are read: a wrong column, label or delimiter is found in a moment.
+A few files of each input are read: a wrong column, label or delimiter is found in a moment.
 """
 
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,13 +26,14 @@ from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import few
-from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
+from sentiflow.pipeline.preflight.check import CheckResult, Level, attempt, find_problem
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
 MAX_FILES = 5
 """Files of an input that are read: the first, the last, and some between them."""
 _MAX_SHOWN = 10
+"""Unknown labels that a line lists."""
 _USUAL_DAMAGE = 0.01
 """Share of texts with some invalid bytes that is not worth a warning before a run."""
 _NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(0, pa.string())))
@@ -47,9 +47,9 @@ class FilePreview:
     plan: corpus.Plan | None
     """Its columns; None if it is blank."""
     rows: pa.Table
-    """The rows, by ``tweets.check``."""
+    """The rows, as ``row_checks.check`` returns them."""
     time_fault: tuple[str, bool] = ("", False)
-    """By ``times.find_fault``, of times that the stage keeps."""
+    """Result of ``times.find_fault`` for times that the stage keeps."""
 
     @property
     def unknown(self) -> pa.ChunkedArray:
@@ -71,7 +71,7 @@ class Preview:
     setting: str
     format: FormatSettings
     files: Sequence[FilePreview]
-    """Those that could be read, of a few that were chosen."""
+    """The files that could be read, of a few that were chosen."""
     is_whole: bool
     """Whether these are all rows of all files."""
 
@@ -83,8 +83,10 @@ class Preview:
     @property
     def unknown(self) -> Counter[str]:
         """Rows with each value of an unknown label."""
-        counts = (row_checks.count_values(file.unknown) for file in self.files)
-        return sum(map(Counter, counts), Counter[str]())
+        total: Counter[str] = Counter()
+        for file in self.files:
+            total.update(row_checks.count_values(file.unknown))
+        return total
 
 
 def check(
@@ -103,8 +105,8 @@ def check(
         setting: Its name.
         patterns: Files or globs.
         form: The format.
-        check_columns: Takes how a file would be read, and the name of the file.
-        rules: What the stage asks of the rows.
+        check_columns: Takes the plan by which a file would be read, and the name of the file.
+        rules: The stage's rules for rows.
         text_column: As for :func:`_read`.
         max_rejected_fraction: More rows must not be rejected; 1: any number.
     """
@@ -114,28 +116,43 @@ def check(
         corpus.are_tables(uris, setting=setting)
         return uris
 
+    uris, problems = attempt("input", expand)
+    uris = uris or []
     read = functools.partial(_read, settings=form, rules=rules, text_column=text_column)
-    listed, problems = attempt("input", expand)
-    uris = listed or []
-    places = (round(i * (len(uris) - 1) / (MAX_FILES - 1)) for i in range(MAX_FILES))
-    chosen = [uris[place] for place in dict.fromkeys(places)] if uris else []
-    results = filesystem.map_files(functools.partial(attempt, "columns", read), chosen)
-    files = [file for file, _ in results if file]
-    problems += dict.fromkeys(itertools.chain.from_iterable(faults for _, faults in results))
+    results = filesystem.map_files(functools.partial(attempt, "columns", read), _choose_files(uris))
+    files = []
+    for file, faults in results:
+        if file:
+            files.append(file)
+        problems += [fault for fault in faults if fault not in problems]
     yield from problems
-    for file in filter(lambda file: file.plan, files):
-        faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
-        yield from faults
-        if faults:  # other files lack the same
-            return
-    is_whole = len(files) == len(uris) and all(file.first.is_whole for file in files)
-    seen = Preview(setting, form, files, is_whole)
+    for file in files:
+        if file.plan:
+            faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
+            yield from faults
+            if faults:  # other files lack the same
+                return
+    seen = Preview(
+        setting=setting,
+        format=form,
+        files=files,
+        is_whole=len(files) == len(uris) and all(file.first.is_whole for file in files),
+    )
     yield from _check_encoding(seen)
     yield from _check_times(seen)
     if max_rejected_fraction < 1 and not problems:
         yield from _check_rows(seen, max_rejected_fraction)
         if rules.required:  # others are unlabelled
             yield from _check_labels(seen, max_rejected_fraction)
+
+
+def _choose_files(uris: Sequence[str]) -> list[str]:
+    """Choose a few files at equal distances, the first and the last included."""
+    if not uris:
+        return []
+    step = (len(uris) - 1) / (MAX_FILES - 1)
+    places = dict.fromkeys(round(number * step) for number in range(MAX_FILES))
+    return [uris[place] for place in places]
 
 
 def _read(
@@ -150,9 +167,9 @@ def _read(
     Args:
         uri: The file.
         settings: The format.
-        rules: What the stage asks of the rows.
-        text_column: The column of the text in Parquet that is scored; None: it is prepared. Of what
-            is scored only the text is needed.
+        rules: The stage's rules for rows.
+        text_column: The column of the text in Parquet that is scored, which needs the text only;
+            None: the file is prepared.
 
     Raises:
         UserError: The file cannot be read, or lacks a column of the format.
@@ -168,22 +185,27 @@ def _read(
     columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
     names = {"text"} if is_table and text_column else {"text", "label", *rules.required}
     table = {name: column for name, column in columns.items() if name in names}
-    if (name := rules.split_column) and plan.has_column(name):
-        at = form.position(name) if isinstance(form, csv_format.CsvFormat) else name
-        table["split"] = first.column(at if at is not None else name)
-    required = tuple(
-        name
-        for name in rules.required
-        if name in columns and (name, settings.labels) != ("label", "auto")
-    )
-    checked = pa.table(table | {"reason": first.faults})
-    rows = row_checks.check(checked, form, replace(rules, required=required))
-    is_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
-    if not is_kept or (
-        is_table and pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type)
-    ):
+    if rules.split_column and plan.has_column(rules.split_column):
+        table["split"] = _read_splits(first, form, rules.split_column)
+    table["reason"] = first.faults
+    required = [name for name in rules.required if name in columns]
+    if settings.labels == "auto":
+        required = [name for name in required if name != "label"]
+    rows = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
+    if "time" not in columns or "time" not in (*rules.required, *rules.keep):
         return FilePreview(first, plan, rows)
-    return FilePreview(first, plan, rows, times.find_fault(columns["time"], form.time_format))
+    if is_table and pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type):
+        return FilePreview(first, plan, rows)
+    time_fault = times.find_fault(columns["time"], form.time_format)
+    return FilePreview(first, plan, rows, time_fault)
+
+
+def _read_splits(
+    first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat, name: str
+) -> pa.Array:
+    """Read the column that names the split of each row."""
+    position = form.position(name) if isinstance(form, csv_format.CsvFormat) else None
+    return first.column(name if position is None else position)
 
 
 def _plan(
@@ -211,21 +233,23 @@ def _plan(
 
 def _check_encoding(seen: Preview) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
-    bad = [
-        file
-        for file in seen.files
-        if file.first.fitting_encoding or file.num_damaged > _USUAL_DAMAGE * file.rows.num_rows
-    ]
+
+    def is_bad(file: FilePreview) -> bool:
+        is_damaged = file.num_damaged > _USUAL_DAMAGE * file.rows.num_rows
+        return is_damaged or bool(file.first.fitting_encoding)
+
+    bad = [file for file in seen.files if is_bad(file)]
     if not bad:
         return []
-    worst, section = max(bad, key=lambda file: file.num_damaged), seen.format.section
+    worst = max(bad, key=lambda file: file.num_damaged)
     treated = "are dropped" if seen.format.errors == "ignore" else "become U+FFFD"
     what = (
         f"{seen.setting}: {display_uri(worst.first.uri)} is not {seen.format.encoding}: invalid "
         f"bytes {treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} texts"
     )
-    if fitting := worst.first.fitting_encoding:
-        what += f"; {fitting} fits: write {section}.encoding: {fitting}"
+    fitting = worst.first.fitting_encoding
+    if fitting:
+        what += f"; {fitting} fits: write {seen.format.section}.encoding: {fitting}"
     return [CheckResult("encoding", "warning", what)]
 
 
@@ -235,14 +259,9 @@ def _check_times(seen: Preview) -> list[CheckResult]:
         fault, is_wrong = file.time_fault
         if fault:
             where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
-            is_fixed = seen.format.kind == "sentiment140"
-            return [
-                CheckResult(
-                    "times",
-                    "error" if is_wrong and not is_fixed else "warning",
-                    f"{seen.setting}: {where}: {fault}",
-                )
-            ]
+            can_be_set = seen.format.kind != "sentiment140"
+            level: Level = "error" if is_wrong and can_be_set else "warning"
+            return [CheckResult("times", level, f"{seen.setting}: {where}: {fault}")]
     return []
 
 
@@ -251,16 +270,17 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
     if seen.is_whole and not seen.num_rows:
         what = f"{display_uri(seen.files[0].first.uri)} holds no record: it has at most a header"
         return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
-    bad = [
-        (file.first.uri, row, reason)
-        for file in seen.files
-        for row, reason in enumerate(file.rows["reason"].to_pylist())
-        if reason not in (None, row_checks.UNKNOWN_LABEL)
-    ]
-    if len(bad) <= max_rejected_fraction * seen.num_rows:
+    reasons: Counter[str] = Counter()
+    first = None
+    for file in seen.files:
+        for row, reason in enumerate(file.rows["reason"].to_pylist()):
+            if reason not in (None, row_checks.UNKNOWN_LABEL):
+                reasons[reason] += 1
+                first = first or (display_uri(file.first.uri), row)
+    num_bad = reasons.total()
+    if first is None or num_bad <= max_rejected_fraction * seen.num_rows:
         return []
-    reasons = Counter(reason for *_, reason in bad)
-    uri, row, _ = bad[0]
+    uri, row = first
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if row_checks.UNKNOWN_SPLIT in reasons:
@@ -274,8 +294,8 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
         CheckResult(
             "rows",
             "error",
-            f"{seen.setting}: {len(bad):,} of the first {seen.num_rows:,} rows would be "
-            f"rejected, in {display_uri(uri)} ({row_checks.list_reasons(reasons)}; the first is "
+            f"{seen.setting}: {num_bad:,} of the first {seen.num_rows:,} rows would be "
+            f"rejected, in {uri} ({row_checks.list_reasons(reasons)}; the first is "
             f"row {row:,}): {way_out}",
         )
     ]
@@ -284,10 +304,7 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
 def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows for their labels."""
     unknown = seen.unknown
-    accepted = [file.rows.filter(pc.is_null(file.rows["reason"])) for file in seen.files]
-    labels = [rows["label"] for rows in accepted if len(rows)]
-    is_unlabelled = labels and all(each.null_count == len(each) for each in labels)
-    if seen.is_whole and is_unlabelled and not unknown:
+    if seen.is_whole and not unknown and _has_no_label(seen):
         files = ", ".join(few([display_uri(file.first.uri) for file in seen.files]))
         return [CheckResult("labels", "error", f"{seen.setting}: no row of {files} has a label")]
     if seen.format.labels == "auto" and seen.num_rows:
@@ -297,27 +314,40 @@ def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResu
     if not unknown:
         return []
     is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
-    return [CheckResult("labels", "error" if is_bad else "warning", _explain_labels(seen))]
+    level: Level = "error" if is_bad else "warning"
+    return [CheckResult("labels", level, _explain_labels(seen))]
+
+
+def _has_no_label(seen: Preview) -> bool:
+    """Say whether some rows are accepted, and none of them has a label."""
+    num_accepted = 0
+    for file in seen.files:
+        accepted = file.rows.filter(pc.is_null(file.rows["reason"]))
+        num_accepted += len(accepted)
+        if len(accepted) and accepted["label"].null_count < len(accepted):
+            return False
+    return num_accepted > 0
 
 
 def _explain_labels(seen: Preview) -> str:
-    """Say which values no class names, and which setting names them."""
-    unknown, settings = seen.unknown, seen.format
-    num_unknown, num_rows = unknown.total(), seen.num_rows
-    where = display_uri(max(seen.files, key=lambda file: len(file.unknown)).first.uri)
+    """Say which labels are unknown, and which setting names them."""
+    unknown = seen.unknown
+    settings = seen.format
+    num_unknown = unknown.total()
+    worst = max(seen.files, key=lambda file: len(file.unknown))
     listed = row_checks.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
     if len(unknown) > _MAX_SHOWN:
         listed += f", ... ({len(unknown):,} values)"
     what = (
-        f"{seen.setting}: {num_unknown:,} of the first {num_rows:,} rows have a label that "
-        f"format.labels does not name, in {where}: {listed}"
+        f"{seen.setting}: {num_unknown:,} of the first {seen.num_rows:,} rows have a label that "
+        f"format.labels does not name, in {display_uri(worst.first.uri)}: {listed}"
     )
     if settings.kind == "sentiment140":
         return (
             f"{what}: describe the file by the section format, with kind: csv; without it the "
             "labels of Sentiment140 are expected"
         )
-    if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
+    if len(unknown) > _MAX_SHOWN or num_unknown == seen.num_rows:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"
     return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
