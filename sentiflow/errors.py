@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """A location that does not exist or cannot be used from here; another node may differ."""
+    """A location that does not exist or cannot be used from here; another node may reach it."""
 
 
 class JobError(Exception):
@@ -35,7 +35,7 @@ class UnavailableError(JobError):
 
 
 _JOINERS = "\u200c\u200d"
-"""A zero width non-joiner and joiner: Persian, Hindi and emoji are written with them."""
+"""Zero-width non-joiner and joiner, which Persian, Hindi and emoji need."""
 
 
 def shorten(text: str, length: int = 40) -> str:
@@ -49,7 +49,7 @@ def shorten(text: str, length: int = 40) -> str:
 
 
 MOST_LISTED = 10
-"""Classes, or other items, that a line or a table for a terminal lists."""
+"""Maximum of classes or other items that a line, or a table for a terminal, lists."""
 
 
 def few(items: Sequence[str], where: str = "") -> list[str]:
@@ -59,12 +59,15 @@ def few(items: Sequence[str], where: str = "") -> list[str]:
         >>> few(["a", "b"]), few("abcdefghijklm", "in the report")[9:]
         (['a', 'b'], ['j', '… 3 more in the report'])
     """
+    listed = list(items[:MOST_LISTED])
     rest = len(items) - MOST_LISTED
-    return [*items[:MOST_LISTED], *([f"… {rest:,} more {where}".rstrip()] if rest > 0 else [])]
+    if rest > 0:
+        listed.append(f"… {rest:,} more {where}".rstrip())
+    return listed
 
 
 def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
-    """Write values with their names; of many the lowest, and how many more there are.
+    """Write values with their names; if there are many, the lowest and how many more there are.
 
     Example:
         >>> list_worst({"joy": 0.5, "fear": 0.25}, "{:.0%} {}")
@@ -72,11 +75,13 @@ def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
         >>> list_worst({f"star{n}": n for n in range(12, 0, -1)}, "{} {}", "in the report")[:40]
         'the lowest of 12: 1 star1, 2 star2, 3 st'
     """
-    are_many, names = len(values) > MOST_LISTED, list(values)
-    if are_many:
+    names = list(values)
+    begin = ""
+    if len(names) > MOST_LISTED:
+        begin = f"the lowest of {len(names)}: "
         names.sort(key=lambda name: values[name])
     listed = few([form.format(values[name], name) for name in names], where)
-    return (f"the lowest of {len(names)}: " if are_many else "") + ", ".join(listed)
+    return begin + ", ".join(listed)
 
 
 def rows_are(count: int, kind: str = "") -> str:
@@ -90,12 +95,16 @@ def rows_are(count: int, kind: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape characters that control a terminal; those that join or part letters and emoji stay.
+    r"""Escape characters that control a terminal; joiners of letters and emoji stay.
 
     Example:
         >>> printable("a\x1b[2J\u202eb")
         'a\\x1b[2J\\u202eb'
     """
-    return "".join(
-        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
-    )
+    characters = []
+    for character in text:
+        if character.isprintable() or character in _JOINERS:
+            characters.append(character)
+        else:
+            characters.append(character.encode("unicode_escape").decode())
+    return "".join(characters)

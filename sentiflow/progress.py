@@ -23,8 +23,10 @@ console = Console(
     force_jupyter=False,
     force_terminal=False if _IS_NOTEBOOK else None,
 )
-"""Console for progress and logs; results go to standard output. In a notebook all goes there, as
-standard error is shown in red, in lines without a bar."""
+"""Console for progress and logs; results go to standard output.
+
+A notebook shows standard error in red, so there all goes to standard output, in lines without a
+bar."""
 
 
 class Progress:
@@ -36,16 +38,25 @@ class Progress:
     """
 
     def __init__(self, label: str, *, total: int, unit: str, later: int = 0) -> None:
-        """Start at zero of ``total`` units; the time left counts ``later`` further ones, too."""
-        self.label, self.total, self.unit, self.later = label, total, unit, later
-        self.done = self.before = 0
-        self.started = self.last_line = time.monotonic()
+        """Start at zero of ``total`` units; the time left includes ``later`` further units."""
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.later = later
+        self.done = 0
+        self.before = 0
+        self.started = time.monotonic()
+        self.last_line = self.started
         is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
-        columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn()
         self.bar = RichProgress(
-            *columns, TextColumn("{task.fields[left]}"),
-            console=console, transient=True, disable=not is_wanted,
-        )  # fmt: skip
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not is_wanted,
+        )
         self.task = self.bar.add_task(label, total=total, left="")
 
     def __enter__(self) -> "Progress":
@@ -60,28 +71,33 @@ class Progress:
 
     def start_at(self, done: int) -> None:
         """Restart the clock, with ``done`` units done before."""
-        self.started = self.last_line = time.monotonic()
+        self.started = time.monotonic()
+        self.last_line = self.started
         self.advance(done - self.done)
         self.before = done
 
     def advance(self, amount: int, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
-        rate = (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
-        left = f"{to_words((self.total + self.later - self.done) / rate)} left" if rate else ""
+        now = time.monotonic()
+        rate = (self.done - self.before) / max(1e-9, now - self.started)
+        left = ""
+        if rate:
+            units_left = self.total + self.later - self.done
+            left = f"{to_words(units_left / rate)} left"
         self.bar.update(
             self.task, advance=amount, description=f"{self.label} {note}".strip(), left=left
         )
-        is_due = time.monotonic() - self.last_line >= LINE_EVERY_SECONDS
+        is_due = now - self.last_line >= LINE_EVERY_SECONDS
         if self.bar.disable and is_due and self.done < self.total:
-            self.last_line = time.monotonic()
+            self.last_line = now
             line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
             pace = f"{rate:,.0f}/s" if rate >= 1 else ""
-            log.info("%s", ", ".join(filter(None, (line, pace, left, note))))
+            log.info("%s", ", ".join(text for text in (line, pace, left, note) if text))
 
 
 def to_words(seconds: float) -> str:
-    """Write a time in two figures or so.
+    """Write a duration with about two significant figures.
 
     Example:
         >>> to_words(42.4), to_words(750), to_words(9000), to_words(90_000)
@@ -91,7 +107,9 @@ def to_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.{int(seconds < 36_000)}f} h"
+    if seconds < 36_000:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 3600:,.0f} h"
 
 
 def say(label: str, message: str) -> None:
@@ -100,7 +118,7 @@ def say(label: str, message: str) -> None:
 
 
 def clean(message: str) -> str:
-    """Remove passwords from lines for a terminal, and escape what a name in them would do to it."""
+    """Remove passwords from lines for a terminal, and escape control characters."""
     return "\n".join(map(printable, without_credentials(message).split("\n")))
 
 
@@ -115,7 +133,7 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def shown(*, verbose: bool = False) -> Iterator[None]:
-    """Show the log and the progress of a call to who called it, in a notebook or on a terminal.
+    """Show the log and the progress of a call to the caller, in a notebook or on a terminal.
 
     A program that has set the level of the logger ``sentiflow``, or of all loggers, has decided
     what to show.

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
 # imported before: it would take effect in part only. Ray then chooses the same when it starts.
@@ -45,17 +46,16 @@ POLL_SECONDS = 2.0
 def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block.
 
-    That is done in a thread, while the block does other work.
-
-    It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
-    block ends, because Linux ends a thread's processes with the thread. Outside of the main thread
-    Ray leaves the handling of SIGTERM as it is.
+    A thread does this while the block does other work: it takes seconds, most of them spent waiting
+    for Ray's processes. The thread lives until the block ends, because Linux ends a thread's
+    processes with the thread. Outside of the main thread Ray does not change the handling of
+    SIGTERM.
 
     Args:
         verbose: Show Ray's own messages.
 
     Yields:
-        A function that waits for Ray and counts its resources. It raises what made Ray fail.
+        A function that waits for Ray and counts its resources. If Ray failed, it raises the error.
 
     Raises:
         UserError: Other users of this machine could reach a Ray that is started here.
@@ -63,8 +63,10 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    connection, thread = ExitStack(), ThreadPoolExecutor(1, "ray")
-    patience, is_over = None, threading.Event()
+    connection = ExitStack()
+    thread = ThreadPoolExecutor(1, "ray")
+    patience = None
+    is_over = threading.Event()
     threading.Thread(target=local_ray.end_with_ray, args=(is_over,), daemon=True).start()
     connected = thread.submit(connection.enter_context, _connected(verbose))
 
@@ -101,40 +103,58 @@ def _connected(verbose: bool) -> Iterator[None]:
         return
     address = name_address()
     if address == "local":
-        local_ray.prepare_folder()
-        _guard_token()
-        if sys.platform == "linux":
-            # Training workers inherit it. Without it they would exchange gradients through the
-            # interface to which the host's name resolves.
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with ray_internals.loopback_only() if address == "local" else nullcontext():
-        try:
-            if listener := _ADDRESS.fullmatch(address):
-                # Where nobody listens, Ray would try for minutes.
-                host, port = listener.groups()
-                socket.create_connection((host, int(port)), timeout=5).close()
-            (local_ray.start if address == "local" else ray.init)(
-                address=address,
-                include_dashboard=verbose if address == "local" else None,
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-            )
-        except (OSError, UnicodeError, AuthenticationError) as error:
-            if address == "local":
-                raise
-            problem = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
-                hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
-            ) from error
+        _start(verbose)
+    else:
+        _join(address, verbose)
     try:
         yield
     finally:
         local_ray.leave()
 
 
+def _start(verbose: bool) -> None:
+    """Start Ray on this machine."""
+    local_ray.prepare_folder()
+    _guard_token()
+    if sys.platform == "linux":
+        # Training workers inherit it. Without it they would exchange gradients through the
+        # interface to which the host's name resolves.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with ray_internals.loopback_only():
+        local_ray.start(address="local", include_dashboard=verbose, **_log_options(verbose))
+
+
+def _join(address: str, verbose: bool) -> None:
+    """Join a running Ray.
+
+    Raises:
+        UserError: There is none, or it refuses the token.
+    """
+    try:
+        listener = _ADDRESS.fullmatch(address)
+        if listener:
+            # Where nobody listens, Ray would try for minutes.
+            host, port = listener.groups()
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address, include_dashboard=None, **_log_options(verbose))
+    except (OSError, UnicodeError, AuthenticationError) as error:
+        problem = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
+            hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
+        ) from error
+
+
+def _log_options(verbose: bool) -> dict[str, Any]:
+    """Choose which of Ray's own messages are shown."""
+    return {
+        "log_to_driver": verbose,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+    }
+
+
 def name_address() -> str:
-    """Read from ``RAY_ADDRESS`` which cluster is meant: ``local``, ``auto`` or ``host:port``.
+    """Read the cluster's address from ``RAY_ADDRESS``: ``local``, ``auto`` or ``host:port``.
 
     Raises:
         UserError: It is not an address of a cluster.
@@ -149,9 +169,10 @@ def name_address() -> str:
 
 
 def count_resources() -> Resources:
-    """Count what the running cluster has, and what an autoscaler may add."""
+    """Count the resources of the running cluster, and those that an autoscaler may add."""
     nodes = _node_resources()
-    cpus = [number for node in nodes if (number := int(node.get("CPU", 0)))]
+    cpus_by_node = [int(node.get("CPU", 0)) for node in nodes]
+    cpus = [number for number in cpus_by_node if number]
     most = ray_internals.max_resources()
     return Resources(
         num_cpus=max(1, sum(cpus)),
@@ -194,16 +215,16 @@ class Capacity:
 
     def is_met(self) -> bool:
         """Say whether the living nodes have it, busy or not."""
-        return self.times <= sum(
-            min(node.get(name, 0) // number for name, number in self.need.items())
-            for node in _node_resources()
-        )
+        found = 0.0
+        for node in _node_resources():
+            found += min(node.get(name, 0) // number for name, number in self.need.items())
+        return found >= self.times
 
     def wait_for_nodes(self) -> Resources:
         """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.
 
-        The request is a placement group. Requests of Ray Data and Ray Train would not do, as each
-        replaces the one before.
+        The request is a placement group. Requests through Ray Data and Ray Train would not do, as
+        each replaces the one before.
 
         Returns:
             The resources of the cluster after that.
@@ -216,7 +237,7 @@ class Capacity:
         return count_resources()
 
     def check(self) -> None:
-        """Check the living nodes, at most every two seconds, and note since when it is missing.
+        """Check the living nodes, at most every two seconds.
 
         Raises:
             JobError: The cluster has been without it for ``max_wait_seconds``.
@@ -243,9 +264,9 @@ class Capacity:
 
 
 def _guard_token() -> None:
-    """Make the token of a local cluster, or restrict it, so that only its owner can read it.
+    """Make the token of a local cluster; only its owner can read it.
 
-    Ray would make it readable by everybody.
+    Ray would make a token that everybody can read. A token that exists is restricted, too.
     """
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or "RAY_AUTH_TOKEN" in os.environ:
         return

@@ -1,4 +1,4 @@
-"""Address of a Ray cluster -> a job submitted to it; its log as it grows, and how it has ended."""
+"""Address of a Ray cluster -> a job submitted to it; its log as it grows, and its end."""
 
 import logging
 import os
@@ -19,12 +19,14 @@ from sentiflow.storage.uris import holds_credentials, names_this_machine, withou
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
 _MAX_FAILURES = 600
-"""How many requests one after another may fail while a job is followed: for ten minutes or more."""
-_DELAY_SECONDS, _DELAY_PER_CHARACTER = 1.0, 1e-6
-"""Delay between two requests; longer for a long log, as each request gives all of it."""
+"""Requests in a row that may fail while a job is followed: ten minutes or more."""
+_DELAY_SECONDS = 1.0
+"""Delay between two requests."""
+_DELAY_PER_CHARACTER = 1e-6
+"""Additional delay in seconds for each character of the log, as each request returns all of it."""
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _FAILURES = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
-"""What Ray's client raises: ``RuntimeError`` for an answer that is an error."""
+"""Errors of Ray's client: ``RuntimeError`` for an answer that is an error."""
 
 
 def choose_address(option: str | None) -> str:
@@ -35,8 +37,9 @@ def choose_address(option: str | None) -> str:
     Raises:
         UserError: It is not the address of a dashboard.
     """
-    variables = (os.environ.pop(name, "") for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"))
-    address = next(filter(None, [option, *variables, "http://127.0.0.1:8265"]))
+    of_jobs = os.environ.pop("RAY_API_SERVER_ADDRESS", "")
+    of_cluster = os.environ.pop("RAY_ADDRESS", "")
+    address = option or of_jobs or of_cluster or "http://127.0.0.1:8265"
     if holds_credentials(address) or not address.startswith(("http://", "https://")):
         raise UserError(
             f"{without_credentials(address)} is not the address of a dashboard",
@@ -50,15 +53,16 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
     """Connect Ray's client to a cluster, with the token of this machine.
 
     Raises:
-        UserError: It does not answer, or asks for a token or another one; or the token could be
+        UserError: It does not answer, asks for a token, or refuses the token; or the token could be
             read on the way.
     """
     if not verbose:  # Ray logs lines about each upload, request and connection
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
-    token, mode = find_token(), os.environ.get("RAY_AUTH_MODE", "").lower()
-    is_safe = address.startswith("https://") or names_this_machine(address) or mode == "token"
-    if token and not is_safe:
+    token = find_token()
+    is_safe = address.startswith("https://") or names_this_machine(address)
+    is_trusted = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    if token and not is_safe and not is_trusted:
         raise UserError(
             f"the token would travel to {address} unencrypted",
             hint="forward its port: ssh -L 8265:127.0.0.1:8265 HEAD, or name an https:// address; "
@@ -70,8 +74,8 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
     except AuthenticationError as error:
         raise UserError(
             f"{address} {'refuses the token' if token else 'asks for a token'}",
-            hint="put that of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the file "
-            "that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token",
+            hint="put the token of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the "
+            "file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token",
         ) from error
     except (*_FAILURES, ValueError, KeyError) as error:  # or something else answers
         raise UserError(
@@ -88,9 +92,11 @@ def find_token() -> str:
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return ""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token:
+        return token.strip()
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    token = os.environ.get("RAY_AUTH_TOKEN") or (path.read_text() if path.is_file() else "")
-    return token.strip()
+    return path.read_text().strip() if path.is_file() else ""
 
 
 def submit(client: JobSubmissionClient, job: Submission) -> None:
@@ -156,15 +162,17 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 def explain_end(details: JobDetails) -> tuple[int, str]:
     """Return the exit code of a job that has ended, and in one line why it failed.
 
-    The code is the job's own; 1 if it has none: it was stopped, could not start, or was lost.
+    A job has no exit code if it was stopped, could not start, or was lost: the code is 1 then.
     """
     if details.status == JobStatus.SUCCEEDED:
         return 0, ""
     code = details.driver_exit_code or 1
     reason = (details.message or "Ray gives no reason").strip().partition("\n")[0]
-    return (128 - code if code < 0 else code), reason
+    if code < 0:  # a signal ended it
+        code = 128 - code
+    return code, reason
 
 
 def _last_line(error: Exception) -> str:
-    """Return the last line of a message: that of a failed request is a traceback of the server."""
+    """Return the last line of a message: a failed request has a traceback of the server."""
     return str(error).strip().rpartition("\n")[2].strip()[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""A Ray of this machine: its private folder, its processes, and what follows if one ends.
+"""A Ray on this machine: its private folder, its processes, and the end of one of them.
 
 Nothing here concerns a Ray that was joined. Import it after :mod:`connection`, which sets what Ray
 reads when it is imported.
@@ -39,10 +39,13 @@ _processes: dict[str, psutil.Process] = {}
 
 def choose_folder() -> Path:
     """Name the folder: ``RAY_TMPDIR``, or the user's own in the folder that Ray would use."""
-    if named := os.environ.get(_VARIABLE):
+    named = os.environ.get(_VARIABLE)
+    if named:
         return Path(named).absolute()
-    shared = os.environ.get("TMPDIR") if sys.platform == "linux" else None
-    return Path(shared or "/tmp").absolute() / f"sentiflow-{os.getuid()}"  # noqa: S108
+    shared = "/tmp"  # noqa: S108
+    if sys.platform == "linux":
+        shared = os.environ.get("TMPDIR") or shared
+    return Path(shared).absolute() / f"sentiflow-{os.getuid()}"
 
 
 def prepare_folder() -> None:
@@ -54,7 +57,8 @@ def prepare_folder() -> None:
     folder = choose_folder()
     if not os.path.lexists(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if problem := _find_problem(folder):
+    problem = _find_problem(folder)
+    if problem:
         raise UserError(
             f"Ray's folder {folder} {problem}",
             hint=f"name a folder of your own in {_VARIABLE}, with a short path; if it is missing, "
@@ -71,9 +75,11 @@ def logs() -> Path:
 def _find_problem(folder: Path) -> str:
     """Say why Ray should not use a folder that exists; empty if other users cannot enter it."""
     target = folder.resolve()
-    if {folder.lstat().st_uid, target.stat().st_uid} != {os.getuid()}:  # of a link and its target
+    owners = {folder.lstat().st_uid, target.stat().st_uid}  # of a link and its target
+    if owners != {os.getuid()}:
         return "belongs to another user"
-    if (mode := target.stat().st_mode & 0o777) & 0o077:
+    mode = target.stat().st_mode & 0o777
+    if mode & 0o077:
         return f"can be entered by other users (mode {mode:04o})"
     for parent in target.parents:
         mode = parent.stat().st_mode & 0o7777
@@ -105,12 +111,14 @@ def start(**options: Any) -> None:
 
 
 def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:
-    """Find the processes of Ray that this process has started, but for those ``before``."""
-    folder, found = str(Path(ray.__file__).parent), {}
+    """Find the processes of Ray that this process has started, without those of ``before``."""
+    folder = str(Path(ray.__file__).parent)
+    found = {}
     for process in {*psutil.Process().children()} - {*before}:
         with suppress(psutil.Error):
             programs = [part for part in process.cmdline() if part.startswith(folder)]
-            found.update({Path(program).name: process for program in programs[:1]})
+            if programs:
+                found[Path(programs[0]).name] = process
     return found
 
 
@@ -124,9 +132,9 @@ def leave() -> None:
 
 
 def end_with_ray(is_over: threading.Event) -> None:
-    """Say that a Ray that was started here has ended before ``is_over``, and end this process.
+    """Watch a Ray that was started here; if it ends before ``is_over``, end this process.
 
-    Ray would end it without a word, or let it wait for ever.
+    Ray itself would end the process without a word, or let it wait for ever.
     """
     while not is_over.wait(_WATCH_SECONDS):
         if _has_ended("raylet") or _has_ended("gcs_server"):
@@ -136,16 +144,24 @@ def end_with_ray(is_over: threading.Event) -> None:
                 logs(),
             )
             if not is_over.wait(_GRACE_SECONDS):
-                for process in _processes.values():  # the others would stay for long
-                    with suppress(psutil.Error):
-                        for one in (*process.children(recursive=True), process):
-                            one.kill()
+                _kill_processes()
                 os._exit(1)
 
 
+def _kill_processes() -> None:
+    """Kill the rest of Ray, which would stay for long."""
+    for process in _processes.values():
+        with suppress(psutil.Error):
+            for descendant in process.children(recursive=True):
+                descendant.kill()
+            process.kill()
+
+
 def _has_ended(name: str) -> bool:
+    process = _processes.get(name)
+    if process is None:
+        return False
     try:
-        process = _processes.get(name)
-        return process is not None and bool(process.status() == psutil.STATUS_ZOMBIE)
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

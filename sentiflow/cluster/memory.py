@@ -1,4 +1,4 @@
-"""Freed memory and models -> kept in a process for its next arrays and its next part."""
+"""Freed memory and models that a process keeps for its next arrays and its next part."""
 
 import ctypes
 import functools
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = re.compile(
     r"Memory on the node \(IP: (?P<node>[^,)]+).*?\) was (?P<used>\S+) used / (?P<limit>\S+) limit"
 )
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_MMAP_MAX = -4
+"""Parameters of glibc's ``mallopt``."""
 
 
 def keep_freed() -> None:
@@ -46,7 +49,8 @@ def keep_freed() -> None:
 
 def explain_end(text: str) -> str:
     """Say in one line that a node ran out of memory, given Ray's message; empty if it did not."""
-    if not (found := _OUT_OF_MEMORY.search(text)):
+    found = _OUT_OF_MEMORY.search(text)
+    if not found:
         return ""
     return (
         f"the node {found['node']} ran out of memory ({found['used']} of {found['limit']} used), "
@@ -56,9 +60,9 @@ def explain_end(text: str) -> str:
 
 
 def peak_bytes() -> int:
-    """Measure how much memory this process has taken at most, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    """Measure the peak memory of this process, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,7 +96,8 @@ def load_models(
     for uri, fingerprint in models:
         packages.append(ModelPackage.load(uri, setting=setting).to(device))
         # after reading, as it may also have been replaced meanwhile
-        if manifest.require(uri, stage="model", setting=setting)["fingerprint"] != fingerprint:
+        record = manifest.require(uri, stage="model", setting=setting)
+        if record["fingerprint"] != fingerprint:
             raise JobError(
                 f"the model in {uri} has been replaced since the job began: run the command again"
             )

@@ -29,10 +29,10 @@ class NodeAnswer(Generic[Result]):
     node: str
     """Address of the node."""
     resources: Mapping[str, float]
-    """What Ray counts there."""
+    """Resources that Ray counts there."""
     result: Result | None = None
     problem: str = ""
-    """Why there is no result, in one line: what it raised, or that the node did not answer."""
+    """Why there is no result, in one line: the error, or that the node did not answer."""
 
 
 def find_dashboard() -> str:
@@ -55,44 +55,51 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
         An answer for each node, in the order of their addresses.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(work)
-    waiting = {}
+    nodes = {}
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             call = task.options(scheduling_strategy=strategy).remote(*arguments)
-            waiting[call] = (node["NodeManagerAddress"], node["Resources"])
-    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=_ANSWER_SECONDS)
-    answers = [NodeAnswer(*waiting[call], *_get(call)) for call in done]
+            nodes[call] = node
+    done, late = ray.wait(list(nodes), num_returns=len(nodes), timeout=_ANSWER_SECONDS)
+    answers = [_get(call, nodes[call]) for call in done]
     for call in late:
         ray.cancel(call, force=True)
-        answers.append(
-            NodeAnswer(*waiting[call], problem=f"no answer within {_ANSWER_SECONDS:g} s")
-        )
+        answers.append(_answer(nodes[call], problem=f"no answer within {_ANSWER_SECONDS:g} s"))
     return sorted(answers, key=lambda answer: answer.node)
 
 
-def _get(task: Any) -> tuple[Any, str]:
-    """Return the result of a call, or in one line why there is none."""
+def _get(call: Any, node: Mapping[str, Any]) -> NodeAnswer[Any]:
+    """Get the result of a call, or in one line why there is none."""
     try:
-        return ray.get(task), ""
+        return _answer(node, result=ray.get(call))
     except ray.exceptions.RayError as error:  # it failed, cannot be imported there, or has died
         cause = getattr(error, "cause", None) or error
-        # Ray puts the cause last, below its traceback
-        line = str(errors.explain(cause) or cause).strip().rpartition("\n")[2]
-        return None, without_credentials(line or type(cause).__name__)
+        text = str(errors.explain(cause) or cause)
+        line = text.strip().rpartition("\n")[2]  # Ray puts the cause last, below its traceback
+        return _answer(node, problem=without_credentials(line or type(cause).__name__))
+
+
+def _answer(node: Mapping[str, Any], *, result: Any = None, problem: str = "") -> NodeAnswer[Any]:
+    return NodeAnswer(
+        node=node["NodeManagerAddress"],
+        resources=node["Resources"],
+        result=result,
+        problem=problem,
+    )
 
 
 def check_shared(setting: str, uri: str) -> str:
-    """Have each node read a small file that this one writes, and write one of its own beside it.
+    """Check that each node can read a small file of this node, and write another one beside it.
 
-    Where the directory does not exist, the files are in the nearest one above.
+    If the directory does not exist, the files are in the nearest one above.
 
     Args:
         setting: Name of the setting, for the message.
         uri: The directory, which is not created.
 
     Returns:
-        That it is shared, for the user.
+        A line for the user.
 
     Raises:
         UserError: A node cannot write there, or does not see the file.
@@ -104,7 +111,8 @@ def check_shared(setting: str, uri: str) -> str:
         answers = on_each(_read_and_write, file)
     finally:
         filesystem.delete(file)
-    if bad := [f"{answer.node} ({answer.problem})" for answer in answers if answer.problem]:
+    bad = [f"{answer.node} ({answer.problem})" for answer in answers if answer.problem]
+    if bad:
         raise UserError(
             f"{setting}={without_credentials(uri)} is not shared with node {', '.join(bad)}",
             hint="set a location that all nodes can read and write, such as NFS or s3://bucket/run",

@@ -1,4 +1,4 @@
-"""Ray's private interfaces -> what the package needs of them; no other module uses any.
+"""Functions that use Ray's private interfaces; no other module uses any.
 
 A later Ray may rename or remove each of them, so pyproject.toml bounds the version of Ray.
 """
@@ -29,7 +29,7 @@ def loopback_only() -> Iterator[None]:
 
 
 def max_resources() -> Mapping[str, float]:
-    """Return the most that an autoscaler may provide, by resource; empty if it does not say.
+    """Return the maximum that an autoscaler may provide, by resource; empty if it does not say.
 
     Why: a training that needs more than there can ever be is refused at once.
     """
@@ -78,7 +78,7 @@ def speed_up_data() -> None:
 
 
 def callbacks_of_data(check: Callable[[], None]) -> list[type]:
-    """Make the callbacks by which Ray Data calls a function again and again while it works.
+    """Make callbacks that let Ray Data call a function again and again while it works.
 
     Why: Ray Data waits for ever for a core that no node has any more. An error of ``check`` ends
     that. The setting that takes callbacks is public, their base class is not.

@@ -90,9 +90,9 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
 
 
 def test_a_missing_or_wrong_token_is_reported_with_where_it_belongs(dashboard, monkeypatch, home):
-    assert "asks for a token: put that of its head" in problem_of(dashboard.address)
+    assert "asks for a token: put the token of its head" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
-    assert "refuses the token: put that of its head" in problem_of(dashboard.address)
+    assert "refuses the token: put the token of its head" in problem_of(dashboard.address)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
 
 
