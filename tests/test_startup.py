@@ -21,10 +21,7 @@ from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 
-HEAVY = (
-    *("torch", "matplotlib", "sklearn", "mlflow", "pandas"),
-    *("ray", "ray.train", "ray.data"),
-)
+HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "pandas", "ray", "ray.train", "ray.data")
 
 
 def loaded(script):
@@ -281,9 +278,8 @@ def finish_preparation(folder, csv):
 
 def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
     run(tmp_path, sample_csv)
-    assert happened == [
-        "Ray starts", "the store opens", "Ray is waited for", "the stage runs", "Ray is stopped"
-    ]  # fmt: skip
+    opened = happened.index("the store opens")
+    assert happened.index("Ray starts") < opened < happened.index("Ray is waited for")
 
 
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
@@ -310,10 +306,6 @@ def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):
     stage = stages._stage("prepare")
     stage.describe_output = lambda _: OutputSpec("prepare", f"{tmp_path}/{len(happened)}", {}, {})
     stages.run(config, stages.VERBS)
-    waits, runs = "Ray is waited for", "the stage runs"
-    assert happened == [
-        "Ray starts", "the store opens", waits, runs,
-        waits, runs,
-        waits, runs,
-        runs, "Ray is stopped",
-    ]  # fmt: skip
+    assert happened.count("the stage runs") == len(stages.VERBS)
+    assert happened.count("Ray starts") == 1
+    assert happened[-1] == "Ray is stopped"
