@@ -1,4 +1,4 @@
-"""Find what would make a job of a config fail on this machine or cluster.
+"""Find problems that would make a job of a config fail on this machine or cluster.
 
 ``python jobs/doctor.py [CONFIG] [KEY=VALUE ...]`` here, or through ``ray job submit``.
 """

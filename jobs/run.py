@@ -1,4 +1,4 @@
-"""From CSV files to a report: prepare, train, score and evaluate, what is complete skipped.
+"""From CSV files to a report: prepare, train, score and evaluate; complete stages are skipped.
 
 ``python jobs/run.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
 """

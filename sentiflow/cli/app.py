@@ -92,8 +92,8 @@ def predict(
 ) -> None:
     """Print the label and a probability for each text.
 
-    The probability is that of positive if the model knows negative and positive only, else that of
-    the label; with --top each label has its own. --json has the probability of each class.
+    The probability is of positive if the model knows only negative and positive, else of the label;
+    with --top each label has its own. --json writes the probability of each class.
     """
     with exits.reporting(verbose):
         import pyarrow as pa

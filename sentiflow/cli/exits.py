@@ -37,7 +37,7 @@ def run(app: typer.Typer) -> None:
 
 
 def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> None:
-    """Run one command as a script of its own, as the files in ``jobs/`` do."""
+    """Run one command as a script, as the files in ``jobs/`` do."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=meaning)(command)
     run(app)
@@ -55,6 +55,40 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             could not be written. 130, 143, 129: it was interrupted, by SIGTERM, by the end of its
             terminal.
     """
+    _set_up_logging(verbose)
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)  # shells send it again while the run ends
+        received.append(number)
+        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
+        end(number, frame)
+
+    # A signal that is ignored stays ignored, such as SIGHUP under nohup.
+    candidates = (signal.SIGTERM, signal.SIGHUP)
+    endings = [number for number in candidates if signal.getsignal(number) == signal.SIG_DFL]
+    for number in endings:
+        signal.signal(number, note)
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        if not received:
+            received.append(signal.SIGINT)
+            _say_interrupted()
+        raise typer.Exit(128 + received[0]) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written
+        raise typer.Exit(1) from None
+    except Exception as error:
+        raise typer.Exit(_explain(error)) from None
+    finally:
+        for number in endings:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _set_up_logging(verbose: bool) -> None:
+    """Show the lines of sentiflow, and of other packages only errors, or with ``verbose`` all."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(name)s: %(message)s" if verbose else "%(message)s",
@@ -64,39 +98,17 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     logging.getLogger("sentiflow").setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")
-    received: list[int] = []
 
-    def note(number: int, frame: object) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
-        received.append(number)
-        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
-        end(number, frame)
 
-    # not one that is ignored, as SIGHUP under nohup
-    endings = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
-    for number in endings:
-        signal.signal(number, note)
-    try:
-        yield
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        if not received:
-            _say_interrupted()
-        raise typer.Exit(128 + (received or [signal.SIGINT])[0]) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written
-        raise typer.Exit(1) from None
-    except Exception as error:
-        explained = errors.explain(error) or error
-        message = str(explained)
-        if not isinstance(explained, UserError | JobError):
-            typer.echo(clean(traceback.format_exc().rstrip()), err=True)
-            message = f"the job failed: {type(error).__name__}: {error}"
-        typer.echo(clean(f"sentiflow: {message}"), err=True)
-        raise typer.Exit(2 if isinstance(explained, UserError) else 1) from None
-    finally:
-        for number in endings:
-            signal.signal(number, signal.SIG_DFL)
+def _explain(error: Exception) -> int:
+    """Print an error as one line, below its traceback if it is unexpected; return the exit code."""
+    explained = errors.explain(error) or error
+    message = str(explained)
+    if not isinstance(explained, UserError | JobError):
+        typer.echo(clean(traceback.format_exc().rstrip()), err=True)
+        message = f"the job failed: {type(error).__name__}: {error}"
+    typer.echo(clean(f"sentiflow: {message}"), err=True)
+    return 2 if isinstance(explained, UserError) else 1
 
 
 def end(number: int, frame: object) -> NoReturn:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sentiflow.pipeline.stages import Outcome, Verb
 
 JOBS = {
-    "run": "Prepare, train, score and evaluate; what is complete is skipped.",
+    "run": "Prepare, train, score and evaluate; complete stages are skipped.",
     "prepare": "Shard a CSV into checked, split, encoded Parquet and a vocabulary.",
     "train": "Train a model on prepared data.",
     "score": "Apply a model to a whole corpus.",

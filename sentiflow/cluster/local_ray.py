@@ -83,7 +83,7 @@ def _find_problem(folder: Path) -> str:
         return f"can be entered by other users (mode {mode:04o})"
     for parent in target.parents:
         mode = parent.stat().st_mode & 0o7777
-        if mode & 0o022 and not mode & 0o1000:  # only the sticky bit protects what is in it
+        if mode & 0o022 and not mode & 0o1000:  # only the sticky bit protects its content
             return f"can be replaced by other users (mode {mode:04o} of {parent})"
     return ""
 
@@ -111,7 +111,7 @@ def start(**options: Any) -> None:
 
 
 def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:
-    """Find the processes of Ray that this process has started, without those of ``before``."""
+    """Find the processes of Ray that this process has started, without ``before``."""
     folder = str(Path(ray.__file__).parent)
     found = {}
     for process in {*psutil.Process().children()} - {*before}:

@@ -183,7 +183,7 @@ class MapStages:
         write: Callable[[pa.Table, Label], Any],
     ) -> Callable[[Any, Label], Any]:
         """Make the work of a task from the functions of :meth:`run`."""
-        # Names of its own: the task does not get the output.
+        # Local names, so that the task does not get the output.
         root = self.output.spec.uri
         folder = self.output.uri
         claim = self.output.claim

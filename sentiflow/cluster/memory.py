@@ -31,8 +31,8 @@ def keep_freed() -> None:
     """Let this process keep up to 2 GiB of freed memory for its next arrays.
 
     By default the C library returns the pages of a large array to the kernel, which clears pages
-    for the next one. That takes up to a quarter of a training step, or of reading a part. Arrow is
-    made to use the C library's allocator in place of its own.
+    for the next one. That takes up to a quarter of a training step, or of reading a part. Arrow
+    also gets the C library's allocator.
 
     It works in the main thread; other threads keep about 64 MiB each in any case. Without glibc it
     does nothing.

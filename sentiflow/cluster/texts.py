@@ -43,7 +43,7 @@ def read_texts(
 
     Args:
         uris: Files or globs, local or in object storage; CSV files may be compressed.
-        format: The settings of the section ``format``; by default those of Sentiment140.
+        format: The settings of the section ``format``; by default the format of Sentiment140.
         keep_columns: Columns of the files to add.
         rows_per_part: Approximate number of rows in a block.
         unpack_to: A directory that all nodes share, for the content of files that are compressed,

@@ -276,7 +276,7 @@ class _Session(contextlib.ExitStack):
     def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
         """Say whether a stage registers the model: each training, or a whole run's evaluation.
 
-        An average has no training of its own, and a refit may have no evaluation.
+        An average is not trained, and a refit may have no evaluation.
         """
         setting = self.config.tracking.register_model
         if setting == "auto":

@@ -77,6 +77,11 @@ class _Files:
         """The number of files in ``distinct`` that were scored before."""
         return sum(item["uri"] not in self.copies for item in self.listed[: self.num_old])
 
+    @property
+    def are_all_old(self) -> bool:
+        """Say whether all files were scored before, or are copies."""
+        return len(self.distinct) == self.num_old_distinct
+
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of scoring; files of a corpus are read only if they have changed.
@@ -124,7 +129,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     previous = output.previous
     model = spec.inputs["model"]
     files = _find_files(spec.inputs["corpus"], previous)
-    if previous and len(files.distinct) == files.num_old_distinct:
+    if previous and files.are_all_old:
         return previous
 
     plan, labels = _plan(settings, files, model, unpack_to=join(output.uri, "unpacked"))
@@ -246,7 +251,7 @@ def _describe_job(
     precision: str,
     on_gpu: bool,
 ) -> ScoreJob:
-    """Describe what all tasks do; classes that only the corpus has follow those of the model."""
+    """Describe what all tasks do; further classes of the corpus follow the model's classes."""
     model: ModelInput = output.spec.inputs["model"]
     previous = output.previous
     classes = tuple(dict.fromkeys([*package_files.classes_of(model), *labels]))

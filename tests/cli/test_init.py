@@ -194,7 +194,7 @@ def test_epochs_make_enough_steps_for_the_rows_and_classes(place, num_rows, num_
 def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
     rows = [*ROWS, *[("oh dear", "mixed")] * 9, *[("oh dear", "odd")] * 10]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    line = "Too few rows to learn, so that their rows count as mistakes: mixed (9)."
+    line = "Classes with too few rows to learn, whose rows count as mistakes: mixed (9)."
     assert line in init("messages.csv")
     found = read_config()
     assert "classes" not in found["train"]  # prepare leaves mixed out, and says so
