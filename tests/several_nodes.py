@@ -38,7 +38,7 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        connection._guard_token()
+        connection.guard_token()
         self.address_of_all = own_address()
         self.cluster = Cluster(
             initialize_head=True,

@@ -48,7 +48,7 @@ def demo(
         config = folder / "quickstart.yaml"
         if not corpus.exists():
             _write_sample(corpus, _ROWS, _SEED)
-        config.write_text(_write_config(folder))
+        config.write_text(write_config(folder))
         say("demo", f"settings: {config}")
         jobs.run(config, "run", overwrite=overwrite, verbose=verbose)
 
@@ -69,7 +69,7 @@ def _write_sample(output: Path, rows: int, seed: int) -> None:
     say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
 
 
-def _write_config(folder: Path) -> str:
+def write_config(folder: Path) -> str:
     """Write the settings of ``configs/quickstart.yaml`` for another directory."""
     text = (resources.files("sentiflow.cli") / "quickstart.yaml").read_text("utf-8")
     if folder == Path(_FOLDER):

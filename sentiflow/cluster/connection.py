@@ -115,7 +115,7 @@ def _connected(verbose: bool) -> Iterator[None]:
 def _start(verbose: bool) -> None:
     """Start Ray on this machine."""
     local_ray.prepare_folder()
-    _guard_token()
+    guard_token()
     if sys.platform == "linux":
         # Training workers inherit it. Without it they would exchange gradients through the
         # interface to which the host's name resolves.
@@ -263,7 +263,7 @@ class Capacity:
         return f"{one} for {self.times} workers" if self.times > 1 else one
 
 
-def _guard_token() -> None:
+def guard_token() -> None:
     """Make the token of a local cluster; only its owner can read it.
 
     Ray would make a token that everybody can read. A token that exists is restricted, too.

@@ -264,7 +264,7 @@ class _Session(contextlib.ExitStack):
             group=self.group,
             tags=tags,
             name=runs.name_run(verb, self.config, changes=changes),
-            registers_model=self._registers_model(verb, is_whole_run=is_whole_run),
+            registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             recorder.log_files(
@@ -273,16 +273,17 @@ class _Session(contextlib.ExitStack):
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
 
-    def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
-        """Say whether a stage registers the model: each training, or a whole run's evaluation.
 
-        An average is not trained, and a refit may have no evaluation.
-        """
-        setting = self.config.tracking.register_model
-        if setting == "auto":
-            if self.config.train.refit:
-                return verb == "train"
-            return verb == "evaluate" and is_whole_run
-        is_average = len(self.config.score.model_uris) > 1
-        registering = "evaluate" if is_average else "train"
-        return setting and verb == registering
+def registers_model(config: Config, verb: Verb, *, is_whole_run: bool) -> bool:
+    """Say whether a stage registers the model: each training, or a whole run's evaluation.
+
+    An average is not trained, and a refit may have no evaluation.
+    """
+    setting = config.tracking.register_model
+    if setting == "auto":
+        if config.train.refit:
+            return verb == "train"
+        return verb == "evaluate" and is_whole_run
+    is_average = len(config.score.model_uris) > 1
+    registering = "evaluate" if is_average else "train"
+    return setting and verb == registering

@@ -252,14 +252,14 @@ def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
         prior_only=int((scores.num_tokens == 0).sum()),
         unsure=0 if scores.unsure is None else int(scores.unsure.sum()),
         predicted=scores.predicted,
-        profile=_describe_unseen(accepted, scores, job),
+        profile=describe_unseen(accepted, scores, job),
         peak_memory_bytes=memory.peak_bytes(),
         files=files,
     )
     return asdict(result)
 
 
-def _describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:
+def describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:
     """Describe rows outside of the train and validation splits.
 
     A model is surer of rows that it has learned, and was chosen by validation rows.

@@ -10,7 +10,7 @@ from sentiflow.data import sample
 @pytest.mark.parametrize("folder", ["runs/quickstart", "a b", "a: b", "#x", 'a"b', "7", "~"])
 def test_the_config_of_the_demo_is_the_quickstart_for_any_directory(folder, tmp_path):
     path = tmp_path / "quickstart.yaml"
-    path.write_text(demo._write_config(demo.Path(folder)))
+    path.write_text(demo.write_config(demo.Path(folder)))
     found = settings.read(path, [])
     assert found["output_uri"] == folder
     assert found["prepare"]["csv"] == f"{folder}/tweets.csv"

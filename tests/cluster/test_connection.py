@@ -208,7 +208,7 @@ def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path, monkeypat
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     path, seen = tmp_path / ".ray/auth_token", set()
     for _ in range(2):
-        connection._guard_token()
+        connection.guard_token()
         seen.add(path.read_text())
         assert path.stat().st_mode & 0o777 == 0o600
         path.chmod(0o644)

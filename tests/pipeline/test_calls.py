@@ -201,7 +201,9 @@ def test_a_run_is_that_of_the_command_and_leaves_a_running_ray(
 )
 def test_the_setting_says_which_stage_registers(setting, is_whole_run, expected):
     config = settings.validate(BASE | {"tracking": {"register_model": setting}}, source="test")
-    session = stages._Session(config, verbose=False)
-    verbs = ("prepare", "train", "score", "evaluate")
-    asked = [v for v in verbs if session._registers_model(v, is_whole_run=is_whole_run)]
+    asked = [
+        verb
+        for verb in stages.VERBS
+        if stages.registers_model(config, verb, is_whole_run=is_whole_run)
+    ]
     assert asked == expected

@@ -24,6 +24,7 @@ from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.scoring import score as scoring
+from sentiflow.scoring import summary
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -224,15 +225,14 @@ def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):
 def test_a_file_that_is_changed_while_it_is_scored_is_refused(
     tmp_path, model, resources, monkeypatch
 ):
-    path, check = tmp_path / "a.parquet", scoring._check
+    path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["good", "bad"]}), path)
     config = configure(tmp_path, model, path)
 
-    def change_then_check(*arguments):
+    def change(*arguments, **options):
         pq.write_table(pa.table({"text": ["bad", "good"]}), path)
-        check(*arguments)
 
-    monkeypatch.setattr(scoring, "_check", change_then_check)
+    monkeypatch.setattr(summary, "tell", change)  # after all parts are scored
     with pytest.raises(UserError, match=r"a\.parquet was changed while it was read: run the same"):
         score(config)
     assert not (tmp_path / "run/scored").exists()

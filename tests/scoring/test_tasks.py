@@ -54,7 +54,7 @@ def test_the_profile_is_that_of_rows_outside_of_train_and_validation():
     splits = ["train", "validation", "test", None, "test"]
     rows = pa.table({"label": [0, 0, 0, 0, 1], "split": splits})
     job = SimpleNamespace(classes=BINARY, labels=(0, 1))
-    found = tasks._describe_unseen(rows, scores, job)
+    found = tasks.describe_unseen(rows, scores, job)
     assert (found.rows, found.tokens) == (3, 3 + 4 + 5)
     assert found.confusion == {"negative": {"positive": 2}, "positive": {"positive": 1}}
 
