@@ -11,7 +11,8 @@ class FakeRay:
     """Stands for Ray, and records each call with its thread."""
 
     def __init__(self, monkeypatch):
-        self.calls, self.init = [], lambda: None
+        self.calls = []
+        self.init = lambda: None
         self.came = threading.Event()
         monkeypatch.setattr(local_ray, "_processes", {})  # not that of the whole session
         monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)

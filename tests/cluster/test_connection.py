@@ -206,7 +206,8 @@ def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    path, seen = tmp_path / ".ray/auth_token", set()
+    path = tmp_path / ".ray/auth_token"
+    seen = set()
     for _ in range(2):
         connection.guard_token()
         seen.add(path.read_text())

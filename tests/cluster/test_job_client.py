@@ -62,7 +62,8 @@ def home(tmp_path):
 @pytest.fixture
 def dashboard():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.address, server.status = f"http://127.0.0.1:{server.server_port}", 200
+    server.address = f"http://127.0.0.1:{server.server_port}"
+    server.status = 200
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server
@@ -169,7 +170,9 @@ class FakeRayClient:
     """A job whose states and logs are given, one for each request; the last stays."""
 
     def __init__(self, states=(), logs=("",), *, submitted=None):
-        self.states, self.logs, self.submitted = list(states), list(logs), submitted
+        self.states = list(states)
+        self.logs = list(logs)
+        self.submitted = submitted
 
     def _next(self, answers):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -213,7 +216,8 @@ def state(status, message=None, code=None):
     )
 
 
-RUNNING, DONE = state("RUNNING"), state("SUCCEEDED", code=0)
+RUNNING = state("RUNNING")
+DONE = state("SUCCEEDED", code=0)
 
 
 def follow(states, logs=(LOG,)):

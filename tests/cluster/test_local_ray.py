@@ -39,7 +39,8 @@ def test_a_start_that_failed_is_told(ray, failure, kind, raised):
 
 
 def test_the_end_of_ray_ends_the_process_with_one_line(monkeypatch, said):
-    codes, is_over = [], threading.Event()
+    codes = []
+    is_over = threading.Event()
     monkeypatch.setattr(local_ray.os, "_exit", lambda code: codes.append(code) or is_over.set())
     monkeypatch.setattr(local_ray, "_GRACE_SECONDS", 0)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:

@@ -64,7 +64,8 @@ def test_metrics_are_those_of_the_report(run, finished_run):
 
 
 def test_the_report_is_shown_by_its_headlines(run):
-    text, page = str(run.report), run.report._repr_html_()
+    text = str(run.report)
+    page = run.report._repr_html_()
     number, meaning = run.report.headlines[0]
     assert text.splitlines()[0].split(maxsplit=1) == [number, meaning]
     assert f"<th>{number}</th>" in page
@@ -87,7 +88,8 @@ def test_what_a_run_lacks_is_said_with_the_call_that_makes_it(finished_run, tmp_
 def test_results_are_read_from_an_object_store(finished_run, bucket):
     import boto3
 
-    client, root = boto3.client("s3"), finished_run / "run/scored"
+    client = boto3.client("s3")
+    root = finished_run / "run/scored"
     for path in filter(lambda path: path.is_file(), root.rglob("*")):
         client.upload_file(str(path), "corpus", f"my run/scored/{path.relative_to(root)}")
     expected = sentiflow.read_predictions(root)

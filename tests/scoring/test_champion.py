@@ -90,7 +90,8 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     score(config, days(corpora, 0, 1, 2))
     assert versions(tmp_path) == ["1", "2", "2"]
     assert before.items() <= times(tmp_path).items()
-    found, rows = record(tmp_path), table(tmp_path)
+    found = record(tmp_path)
+    rows = table(tmp_path)
     fingerprints = [each["fingerprint"] for each in found["models"].values()]
     assert fingerprints == [found["models"][name]["fingerprint"] for name in ("1", "2")]
     keys = ("model_version", "first_part", "first_file", "num_files", "rows")

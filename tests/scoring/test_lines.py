@@ -52,7 +52,8 @@ class Dribble(io.RawIOBase):
     """A stream that gives a few bytes at a time."""
 
     def __init__(self, content, size):
-        self.content, self.size = io.BytesIO(content), size
+        self.content = io.BytesIO(content)
+        self.size = size
 
     def read1(self, _):
         return self.content.read(self.size)
@@ -101,7 +102,13 @@ def test_json_lines_hold_texts_and_predictions(texts):
 def test_other_classes_have_the_probability_of_the_label(classes):
     number = np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])[:, : len(classes)]
     zeros = np.zeros(2, np.int64)
-    scores = Scores(number.astype(np.float32), classes, zeros + 1, zeros, zeros)
+    scores = Scores(
+        probabilities=number.astype(np.float32),
+        classes=classes,
+        num_tokens=zeros + 1,
+        lengths=zeros,
+        num_unknown=zeros,
+    )
     text = pa.array(["a", "b"])
     assert lines.to_tsv(text, scores).decode().splitlines() == [
         f"{classes[1]}\t0.5000\ta", f"{classes[0]}\t0.5000\tb"
@@ -154,8 +161,16 @@ def test_a_text_cannot_act_on_the_terminal_of_people_and_programs_get_it_as_it_i
 
 def test_unsure_texts_are_marked_beside_their_label():
     certain = pairs(np.array([0.9, 0.3, 0.8, 0.05]))
-    zeros, known = np.zeros(4, np.int64), np.array([2, 2, 0, 1])
-    scores = Scores(certain, ("negative", "positive"), known, zeros, zeros, threshold=0.75)
+    zeros = np.zeros(4, np.int64)
+    known = np.array([2, 2, 0, 1])
+    scores = Scores(
+        probabilities=certain,
+        classes=("negative", "positive"),
+        num_tokens=known,
+        lengths=zeros,
+        num_unknown=zeros,
+        threshold=0.75,
+    )
     assert scores.unsure.tolist() == [False, True, True, False], "no known word: unsure"
     text = pa.array(["a", "b", "c", "d"])
     rows = [row.split("\t")[3:] for row in lines.to_tsv(text, scores).decode().splitlines()]
@@ -196,9 +211,15 @@ def test_predictions_are_in_the_order_of_the_lines(monkeypatch):
     ]
 
 
+def open_pipe():
+    """Open both ends of a pipe: to read, and to write."""
+    source, sink = os.pipe()
+    return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
+
+
 def test_a_prediction_is_written_before_the_next_line_is_awaited():
-    reader, writer = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
-    answers, out = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    reader, writer = open_pipe()
+    answers, out = open_pipe()
     arguments = (Package(), lines.read(reader), out, lines.to_tsv)
     thread = threading.Thread(target=lines.predict, args=arguments)
     thread.start()

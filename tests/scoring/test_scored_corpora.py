@@ -190,7 +190,8 @@ def test_a_corpus_without_a_readable_row_is_refused(tmp_path, model, resources):
 def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(tmp_path, model, resources):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
     config = str(configure(tmp_path, model, tmp_path / "none.parquet"))
-    scored, evaluated = invoke("score", config), invoke("evaluate", config)
+    scored = invoke("score", config)
+    evaluated = invoke("evaluate", config)
     assert (scored.exit_code, scored.stdout) == (0, "")
     assert record(tmp_path)["counts"]["rows_read"] == 0
     assert evaluated.exit_code == 2

@@ -1,4 +1,4 @@
-"""Counts of parts add up, class by class, and name the predictions; a profile is of unseen rows."""
+"""Counts of parts add up, class by class, and name the predictions; a profile has unseen rows."""
 
 import json
 from dataclasses import asdict, replace
@@ -45,12 +45,20 @@ def test_a_line_names_a_few_classes(found, brief):
 @pytest.mark.parametrize("names", [("negative", "positive"), ("ham", "spam")])
 def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
     found = counts(1, 3, names=names)
-    assert found.counts.get("positive") == (3 if "positive" in names else None)
+    expected = 3 if "positive" in names else None
+    assert found.counts.get("positive") == expected
     assert RowCounts.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
-def test_the_profile_is_that_of_rows_outside_of_train_and_validation():
-    scores = Scores(np.full((5, 2), 0.5), BINARY, *np.tile(np.arange(1, 6), (3, 1)))
+def test_the_profile_describes_rows_outside_of_train_and_validation():
+    counts = np.arange(1, 6)
+    scores = Scores(
+        probabilities=np.full((5, 2), 0.5),
+        classes=BINARY,
+        num_tokens=counts,
+        lengths=counts,
+        num_unknown=counts,
+    )
     splits = ["train", "validation", "test", None, "test"]
     rows = pa.table({"label": [0, 0, 0, 0, 1], "split": splits})
     job = SimpleNamespace(classes=BINARY, labels=(0, 1))
