@@ -184,6 +184,7 @@ def _to_text(
     from sentiflow.data.inspection import findings
 
     rows = _list_rows(found)
+    shown = align(rows, "<<") if rows else ""
     num_files = len(found.sample.uris)
     return fill(
         "inspection.txt.j2",
@@ -191,7 +192,7 @@ def _to_text(
         files=files[0] if num_files == 1 else f"{num_files} files",
         size=_count_rows(found),
         columns=[("column", "is", "values"), *_list_columns(found)],
-        rows=[line.strip() for line in align(rows, "<<").splitlines()] if rows else [],
+        rows=[line.strip() for line in shown.splitlines()],
         scores_only=scores_only,
         has_test=has_test,
         max_length=tokens.max_length,
@@ -205,14 +206,13 @@ def _to_text(
 
 def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     """Describe each column: its name, its role, its values."""
-    return [
-        (
-            _cut(str(column.name), 24),
-            found.roles.of(column.name) or "-",
-            _cut(_describe_values(found, column) or "empty", _CELL),
-        )
-        for column in found.columns
-    ]
+    rows = []
+    for column in found.columns:
+        name = _cut(str(column.name), 24)
+        role = found.roles.of(column.name) or "-"
+        values = _describe_values(found, column) or "empty"
+        rows.append((name, role, _cut(values, _CELL)))
+    return rows
 
 
 def _describe_values(found: "Inspection", column: "Column") -> str:

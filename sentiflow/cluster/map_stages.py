@@ -372,7 +372,8 @@ def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
     pattern = re.compile(rf"{re.escape(run)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
     paths = {}
     for path in sizes:
-        if match := pattern.fullmatch(path):
+        match = pattern.fullmatch(path)
+        if match:
             paths[int(match[1])] = join(root, path)
     contents = filesystem.map_files(filesystem.read_bytes, paths.values())
 

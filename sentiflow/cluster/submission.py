@@ -166,8 +166,10 @@ def _list_code(folder: Path, verb: str) -> dict[str, Path]:
         UserError: The clone has no job of this verb.
     """
     root = folder.absolute()
-    paths = sorted(path for pattern in _UPLOADED for path in root.glob(pattern))
-    files = {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
+    paths: list[Path] = []
+    for pattern in _UPLOADED:
+        paths.extend(root.glob(pattern))
+    files = {path.relative_to(root).as_posix(): path for path in sorted(paths) if path.is_file()}
     if f"jobs/{verb}.py" not in files:
         verbs = ", ".join(Path(name).stem for name in files if name.startswith("jobs/"))
         raise UserError(

@@ -48,7 +48,9 @@ _NEED_RAY = ("prepare", "train", "score", "sweep")
 
 def whole_run(config: Config) -> tuple[Verb, ...]:
     """List the stages of a whole run."""
-    return VERBS if config.trains else tuple(verb for verb in VERBS if verb != "train")
+    if config.trains:
+        return VERBS
+    return tuple(verb for verb in VERBS if verb != "train")
 
 
 @dataclass(frozen=True)

@@ -454,5 +454,8 @@ def _list_models(output: Output, job: ScoreJob) -> dict[str, ModelInput]:
 
 def _list_average(output: Output) -> list[FileEntry]:
     """List the files of an averaged model, which stays in the output."""
-    average = manifest.read(join(output.uri, MODEL))
-    return list_result(join(output.uri, MODEL), average, path=MODEL) if average else []
+    uri = join(output.uri, MODEL)
+    average = manifest.read(uri)
+    if average is None:
+        return []
+    return list_result(uri, average, path=MODEL)

@@ -133,9 +133,10 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     learned: set[str] = set()
     for member in model.get("members") or [model]:
         training = manifest.read_input(member, "training")
-        prepared = manifest.read_input(training["inputs"], "prepared") if training else None
-        if prepared:
-            learned |= manifest.identify_learned_files(prepared)
+        if training:
+            prepared = manifest.read_input(training["inputs"], "prepared")
+            if prepared:
+                learned |= manifest.identify_learned_files(prepared)
     files = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
     return [display_uri(item["uri"]) for item in files]
 

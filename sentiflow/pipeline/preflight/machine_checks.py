@@ -39,7 +39,9 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
         verbose: Show Ray's own messages.
     """
     results: list[CheckResult] = []
-    outputs = config_checks.find_outputs(config, config_checks.STAGES) if config else []
+    outputs: list[str] = []
+    if config:
+        outputs = config_checks.find_outputs(config, config_checks.STAGES)
     if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
         results += report("versions", describe_versions)
         for uri in outputs:

@@ -181,10 +181,11 @@ def _read(
     form, plan = _plan(first, settings, (*rules.keep, rules.split_column), text_column)
     if not first.rows.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
-    places = first.names if is_table else range(first.rows.num_columns)
-    columns = {name: first.column(at) for name, at in dict(form.columns).items() if at in places}
-    names = {"text"} if is_table and text_column else {"text", "label", *rules.required}
-    table = {name: column for name, column in columns.items() if name in names}
+    columns = _read_columns(first, form)
+    checked = {"text"}
+    if not (is_table and text_column):
+        checked |= {"label", *rules.required}
+    table = {name: column for name, column in columns.items() if name in checked}
     if rules.split_column and plan.has_column(rules.split_column):
         table["split"] = _read_splits(first, form, rules.split_column)
     table["reason"] = first.faults
@@ -192,12 +193,31 @@ def _read(
     if settings.labels == "auto":
         required = [name for name in required if name != "label"]
     rows = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
-    if "time" not in columns or "time" not in (*rules.required, *rules.keep):
-        return FilePreview(first, plan, rows)
-    if is_table and pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type):
-        return FilePreview(first, plan, rows)
-    time_fault = times.find_fault(columns["time"], form.time_format)
+    time_fault = ("", False)
+    is_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
+    if is_kept and not _has_typed_times(first, form):
+        time_fault = times.find_fault(columns["time"], form.time_format)
     return FilePreview(first, plan, rows, time_fault)
+
+
+def _read_columns(
+    first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat
+) -> dict[str, pa.Array]:
+    """Read the columns of the format that the file has, by meaning."""
+    is_table = bool(len(first.schema))
+    places = first.names if is_table else range(first.rows.num_columns)
+    columns = {}
+    for name, place in dict(form.columns).items():
+        if place in places:
+            columns[name] = first.column(place)
+    return columns
+
+
+def _has_typed_times(first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat) -> bool:
+    """Say whether the times are of a type of Parquet for times, which need not be parsed."""
+    if not len(first.schema):
+        return False
+    return bool(pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type))
 
 
 def _read_splits(
