@@ -149,11 +149,10 @@ def to_json(
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
     values = [_to_list(column) for column in columns.values()]
     lines = []
-    for line, *answer in zip(*values, strict=True):
-        could_act = for_people and line.translate(_ESCAPES) != line
+    for row in zip(*values, strict=True):
+        could_act = for_people and row[0].translate(_ESCAPES) != row[0]
         encoder = _ASCII_JSON if could_act else _JSON
-        row = dict(zip(columns, (line, *answer), strict=True))
-        lines.append(encoder.encode(row) + "\n")
+        lines.append(encoder.encode(dict(zip(columns, row, strict=True))) + "\n")
     return "".join(lines).encode()
 
 

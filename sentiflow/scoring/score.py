@@ -13,8 +13,8 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -83,6 +83,34 @@ class _Files:
         return len(self.distinct) == self.num_old_distinct
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Earlier:
+    """Results of earlier jobs, which this job extends; by default there are none."""
+
+    counts: RowCounts = field(default_factory=RowCounts)
+    num_files: int = 0
+    """Files of the corpus that were scored."""
+    num_parts: int = 0
+    precision: str = ""
+    models: Mapping[str, ModelInput] = field(default_factory=dict)
+    """The models that have scored, by version."""
+    scorings: Sequence[Scoring] = ()
+
+    @classmethod
+    def of(cls, previous: Manifest | None, model: ModelInput) -> _Earlier:
+        """Take them from the manifest of the present result."""
+        if previous is None:
+            return cls()
+        return cls(
+            counts=RowCounts.of(previous, model),
+            num_files=len(previous["inputs"]["corpus"]["files"]),
+            num_parts=previous["num_parts"],
+            precision=previous["precision"],
+            models=previous["models"],
+            scorings=previous["scorings"],
+        )
+
+
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of scoring; files of a corpus are read only if they have changed.
 
@@ -128,16 +156,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     spec = output.spec
     previous = output.previous
     model = spec.inputs["model"]
-    files = _find_files(spec.inputs["corpus"], previous)
+    earlier = _Earlier.of(previous, model)
+    files = _find_files(spec.inputs["corpus"], num_old=earlier.num_files)
     if previous and files.are_all_old:
         return previous
 
     plan, labels = _plan(settings, files, model, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     precision = tasks.choose_precision(
-        settings.precision,
-        earlier=previous["precision"] if previous else "",
-        on_gpu=num_gpus > 0,
+        settings.precision, earlier=earlier.precision, on_gpu=num_gpus > 0
     )
     if previous and isinstance(plan, TablePlan):
         check_compatible(previous, plan)
@@ -148,15 +175,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    before = RowCounts.of(previous, model) if previous else RowCounts()
     with output.rolled_back_if_refused():
-        source = _cut(plan, settings, maps, first_row=before.rows_read)
+        source = _cut(plan, settings, maps, first_row=earlier.counts.rows_read)
         model_uri = score_inputs.fetch_model(config, output)
     _announce(spec, source)
 
     job = _describe_job(
         settings,
         output,
+        earlier,
         model_uri=model_uri,
         labels=labels,
         precision=precision,
@@ -166,8 +193,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 
     has_row_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
     may_repeat = len(files.distinct) > 1 and not has_row_ids
-    new = _sum_up(output, source, before, of_parts, may_repeat=may_repeat)
-    total = RowCounts.sum([before, new])
+    new = _sum_up(output, source, earlier.counts, of_parts, may_repeat=may_repeat)
+    total = RowCounts.sum([earlier.counts, new])
     _check(output, source, new, total)
 
     done = Summary(
@@ -179,10 +206,10 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     )
     summary.tell(done, model, uri=spec.uri)
     summary.log_metrics(done, recorder)
-    return _publish(output, source, job, done, files, recorder)
+    return _publish(output, source, job, done, files, earlier, recorder)
 
 
-def _find_files(corpus: Input, previous: Manifest | None) -> _Files:
+def _find_files(corpus: Input, *, num_old: int) -> _Files:
     """List the files of the corpus, and tell the user which are copies of others."""
     listed = corpus.get("files", [])
     copies = score_inputs.find_copies(listed)
@@ -191,7 +218,6 @@ def _find_files(corpus: Input, previous: Manifest | None) -> _Files:
             STAGE,
             f"{display_uri(uri)} is a copy of {display_uri(copy.original)}: it is scored once",
         )
-    num_old = len(previous["inputs"]["corpus"]["files"]) if previous else 0
     return _Files(listed=listed, num_old=num_old, copies=copies)
 
 
@@ -245,6 +271,7 @@ def _announce(spec: OutputSpec, source: Corpus) -> None:
 def _describe_job(
     settings: ScoreSettings,
     output: Output,
+    earlier: _Earlier,
     *,
     model_uri: str,
     labels: Sequence[str],
@@ -253,7 +280,6 @@ def _describe_job(
 ) -> ScoreJob:
     """Describe what all tasks do; further classes of the corpus follow the model's classes."""
     model: ModelInput = output.spec.inputs["model"]
-    previous = output.previous
     classes = tuple(dict.fromkeys([*package_files.classes_of(model), *labels]))
     return ScoreJob(
         keep_columns=settings.keep_columns,
@@ -263,8 +289,8 @@ def _describe_job(
         on_gpu=on_gpu,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
-        model_version=score_inputs.name_version(model, previous["models"] if previous else {}),
-        first_part=previous["num_parts"] if previous else 0,
+        model_version=score_inputs.name_version(model, earlier.models),
+        first_part=earlier.num_parts,
         root=output.parts_uri,
     )
 
@@ -385,6 +411,7 @@ def _publish(
     job: ScoreJob,
     done: Summary,
     files: _Files,
+    earlier: _Earlier,
     recorder: Recorder,
 ) -> Manifest:
     """Complete the output, together with the previous predictions.
@@ -395,6 +422,7 @@ def _publish(
         job: Arguments of the tasks.
         done: What was scored.
         files: The files of the corpus.
+        earlier: Results of earlier jobs.
         recorder: Describes the run.
 
     Raises:
@@ -416,8 +444,8 @@ def _publish(
     return output.publish(
         inputs=output.spec.inputs | {"corpus": _describe_corpus(source, files)},
         files=[*done.total.files, *_list_average(output)],
-        models=_list_models(output, job),
-        scorings=[*(output.previous["scorings"] if output.previous else ()), scoring],
+        models={**earlier.models, job.model_version: output.spec.inputs["model"]},
+        scorings=[*earlier.scorings, scoring],
         peak_memory_bytes=done.total.peak_memory_bytes,
         num_parts=job.first_part + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
@@ -443,13 +471,6 @@ def _describe_corpus(source: Corpus, files: _Files) -> Input:
     for item in source.files.get("files", []):
         described[item["uri"]] = item
     return input_files.join([described[item["uri"]] for item in files.listed])
-
-
-def _list_models(output: Output, job: ScoreJob) -> dict[str, ModelInput]:
-    """List the models that have scored rows, by version."""
-    models = dict(output.previous["models"]) if output.previous else {}
-    models[job.model_version] = output.spec.inputs["model"]
-    return models
 
 
 def _list_average(output: Output) -> list[FileEntry]:
