@@ -25,7 +25,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "published", "when", "datum",
     ),
 }  # fmt: skip
-"""For each meaning its usual names, the most usual first; a name may have them as a part."""
+"""Usual names of the column of each meaning."""
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "negative": (
@@ -60,32 +60,44 @@ def split_name(name: str) -> list[str]:
 
 
 def rate(name: str, meaning: str) -> int:
-    """Rate how well a name fits a meaning: 2 as a whole, 1 by its last or first word, 0 not."""
-    words, usual = split_name(name), NAMES[meaning]
+    """Rate how well a name fits a meaning.
+
+    Returns:
+        2: the whole name is usual; 1: its first or last word is; 0: neither.
+    """
+    words = split_name(name)
+    usual = NAMES[meaning]
     if "".join(words) in usual:
         return 2
-    return int(bool(words) and (words[-1] in usual or words[0] in usual))
+    if words and (words[0] in usual or words[-1] in usual):
+        return 1
+    return 0
 
 
 _MEANING = {value: name for name, values in CLASSES.items() for value in values}
+"""The class that a usual value names."""
 _NUMBERED: tuple[dict[str, str], ...] = (
     {"0": "negative", "4": "positive", "2": "neutral"},
     {"-1": "negative", "1": "positive", "0": "neutral"},
 )
 """Usual numbers of classes."""
 _ZERO_AND_ONE = {"0": "negative", "1": "positive"}
+"""Numbers of classes in a column that is named like a sentiment."""
 
 
 def rate_sentiments(values: Collection[str]) -> int:
-    """Rate how well values are sentiments.
+    """Rate how well the values of a column fit sentiments.
 
     Returns:
-        2: negative and positive, and perhaps neutral or none; 1: some values, neutral among them.
+        2: they name negative, positive and nothing else but neutral or no label; 1: they are two
+        to seven values, and one is neutral; 0: neither.
     """
     names = {_MEANING.get(value.casefold()) for value in values if not _is_none(value)}
     if {"negative", "positive"} <= names and None not in names:
         return 2
-    return int("neutral" in names and 2 <= len(values) <= 7)
+    if "neutral" in names and 2 <= len(values) <= 7:
+        return 1
+    return 0
 
 
 def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
@@ -93,11 +105,12 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
 
     Args:
         counts: Rows by value, the most frequent first.
-        is_sentiment: Whether the column is named so: then 0 and 1 are negative and positive.
+        is_sentiment: Whether the name of the column says that it holds sentiments. Then 0 is
+            negative and 1 is positive.
 
     Returns:
-        Values by class; those that mean no label, other than an empty one, under ``unlabelled``.
-        Spellings that differ in case are one class.
+        Values by class. If some values mean no label, they and the empty one are under
+        ``unlabelled``. Spellings that differ in case are one class.
 
     Example:
         >>> name_classes({"Neg": 5, "pos": 4, "POS": 1, "n/a": 1})
@@ -105,23 +118,35 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
         >>> name_classes({"joy": 5, "anger": 4}), name_classes({"4": 5, "0": 5})
         ({'anger': ['anger'], 'joy': ['joy']}, {'negative': ['0'], 'positive': ['4']})
     """
-    meant = [value for value in counts if not _is_none(value)]
-    # where there is "very good", good is a step of a scale
-    is_scale = any(_MEANING.keys() & {*v.casefold().split()[1:]} for v in meant)
-    numbers = _number_names(meant, is_sentiment)
+    labels = [value for value in counts if not _is_none(value)]
+    meaning = {} if _is_scale(labels) else _MEANING
+    names_of_numbers = _name_numbers(labels, is_sentiment)
     groups: dict[str, list[str]] = {}
-    spelled: dict[str, str] = {}
-    for value in meant:
-        plain = value.casefold()
-        name = (
-            numbers.get(_plain_number(value))
-            or (not is_scale and _MEANING.get(plain))
-            or spelled.setdefault(plain, value)
-        )
+    first_spelling: dict[str, str] = {}
+    for value in labels:
+        folded = value.casefold()
+        number = _plain_number(value)
+        if number in names_of_numbers:
+            name = names_of_numbers[number]
+        elif folded in meaning:
+            name = meaning[folded]
+        else:
+            name = first_spelling.setdefault(folded, value)
         groups.setdefault(name, []).append(value)
     classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}
     none = [value for value in counts if _is_none(value) and value]
-    return {**classes, UNLABELLED: ["", *none]} if none else classes
+    if none:
+        classes[UNLABELLED] = ["", *none]
+    return classes
+
+
+def _is_scale(labels: Collection[str]) -> bool:
+    """Say whether labels are steps of a scale: beside "very good", "good" is not positive."""
+    for label in labels:
+        later_words = label.casefold().split()[1:]
+        if _MEANING.keys() & {*later_words}:
+            return True
+    return False
 
 
 def _is_none(value: str) -> bool:
@@ -133,10 +158,13 @@ def _plain_number(value: str) -> str:
     return value.removeprefix("+").removesuffix(".0")
 
 
-def _number_names(values: Collection[str], is_sentiment: bool) -> dict[str, str]:
+def _name_numbers(labels: Collection[str], is_sentiment: bool) -> dict[str, str]:
     """Name the classes of usual numbers; none are named if a number has no usual meaning."""
-    numbers = {_plain_number(value) for value in values}
-    for names in (*_NUMBERED, *([_ZERO_AND_ONE] if is_sentiment else [])):
+    numbers = {_plain_number(label) for label in labels}
+    usual = _NUMBERED
+    if is_sentiment:
+        usual = (*usual, _ZERO_AND_ONE)
+    for names in usual:
         needed = {number for number, name in names.items() if name != "neutral"}
         if needed <= numbers <= names.keys():
             return names

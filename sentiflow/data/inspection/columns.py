@@ -1,4 +1,4 @@
-"""Columns of texts -> what their values look like, and which is the text, the label, a time..."""
+"""Columns of strings -> what their values look like, and which is the text, the label, a time..."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +18,11 @@ from sentiflow.errors import UserError, shorten
 from sentiflow.progress import say
 
 _SAMPLE = 5_000
-"""Values that are looked at to tell what a column is."""
+"""Approximate number of values that the means and shares of a column are computed from."""
 _MAX_COUNTED = 1_000
+"""Maximum number of values in ``Column.counts``."""
 _MIN_LETTERS = 5
-"""Letters of a script without spaces that are a text; a name has fewer."""
-_MAX_SHOWN = 40
+"""Minimum average letters in texts of a script without spaces; names have fewer."""
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
 _DATE = (
@@ -38,18 +38,19 @@ class Column:
     name: str | int
     """Its name in the header, or its position."""
     counts: Mapping[str, int]
-    """Rows of the most frequent values, up to ``_MAX_COUNTED``; an empty one is not among them."""
+    """Rows of the most frequent values, up to ``_MAX_COUNTED``; without the empty value."""
     num_distinct: int
-    """Different values."""
+    """Number of different values."""
     num_filled: int
     """Rows with a value."""
     filled_share: float
     """Share of the rows with a value."""
     mean_length: float
-    """Characters in a value."""
+    """Average number of characters in a value."""
     mean_words: float
+    """Average number of words in a value."""
     mean_letters: float
-    """Letters of scripts without spaces in a value."""
+    """Average number of letters of scripts without spaces in a value."""
     number_share: float
     """Share of the values that are numbers."""
     whole_share: float
@@ -59,8 +60,13 @@ class Column:
 
     @property
     def distinct_share(self) -> float:
-        """Share of the values that are different."""
+        """Number of different values for each row with a value."""
         return self.num_distinct / max(1, self.num_filled)
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether the values are numbers with fractions: measurements, not labels."""
+        return self.number_share > 0.5 and self.whole_share < 0.99
 
     def fits(self, meaning: str) -> int:
         """Rate how well the name fits a meaning, as :func:`column_names.rate` does."""
@@ -72,17 +78,18 @@ def describe(name: str | int, values: pa.Array) -> Column:
     trimmed = pc.utf8_trim_whitespace(pc.fill_null(values, ""))
     filled = trimmed.filter(pc.not_equal(trimmed, ""))
     counts = count_values(filled)
-    sample = filled.take(pa.array(np.arange(0, len(filled), max(1, len(filled) // _SAMPLE))))
+    every_nth = max(1, len(filled) // _SAMPLE)
+    sample = filled.take(pa.array(np.arange(0, len(filled), every_nth)))
 
     def mean(values: pa.Array) -> float:
         return pc.mean(values).as_py() or 0.0
 
     return Column(
-        name,
-        dict(itertools.islice(counts.items(), _MAX_COUNTED)),
-        len(counts),
-        len(filled),
-        len(filled) / max(1, len(values)),
+        name=name,
+        counts=dict(itertools.islice(counts.items(), _MAX_COUNTED)),
+        num_distinct=len(counts),
+        num_filled=len(filled),
+        filled_share=len(filled) / max(1, len(values)),
         mean_length=mean(pc.utf8_length(sample)),
         mean_words=1 + mean(pc.count_substring_regex(sample, r"\s+")),
         mean_letters=mean(pc.count_substring_regex(sample, f"[{UNSPACED}]")),
@@ -93,16 +100,15 @@ def describe(name: str | int, values: pa.Array) -> Column:
 
 
 def main_values(column: Column) -> dict[str, int]:
-    """Return the values of a label, without those that so few rows have that they are mistakes."""
-    least = min(column.num_filled / 2000, MIN_CLASS_ROWS)
-    return {value: rows for value, rows in column.counts.items() if rows >= least}
+    """Return the values of a label with their rows; values that are too rare are mistakes."""
+    min_rows = min(column.num_filled / 2000, MIN_CLASS_ROWS)
+    return {value: rows for value, rows in column.counts.items() if rows >= min_rows}
 
 
 def classes_of(column: Column) -> dict[str, list[str]]:
     """Name the classes of a column of labels, each with its values."""
-    is_sentiment = isinstance(column.name, str) and any(
-        word in column.name.lower() for word in ("sentiment", "polarity")
-    )
+    name = str(column.name).lower()
+    is_sentiment = "sentiment" in name or "polarity" in name
     return name_classes(main_values(column), is_sentiment=is_sentiment)
 
 
@@ -112,8 +118,11 @@ def brief(text: str | int) -> str:
 
 
 _MAX_VALUES = 50
-"""Different values of a column that is worth keeping."""
+"""Maximum number of different values of a column that is worth keeping."""
+_MAX_KEPT = 8
+"""Maximum number of columns to keep."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
+"""Names that our own tables use for other columns."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,11 @@ class Roles:
     """Columns with few values, such as a brand."""
 
     def of(self, name: str | int) -> str:
-        """Name the meaning of a column, or return an empty text."""
-        meanings = ("text", "label", "id", "user", "time", "split")
-        names = [meaning for meaning in meanings if getattr(self, meaning) == name]
-        return "".join(names) or ("kept" if name in self.keep else "")
+        """Name the meaning of a column; empty if it has none."""
+        for meaning in ("text", "label", "id", "user", "time", "split"):
+            if getattr(self, meaning) == name:
+                return meaning
+        return "kept" if name in self.keep else ""
 
 
 def find_roles(
@@ -151,9 +161,9 @@ def find_roles(
     Args:
         columns: All columns.
         source: The file, for messages.
-        text: Name or position of the column of texts, if the user has said it.
-        label: The same of the column of labels.
-        finds_label: Whether it is found if the user has not said it.
+        text: Name or position of the text column, if the user has given it.
+        label: The same of the label column.
+        finds_label: Whether to find the label column if the user has not given it.
 
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
@@ -167,21 +177,22 @@ def find_roles(
 
     take("split", next(filter(_is_split, remaining), None))
     if label is not None:
-        take("label", _named(columns, label, "--label", source))
-    named = None if text is None else _named(columns, text, "--text", source)
-    take("text", named or _find_text(remaining, source))
+        take("label", _find_named(columns, label, "--label", source))
+    if text is not None:
+        take("text", _find_named(columns, text, "--text", source))
+    else:
+        take("text", _find_text(remaining, source))
     if label is None and finds_label:
         take("label", _find_label(remaining, source))
     time, roles["time_format"] = _find_time(remaining)
     take("time", time)
-    for meaning, may_be in (("id", _is_id), ("user", _is_user)):
-        usual = [c for c in remaining if may_be(c) and (c.fits(meaning) or isinstance(c.name, int))]
-        take(meaning, max(usual, key=lambda column: column.fits(meaning), default=None))
-    keep = [column.name for column in remaining if _is_worth_keeping(column)]
-    return Roles(**roles, keep=tuple(map(str, keep[:8])))
+    take("id", _find_usual("id", filter(_may_be_id, remaining)))
+    take("user", _find_usual("user", filter(_may_be_user, remaining)))
+    keep = [str(column.name) for column in remaining if _is_worth_keeping(column)]
+    return Roles(**roles, keep=tuple(keep[:_MAX_KEPT]))
 
 
-def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
+def _find_named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
     """Find a column that the user has named, or given by its position."""
     chosen = [column for column in columns if str(column.name) == written]
     if not chosen and written.isdigit():
@@ -204,14 +215,10 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     Raises:
         UserError: None or several may be it.
     """
-    candidates = [
-        c for c in columns
-        if (c.mean_words >= 2 or c.mean_letters >= _MIN_LETTERS)
-        and c.number_share < 0.5 and c.date_share < 0.5
-        and c.filled_share >= 0.3 and (c.distinct_share >= 0.2 or c.fits("text") == 2)
-    ]  # fmt: skip
-    candidates = candidates or [c for c in columns if c.fits("text") == 2 and c.counts]
+    candidates = [column for column in columns if _holds_texts(column)]
     filled = [column for column in columns if column.counts]
+    if not candidates:
+        candidates = [column for column in filled if column.fits("text") == 2]
     if not candidates and len(filled) == 1 and filled[0].number_share < 0.5:
         candidates = filled
     if not candidates:
@@ -219,14 +226,23 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
             f"{source}: no column holds texts of several words",
             hint=f"name one with --text; the columns are {_list(columns)}",
         )
-    candidates.sort(key=lambda c: c.mean_length, reverse=True)
-    others = [column for column in candidates if column.fits("text") == 2] or candidates
-    if len(others) == 1 or others[0].mean_length >= 2 * others[1].mean_length:
-        return others[0]
+    candidates.sort(key=lambda column: column.mean_length, reverse=True)
+    usual = [column for column in candidates if column.fits("text") == 2]
+    best = usual or candidates
+    if len(best) == 1 or best[0].mean_length >= 2 * best[1].mean_length:
+        return best[0]
     raise UserError(
-        f"{source}: several columns hold texts: {_list(others)}",
+        f"{source}: several columns hold texts: {_list(best)}",
         hint="choose one with --text COLUMN",
     )
+
+
+def _holds_texts(column: Column) -> bool:
+    """Say whether most values of a column are texts that differ, of several words."""
+    is_long = column.mean_words >= 2 or column.mean_letters >= _MIN_LETTERS
+    are_words = column.number_share < 0.5 and column.date_share < 0.5
+    are_different = column.distinct_share >= 0.2 or column.fits("text") == 2
+    return is_long and are_words and are_different and column.filled_share >= 0.3
 
 
 def _find_label(columns: Sequence[Column], source: str) -> Column | None:
@@ -236,44 +252,51 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
         UserError: Several may be it.
     """
     filled = [column for column in columns if column.counts]
-    ranks = {id(column): _rank_label(column, is_only=len(filled) == 1) for column in filled}
-    best = max(ranks.values(), default=0)
-    candidates = [column for column in filled if best and ranks[id(column)] == best]
-    most = max((column.num_filled for column in candidates), default=0)
-    candidates = [column for column in candidates if 2 * column.num_filled > most]
+    ranks = [_rank_label(column, is_only=len(filled) == 1) for column in filled]
+    best = max(ranks, default=0)
+    if best == 0:
+        return None
+    candidates = [column for column, rank in zip(filled, ranks, strict=True) if rank == best]
+    most_rows = max(column.num_filled for column in candidates)
+    candidates = [column for column in candidates if 2 * column.num_filled > most_rows]
     named = [column for column in candidates if column.fits("label") == 2]
-    chosen = named if len(named) == 1 else candidates
-    if len(chosen) > 1:
-        values = "; ".join(
-            f"{brief(c.name)} ({', '.join(map(brief, list(c.counts)[:4]))})" for c in candidates
-        )
-        raise UserError(
-            f"{source}: several columns may be the label: {values}",
-            hint="choose one with --label COLUMN",
-        )
-    return chosen[0] if chosen else None
+    if len(named) == 1:
+        return named[0]
+    if len(candidates) == 1:
+        return candidates[0]
+    raise UserError(
+        f"{source}: several columns may be the label: {'; '.join(map(_show_values, candidates))}",
+        hint="choose one with --label COLUMN",
+    )
+
+
+def _show_values(column: Column) -> str:
+    """Write the name of a column, and its four most frequent values."""
+    values = [brief(value) for value in list(column.counts)[:4]]
+    return f"{brief(column.name)} ({', '.join(values)})"
 
 
 def _rank_label(column: Column, *, is_only: bool) -> int:
     """Rate a column as the label: 5 or 4 by its values, 3 or 2 by its name, 1 as the only one."""
     values = main_values(column)
-    fits = column.fits("label")
-    limit = MAX_CLASSES if fits == 2 else 20
+    fit = column.fits("label")
+    max_values = MAX_CLASSES if fit == 2 else 20
     is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
-    if not 2 <= len(values) <= limit or not is_repeated or column.mean_length > 40:
+    if not 2 <= len(values) <= max_values or not is_repeated or column.mean_length > 40:
         return 0
-    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
-    if is_measure or sum(values.values()) < 0.98 * column.num_filled:
+    if column.is_measure or sum(values.values()) < 0.98 * column.num_filled:
         return 0
     if sentiments := rate_sentiments(values):
         return 3 + sentiments
-    return fits + 1 if fits else int(is_only)
+    if fit:
+        return 1 + fit
+    return 1 if is_only else 0
 
 
 def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
     """Find a column of times, and its format if it is neither ISO 8601 nor seconds.
 
-    It is left out, and the user is told, if several formats fit.
+    If several formats fit, the column is left out, and the user is told.
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
         values = pa.array(list(column.counts), pa.string())
@@ -293,33 +316,47 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
 
 def _is_split(column: Column) -> bool:
     """Say whether the values of a column name splits, train among them."""
-    splits = schema.SPLIT_VALUES
-    names = {splits[value.lower()] for value in column.counts if value.lower() in splits}
-    rows = sum(n for value, n in column.counts.items() if value.lower() in splits)
-    is_named = isinstance(column.name, str) and rows >= 0.99 * column.num_filled
-    return is_named and len(names) > 1 and None in names
+    if not isinstance(column.name, str):
+        return False
+    splits = set()
+    rows = 0
+    for value, num_rows in column.counts.items():
+        if value.lower() in schema.SPLIT_VALUES:
+            splits.add(schema.SPLIT_VALUES[value.lower()])
+            rows += num_rows
+    has_train = None in splits
+    return has_train and len(splits) > 1 and rows >= 0.99 * column.num_filled
 
 
-def _is_id(column: Column) -> bool:
+def _find_usual(meaning: str, candidates: Iterable[Column]) -> Column | None:
+    """Find the column whose name fits a meaning best; a column without a name may do."""
+    usual = [c for c in candidates if c.fits(meaning) or isinstance(c.name, int)]
+    return max(usual, key=lambda column: column.fits(meaning), default=None)
+
+
+def _may_be_id(column: Column) -> bool:
+    """Say whether the values of a column are different, and its name is not that of a user."""
     if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
         return False
     if isinstance(column.name, int):
         return column.whole_share == 1 and column.mean_length >= 5
-    return not rate(column.name, "user") or column.fits("id") == 2
+    return not column.fits("user") or column.fits("id") == 2
 
 
-def _is_user(column: Column) -> bool:
+def _may_be_user(column: Column) -> bool:
+    """Say whether a column has a name and short values that are no numbers."""
     is_short = column.num_distinct > 1 and column.mean_words < 4
     return isinstance(column.name, str) and is_short and column.number_share < 0.9
 
 
 def _is_worth_keeping(column: Column) -> bool:
     """Say whether a column has a name, and few values that are repeated, and is not a measure."""
-    name = str(column.name).lower()
+    if isinstance(column.name, int) or column.is_measure:
+        return False
+    name = column.name.lower()
     taken = {*schema.predictions((), has_unsure=True).names, *schema.TWEETS.names, *_TAKEN}
-    is_taken = isinstance(column.name, int) or name in taken or name.startswith("probability")
+    if name in taken or name.startswith("probability"):
+        return False
     is_repeated = column.num_filled >= 5 * column.num_distinct
-    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
-    is_short = column.filled_share >= 0.5 and column.mean_length <= 40
     has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
-    return has_few and is_short and not (is_taken or is_measure)
+    return has_few and column.filled_share >= 0.5 and column.mean_length <= 40

@@ -1,4 +1,4 @@
-"""Input files of unknown form -> the section ``format`` for them, and how well it reads them."""
+"""Input files of unknown form -> what their columns mean, and a config that reads them."""
 
 import math
 import re
@@ -39,7 +39,7 @@ class Inspection:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The values of each class, and under ``unlabelled`` those that mean no label."""
     unnamed: Mapping[str, int] = field(default_factory=dict)
-    """Rows by value of the label that so few rows have that it is left out."""
+    """Values of the label column that are too rare for a class, with their rows."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Rows of the sample that the reader rejects, by reason."""
 
@@ -50,12 +50,15 @@ class Inspection:
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """Rows of the sample by class, unlabelled ones aside."""
+        """Rows of the sample by class, without unlabelled rows."""
         if self.roles.label is None:
             return {}
-        counts = self.column(self.roles.label).counts
-        named = {name: values for name, values in self.classes.items() if name != UNLABELLED}
-        return {n: sum(counts.get(v, 0) for v in values) for n, values in named.items()}
+        rows_by_value = self.column(self.roles.label).counts
+        rows_by_class = {}
+        for name, values in self.classes.items():
+            if name != UNLABELLED:
+                rows_by_class[name] = sum(rows_by_value.get(value, 0) for value in values)
+        return rows_by_class
 
     def column(self, name: str | int) -> Column:
         """Return what is known of a column."""
@@ -69,32 +72,38 @@ def inspect(
     label: str | None = None,
     scores_only: bool = False,
 ) -> Inspection:
-    """Find out how files are written and what their columns mean, and judge it by our reader.
+    """Find out how files are written and what their columns mean, and count rejected rows.
 
     Args:
         uris: CSV or Parquet files that are written alike.
-        text: Name or position of the column of texts; by default it is found.
-        label: The same of the column of labels.
-        scores_only: Whether the files are to be scored: then no column is that of labels unless
-            ``label`` names it.
+        text: Name or position of the text column. Default: it is found.
+        label: The same of the label column.
+        scores_only: Whether the files will only be scored. Then no column is taken for the label
+            unless ``label`` names it.
 
     Raises:
-        UserError: A file cannot be read, or what a column means cannot be decided.
+        UserError: A file cannot be read, or it is not clear which column is the text or the label.
     """
     source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
     is_free = text is None and label is None and not scores_only
     if is_free and _is_sentiment140(sample, described):
-        inspection = Inspection(sample, described, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
+        inspection = Inspection(
+            sample=sample,
+            columns=described,
+            roles=_SENTIMENT140_ROLES,
+            is_sentiment140=True,
+            classes=_SENTIMENT140_CLASSES,
+        )
     else:
         roles = columns.find_roles(
             described, source=source, text=text, label=label, finds_label=not scores_only
         )
-        inspection = Inspection(sample, described, roles, False)
+        inspection = Inspection(sample, described, roles, is_sentiment140=False)
         if roles.label is not None:
-            named, unnamed = _find_classes(inspection.column(roles.label), source)
-            inspection = replace(inspection, classes=named, unnamed=unnamed)
+            classes, unnamed = _find_classes(inspection.column(roles.label), source)
+            inspection = replace(inspection, classes=classes, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(inspection))
     if sample.dialect is None:
         table_plans.plan_preparation(
@@ -106,30 +115,37 @@ def inspect(
 
 
 def to_format(inspection: Inspection) -> dict[str, object]:
-    """Write the section ``format``; settings that are as by default are left out."""
+    """Write the section ``format``; settings with their default value are left out."""
     if inspection.is_sentiment140:
         return {"kind": "sentiment140"}
-    roles, dialect = inspection.roles, inspection.sample.dialect
-    columns = {
-        name: place
-        for name in ("text", "label", "id", "time", "user")
-        if (place := getattr(roles, name)) is not None
-    }
-    has_names = any(isinstance(place, str) for place in columns.values())
-    section: dict[str, object] = {
-        "kind": "csv",
-        "delimiter": dialect and dialect.delimiter,
-        "encoding": dialect and dialect.encoding,
-        "header": dialect and dialect.has_header and not has_names,
-        "columns": columns,
-        "time_format": roles.time_format,
-        "labels": {
-            name: values[0] if len(values) == 1 else list(values)
-            for name, values in inspection.classes.items()
-        },
-    }
-    usual = {"delimiter": ",", "encoding": "utf-8"}
-    return {key: value for key, value in section.items() if value and value != usual.get(key)}
+    roles = inspection.roles
+    columns: dict[str, str | int] = {}
+    for meaning in ("text", "label", "id", "time", "user"):
+        place = getattr(roles, meaning)
+        if place is not None:
+            columns[meaning] = place
+    section: dict[str, object] = {"kind": "csv"}
+    if dialect := inspection.sample.dialect:
+        if dialect.delimiter != ",":
+            section["delimiter"] = dialect.delimiter
+        if dialect.encoding != "utf-8":
+            section["encoding"] = dialect.encoding
+        has_names = any(isinstance(place, str) for place in columns.values())
+        if dialect.has_header and not has_names:
+            section["header"] = True
+    section["columns"] = columns
+    if roles.time_format:
+        section["time_format"] = roles.time_format
+    if inspection.classes:
+        section["labels"] = {
+            name: _one_or_list(values) for name, values in inspection.classes.items()
+        }
+    return section
+
+
+def _one_or_list(values: Sequence[str]) -> str | list[str]:
+    """Write a single value without a list."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def _is_sentiment140(sample: samples.Sample, columns: Sequence[Column]) -> bool:
@@ -139,63 +155,82 @@ def _is_sentiment140(sample: samples.Sample, columns: Sequence[Column]) -> bool:
         return False
     is_plain = (dialect.delimiter, dialect.encoding) == (",", "utf-8")
     targets = set(columns[0].counts)
-    return is_plain and bool(targets) and targets <= {"0", "2", "4"} and columns[5].mean_words >= 2
+    has_targets = bool(targets) and targets <= {"0", "2", "4"}
+    return is_plain and has_targets and columns[5].mean_words >= 2
 
 
 def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Find the classes of a column of labels, and values that are left out.
+    """Find the classes of the label column.
+
+    Returns:
+        The values of each class; and the values that are too rare for a class, with their rows.
 
     Raises:
         UserError: There are fewer than two classes, or too many.
     """
-    values, classes = columns.main_values(column), columns.classes_of(column)
+    classes = columns.classes_of(column)
     try:
         check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:
-        values_shown = ", ".join(
-            [*map(columns.brief, list(column.counts)[:5]), *"…"[: column.num_distinct > 5]]
-        )
+        shown = [columns.brief(value) for value in list(column.counts)[:5]]
+        if column.num_distinct > 5:
+            shown.append("…")
         raise UserError(
             f"{source}: column {columns.brief(column.name)} cannot be the label "
-            f"({column.num_distinct:,} values: {values_shown})",
+            f"({column.num_distinct:,} values: {', '.join(shown)})",
             hint=f"{error}; rename such values in the file, or choose another column with --label",
         ) from error
-    return classes, {v: rows for v, rows in column.counts.items() if v not in values}
+    values = columns.main_values(column)
+    unnamed = {value: rows for value, rows in column.counts.items() if value not in values}
+    return classes, unnamed
 
 
 def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[str, int]:
     """Check the sampled rows as ``prepare`` does, and count the rejected ones by reason."""
-    sample, roles = inspection.sample, inspection.roles
+    sample = inspection.sample
+    roles = inspection.roles
     rows = {"text": sample.column(roles.text), "reason": sample.faults}
+    required: tuple[str, ...] = ()
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
+        required = ("label",)
     form = table_files.TableFormat(
         labels=csv_format.meanings(settings), max_text_length=settings.max_text_length
     )
-    rules = row_checks.RowRules(required=("label",) if roles.label is not None else ())
-    checked = row_checks.check(pa.table(rows), form, rules)
-    return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())
+    checked = row_checks.check(pa.table(rows), form, row_checks.RowRules(required=required))
+    reasons = checked["reason"].drop_null().to_pylist()
+    return dict(Counter(reasons).most_common())
 
 
-_SMALL, _MEDIUM, _LARGE = 1000, 20_000, 100_000
-"""Rows from which on larger batches serve as well and faster, and pretraining pays off."""
-_STEPS, _STEPS_PER_CLASS = 250, 15
-"""Optimizer steps that a network needs: benchmarks/LOG.md has the figures."""
-_UNITS = {"month": 90, "week": 21, "day": 2, "hour": 0}
-"""Days that times span at least to be cut by this unit."""
+_SMALL = 1000
+"""Rows from which on batches of 64 are as good as 32, and faster."""
+_MEDIUM = 20_000
+"""Rows above which batches of 128 are as good as 64, and faster."""
+_LARGE = 100_000
+"""Rows above which the config uses the preset ``best``, which pretrains."""
+_STEPS = 250
+"""Optimizer steps that a network needs with any number of classes: see benchmarks/LOG.md."""
+_STEPS_PER_CLASS = 15
+"""Additional optimizer steps for each class."""
+_MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
+"""Minimum number of days between first and last time for each unit of ``trends.by``."""
 _LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
-_FEWEST_EPOCHS, _MOST_EPOCHS = 4, 20
+"""Words in the name of a column that holds the language of a text."""
+_MIN_EPOCHS = 4
+"""Minimum of ``train.num_epochs``."""
+_MAX_EPOCHS = 20
+"""Maximum of ``train.num_epochs``."""
 _FEW = 3000
-"""Labelled rows below which the test rows are too few to measure a model by."""
+"""Labelled rows below which cross-validation is used: the test rows alone would be too few."""
 MAX_REJECTED = 0.2
-"""Share of rejected rows up to which the config allows them."""
+"""Maximum share of rejected rows that the config allows."""
 _WORDS = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
-"""Categories of letters, their marks, which are none of ``\\w`` in Python, and digits."""
+"""Unicode categories of letters, digits, and marks of letters, which Python's ``\\w`` lacks."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
 
 
 def name_after(uri: str) -> str:
-    """Make a name for an experiment from that of a file.
+    """Derive the name of an experiment from the name of a file.
 
     Example:
         >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
@@ -204,15 +239,21 @@ def name_after(uri: str) -> str:
         'ข้อความ_1'
     """
     archive, member = split_member(uri)
-    plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
-    kept = "".join(c if c in ".-" or unicodedata.category(c) in _WORDS else "_" for c in plain)
+    file_name = (member or archive).rpartition("/")[2]
+    kept = ""
+    for character in _SUFFIXES.sub("", file_name):
+        is_kept = character in ".-" or unicodedata.category(character) in _WORDS
+        kept += character if is_kept else "_"
     return re.sub("_+", "_", kept).strip("_.-") or "messages"
 
 
 def count_rare(inspection: Inspection) -> dict[str, int]:
-    """Count the rows of the classes that have too few to be learned."""
-    counts, scale = inspection.label_counts, inspection.scale
-    return {n: rows for n, rows in counts.items() if rows > 0 and rows * scale < MIN_CLASS_ROWS}
+    """Return the classes with too few rows to be learned, and their rows of the sample."""
+    rare = {}
+    for name, rows in inspection.label_counts.items():
+        if rows > 0 and rows * inspection.scale < MIN_CLASS_ROWS:
+            rare[name] = rows
+    return rare
 
 
 def count_rejected(inspection: Inspection) -> float:
@@ -238,80 +279,108 @@ def render(
         name: Name of the experiment.
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
-        test: Files of test rows, likewise.
+        test: Files of test rows, as the user has typed them.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
-    section, roles = to_format(inspection), inspection.roles
     counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
-    # files of Parquet that are scored keep their names
-    time = "time" if trains or inspection.sample.dialect else str(roles.time)
-    kept = [] if roles.time is None else [time]
-    learned = [rows for name, rows in counts.items() if name not in count_rare(inspection)]
-    # unknown labels are not allowed for: prepare stops if they are many
-    share = count_rejected(
-        replace(inspection, rejected={**inspection.rejected, row_checks.UNKNOWN_LABEL: 0})
+    time_columns = _name_times(inspection, trains=trains)
+    return _load_template().render(
+        origin=origin,
+        name=name,
+        is_table=inspection.sample.dialect is None,
+        format=to_format(inspection),
+        rows=counts,
+        is_exact=inspection.sample.is_whole,
+        trains=trains,
+        files=_one_or_list(files),
+        test=_one_or_list(test) if test else "",
+        roles=inspection.roles,
+        keep=list(inspection.roles.keep),
+        times=time_columns,
+        by=_choose_groups(inspection, time_columns),
+        max_rejected=_choose_max_rejected(inspection),
+        rejected=list_rejected(inspection),
+        model_uri=model_uri,
+        max_length=max_length,
+        **_choose_training(inspection),
     )
-    batch_size = 32 if inspection.sample.num_rows < _SMALL else 64
-    if inspection.sample.num_rows > _MEDIUM:
-        batch_size = 128
+
+
+def _load_template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701
     )
     environment.filters["flow"] = _flow
-    return environment.get_template("new_config.yaml.j2").render(
-        origin=origin,
-        name=name,
-        is_table=inspection.sample.dialect is None,
-        format=section,
-        rows=counts,
-        is_exact=inspection.sample.is_whole,
-        trains=trains,
-        files=list(files) if len(files) > 1 else files[0],
-        test=list(test) if len(test) > 1 else "".join(test),
-        roles=inspection.roles,
-        keep=list(inspection.roles.keep),
-        times=kept,
-        by=_choose_groups(inspection, kept),
-        max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= MAX_REJECTED else None,
-        rejected=list_rejected(inspection),
-        is_large=inspection.sample.num_rows > _LARGE,
-        has_folds=sum(counts.values()) * inspection.scale < _FEW,
-        batch_size=batch_size,
-        num_epochs=_choose_num_epochs(inspection, len(learned), batch_size),
-        is_unbalanced=bool(learned) and max(learned) >= 1.5 * min(learned),
-        model_uri=model_uri,
-        max_length=max_length,
-    )
+    return environment.get_template("new_config.yaml.j2")
 
 
-def _choose_groups(inspection: Inspection, kept: Sequence[str]) -> list[str]:
-    """Choose ``trends.by``: the language, if there is one, and times cut by what they span."""
+def _name_times(inspection: Inspection, *, trains: bool) -> list[str]:
+    """Name the column of times in the predictions; none if there are no times."""
+    column = inspection.roles.time
+    if column is None:
+        return []
+    is_table = inspection.sample.dialect is None
+    if is_table and not trains:
+        return [str(column)]  # scored Parquet files keep the names of their columns
+    return ["time"]
+
+
+def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[str]:
+    """Choose ``trends.by``: the language, if there is one, and a unit that suits the times."""
     roles = inspection.roles
     if roles.time is None:
         return []
     written = pa.array(list(inspection.column(roles.time).counts), pa.string())
     span = pc.min_max(times.read(written, roles.time_format)).as_py()
     days = (span["max"] - span["min"]).days if span["max"] else 0
-    unit = next(unit for unit, least in _UNITS.items() if days >= least)
+    unit = next(unit for unit, min_days in _MIN_DAYS.items() if days >= min_days)
     languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
-    return [*languages[:1], f"{kept[0]}:{unit}"]
+    return [*languages[:1], f"{time_columns[0]}:{unit}"]
 
 
-def _choose_num_epochs(inspection: Inspection, num_classes: int, batch_size: int) -> int:
-    """Choose the epochs that make enough optimizer steps, given the rows that are labelled."""
-    num_rows = inspection.scale * sum(inspection.label_counts.values())
-    steps = _STEPS + _STEPS_PER_CLASS * num_classes
-    epochs = math.ceil(steps * batch_size / max(1, num_rows))
-    return min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
+def _choose_max_rejected(inspection: Inspection) -> float | None:
+    """Choose ``prepare.max_rejected_fraction``; None if the default is right, or will not do.
+
+    Rows with an unknown label do not count: many of them are a mistake in the config.
+    """
+    known = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
+    share = count_rejected(replace(inspection, rejected=known))
+    if 0.005 < share <= MAX_REJECTED:
+        return round(1.5 * share + 0.005, 2)
+    return None
+
+
+def _choose_training(inspection: Inspection) -> dict[str, Any]:
+    """Choose the settings of the training by the number of rows and classes."""
+    counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
+    rare = count_rare(inspection)
+    learned = [rows for name, rows in counts.items() if name not in rare]
+    num_rows = inspection.sample.num_rows
+    batch_size = 64
+    if num_rows < _SMALL:
+        batch_size = 32
+    if num_rows > _MEDIUM:
+        batch_size = 128
+    num_labelled = sum(counts.values()) * inspection.scale
+    num_steps = _STEPS + _STEPS_PER_CLASS * len(learned)
+    num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
+    return {
+        "is_large": num_rows > _LARGE,
+        "has_folds": num_labelled < _FEW,
+        "batch_size": batch_size,
+        "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
+        "is_unbalanced": bool(learned) and max(learned) >= 1.5 * min(learned),
+    }
 
 
 def list_rejected(inspection: Inspection) -> str:
     """Say how many rows are rejected, and why."""
+    num_rejected = sum(inspection.rejected.values())
+    num_rows = len(inspection.sample.rows)
     reasons = row_checks.list_reasons(inspection.rejected)
-    num_rejected, num_rows = sum(inspection.rejected.values()), len(inspection.sample.rows)
     return f"{num_rejected:,} of {num_rows:,} rows would be rejected: {reasons}"
 
 

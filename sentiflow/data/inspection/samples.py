@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +25,12 @@ _MIN_SHARE = 0.7
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
-_MAX_NAME, _MAX_LETTERS = 60, 12
-"""Characters in a name, and letters of a script without spaces."""
+_MAX_NAME = 60
+"""Maximum length of a column name in characters."""
+_MAX_LETTERS = 12
+"""Maximum number of letters of scripts without spaces in a column name."""
 _MANY = 10
-"""Rows of each value of a column that hardly has a value once only."""
+"""Average rows for each value from which on a column repeats its values: it has no texts."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Dialect:
 
 
 def sniff(head: bytes, *, source: str) -> Dialect:
-    """Find out how a CSV is written; it is judged by our own grammar of records.
+    """Detect encoding, delimiter and header of a CSV, by the grammar of our own reader.
 
     Args:
         head: The beginning of the file, or all of it.
@@ -54,7 +57,8 @@ def sniff(head: bytes, *, source: str) -> Dialect:
     delimiter, rows = _find_delimiter(head, encoding)
     if not rows:
         raise UserError(f"{source} holds no record", hint="name a file with texts")
-    usual = max(map(len, rows), key=[len(row) for row in rows].count)
+    sizes = [len(row) for row in rows]
+    usual = max(sizes, key=sizes.count)
     if len(rows[0]) < usual:
         first = head.splitlines()[0].decode(encoding, "replace").strip()[:40]
         raise UserError(
@@ -65,10 +69,12 @@ def sniff(head: bytes, *, source: str) -> Dialect:
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
-    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``; no UTF-16 has a mark here.
+    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
+
+    UTF-16 with a byte order mark is UTF-8 here: it has been decoded before.
 
     Raises:
-        UserError: It is written in another one.
+        UserError: The text has another encoding.
     """
     head = content[:1000]
     if head.count(b"\0") * 4 > len(head):
@@ -94,36 +100,58 @@ def detect_encoding(content: bytes, *, source: str) -> str:
 def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
     """Choose the delimiter with which most records have the same number of columns, two or more.
 
-    Of equal ones that with the most columns counts. Without such a delimiter there is one column,
-    and a delimiter that the texts do not use.
+    If several are equally good, the one with the most columns is chosen. If none is good, the file
+    has one column, and the delimiter is one that the texts do not use.
+
+    Returns:
+        The delimiter, and the fields of the first well-formed records.
     """
     is_whole = len(head) < csv_format.HEAD_BYTES - len(codecs.BOM_UTF8)
-    tried = {d: csv_format.split_first(head, d, encoding, last=is_whole) for d in DELIMITERS}
-    ranks = {delimiter: _rank(rows, len(records)) for delimiter, (rows, records) in tried.items()}
+    rows_by_delimiter = {}
+    ranks = {}
+    for delimiter in DELIMITERS:
+        rows, records = csv_format.split_first(head, delimiter, encoding, last=is_whole)
+        rows_by_delimiter[delimiter] = rows
+        ranks[delimiter] = _rank(rows, len(records))
     best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
-    if ranks[best][0] < _MIN_SHARE:
-        best = max(DELIMITERS, key=lambda d: sum(len(row) == 1 for row in tried[d][0]))
-    return best, tried[best][0]
+    if ranks[best].share < _MIN_SHARE:
+
+        def count_undivided(delimiter: str) -> int:
+            return sum(len(row) == 1 for row in rows_by_delimiter[delimiter])
+
+        best = max(DELIMITERS, key=count_undivided)
+    return best, rows_by_delimiter[best]
 
 
-def _rank(rows: Sequence[Sequence[str]], num_records: int) -> tuple[float, int]:
-    """Rate a delimiter: by the share of the records with the usual number of columns."""
+class _Rank(NamedTuple):
+    """How well a delimiter divides records; a better one is greater."""
+
+    share: float
+    """Share of the records with the usual number of columns; 0 if that is one."""
+    num_columns: int
+    """The usual number of columns."""
+
+
+def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
+    """Rate a delimiter by the share of the records with the usual number of columns."""
     sizes = [len(row) for row in rows]
     usual = max(sizes, key=sizes.count, default=1)
     if usual == 1:
-        return 0.0, usual
-    return round(sizes.count(usual) / min(num_records, csv_format.SAMPLE_RECORDS), 2), usual
+        return _Rank(0.0, usual)
+    num_split = min(num_records, csv_format.SAMPLE_RECORDS)
+    return _Rank(round(sizes.count(usual) / num_split, 2), usual)
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Say whether the first of some rows has the names of the columns."""
-    names, data = [cell.strip() for cell in rows[0]], rows[1:]
+    names = [cell.strip() for cell in rows[0]]
+    data = rows[1:]
     filled = [name for name in names if name]
     if not filled or len(set(filled)) < len(filled):
         return False
     if any(_VALUE.fullmatch(name) or len(name) > _MAX_NAME for name in filled):
         return False
-    if any(rate(name, meaning) == 2 for name in filled for meaning in NAMES):  # a usual name
+    if any(_is_usual(name) for name in filled):
         return True
     for name, column in zip(names, zip(*data, strict=True), strict=False):
         values = [value.strip() for value in column if value.strip()]
@@ -133,31 +161,40 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
             return True
         if name and len(values) >= _MANY * len({*values}) and len(values) >= _MANY:
             return True
+    return _are_short_names(filled)
+
+
+def _is_usual(name: str) -> bool:
+    """Say whether a whole name is usual for a text, a label or another meaning."""
+    return any(rate(name, meaning) == 2 for meaning in NAMES)
+
+
+def _are_short_names(names: Sequence[str]) -> bool:
+    """Say whether texts are of one to three words, or short in a script without spaces."""
     marks = ("Mn", "Mc", "Cf")  # \w lacks them
-    letters = ["".join(c for c in name if unicodedata.category(c) not in marks) for name in filled]
+    letters = ["".join(c for c in name if unicodedata.category(c) not in marks) for name in names]
+    if not all(_NAME.fullmatch(name) for name in letters):
+        return False
     unspaced = pc.count_substring_regex(pa.array(letters), f"[{UNSPACED}]")
-    return all(map(_NAME.fullmatch, letters)) and pc.max(unspaced).as_py() <= _MAX_LETTERS
+    return bool(pc.max(unspaced).as_py() <= _MAX_LETTERS)
 
 
 SAMPLE_BYTES = 24 << 20
-"""Bytes of all files that are read, unpacked ones of compressed files."""
+"""Bytes to read of all CSV files together, after decompression."""
 MIN_FILE_BYTES = 1 << 20
-"""Bytes of each file that are read at least."""
+"""Minimum bytes to read of each CSV file."""
 _SAMPLE_ROWS = 150_000
-"""Rows of Parquet files that are read."""
+"""Rows to read of all Parquet files together."""
 _MAX_FILES = 8
-"""Files that are opened; of more, some from the first to the last."""
+"""Maximum number of files to open. Of more files, some are chosen evenly, with first and last."""
 _PACKED_RATIO = 2.5
-"""About how many times smaller texts are compressed."""
+"""Typical ratio of a text's size to its compressed size."""
 _OTHER_KINDS = {
-    (".xlsx", ".xls", ".ods"): "a spreadsheet: save it as CSV",
-    (
-        ".json",
-        ".jsonl",
-        ".ndjson",
-    ): "JSON: write it as CSV, as pandas.read_json(...).to_csv(...) does",
-    (".yaml", ".yml"): "a config already: sentiflow run takes it",
+    ".xlsx .xls .ods": "a spreadsheet: save it as CSV",
+    ".json .jsonl .ndjson": "JSON: write it as CSV, as pandas.read_json(...).to_csv(...) does",
+    ".yaml .yml": "a config already: sentiflow run takes it",
 }
+"""Files that are not read, by their suffixes: what they are, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +202,9 @@ class Sample:
     """Rows of the input files, from their beginning, middle and end."""
 
     names: tuple[str | int, ...]
-    """Each column by its name, or by its position if it has none of its own."""
+    """The name of each column; its position if it has no name, or one that occurs twice."""
     rows: pa.Table
-    """The columns as strings, named by their position. A record that cannot be split is a row of
-    nulls."""
+    """The columns as strings. A record that cannot be split is a row of nulls."""
     faults: pa.Array
     """For each row why its record cannot be split, else null."""
     num_rows: int
@@ -202,11 +238,13 @@ def read(uris: Sequence[str]) -> Sample:
     """
     for uri in uris:
         for suffixes, what in _OTHER_KINDS.items():
-            if uri.lower().endswith(suffixes):
+            if uri.lower().endswith(tuple(suffixes.split())):
                 raise UserError(f"{display_uri(uri)} is {what}")
     num_bytes = sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
-    chosen = [uris[i] for i in sorted({*np.linspace(0, len(uris) - 1, _MAX_FILES, dtype=int)})]
-    sample = _read_tables(chosen) if uris[0].lower().endswith(".parquet") else _read_csvs(chosen)
+    places = np.linspace(0, len(uris) - 1, _MAX_FILES, dtype=int)
+    chosen = [uris[place] for place in np.unique(places)]
+    are_tables = uris[0].lower().endswith(".parquet")
+    sample = _read_tables(chosen) if are_tables else _read_csvs(chosen)
     share = len(chosen) / len(uris)
     return replace(
         sample,
@@ -217,37 +255,31 @@ def read(uris: Sequence[str]) -> Sample:
     )
 
 
-def _open_csv(uri: str, size: int) -> tuple[list[bytes], float, bool]:
-    """Read about ``size`` bytes of a file: the first, of a large plain file also of middle and end.
+class _CsvPieces(NamedTuple):
+    """Some of the bytes of a CSV file."""
 
-    Returns:
-        The pieces; the share of the file that they are, estimated if it is compressed; and whether
-        it is UTF-16.
-    """
-    with compression.open_content(uri) as content:
-        piece = content.read_block(0, size)
-        if len(piece) < size:
-            return [piece], 1.0, content.decoder is not None
-        if content.packed_size:
-            share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
-            return [piece], share, content.decoder is not None
-        block, total = size // 3, content.stream.size()
-        last = total // block - 1
-        pieces = [piece[:block], *(content.read_block(n, block) for n in (last // 2, last))]
-        return pieces, 3 * block / total, False
+    uri: str
+    pieces: list[bytes]
+    """The first bytes; of a large plain file also bytes from its middle and end."""
+    share: float
+    """Share of the file that was read; an estimate if it is compressed."""
+    is_utf16: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole file was read."""
+        return self.share == 1
 
 
 def _read_csvs(uris: Sequence[str]) -> Sample:
     """Read the same number of bytes of each file; the first one tells how all are written."""
     size = max(SAMPLE_BYTES // len(uris), MIN_FILE_BYTES)
-    opened = zip(uris, filesystem.map_files(lambda uri: _open_csv(uri, size), uris), strict=True)
-    files = [(uri, *of_uri) for uri, of_uri in opened if not csv_format.is_blank(of_uri[0][0])]
+    opened = filesystem.map_files(lambda uri: _open_csv(uri, size), uris)
+    files = [file for file in opened if not csv_format.is_blank(file.pieces[0])]
     if not files:
         raise UserError(f"{display_uri(uris[0])} holds no record", hint="name a file with texts")
-    source = display_uri(files[0][0])
-    dialect = sniff(files[0][1][0], source=source)
-    content = b"\n".join(piece for _, pieces, *_ in files for piece in pieces)
-    dialect = replace(dialect, encoding=detect_encoding(content, source=source))
+    source = display_uri(files[0].uri)
+    dialect = _sniff_files(files, source=source)
     settings = FormatSettings(
         kind="csv",
         columns=ColumnsSettings(text=0),
@@ -255,79 +287,130 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
         delimiter=dialect.delimiter,
         encoding=dialect.encoding,
     )
-    read, num_rows, header = list[first_rows.FirstRows](), 0.0, tuple[str, ...]()
-    for uri, pieces, share, _ in files:
-        readings = _read_pieces(uri, pieces, settings, is_whole=share == 1)
-        first = readings[0]
-        header = first.names if not read else header
-        if sorted(first.names) != sorted(header) or (
-            read and first.rows.num_columns != read[0].rows.num_columns
-        ):
-            raise UserError(
-                f"{display_uri(uri)} is written otherwise than {source}",
-                hint="it has other columns or another delimiter: write a config for each",
-            )
-        order = (
-            list(range(first.rows.num_columns))
-            if first.names == header
-            else [first.names.index(name) for name in header]
-        )
-        read += [replace(one, rows=one.rows.select(order)) for one in readings]
-        num_rows += sum(one.rows.num_rows for one in readings) / share
+    readings: list[first_rows.FirstRows] = []
+    num_rows = 0.0
+    for file in files:
+        of_file = _read_pieces(file, settings)
+        usual = readings[0] if readings else of_file[0]
+        order = _order_like(usual, of_file[0])
+        readings += [replace(one, rows=one.rows.select(order)) for one in of_file]
+        num_rows += sum(one.rows.num_rows for one in of_file) / file.share
     if not num_rows:
         raise UserError(f"{source} holds no record", hint="it has at most a header")
-    places = list(range(read[0].rows.num_columns))
-    names = [n if n and header.count(n) == 1 else at for at, n in enumerate(header)]
+    positions = [str(i) for i in range(readings[0].rows.num_columns)]
     return Sample(
-        tuple(names or places),
-        pa.concat_tables([one.rows.rename_columns(list(map(str, places))) for one in read]),
-        pa.concat_arrays([one.faults for one in read]),
-        round(num_rows),
-        all(share == 1 for *_, share, _ in files),
-        dialect,
-        any(one.is_damaged for one in read),
-        any(is_utf16 for *_, is_utf16 in files),
+        names=_name_columns(readings[0]),
+        rows=pa.concat_tables([one.rows.rename_columns(positions) for one in readings]),
+        faults=pa.concat_arrays([one.faults for one in readings]),
+        num_rows=round(num_rows),
+        is_whole=all(file.is_whole for file in files),
+        dialect=dialect,
+        is_damaged=any(one.is_damaged for one in readings),
+        is_utf16=any(file.is_utf16 for file in files),
     )
 
 
-def _read_pieces(
-    uri: str, pieces: Sequence[bytes], settings: FormatSettings, *, is_whole: bool
-) -> list[first_rows.FirstRows]:
-    """Read the rows of the pieces of a file, which may begin and end within a record."""
-    readings = [first_rows.read_piece(uri, pieces[0], settings, is_whole=is_whole)]
-    without = settings.model_copy(update={"header": False})
-    for piece in pieces[1:]:
-        read = first_rows.read_piece(uri, piece[piece.find(b"\n") + 1 :], without, is_whole=False)
-        # the piece may begin within a quoted text: its first records are none
-        begin = next((i for i, fault in enumerate(read.faults.to_pylist()) if fault is None), None)
-        if begin is not None:
-            rows, faults = read.rows.slice(begin), read.faults.slice(begin)
-            readings.append(replace(read, rows=rows, faults=faults))
+def _open_csv(uri: str, size: int) -> _CsvPieces:
+    """Read about ``size`` bytes of a file."""
+    with compression.open_content(uri) as content:
+        piece = content.read_block(0, size)
+        is_utf16 = content.decoder is not None
+        if len(piece) < size:
+            return _CsvPieces(uri, [piece], share=1.0, is_utf16=is_utf16)
+        if content.packed_size:  # it can only be read from the start
+            share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
+            return _CsvPieces(uri, [piece], share=share, is_utf16=is_utf16)
+        block = size // 3
+        total = content.stream.size()
+        last = total // block - 1
+        middle = last // 2
+        pieces = [
+            piece[:block],
+            content.read_block(middle, block),
+            content.read_block(last, block),
+        ]
+        return _CsvPieces(uri, pieces, share=3 * block / total, is_utf16=False)
+
+
+def _sniff_files(files: Sequence[_CsvPieces], *, source: str) -> Dialect:
+    """Find out how files are written: by the first one, and the encoding by all of them."""
+    dialect = sniff(files[0].pieces[0], source=source)
+    pieces = [piece for file in files for piece in file.pieces]
+    return replace(dialect, encoding=detect_encoding(b"\n".join(pieces), source=source))
+
+
+def _read_pieces(file: _CsvPieces, settings: FormatSettings) -> list[first_rows.FirstRows]:
+    """Read the rows of the pieces of a file; a piece may begin and end within a record."""
+    first, *others = file.pieces
+    readings = [first_rows.read_piece(file.uri, first, settings, is_whole=file.is_whole)]
+    without_header = settings.model_copy(update={"header": False})
+    for piece in others:
+        lines = piece[piece.find(b"\n") + 1 :]
+        read = first_rows.read_piece(file.uri, lines, without_header, is_whole=False)
+        # the piece may begin within a quoted text: what comes before a good record is left out
+        is_good = read.faults.is_null().to_numpy(zero_copy_only=False)
+        if is_good.any():
+            begin = int(is_good.argmax())
+            rows = read.rows.slice(begin)
+            readings.append(replace(read, rows=rows, faults=read.faults.slice(begin)))
     return readings
+
+
+def _order_like(usual: first_rows.FirstRows, file: first_rows.FirstRows) -> list[int]:
+    """Find the position of each column of the first file in another one.
+
+    Raises:
+        UserError: The file has other columns.
+    """
+    num_columns = usual.rows.num_columns
+    if sorted(file.names) != sorted(usual.names) or file.rows.num_columns != num_columns:
+        raise UserError(
+            f"{display_uri(file.uri)} is written otherwise than {display_uri(usual.uri)}",
+            hint="it has other columns or another delimiter: write a config for each",
+        )
+    if file.names == usual.names:
+        return list(range(num_columns))
+    return [file.names.index(name) for name in usual.names]
+
+
+def _name_columns(reading: first_rows.FirstRows) -> tuple[str | int, ...]:
+    """Name each column as in the header; by its position if it has no name that only it has."""
+    if not reading.names:
+        return tuple(range(reading.rows.num_columns))
+    names: list[str | int] = []
+    for position, name in enumerate(reading.names):
+        is_own = name and reading.names.count(name) == 1
+        names.append(name if is_own else position)
+    return tuple(names)
 
 
 def _read_tables(uris: Sequence[str]) -> Sample:
     """Read rows of Parquet files; columns of lists and other nested types are left out."""
     footers = filesystem.map_files(table_files.read_footer, uris)
-    shared = [
-        field.name
-        for field in footers[0].arrow
-        if table_files.has_text(field.type) and all(field.name in f.arrow.names for f in footers)
-    ]
-    rows = pa.concat_tables(
-        table_files.read_texts(uri, start, stop, shared)
-        for uri, footer in zip(uris, footers, strict=True)
-        for start, stop in _choose_rows(footer.num_rows, _SAMPLE_ROWS // len(uris))
-    )
-    if not (num_rows := sum(footer.num_rows for footer in footers)):
+    names = [field.name for field in footers[0].arrow if table_files.has_text(field.type)]
+    for footer in footers:
+        names = [name for name in names if name in footer.arrow.names]
+    pieces = []
+    for uri, footer in zip(uris, footers, strict=True):
+        for rows in _choose_rows(footer.num_rows, _SAMPLE_ROWS // len(uris)):
+            pieces.append(table_files.read_texts(uri, rows.start, rows.stop, names))
+    table = pa.concat_tables(pieces)
+    num_rows = sum(footer.num_rows for footer in footers)
+    if not num_rows:
         raise UserError(f"{display_uri(uris[0])} holds no row", hint="name a file with texts")
-    faults = pa.nulls(len(rows), pa.string())
-    return Sample(tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
+    return Sample(
+        names=tuple(names),
+        rows=table,
+        faults=pa.nulls(len(table), pa.string()),
+        num_rows=num_rows,
+        is_whole=len(table) == num_rows,
+    )
 
 
-def _choose_rows(num_rows: int, size: int) -> list[tuple[int, int]]:
+def _choose_rows(num_rows: int, size: int) -> list[range]:
     """Choose all rows of a file, or about ``size`` from its beginning, middle and end."""
     if num_rows <= size:
-        return [(0, num_rows)]
+        return [range(num_rows)]
     third = size // 3
-    return [(start, start + third) for start in (0, (num_rows - third) // 2, num_rows - third)]
+    starts = (0, (num_rows - third) // 2, num_rows - third)
+    return [range(start, start + third) for start in starts]
