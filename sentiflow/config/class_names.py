@@ -11,11 +11,13 @@ BINARY = ("negative", "positive")
 SENTIMENT140 = (*BINARY, "neutral")
 """Classes of ``kind: sentiment140``; models learn the first two by default."""
 UNLABELLED = "unlabelled"
-"""Reserved name: values that mean no label, rows without one."""
+"""Reserved name for values that mean no label, and for rows without a label."""
 MAX_CLASSES = 100
+"""Maximum number of classes."""
 MIN_CLASS_ROWS = 10
-"""Rows that a class must have to be learned."""
+"""Minimum number of rows of a class that is learned."""
 _MAX_NAME = 60
+"""Maximum length of the name of a class in characters."""
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
@@ -29,34 +31,38 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
         >>> order_classes(["spam", "neutral", "positive"])
         ('spam', 'neutral', 'positive')
     """
-    ordered = tuple(names)
-    if not set(BINARY) <= set(ordered):
-        return ordered
-    first = tuple(name for name in SENTIMENT140 if name in ordered)
-    return (*first, *(name for name in ordered if name not in first))
+    given = tuple(names)
+    if not set(BINARY) <= set(given):
+        return given
+    first = [name for name in SENTIMENT140 if name in given]
+    others = [name for name in given if name not in first]
+    return (*first, *others)
 
 
 def check_names(names: Sequence[str]) -> Sequence[str]:
     """Check the names of all classes, which become names of columns and metrics; return them.
 
     Raises:
-        ValueError: There are too few or too many, or one cannot be used.
+        ValueError: There are too few or too many classes, or a name cannot be used.
     """
-    if len(names) < 2:
-        shown = f"only one: {shorten(names[0])!r}" if names else "none"
-        raise ValueError(f"a classifier needs two classes or more, and there is {shown}")
+    if not names:
+        raise ValueError("a classifier needs two classes or more, and there is none")
+    if len(names) == 1:
+        only = shorten(names[0])
+        raise ValueError(f"a classifier needs two classes or more, and there is only one: {only!r}")
     if len(names) > MAX_CLASSES:
         raise ValueError(f"there are {len(names)} classes, and at most {MAX_CLASSES} are possible")
+    spellings: dict[str, list[str]] = {}
     for name in names:
         if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
             raise ValueError(
                 f"{name[:_MAX_NAME]!r} is not the name of a class: it must be printable, without "
                 f"blanks at its ends, of 1 to {_MAX_NAME} characters"
             )
-    folded = [name.casefold() for name in names]
-    if twice := [name for name in names if folded.count(name.casefold()) > 1]:
-        same = [repr(name) for name in names if name.casefold() == twice[0].casefold()]
-        raise ValueError(f"{' and '.join(same)} name one class: case does not count")
+        spellings.setdefault(name.casefold(), []).append(repr(name))
+    for same in spellings.values():
+        if len(same) > 1:
+            raise ValueError(f"{' and '.join(same)} name one class: case does not count")
     return names
 
 
@@ -64,9 +70,10 @@ def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> No
     """Check that the data have the classes that ``train.classes`` names.
 
     Raises:
-        UserError: They do not.
+        UserError: They lack one.
     """
-    if unknown := [name for name in learned or () if name not in learnable]:
+    unknown = [name for name in learned or () if name not in learnable]
+    if unknown:
         raise UserError(
             f"train.classes: the data have no {' or '.join(few(unknown))} to learn",
             hint=f"the classes are {', '.join(few(learnable))}",
@@ -74,20 +81,21 @@ def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> No
 
 
 def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
-    """Check the values of each class; those of ``unlabelled`` are an empty one by default."""
+    """Check the values of each class; by default only an empty value is ``unlabelled``."""
     if value == "auto":
         return "auto"
     if not isinstance(value, Mapping):
         raise ValueError("must be auto, or the values of each class: {negative: n, positive: p}")
     for name in value:
-        if isinstance(name, bool) or not isinstance(name, str | int):
+        if not _is_text_or_integer(name):
             raise ValueError(f"the name of a class is written in quotes, not as {name!r}")
     classes = [str(name) for name in value if name != UNLABELLED]
     check_names(classes)
-    labels = {str(name): _as_written(name, values) for name, values in value.items()}
+    labels = {str(name): _list_values(name, values) for name, values in value.items()}
     labels.setdefault(UNLABELLED, ("",))
-    if without := [name for name in classes if not labels[name]]:
-        raise ValueError(f"{without[0]!r} has no value: give one, or leave the class out")
+    for name in classes:
+        if not labels[name]:
+            raise ValueError(f"{name!r} has no value: give one, or leave the class out")
     owners: dict[str, str] = {}
     for name, values in labels.items():
         for written in values:
@@ -97,13 +105,17 @@ def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
     return labels
 
 
-def _as_written(name: Any, value: Any) -> tuple[str, ...]:
-    """Accept one value or a list, as they are written in a CSV: strings and whole numbers."""
+def _list_values(name: Any, value: Any) -> tuple[str, ...]:
+    """List the values of a class, one or several, as a CSV has them."""
     values = value if isinstance(value, list | tuple) else (value,)
     for item in values:
-        if isinstance(item, bool) or not isinstance(item, str | int):
+        if not _is_text_or_integer(item):
             raise ValueError(f"{name}={item!r}: write each value as it is in the CSV, in quotes")
     return tuple(str(item).strip() for item in values)
+
+
+def _is_text_or_integer(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 Labels = Annotated[dict[str, tuple[str, ...]] | Literal["auto"], BeforeValidator(_check_labels)]

@@ -1,4 +1,4 @@
-"""Faults in settings, and what a command lacks -> a line for each: where, what, and the way out."""
+"""Faults in settings, and missing settings -> a line for each: where, what, and the way out."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from sentiflow.errors import UserError, shorten
 from sentiflow.storage.uris import without_credentials
 
 _MAX_VALUE = 200
-"""Characters of a wrong value that are shown."""
+"""Maximum length of a wrong value in a message, in characters."""
 
 _SYNONYMS = {
     "batch_size": "global_batch_size",
@@ -33,18 +33,27 @@ _SYNONYMS = {
     "separator": "delimiter",
     "workers": "num_workers",
 }
-"""Names that others give to a setting."""
+"""Names that other programs give to a setting, and the setting."""
 
 PREDICTED = (
-    *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
-    *("confidence", "probability", "num_tokens", "unsure", "model_version"),
+    "row_id",
+    "tweet_id",
+    "split",
+    "label",
+    "prediction",
+    "predicted_label",
+    "confidence",
+    "probability",
+    "num_tokens",
+    "unsure",
+    "model_version",
 )
-"""Columns of all predictions; those of a class begin with ``probability_``."""
+"""Columns of all predictions. There is also a column ``probability_<class>`` for each class."""
 
 Location = tuple[int | str, ...]
-"""Of a setting, as pydantic gives it: names, positions in a list, and kinds of a section."""
+"""Place of a setting as pydantic gives it: names, positions in a list, and kinds of a section."""
 Path = tuple[str, ...]
-"""Names of the sections of a setting, and its own."""
+"""Names of the sections of a setting, then the name of the setting."""
 
 
 @dataclass(frozen=True)
@@ -56,35 +65,39 @@ class SettingsSource:
     lines: Mapping[Path, int] = field(default_factory=dict)
     """The line of each setting in the file."""
     overrides: Sequence[str] = ()
-    """Keys that were given beside the file."""
+    """Keys that were given in addition to the file."""
     place_of_overrides: str = "command line"
-    """Where these were typed."""
+    """Where the overrides were typed."""
 
     def locate(self, location: Location) -> str:
-        """Name the place of a setting, or of the section that is to have it.
+        """Name the place of a setting; if it is missing, the place of its section.
 
         Example:
-            >>> source = SettingsSource("mine.yaml", {("train",): 3, ("train", "seed"): 4}, ["train.lr"])
+            >>> lines = {("train",): 3, ("train", "seed"): 4}
+            >>> source = SettingsSource("mine.yaml", lines, ["train.lr"])
             >>> source.locate(("train", "lr")), source.locate(("train", "seed"))
             ('command line', 'mine.yaml, line 4')
         """
         path = _path_of(location)
-        typed = [tuple(key.split(".")) for key in self.overrides]
-        if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
-            return self.place_of_overrides
-        sections = (path[:size] for size in range(len(path), 0, -1))
-        line = next((self.lines[part] for part in sections if part in self.lines), None)
-        return f"{self.name}, line {line}" if line else self.name
+        for override in self.overrides:
+            key = tuple(override.split("."))
+            if path[: len(key)] == key or key[: len(path)] == path:  # one contains the other
+                return self.place_of_overrides
+        for size in range(len(path), 0, -1):
+            if path[:size] in self.lines:
+                return f"{self.name}, line {self.lines[path[:size]]}"
+        return self.name
 
 
 def _path_of(location: Location) -> Path:
     """List the names of a location, without the kinds of a section."""
     *sections, last = map(str, location)
-    return (*(part for part in sections if part not in KINDS), last)
+    names = [section for section in sections if section not in KINDS]
+    return (*names, last)
 
 
 def explain(fault: Any, source: SettingsSource) -> str:
-    """Write a fault in one line."""
+    """Describe a fault that pydantic has found in one line."""
     location = tuple(fault["loc"])
     key = ".".join(_path_of(location))
     place = source.locate(location)
@@ -101,20 +114,28 @@ def explain(fault: Any, source: SettingsSource) -> str:
 
 
 def _suggest(location: Location) -> str:
-    """Name the setting that was meant, or else those that there are."""
+    """Name the setting that was probably meant, or else all settings of the section."""
     *sections, name = map(str, location)
-    others = [kind for kind, section in KINDS.items() if name in section.model_fields]
-    if others and sections and sections[-1] in KINDS:
-        return f"it belongs to kind: {others[0]}"
+    if sections and sections[-1] in KINDS:
+        for kind, section in KINDS.items():
+            if name in section.model_fields:
+                return f"it belongs to kind: {kind}"
     path = _path_of(location)[:-1]
-    keys = sorted(dict.fromkeys(path for path, _ in walk()), key=len)  # those of the top first
-    name = _SYNONYMS.get(name.lower(), name)
+    keys = sorted(dict.fromkeys(key for key, _ in walk()), key=len)  # outer settings first
     below = [key for key in keys if key[: len(path)] == path]
-    for among, cutoff in ((below, 0.6), (keys, 0.8)):
-        names = [key[-1] for key in among]
-        for close in difflib.get_close_matches(name.lower(), names, n=1, cutoff=cutoff):
-            return f"did you mean {'.'.join(among[names.index(close)])}?"
-    return f"known here: {', '.join(key[-1] for key in below if len(key) == len(path) + 1)}"
+    name = _SYNONYMS.get(name.lower(), name).lower()
+    meant = _find_close(name, below, cutoff=0.6) or _find_close(name, keys, cutoff=0.8)
+    if meant:
+        return f"did you mean {'.'.join(meant)}?"
+    here = [key[-1] for key in below if len(key) == len(path) + 1]
+    return f"known here: {', '.join(here)}"
+
+
+def _find_close(name: str, keys: Sequence[Path], *, cutoff: float) -> Path | None:
+    """Find the setting whose name is most similar to ``name``, if the similarity is enough."""
+    names = [key[-1] for key in keys]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return keys[names.index(close[0])] if close else None
 
 
 def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
@@ -126,58 +147,74 @@ def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Pa
 
 
 def sections_in(info: FieldInfo) -> list[type[Settings]]:
-    """List the section of a field, or the kinds of section that it accepts."""
-    kinds = [get_args(kind) or (kind,) for kind in (info.annotation, *get_args(info.annotation))]
-    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]
+    """List the section of a field, or the kinds of section that it accepts; none for a value."""
+    sections = []
+    for annotation in (info.annotation, *get_args(info.annotation)):
+        arguments = get_args(annotation)  # of Annotated[RnnSettings, Tag("rnn")]
+        kind = arguments[0] if arguments else annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            sections.append(kind)
+    return sections
 
 
 def check_given(config: Config, command: str, *, source: str) -> None:
-    """Check that the settings without which a command cannot run are given.
+    """Check that the settings that a command requires are given.
 
     Raises:
         UserError: Some are missing.
     """
-    prepare, score = config.prepare, config.score
-    scores_alone = command == "score" and not prepare.csv
-    has_model = score.model_uri or "train" in config.model_fields_set
-    has_corpus = score.corpus != ("prepared",) or score.prepared_uri or prepare.output_uri
-    is_missing = {
-        "prepare.csv": command in ("prepare", "run") and not prepare.csv,
-        "score.corpus": scores_alone and not has_corpus,
-        "score.model_uri": scores_alone and not has_model,
-    }
-    if missing := [name for name, is_so in is_missing.items() if is_so]:
+    prepare = config.prepare
+    score = config.score
+    missing = []
+    if command in ("prepare", "run") and not prepare.csv:
+        missing.append("prepare.csv")
+    if command == "score" and not prepare.csv:
+        has_corpus = score.corpus != ("prepared",) or score.prepared_uri or prepare.output_uri
+        if not has_corpus:
+            missing.append("score.corpus")
+        if not score.model_uri and "train" not in config.model_fields_set:
+            missing.append("score.model_uri")
+    if missing:
+        values = " ".join(f"{name}=VALUE" for name in missing)
         raise UserError(
             f"{source}: sentiflow {command} needs {' and '.join(missing)}",
-            hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
+            hint=f"add what is missing, or give {values}",
         )
 
 
 def check_slices(config: Config, *, source: str) -> None:
-    """Check that predictions will have what ``evaluate.slices`` needs.
+    """Check that predictions will have the columns and texts that ``evaluate.slices`` needs.
+
+    Predictions that another config makes are not checked.
 
     Raises:
-        UserError: These settings make the predictions, and keep another choice of columns.
+        UserError: They will not have them.
     """
-    prepare, score, evaluate = config.prepare, config.score, config.evaluate
+    prepare = config.prepare
+    score = config.score
+    slices = config.evaluate.slices
+    if config.evaluate.scored_uri != score.output_uri:
+        return
+    are_prepared = score.corpus == ("prepared",)
     columns = [*score.keep_columns, *PREDICTED]
-    is_known = evaluate.scored_uri == score.output_uri
-    if from_prepared := score.corpus == ("prepared",):
-        columns[:0] = prepare.keep_columns
-        is_known &= bool(prepare.csv) and score.prepared_uri == prepare.output_uri
-    missing = [
-        name
-        for name in evaluate.slices.columns
-        if name not in columns and not name.startswith("probability_")
-    ]
-    if missing and is_known:
+    section = "score"
+    if are_prepared:
+        if not prepare.csv or score.prepared_uri != prepare.output_uri:
+            return
+        columns = [*prepare.keep_columns, *columns]
+        section = "prepare"
+    missing = []
+    for name in slices.columns:
+        if name not in columns and not name.startswith("probability_"):
+            missing.append(name)
+    if missing:
         raise UserError(
             f"{source}: evaluate.slices.columns: predictions will have no column "
             f"{', '.join(missing)}; their columns are {', '.join(dict.fromkeys(columns))}",
-            hint=f"name the column in {'prepare' if from_prepared else 'score'}.keep_columns, too",
+            hint=f"name the column in {section}.keep_columns, too",
         )
-    has_texts = {"text", score.text_column} & {*score.keep_columns}
-    if evaluate.slices.patterns and is_known and not (from_prepared or has_texts):
+    has_texts = "text" in score.keep_columns or score.text_column in score.keep_columns
+    if slices.patterns and not are_prepared and not has_texts:
         raise UserError(
             f"{source}: evaluate.slices.patterns need the texts, which predictions will not have",
             hint="name text in score.keep_columns, too",

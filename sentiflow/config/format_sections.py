@@ -33,7 +33,7 @@ class FormatSettings(Settings):
     """Format of the input files."""
 
     section: ClassVar[str] = "format"
-    """Where these settings are written, for messages."""
+    """Key of this section, for messages."""
     default_columns: ClassVar[tuple[str, ...]] = ("text", "label")
     """Columns that Parquet files must have without ``columns``."""
 
@@ -46,9 +46,10 @@ class FormatSettings(Settings):
     """``csv``: the column of each meaning."""
     labels: Labels | None = None
     """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
-    p}``, with any names. ``unlabelled`` has the values that mean no label; default: an empty one.
-    Such rows are scored, but never trained on. Rows with any other value are rejected. ``auto``:
-    every value but an empty one is the name of a class. Surrounding white space is ignored."""
+    p}``, with any names. ``unlabelled`` lists the values that mean no label; default: an empty one.
+    Unlabelled rows are scored, but never trained on. Rows with any other value are rejected.
+    ``auto``: every value but an empty one is the name of a class. Surrounding white space is
+    ignored."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
     ``columns`` has a name."""
@@ -70,7 +71,7 @@ class FormatSettings(Settings):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of all classes in order; none without labels, None for ``auto``."""
+        """The names of all classes in order; empty without labels, None for ``auto``."""
         if self.kind == "sentiment140":
             return SENTIMENT140
         if self.labels == "auto":
@@ -79,12 +80,15 @@ class FormatSettings(Settings):
 
     @property
     def learnable(self) -> tuple[str, ...]:
-        """The first of the classes, whose rows are encoded: all, but two of Sentiment140."""
-        return BINARY if self.kind == "sentiment140" else self.classes or ()
+        """The classes whose rows are encoded: all, but of Sentiment140 only the first two."""
+        if self.kind == "sentiment140":
+            return BINARY
+        return self.classes or ()
 
     def name_classes(self, names: Iterable[str]) -> "FormatSettings":
-        """Replace ``labels: auto`` by classes that are written as they are named."""
-        labels = {name: (name,) for name in names} | {UNLABELLED: ("", UNLABELLED)}
+        """Replace ``labels: auto`` by classes whose written values are their names."""
+        labels: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
+        labels[UNLABELLED] = ("", UNLABELLED)
         return self.model_copy(update={"labels": labels})
 
     @property
@@ -92,15 +96,22 @@ class FormatSettings(Settings):
         """Whether the first record of each file holds the names of the columns."""
         if self.header is not None:
             return self.header
-        return any(isinstance(column, str) for column in dict(self.columns or {}).values())
+        return bool(self._column_names)
+
+    @property
+    def _column_names(self) -> list[str]:
+        """The columns that are given by their name."""
+        columns = dict(self.columns or {}).values()
+        return [column for column in columns if isinstance(column, str)]
 
     @model_validator(mode="after")
     def _check_kind(self) -> "FormatSettings":
-        of_csv = ("columns", "labels", "header", "time_format")
-        set_names = [name for name in of_csv if getattr(self, name) is not None]
         if self.kind == "sentiment140":
-            if set_names or self.delimiter != ",":
-                raise ValueError(f"{(*set_names, 'delimiter')[0]} needs kind: csv")
+            for name in ("columns", "labels", "header", "time_format"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} needs kind: csv")
+            if self.delimiter != ",":
+                raise ValueError("delimiter needs kind: csv")
             return self
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
@@ -108,9 +119,8 @@ class FormatSettings(Settings):
             raise ValueError("columns.label and labels need each other, such as labels: auto")
         if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
-        names = [value for value in dict(self.columns).values() if isinstance(value, str)]
-        if self.header is False and names:
-            raise ValueError(f"column {names[0]!r} is a name, but header is false")
+        if self.header is False and self._column_names:
+            raise ValueError(f"column {self._column_names[0]!r} is a name, but header is false")
         return self
 
 
@@ -126,7 +136,7 @@ class UnlabelledFormat(FormatSettings):
     @model_validator(mode="before")
     @classmethod
     def _leave_columns_out(cls, value: Any) -> Any:
-        """Leave the columns to a kind that knows them."""
+        """Remove the default columns for a kind that has its own."""
         if isinstance(value, dict) and value.get("kind") == "sentiment140":
             return {"columns": None} | value
         return value

@@ -1,4 +1,4 @@
-"""Job submitted to a Ray cluster -> locations that it must not use."""
+"""A job submitted to a Ray cluster: its id, and the locations that it must not use."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import is_local, without_credentials
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Environment variable that Ray sets in jobs of ``ray job submit``, and nowhere else."""
+"""Environment variable that Ray sets only in jobs of ``ray job submit``."""
 
 
 def is_here() -> bool:
@@ -17,12 +17,13 @@ def is_here() -> bool:
 
 def submission_id() -> str:
     """Return the submission id of this job; empty if it was not submitted."""
-    metadata = json.loads(os.environ.get(_JOB, "{}")).get("metadata") or {}
+    job = json.loads(os.environ.get(_JOB, "{}"))
+    metadata = job.get("metadata") or {}
     return str(metadata.get("job_submission_id", ""))
 
 
 def refuse_relative(key: str, uri: str) -> None:
-    """Refuse a relative location: it would be in the temporary copy of the working directory.
+    """Refuse a relative location: the working directory of a submitted job is a temporary copy.
 
     Args:
         key: The key of the setting.
@@ -39,7 +40,7 @@ def refuse_relative(key: str, uri: str) -> None:
 
 
 def refuse_store(uri: str) -> None:
-    """Refuse an MLflow store in a file, which would be on the node that runs the job.
+    """Refuse an MLflow store in a file: the file would be on the node that runs the job.
 
     Raises:
         UserError: It is an SQLite store.

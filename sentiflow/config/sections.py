@@ -1,4 +1,4 @@
-"""Sections of the settings: name, default, bounds and meaning of each setting."""
+"""Sections of the settings: the name, default, bounds and meaning of each setting."""
 
 from typing import Annotated, Literal
 
@@ -36,11 +36,11 @@ class SplitSettings(Settings):
     val, dev, development; test, testing, eval, evaluation, holdout, heldout, in any case. If it
     names no validation or no test row, these are drawn from the train rows, as by ``hash``."""
     validation_fraction: Fraction = 0.1
-    """Share of the texts, users or rows in the validation split. ``tutorial`` ignores it, and so
-    does a corpus with validation rows of its own."""
+    """Share of the texts, users or rows in the validation split. Ignored by ``tutorial``, and if
+    ``column`` or ``prepare.validation`` gives the validation rows."""
     test_fraction: Fraction = 0.1
-    """Share of the texts, users or rows in the test split. ``tutorial`` ignores it, and so does a
-    corpus with test rows of its own."""
+    """Share of the texts, users or rows in the test split. Ignored by ``tutorial``, and if
+    ``column`` or ``prepare.test`` gives the test rows."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> "SplitSettings":
@@ -69,11 +69,11 @@ class VocabularySettings(Settings):
 
 
 class UnlabelledSettings(Settings):
-    """Further texts without labels, beside the train split: to pretrain on and to distill with."""
+    """Additional texts without labels, for pretraining and distillation."""
 
     files: Locations = ()
-    """Files of unlabelled texts, as ``prepare.csv``. Texts of validation and test rows are left
-    out. Default: none."""
+    """Files of unlabelled texts, written like ``prepare.csv``. Texts of validation and test rows
+    are left out. Default: none."""
     format: UnlabelledFormat | None = None
     """Format of these files, with the settings of ``format``; labels are not read. Settings
     that are not given have their defaults. Default: CSV with a header, or Parquet, with the column
@@ -81,7 +81,7 @@ class UnlabelledSettings(Settings):
 
     @property
     def resolved_format(self) -> UnlabelledFormat:
-        """The format, also where none is given."""
+        """The format that is given, or the default."""
         return self.format or UnlabelledFormat()
 
 
@@ -93,28 +93,29 @@ class PrepareSettings(Settings):
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
     ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
     test: Locations = ()
-    """Files of test rows, in the format of ``csv``: all of them are the test split, and no model is
-    trained or chosen on them. Rows of ``csv`` with the text of one are left out. They are numbered
-    before the rows of ``csv``. Only with ``split.kind: hash``. Default: none."""
+    """Files of test rows, in the format of ``csv``. They are the whole test split, and no model is
+    trained or chosen on them. Rows of ``csv`` with the same text are left out. Test rows are
+    numbered before the rows of ``csv``. Only with ``split.kind: hash``. Default: none."""
     validation: Locations = ()
-    """Files of validation rows, likewise. Default: none."""
+    """Files of validation rows, under the same rules as ``test``. Default: none."""
     output_uri: Location = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
-    """Keep the rows whose number is a multiple of this, and leave out the others."""
+    """Keep only the rows whose number is a multiple of this."""
     max_rejected_fraction: Fraction = 0.01
     """Maximum share of rejected rows, and of unknown labels among all labels. If there are more,
     the job ends and publishes nothing."""
     keep_raw: bool = True
-    """Keep the bytes of rejected rows, which may contain personal data, here and in ``score``."""
+    """Keep the bytes of rejected rows, in ``prepare`` and ``score``. They may contain personal
+    data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
     corrections: Locations = ()
     """Files of corrected labels, CSV or Parquet, with ``row_id`` or ``text``, and ``label``: the
-    name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``;
-    ``text`` names all rows with this text. Rows without a label are skipped. Default: none."""
+    name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``; a
+    ``text`` stands for all rows with this text. Rows without a label are skipped. Default: none."""
     unlabelled: UnlabelledSettings = UnlabelledSettings()
     keep_columns: Annotated[Strings, Distinct] = ()
     """Additional columns of ``tweets``: ``user`` and ``time`` as ``format.columns`` names them, and
@@ -134,8 +135,9 @@ class PrepareSettings(Settings):
 
     @property
     def read_columns(self) -> tuple[str, ...]:
-        """The columns to read besides those that ``format`` names."""
-        return tuple(dict.fromkeys(filter(None, (*self.keep_columns, self.split.column))))
+        """The columns to read in addition to the columns that ``format`` names."""
+        names = [name for name in (*self.keep_columns, self.split.column) if name]
+        return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _check_test_rows(self) -> "PrepareSettings":
@@ -144,7 +146,8 @@ class PrepareSettings(Settings):
             raise ValueError(
                 f"test and validation are fixed files: leave out split.kind={split.kind}"
             )
-        if split.kind in ("hash", "user", "time") and not (self.test or split.test_fraction):
+        needs_test_rows = split.kind in ("hash", "user", "time")
+        if needs_test_rows and not self.test and not split.test_fraction:
             raise ValueError("split.test_fraction is 0: name a file of test rows in prepare.test")
         return self
 
@@ -159,14 +162,16 @@ class ScoreSettings(Settings):
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: Annotated[Models | None, LOCATION] = None
     """Model: the directory of a package or of a run, ``models:/name@champion``, ``models:/name/3``
-    or ``runs:/ID/model``. By an alias, new files get the version of the day, and what is scored
-    stays; ``--overwrite`` scores all again. A list of models of the same classes: the mean of
-    their probabilities. Default: the model in ``train.output_uri``."""
+    or ``runs:/ID/model``. With an alias such as ``@champion``, new files are scored by the alias's
+    current version, and earlier predictions stay; ``--overwrite`` rescores all files. A list of
+    models with the same classes: the mean of their probabilities. Default: the model in
+    ``train.output_uri``."""
     output_uri: Location = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
-    """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
-    in ``format``, if that is of the same kind; ``columns`` and ``labels`` are given as a whole."""
+    """Format of scored CSV files, with the settings of ``format``. Settings that are not given are
+    taken from ``format``, if it has the same ``kind``; ``columns`` and ``labels`` are taken or
+    given as a whole."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
@@ -185,22 +190,23 @@ class ScoreSettings(Settings):
     @property
     def model_uris(self) -> tuple[str, ...]:
         """The models in ``model_uri``."""
-        uris = self.model_uri or ()
-        return (uris,) if isinstance(uris, str) else uris
+        models = self.model_uri or ()
+        return (models,) if isinstance(models, str) else models
 
 
 TIME_UNITS = ("hour", "day", "week", "month")
-"""Units that ``trends.by`` cuts times by."""
+"""Units of time in ``trends.by``."""
 
 
 class SliceSettings(Settings):
-    """Slices of the user's own."""
+    """User-defined slices."""
 
     columns: Strings = ()
     """Columns of the predictions (``score.keep_columns``): a slice for each value. Values with few
     rows are one slice, ``other``."""
     patterns: Patterns = Field(default={})
-    """A regular expression (RE2) for each name, such as ``{weather: "(?i)rain|sun"}``."""
+    """Names of slices, each with a regular expression (RE2) for its texts, such as ``{weather:
+    "(?i)rain|sun"}``."""
 
 
 class EvaluateSettings(Settings):
@@ -213,8 +219,8 @@ class EvaluateSettings(Settings):
     slices: SliceSettings = SliceSettings()
     """Additional slices, by column or by pattern; see ``SliceSettings``."""
     num_examples: int = Field(default=15, ge=0)
-    """Mistakes of each kind shown in the report. 0: the report shows no text, no words are searched
-    for slices, and no table of mistakes is written."""
+    """Number of mistakes of each kind in the report. 0: the report shows no text, words are not
+    used as slices, and no table of mistakes is written."""
     behavior: bool = True
     """Test the model with generated texts: negation, robustness to typos, equal treatment of
     groups."""
@@ -227,33 +233,38 @@ class TrendsSettings(Settings):
     """Directory of the shares. Default: ``<output_uri>/trends``."""
     by: Annotated[Strings, Distinct, Field(max_length=2)] = ()
     """Columns of the predictions (``score.keep_columns``) to group by, at most two: each alone and
-    both together. ``created:week`` cuts the times of the column created; also ``hour``, ``day``,
-    ``month``."""
+    both together. ``created:week`` groups the times in the column ``created`` by week; other units
+    are ``hour``, ``day`` and ``month``."""
     time_zone: TimeZone = "UTC"
-    """Time zone, such as ``Europe/Berlin``, whose hours, days, weeks and months the times are cut
-    by. A time without an offset is in UTC."""
+    """Time zone of these hours, days, weeks and months, such as ``Europe/Berlin``. A time without
+    an offset is in UTC."""
     labels: Locations = ()
-    """Files of labels by hand, CSV or Parquet, with the columns ``row_id``, ``label`` and, of a
-    sample drawn with ``sentiflow trends --sample``, ``sample``. Default: the labels of the corpus
-    on rows that the model was not trained on."""
+    """Files of manual labels, CSV or Parquet, with the columns ``row_id`` and ``label``; and
+    ``sample``, if the rows were drawn with ``sentiflow trends --sample``. Default: the labels of
+    the corpus on rows that the model was not trained on."""
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
-        """The columns of ``by``, each with its unit of time or an empty one."""
-        return tuple(
-            (column, unit) if column and unit in TIME_UNITS else (f"{column}{colon}{unit}", "")
-            for column, colon, unit in (name.rpartition(":") for name in self.by)
-        )
+        """The columns of ``by``, each with its unit of time; the unit is empty without one."""
+        keys = []
+        for name in self.by:
+            column, _, unit = name.rpartition(":")
+            if column and unit in TIME_UNITS:
+                keys.append((column, unit))
+            else:
+                keys.append((name, ""))
+        return tuple(keys)
 
     @model_validator(mode="after")
     def _check_times(self) -> "TrendsSettings":
-        if sum(bool(unit) for _, unit in self.keys) > 1:
+        units = [unit for _, unit in self.keys if unit]
+        if len(units) > 1:
             raise ValueError(f"by names two times: {', '.join(self.by)}")
         return self
 
 
 class SweepSettings(Settings):
-    """A training -> many trainings over a search space of settings."""
+    """Many trainings over a search space of settings."""
 
     output_uri: Location = ""
     """Directory of the trials and their table. Default: ``<output_uri>/sweep``."""
@@ -261,13 +272,14 @@ class SweepSettings(Settings):
     """Search space: for each setting, such as ``train.model.hidden_size``, a list of values or a
     range, ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
     num_trials: int | None = Field(default=None, ge=1)
-    """Number of combinations, all different, that are drawn at random. Default: a grid, which is
-    every combination of the lists."""
+    """Number of different combinations to draw at random. Default: a grid, which is every
+    combination of the lists."""
     grace_epochs: int = Field(default=1, ge=1)
-    """Epochs of each trial before it may be stopped early (ASHA, Li et al. 2020): about a third of
-    the trials continues, a third of these after three times as many epochs, and so on. With
-    ``train.num_epochs`` or more no trial is stopped, nor if trials differ only in ``train.seed``,
-    nor if they have different numbers of epochs, unless ``train.schedule`` is ``constant``."""
+    """Epochs of each trial before it may be stopped early (ASHA, Li et al. 2020). About a third of
+    the trials continue; after three times as many epochs a third of these continue, and so on. No
+    trial is stopped early if this is ``train.num_epochs`` or more, if the trials differ only in
+    ``train.seed``, or if they have different numbers of epochs and ``train.schedule`` is not
+    ``constant``."""
     max_concurrent: CountOrAuto = "auto"
     """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
     each core, or as many as fit if trials have several workers."""
@@ -282,16 +294,16 @@ class TrackingSettings(Settings):
     required: bool = True
     """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
     register_model: Literal["auto", True, False] = "auto"
-    """Register models under ``name``, with the alias candidate. ``auto``: the model of a
-    ``sentiflow run``, when it is evaluated, and each refit. true: each training, except the trials
-    of a sweep."""
+    """Register models under ``name``, with the alias ``candidate``. ``auto``: register each refit,
+    and the model of a ``sentiflow run`` after its evaluation. true: register the model of each
+    training, except the trials of a sweep."""
 
 
 class ClusterSettings(Settings):
-    """What a job expects of a cluster."""
+    """How long a job waits for a cluster."""
 
     max_wait_minutes: float = Field(default=10.0, ge=0)
-    """Maximum time that a job waits for a node that can do its work. Then it fails; the same
+    """Maximum time that a job waits for a node that can do its work. Then the job fails; the same
     command resumes it."""
 
 
@@ -316,6 +328,9 @@ class Config(Settings):
 
     @property
     def trains(self) -> bool:
-        """Whether a whole run trains: an average of other models needs no training."""
-        trained, uris = f"{self.train.output_uri}/", self.score.model_uris
-        return len(uris) < 2 or any(f"{uri}/".startswith(trained) for uri in uris)
+        """Whether a whole run trains: an average of only other models needs no training."""
+        uris = self.score.model_uris
+        if len(uris) < 2:
+            return True
+        trained = f"{self.train.output_uri}/"
+        return any(f"{uri}/".startswith(trained) for uri in uris)

@@ -13,7 +13,7 @@ from sentiflow.config import faults, ray_job, yaml_text
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import LOCATION, Settings, check_models
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, shorten
 from sentiflow.storage.uris import (
     absolute_uri,
     holds_credentials,
@@ -23,7 +23,7 @@ from sentiflow.storage.uris import (
 )
 
 REFIT = "refit"
-"""Folder of a refit in the directory of the config's run: a run of its own, on the same data."""
+"""Folder of a refit in the directory of the config's run; the refit is another run on its data."""
 ConfigLike = str | os.PathLike[str] | Mapping[str, Any]
 """A settings file, or the settings as nested dictionaries."""
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -38,15 +38,15 @@ def load(
     base: str | None = None,
     submitted: bool | None = None,
 ) -> Config:
-    """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
+    """Read a settings file, apply overrides, validate, and resolve the URIs.
 
     Args:
         path: The YAML file, or the settings.
-        overrides: Values of strings are YAML: ``prepare.csv=[a.csv,b.csv]``,
-            ``score.model_uri=null``.
-        command: The command that will use the settings; what it requires is checked.
-        base: Directory of relative locations; the working directory by default.
-        submitted: Whether this is a job submitted to a cluster; detected by default.
+        overrides: ``section.key=value`` with a value in YAML, such as
+            ``prepare.csv=[a.csv,b.csv]`` or ``score.model_uri=null``.
+        command: The command that will use the settings: the settings that it requires are checked.
+        base: Directory of relative locations. Default: the working directory.
+        submitted: Whether this is a job submitted to a cluster. Default: detected.
 
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
@@ -56,7 +56,7 @@ def load(
     config = validate(raw, source=source)
     faults.check_given(config, command, source=source.name)
     resolved = resolve(config, base=base, submitted=submitted)
-    if command != "evaluate":  # it has the predictions, which may be earlier ones
+    if command != "evaluate":  # it reads the columns of existing predictions itself
         faults.check_slices(resolved, source=source.name)
     return resolved
 
@@ -77,26 +77,32 @@ def read(path: ConfigLike, overrides: Overrides = ()) -> dict[str, Any]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Copy a value of a Python program with what YAML has: dictionaries, lists, no paths."""
+    """Convert a value of a Python program to the types of YAML: dictionaries, lists, strings."""
     if isinstance(value, Mapping):
         return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_to_plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
 
 
 def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -> None:
-    """Put values into a settings dictionary; of a section only the settings given are changed.
+    """Put values into a settings dictionary; settings of a section that are not given stay.
 
     Raises:
         UserError: A section in a key is a value.
     """
     for name, value in changes.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and any(row[0].startswith(f"{key}.") for row in describe()):
+        if isinstance(value, dict) and _is_section(key):
             _change(raw, value, f"{key}.")
         else:
             put(raw, key, value)
+
+
+def _is_section(key: str) -> bool:
+    return any(setting.startswith(f"{key}.") for setting, _, _ in describe())
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -123,14 +129,15 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def read_models(value: Any) -> str | tuple[str, ...]:
-    """Read a model, or several as a list or as its YAML: ``[runs/a, runs/b]``.
+    """Read a model, or several as a list or as a list in YAML: ``[runs/a, runs/b]``.
 
     Raises:
         UserError: It is neither.
     """
-    is_list = isinstance(value, str) and value.startswith("[")
     try:
-        models: str | tuple[str, ...] = check_models(yaml_text.parse(value) if is_list else value)
+        if isinstance(value, str) and value.startswith("["):
+            value = yaml_text.parse(value)
+        models: str | tuple[str, ...] = check_models(value)
     except ValueError as error:
         raise UserError(
             f"the list of models {error}", hint="name one, or several of them as '[runs/a, runs/b]'"
@@ -139,18 +146,24 @@ def read_models(value: Any) -> str | tuple[str, ...]:
 
 
 def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Config:
-    """Check a settings dictionary; the error names each fault with its place, key and a way out."""
-    source = faults.SettingsSource(source) if isinstance(source, str) else source
+    """Check a settings dictionary.
+
+    Raises:
+        UserError: Settings are wrong. A line for each names the place, the key and a way out.
+    """
+    if isinstance(source, str):
+        source = faults.SettingsSource(source)
+    filled = yaml_text.fill_preset(yaml_text.inherit_format(raw))
     try:
-        config = Config.model_validate(yaml_text.fill_preset(yaml_text.inherit_format(raw)))
+        config = Config.model_validate(filled)
     except ValidationError as error:
-        raise UserError(
-            "\n".join(faults.explain(fault, source) for fault in error.errors(include_url=False))
-        ) from error
+        lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
+        raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
+            place = source.locate(tuple(key.split(".")))
             raise UserError(
-                f"{source.locate(tuple(key.split('.')))}: {key} holds a user name or password",
+                f"{place}: {key} holds a user name or password",
                 hint="settings are recorded; use environment variables instead (AWS_ACCESS_KEY_ID, "
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
@@ -164,17 +177,17 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         UserError: Two stages would write to the same directory; or a location is relative in a job
             that was submitted to a cluster.
     """
-    is_submitted = ray_job.is_here() if submitted is None else submitted
+    if submitted is None:
+        submitted = ray_job.is_here()
 
-    def place(key: str, uri: str) -> str:
-        is_name = names_vectors(uri) or (key, uri) == ("score.corpus", "prepared")
-        if is_name or (key == "train.distill.teachers" and names_encoder(uri)):
+    def make_absolute(key: str, uri: str) -> str:
+        if _is_name(key, uri):
             return uri
-        if is_submitted:
+        if submitted:
             ray_job.refuse_relative(key, uri)
         return absolute_uri(uri, base=base, setting=key)
 
-    config = _change_locations(config, place)
+    config = _change_locations(config, make_absolute)
     root = config.output_uri
     below = join(root, REFIT) if config.train.refit else root
     prepared = config.prepare.output_uri or join(root, "prepared")
@@ -197,18 +210,24 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "scored_uri": config.evaluate.scored_uri or scored,
             "output_uri": config.evaluate.output_uri or join(below, "report"),
         },
-        "trends": {
-            "output_uri": config.trends.output_uri or join(root, "trends"),
-        },
+        "trends": {"output_uri": config.trends.output_uri or join(root, "trends")},
         "sweep": {"output_uri": config.sweep.output_uri or join(root, "sweep")},
     }
-    resolved = config.model_copy(
-        update={
-            key: getattr(config, key).model_copy(update=value) for key, value in sections.items()
-        }
-    )
+    resolved_sections = {}
+    for name, locations in sections.items():
+        resolved_sections[name] = getattr(config, name).model_copy(update=locations)
+    resolved = config.model_copy(update=resolved_sections)
     _check_outputs(resolved)
     return resolved
+
+
+def _is_name(key: str, uri: str) -> bool:
+    """Say whether the value of a setting of locations is a name instead."""
+    if key == "score.corpus" and uri == "prepared":
+        return True
+    if key == "train.distill.teachers" and names_encoder(uri):
+        return True
+    return names_vectors(uri)
 
 
 Section = TypeVar("Section", bound=Settings)
@@ -219,24 +238,26 @@ def _change_locations(
 ) -> Section:
     """Replace each location in a section by ``change(key, location)``.
 
-    Settings that stay as they are do not count as given afterwards.
+    Only settings whose value changes are set, so that the others do not count as given.
     """
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
-        key, value = f"{prefix}{name}", getattr(section, name)
+        key = f"{prefix}{name}"
+        value = getattr(section, name)
         new = value
         if isinstance(value, Settings):
             new = _change_locations(value, change, f"{key}.")
+        elif LOCATION in field.metadata and isinstance(value, str) and value:
+            new = change(key, value)
         elif LOCATION in field.metadata and value:
-            each = [change(key, uri) for uri in _texts(value)]
-            new = each[0] if isinstance(value, str) else tuple(each)
+            new = tuple(change(key, uri) for uri in value)
         if new != value:
             changed[name] = new
     return section.model_copy(update=changed)
 
 
 def _check_outputs(config: Config) -> None:
-    """Check that no stage writes into the directory of another."""
+    """Check that no stage writes to the directory of another stage."""
     stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for name, uri in outputs.items():
@@ -265,11 +286,12 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def list_own(train: TrainSettings) -> list[str]:
-    """List the settings that a config has in place of those of its ``train.preset``."""
+    """List the settings in which a config differs from its ``train.preset``."""
     if train.preset is None:
         return []
-    own, preset = flatten(train.model_dump(mode="json")), yaml_text.read_presets()[train.preset]
-    return [f"train.{key}" for key, value in flatten(preset).items() if own[key] != value]
+    own = flatten(train.model_dump(mode="json"))
+    preset = flatten(yaml_text.read_presets()[train.preset])
+    return [f"train.{key}" for key, value in preset.items() if own[key] != value]
 
 
 _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
@@ -279,20 +301,24 @@ _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
 def describe() -> list[tuple[str, str, str]]:
     """List every setting: its dotted key, its default in YAML (or ``required``), its meaning.
 
-    A setting that several kinds of a section have is listed once, with the default of the first.
+    A setting that several kinds of a section have is listed once: with the default of the first
+    kind, and the meanings of all.
     """
-    rows: dict[str, tuple[str, str]] = {}
+    defaults: dict[str, str] = {}
+    meanings: dict[str, str] = {}
+    inside_like_format = tuple(f"{section}." for section in _LIKE_FORMAT)
     for path, field in faults.walk():
         key = ".".join(path)
-        is_section = faults.sections_in(field) and key not in _LIKE_FORMAT
-        if is_section or key.startswith(tuple(f"{like}." for like in _LIKE_FORMAT)):
+        is_section = bool(faults.sections_in(field)) and key not in _LIKE_FORMAT
+        if is_section or key.startswith(inside_like_format):
             continue
-        default = "required" if field.is_required() else _to_yaml(field.default)
         meaning = " ".join((field.description or "").split())
-        first, before = rows.setdefault(key, (default, meaning))
-        if meaning not in before:
-            rows[key] = (first, f"{before} {meaning}")
-    return [(key, *row) for key, row in rows.items()]
+        if key not in defaults:
+            defaults[key] = "required" if field.is_required() else _to_yaml(field.default)
+            meanings[key] = meaning
+        elif meaning not in meanings[key]:
+            meanings[key] += f" {meaning}"
+    return [(key, default, meanings[key]) for key, default in defaults.items()]
 
 
 def _to_yaml(value: Any) -> str:
@@ -302,12 +328,17 @@ def _to_yaml(value: Any) -> str:
 
 def _texts(value: Any) -> list[str]:
     """List the texts in a value, nested ones included."""
+    if isinstance(value, str):
+        return [value]
+    texts = []
     if isinstance(value, tuple | list):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+        for item in value:
+            texts += _texts(item)
+    return texts
 
 
 _TABLE = re.compile(r"\.(csv|tsv|parquet)(\.(?!ya?ml$)\w+)?$", re.IGNORECASE)
+"""Names of tables, plain or compressed; ``a.csv.yaml`` is a config."""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -329,13 +360,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _locate(config: ConfigLike, overrides: Overrides) -> faults.SettingsSource:
-    """Note where each setting was typed: the line of a file that was read, or an override."""
+    """Find where each setting was typed: in a line of the file, or in an override."""
     if isinstance(config, Mapping):
         return faults.SettingsSource("settings")
-    keys = [override.partition("=")[0] for override in overrides]
-    lines = yaml_text.find_lines(Path(config).read_text(encoding="utf-8"))
-    place = "changed settings" if isinstance(overrides, Mapping) else "command line"
-    return faults.SettingsSource(str(config), lines, keys, place)
+    are_values = isinstance(overrides, Mapping)
+    return faults.SettingsSource(
+        name=str(config),
+        lines=yaml_text.find_lines(Path(config).read_text(encoding="utf-8")),
+        overrides=[override.partition("=")[0] for override in overrides],
+        place_of_overrides="changed settings" if are_values else "command line",
+    )
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -344,10 +378,16 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
     if not value.strip():
         raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
+    put(raw, key, _parse_value(value, override))
+
+
+def _parse_value(value: str, override: str) -> Any:
+    """Parse the value of an override as YAML; a delimiter or a time format needs no quotes."""
+    is_delimiter = len(value) == 1 and not value.isalnum()
+    if is_delimiter or value.startswith("%"):
+        return value
     try:
-        is_mark = len(value) == 1 and not value.isalnum()
-        parsed = value if is_mark or value[0] == "%" else yaml_text.parse(value)
+        return yaml_text.parse(value)
     except ValueError as error:
-        shown = override if len(override) < 80 else f"{override[:77]}..."
+        shown = shorten(override, 80)
         raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error
-    put(raw, key, parsed)

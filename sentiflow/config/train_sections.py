@@ -1,4 +1,4 @@
-"""The section ``train`` of the settings; first its section ``model``, for each kind of network."""
+"""The section ``train`` of the settings, and its sections, such as ``model`` and ``batching``."""
 
 import math
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from sentiflow.storage.uris import names_encoder
 
 
 class NetworkSettings(Settings):
-    """Settings of every kind of network."""
+    """Settings that all kinds of networks have."""
 
     kind: str
     vectors: Literal["tuned", "frozen"] = "tuned"
@@ -74,7 +74,8 @@ class BagSettings(NetworkSettings):
     @property
     def brief(self) -> str:
         """Name the network in a word, such as ``bag(30-10)``."""
-        return f"bag({'-'.join(map(str, self.hidden_sizes)) or 'linear'})"
+        sizes = "-".join(str(size) for size in self.hidden_sizes)
+        return f"bag({sizes or 'linear'})"
 
     @property
     def summary(self) -> str:
@@ -83,11 +84,13 @@ class BagSettings(NetworkSettings):
 
 
 KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": BagSettings}
-"""Of networks, by ``train.model.kind``."""
+"""Settings of a network by ``train.model.kind``."""
 
 
 def _kind_of(model: Any) -> Any:
-    return model.get("kind", "rnn") if isinstance(model, dict) else getattr(model, "kind", None)
+    if isinstance(model, dict):
+        return model.get("kind", "rnn")
+    return getattr(model, "kind", None)
 
 
 ModelSettings = Annotated[
@@ -102,6 +105,7 @@ ModelSettings = Annotated[
 
 
 NUM_VIRTUAL_SHARDS = 8
+"""Default of ``train.batching.num_shards``."""
 
 
 class BatchingSettings(Settings):
@@ -113,10 +117,10 @@ class BatchingSettings(Settings):
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
     num_shards: int = Field(default=NUM_VIRTUAL_SHARDS, ge=1, le=255)
-    """Number of virtual shards of the rows: the upper limit of workers. Another number draws other
-    batches."""
+    """Number of virtual shards of the rows: the upper limit of workers. A different number gives
+    different batches."""
     drop_last: bool = False
-    """With ``exact``: leave out the batch of each length that is not full, as in the tutorial."""
+    """With ``exact``: leave out the incomplete batch of each length, as in the tutorial."""
 
     @model_validator(mode="after")
     def _check_drop_last(self) -> "BatchingSettings":
@@ -136,40 +140,40 @@ class PretrainSettings(Settings):
 
 
 class DistillSettings(Settings):
-    """Knowledge distillation (Hinton et al. 2015): the network learns the answers of teachers."""
+    """Knowledge distillation (Hinton et al. 2015): the network learns from teachers."""
 
     teachers: Locations = ()
-    """Teachers, whose mean probabilities the network learns, on train rows and on
-    ``prepare.unlabelled``: model packages, as ``score.model_uri`` names them; Parquet files with
-    ``probability_<class>`` columns, and ``text``; or ``encoder:use-multilingual``, a sentence
-    encoder. ``[]``: no distillation."""
+    """Teachers: the network learns their mean probabilities on train rows and on
+    ``prepare.unlabelled``. A teacher is a model, written like ``score.model_uri``; a Parquet file
+    with the column ``text`` and ``probability_<class>`` columns; or ``encoder:use-multilingual``, a
+    sentence encoder. ``[]``: no distillation."""
     hard_weight: Fraction = 0.0
-    """Weight of the label of a train row in what the network learns; the teachers have the rest.
-    1: the label alone."""
+    """Weight of the label of a train row in the target; the teachers have the rest. 1: the label
+    alone."""
 
 
 class RefitSettings(Settings):
-    """A finished training that is repeated on all labelled rows."""
+    """A refit: a finished training, repeated on all labelled rows."""
 
     of: Location = Field(min_length=1)
     """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
-    model package, or ``models:/…``. The refit takes its settings and the number of epochs that it
-    kept; of the config's own only workers, checkpoints and locations count. Others that differ are
-    refused."""
+    model package, or ``models:/…``. The refit uses the settings of that run and the number of
+    epochs that it kept. Only workers, checkpoints and locations come from this config; other
+    settings that differ are refused."""
 
 
 class UnsureSettings(Settings):
-    """Which texts the model leaves to people."""
+    """Which texts are left to people."""
 
     max_error: float = Field(gt=0, lt=1)
-    """The largest share of wrong labels among the texts that the model answers, on other texts of
-    the same kind, with 95 % certainty. The others are ``unsure`` in the predictions. Rows that the
-    model has not seen decide the confidence that is needed: those of the folds, else the validation
-    rows. ``unsure: null``: no text is."""
+    """Maximum share of wrong labels among the texts that the model answers, on other texts of the
+    same kind, with 95 % certainty. The other texts are marked ``unsure`` in the predictions. The
+    required confidence is determined on rows that the model was not trained on: the folds if there
+    are some, otherwise the validation rows. ``unsure: null``: off."""
 
 
 class CheckpointSettings(Settings):
-    """When checkpoints of a training are written, beside those at the end of each epoch."""
+    """When checkpoints of a training are written, in addition to the end of each epoch."""
 
     every_minutes: float | None = Field(default=5.0, gt=0)
     """Minutes between checkpoints. null: off."""
@@ -182,7 +186,7 @@ class SelectionSettings(Settings):
     """Validation metric that compares epochs: highest ``accuracy``, lowest ``loss``, or highest
     ``macro_f1``, the mean of the F1 scores of the classes."""
     keep: Literal["best", "last"] = "best"
-    """Weights of the model: those of the ``best`` epoch, or of the ``last`` one."""
+    """Epoch whose weights the model gets: the ``best`` or the ``last`` one."""
 
     @property
     def metric_name(self) -> str:
@@ -193,7 +197,9 @@ class SelectionSettings(Settings):
         """Convert a value of the metric to a number that is lower for better values."""
         if value is None:
             return math.inf
-        return value if self.metric == "loss" else -value
+        if self.metric == "loss":
+            return value
+        return -value
 
 
 Classes = Annotated[tuple[str, ...], AfterValidator(check_names)] | None
@@ -203,11 +209,19 @@ class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
 
     NOT_DECISIVE: ClassVar = (
-        *("prepared_uri", "output_uri", "checkpoints", "preset"),
-        *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-        *("init_from", "refit"),
+        "prepared_uri",
+        "output_uri",
+        "checkpoints",
+        "preset",
+        "num_workers",
+        "min_workers",
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "max_failures",
+        "init_from",
+        "refit",
     )
-    """Settings that do not change the model, and those that name inputs."""
+    """Settings that do not change the model, or that name its inputs."""
 
     prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
@@ -215,14 +229,15 @@ class TrainSettings(Settings):
     """Directory of the model and its checkpoints. Default: ``<output_uri>/trained``."""
     classes: Classes = None
     """Classes that the model learns; rows of other classes are left out. Default: every class with
-    rows in the train split."""
+    at least 10 labelled rows."""
     class_weights: Literal["sqrt", "balanced"] | None = None
     """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
-    frequency. ``sqrt``: its square root. The weights are scaled to a mean of 1 over the training
-    rows. Default: equal weights."""
+    frequency. ``sqrt``: the square root of that. The weights are scaled to a mean of 1 over the
+    training rows. Default: equal weights."""
     preset: Literal["fast", "balanced", "best"] | None = None
-    """Settings of a recurrent network by one word: model, batches, epochs, pretraining and learning
-    rate. Settings that the config names take precedence. Default: the defaults of this table."""
+    """One word for many settings of a recurrent network: model, batches, epochs, pretraining and
+    learning rate. Settings that the config names take precedence. Default: the defaults of this
+    table."""
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()
@@ -240,7 +255,7 @@ class TrainSettings(Settings):
     on a GPU are always fp32 with TF32 products."""
     num_workers: CountOrAuto = "auto"
     """Number of data-parallel workers. ``auto``: at most one for each GPU, or without GPUs one for
-    each node; fewer where more would be slower, by an estimate that the job logs."""
+    each node; fewer if more would be slower, by an estimate that the job logs."""
     min_workers: int = Field(default=1, ge=1)
     """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
     down to this number; the model stays the same."""
@@ -256,48 +271,63 @@ class TrainSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of the initial weights, the order of the rows and the dropout masks."""
     init_from: Annotated[str | None, LOCATION] = None
-    """Model with the same network, from which training starts: a package, the directory of a run,
-    or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
-    random weights."""
+    """Model with the same network whose weights the training starts from: a package, the directory
+    of a run, or ``models:/…``. Words are matched by spelling; words that only that model knows are
+    added. Default: random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     linear: Literal["auto", True, False] = False
-    """Whether a linear model of n-grams (of words and of characters) is trained apart from the
-    network, and added to it. The validation rows, or those of the folds, decide its share.
-    ``auto``: up to 200,000 train rows."""
+    """Whether to train a linear model of n-grams (of words and of characters) besides the network,
+    and to mix the logits of both. The linear model's share is determined on the validation rows, or
+    on the folds. ``auto``: up to 200,000 train rows."""
     selection: SelectionSettings = SelectionSettings()
     folds: int = Field(default=0, ge=0, le=20)
-    """Cross-validation: number of parts of the labelled rows. For each a further model is trained
-    without it, as this one is, and answers it. The answers calibrate the model, and ``evaluate``
-    measures them, unless test rows are given. 5 below some 3,000 rows. 0: none."""
+    """Cross-validation: number of folds of the labelled rows. One model per fold predicts the fold
+    it was not trained on. These predictions calibrate the model, and ``evaluate`` measures them
+    unless test rows are given. Recommended: 5 below 3,000 rows. 0: off."""
     unsure: UnsureSettings | None = None
     refit: RefitSettings | None = None
 
     def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:
-        """Return the settings that decide the model, or those of them that a config names."""
+        """Return the settings that decide the model.
+
+        Args:
+            only_given: Only settings that the config names.
+        """
         return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
 
     @model_validator(mode="after")
-    def _check(self) -> "TrainSettings":
-        workers, shards = self.num_workers, self.batching.num_shards
+    def _check_folds(self) -> "TrainSettings":
         if self.folds == 1:
             raise ValueError("folds=1 leaves no row to train on: set 5, or 0 for none")
-        if self.folds and not all(map(names_encoder, self.distill.teachers)):
+        has_models = not all(names_encoder(teacher) for teacher in self.distill.teachers)
+        if self.folds and has_models:
             raise ValueError(
                 "folds: the teachers may have learned from the rows of all folds: set "
                 "train.folds=0 and prepare.split.validation_fraction=0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> "TrainSettings":
+        workers = self.num_workers
+        shards = self.batching.num_shards
         if workers != "auto" and int(workers) > shards:
             raise ValueError(
                 f"num_workers={workers}, but the rows are divided into {shards} shards: set "
                 f"train.batching.num_shards={workers}"
             )
-        is_recurrent = isinstance(self.model, RnnSettings)
-        if self.preset and not is_recurrent:
+        return self
+
+    @model_validator(mode="after")
+    def _check_network(self) -> "TrainSettings":
+        if isinstance(self.model, RnnSettings):
+            return self
+        if self.preset:
             raise ValueError(
                 f"preset={self.preset} is a recurrent network, model.kind={self.model.kind} is "
                 "not: leave one of them out"
             )
-        if self.pretrain.num_epochs and not is_recurrent:
+        if self.pretrain.num_epochs:
             raise ValueError(
                 f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "
                 "pretrain.num_epochs=0"

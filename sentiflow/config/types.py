@@ -1,6 +1,7 @@
 """Value as written in a settings file -> checked value."""
 
 import codecs
+import itertools
 import zoneinfo
 from typing import Annotated, Any, Literal
 
@@ -18,14 +19,19 @@ LOCATION = "location"
 """Marks a setting whose values are locations: they are made absolute."""
 Location = Annotated[str, LOCATION]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Strings = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+"""Strings; a single one may be written without a list."""
 Locations = Annotated[Strings, LOCATION]
 
 
 def check_models(value: Any) -> Any:
-    """Check one model or several; a list of one is that model.
+    """Check one model or several; a list of one model becomes that model.
 
     Raises:
         ValueError: It is neither.
@@ -33,8 +39,10 @@ def check_models(value: Any) -> Any:
     models = [value] if isinstance(value, str) else value
     if not isinstance(models, list | tuple) or not all(isinstance(each, str) for each in models):
         raise ValueError("must be a model, or a list of models")
-    if not models or len({*models}) < len(models):
-        raise ValueError(f"names {'a model twice' if models else 'no model'}")
+    if not models:
+        raise ValueError("names no model")
+    if len({*models}) < len(models):
+        raise ValueError("names a model twice")
     return models[0] if len(models) == 1 else tuple(models)
 
 
@@ -54,7 +62,8 @@ TimeZone = Annotated[str, AfterValidator(_check_zone)]
 
 
 def _check_count(value: Any) -> int | str:
-    if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (is_integer and value >= 1):
         return value
     raise ValueError("must be auto, or a whole number of at least 1")
 
@@ -66,14 +75,20 @@ def _check_share(value: Any) -> float | str:
     raise ValueError("must be auto, or a number from 0 to 1")
 
 
-_ENCODINGS = {"utf-8": "utf-8", "utf-8-sig": "utf-8", "ascii": "utf-8"}
-_ENCODINGS |= {"iso8859-1": "latin-1", "cp1252": "cp1252", "utf-16": "utf-8"}
-"""The encodings that are read, by Python's name; ASCII is a part of UTF-8. UTF-16 is known by its
-mark, and is UTF-8 when it is read."""
+_ENCODINGS = {
+    "utf-8": "utf-8",
+    "utf-8-sig": "utf-8",
+    "ascii": "utf-8",
+    "utf-16": "utf-8",
+    "iso8859-1": "latin-1",
+    "cp1252": "cp1252",
+}
+"""Value of the setting for each encoding, by Python's name of the encoding. ASCII is a subset of
+UTF-8. UTF-16 is detected by its byte order mark and decoded before."""
 
 
 def _check_encoding(value: Any) -> str:
-    """Find an encoding by any of the names that Python knows."""
+    """Find an encoding by any of its names in Python."""
     try:
         return _ENCODINGS[codecs.lookup(value).name]
     except (LookupError, TypeError) as error:
@@ -97,18 +112,19 @@ class Settings(BaseModel):
 
 
 def _check_column(value: Any) -> int | str | None:
-    if value is None or (isinstance(value, int) and value is not True and value >= 0):
+    if value is None or (isinstance(value, str) and value):
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, int) and value is not True and value >= 0:
         return value
     raise ValueError("must be a name in the header, or a position counted from 0")
 
 
 def check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Check that no name occurs twice; case does not count, as in DuckDB and Spark."""
-    folded = [name.lower() for name in names]
-    if twice := sorted({name for name in folded if folded.count(name) > 1}):
-        raise ValueError(f"names {twice[0]} twice")
+    folded = sorted(name.lower() for name in names)
+    for name, following in itertools.pairwise(folded):
+        if name == following:
+            raise ValueError(f"names {name} twice")
     return names
 
 
@@ -119,10 +135,12 @@ RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
 
 def check_patterns(patterns: dict[str, str]) -> dict[str, str]:
     """Check that each value is a regular expression of RE2, whose time is linear in the text."""
-    for name, pattern in patterns.items():
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    if not patterns:
+        return patterns
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
+    for name, pattern in patterns.items():
         try:
             pc.match_substring_regex(pa.array([""]), pattern)
         except pa.ArrowInvalid as error:
@@ -161,7 +179,11 @@ class RangeSettings(Settings):
 
 
 def _check_choices(value: Any) -> Any:
-    """Parse a list of values or a range; an error names the first problem of a range."""
+    """Read a list of values or a range.
+
+    Raises:
+        ValueError: It is neither; or the first problem of the range.
+    """
     if isinstance(value, list | tuple) and value:
         return tuple(value)
     if not isinstance(value, dict | RangeSettings):
@@ -171,18 +193,21 @@ def _check_choices(value: Any) -> Any:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         message = fault["msg"].removeprefix("Value error, ")
-        raise ValueError(": ".join([*map(str, fault["loc"]), message])) from error
+        place = [str(part) for part in fault["loc"]]
+        raise ValueError(": ".join([*place, message])) from error
 
 
 def _flatten_space(value: Any, prefix: str = "") -> Any:
-    """Flatten sections to dotted names. If both name a setting, the later one counts."""
+    """Flatten sections to dotted names; if a setting is named twice, the later one counts."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
     for key, choices in value.items():
-        is_section = isinstance(choices, dict) and not choices.keys() & RangeSettings.model_fields
-        inner = _flatten_space(choices, f"{prefix}{key}.") if is_section else {}
-        flat |= inner or {f"{prefix}{key}": choices}
+        is_range = isinstance(choices, dict) and bool(choices.keys() & RangeSettings.model_fields)
+        if isinstance(choices, dict) and choices and not is_range:
+            flat |= _flatten_space(choices, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = choices
     return flat
 
 

@@ -1,4 +1,4 @@
-"""YAML text -> settings as written, and their lines; presets and an inherited format filled in."""
+"""YAML text -> settings as written and their lines; fills in presets and an inherited format."""
 
 import functools
 from importlib import resources
@@ -33,25 +33,31 @@ def find_lines(text: str) -> dict[tuple[str, ...], int]:
         {('train',): 1, ('train', 'seed'): 2}
     """
     lines: dict[tuple[str, ...], int] = {}
-    nodes: list[tuple[tuple[str, ...], Any]] = [((), yaml.compose(text, Loader=_Loader))]
-    seen = set()
-    for path, node in nodes:
-        if isinstance(node, yaml.MappingNode) and node not in seen:
-            seen.add(node)  # a few aliases can stand for millions of nodes
-            for key, value in node.value:
-                inner = (*path, str(key.value))
-                lines.setdefault(inner, key.start_mark.line + 1)
-                nodes.append((inner, value))
+    to_visit: list[tuple[tuple[str, ...], Any]] = [((), yaml.compose(text, Loader=_Loader))]
+    seen = set()  # a few aliases can stand for millions of nodes
+    for path, node in to_visit:  # grows meanwhile
+        if not isinstance(node, yaml.MappingNode) or node in seen:
+            continue
+        seen.add(node)
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            lines.setdefault(inner, key.start_mark.line + 1)
+            to_visit.append((inner, value))
     return lines
+
+
+def _without_dates(resolvers: Any) -> dict[str, list[Any]]:
+    """Leave out the rules of YAML that make dates of texts."""
+    kept = {}
+    for first_letter, rules in resolvers.items():
+        kept[first_letter] = [(tag, pattern) for tag, pattern in rules if tag != _TIMESTAMP]
+    return kept
 
 
 class _Loader(yaml.SafeLoader):
     """YAML without dates and repeated keys."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = _without_dates(yaml.SafeLoader.yaml_implicit_resolvers)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -67,45 +73,53 @@ class _Loader(yaml.SafeLoader):
 
 
 def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill ``score.format`` in from ``format``, if both are of one kind.
+    """Fill in the settings that ``score.format`` lacks from ``format``, if both have the same kind.
 
-    Columns of one file say nothing about those of another, so they are given as a whole, and labels
-    are inherited only for a column of labels.
+    ``columns`` is inherited only as a whole, because two files may have different columns.
+    ``labels`` is inherited only if there is a column of labels.
     """
-    base, section = raw.get("format"), raw.get("score")
-    scored = section.get("format") if isinstance(section, dict) else None
-    if not isinstance(base, dict) or not isinstance(scored, dict):
+    base = raw.get("format")
+    score = raw.get("score")
+    if not isinstance(base, dict) or not isinstance(score, dict):
+        return raw
+    scored = score.get("format")
+    if not isinstance(scored, dict):
         return raw
     if scored.get("kind", base.get("kind")) != base.get("kind"):
         return raw
-    inherited, columns = dict(base), scored.get("columns")
+    inherited = dict(base)
+    columns = scored.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
-    return raw | {"score": raw["score"] | {"format": inherited | scored}}
+    return raw | {"score": score | {"format": inherited | scored}}
 
 
 @functools.cache
 def read_presets() -> dict[str, dict[str, Any]]:
-    """Read what each preset stands for, as the section ``train`` has it."""
+    """Read the settings of each preset, as in the section ``train``."""
     text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
     return dict(parse(text))
 
 
 def fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
+    """Fill in the settings of ``train.preset`` that ``train`` lacks."""
     train = raw.get("train")
     if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
         return raw
     model = train.get("model")
     if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
-        return raw  # refused by TrainSettings, in its own words
-    return raw | {"train": _merge(read_presets().get(train["preset"], {}), train)}
+        return raw  # TrainSettings refuses the preset with its own message
+    preset = read_presets().get(train["preset"], {})
+    return raw | {"train": _merge(preset, train)}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Merge nested settings; where both name one, the second counts."""
-    merged = base | changes
-    for name in base.keys() & changes.keys():
-        if isinstance(base[name], dict) and isinstance(changes[name], dict):
-            merged[name] = _merge(base[name], changes[name])
+    """Merge nested settings; a setting of ``changes`` takes precedence."""
+    merged = dict(base)
+    for name, value in changes.items():
+        earlier = base.get(name)
+        if isinstance(value, dict) and isinstance(earlier, dict):
+            merged[name] = _merge(earlier, value)
+        else:
+            merged[name] = value
     return merged

@@ -1,12 +1,13 @@
 """Tables of labelled rows, CSV as spreadsheets write it or Parquet -> row ids, texts and labels.
 
-They are labels by hand (``prepare.corrections``, ``trends.labels``), or predictions of any program,
-such as a large language model: those of a teacher become a table to look texts up in.
+The labels are manual (``prepare.corrections``, ``trends.labels``), or predictions of any program,
+such as a large language model. Predictions of teachers become a table to look texts up in.
 """
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,19 +22,20 @@ from sentiflow.storage import compression, errors, filesystem, parquet
 from sentiflow.storage.uris import display_uri
 
 TEACHERS = "train.distill.teachers"
-_TOLERANCE = 0.02
-"""How far from 1 the sum of a row may be: a program may write few digits."""
 CORRECTIONS = "prepare.corrections"
 PLACE = "place"
-"""The column that :func:`read` adds: file and line of a row, for messages; of Parquet its number
-from 0."""
+"""Column that :func:`read` adds for messages: the file, and the line of a CSV or row of Parquet,
+counted from 0."""
 PROBABILITY = "probability_"
-"""Names of columns of numbers begin so."""
+"""Prefix of probability columns."""
 NO_ROW = -1
-"""Stands for a ``row_id`` that is not given."""
+"""Value of ``row_id`` in a row that has none."""
+_TOLERANCE = 0.02
+"""Maximum distance of the sum of a row from 1: a program may write few digits."""
 _FORMULA = r"'*[=+\-@\t\r]"
+"""Beginning of a text that a spreadsheet takes for a formula, perhaps after quotes against that."""
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
-"""``1.000`` may be a thousand."""
+"""A row number in a spreadsheet. ``1.000`` is not one: it may mean a thousand."""
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -46,29 +48,16 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
         hint: What to do if it lacks one.
 
     Returns:
-        Its columns as strings without white space around them, but the texts; empty where they are
-        null. Probabilities are float64. And ``PLACE``.
+        Its columns, and ``PLACE``. Probabilities are float64. Other columns are strings: empty in
+        place of null, and without surrounding white space except in ``text``.
 
     Raises:
         UserError: There is no such table, or it lacks a column.
     """
     name = display_uri(uri)
     table = _read_table(uri, name, setting)
-    columns = list(map(str, table.columns))
-    if missing := [one for one in needs if not {*one.split(" or ")} & {*columns}]:
-        problem = f"{name} has no column {' and no column '.join(missing)}"
-        raise UserError(f"{problem}; there are {', '.join(columns)}", hint=hint)
-    is_number = "label" in needs and pd.api.types.is_integer_dtype(table["label"])
-    if is_number and "prediction" in table:
-        raise UserError(
-            f"{name}: its labels are the numbers of a model's classes",
-            hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
-            "with names",
-        )
-    what, first = ("row", 0) if uri.endswith(".parquet") else ("line", 2)
-    places = f"{name}: {what} " + pd.Series(range(first, first + len(table)), table.index).astype(
-        str
-    )
+    _check_columns(table, name, needs=needs, hint=hint)
+    places = _name_places(uri, table)
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
             numbers = pd.to_numeric(values, errors="coerce").astype("float64")
@@ -87,14 +76,44 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     return table.assign(**{PLACE: places})[~is_empty.all(axis=1)]
 
 
+def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint: str) -> None:
+    """Check that a table has the columns that it must have, and labels that are names."""
+    columns = [str(column) for column in table.columns]
+    missing = []
+    for needed in needs:
+        choices = needed.split(" or ")
+        if not any(choice in columns for choice in choices):
+            missing.append(needed)
+    if missing:
+        problem = f"{name} has no column {' and no column '.join(missing)}"
+        raise UserError(f"{problem}; there are {', '.join(columns)}", hint=hint)
+    are_numbers = "label" in needs and pd.api.types.is_integer_dtype(table["label"])
+    if are_numbers and "prediction" in table:
+        raise UserError(
+            f"{name}: its labels are the numbers of a model's classes",
+            hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
+            "with names",
+        )
+
+
+def _name_places(uri: str, table: pd.DataFrame) -> pd.Series:
+    """Name the place of each row, for messages."""
+    unit, first = "line", 2  # the header is line 1
+    if uri.endswith(".parquet"):
+        unit, first = "row", 0
+    numbers = pd.Series(range(first, first + len(table)), table.index)
+    return f"{display_uri(uri)}: {unit} " + numbers.astype(str)
+
+
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     try:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
         text = b"".join(compression.read_blocks(uri, 1 << 22)).decode("utf-8-sig")
+        header = text.partition("\n")[0]
         return pd.read_csv(
             io.StringIO(text),
-            sep=max(",;\t", key=text.partition("\n")[0].count),
+            sep=max(",;\t", key=header.count),
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
@@ -114,19 +133,22 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
 def reject(
     table: pd.DataFrame, wrong: "pd.Series | np.ndarray", problem: str, *, column: str = ""
 ) -> None:
-    """Reject a file with wrong rows, naming the first, and its value of a column.
+    """Reject a file that has wrong rows: name the first, and its value in ``column``.
 
     Raises:
-        UserError: There are some.
+        UserError: There is a wrong row.
     """
-    if wrong.any():
-        first, num_more = table[wrong].iloc[0], wrong.sum() - 1
-        more = f" ({num_more:,} more)" if num_more else ""
-        value = f"{column} {first[column]!r} " if column else ""
-        raise UserError(
-            f"{first[PLACE]}: {value}{problem}{more}",
-            hint="correct the file and run the same command again",
-        )
+    if not wrong.any():
+        return
+    first = table[wrong].iloc[0]
+    message = f"{first[PLACE]}: "
+    if column:
+        message += f"{column} {first[column]!r} "
+    message += problem
+    num_more = wrong.sum() - 1
+    if num_more:
+        message += f" ({num_more:,} more)"
+    raise UserError(message, hint="correct the file and run the same command again")
 
 
 def read_row_ids(table: pd.DataFrame) -> pd.Series:
@@ -149,45 +171,56 @@ def read_labels(
     *,
     column: str = "label",
 ) -> pd.Series:
-    """Convert labels: a written value, or the name of a class in any case.
+    """Convert labels to positions of classes.
+
+    A label is a written value, as it is or in lower case, or the name of a class in any case.
 
     Args:
         table: Rows with a label.
         classes: The names in their order.
-        values: Written values by their position in ``classes``; None: the row has no label.
-        column: Has the labels.
+        values: The position in ``classes`` of each written value; None: it means no label.
+        column: Column with the labels.
 
     Returns:
         Positions in ``classes``; -1 for no label.
 
     Raises:
-        UserError: A label is none of these.
+        UserError: A label is unknown.
     """
     names = {name.casefold(): code for code, name in enumerate(classes)}
-    codes = {
-        label: values.get(label, values.get(label.casefold(), names.get(label.casefold(), -2)))
-        for label in table[column].unique()
-    }
-    labels = table[column].map({label: -1 if c is None else c for label, c in codes.items()})
-    reject(table, labels == -2, f"is none of {', '.join(few(classes))}", column=column)
+    unknown = -2
+    codes = {}
+    for label in table[column].unique():
+        folded = label.casefold()
+        code: int | None = unknown
+        if label in values:
+            code = values[label]
+        elif folded in values:
+            code = values[folded]
+        elif folded in names:
+            code = names[folded]
+        codes[label] = -1 if code is None else code
+    labels = table[column].map(codes)
+    reject(table, labels == unknown, f"is none of {', '.join(few(classes))}", column=column)
     return labels.astype("int64")
 
 
 def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
-    """Write rows to label for a spreadsheet, which takes no text for a formula.
+    """Write rows to label for a spreadsheet; a quote before a formula makes it a text.
 
     Args:
         table: The rows.
-        is_wide: Write tabs and UTF-16, the "Unicode text" of spreadsheets in any language, in place
-            of commas and UTF-8.
+        is_wide: Write tabs and UTF-16 instead of commas and UTF-8. Spreadsheets in any language
+            read that as "Unicode text".
     """
-    safe = {
-        str(name): values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
-        for name, values in table.items()
-        if pd.api.types.is_string_dtype(values)
-    }
-    delimiter, encoding = ("\t", "utf-16") if is_wide else (",", "utf-8-sig")
-    return table.assign(**safe).to_csv(index=False, sep=delimiter).encode(encoding)
+    safe = {}
+    for name, values in table.items():
+        if pd.api.types.is_string_dtype(values):
+            safe[str(name)] = values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
+    table = table.assign(**safe)
+    if is_wide:
+        return table.to_csv(index=False, sep="\t").encode("utf-16")
+    return table.to_csv(index=False, sep=",").encode("utf-8-sig")
 
 
 @dataclass(frozen=True)
@@ -195,12 +228,16 @@ class CorrectedRows:
     """N rows of the corpus whose labels are replaced."""
 
     row_id: np.ndarray
-    """In rising order, each once."""
+    """N distinct row ids in ascending order."""
     label: np.ndarray
-    """Positions in the classes; -1: the row has no label."""
+    """N positions in the classes; -1: the row has no label."""
 
     def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
-        """Find which rows of a part are corrected, and their labels: int8, null for none."""
+        """Look up the rows of a part.
+
+        Returns:
+            Whether each row is corrected, bool; its label, int8, null if it has none.
+        """
         is_corrected, place = find_sorted(self.row_id, row_id.to_numpy())
         label = np.full(len(is_corrected), -1)
         label[is_corrected] = self.label[place[is_corrected]]
@@ -208,24 +245,26 @@ class CorrectedRows:
 
 
 def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
-    """Read the rows with a label of the files of ``prepare.corrections``.
+    """Read the labelled rows of the files of ``prepare.corrections``.
 
     Args:
         uris: The files.
         form: The section ``format``, which knows the classes and the written values.
 
-    Returns:
-        ``file`` (its position in ``uris``), ``place`` (file and line), ``row_id`` (``NO_ROW`` if
-        there is none), ``has_text``, ``text`` (a hash of the normalized text), ``label`` (the name
-        of a class, as it is written for ``labels: auto``; empty: the row has no label).
+    Columns:
+        file: Position of the file in ``uris``.
+        place: File and line.
+        row_id: ``NO_ROW`` if there is none.
+        has_text: Whether the row has a text.
+        text: Hash of the normalized text.
+        label: The name of a class; with ``labels: auto`` as it is written. Empty: the row has no
+            label.
 
     Raises:
         UserError: A file lacks a column or any label, or a label is unknown.
     """
-    return pd.concat(
-        [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)],
-        ignore_index=True,
-    )
+    tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
@@ -236,10 +275,12 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
         named = ", ".join(few(form.classes or ())) or "the name of a class"
         raise UserError(f"{display_uri(uri)} has no label", hint=f"write {named} in column label")
     empty = pd.Series("", table.index)
-    number, text = table.get("row_id", empty), table.get("text", empty)
-    if not uri.endswith(".parquet"):  # what to_csv puts before a formula
+    number = table.get("row_id", empty)
+    text = table.get("text", empty)
+    if not uri.endswith(".parquet"):  # undo what to_csv puts before a formula
         text = text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
-    has_text, has_number = text.str.strip() != "", number != ""
+    has_text = text.str.strip() != ""
+    has_number = number != ""
     reject(
         table,
         ~has_text & ~has_number,
@@ -249,23 +290,31 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     row_id = pd.Series(NO_ROW, table.index, dtype="int64")
     if has_number.any():
         row_id[has_number] = read_row_ids(table[has_number])
-    if form.classes is None:  # labels: auto
-        label = table["label"].where(table["label"].str.casefold() != UNLABELLED, "")
-    else:
-        numbered = table_files.NUMBERED if form.kind == "sentiment140" else ()
-        values = dict([*numbered, *csv_format.meanings(form), (UNLABELLED, None)])
-        names = dict(enumerate(form.classes)) | {-1: ""}
-        label = read_labels(table, form.classes, values).map(names)
     hashes = hash_texts(pa.array(text, pa.string()))
+    label = _name_labels(table, form)
     return table[[PLACE]].assign(row_id=row_id, has_text=has_text, text=hashes, label=label)
+
+
+def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
+    """Name the class of each correction; empty: the row gets no label."""
+    if form.classes is None:  # labels: auto
+        is_named = table["label"].str.casefold() != UNLABELLED
+        return table["label"].where(is_named, "")
+    values: dict[str, int | None] = {}
+    if form.kind == "sentiment140":
+        values.update(table_files.NUMBERED)
+    values.update(csv_format.meanings(form))
+    values[UNLABELLED] = None
+    names = dict(enumerate(form.classes)) | {-1: ""}
+    return read_labels(table, form.classes, values).map(names)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions for N texts; 8 bytes each, and 4 for each of the C classes."""
+    """Predictions for N texts of C classes; a text takes 8 + 4 C bytes."""
 
     keys: np.ndarray
-    """Hashes of normalized texts, N uint64 in rising order, each once."""
+    """Hashes of normalized texts: N distinct uint64 in ascending order."""
     probabilities: np.ndarray
     """(N, C) float32; each row sums to 1."""
 
@@ -273,7 +322,8 @@ class Answers:
         """Look M hashes up.
 
         Returns:
-            Whether there is a prediction, M bool; (M, C) float32, 0 where there is none.
+            Whether there is a prediction, M bool; its probabilities, (M, C) float32, 0 where there
+            is none.
         """
         is_known, place = find_sorted(self.keys, keys)
         probabilities = np.zeros((len(keys), self.probabilities.shape[1]), np.float32)
@@ -282,9 +332,9 @@ class Answers:
 
     def to_table(self) -> pa.Table:
         """Return a table for :meth:`from_table`."""
-        lists = pa.FixedSizeListArray.from_arrays(
-            pa.array(self.probabilities.ravel(), pa.float32()), self.probabilities.shape[1]
-        )
+        num_classes = self.probabilities.shape[1]
+        flat = pa.array(self.probabilities.ravel(), pa.float32())
+        lists = pa.FixedSizeListArray.from_arrays(flat, num_classes)
         return pa.table({"text": self.keys, "probabilities": lists})
 
     @classmethod
@@ -308,23 +358,26 @@ class Answers:
 def add_answers(
     table: pa.Table, is_answered: np.ndarray, answers: np.ndarray, *, keep_labels: bool = True
 ) -> pa.Table:
-    """Add the answers of teachers to N rows; those without an answer are left out.
+    """Add the answers of teachers to N rows; rows without an answer are left out.
 
     Args:
         table: The rows, with ``label``: -1, or one of C classes.
-        is_answered: N bool.
-        answers: ``(N, C)``, those of the teachers.
-        keep_labels: Give rows that have a label, but no answer, 1 for their label.
+        is_answered: Whether the teachers have answered each row, N bool.
+        answers: Their probabilities, ``(N, C)``.
+        keep_labels: Keep rows with a label but no answer: their label has probability 1.
 
     Columns:
         added: ``teacher`` (list<float>).
     """
-    labels, num_classes = table["label"].to_numpy(), answers.shape[1]
+    labels = table["label"].to_numpy()
+    num_classes = answers.shape[1]
     hard = np.eye(num_classes)[np.maximum(labels, 0)]
     taught = np.where(is_answered[:, None], answers, hard).astype(np.float32)
     offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * num_classes)
     lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel()))
-    is_kept = is_answered | (labels >= 0) if keep_labels else is_answered
+    is_kept = is_answered
+    if keep_labels:
+        is_kept = is_answered | (labels >= 0)
     return table.append_column("teacher", lists).filter(pa.array(is_kept))
 
 
@@ -333,17 +386,20 @@ def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:
 
     Args:
         uris: The files.
-        classes: The C classes. Probabilities of others are left out, and the remaining ones scaled
-            to a sum of 1; a prediction of which nothing remains is none.
+        classes: The C classes. Probabilities of other classes are left out, and the remaining ones
+            scaled to a sum of 1. If nothing remains of a prediction, it does not count.
 
     Raises:
-        UserError: A file is not Parquet or lacks a column, a probability is none, those of a row do
-            not sum to 1, or a text is missing.
+        UserError: A file is not Parquet or lacks a column, a probability is not from 0 to 1, the
+            probabilities of a row do not sum to 1, or a text is missing.
     """
-    nothing = pd.DataFrame(np.zeros((0, len(classes))), np.zeros(0, np.uint64))
-    every = pd.concat([nothing, *(table for uri in uris for table in _read_answers(uri, classes))])
-    chosen = every[every.sum(axis=1) > 0]
-    mean = chosen.div(chosen.sum(axis=1), axis=0).groupby(level=0).mean()
+    tables = [pd.DataFrame(np.zeros((0, len(classes))), np.zeros(0, np.uint64))]
+    for uri in uris:
+        tables.extend(_read_answers(uri, classes))
+    answers = pd.concat(tables)
+    answers = answers[answers.sum(axis=1) > 0]
+    answers = answers.div(answers.sum(axis=1), axis=0)
+    mean = answers.groupby(level=0).mean()
     return Answers(mean.index.to_numpy(), mean.to_numpy(np.float32))
 
 
@@ -353,9 +409,31 @@ def _read_answers(uri: str, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
     table_plans.check_text(uri, arrow, "text", setting=TEACHERS)
     columns = [name for name in arrow.names if name.startswith(PROBABILITY)]
     needed = [PROBABILITY + name for name in classes]
-    missing = [
-        name for name in needed or columns or [f"{PROBABILITY}<class>"] if name not in columns
-    ]
+    _check_probabilities(uri, arrow, columns, needed=needed)
+    chosen = [columns.index(name) for name in needed]
+    num_read = 0
+    with errors.as_fault_of(uri, f"{display_uri(uri)} is damaged", hint="create it again"):
+        for batch in parquet.read_batches(uri, columns=["text", *columns]):
+            probabilities = batch.select(columns).to_pandas().to_numpy(np.float64)
+            text = one_array(batch["text"].cast(pa.string()))
+            has_no_text = text.is_null().to_numpy(zero_copy_only=False)
+            faults = [*find_faults(probabilities), Fault(has_no_text, "has no text")]
+            for fault in faults:
+                if fault.is_faulty.any():
+                    row = num_read + int(np.flatnonzero(fault.is_faulty)[0])
+                    problem = f"{fault.problem} in row {row:,}"
+                    raise fault_in(uri, problem, "correct it, or leave it out")
+            num_read += len(batch)
+            yield pd.DataFrame(probabilities[:, chosen], hash_texts(text))
+
+
+def _check_probabilities(
+    uri: str, arrow: pa.Schema, columns: Sequence[str], *, needed: Sequence[str]
+) -> None:
+    """Check that a file has the probabilities of the classes, as numbers."""
+    missing = [name for name in needed if name not in columns]
+    if not needed and not columns:
+        missing = [f"{PROBABILITY}<class>"]
     if missing:
         names = ", ".join(few(arrow.names))
         raise fault_in(uri, f"has no column {', '.join(few(missing))}", f"it has {names}")
@@ -363,31 +441,27 @@ def _read_answers(uri: str, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
         kind = arrow.field(name).type
         if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
             raise fault_in(uri, f"has {name} of type {kind}", "convert it to a float")
-    chosen, first = [columns.index(name) for name in needed], 0
-    with errors.as_fault_of(uri, f"{display_uri(uri)} is damaged", hint="create it again"):
-        for batch in parquet.read_batches(uri, columns=["text", *columns]):
-            probabilities = batch.select(columns).to_pandas().to_numpy(np.float64)
-            text = one_array(batch["text"].cast(pa.string()))
-            faults = find_faults(probabilities)
-            faults.append((text.is_null().to_numpy(zero_copy_only=False), "has no text"))
-            for is_faulty, problem in faults:
-                if is_faulty.any():
-                    row = first + int(np.flatnonzero(is_faulty)[0])
-                    raise fault_in(uri, f"{problem} in row {row:,}", "correct it, or leave it out")
-            first += len(batch)
-            yield pd.DataFrame(probabilities[:, chosen], hash_texts(text))
 
 
-def find_faults(probabilities: np.ndarray) -> list[tuple[np.ndarray, str]]:
-    """Find the rows whose probabilities are none: which rows they are, and what is wrong."""
+class Fault(NamedTuple):
+    """A problem of some rows."""
+
+    is_faulty: np.ndarray
+    """Whether each row has it, bool."""
+    problem: str
+
+
+def find_faults(probabilities: np.ndarray) -> list[Fault]:
+    """Find the rows whose values are not probabilities."""
     is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
+    are_shares = np.asarray(is_share.all(axis=1))
     is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE
     return [
-        (~is_share.all(axis=1), "has a probability not from 0 to 1"),
-        (is_off, "has probabilities that do not sum to 1"),
+        Fault(~are_shares, "has a probability not from 0 to 1"),
+        Fault(is_off, "has probabilities that do not sum to 1"),
     ]
 
 
 def fault_in(uri: str, problem: str, hint: str) -> UserError:
-    """Say what is wrong with a file."""
+    """Make the error for a problem in a file."""
     return UserError(f"{display_uri(uri)} {problem}", hint=hint)

@@ -1,7 +1,7 @@
 """Directory -> its manifest: the files, settings and inputs of a complete result.
 
-A manifest is the only pointer to a result, and data like any other: one that came from a stranger
-is checked here, whoever reads it. Nothing is written here.
+A manifest is the only pointer to a result. It may come from a stranger, so it is validated here
+for every reader. Nothing is written here.
 """
 
 import errno
@@ -9,7 +9,6 @@ import functools
 import hashlib
 import itertools
 import json
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -36,17 +35,24 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
 """Results of another version are not read."""
 
-TRAINED, SCORED, MODEL = "trained", "scored", "model"
-"""Folders of a training and of a scoring in their run, and of the package in either."""
+TRAINED = "trained"
+"""Folder of the training in the directory of a run."""
+SCORED = "scored"
+"""Folder of the predictions in the directory of a run."""
+MODEL = "model"
+"""Folder of the model package in ``TRAINED``; of an average of models in ``SCORED``."""
 CARD = "model_card.md"
-"""File of an evaluation."""
-_EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
+"""Model card in the output of an evaluation."""
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+"""Libraries whose versions a manifest records."""
 _NEEDED = (
-    *("classes", "settings.keep_columns", "settings.text_column"),
-    *("inputs.corpus", "inputs.model.settings.classes"),
+    "classes",
+    "settings.keep_columns",
+    "settings.text_column",
+    "inputs.corpus",
+    "inputs.model.settings.classes",
 )
-"""Keys that readers of predictions rely on, beside those of every manifest."""
+"""Keys that a manifest of predictions must have, beside the keys of every manifest."""
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -74,7 +80,7 @@ def describe(
     seconds: float = 0,
     **details: Any,
 ) -> Manifest:
-    """Describe a result whose files are written.
+    """Make the manifest of a result whose files are written.
 
     Args:
         stage: The stage.
@@ -85,56 +91,67 @@ def describe(
         seconds: Duration of the stage.
         details: Further keys of the manifest.
     """
-    return cast(
-        Manifest,
-        {
-            "stage": stage,
-            "format_version": FORMAT_VERSION,
-            "fingerprint": identify(stage, settings, inputs),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(seconds, 3),
-            "settings": settings,
-            "inputs": inputs,
-            "counts": counts,
-            **details,
-            "files": sorted(files, key=lambda item: item["path"]),
-            "versions": {"sentiflow": __version__} | {name: version(name) for name in _LIBRARIES},
-        },
-    )
+    versions = {"sentiflow": __version__}
+    for name in _LIBRARIES:
+        versions[name] = version(name)
+    record = {
+        "stage": stage,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": identify(stage, settings, inputs),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "settings": settings,
+        "inputs": inputs,
+        "counts": counts,
+        **details,
+        "files": sorted(files, key=lambda item: item["path"]),
+        "versions": versions,
+    }
+    return cast(Manifest, record)
 
 
 def to_json(value: Any) -> bytes:
-    """Render a manifest, or another file of a few lines that people read."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    """Write a value as JSON that people read, such as a manifest."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def read(uri: str, *, stage: str = "") -> Manifest | None:
-    """Read the manifest of the directory ``uri``; None if it is not complete, or of another stage.
+    """Read the manifest of a directory; None if there is none, or it is of another stage.
+
+    Args:
+        uri: The directory.
+        stage: The stage. Default: any.
 
     Raises:
-        UserError: There is a manifest, but of another version, or of another program.
+        UserError: There is a manifest, but of another version or another program.
     """
     path = join(uri, MANIFEST)
     try:
         content = filesystem.read_bytes(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # of a ValueError: no directory can have that name
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # no directory can have this name
+        return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return None
         raise
     record = parse(content, path)
-    return record if stage in ("", record["stage"]) else None
+    if stage and record["stage"] != stage:
+        return None
+    return record
 
 
 def parse(content: bytes, path: str) -> Manifest:
-    """Check the content of the manifest ``path``.
+    """Read the content of the manifest ``path``, and check it.
 
     Raises:
-        UserError: It is of another version, or of another program, or a path in it leads elsewhere.
+        UserError: It is of another version or another program, or it lists a file outside of its
+            directory.
     """
     try:
-        record = _types().validate_json(content, strict=True)
+        record = _validator().validate_json(content, strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, fault["loc"])) or "all of it"
@@ -153,7 +170,7 @@ def parse(content: bytes, path: str) -> Manifest:
 
 
 @functools.cache
-def _types() -> TypeAdapter[Manifest]:
+def _validator() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
@@ -168,57 +185,68 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
     Raises:
         UserError: It is not complete, or damaged.
     """
+    expected = f"the finished output of sentiflow {stage}"
+    way_out = f"make it again by sentiflow {stage} with --overwrite"
+    if stage == "model":
+        expected = "a finished model package, such as runs/quickstart/trained/model"
+        way_out = "copy the model package again"
     record = read(uri)
-    expected = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
     if record is None:
         raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {expected}")
     if record["stage"] != stage:
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
-    for key in _NEEDED if stage == "score" else ():
-        try:
-            functools.reduce(operator.getitem, key.split("."), cast(Any, record))
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS
-            ) from error
+    if stage == "score":
+        for key in _NEEDED:
+            if not _has_key(record, key):
+                raise UserError(f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS)
     if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
-        raise UserError(
-            f"{setting}: {join(uri, damaged)} is missing or damaged",
-            hint=f"make it again by sentiflow {stage} with --overwrite"
-            if stage != "model"
-            else "copy the model package again",
-        )
+        raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
     return record
 
 
-def find_package(uri: str) -> str:
-    """Find the model package of a run in its directory, or in that of its training; else ``uri``.
+def _has_key(record: Manifest, key: str) -> bool:
+    """Say whether a manifest has a dotted key."""
+    value: Any = record
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return False
+        value = value[name]
+    return True
 
-    Every setting and command that names a model takes these directories, too. The package of a
-    run without a training is the average that it has scored with.
+
+def find_package(uri: str) -> str:
+    """Find the model package in the directory of a run or of its training; else return ``uri``.
+
+    Every setting and command that names a model accepts these directories, too. In a run that only
+    scores, the package is the average of models that it has scored with.
     """
-    places = (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL))
-    return next((place for place in places if read(place, stage="model")), uri)
+    for place in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
+        if read(place, stage="model"):
+            return place
+    return uri
 
 
 def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:
-    """Find a file of a result that is missing or is another one; empty if there is none.
+    """Find a file of a result that is missing or has changed; empty if there is none.
 
-    Files are compared by size; and results within this one, such as the model package of a
-    training, by the hash of their manifests.
+    Files are compared by size. A result within this one, such as the model package of a training,
+    is compared by the hash of its manifest.
 
     Args:
         uri: The directory.
         record: Its manifest.
-        sizes: The files that are there.
+        sizes: The size of each file that is there, by its path.
     """
     for item in record["files"]:
         if sizes.get(item["path"]) != item["bytes"]:
             return item["path"]
-    inner = [i["path"] for i in record["files"] if i["path"].endswith(f"/{MANIFEST}")]
-    return next((path for path in inner if _read_listed(uri, record, path) is None), "")
+    for item in record["files"]:
+        path = item["path"]
+        if path.endswith(f"/{MANIFEST}") and _read_listed(uri, record, path) is None:
+            return path
+    return ""
 
 
 def read_file(uri: str, record: Manifest, path: str) -> bytes:
@@ -232,7 +260,8 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
     Raises:
         UserError: It is missing, or not the file that was saved.
     """
-    if (content := _read_listed(uri, record, path)) is None:
+    content = _read_listed(uri, record, path)
+    if content is None:
         raise UserError(
             f"{join(uri, shorten(printable(path), 200))} is not the file that was saved (its "
             "checksum differs)",
@@ -242,13 +271,16 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
 
 
 def _read_listed(uri: str, record: Manifest, path: str) -> bytes | None:
-    """Read a file, if it is the one that the manifest lists."""
+    """Read a file; None if the manifest does not list it with its present SHA-256."""
     listed = {item["path"]: item.get("sha256") for item in record["files"]}
+    expected = listed.get(path)
+    if expected is None:
+        return None
     try:
-        content = filesystem.read_bytes(join(uri, path)) if path in listed else b""
+        content = filesystem.read_bytes(join(uri, path))
     except FileNotFoundError:
         return None
-    return content if hashlib.sha256(content).hexdigest() == listed.get(path) else None
+    return content if hashlib.sha256(content).hexdigest() == expected else None
 
 
 def identify_file(item: InputFile) -> str:
@@ -257,27 +289,33 @@ def identify_file(item: InputFile) -> str:
 
 
 def identify_learned_files(prepared: Manifest) -> set[str]:
-    """Identify the input files of prepared data, by content, but those of given test rows."""
-    given = prepared["settings"].get("fixed_files", [])
-    files = itertools.zip_longest(prepared["inputs"]["csv"]["files"], given)
-    return {identify_file(item) for item, split in files if split != "test"}
+    """Identify the input files of prepared data by content, without files of given test rows."""
+    files = prepared["inputs"]["csv"]["files"]
+    splits = prepared["settings"].get("fixed_files", [])  # of the first files
+    pairs = itertools.zip_longest(files, splits)
+    return {identify_file(item) for item, split in pairs if split != "test"}
 
 
 def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
-    """List the files of some folders of a finished directory in their order, with their rows."""
-    return {
-        join(uri, item["path"]): item["rows"] or 0
-        for folder in folders
-        for item in sorted(record["files"], key=lambda item: item["path"])
-        if item["path"].startswith(f"{folder}/")
-    }
+    """List the files of some folders of a finished directory in order, with their rows."""
+    files = sorted(record["files"], key=lambda item: item["path"])
+    tables = {}
+    for folder in folders:
+        for item in files:
+            if item["path"].startswith(f"{folder}/"):
+                tables[join(uri, item["path"])] = item["rows"] or 0
+    return tables
 
 
 def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
     """Read the manifest of an input; None if it is missing or has been replaced since."""
-    named = inputs.get(name) or {}
-    record = read(named["uri"]) if "uri" in named else None
-    return record if record and record["fingerprint"] == named["fingerprint"] else None
+    described = inputs.get(name) or {}
+    if "uri" not in described:
+        return None
+    record = read(described["uri"])
+    if record is None or record["fingerprint"] != described["fingerprint"]:
+        return None
+    return record
 
 
 def reference(uri: str, record: Manifest) -> Input:
@@ -286,33 +324,34 @@ def reference(uri: str, record: Manifest) -> Input:
 
 
 def find_classes(record: Manifest) -> tuple[str, ...]:
-    """Name the classes of prepared data: a label is a position among them."""
+    """Return the classes of prepared data; a label is a position among them."""
     return tuple(record["classes"])
 
 
 def find_learnable(record: Manifest) -> tuple[str, ...]:
-    """Name the classes whose rows ``encoded`` holds, some of :func:`find_classes` in their order.
+    """Return the classes whose rows are encoded, in the order of :func:`find_classes`.
 
-    They are all classes; but negative and positive of Sentiment140.
+    These are all classes; of Sentiment140 only negative and positive.
     """
-    is_binary = record["settings"]["format"]["kind"] == "sentiment140"
-    return BINARY if is_binary else find_classes(record)
+    if record["settings"]["format"]["kind"] == "sentiment140":
+        return BINARY
+    return find_classes(record)
 
 
 def list_learned(record: Manifest) -> tuple[str, ...]:
-    """Name the classes of prepared data that a model learns unless the settings name others.
+    """Return the classes of prepared data that a model learns unless the settings name others.
 
-    They have enough rows, given test rows aside. Negative and positive of Sentiment140 are learned
-    in any case.
+    A class needs enough rows; given test rows do not count. Negative and positive of Sentiment140
+    are always learned.
     """
-    learnable, fixed = find_learnable(record), record.get("fixed_splits", [])
-    counts = [
-        rows
-        for split, rows in record["counts"]["labels"].items()
-        if split != SPLITS[2] or split not in fixed
-    ]
-    return tuple(
-        name
-        for name in learnable
-        if learnable == BINARY or sum(rows.get(name, 0) for rows in counts) >= MIN_CLASS_ROWS
-    )
+    learnable = find_learnable(record)
+    if learnable == BINARY:
+        return learnable
+    rows_by_class = dict.fromkeys(learnable, 0)
+    has_given_test_rows = SPLITS[2] in record.get("fixed_splits", [])
+    for split, rows in record["counts"]["labels"].items():
+        if split == SPLITS[2] and has_given_test_rows:
+            continue
+        for name in learnable:
+            rows_by_class[name] += rows.get(name, 0)
+    return tuple(name for name, rows in rows_by_class.items() if rows >= MIN_CLASS_ROWS)

@@ -1,4 +1,4 @@
-"""The keys of a manifest and their meanings; pydantic checks a manifest that is read by them.
+"""The keys of a manifest, their types and meanings: pydantic validates a manifest by them.
 
 Counts of parts are merged here, too.
 """
@@ -32,7 +32,7 @@ class InputFile(TypedDict, total=False):
     bytes: Required[Count]
     modified_ns: Required[int]
     tree_sha256: Required[str]
-    """Hash of the content, see ``hashes.tree_sha256``; empty if it was not read yet."""
+    """Hash of the content, see ``hashes.tree_sha256``; empty if the file was not read yet."""
 
 
 class Input(TypedDict, total=False):
@@ -50,9 +50,9 @@ class RepeatCounts(TypedDict):
     """How often texts repeat."""
 
     repeated_texts: int
-    """Different texts that occur in more than one row."""
+    """Number of texts that occur in more than one row."""
     surplus_rows: int
-    """Rows beyond the first of each text."""
+    """Rows other than the first row of each text."""
 
 
 class TextCounts(RepeatCounts):
@@ -61,8 +61,8 @@ class TextCounts(RepeatCounts):
     within: dict[str, RepeatCounts]
     """Repeated texts by split; only rows of the same split are compared."""
     leaked_rows: dict[str, int]
-    """Rows whose text an earlier split contains, too. ``validation_in_train`` counts validation
-    rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
+    """Rows whose text is also in an earlier split. ``validation_in_train`` counts validation rows;
+    ``test_in_train`` and ``test_in_validation`` count test rows; both may count the same row."""
 
 
 class DuplicateCounts(TypedDict):
@@ -73,8 +73,8 @@ class DuplicateCounts(TypedDict):
     normalized: TextCounts
     """Texts without differences in case, compatibility forms and white space."""
     contradicting: Counts
-    """Normalized texts that have more than one label: ``texts``, and all ``rows`` of these by
-    split, unlabelled rows included."""
+    """Normalized texts that have more than one label: their number ``texts``, and all their
+    ``rows`` by split, with unlabelled rows."""
     dropped: dict[str, dict[str, int]]
     """Rows to leave out, by reason and split."""
 
@@ -85,21 +85,21 @@ class VocabularyReport(TypedDict):
     words: int
     words_with_vector: int
     tokens: dict[str, Counts]
-    """By split: ``tokens``, ``unknown`` ones that are not in the vocabulary, and their
-    ``unknown_fraction``."""
+    """By split: number of ``tokens``, of ``unknown`` tokens, which are not in the vocabulary, and
+    the ``unknown_fraction``."""
 
 
 class RefitRecord(TypedDict):
-    """The run that a refit repeats. Its training has seen all labelled rows but given test rows."""
+    """The run that a refit repeats, on all labelled rows but given test rows."""
 
     splits: list[str]
-    """The splits that it was trained on."""
+    """The splits that the refit was trained on."""
     of: Input
     """The model package of the run."""
     prepared: Input
-    """The data of both."""
+    """The prepared data of the run and the refit."""
     metrics: dict[str, float]
-    """Figures of the run, not of the refit, as MLflow names them: ``test/accuracy``."""
+    """Metrics of the run, not of the refit, as MLflow names them: ``test/accuracy``."""
 
 
 class ProfileCounts(TypedDict):
@@ -116,44 +116,48 @@ class ProfileCounts(TypedDict):
 
 
 class Unsure(TypedDict):
-    """What a model leaves to people, and what this was decided by."""
+    """When a model is unsure, and the rows that this was decided by."""
 
     max_error: Annotated[float, Field(gt=0, lt=1)]
+    """``train.unsure.max_error``."""
     threshold: Annotated[float, Field(ge=0, le=1)]
+    """A prediction whose confidence is not above it is unsure."""
     num_rows: Count
-    """Rows that the model has not seen."""
+    """Rows that decided it: the model has not seen them in training."""
     answered_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of them whose confidence is above the threshold."""
+    """Share of these rows whose confidence is above the threshold."""
 
 
 class CalibrationRecord(TypedDict, total=False):
     """The calibration of a model; an average has none."""
 
     temperature: Annotated[float, Field(ge=0.01, le=100)]
+    """The logits are divided by it."""
     bias: dict[str, Annotated[float, Field(ge=-100, le=100)]]
     """Added to the logit of each class after the division by the temperature; empty if there is
     none. The bias of the network's output layer includes it."""
     linear_weight: Annotated[float, Field(ge=0, le=1)]
     """Share of the linear model in the logits, if there is one."""
     linear_strength: Number
-    """``C`` of its regularization."""
+    """``C`` of the regularization of the linear model."""
     num_rows: Count
+    """Rows that the calibration was fitted to."""
     before: dict[str, Number | None]
     """Log loss, Brier score and calibration error without temperature and bias."""
     after: dict[str, Number | None]
-    """The same of the model with both."""
+    """The same with temperature and bias."""
     unsure: Unsure
-    """If ``train.unsure`` asks for it."""
+    """Present if ``train.unsure`` is set."""
 
 
 class ModelInput(Input, total=False):
-    """A model as an input, with what its package's manifest says; None where it says nothing."""
+    """A model as an input, with entries of its package's manifest; None: the manifest lacks it."""
 
     members: list["ModelInput"]
-    """The models whose probabilities it averages, with the ``training`` of each. Its ``settings``
-    are those of the first, and in ``members`` those of each."""
+    """Of an average of models: the models, each with its ``training`` and ``settings``. The
+    ``settings`` of the average are those of the first."""
     models: list["ModelInput"]
-    """The same in the manifest of the average itself."""
+    """The same, in the manifest of the average itself."""
     training: Input | None
     reference: ProfileCounts | None
     calibration: CalibrationRecord | None
@@ -163,14 +167,14 @@ class ModelInput(Input, total=False):
 
 
 class Scoring(TypedDict):
-    """What one job has added to predictions: consecutive parts, of consecutive files."""
+    """The parts that one job has added to predictions: consecutive, of consecutive files."""
 
     model_version: str
-    """The model, one of ``models``."""
+    """The model, a key of ``models``."""
     first_part: Count
     first_file: Count
     num_files: Count
-    """Files of ``inputs.corpus`` from ``first_file`` on; 0 for prepared data."""
+    """Number of files of ``inputs.corpus``, starting with ``first_file``; 0 for prepared data."""
     rows: Count
     """Rows with a prediction."""
 
@@ -178,22 +182,22 @@ class Scoring(TypedDict):
 if TYPE_CHECKING:
     Inputs = dict[str, Any]
 else:
-    Inputs = dict[str, ModelInput]  # the keys of any kind of input, each of its type
+    Inputs = dict[str, ModelInput]  # pydantic checks the keys of every kind of input
 
 
 class RunPart(TypedDict):
-    """What a stage adds to an MLflow run."""
+    """Metrics and tags that a stage adds to an MLflow run."""
 
     metrics: dict[str, float]
-    """Metrics of the whole stage. Those of a training's epochs are in ``history``."""
+    """Metrics of the whole stage. The metrics of a training's epochs are in ``history``."""
     tags: dict[str, str]
 
 
 class RunRecord(RunPart):
-    """The MLflow run of a stage: enough to rebuild it from the manifest alone.
+    """The MLflow run of a stage: the manifest alone is enough to rebuild the run.
 
-    Lineage, datasets, the output's location and its fingerprint are not repeated here: they follow
-    from the manifest's other keys.
+    Lineage, datasets, the output's location and its fingerprint follow from other keys of the
+    manifest.
     """
 
     experiment: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=250)]
@@ -207,14 +211,14 @@ class RunRecord(RunPart):
     params: dict[str, str]
     """The resolved settings of the stage's sections, as MLflow has them."""
     artifacts: list[str]
-    """Files of the directory that are also in the run, by their paths in both."""
+    """Files of the directory that are also in the run, with the same path."""
     registers_model: bool
-    """Whether the stage is to register the model: a training its own, an evaluation the one whose
-    predictions it measures."""
+    """Whether the stage should register a model: a training registers its own, an evaluation the
+    model whose predictions it measures."""
     mlflow_run_id: str
-    """Empty where MLflow had not answered."""
+    """Empty if MLflow did not answer."""
     training: NotRequired[RunPart]
-    """evaluate: what it adds to the run of the training, for the training's own test rows."""
+    """evaluate: what it adds to the run of the training, about the training's own test rows."""
 
 
 class Manifest(TypedDict, total=False):
@@ -235,37 +239,37 @@ class Manifest(TypedDict, total=False):
     versions: Required[dict[str, str]]
     """Versions of sentiflow and of libraries."""
     run: RunRecord | None
-    """In every manifest that a command has written, except those of a sweep's trials."""
+    """In every manifest that a command has written, except in the trials of a sweep."""
 
     classes: ClassNames
     """prepare: the names of all classes; a label is a position in this list. score: the classes of
-    the model, then those that only the corpus has; labels and predictions are positions in it."""
+    the model, then classes that only the corpus has; labels and predictions are positions in it."""
     fixed_splits: list[str]
-    """prepare: splits whose rows are given, by files or by a column. Models are never trained or
-    chosen on given test rows, also not a refit."""
+    """prepare: splits whose rows are given, by files or by a column. No model, not even a refit, is
+    trained or chosen on given test rows."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport
     """prepare."""
 
     history: list[dict[str, Any]]
-    """train: a ``results.EpochResult`` each."""
+    """train: a ``results.EpochResult`` for each epoch."""
     pretraining: list[dict[str, Any]]
-    """train: the same of pretraining."""
+    """train: the same for each epoch of pretraining."""
     chosen_epoch: int
     model_fingerprint: str
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
-    """train, evaluate: name and version of the model, where the stage has registered it."""
+    """train, evaluate: name and version of the model, if the stage has registered it."""
     taught: dict[str, Any]
-    """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are some, and
+    """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are any, and
     ``counts`` of rows by split."""
     num_workers: int
     device: str
     trials: list[dict[str, Any]]
-    """sweep: a trial each, with its settings and metrics."""
+    """sweep: settings and metrics of each trial."""
     mlflow_run_id: str
-    """train and sweep: empty where MLflow had not answered."""
+    """train and sweep: empty if MLflow did not answer."""
 
     precision: str
     """train and score: ``fp32`` or ``bf16``."""
@@ -277,11 +281,11 @@ class Manifest(TypedDict, total=False):
     profile: ProfileCounts
     """score: statistics of the texts and their predictions, a ``drift.Profile``."""
     drift: dict[str, Any]
-    """score: ``profile`` beside that of the held-out texts."""
+    """score: ``profile`` compared with the profile of the held-out texts."""
     peak_memory_bytes: int
     models: dict[str, ModelInput]
-    """score: the models of the rows by version, as the column ``model_version`` has it;
-    ``inputs.model`` is that of the last job."""
+    """score: the models of the rows, by the version in the column ``model_version``;
+    ``inputs.model`` is the model of the last job."""
     scorings: list[Scoring]
     """score: the jobs that have added parts, in order."""
 
@@ -295,7 +299,7 @@ class Manifest(TypedDict, total=False):
     """train, a model package: only of a refit."""
     metrics: dict[str, float]
     """A model package: validation metrics of the chosen epoch, with the bias of the calibration;
-    none of a refit."""
+    empty for a refit."""
     reference: ProfileCounts | None
     """A model package: ``profile`` of the held-out texts."""
     calibration: CalibrationRecord | None
@@ -322,13 +326,14 @@ PRETRAINING_METRICS = {
     "pretrain/validation_loss": "validation_loss",
     "pretrain/epoch_seconds": "seconds",
 }
+"""The same of an epoch of pretraining."""
 
 
 def merge_counts(counts: Sequence[Any]) -> Any:
-    """Add counts of one form: numbers, whatever else has a sum, or containers of them.
+    """Add counts of the same form: numbers, other values with ``+``, or containers of counts.
 
-    Lists are joined; tuples have equally many numbers. A name that some dictionaries lack counts
-    as 0 there.
+    Dictionaries are added by name; a missing name counts as 0. Tuples are added by position.
+    Lists are joined.
 
     Example:
         >>> merge_counts([{"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3}}])
@@ -336,10 +341,10 @@ def merge_counts(counts: Sequence[Any]) -> Any:
     """
     first = counts[0]
     if isinstance(first, dict):
-        names = dict.fromkeys(chain.from_iterable(counts))
-        return {
-            name: merge_counts([each[name] for each in counts if name in each]) for name in names
-        }
+        merged = {}
+        for name in dict.fromkeys(chain.from_iterable(counts)):
+            merged[name] = merge_counts([each[name] for each in counts if name in each])
+        return merged
     if isinstance(first, list):
         return list(chain.from_iterable(counts))
     if isinstance(first, tuple):

@@ -1,7 +1,7 @@
-"""What decides the result of a stage: settings, inputs, and how another run differs from it."""
+"""The settings and inputs that decide the result of a stage, and how another run differs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -15,7 +15,7 @@ from sentiflow.errors import shorten
 
 
 class Description(TypedDict):
-    """What decides the result of a run, in its manifest or while it is unfinished."""
+    """The settings and inputs of a run, from its manifest or from its folder while unfinished."""
 
     stage: str
     settings: Settings
@@ -24,12 +24,12 @@ class Description(TypedDict):
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Description of the output of a stage: where it goes, and what decides its content."""
+    """The output of a stage: its directory, and the settings and inputs that decide its content."""
 
     stage: str
     uri: str
     settings: Settings
-    """Settings that decide the result, and no others."""
+    """Only settings that decide the result."""
     inputs: dict[str, Any]
     """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
@@ -37,8 +37,8 @@ class OutputSpec:
     grows: str = ""
     """Name of an input of files. If files were added at its end, the result is extended."""
     follows: str = ""
-    """Beginning of the URIs of models that may follow each other: ``models:/name/``, by an alias.
-    What other versions of the same classes have scored stays; empty: one model makes the result."""
+    """If an alias names the model: prefix of the URIs of its versions, ``models:/name/``. Then
+    predictions of other versions with the same classes stay. Empty: one model makes the result."""
 
     @property
     def fingerprint(self) -> str:
@@ -46,60 +46,82 @@ class OutputSpec:
         return manifest.identify(self.stage, self.settings, self.inputs)
 
     def find_changes(self, run: Description | Manifest, *, may_grow: bool = False) -> list[str]:
-        """List the settings and inputs in which an existing run differs, in words.
+        """List the settings and inputs in which an existing run differs, one phrase each.
 
         Args:
             run: The run, complete or not.
             may_grow: Whether files may have been added at the end of the growing input.
         """
-        old, new = flatten(run["settings"]), flatten(json.loads(json.dumps(self.settings)))
-        changes = [
-            "{}: {} there, {} here".format(
-                key, *(shorten(json.dumps(each.get(key)), 60) for each in (old, new))
-            )
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key)
-        ]
+        changes = _compare_settings(run["settings"], self.settings)
         for name in sorted(run["inputs"].keys() | self.inputs.keys()):
-            before, now = run["inputs"].get(name, {}), self.inputs.get(name, {})
+            there = run["inputs"].get(name, {})
+            here = self.inputs.get(name, {})
             if name == "model":
-                models = run.get("models", {"": before}).values()  # type: ignore[attr-defined]
-                if others := [each for each in models if not self._may_stay(each)]:
-                    there, here = (
-                        f"{each.get('uri', 'none')} of {shorten(_list_classes(each), 60)}"
-                        for each in (others[0], now)
-                    )
-                    changes.append(
-                        f"another model: {there} there, {here} here by {self.stage}.model_uri"
-                    )
-                continue
-            if before.get("fingerprint") == now.get("fingerprint"):
-                continue
-            old_files, files = before.get("files", []), now.get("files", [])
-            if may_grow and name == self.grows:
-                files = files[: len(old_files)]
-            pairs = list(zip_longest(old_files, files))
-            others = [other or one for one, other in pairs if not _is_same_file(one, other)]
-            if others or not pairs:
-                changes.append(": ".join([f"another {name}", *(f["uri"] for f in others[:1])]))
+                models = run.get("models", {"": there})
+                changes += self._compare_models(models.values())  # type: ignore[attr-defined]
+            elif there.get("fingerprint") != here.get("fingerprint"):
+                old_files = there.get("files", [])
+                files = here.get("files", [])
+                if may_grow and name == self.grows:
+                    files = files[: len(old_files)]
+                changes += _compare_files(name, old_files, files)
         return changes
 
+    def _compare_models(self, models: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Name the first model of an existing run whose predictions are not part of the result."""
+        here = self.inputs.get("model", {})
+        for there in models:
+            if not self._may_stay(there):
+                return [
+                    f"another model: {_name_model(there)} there, {_name_model(here)} here by "
+                    f"{self.stage}.model_uri"
+                ]
+        return []
+
     def _may_stay(self, model: Mapping[str, Any]) -> bool:
-        """Say whether what a model has made is part of the result."""
-        now = self.inputs.get("model", {})
+        """Say whether the predictions of a model are part of the result."""
+        here = self.inputs.get("model", {})
+        if model.get("fingerprint") == here.get("fingerprint"):
+            return True
         is_version = bool(self.follows) and str(model.get("uri")).startswith(self.follows)
-        is_same = model.get("fingerprint") == now.get("fingerprint")
-        return is_same or (is_version and _list_classes(model) == _list_classes(now))
+        return is_version and _list_classes(model) == _list_classes(here)
+
+
+def _compare_settings(there: Settings, here: Settings) -> list[str]:
+    """List the settings that differ, with both values."""
+    old = flatten(there)
+    new = flatten(json.loads(json.dumps(here)))
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            before = shorten(json.dumps(old.get(key)), 60)
+            now = shorten(json.dumps(new.get(key)), 60)
+            changes.append(f"{key}: {before} there, {now} here")
+    return changes
+
+
+def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFile]) -> list[str]:
+    """Name the first file of an input that differs; without files the input as a whole differs."""
+    if not there and not here:
+        return [f"another {name}"]
+    for old, new in zip_longest(there, here):
+        if old is None or new is None or not _is_same_file(old, new):
+            uri = (new or old)["uri"]
+            return [f"another {name}: {uri}"]
+    return []
+
+
+def _name_model(model: Mapping[str, Any]) -> str:
+    return f"{model.get('uri', 'none')} of {shorten(_list_classes(model), 60)}"
 
 
 def _list_classes(model: Mapping[str, Any]) -> str:
-    return ", ".join((model.get("settings") or {}).get("classes", ()))
+    settings = model.get("settings") or {}
+    return ", ".join(settings.get("classes", ()))
 
 
-def _is_same_file(one: InputFile | None, other: InputFile | None) -> bool:
-    """Compare files by content, where both were read, otherwise by URI, size and time."""
-    if one is None or other is None:
-        return False
+def _is_same_file(one: InputFile, other: InputFile) -> bool:
+    """Compare files by content if both were read, otherwise by URI, size and time."""
     if one["tree_sha256"] and other["tree_sha256"]:
         return manifest.identify_file(one) == manifest.identify_file(other)
     return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))

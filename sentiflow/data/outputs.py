@@ -1,14 +1,14 @@
-"""Output directory of a stage: its state; a result is begun, resumed, published, taken back.
+"""Output directory of a stage: its state; a result is begun, resumed, published or rolled back.
 
 A directory without a manifest is unfinished, and no job reads it.
 
-A stage writes out of sight, into a folder of its own in ``_work``. When all is there, its files are
-put in place and the manifest is written, which is the commit; then what the manifest does not list
-is deleted. Before each of these steps the job makes sure that it still is the one writer.
+A stage writes to a staging folder in ``_work``. When the result is complete, its files are moved to
+their places, and the manifest is written: this is the commit. Then files that the manifest does not
+list are deleted. Before each of these steps the job checks that it is still the only writer.
 
-The names of parts are never used again, so an earlier result stays whole until the manifest is
-replaced. Files that keep their names replace those of an earlier result: its manifest is deleted
-first, and a directory without one is unfinished.
+The names of parts are never used again, so an earlier result stays complete until its manifest is
+replaced. Other files keep their names and replace the files of an earlier result. In this case its
+manifest is removed first, because a directory without a manifest is unfinished.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import display_uri, is_local, join
 
 WORK = "_work"
-"""Folder in an output for unfinished runs, each in a folder of its own."""
+"""Folder in an output that has a staging folder for each unfinished run."""
 STARTED = "started.json"
-"""Describes an unfinished run, in its folder."""
+"""File in a staging folder with the description of the run."""
 MARKERS = "receipts"
-"""Folder in that of a run for completion markers, one for each finished part."""
+"""Folder in a staging folder with a completion marker for each finished part."""
 
 _STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
 
@@ -60,7 +60,7 @@ class Status:
 
     state: State
     problem: str = ""
-    """Why it is of another result: the settings and inputs that differ, or the damaged file."""
+    """Why the state is ``other``: the settings and inputs that differ, or the damaged file."""
     record: Manifest | None = field(default=None, compare=False)
     """The manifest of the directory."""
     run: str = field(default="", compare=False)
@@ -68,7 +68,7 @@ class Status:
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether there are no leftovers, or only such as another command can resume."""
+    """Whether there are no leftovers, or another command may resume them."""
 
 
 def find_status(spec: OutputSpec) -> Status:
@@ -82,43 +82,90 @@ def find_status(spec: OutputSpec) -> Status:
             f"{display_uri(link)} is a link, and a job writes nothing outside of its output",
             hint="remove it, or choose an empty or new directory",
         )
-    record, sizes = manifest.read(spec.uri), filesystem.sizes(spec.uri)
-    names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
+    record = manifest.read(spec.uri)
+    sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
-    stages = {each["stage"] for each in (record, *runs.values()) if each}
-    is_ours = WORK in names and names <= {*spec.owns, WORK}  # a task of a killed job ended last
+    _check_files_are_ours(spec, record, runs, sizes)
+    changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
+    resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
+    leftovers = find_leftovers(spec, record, sizes)
+    state: State = "complete"
+    problem = ""
+    if record is None:
+        state = "new"
+        if not resumable:
+            problem = _find_unfinished(changes_of_runs, leftovers, sizes)
+    elif changes := spec.find_changes(record):
+        state = "extended"
+        if spec.find_changes(record, may_grow=True):
+            problem = f"belongs to other settings ({'; '.join(changes)})"
+    if record and not problem:
+        damaged = manifest.find_damaged(spec.uri, record, sizes)
+        if damaged:
+            problem = f"is incomplete: {damaged} is missing or damaged"
+    if problem:
+        state = "other"
+    has_other_runs = bool(runs.keys() - {resumable})
+    return Status(
+        state=state,
+        problem=problem,
+        record=record,
+        run=resumable,
+        leftovers=leftovers,
+        is_tidy=not leftovers or has_other_runs,
+    )
+
+
+def _check_files_are_ours(
+    spec: OutputSpec,
+    record: Manifest | None,
+    runs: Mapping[str, Description],
+    sizes: Mapping[str, int],
+) -> None:
+    """Check that the manifest and the unfinished runs of a directory are of this stage.
+
+    A directory without any is accepted if it has a work folder and no files but the stage's: a task
+    of a killed job may have written last.
+
+    Raises:
+        UserError: There are files of another stage or program.
+    """
+    stages = {run["stage"] for run in runs.values()}
+    if record is not None:
+        stages.add(record["stage"])
+    names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
+    is_ours = WORK in names and names <= {*spec.owns, WORK}
     if stages - {spec.stage} or (names and not stages and not is_ours):
         raise UserError(
             f"{spec.uri} holds files that are not from {spec.stage}",
             hint="choose an empty or new directory",
         )
-    changes = {name: spec.find_changes(started, may_grow=True) for name, started in runs.items()}
-    run = next((name for name in sorted(runs) if not changes[name]), "")
-    leftovers = find_leftovers(spec, record, sizes)
-    state: State = "new" if record is None else "complete"
-    problem = ""
-    if record is None:
-        has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
-        begun = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
-        others = [found for name, found in changes.items() if has_files or name in begun]
-        if others and not run:
-            problem = f"holds an unfinished run of other settings ({'; '.join(others[0])})"
-    elif found := spec.find_changes(record):
-        state = "extended"
-        if spec.find_changes(record, may_grow=True):
-            problem = f"belongs to other settings ({'; '.join(found)})"
-    if record and not problem and (damaged := manifest.find_damaged(spec.uri, record, sizes)):
-        problem = f"is incomplete: {damaged} is missing or damaged"
-    if problem:
-        state = "other"
-    is_tidy = not leftovers or bool(runs.keys() - {run})
-    return Status(state, problem, record, run, leftovers, is_tidy)
+
+
+def _find_unfinished(
+    changes_of_runs: Mapping[str, Sequence[str]],
+    leftovers: Collection[str],
+    sizes: Mapping[str, int],
+) -> str:
+    """Describe an unfinished run of other settings that has written files; empty if there is none.
+
+    Args:
+        changes_of_runs: How each unfinished run differs, by its folder.
+        leftovers: Files of the stage, and folders of unfinished runs.
+        sizes: All files of the directory.
+    """
+    has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
+    with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
+    for name, changes in changes_of_runs.items():
+        if has_files or name in with_parts:
+            return f"holds an unfinished run of other settings ({'; '.join(changes)})"
+    return ""
 
 
 def find_leftovers(
     spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """List what the stage owns in its directory, but the manifest does not list.
+    """List files that the stage owns in its directory, but that its manifest does not list.
 
     Unfinished runs are listed as whole folders.
 
@@ -128,20 +175,27 @@ def find_leftovers(
         sizes: All files of the directory.
     """
     listed = {item["path"] for item in record["files"]} if record else set()
-    left = {
-        "/".join(path.split("/")[:2]) if path.startswith(f"{WORK}/") else path
-        for path in sizes
-        if path.split("/")[0] in (*spec.owns, WORK) and path not in listed
-    }
-    return tuple(sorted(left))
+    leftovers = set()
+    for path in sizes:
+        folder, *inner = path.split("/")
+        if folder not in (*spec.owns, WORK) or path in listed:
+            continue
+        if folder == WORK and inner:
+            leftovers.add(join(WORK, inner[0]))
+        else:
+            leftovers.add(path)
+    return tuple(sorted(leftovers))
 
 
 def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, Description]:
-    """Read the descriptions of unfinished runs by folder; damaged ones are left out."""
+    """Read the descriptions of unfinished runs by folder; damaged descriptions are left out."""
     runs = {}
-    for match in filter(None, map(_STARTED.fullmatch, sizes)):
-        with contextlib.suppress(FileNotFoundError, ValidationError):  # nothing of it is kept
-            content = filesystem.read_bytes(join(uri, match[0]))
+    for path in sizes:
+        match = _STARTED.fullmatch(path)
+        if not match:
+            continue
+        with contextlib.suppress(FileNotFoundError, ValidationError):  # such a run is not resumed
+            content = filesystem.read_bytes(join(uri, path))
             runs[match[1]] = _DESCRIPTION.validate_json(content, strict=True)
     return runs
 
@@ -156,14 +210,16 @@ class Output:
 
         Args:
             spec: The output.
-            status: What was found there.
-            overwrite: Replace what is there.
+            status: State of the directory.
+            overwrite: Replace an existing result.
             claim: The claim of this job to the directory; empty if nobody else can write there.
 
         Raises:
             UserError: There is a result of other settings, and ``overwrite`` is off.
         """
-        self.spec, self.status, self.claim = spec, status, claim
+        self.spec = spec
+        self.status = status
+        self.claim = claim
         if status.problem and not overwrite:
             raise UserError(
                 f"{spec.uri} {status.problem}",
@@ -173,9 +229,10 @@ class Output:
         """Whether there is an unfinished run to resume."""
         self._work = f"{WORK}/{status.run or secrets.token_hex(4)}"
         self.uri = join(spec.uri, self._work)
-        """Where the stage writes what is not for others to see yet."""
+        """Staging folder of this run."""
         self.parts_uri = self.uri if is_local(spec.uri) else spec.uri
-        """Where it writes parts: an object store would have to copy them to their place."""
+        """Directory for parts. In an object store this is their final place, because moving a file
+        copies it there."""
 
     @property
     def is_complete(self) -> bool:
@@ -188,7 +245,7 @@ class Output:
         return self.status.record if self.status.state == "extended" else None
 
     def begin(self) -> None:
-        """Note that this run began, and remove unfinished ones that are not resumed."""
+        """Write the description of this run, and remove unfinished runs that are not resumed."""
         started: Description = {
             "stage": self.spec.stage,
             "settings": self.spec.settings,
@@ -200,7 +257,7 @@ class Output:
             self._delete(self.status.leftovers)
 
     def write(self, path: str, content: bytes, *, rows: int | None = None) -> FileEntry:
-        """Write a file that keeps its name; it is put in place by :meth:`publish`."""
+        """Write a file that keeps its name to the staging folder; :meth:`publish` moves it."""
         return filesystem.write_file(self.uri, path, content, rows=rows)
 
     def publish(
@@ -212,40 +269,51 @@ class Output:
         inputs: dict[str, Any] | None = None,
         **details: Any,
     ) -> Manifest:
-        """Put the files of the result in place, write the manifest, and return it.
+        """Move the files of the result to their places, write the manifest, and return it.
 
         Args:
             counts: Numbers of rows and the like.
-            files: All files of the result, in place or in the folder of this run.
+            files: All files of the result, in their places or in the staging folder.
             seconds: Duration of the stage.
-            inputs: The inputs, where more is known of them than in the spec.
+            inputs: The inputs, if more is known about them than in the spec.
             details: Further keys of the manifest.
 
         Raises:
             JobError: A file is missing, an input was replaced, or another job holds the directory.
         """
-        spec, uri = self.spec, self.spec.uri
+        uri = self.spec.uri
         record = manifest.describe(
-            spec.stage, spec.settings, inputs or spec.inputs, counts=counts, files=files,
-            seconds=seconds, **details,
-        )  # fmt: skip
+            self.spec.stage,
+            self.spec.settings,
+            inputs or self.spec.inputs,
+            counts=counts,
+            files=files,
+            seconds=seconds,
+            **details,
+        )
         sizes = filesystem.sizes(uri)
-        staged = {item["path"]: sizes.get(f"{self._work}/{item['path']}") for item in files}
-        written = {path for path, size in staged.items() if size is not None}
-        leftovers = find_leftovers(spec, record, sizes)
-        self._check(record, sizes | {path: staged[path] for path in written})
+        staged = {}
+        for item in files:
+            size = sizes.get(f"{self._work}/{item['path']}")
+            if size is not None:
+                staged[item["path"]] = size
+        leftovers = find_leftovers(self.spec, record, sizes)
+        self._check(record, sizes | staged)
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
-        inner = {path for path in written if path.endswith(f"/{MANIFEST}")}
-        if written & sizes.keys():  # an earlier result ends here; its manifest shows who owns it
+        inner_manifests = {path for path in staged if path.endswith(f"/{MANIFEST}")}
+        if staged.keys() & sizes.keys():  # an earlier result ends here
+            # keep its manifest as proof of ownership, in case this job dies before the commit
             self._move({MANIFEST} & sizes.keys(), uri, join(self.uri, "replaced"))
-            self._change(filesystem.delete, [join(uri, path) for path in inner])
-        for paths in (written - inner, inner, {MANIFEST}):  # a manifest comes after its files
-            self._move(paths, self.uri, uri)
+            self._change(filesystem.delete, [join(uri, path) for path in inner_manifests])
+        # a manifest follows its files
+        self._move(staged.keys() - inner_manifests, self.uri, uri)
+        self._move(inner_manifests, self.uri, uri)
+        self._move({MANIFEST}, self.uri, uri)
         self._delete(leftovers)
         return record
 
-    def _check(self, record: Manifest, sizes: Mapping[str, int | None]) -> None:
-        """Check that the result is whole, and made from inputs that are still there."""
+    def _check(self, record: Manifest, sizes: Mapping[str, int]) -> None:
+        """Check that the result is complete, and that its inputs were not replaced meanwhile."""
         lease.check(self.claim)
         for item in record["files"]:
             if sizes.get(item["path"]) != item["bytes"]:
@@ -260,40 +328,42 @@ class Output:
         self._change(lambda path: filesystem.move(join(place, path), join(to, path)), paths)
 
     def _change(self, step: Callable[[str], None], names: Iterable[str]) -> None:
-        """Make a step that others can see with each name, as long as this job is the writer.
+        """Do a step with each name, and check before each that this job is still the writer.
 
         Raises:
-            JobError: It is not any more.
+            JobError: Another job has taken over.
         """
 
-        def make(name: str) -> None:
+        def check_and_step(name: str) -> None:
             lease.check(self.claim)
             step(name)
 
-        filesystem.map_files(make, names)
+        filesystem.map_files(check_and_step, names)
 
     def _delete(self, names: Collection[str]) -> None:
-        """Delete leftovers; runs come last, as they show whose the other files are."""
+        """Delete leftovers; unfinished runs come last: they prove who owns the other files."""
         runs = {name for name in names if name.startswith(f"{WORK}/")}
-        for some in ({*names} - runs, runs):
-            self._change(filesystem.delete, [join(self.spec.uri, name) for name in some])
+        files = {*names} - runs
+        self._change(filesystem.delete, [join(self.spec.uri, name) for name in files])
+        self._change(filesystem.delete, [join(self.spec.uri, name) for name in runs])
         lease.check(self.claim)
         filesystem.delete_empty_folders(self.spec.uri)
 
     def roll_back(self) -> None:
         """Remove the files of runs that were killed or cannot succeed; an earlier result stays."""
-        self._delete(find_leftovers(self.spec, self.status.record, filesystem.sizes(self.spec.uri)))
+        sizes = filesystem.sizes(self.spec.uri)
+        self._delete(find_leftovers(self.spec, self.status.record, sizes))
 
     @contextlib.contextmanager
     def rolled_back_if_refused(
         self, *, unless: Callable[[], bool] = lambda: False
     ) -> Iterator[None]:
-        """Roll back if the block refuses the input, unless an earlier run has finished parts.
+        """Roll back if the block rejects the input, unless this run resumes an earlier one.
 
-        A location that fails is no verdict on the input: what is finished stays.
+        A storage error does not reject the input: finished parts stay.
 
         Args:
-            unless: Whether the block itself has made what must stay.
+            unless: Whether the block itself has finished work that must stay.
         """
         try:
             yield
@@ -307,13 +377,13 @@ class Output:
 def open_output(
     spec: OutputSpec, *, overwrite: bool = False, before: Callable[[], None] = lambda: None
 ) -> Iterator[Output]:
-    """Look at the output of a stage; unless it is complete, hold its directory in the context.
+    """Find the state of an output; unless it is complete, hold its directory in the context.
 
-    What a killed run left in a complete one is removed.
+    Leftovers of a killed run in a complete output are removed.
 
     Args:
         spec: The output.
-        overwrite: Replace what is there.
+        overwrite: Replace an existing result.
         before: Called before the directory of an incomplete output is held.
 
     Raises:
@@ -326,11 +396,13 @@ def open_output(
         return
     if not output.is_complete:
         before()
-    job = ", ".join(filter(None, [spec.stage, ray_job.submission_id()]))
+    job = spec.stage
+    if submission_id := ray_job.submission_id():
+        job += f", {submission_id}"
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            # a job that was stopped may have lost its claim, and then its files
+            # a process that was stopped for long may have lost its claim, and then its files
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
@@ -345,19 +417,23 @@ def open_output(
 
 
 def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:
-    """List the files of a result within another one, and its manifest, for that of the other.
+    """List the files of an inner result, and its manifest, for the manifest of the outer result.
 
     Args:
-        uri: The directory of the result.
+        uri: The directory of the inner result.
         record: Its manifest.
-        path: Its place in the other.
+        path: Its place in the outer result.
     """
+    files: list[FileEntry] = []
+    for item in record["files"]:
+        files.append({**item, "path": join(path, item["path"])})
     content = filesystem.read_bytes(join(uri, MANIFEST))
-    manifest_entry: FileEntry = {
-        "path": join(path, MANIFEST), "rows": None, "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }  # fmt: skip
-    listed: list[FileEntry] = [
-        {**item, "path": join(path, item["path"])} for item in record["files"]
-    ]
-    return [*listed, manifest_entry]
+    files.append(
+        {
+            "path": join(path, MANIFEST),
+            "rows": None,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    )
+    return files
