@@ -22,13 +22,16 @@ from sentiflow.storage.uris import split_member
 SUFFIXES = (".gz", ".zst", ".zip")
 """Suffixes of files that are unpacked while they are read."""
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
+"""Suffixes of compressed files that are not supported."""
 
 _READ_BYTES = 1 << 22
+"""Compressed bytes to read at once."""
 _BLOCKS_AT_ONCE = 4
+"""Blocks of a plain file to read at the same time."""
 _MAX_RATIO = 200
-"""A file that unpacks to more times its size is refused; texts are packed to a third or a tenth."""
+"""Maximum ratio of the unpacked size of a file to its size; texts have a ratio of 3 to 10."""
 _SAFE_BYTES = 1 << 30
-"""Unpacked size that is always accepted."""
+"""Unpacked size that is accepted with any ratio."""
 _DAMAGED = (
     EOFError,
     OSError,
@@ -47,7 +50,7 @@ def is_compressed(uri: str) -> bool:
 
 
 def is_packed(uri: str) -> bool:
-    """Say whether a file can be read forward only: it is compressed, or in UTF-16."""
+    """Say whether a file can only be read forward: it is compressed, or in UTF-16."""
     with open_content(uri) as content:
         content.read_block(0, len(codecs.BOM_UTF32_LE))
         return content.packed_size > 0
@@ -60,36 +63,28 @@ class Content:
     uri: str
     stream: Any
     packed_size: int = 0
-    """Size of a file that can be read forward only: it is compressed, or in UTF-16; else 0."""
+    """Size of a file that can only be read forward: it is compressed, or in UTF-16; else 0."""
     num_read: int = 0
+    """Bytes of a file with a ``packed_size`` that were read, after decompression."""
     decoder: codecs.IncrementalDecoder | None = None
-    """Decodes UTF-16, which is read as UTF-8; there is one from the first block on."""
+    """Decoder of UTF-16, set when the first block is read: UTF-16 is read as UTF-8."""
     held: bytes = b""
-    """Decoded bytes of the next block."""
+    """Beginning of the next block, which was decoded together with the last one."""
 
     def read_block(self, number: int, size: int) -> bytes:
         """Read a block of ``size`` bytes; fewer at the end of the file.
 
-        The first block is read before others. The others of a plain file can be read at the same
-        time, those of one with a ``packed_size`` only in order.
+        The first block must be read first. Other blocks of a plain file can be read at the same
+        time; blocks of a file with a ``packed_size`` only in order.
         """
-        block, packed = self.held, b"not the end"
         try:
             if not self.packed_size:
-                left = self.stream.size() - number * size  # an object store refuses to read more
-                block = bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
-                if not _is_utf16(block) or number:
+                block = self._read_plain(number, size)
+                if number or not _is_utf16(block):
                     return block
-                self.packed_size, block = self.stream.size(), b""
+                self.packed_size = self.stream.size()
                 self.stream.seek(0)
-            while packed and len(block) < size:
-                packed = self.stream.read(size - len(block))
-                if not self.num_read and not block and _is_utf16(packed):
-                    self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
-                block += (
-                    self.decoder.decode(packed, not packed).encode() if self.decoder else packed
-                )
-            block, self.held = block[:size], block[size:]
+            block = self._read_forward(size)
         except _DAMAGED as error:
             raise _damage(self.uri, error) from error
         self.num_read += len(block)
@@ -99,6 +94,28 @@ class Content:
                 hint="is it damaged, or an attack? If it is right, unpack it first",
             )
         return block
+
+    def _read_plain(self, number: int, size: int) -> bytes:
+        start = number * size
+        if start >= self.stream.size():  # an object store refuses to read beyond the end
+            return b""
+        return bytes(self.stream.read_at(size, start))
+
+    def _read_forward(self, size: int) -> bytes:
+        """Read the next ``size`` bytes, after decompression and decoding."""
+        block = self.held
+        while len(block) < size:
+            content = self.stream.read(size - len(block))
+            if not self.num_read and not block and _is_utf16(content):
+                self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            is_end = not content
+            if self.decoder:
+                content = self.decoder.decode(content, is_end).encode()
+            block += content
+            if is_end:
+                break
+        self.held = block[size:]
+        return block[:size]
 
 
 @contextmanager
@@ -133,9 +150,10 @@ def open_content(uri: str) -> Iterator[Content]:
 def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
-    Blocks after the first are read ahead: of a plain file several at a time, because an object
-    store is slow to answer; what is read forward only is unpacked by one thread. Close what is not
-    read to its end: the garbage collector would wait for these threads in any other thread.
+    Blocks after the first are read ahead: several blocks of a plain file at the same time, because
+    an object store is slow to answer; a file that can only be read forward by one thread. Close the
+    generator if you stop early: otherwise the garbage collector waits for these threads, in
+    whichever thread it runs.
     """
     with open_content(uri) as content:
         block = content.read_block(0, size)
@@ -153,8 +171,9 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
 
 
 def _is_utf16(block: bytes) -> bool:
-    """Say whether a text begins with a mark of UTF-16, which that of UTF-32 begins with, too."""
-    return block[2:4] != b"\0\0" and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    """Say whether a text begins with a byte order mark of UTF-16."""
+    is_utf32 = block[2:4] == b"\0\0"  # its mark begins like the mark of UTF-16
+    return block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not is_utf32
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
@@ -162,30 +181,37 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
         raise EOFError("it is empty")
     archive = split_member(uri)[0]
     if archive.lower().endswith(".gz"):
-        return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # it asks for 8 KiB at a time
+        return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # gzip reads only 8 KiB at once
     if archive.lower().endswith(".zst"):
         return pa.CompressedInputStream(pa.BufferedInputStream(file, _READ_BYTES), "zstd")
     packed = zipfile.ZipFile(file)
-    names = [item.filename for item in packed.infolist() if item.filename[-1:] not in ("/", "")]
-    chosen = member or (names[0] if len(names) == 1 else "")
-    if chosen not in names:
-        problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
+    names = [name for name in packed.namelist() if name and not name.endswith("/")]
+    if not member and len(names) == 1:
+        return packed.open(names[0])
+    if member in names:
+        return packed.open(member)
+    problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
+    hint = "pack the CSV again"
+    if names:
         hint = "name one: " + ", ".join(f"{archive}::{name}" for name in names[:9])
-        raise UserError(problem, hint=hint if names else "pack the CSV again")
-    return packed.open(chosen)
+    raise UserError(problem, hint=hint)
 
 
 def _damage(uri: str, error: Exception) -> UserError | JobError:
+    """Make the error for a file that cannot be read."""
     if explained := errors.explain(error, uri=uri):
         return explained
+    verb = "unpacked" if is_compressed(uri) else "read"
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     way_out = "unpack it first" if isinstance(error, RuntimeError) else "is it complete?"
-    problem = f"{uri} cannot be {'unpacked' if is_compressed(uri) else 'read'}"
-    return UserError(problem, hint=f"{reason}; {way_out}")
+    return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
 
 
 def write_unpacked(uri: str, content: bytes) -> None:
-    """Publish a piece of an unpacked file, compressed by lz4, for :func:`read_unpacked`."""
+    """Publish a piece of an unpacked file, compressed by lz4, for :func:`read_unpacked`.
+
+    The last 8 bytes are its unpacked size.
+    """
     packed = pa.compress(content, "lz4", asbytes=True) if content else b""
     filesystem.write_bytes(uri, packed + len(content).to_bytes(8, "little"))
 
@@ -194,4 +220,6 @@ def read_unpacked(uri: str) -> bytes:
     """Read a file of :func:`write_unpacked`."""
     stored = filesystem.read_bytes(uri)
     size = int.from_bytes(stored[-8:], "little")
-    return bytes(pa.decompress(stored[:-8], size, "lz4", asbytes=True)) if size else b""
+    if size == 0:
+        return b""
+    return bytes(pa.decompress(stored[:-8], size, "lz4", asbytes=True))

@@ -12,23 +12,23 @@ _OF_STORE = re.compile(
     r"|Bucket '.*?' (?P<absent>not found)"
 )
 _NAMED = re.compile(r"ExceptionName: (\w+) Message:")
-"""Arrow's message for an error that its client does not know."""
+"""Part of Arrow's message that names an error unknown to its client."""
 _PLACE = re.compile(r"(?:\bkey '(?P<key>.*?)' in )?\b[bB]ucket '(?P<bucket>.*?)'")
 _IS_TEMPORARY = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
     "|status 5"
 )
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
-"""Between Arrow's message and that of the system."""
+"""Separator of Arrow's message and the message of the operating system."""
 
 
 @contextmanager
 def as_fault_of(uri: str, problem: str, *, hint: str = "") -> Iterator[None]:
-    """Read a file in the block: an error of Arrow or of the storage becomes one line.
+    """Turn an error of Arrow or of the storage in the block into one line.
 
     Args:
-        uri: The file.
-        problem: What is wrong with it, unless the storage has failed.
+        uri: The file that the block reads.
+        problem: Message if the file is at fault, not the storage.
         hint: What to do about it. Default: what Arrow says.
 
     Raises:
@@ -40,8 +40,9 @@ def as_fault_of(uri: str, problem: str, *, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
-        fault = UserError(problem, hint=hint or str(error).splitlines()[0])
-        raise explain(error, uri=uri) or fault from error
+        if explained := explain(error, uri=uri):
+            raise explained from error
+        raise UserError(problem, hint=hint or str(error).splitlines()[0]) from error
 
 
 def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:
@@ -59,8 +60,10 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         return None
     if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
         names_location = error.filename is not None or "'/" in str(error)
+        if not names_location:
+            return None
         hint = "choose another location, or make it writable"
-        return StorageError(_reason(error), hint=hint) if names_location else None
+        return StorageError(_reason(error), hint=hint)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(
             f"{_reason(error)}: free some space, and run the same command again to resume"
@@ -69,7 +72,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
 
 
 def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
-    """Explain the error of an object store, given its text; None if there is none in it.
+    """Explain the error of an object store, given its text; None if it is no such error.
 
     Args:
         text: Arrow's message.
@@ -84,11 +87,15 @@ def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
     answer = _OF_STORE.search(text)
     if not answer:
         return None
-    place, named = _PLACE.search(text), _NAMED.search(text)
-    if place:  # Arrow names none while it reads a stream
-        uri = "/".join(filter(None, [f"s3://{place['bucket']}", place["key"]]))
+    place = _PLACE.search(text)
+    if place:  # while Arrow reads a stream it names no place
+        uri = f"s3://{place['bucket']}"
+        if place["key"]:
+            uri += f"/{place['key']}"
     location = f"{uri}: " if uri else ""
-    detail = " ".join(filter(None, [answer["code"] or answer["absent"], named and named[1]]))
+    detail = answer["code"] or answer["absent"]
+    if named := _NAMED.search(text):
+        detail += f" {named[1]}"
     if _IS_TEMPORARY.search(detail):
         return JobError(
             f"{location}the object store is unavailable ({detail}): check AWS_ENDPOINT_URL; run "

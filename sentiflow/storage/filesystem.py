@@ -29,12 +29,12 @@ from sentiflow.storage.uris import (
 )
 
 FILES_AT_ONCE = 16
-"""Requests at a time: an object store answers slowly, but many at once."""
+"""Files to work on at the same time: an object store answers slowly, but many requests at once."""
 
 CHECK_SECONDS = 1.0
-"""Files that appear so soon after a check of :func:`recording` need no other one."""
+"""Time after a check of :func:`recording` in which files need no further check."""
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""It also runs while this process is stopped or the machine is suspended."""
+"""A clock that also runs while this process is stopped or the machine is suspended."""
 
 
 S = TypeVar("S")
@@ -43,7 +43,7 @@ T = TypeVar("T")
 _record: contextvars.ContextVar[Callable[[str, int], None]] = contextvars.ContextVar(
     "record", default=lambda uri, size: None
 )
-"""Called with each file right before it appears, and its bytes; see :func:`recording`."""
+"""Called with URI and size of each file right before it appears; see :func:`recording`."""
 
 
 class FileEntry(TypedDict):
@@ -55,14 +55,14 @@ class FileEntry(TypedDict):
     """None if the file is not a table."""
     bytes: Annotated[int, Field(ge=0)]
     sha256: NotRequired[str]
-    """Files that keep their names have it; the others are parts, whose names are never reused."""
+    """Of files that keep their names. Parts have none, because their names are never reused."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Resolve ``uri`` to its file system and the path in it.
 
     A member of a zip archive stands for the archive, here and in the other functions of this
-    module. What follows the bucket is the key as it is: ``%``, ``#`` and ``?`` have no meaning.
+    module. The text after the bucket is the key as it is: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
         UserError: The scheme is unknown or the URI malformed.
@@ -76,21 +76,20 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
-        is_page = uri.lower().startswith(("http://", "https://"))
-        hint = "download it first" if is_page else str(error).splitlines()[0]
+        hint = str(error).splitlines()[0]
+        if uri.lower().startswith(("http://", "https://")):
+            hint = "download it first"
         raise UserError(f"cannot open {uri}", hint=hint) from error
     return file_system, posixpath.join(root, key) if key else root
 
 
 @functools.lru_cache(maxsize=16)
 def _open_store(store: str, environment: frozenset[tuple[str, str]]) -> tuple[fs.FileSystem, str]:
-    """Open an object store, once in an environment, so that its connections are used again.
-
-    A file below 10 MiB is then one request to S3, and an error of the store is raised when the file
-    is closed.
-    """
-    options = "?allow_delayed_open=true" if store.startswith("s3://") else ""
-    return fs.FileSystem.from_uri(store + options)
+    """Open an object store; it is opened once per environment, so that connections are reused."""
+    if store.startswith("s3://"):
+        # a file below 10 MiB is written by one request, and fails when it is closed
+        store += "?allow_delayed_open=true"
+    return fs.FileSystem.from_uri(store)
 
 
 def file_info(uri: str) -> fs.FileInfo:
@@ -100,7 +99,7 @@ def file_info(uri: str) -> fs.FileInfo:
 
 
 def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
-    """Do the work on many files at a time: an object store is slow to answer for each."""
+    """Do the work on many files at the same time: an object store is slow to answer for each."""
     with concurrent.futures.ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         return list(pool.map(work, files))
 
@@ -111,15 +110,16 @@ def exists(uri: str) -> bool:
 
 
 def check_writable(uri: str) -> None:
-    """Check that a local directory can be written, or made; nothing is written.
+    """Check that a local directory can be written or created; nothing is written.
 
     Raises:
         UserError: It cannot.
     """
     path = find_existing(uri)
-    if not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
-        what = "cannot be written" if os.path.isdir(path) else "is a file, not a directory"
-        raise UserError(f"{uri}: {path} {what}", hint="choose another location")
+    if not os.path.isdir(path):
+        raise UserError(f"{uri}: {path} is a file, not a directory", hint="choose another location")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"{uri}: {path} cannot be written", hint="choose another location")
 
 
 def find_existing(uri: str) -> str:
@@ -131,9 +131,12 @@ def find_existing(uri: str) -> str:
 
 
 def listing(uri: str, *, recursive: bool = True) -> list[str]:
-    """List the files below the directory ``uri``, sorted, relative to it; none if absent.
+    """List the files below the directory ``uri``, sorted, relative to it; none if it is absent.
 
-    In an object store they can be those of the directory itself: a bucket may hold millions.
+    Args:
+        uri: The directory.
+        recursive: Whether to list the files of its folders in an object store, which may be
+            millions. Files on disk are always listed.
     """
     return sorted(sizes(uri, recursive=recursive))
 
@@ -141,7 +144,8 @@ def listing(uri: str, *, recursive: bool = True) -> list[str]:
 def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
     """Return the size of each file below the directory ``uri``, by its relative path.
 
-    What a link leads to is not below it. The directory itself may be reached through links.
+    Links below the directory are not followed. The directory itself may be reached through links.
+    See :func:`listing`.
     """
     file_system, root = locate(uri)
     if not is_local(uri):
@@ -159,7 +163,9 @@ def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
 
 def find_link(uri: str) -> str:
     """Find a link below a local directory, which would lead a writer elsewhere; empty if none."""
-    return next(filter(os.path.islink, _walk(uri)), "") if is_local(uri) else ""
+    if not is_local(uri):
+        return ""
+    return next(filter(os.path.islink, _walk(uri)), "")
 
 
 def _walk(uri: str) -> Iterator[str]:
@@ -189,9 +195,11 @@ def delete_empty(uri: str) -> None:
 
 
 def delete_empty_folders(uri: str) -> None:
-    """Remove a local directory and those below it where they are empty, or become so."""
-    for path in (*sorted(_walk(uri), reverse=True), uri) if is_local(uri) else ():
-        delete_empty(path)
+    """Remove a local directory and its folders if they are empty, or become empty by this."""
+    if is_local(uri):
+        inner_first = sorted(_walk(uri), reverse=True)
+        for path in (*inner_first, uri):
+            delete_empty(path)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -211,15 +219,16 @@ def publish(uri: str) -> Iterator[Any]:
 
     A local file is written under a temporary name in the same directory and renamed. For an object
     store the content is kept in memory and uploaded at the end, because Arrow would complete the
-    upload of a half-written object. Directories are not created there, as each would be an object
-    and a request. When this returns, the content is safely stored.
+    upload of a half-written object. Directories are not created there, because each would be an
+    object and a request. When this returns, the content is safely stored.
     """
     file_system, path = locate(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
         buffer = pa.BufferOutputStream()
         yield buffer
         content = buffer.getvalue()
-        _record.get()(uri, content.size)
+        record = _record.get()
+        record(uri, content.size)
         with file_system.open_output_stream(path, compression=None) as stream:
             stream.write(content)
         return
@@ -228,7 +237,9 @@ def publish(uri: str) -> Iterator[Any]:
     try:
         with file_system.open_output_stream(target, compression=None) as stream:
             yield stream
-        _record.get()(uri, _sync(target))
+        size = _sync(target)
+        record = _record.get()
+        record(uri, size)
         file_system.move(target, path)
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
@@ -240,7 +251,7 @@ def publish(uri: str) -> Iterator[Any]:
 
 
 def _sync(path: str) -> int:
-    """Wait until the disk has a file, so that it outlives a power failure; return its size."""
+    """Wait until a file is on disk and survives a power failure; return its size."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
@@ -248,21 +259,22 @@ def _sync(path: str) -> int:
 
 @contextlib.contextmanager
 def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, int]]:
-    """List the files that this thread publishes in the context: the bytes of each, by URI.
+    """List the files that this thread publishes in the context: the size of each by its URI.
 
     Args:
-        check: Called right before a file appears, unless it was called less than ``CHECK_SECONDS``
-            before, and after an error of the storage; may raise to prevent the one, or to explain
-            the other.
+        check: Called right before a file appears, unless the last call was less than
+            ``CHECK_SECONDS`` ago: it may raise to prevent the file. Also called after an error of
+            the storage: it may raise to explain the error.
     """
     sizes: dict[str, int] = {}
-    checked = -math.inf
+    last_check = -math.inf
 
     def record(uri: str, size: int) -> None:
-        nonlocal checked
-        if (now := time.clock_gettime(CLOCK)) > checked + CHECK_SECONDS:
+        nonlocal last_check
+        now = time.clock_gettime(CLOCK)
+        if now > last_check + CHECK_SECONDS:
             check()
-            checked = now
+            last_check = now
         sizes[uri] = size
 
     token = _record.set(record)
@@ -276,7 +288,7 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
 
 
 def move(uri: str, to: str) -> None:
-    """Move a file within a file system, in place of an older one; an object store copies it."""
+    """Move a file within a file system and replace an older one; an object store copies it."""
     file_system, path = locate(uri)
     _, target = locate(to)
     if isinstance(file_system, fs.LocalFileSystem):

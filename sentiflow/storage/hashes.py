@@ -4,7 +4,7 @@ import concurrent.futures
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentiflow.storage import filesystem
 
@@ -12,7 +12,9 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+"""Bytes to read at once."""
 _PIECE_BYTES = 16 * _READ_BYTES
+"""Bytes that a thread hashes at once."""
 
 
 def sha256(uri: str) -> str:
@@ -30,39 +32,52 @@ def tree_sha256(uri: str) -> str:
     return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
 
 
+class _Piece(NamedTuple):
+    """A piece of a file, to be hashed at once."""
+
+    uri: str
+    start: int
+    """Position of its first byte."""
+
+
 def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> dict[str, str]:
-    """Compute the :func:`tree_sha256` of several files, pieces of them at the same time.
+    """Compute the :func:`tree_sha256` of several files, many pieces at the same time.
 
     Args:
         files: The size of each file in bytes.
-        advance: Called with the bytes of each piece that is done.
+        advance: Called with the number of bytes of each piece when it is hashed.
     """
-    pieces = [(uri, at) for uri, size in files.items() for at in range(0, size, _PIECE_BYTES)]
+    pieces = []
+    for uri, size in files.items():
+        pieces += [_Piece(uri, start) for start in range(0, size, _PIECE_BYTES)]
     leaves = dict.fromkeys(files, b"")
     with concurrent.futures.ThreadPoolExecutor(filesystem.FILES_AT_ONCE) as pool:
-        for (uri, at), digests in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
-            leaves[uri] += digests
-            advance(min(_PIECE_BYTES, files[uri] - at))
+        for piece, digests in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
+            leaves[piece.uri] += digests
+            advance(min(_PIECE_BYTES, files[piece.uri] - piece.start))
     return {uri: join_leaves(digests) for uri, digests in leaves.items()}
 
 
-def _hash_piece(piece: tuple[str, int]) -> bytes:
-    uri, at = piece
-    return b"".join(map(hash_leaves, _blocks(uri, at, at + _PIECE_BYTES)))
+def _hash_piece(piece: _Piece) -> bytes:
+    blocks = _blocks(piece.uri, piece.start, piece.start + _PIECE_BYTES)
+    return b"".join(map(hash_leaves, blocks))
 
 
 def hash_leaves(content: Any) -> bytes:
-    """Hash a piece of a file that begins at a multiple of ``LEAF_BYTES``: for :func:`join_leaves`.
+    """Hash the blocks of a piece of a file, for :func:`join_leaves`.
 
     Args:
-        content: Bytes or a buffer, up to such a multiple or the end of the file.
+        content: Bytes or a buffer. The piece begins at a multiple of ``LEAF_BYTES``, and ends at
+            one or at the end of the file.
 
     Returns:
         The digests of its blocks one after the other, empty for an empty piece.
     """
+    digests = []
     with memoryview(content).cast("B") as view:
-        starts = range(0, len(view), LEAF_BYTES)
-        return b"".join(hashlib.sha256(view[i : i + LEAF_BYTES]).digest() for i in starts)
+        for start in range(0, len(view), LEAF_BYTES):
+            digests.append(hashlib.sha256(view[start : start + LEAF_BYTES]).digest())
+    return b"".join(digests)
 
 
 def join_leaves(digests: bytes) -> str:
@@ -71,9 +86,12 @@ def join_leaves(digests: bytes) -> str:
 
 
 def _blocks(uri: str, start: int = 0, stop: float = math.inf) -> Iterator[bytes]:
-    """Read a file from ``start`` on in blocks of whole leaves, except its last block."""
+    """Read a file from ``start`` to ``stop`` in blocks of complete leaves; the last may be cut."""
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as file:
-        while start < stop and (block := file.read_at(_READ_BYTES, start)):
+        while start < stop:
+            block = file.read_at(_READ_BYTES, start)
+            if not block:
+                return
             yield block
             start += len(block)

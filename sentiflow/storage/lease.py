@@ -1,10 +1,10 @@
-"""Output directory -> its one writer: a job holds a lease on it while it works.
+"""A lease on an output directory: while a job holds it, no other job writes there.
 
-``pyarrow.fs`` cannot write a file on condition that it is absent. So a job writes a claim of its
-own, ``_lease/<uuid>.json``, then lists all claims, and holds the lease if no other living one is
-there. Of two jobs the one that writes later sees the claim of the other: never do both win. The
-owner writes its claim again and again. How old a claim is, the storage's clock tells: the time of
-its file compared with that of one's own.
+``pyarrow.fs`` cannot create a file only if it is absent. Therefore a job writes a claim,
+``_lease/<uuid>.json``, and then lists all claims. It holds the lease if no other claim is alive. Of
+two jobs, the one that writes later sees the other's claim, so at most one can win. The owner renews
+its claim by writing it again. The age of a claim is measured by the storage clock: the time of its
+file is compared with the time of one's own claim.
 """
 
 import json
@@ -31,38 +31,41 @@ from sentiflow.storage.uris import display_uri, is_local, join
 log = logging.getLogger(__name__)
 
 FOLDER = "_lease"
+"""Folder of the claims in the directory."""
 RENEW_SECONDS = 30.0
+"""Time between two renewals."""
 DEAD_SECONDS = 600.0
-"""A job on another host that has given no sign of life for so long is taken for dead."""
+"""A job on another host that has not renewed its claim for so long counts as dead."""
 _RENEWAL_SECONDS = 0.1
-"""A claim may be empty for so long, while its owner writes it again."""
+"""Maximum time for which a claim is empty while its owner writes it again."""
 
 _NUM_TRIES = 3
+"""Number of times that a job tries to acquire the lease."""
 _SAME_SECONDS = 2.0
-"""Two starts of a process that differ by less are the same: setting the clock changes them."""
+"""Start times of a process that differ by less are the same: they change when the clock is set."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A job that writes to a directory; its process is told from all others, on any host."""
+    """A job that writes to a directory; it identifies its process uniquely among all hosts."""
 
     host: str
-    """The host's name, for people: two hosts may have the same."""
+    """Name of the host, for people: two hosts may have the same name."""
     boot_id: str
-    """Of the host's last start, and of its container, which has process ids of its own."""
+    """Id of the host's last start, and of the container, which has its own process ids."""
     pid: int
     started: float
-    """Seconds between the start of the host and that of the process: clocks may be set."""
+    """Seconds from the start of the host to the start of the process: the clock may be set."""
     job: str
     """For people: its stage or command, and its submission id on a cluster."""
     since: str
     """ISO 8601 in UTC, by the clock of its host."""
     renewed: float = 0.0
-    """Its last sign of life: seconds since 1970, by the storage's clock. No claim has it."""
+    """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
     def is_gone(self) -> bool:
         """Say whether it has certainly ended; False for a process of another host or container."""
-        if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
+        if self.host != socket.gethostname() or self.boot_id != _boot_id():
             return False
         try:
             os.kill(self.pid, 0)
@@ -70,11 +73,15 @@ class Owner:
             return not is_same or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
         except (ProcessLookupError, OverflowError):
             return True
-        except (PermissionError, ValueError, psutil.Error):  # another user's; no id; ends now
+        except PermissionError:  # a process of another user
+            return False
+        except ValueError:  # no process id
+            return False
+        except psutil.Error:  # it ends at this moment
             return False
 
     def describe(self, now: float) -> str:
-        """Say who it is, since when, and how long before ``now`` it gave a sign of life."""
+        """Say who it is, since when, and the time since its last renewal."""
         return (
             f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
             f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
@@ -82,22 +89,31 @@ class Owner:
 
 
 def name_owner(job: str) -> Owner:
-    """Name this process, and what it does."""
-    pid, since = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
-    return Owner(socket.gethostname(), _boot_id(), pid, round(_find_start(pid), 2), job, since)
+    """Describe this process as an owner."""
+    pid = os.getpid()
+    return Owner(
+        host=socket.gethostname(),
+        boot_id=_boot_id(),
+        pid=pid,
+        started=round(_find_start(pid), 2),
+        job=job,
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _find_start(pid: int) -> float:
-    """Return the seconds between the start of this host and that of a process of it.
+    """Return the seconds from the start of this host to the start of a process.
 
     Raises:
-        psutil.Error: It has ended.
+        psutil.Error: The process has ended.
     """
     return float(psutil.Process(pid).create_time() - psutil.boot_time())
 
 
 def _boot_id() -> str:
-    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    """Identify the last start of this host, and this container."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
     if not boot.is_file():  # not Linux
         return f"{uuid.getnode():x}"
     return f"{boot.read_text().strip()} {namespace.readlink()}"
@@ -107,37 +123,42 @@ class Held:
     """The lease that this job holds on a directory."""
 
     def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
-        """Choose a name for the claim, which is not written yet."""
-        self.uri, self.dead_seconds = uri, dead_seconds
+        """Choose a name for the claim; it is not written yet."""
+        self.uri = uri
+        self.dead_seconds = dead_seconds
         self.is_lost = False
         """Whether another job has taken over: the claim is not renewed any more."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
-        """URI of the claim: for :func:`check` in a task on any node."""
+        """URI of the claim, for :func:`check` in a task on any node."""
         self._content = asdict(name_owner(job))
         del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
-        """The storage's time when the claims were last listed."""
+        """Time when the claims were last listed, by the storage clock."""
 
     def renew(self) -> None:
-        """Give a sign of life, if the claim is still there; after a long silence, look again."""
+        """Write the claim again, if it is still there.
+
+        After a long silence another job may have deleted the claim just before it is written here.
+        Then the claims are listed, and the lease is given up if another claim is alive.
+        """
         began = time.clock_gettime(filesystem.CLOCK)
-        self.is_lost = self.is_lost or not filesystem.exists(self.claim)
+        if not self.is_lost and not filesystem.exists(self.claim):
+            self.is_lost = True
         if self.is_lost:
             return
         self._write()
         silence = time.clock_gettime(filesystem.CLOCK) - self._renewed  # a write may hang, too
-        # another may have deleted it just before
         if silence > self.dead_seconds / 2 and self._find_others():
             self.is_lost = True
             filesystem.delete(self.claim)
         self._renewed = began
 
     def acquire(self) -> None:
-        """Write the claim, and keep it if there is no other one that lives.
+        """Write the claim, and keep it if no other claim is alive.
 
-        Of several jobs that start at once, the one whose claim has the first name waits for the
-        others to withdraw theirs.
+        If several jobs start at the same time, the job whose claim comes first by name waits until
+        the others withdraw their claims.
 
         Raises:
             JobError: Another job holds the lease.
@@ -160,7 +181,7 @@ class Held:
     def release(self) -> None:
         """Delete the claim, and on a file system the folder of claims if it is empty.
 
-        Where the storage does not answer, the claim stays; jobs on this host know that it is dead.
+        If the storage does not answer, the claim stays, but jobs on this host see that it is dead.
         """
         try:
             filesystem.delete(self.claim)
@@ -169,30 +190,37 @@ class Held:
         filesystem.delete_empty(join(self.uri, FOLDER))
 
     def _write(self) -> None:
-        """Write the claim, again if another job's release deletes the folder meanwhile."""
+        """Write the claim."""
         content = json.dumps(self._content, ensure_ascii=False).encode()
         try:
             _write_in_place(self.claim, content)
-        except FileNotFoundError:
+        except FileNotFoundError:  # another job's release has just deleted the folder
             _write_in_place(self.claim, content)
 
     def _find_others(self) -> dict[str, Owner]:
-        """Find the living owners of other claims; delete the claims of dead ones."""
-        file_system, path = filesystem.locate(join(self.uri, FOLDER))
-        infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        files = [info for info in infos if info.type == fs.FileType.File]
-        times = {join(self.uri, FOLDER, info.base_name): info.mtime_ns / 1e9 for info in files}
+        """Find the owners of other claims that are alive; delete claims of dead owners."""
+        renewals = self._list_renewals()
+        self._now = renewals.pop(self.claim, 0.0)
         others = {}
-        self._now = now = times.pop(self.claim, 0.0)
-        for claim, renewed in times.items():
+        for claim, renewed in renewals.items():
             owner = _read(claim, renewed)
-            if owner.is_gone() or now - renewed > self.dead_seconds:
-                who = owner.describe(now)
+            if owner.is_gone() or self._now - renewed > self.dead_seconds:
+                who = owner.describe(self._now)
                 log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
                 others[claim] = owner
         return others
+
+    def _list_renewals(self) -> dict[str, float]:
+        """List the time of the last renewal of each claim, by the storage clock."""
+        folder = join(self.uri, FOLDER)
+        file_system, path = filesystem.locate(folder)
+        renewals = {}
+        for info in file_system.get_file_info(fs.FileSelector(path, allow_not_found=True)):
+            if info.type == fs.FileType.File:
+                renewals[join(folder, info.base_name)] = info.mtime_ns / 1e9
+        return renewals
 
 
 @contextmanager
@@ -205,19 +233,20 @@ def hold(
 ) -> Iterator[Held]:
     """Hold the lease on a directory, which is created if it is absent.
 
-    It cannot be held twice, not even in one process: who holds it passes it on.
+    It cannot be held twice, not even in one process: pass the :class:`Held` on instead.
 
     Args:
         uri: The directory.
         job: Who works there, for people: the stage, and the submission id on a cluster.
-        renew_seconds: Time between two signs of life.
-        dead_seconds: Silence after which a job on another host is taken for dead.
+        renew_seconds: Time between two renewals.
+        dead_seconds: Time after which a job on another host counts as dead if it has not renewed.
 
     Raises:
         JobError: Another job holds it.
         OSError: The claim cannot be written.
     """
-    held, is_over = Held(uri, job=job, dead_seconds=dead_seconds), threading.Event()
+    held = Held(uri, job=job, dead_seconds=dead_seconds)
+    is_over = threading.Event()
     renewal = threading.Thread(target=_keep, args=(held, is_over, renew_seconds), daemon=True)
     try:
         held.acquire()
@@ -231,12 +260,13 @@ def hold(
 
 
 def check(claim: str) -> None:
-    """Make sure that the job of a claim still is the writer, here or on any other node.
+    """Check that the job of a claim is still the writer; works on every node.
 
-    Without a claim, nobody else can write there.
+    Args:
+        claim: The claim; empty if nobody else can write there.
 
     Raises:
-        JobError: It is not.
+        JobError: The claim is gone.
     """
     if claim and not filesystem.exists(claim):
         raise JobError(
@@ -256,7 +286,7 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
 
 
 def _read(claim: str, renewed: float) -> Owner:
-    """Read a claim; it may be damaged, or written or deleted at this moment."""
+    """Read a claim, which may be damaged, or is being written or deleted: then it is unknown."""
     try:
         content = filesystem.read_bytes(claim)
         if not content:  # it is being renewed
@@ -264,11 +294,19 @@ def _read(claim: str, renewed: float) -> Owner:
             content = filesystem.read_bytes(claim)
         return Owner(**json.loads(content), renewed=renewed)
     except (OSError, ValueError, TypeError):
-        return Owner("an unknown host", "", 0, 0.0, "an unknown job", "?", renewed)
+        return Owner(
+            host="an unknown host",
+            boot_id="",
+            pid=0,
+            started=0.0,
+            job="an unknown job",
+            since="?",
+            renewed=renewed,
+        )
 
 
 def _write_in_place(uri: str, content: bytes) -> None:
-    """Write a file without a temporary one, which a kill would leave."""
+    """Write a file without a temporary file, which a killed process would leave behind."""
     file_system, path = filesystem.locate(uri)
     if is_local(uri):
         file_system.create_dir(os.path.dirname(path), recursive=True)

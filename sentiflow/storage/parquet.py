@@ -15,10 +15,11 @@ OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
 
 _BATCH_ROWS = 1 << 18
+"""Rows in a batch of :func:`read_batches`."""
 _BUFFER_BYTES = 1 << 22
-"""Bytes of a column of a local file that are read at a time."""
+"""Bytes of a column of a local file to read at once."""
 _WHOLE_BYTES = 1 << 21
-"""A Parquet file of an object store up to this size is read whole: about as fast as a request."""
+"""Maximum size of a file in an object store that is read as a whole: as fast as a small request."""
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -48,40 +49,45 @@ def write_part(root: str, path: str, table: pa.Table) -> list[filesystem.FileEnt
 
 
 def open_file(uri: str) -> pq.ParquetFile:
-    """Open a Parquet file, so that few requests to an object store read some columns of it."""
+    """Open a Parquet file, so that its columns are read by few requests to an object store."""
     file_system, path = filesystem.locate(uri)
     file = file_system.open_input_file(path)
-    is_remote = not is_local(uri)
-    if is_remote and file.size() <= _WHOLE_BYTES:
+    if is_local(uri):
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    if file.size() <= _WHOLE_BYTES:
         file = pa.BufferReader(file.read_buffer())
-    return pq.ParquetFile(file, pre_buffer=is_remote, buffer_size=0 if is_remote else _BUFFER_BYTES)
+    return pq.ParquetFile(file, pre_buffer=True, buffer_size=0)
 
 
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
-    """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
+    """Read the rows from ``start`` to before ``stop`` of a Parquet file.
 
-    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
-    Columns that the file lacks are ignored.
+    Only the row groups with these rows are read. If these are parts of groups, reading ends at
+    ``stop``, and no other rows are kept in memory. Columns that the file lacks are ignored.
     """
     file = open_file(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     bounds = list(itertools.accumulate(sizes, initial=0))
-    groups = range(bisect.bisect_right(bounds, start) - 1, bisect.bisect_left(bounds, stop))
-    position = bounds[groups.start]
-    if position == start and bounds[groups.stop] == stop:
-        return file.read_row_groups(list(groups), columns=list(columns)).combine_chunks()
+    first_group = bisect.bisect_right(bounds, start) - 1
+    end_group = bisect.bisect_left(bounds, stop)
+    groups = list(range(first_group, end_group))
+    if bounds[first_group] == start and bounds[end_group] == stop:
+        return file.read_row_groups(groups, columns=list(columns)).combine_chunks()
     kept = []
+    position = bounds[first_group]
     for batch in file.iter_batches(stop - start, row_groups=groups, columns=list(columns)):
-        some = batch.slice(max(0, start - position), stop - max(start, position))
-        kept += [some] if position + len(batch) > start else []
-        position += len(batch)
+        end = position + len(batch)
+        if end > start:
+            first = max(start, position)
+            kept.append(batch.slice(first - position, stop - first))
+        position = end
         if position >= stop:
             break
     return pa.Table.from_batches(kept).combine_chunks()
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Read columns of a Parquet file, some hundred thousand rows at a time.
+    """Read columns of a Parquet file in batches of some hundred thousand rows.
 
     Columns that the file lacks are ignored.
     """
@@ -90,6 +96,7 @@ def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
 
 
 def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file; without ``columns`` by one read."""
-    whole = columns is None
-    return from_bytes(filesystem.read_bytes(uri)) if whole else open_file(uri).read(columns=columns)
+    """Read one Parquet file, or only some of its columns."""
+    if columns is None:
+        return from_bytes(filesystem.read_bytes(uri))
+    return open_file(uri).read(columns=columns)

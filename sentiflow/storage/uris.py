@@ -14,8 +14,8 @@ _IPV6 = r"\[[0-9a-fA-F:.]+\](?::\d+)?(?:[/?#\s]|$)"
 _USER = re.compile(
     rf"://(?!{_IPV6})(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|(?<!abfs://)(?<!abfss://)[^/\s]*|[^/\s@]*@[^/\s]*)@"
 )
-"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded. In Azure's
-``abfss://container@account…`` a container is before the ``@``."""
+"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded. The text
+before the ``@`` in Azure's ``abfss://container@account…`` is no user."""
 _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
@@ -24,8 +24,10 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _MODELS = ("models", "runs")
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
-_MAX_PATH, _MAX_SHOWN = 4095, 80
-"""Characters of a path in a manifest, and of one that a message shows."""
+_MAX_PATH = 4095
+"""Maximum length of a path in a manifest, in characters."""
+_MAX_SHOWN = 80
+"""Maximum length of a location in a message, in characters."""
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
 
@@ -33,10 +35,9 @@ def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str
     """Make a location independent of the working directory.
 
     Args:
-        uri: ``relative/path``, ``/absolute/path``, ``file:///absolute/path``, or ``scheme://…``,
-            which stays as it is, but for the case of its scheme; a member of an archive keeps its
-            name.
-        base: What a relative path is relative to; the working directory by default.
+        uri: ``relative/path``, ``/absolute/path``, ``file:///absolute/path``, or ``scheme://…``, of
+            which only the scheme changes, to lower case. A member of an archive keeps its name.
+        base: Directory of a relative path. Default: the working directory.
         setting: The setting or the option that names it, for messages.
 
     Raises:
@@ -51,12 +52,18 @@ def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str
     try:
         return _resolve(uri, base or os.getcwd())
     except ValueError as error:
-        shown = repr(shorten(without_credentials(uri), _MAX_SHOWN))
-        raise UserError(f"{setting}={shown}" if setting else shown, hint=str(error)) from error
+        problem = repr(shorten(without_credentials(uri), _MAX_SHOWN))
+        if setting:
+            problem = f"{setting}={problem}"
+        raise UserError(problem, hint=str(error)) from error
 
 
 def _resolve(uri: str, base: str) -> str:
-    """Make a location absolute, or raise a ValueError that says why not, and what to write."""
+    """Make a location absolute.
+
+    Raises:
+        ValueError: It is no location; the message says what to write.
+    """
     place, member = split_member(uri)
     scheme, slashes, path = _split_scheme(place)
     if scheme == "file":
@@ -80,19 +87,23 @@ def _split_scheme(uri: str) -> tuple[str, str, str]:
     ``gs:x`` is a mistyped URI, ``a:b`` is the name of a file.
     """
     match = _SCHEME.match(uri)
-    scheme = match[1].lower() if match else ""
-    if not match or not (match[2] or scheme in ("file", *_STORES, *_MODELS)):
+    if not match:
         return "", "", uri
-    return scheme, match[2], uri[match.end() :]
+    scheme = match[1].lower()
+    slashes = match[2]
+    if not slashes and scheme not in ("file", *_STORES, *_MODELS):
+        return "", "", uri
+    return scheme, slashes, uri[match.end() :]
 
 
 def is_local(uri: str) -> bool:
     """Say whether ``uri`` names a file of this machine."""
-    return _split_scheme(uri)[0] in ("", "file")
+    scheme, _, _ = _split_scheme(uri)
+    return scheme in ("", "file")
 
 
 def names_this_machine(uri: str) -> bool:
-    """Say whether the host of ``uri`` means the machine that uses it, such as localhost.
+    """Say whether the host of ``uri`` is this machine, such as localhost.
 
     Example:
         >>> names_this_machine("http://localhost:5000"), names_this_machine("http://tracking:5000")
@@ -135,12 +146,14 @@ def names_encoder(source: str) -> bool:
 
 
 def display_uri(uri: str) -> str:
-    """Make a location below the working directory relative to it; others stay as they are."""
+    """Make a location below the working directory relative to it; return others unchanged."""
     if not is_local(uri):
         return uri
     archive, member = split_member(uri)
     relative = os.path.relpath(archive)
-    return uri if relative.startswith("..") else join_member(relative, member)
+    if relative.startswith(".."):
+        return uri
+    return join_member(relative, member)
 
 
 def holds_credentials(text: str) -> bool:
@@ -174,7 +187,7 @@ def split_member(uri: str) -> tuple[str, str]:
 
 
 def split_key(uri: str) -> tuple[str, str]:
-    """Split the URI of an object into that of its store, and its key as it is.
+    """Split the URI of an object into the URI of its store, and the key as it is.
 
     Example:
         >>> split_key("s3://bucket/run #1/50%.csv")
@@ -182,7 +195,8 @@ def split_key(uri: str) -> tuple[str, str]:
     """
     scheme, mark, path = uri.partition("://")
     host, _, key = path.partition("/")
-    return f"{scheme}{mark}{host}/" if mark else uri, key.rstrip("/")
+    store = f"{scheme}{mark}{host}/" if mark else uri
+    return store, key.rstrip("/")
 
 
 def join_member(archive: str, member: str) -> str:
@@ -197,8 +211,10 @@ def is_inside(path: str) -> bool:
         >>> is_inside("model/weights.safetensors"), is_inside("../weights.safetensors")
         (True, False)
     """
-    is_below = posixpath.normpath(path) == path and path.split("/")[0] not in ("", ".", "..")
-    return is_below and path.isprintable() and "\\" not in path and len(path) <= _MAX_PATH
+    is_normalized = posixpath.normpath(path) == path
+    is_below = path.split("/")[0] not in ("", ".", "..")
+    is_plain = path.isprintable() and "\\" not in path and len(path) <= _MAX_PATH
+    return is_normalized and is_below and is_plain
 
 
 def join(uri: str, *parts: str) -> str:
