@@ -50,14 +50,15 @@ class Inspection:
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """Rows of the sample by class, without unlabelled rows."""
+        """Rows of the sample by class; without unlabelled rows, and classes that have no row."""
         if self.roles.label is None:
             return {}
         rows_by_value = self.column(self.roles.label).counts
         rows_by_class = {}
         for name, values in self.classes.items():
-            if name != UNLABELLED:
-                rows_by_class[name] = sum(rows_by_value.get(value, 0) for value in values)
+            num_rows = sum(rows_by_value.get(value, 0) for value in values)
+            if num_rows and name != UNLABELLED:
+                rows_by_class[name] = num_rows
         return rows_by_class
 
     def column(self, name: str | int) -> Column:
@@ -251,7 +252,7 @@ def count_rare(inspection: Inspection) -> dict[str, int]:
     """Return the classes with too few rows to be learned, and their rows of the sample."""
     rare = {}
     for name, rows in inspection.label_counts.items():
-        if rows > 0 and rows * inspection.scale < MIN_CLASS_ROWS:
+        if rows * inspection.scale < MIN_CLASS_ROWS:
             rare[name] = rows
     return rare
 
@@ -282,7 +283,7 @@ def render(
         test: Files of test rows, as the user has typed them.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
     """
-    counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
+    counts = inspection.label_counts
     trains = bool(counts) and model_uri is None
     time_columns = _name_times(inspection, trains=trains)
     return _load_template().render(
@@ -355,7 +356,7 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
 
 def _choose_training(inspection: Inspection) -> dict[str, Any]:
     """Choose the settings of the training by the number of rows and classes."""
-    counts = {name: rows for name, rows in inspection.label_counts.items() if rows}
+    counts = inspection.label_counts
     rare = count_rare(inspection)
     learned = [rows for name, rows in counts.items() if name not in rare]
     num_rows = inspection.sample.num_rows
