@@ -148,8 +148,8 @@ class DistillSettings(Settings):
     with the column ``text`` and ``probability_<class>`` columns; or ``encoder:use-multilingual``, a
     sentence encoder. ``[]``: no distillation."""
     hard_weight: Fraction = 0.0
-    """Weight of the label of a train row in the target; the teachers have the rest. 1: the label
-    alone."""
+    """Weight of a train row's label in the target; the teachers' probabilities have the remaining
+    weight. 1: only the label."""
 
 
 class RefitSettings(Settings):

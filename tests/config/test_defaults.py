@@ -32,7 +32,8 @@ def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
 
 @pytest.mark.parametrize("name", ["fast", "balanced", "best"])
 def test_a_preset_is_a_whole_set_of_settings_and_every_one_can_be_changed(load, name):
-    plain, preset = load(), load(f"train.preset={name}")
+    plain = load()
+    preset = load(f"train.preset={name}")
     changed = load(
         f"train.preset={name}", "train.num_epochs=9", "train.model.hidden_size=7",
         "train.pretrain.num_epochs=3",

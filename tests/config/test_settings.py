@@ -81,8 +81,12 @@ def test_an_override_changes_its_setting(load, override, expected):
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        *(("latin1", "latin-1"), ("ISO-8859-1", "latin-1"), ("L1", "latin-1")),
-        *(("windows-1252", "cp1252"), ("UTF8", "utf-8"), ("utf-8-sig", "utf-8")),
+        ("latin1", "latin-1"),
+        ("ISO-8859-1", "latin-1"),
+        ("L1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("UTF8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
         ("UTF-16", "utf-8"),
     ],
 )
@@ -200,7 +204,7 @@ score: {<<: [{rows_per_file: 7}, {keep_columns: [a]}], num_workers: 9}
     assert (config.score.rows_per_file, config.score.num_workers) == (7, 9)
 
 
-def test_settings_that_a_config_has_in_place_of_its_preset_are_listed(load):
+def test_settings_in_which_a_config_differs_from_its_preset_are_listed(load):
     preset = "train.preset=fast"
     assert settings.list_own(load(preset).train) == []
     own = load(

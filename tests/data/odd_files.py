@@ -70,7 +70,8 @@ def write(
 
 def make_all() -> list[OddFile]:
     """Make all files."""
-    rows, french = make_rows(300), make_rows(300, accents=True)
+    rows = make_rows(300)
+    french = make_rows(300, accents=True)
     return [*_punctuated(rows), *_encoded(rows, french), *_of_any_columns(rows), *_wide(rows)]
 
 

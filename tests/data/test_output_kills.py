@@ -158,7 +158,8 @@ def test_an_earlier_result_is_whole_until_the_new_one_is_put_in_place(
 ):
     """Whatever step a replacement is killed at, a reader finds one of the two results, or none."""
     uri = str(folder) if where == "here" else f"{request.getfixturevalue('bucket')}/made"
-    earlier, new = (dataclasses.replace(spec(seed=seed), uri=uri) for seed in (1, 0))
+    earlier = dataclasses.replace(spec(seed=1), uri=uri)
+    new = dataclasses.replace(spec(seed=0), uri=uri)
     found = []
 
     def lay():

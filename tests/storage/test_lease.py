@@ -38,7 +38,9 @@ HOLD = """
 import sys, time
 from sentiflow.storage import lease
 
-uri, renew_seconds, dead_seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+uri = sys.argv[1]
+renew_seconds = float(sys.argv[2])
+dead_seconds = float(sys.argv[3])
 with lease.hold(uri, job="prepare", renew_seconds=renew_seconds, dead_seconds=dead_seconds) as held:
     print("held", flush=True)
     for line in sys.stdin:
@@ -65,9 +67,12 @@ def uri(request, folder, tmp_path):
 
 
 def be_silent(uri):
-    """Let time pass without a sign of life, and return less of it; S3 counts whole seconds."""
-    time.sleep(0.3 if is_local(uri) else 2.1)
-    return 0.2 if is_local(uri) else 1
+    """Wait without a renewal, and return a shorter time; S3 counts whole seconds."""
+    if is_local(uri):
+        time.sleep(0.3)
+        return 0.2
+    time.sleep(2.1)
+    return 1
 
 
 def start(code, *arguments):
@@ -143,8 +148,8 @@ def test_a_claim_that_is_being_renewed_is_read_again(folder):
 
 
 @pytest.mark.parametrize("num_races", [6, pytest.param(50, marks=pytest.mark.soak)])
-def test_of_two_jobs_that_start_at_once_never_do_both_win(uri, tmp_path, num_races):
-    """The one that comes later may hold it after the other one."""
+def test_at_most_one_of_two_jobs_that_start_at_once_wins(uri, tmp_path, num_races):
+    """The later one may hold it after the earlier one."""
     racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
     num_wins = 0
     try:
@@ -200,7 +205,7 @@ def test_the_clocks_of_hosts_do_not_count(folder, monkeypatch):
         lease.hold(folder, job="score").__enter__()
 
 
-def test_the_holder_gives_signs_of_life(folder):
+def test_the_holder_renews_its_claim(folder):
     with lease.hold(folder, job="prepare", renew_seconds=0.1) as held:
         before = filesystem.file_info(held.claim).mtime_ns
         wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
@@ -219,7 +224,7 @@ def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):
 
 
 def test_after_a_long_silence_another_claim_wins(folder):
-    """The other job may have taken this claim for dead, and be about to delete it."""
+    """The other job may take this claim for dead, and be about to delete it."""
     with lease.hold(folder, job="prepare", dead_seconds=0.5) as held:
         time.sleep(0.3)
         write_claim(folder)
@@ -230,7 +235,7 @@ def test_after_a_long_silence_another_claim_wins(folder):
     assert claims(folder) == ["other.json"]
 
 
-def test_a_sign_of_life_that_hangs_is_a_long_silence(folder, monkeypatch):
+def test_a_renewal_that_hangs_is_a_long_silence(folder, monkeypatch):
     write = lease._write_in_place
 
     def hang(claim, content):
@@ -271,7 +276,7 @@ def test_a_failure_in_the_job_is_the_one_that_is_told(folder):
     assert claims(folder) == []
 
 
-def test_a_sign_of_life_that_fails_is_tried_again(folder, monkeypatch, said):
+def test_a_renewal_that_fails_is_tried_again(folder, monkeypatch, said):
     with lease.hold(folder, job="prepare", renew_seconds=0.1) as held:
         before = filesystem.file_info(held.claim).mtime_ns
         with monkeypatch.context() as patch:
@@ -282,7 +287,7 @@ def test_a_sign_of_life_that_fails_is_tried_again(folder, monkeypatch, said):
 
 
 def wait_for(is_so):
-    """Wait for what takes the client of an object store some retries."""
+    """Wait until it is so; the client of an object store may need some retries."""
     deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
@@ -290,7 +295,7 @@ def wait_for(is_so):
 
 
 def test_a_read_only_directory_is_one_line(tmp_path):
-    """By another user where the tests run as root, who may write anywhere."""
+    """If the tests run as root, who may write anywhere, another user tries it."""
     code = """
 import os, sys
 from sentiflow.storage import errors, lease

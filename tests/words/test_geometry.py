@@ -110,7 +110,8 @@ def matrices(*, min_rows=1, dim=4):
 def test_nearest_is_a_plain_stable_sort(rows, n, by, data):
     rows = rows.round(0)  # many are equally near
     assume((rows[0] != 0).any())
-    exact, point = rows.astype(float), rows[0].astype(float)
+    exact = rows.astype(float)
+    point = exact[0]
     if by == "euclidean":
         values = np.sqrt(((exact - point) ** 2).sum(axis=1))
         order = sorted(range(len(rows)), key=lambda i: (values[i], i))
