@@ -155,7 +155,7 @@ class ModelInput(Input, total=False):
 
     members: list["ModelInput"]
     """Of an average of models: the models, each with its ``training`` and ``settings``. The
-    ``settings`` of the average are those of the first."""
+    ``settings`` of the average are the settings of the first model."""
     models: list["ModelInput"]
     """The same, in the manifest of the average itself."""
     training: Input | None

@@ -4,7 +4,7 @@
 ``_lease/<uuid>.json``, and then lists all claims. It holds the lease if no other claim is alive. Of
 two jobs, the one that writes later sees the other's claim, so at most one can win. The owner renews
 its claim by writing it again. The age of a claim is measured by the storage clock: the time of its
-file is compared with the time of one's own claim.
+file is compared with the time of the job's own claim.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""Files of unknown form -> what is in them, and settings that read them."""
+"""Inspects files of unknown form: finds their columns, and writes settings that read them."""

@@ -33,7 +33,7 @@ _DATE = (
 
 @dataclass(frozen=True)
 class Column:
-    """What is known of a column."""
+    """Statistics of a column of strings."""
 
     name: str | int
     """Its name in the header, or its position."""
@@ -335,7 +335,7 @@ def _find_usual(meaning: str, candidates: Iterable[Column]) -> Column | None:
 
 
 def _may_be_id(column: Column) -> bool:
-    """Say whether the values of a column are different, and its name is not that of a user."""
+    """Say whether the values of a column are different, and its name does not mean a user."""
     if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
         return False
     if isinstance(column.name, int):

@@ -62,7 +62,7 @@ class Inspection:
         return rows_by_class
 
     def column(self, name: str | int) -> Column:
-        """Return what is known of a column."""
+        """Return the statistics of a column."""
         return next(column for column in self.columns if column.name == name)
 
 

@@ -218,7 +218,7 @@ class Sample:
     is_utf16: bool = False
     """Whether the CSV files are UTF-16, which is read as UTF-8."""
     uris: tuple[str, ...] = ()
-    """All files, also those of which no row was read."""
+    """All files, also files from which no row was read."""
     num_bytes: int = 0
     """Bytes of all files as they are stored."""
 
@@ -272,7 +272,7 @@ class _CsvPieces(NamedTuple):
 
 
 def _read_csvs(uris: Sequence[str]) -> Sample:
-    """Read the same number of bytes of each file; the first one tells how all are written."""
+    """Read the same number of bytes of each file; all must be written like the first."""
     size = max(SAMPLE_BYTES // len(uris), MIN_FILE_BYTES)
     opened = filesystem.map_files(lambda uri: _open_csv(uri, size), uris)
     files = [file for file in opened if not csv_format.is_blank(file.pieces[0])]
