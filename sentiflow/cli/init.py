@@ -125,7 +125,7 @@ def _inspect(
 
     uris = input_files.expand([absolute_uri(file) for file in files])
     found = findings.inspect(uris, text=text, label=label, scores_only=scores_only)
-    if findings.count_rejected(found) > 0.5:
+    if found.rejected_fraction > 0.5:
         place = shorten(", ".join(map(display_uri, uris)), 200)
         raise UserError(
             f"{place}: {findings.list_rejected(found)}",
@@ -200,7 +200,7 @@ def _to_text(
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
-        are_many=findings.count_rejected(found) > findings.MAX_REJECTED,
+        are_many=found.rejected_fraction > findings.MAX_REJECTED,
     )
 
 

@@ -61,6 +61,11 @@ class Inspection:
                 rows_by_class[name] = num_rows
         return rows_by_class
 
+    @property
+    def rejected_fraction(self) -> float:
+        """Share of the rows of the sample that the reader rejects."""
+        return sum(self.rejected.values()) / max(1, len(self.sample.rows))
+
     def column(self, name: str | int) -> Column:
         """Return the statistics of a column."""
         return next(column for column in self.columns if column.name == name)
@@ -257,11 +262,6 @@ def count_rare(inspection: Inspection) -> dict[str, int]:
     return rare
 
 
-def count_rejected(inspection: Inspection) -> float:
-    """Return the share of rejected rows."""
-    return sum(inspection.rejected.values()) / max(1, len(inspection.sample.rows))
-
-
 def render(
     inspection: Inspection,
     *,
@@ -347,10 +347,10 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
 
     Rows with an unknown label do not count: many of them are a mistake in the config.
     """
-    known = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
-    share = count_rejected(replace(inspection, rejected=known))
-    if 0.005 < share <= MAX_REJECTED:
-        return round(1.5 * share + 0.005, 2)
+    rejected = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
+    fraction = replace(inspection, rejected=rejected).rejected_fraction
+    if 0.005 < fraction <= MAX_REJECTED:
+        return round(1.5 * fraction + 0.005, 2)
     return None
 
 
