@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -14,9 +14,15 @@ from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20
+"""Above this size no table of the gates of all words is made."""
 _WORDS = 1024
-"""A table has a multiple of so many rows: oneDNN compiles a product for each size."""
-_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 4096, 1 << 15
+"""A table has a multiple of this many rows: oneDNN compiles a product for each size."""
+_GATES_IN_CACHE = 1 << 18
+"""Gates of a step that fit into a core's cache."""
+_MIN_BATCH = 128
+"""Limits of the batch size for scoring, in tweets."""
+_MAX_BATCH = 4096
+_MAX_BATCH_ON_GPU = 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -40,24 +46,26 @@ class Network(nn.Module):
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     output: nn.Linear
-    mask_sizes: list[int]
-    """Features of each part of a dropout mask; the output layer reads the last part."""
+    mask_sizes: tuple[int, int]
+    """Features of a dropout mask: those of the inputs, then those that the output layer reads."""
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
         """Return the dropout rate of each of the ``F`` features in a dropout mask.
 
         Args:
-            inputs: Rate of all features but those that the output layer reads.
+            inputs: Rate of the inputs.
             output: Rate of the features that the output layer reads.
         """
-        *sizes, last = self.mask_sizes
-        return np.repeat(np.array([inputs, output], np.float32), [sum(sizes), last])
+        return np.repeat(np.array([inputs, output], np.float32), self.mask_sizes)
 
-    def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
-        """Split a dropout mask into the masks of the layers."""
+    def _split_mask(
+        self, dropout_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Split a dropout mask into those of the inputs and of the output layer."""
         if dropout_mask is None:
-            return iter([None] * len(self.mask_sizes))
-        return iter(torch.split(dropout_mask, self.mask_sizes, dim=1))
+            return None, None
+        of_inputs, of_output = torch.split(dropout_mask, self.mask_sizes, dim=1)
+        return of_inputs, of_output
 
     @property
     def num_classes(self) -> int:
@@ -99,22 +107,32 @@ class TweetRNN(Network):
         pooling: str,
         num_classes: int,
     ) -> None:
-        """Build the layers, with PyTorch's own initial weights."""
+        """Build the layers, with PyTorch's initial weights."""
         super().__init__()
-        state_size = hidden_size * (2 if bidirectional else 1)
+        num_directions = 2 if bidirectional else 1
+        state_size = num_directions * hidden_size
         self.embedding = make_table(vocabulary_size, embedding_dim)
-        self.forward_layers = nn.ModuleList([_CELLS[cell](embedding_dim, hidden_size)])
-        self.backward_layers = nn.ModuleList(
-            [_CELLS[cell](embedding_dim, hidden_size)] if bidirectional else []
-        )
-        self.pooling: Callable[..., torch.Tensor] = pool_mean_max
+        layers = [_CELLS[cell](embedding_dim, hidden_size) for _ in range(num_directions)]
+        # Lists of at most one layer: saved weights have the names "forward_layers.0.*" and
+        # "backward_layers.0.*", and PyTorch allows no dot in the name of a module.
+        self.forward_layers = nn.ModuleList(layers[:1])
+        self.backward_layers = nn.ModuleList(layers[1:])
+        self.pooling: Callable[..., torch.Tensor]
+        pooled_size = state_size
         if pooling == "attention":
             self.pooling = Attention(state_size, hidden_size)
         elif pooling == "last":
             self.pooling = functools.partial(pool_last, hidden_size=hidden_size)
-        pooled_size = 2 * state_size if pooling == "mean_max" else state_size
+        else:
+            self.pooling = pool_mean_max
+            pooled_size = 2 * state_size
         self.output = nn.Linear(pooled_size, num_classes)
-        self.mask_sizes = [embedding_dim, pooled_size]
+        self.mask_sizes = (embedding_dim, pooled_size)
+
+    @property
+    def directions(self) -> list[nn.RNNBase]:
+        """The recurrent layer of each direction, forward first."""
+        return [*self.forward_layers, *self.backward_layers]
 
     def forward(
         self,
@@ -123,76 +141,71 @@ class TweetRNN(Network):
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        valid, masks = _find_valid(token_ids, lengths), self._masks(dropout_mask)
-        states = self._encode(self.embedding(token_ids.T), valid, next(masks))
-        pooled, mask = self.pooling(states, valid, lengths), next(masks)
-        return self.output(pooled if mask is None else pooled * mask)
+        valid = _find_valid(token_ids, lengths)
+        input_mask, output_mask = self._split_mask(dropout_mask)
+        states = self._encode(token_ids, valid, input_mask)
+        pooled = self.pooling(states, valid, lengths)
+        if output_mask is not None:
+            pooled = pooled * output_mask
+        return self.output(pooled)
 
-    @property
-    def scoring_batch_size(self) -> int:
-        """The fastest batch size for scoring: on a CPU the gates of a step fit into its cache."""
-        weight = self.forward_layers[0].weight_hh_l0
-        if weight.is_cuda:
-            return _MAX_BATCH_ON_GPU
-        rows = _GATES_IN_CACHE // weight.shape[0]
-        return int(2 ** np.floor(np.log2(np.clip(rows, _MIN_BATCH, _MAX_BATCH))))
-
-    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches that have only these token ids.
-
-        The input gates of the first layer are computed once for each word that occurs.
-        """
-        layers = [*self.forward_layers, *self.backward_layers]
-        words = self.embedding.weight
-        if not all(recurrence.infers_by_kernel(layer, words) for layer in layers):
-            return self
-        occurs = np.zeros(len(words), bool)
-        occurs[PAD_ID] = True
-        occurs[token_ids] = True
-        word_ids = np.flatnonzero(occurs)
-        words = words[torch.from_numpy(np.pad(word_ids, (0, -len(word_ids) % _WORDS)))]
-        num_gates = sum(layer.weight_hh_l0.shape[0] for layer in layers)
-        if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
-            return self
-        tables = [(layer, recurrence.compute_gates(layer, words)) for layer in layers]
-        places = torch.from_numpy(occurs.cumsum() - 1)
-        return functools.partial(self._predict_from_tables, tables, places)
-
-    def _predict_from_tables(
-        self,
-        tables: list[tuple[nn.RNNBase, torch.Tensor]],
-        places: torch.Tensor,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-    ) -> torch.Tensor:
-        """Compute the logits of a batch; ``places`` are the rows of the words in the tables."""
-        valid, rows = _find_valid(token_ids, lengths), places[token_ids.T.contiguous()]
-        halves = [
-            recurrence.encode_words(layer, table, rows, lengths, backward=bool(number))
-            for number, (layer, table) in enumerate(tables)
-        ]
-        states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
-        return self.output(self.pooling(states, valid, lengths))
-
-    def encode_first_layer(
+    def encode(
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compute the states of the first recurrent layer ``(T, B, H)``, the forward half first."""
-        valid, mask = _find_valid(token_ids, lengths), next(self._masks(dropout_mask))
-        return self._encode(self.embedding(token_ids.T), valid, mask)
+        """Compute the recurrent layer's states ``(T, B, H)``, the forward half first."""
+        input_mask, _ = self._split_mask(dropout_mask)
+        return self._encode(token_ids, _find_valid(token_ids, lengths), input_mask)
 
     def _encode(
-        self, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None
+        self, token_ids: torch.Tensor, valid: torch.Tensor, input_mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Run the layer in each direction."""
-        return recurrence.encode_layer(
-            [*self.forward_layers, *self.backward_layers],
-            inputs if mask is None else inputs * mask,
-            valid,
-        )
+        inputs = self.embedding(token_ids.T)
+        if input_mask is not None:
+            inputs = inputs * input_mask
+        return recurrence.encode_layer(self.directions, inputs, valid)
+
+    @property
+    def scoring_batch_size(self) -> int:
+        """The fastest batch size for scoring: on a CPU the gates of a step fit into its cache."""
+        weight = self.directions[0].weight_hh_l0
+        if weight.is_cuda:
+            return _MAX_BATCH_ON_GPU
+        rows = np.clip(_GATES_IN_CACHE // len(weight), _MIN_BATCH, _MAX_BATCH)
+        return int(2 ** np.floor(np.log2(rows)))
+
+    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
+        """Return a function like :meth:`forward` for batches that have only these token ids.
+
+        The input gates of the recurrent layer are computed once for each word that occurs.
+        """
+        all_words = self.embedding.weight
+        if not all(recurrence.infers_by_kernel(layer, all_words) for layer in self.directions):
+            return self
+        occurs = np.zeros(len(all_words), bool)
+        occurs[PAD_ID] = True
+        occurs[token_ids] = True
+        row_of_word = torch.from_numpy(occurs.cumsum() - 1)
+        word_ids = np.flatnonzero(occurs)
+        num_added = -len(word_ids) % _WORDS
+        words = all_words[torch.from_numpy(np.pad(word_ids, (0, num_added)))]
+        num_gates = sum(len(layer.weight_hh_l0) for layer in self.directions)
+        if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
+            return self
+        tables = [recurrence.compute_gates(layer, words) for layer in self.directions]
+
+        def predict(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            rows = row_of_word[token_ids.T.contiguous()]
+            halves = [
+                recurrence.encode_words(layer, table, rows, lengths, backward=number == 1)
+                for number, (layer, table) in enumerate(zip(self.directions, tables, strict=True))
+            ]
+            states = recurrence.join_halves(halves)
+            return self.output(self.pooling(states, _find_valid(token_ids, lengths), lengths))
+
+        return predict
 
 
 class BagOfEmbeddings(Network):
@@ -220,14 +233,14 @@ class BagOfEmbeddings(Network):
         pooling: str,
         num_classes: int,
     ) -> None:
-        """Build the layers, with PyTorch's own initial weights."""
+        """Build the layers, with PyTorch's initial weights."""
         super().__init__()
         sizes = [embedding_dim, *hidden_sizes]
         self.embedding = make_table(vocabulary_size, embedding_dim)
         self.pooling = pooling
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], num_classes)
-        self.mask_sizes = [sizes[0], sizes[-1]]
+        self.mask_sizes = (sizes[0], sizes[-1])
 
     def forward(
         self,
@@ -236,13 +249,17 @@ class BagOfEmbeddings(Network):
         dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        masks = [m if m is not None else 1.0 for m in self._masks(dropout_mask)]
-        state = masks[0] * nn.functional.embedding_bag(
+        input_mask, output_mask = self._split_mask(dropout_mask)
+        state = nn.functional.embedding_bag(
             token_ids, self.embedding.weight, mode=self.pooling, padding_idx=PAD_ID
         )
+        if input_mask is not None:
+            state = state * input_mask
         for layer in self.hidden:
             state = torch.relu(layer(state))
-        return self.output(masks[1] * state)
+        if output_mask is not None:
+            state = state * output_mask
+        return self.output(state)
 
 
 class Attention(nn.Module):
@@ -268,7 +285,8 @@ def pool_last(
     states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor, *, hidden_size: int
 ) -> torch.Tensor:
     """Take the state after the last token; for the backward half, the state after the first."""
-    last = states[lengths - 1, torch.arange(len(lengths), device=lengths.device), :hidden_size]
+    tweets = torch.arange(len(lengths), device=lengths.device)
+    last = states[lengths - 1, tweets, :hidden_size]
     return torch.cat([last, states[0, :, hidden_size:]], dim=-1)
 
 
@@ -276,13 +294,14 @@ def pool_mean_max(states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tens
     """Put the mean and the maximum of the valid states side by side, ``(B, 2 H)``."""
     mask = valid[:, :, None]
     mean = (states * mask).sum(dim=0) / lengths[:, None]
-    return torch.cat([mean, states.masked_fill(~mask, -torch.inf).amax(dim=0)], dim=-1)
+    largest = states.masked_fill(~mask, -torch.inf).amax(dim=0)
+    return torch.cat([mean, largest], dim=-1)
 
 
 def make_table(num_rows: int, dim: int) -> nn.Embedding:
-    """Make a table with PyTorch's own initial weights; on the meta device nothing is drawn.
+    """Make an embedding with PyTorch's initial weights; on the meta device nothing is drawn.
 
-    To draw there, PyTorch would import its compiler and sympy, which takes a second.
+    To draw on the meta device, PyTorch would import its compiler and sympy, which takes a second.
     """
     weight = torch.empty(num_rows, dim)
     if not weight.is_meta:
@@ -292,7 +311,7 @@ def make_table(num_rows: int, dim: int) -> nn.Embedding:
 
 
 _NOT_OF_SHAPE = {"kind", "vectors", "dropout", "output_dropout"}
-"""Settings of a network that change its training only."""
+"""Settings of a network that have no effect on its layers."""
 
 
 def build(
@@ -310,4 +329,5 @@ def build(
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Mark the steps of each tweet that hold a token, ``(T, B)`` bool."""
-    return torch.arange(token_ids.shape[1], device=token_ids.device)[:, None] < lengths
+    steps = torch.arange(token_ids.shape[1], device=token_ids.device)
+    return steps[:, None] < lengths

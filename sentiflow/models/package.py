@@ -35,10 +35,13 @@ from sentiflow.storage.uris import join
 PIECE = 1 << 15
 """Texts scored at a time by one thread."""
 _MAX_THREADS = 8
+"""Limit of the threads that score on a CPU."""
 _THREADS_ON_GPU = 2
 """While one waits for the GPU, the other one tokenizes."""
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
+_SHOWN_CHARACTERS = 60
+"""Characters of a text that an error message shows."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class ModelPackage:
     vocabulary: Vocabulary
     settings: package_files.PackageSettings
     linear: LinearModel | None = None
-    """The linear model beside the network; its share in the logits is part of its weights."""
+    """The linear model beside the network; its weights already have its share as a factor."""
     others: "tuple[ModelPackage, ...]" = ()
-    """Further packages of the same classes, in any order: the probabilities are the mean of all.
-    The order of the classes and the word vectors of a report are those of this package."""
+    """Further packages of the same classes, in any order: probabilities are the mean over all
+    packages. This package decides the order of the classes and the word vectors of a report."""
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +82,7 @@ class ModelPackage:
     ) -> Scores:
         """Predict the class of each text; the result has the order of the texts.
 
-        Of several packages, ``num_tokens`` is the largest, and other counts are those of the first.
+        For several packages, ``num_tokens`` is the largest, and the first decides other counts.
 
         Args:
             text: N strings, without nulls.
@@ -91,99 +94,102 @@ class ModelPackage:
             JobError: A probability is not a number; the message names the first rows.
         """
         encoded, tokens = self._encode(text)
-        classes, probabilities, num_known = self.settings.classes, [], []
+        probabilities = []
+        num_tokens = []
         for package in (self, *self.others):
-            texts, words = (encoded, tokens) if package._encodes_as(self) else package._encode(text)
-            rows = batching.EncodedRows.from_lists(texts.token_ids)
-            by_class, known = package._predict(rows, words, bf16=bf16)
-            order = [package.settings.classes.index(name) for name in classes]
+            inputs = (encoded, tokens)
+            if not package._encodes_as(self):
+                inputs = package._encode(text)
+            by_class, num_known = package._predict(*inputs, bf16=bf16)
+            order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
-            num_known.append(np.maximum(texts.num_known, known))
+            num_tokens.append(num_known)
         mean = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-        wrong = np.flatnonzero(~np.isfinite(mean).all(axis=1))
-        if len(wrong):
-            named = ", ".join(f"row {row_ids[row]:,}" for row in wrong[:3] if len(row_ids))
-            raise JobError(
-                f"the model gives no finite probability for {text[wrong[0]].as_py()[:60]!r}"
-                f"{named and f' ({named})'}; such texts: {len(wrong):,}"
-            )
-        num_tokens, lengths = np.max(num_known, axis=0), np.diff(tokens.offsets)
-        unsure = None if self.others else self.settings.unsure
+        _check_finite(mean, text, row_ids)
+        threshold = None
+        if self.settings.unsure and not self.others:
+            threshold = self.settings.unsure.threshold
         return Scores(
-            mean,
-            classes,
-            num_tokens,
-            lengths,
-            encoded.num_unknown,
-            threshold=unsure.threshold if unsure else None,
+            probabilities=mean,
+            classes=self.settings.classes,
+            num_tokens=np.max(num_tokens, axis=0),
+            lengths=np.diff(tokens.offsets),
+            num_unknown=encoded.num_unknown,
+            threshold=threshold,
         )
 
     def score_pieces(self, pieces: Iterator[pa.Array]) -> Scores:
         """Score texts in pieces of ``PIECE`` texts, on all cores or on the GPU."""
-        is_on_cpu = self.device.type == "cpu"
-        num_threads = min(count_cores(), _MAX_THREADS) if is_on_cpu else _THREADS_ON_GPU
-        first, second = next(pieces, pa.array([], pa.string())), next(pieces, None)
+        num_threads = _THREADS_ON_GPU
+        if self.device.type == "cpu":
+            num_threads = min(count_cores(), _MAX_THREADS)
+        first = next(pieces, pa.array([], pa.string()))
+        second = next(pieces, None)
         with one_thread():
-            if second is None:  # threads would take longer than a text
+            if second is None:  # starting threads would take longer than scoring a text
                 return self.score(first)
             with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-                return Scores.join([*pool.map(self.score, chain([first, second], pieces))])
+                scores = list(pool.map(self.score, chain([first, second], pieces)))
+        return Scores.join(scores)
 
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
-        """Return the ids of N texts, and their tokens: of each whole text, known or not."""
-        text = pc.replace_substring(text, "\0", "\ufffd")  # as ``tweets.check`` does
+        """Return the ids of N texts, and all tokens of each text, known or not."""
+        text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(text, name=self.settings.tokenizer)
         return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
 
     def _encodes_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
-        mine, theirs = (
-            (each.settings.tokenizer, each.settings.max_length) for each in (self, other)
+        mine = self.settings
+        theirs = other.settings
+        return (
+            mine.tokenizer == theirs.tokenizer
+            and mine.max_length == theirs.max_length
+            and self.vocabulary.words.equals(other.vocabulary.words)
         )
-        return mine == theirs and self.vocabulary.words.equals(other.vocabulary.words)
 
     def _predict(
-        self,
-        rows: batching.EncodedRows,
-        tokens: Tokens,
-        *,
-        bf16: bool = False,
+        self, encoded: Encoded, tokens: Tokens, *, bf16: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the probability of each class for N texts, ``(N, C)`` float32.
+        """Compute the probability of each class for N texts.
 
-        Texts without a known word get the class priors, unless the linear model knows n-grams of
-        them.
+        Texts without a known word get the class priors, unless the linear model knows some of
+        their n-grams.
 
         Returns:
-            The probabilities; and N bool, whether the text is known.
+            The probabilities, ``(N, C)`` float32; and the known words of each text, at least 1 if
+            the linear model knows an n-gram.
         """
-        weight, priors = self.settings.linear_weight, torch.tensor(self.settings.priors)
-        logits = (
-            self.network_logits(rows, bf16=bf16)
-            if weight < 1
-            else torch.zeros(len(rows), len(priors))
-        )
-        known = rows.lengths > 0
+        rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        weight = self.settings.linear_weight
+        priors = torch.tensor(self.settings.priors)
+        if weight < 1:
+            logits = self.network_logits(rows, bf16=bf16)
+        else:
+            logits = torch.zeros(len(rows), len(priors))
+        is_known = rows.lengths > 0
         if self.linear is not None:
-            of_linear, has_ngram = self.linear.answer(tokens)
-            logits, known = (1 - weight) * logits + torch.from_numpy(of_linear), known | has_ngram
+            linear_logits, has_ngram = self.linear.answer(tokens)
+            logits = (1 - weight) * logits + torch.from_numpy(linear_logits)
+            is_known = is_known | has_ngram
         by_class = torch.softmax(logits / self.settings.temperature, dim=1)
-        return torch.where(torch.from_numpy(known)[:, None], by_class, priors).numpy(), known
+        answered = torch.where(torch.from_numpy(is_known)[:, None], by_class, priors)
+        return answered.numpy(), np.maximum(encoded.num_known, is_known)
 
     def component_logits(
         self, text: pa.Array, models: Mapping[float, LinearModel]
     ) -> list[np.ndarray]:
-        """Compute the logits ``(N, C)`` of N texts by the network, and by linear models."""
+        """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
         encoded, tokens = self._encode(text)
-        of_network = self.network_logits(batching.EncodedRows.from_lists(encoded.token_ids))
-        return [of_network.numpy(), *(model.logits(tokens) for model in models.values())]
+        rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        of_network = self.network_logits(rows).numpy()
+        return [of_network, *(model.logits(tokens) for model in models.values())]
 
     def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.
 
-        Those of a text without a word are the logarithms of the class priors.
-
-        A GPU computes while the host makes the next batches, and is waited for once.
+        A text without a word gets the logarithms of the class priors. A GPU computes while the host
+        makes the next batches, and is waited for once.
 
         Args:
             rows: N texts.
@@ -221,21 +227,16 @@ class ModelPackage:
             uri: The directory, in the output of a stage, which nobody reads yet.
             lineage: Inputs of the model, for the manifest.
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
-            reference: Profile of validation rows, for the measurement of drift.
-            calibration: Temperature, bias and their effect, and what decided which are unsure.
+            reference: Profile of validation rows, from which drift is measured.
+            calibration: Temperature, bias and their effect, and how the threshold of unsure
+                predictions was chosen.
             refit: The run that the training repeated, if it was a refit.
         """
         settings = self.settings.model_dump()
-        tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
-        num_parameters = sum(tensor.numel() for tensor in tensors.values())
-        if self.linear is not None:
-            tensors |= self.linear.tensors()
-            num_parameters += self.linear.weights.numel() + self.linear.bias.numel()
+        words = replace(self.vocabulary, vectors=None).to_table()
         contents = {
-            package_files.WEIGHTS: safetensors.torch.save(tensors),
-            package_files.VOCABULARY: parquet.to_bytes(
-                replace(self.vocabulary, vectors=None).to_table()
-            ),
+            package_files.WEIGHTS: safetensors.torch.save(self._tensors()),
+            package_files.VOCABULARY: parquet.to_bytes(words),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
         }
         filesystem.delete(join(uri, manifest.MANIFEST))
@@ -246,7 +247,7 @@ class ModelPackage:
             "model",
             settings,
             lineage | {"content": content},
-            counts={"parameters": num_parameters},
+            counts={"parameters": self._count_parameters()},
             files=files,
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
@@ -255,6 +256,20 @@ class ModelPackage:
         )
         filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
         return record
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Name all tensors as they are saved."""
+        tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        if self.linear is not None:
+            tensors |= self.linear.tensors()
+        return tensors
+
+    def _count_parameters(self) -> int:
+        """Count the numbers that were learned."""
+        number = sum(tensor.numel() for tensor in self.network.state_dict().values())
+        if self.linear is not None:
+            number += self.linear.weights.numel() + self.linear.bias.numel()
+        return number
 
     @classmethod
     def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":
@@ -266,7 +281,7 @@ class ModelPackage:
 
         Raises:
             UserError: The directory is no finished package, its files were changed or do not fit
-                each other, or it needs a newer sentiflow.
+                together, or it needs a newer sentiflow.
         """
         packages = []
         for place in average_files.list_packages(uri, setting=setting):
@@ -274,6 +289,27 @@ class ModelPackage:
             network, linear = _build(join(place, package_files.WEIGHTS), weights, settings)
             packages.append(cls(network.eval(), words, settings, linear))
         return replace(packages[0], others=tuple(packages[1:]))
+
+
+def _check_finite(
+    probabilities: np.ndarray, text: pa.Array, row_ids: Sequence[int] | np.ndarray
+) -> None:
+    """Make sure that all probabilities are numbers.
+
+    Raises:
+        JobError: One is not; the message has the first text, and the ``row_ids`` of the first rows.
+    """
+    wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if not len(wrong):
+        return
+    rows = ""
+    if len(row_ids):
+        numbers = ", ".join(f"row {row_ids[row]:,}" for row in wrong[:3])
+        rows = f" ({numbers})"
+    shown = text[wrong[0]].as_py()[:_SHOWN_CHARACTERS]
+    raise JobError(
+        f"the model gives no finite probability for {shown!r}{rows}; such texts: {len(wrong):,}"
+    )
 
 
 def _build(
@@ -295,18 +331,17 @@ def _build(
     of_linear = {name: weights.pop(name) for name in sorted(weights) if name.startswith(PREFIX)}
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
+    num_classes = len(settings.classes)
+    linear = None
     try:
-        linear = (
-            LinearModel.of(of_linear, num_classes=len(settings.classes))
-            if of_linear or settings.linear_weight
-            else None
-        )
+        if of_linear or settings.linear_weight:
+            linear = LinearModel.of(of_linear, num_classes=num_classes)
         with torch.device("meta"):
             network = networks.build(
                 settings.model,
                 vocabulary_size=settings.vocabulary_size,
                 embedding_dim=settings.embedding_dim,
-                num_classes=len(settings.classes),
+                num_classes=num_classes,
             )
         network.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:  # TypeError: a size above 64 bits

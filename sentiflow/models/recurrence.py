@@ -22,21 +22,23 @@ from sentiflow.models import cpu
 _Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 """Takes a step's gates, the states before it, and the tensor for the states after it."""
 _ROWS = 256
-"""Tweets are dropped from a batch in multiples of it: oneDNN compiles a product for each size."""
+"""Tweets are dropped from a batch in multiples of this: oneDNN compiles a product for each size."""
+_ZERO_STATE = 0.5
+"""u of the state h = 0."""
 
 _OPENS = 100.0
-"""Input of a gate of which the sigmoid is 1 in float32."""
+"""Input of a gate whose sigmoid is then 1 in float32."""
 _ALIGNMENT = 8
-"""Tensor cores want a multiple of this many features."""
+"""Tensor cores need a multiple of this many features."""
 
 
 def encode_layer(
-    layers: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
+    directions: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
 ) -> torch.Tensor:
     """Run a layer of one or two directions over tweets.
 
     Args:
-        layers: The forward direction and, if there is one, the backward direction, as
+        directions: The forward direction and, if there is one, the backward direction, as
             :func:`encode` takes them.
         inputs: ``(T, B, D)``.
         valid: ``(T, B)`` bool: the steps that hold a token, which are the first ones of each tweet.
@@ -45,11 +47,19 @@ def encode_layer(
         ``(T, B, H)`` or ``(T, B, 2 H)``, the forward half first; states of padding are undefined.
     """
     if inputs.device.type != "cpu":
-        return encode_on_gpu(layers, inputs, valid)
+        return encode_on_gpu(directions, inputs, valid)
     halves = [
-        encode(layer, inputs, valid, backward=bool(number)) for number, layer in enumerate(layers)
+        encode(layer, inputs, valid, backward=number == 1)
+        for number, layer in enumerate(directions)
     ]
-    return halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
+    return join_halves(halves)
+
+
+def join_halves(halves: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Put the states of both directions side by side; one direction stays as it is."""
+    if len(halves) == 1:
+        return halves[0]
+    return torch.cat(halves, dim=-1)
 
 
 def encode(
@@ -61,22 +71,26 @@ def encode(
         layer: An ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` of one layer, steps before tweets.
         inputs: ``(T, B, D)``.
         valid: ``(T, B)`` bool: the steps that hold a token, which are the first ones of each tweet.
-        backward: Run over each tweet from its own last token to its first.
+        backward: Run over each tweet from its last token to its first.
 
     Returns:
         ``(T, B, H)``, the state after each token; states of padding are undefined.
     """
     if not backward:
-        return layer(inputs)[0]
+        states, _ = layer(inputs)
+        return states
     # Packed sequences would do the same, but on short tweets they are several times slower.
     steps = torch.arange(len(valid), device=valid.device)[:, None]
-    source = torch.where(valid, valid.sum(dim=0) - 1 - steps, steps)
-    return _permute(layer(_permute(inputs, source))[0], source)
+    last_step = valid.sum(dim=0) - 1
+    source = torch.where(valid, last_step - steps, steps)
+    states, _ = layer(_permute(inputs, source))
+    return _permute(states, source)
 
 
 def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Reorder states: step t of tweet b is taken from step ``source[t, b]``."""
-    return states.gather(0, source[:, :, None].expand(-1, -1, states.shape[2]))
+    index = source[:, :, None].expand(-1, -1, states.shape[2])
+    return states.gather(0, index)
 
 
 def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
@@ -85,20 +99,26 @@ def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
 
 
 def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    """Compute the share of the inputs ``(..., D)`` in the gates ``(..., G)``, for inference."""
+    """Compute what the inputs ``(..., D)`` add to the gates ``(..., G)``, for inference."""
     scale = _scale_of(layer)
-    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
-    if layer.mode == "GRU":  # each step adds that of the new state
-        of_states = of_states.masked_fill(scale == 2, 0)
-    bias = layer.bias_ih_l0 + of_states
+    state_bias = _state_bias_of(layer)
+    if layer.mode == "GRU":  # each step adds the state's bias to the candidate state
+        state_bias = state_bias.masked_fill(scale == 2, 0)
+    bias = layer.bias_ih_l0 + state_bias
     return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
 
 
 def _scale_of(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the factor of each gate: 2 of a tanh, 1 of the GRU's reset and update."""
+    """Return the factor of each gate: 2 for a tanh, 1 for the GRU's reset and update gates."""
     scale = torch.full_like(layer.bias_hh_l0, 2)
-    scale[: 2 * layer.hidden_size if layer.mode == "GRU" else 0] = 1
+    if layer.mode == "GRU":
+        scale[: 2 * layer.hidden_size] = 1
     return scale
+
+
+def _state_bias_of(layer: nn.RNNBase) -> torch.Tensor:
+    """Return the bias of the states' product, ``b - W 1``, because h = 2 u - 1."""
+    return layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
 
 
 def encode_words(
@@ -115,21 +135,26 @@ def encode_words(
         layer: As :func:`encode` takes it.
         table: ``(V, G)``, the gates of each word from :func:`compute_gates`.
         token_ids: ``(T, B)`` int64.
-        lengths: ``(B,)`` int64, in ascending order: so the tweets that have a step are the last.
+        lengths: ``(B,)`` int64, in ascending order: so tweets that end early come first.
         backward: As :func:`encode` takes it.
     """
     assert bool((lengths.diff() >= 0).all())
-    states = table.new_full((*token_ids.shape, layer.hidden_size), 0.5)
-    none = torch.full_like(states[0], 0.5)
+    num_steps, num_tweets = token_ids.shape
+    ended = np.searchsorted(lengths.numpy(), np.arange(num_steps), side="right")
+    num_added = (ended - num_tweets) % _ROWS  # ended tweets that fill up the last multiple of _ROWS
+    first = np.maximum(0, ended - num_added)
     step = _STEPS[layer.mode](layer)
-    ended = np.searchsorted(lengths.numpy(), np.arange(len(states)), side="right")
-    first = np.maximum(0, ended - (ended - len(lengths)) % _ROWS)
-    steps = range(len(states))[::-1] if backward else range(len(states))
-    for number, before in zip(steps, [None, *steps], strict=False):
+    states = table.new_full((num_steps, num_tweets, layer.hidden_size), _ZERO_STATE)
+    before = torch.full_like(states[0], _ZERO_STATE)
+    steps = range(num_steps)
+    if backward:
+        steps = steps[::-1]
+    for number in steps:
         rows = slice(first[number], None)
         gates = nn.functional.embedding(token_ids[number, rows], table)
-        step(gates, (none if before is None else states[before])[rows], states[number, rows])
-        states[number, first[number] : ended[number]] = 0.5
+        step(gates, before[rows], states[number, rows])
+        states[number, first[number] : ended[number]] = _ZERO_STATE
+        before = states[number]
     return states.mul_(2).sub_(1)
 
 
@@ -148,17 +173,17 @@ def _step_of_gru(layer: nn.RNNBase) -> _Step:
 
     ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
     """
-    size, scale = 2 * layer.hidden_size, _scale_of(layer)
+    size = 2 * layer.hidden_size
+    scale = _scale_of(layer)
     weight = 2 * layer.weight_hh_l0 * scale[:, None]
-    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
-    bias = 2 * of_states.masked_fill(scale == 1, 0)
+    bias = 2 * _state_bias_of(layer).masked_fill(scale == 1, 0)
 
     def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
         hidden = cpu.affine(state, weight, bias)
-        both = hidden[:, :size].add_(gates[:, :size]).sigmoid_()
-        reset, update = both.chunk(2, dim=1)
-        new = torch.addcmul(gates[:, size:], reset, hidden[:, size:]).sigmoid_()
-        torch.lerp(new, state, update, out=out)
+        reset_and_update = hidden[:, :size].add_(gates[:, :size]).sigmoid_()
+        reset, update = reset_and_update.chunk(2, dim=1)
+        candidate = torch.addcmul(gates[:, size:], reset, hidden[:, size:]).sigmoid_()
+        torch.lerp(candidate, state, update, out=out)
 
     return step
 
@@ -169,17 +194,24 @@ _STEPS: dict[str, Callable[[nn.RNNBase], _Step]] = {
 }
 
 
+_CUDNN: dict[str, Callable[..., tuple[torch.Tensor, ...]]] = {
+    "RNN_TANH": torch.rnn_tanh,
+    "GRU": torch.gru,
+    "LSTM": torch.lstm,
+}
+
+
 def encode_on_gpu(
-    layers: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
+    directions: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
 ) -> torch.Tensor:
     """Do as :func:`encode_layer` by one call of cuDNN; it works on any device.
 
-    Autocast would run cuDNN's cells in fp16, whatever its own type is, and small gradients would
+    Autocast would run cuDNN's cells in fp16, whatever type it is set to, and small gradients would
     become 0. So it is off here: weights and states are float32, and cuDNN multiplies in TF32 unless
     ``torch.backends.cudnn.allow_tf32`` is off.
 
     A call for both directions needs a rule for padding, because the backward direction meets it
-    first: its state must still be 0 at a tweet's last token. Packed sequences have their own rule,
+    first: its state must still be 0 at a tweet's last token. Packed sequences have such a rule,
     but keep cuDNN from its fastest kernels and need the lengths on the host. Here the inputs get
     one more feature, and the weights a column for it:
 
@@ -187,24 +219,25 @@ def encode_on_gpu(
       biases. Where states and inputs are 0, these cells give 0 without a bias.
     - GRU: the feature is 1 at padding and opens the update gate z, as h' = n + z (h - n).
     """
-    mode, dim = layers[0].mode, inputs.shape[2]
-    tokens = valid[:, :, None].float()
-    feature = 1 - tokens if mode == "GRU" else tokens
-    num_added = _ALIGNMENT - dim % _ALIGNMENT
+    mode = directions[0].mode
+    is_token = valid[:, :, None].float()
+    feature = 1 - is_token if mode == "GRU" else is_token
+    num_added = _ALIGNMENT - inputs.shape[2] % _ALIGNMENT
     added = nn.functional.pad(feature, (0, num_added - 1))
-    first = inputs.new_zeros(len(layers), inputs.shape[1], layers[0].hidden_size)
+    zeros = inputs.new_zeros(len(directions), inputs.shape[1], directions[0].hidden_size)
     with torch.autocast(inputs.device.type, enabled=False):
-        return getattr(torch, mode.lower())(  # rnn_tanh, gru or lstm
-            torch.cat([inputs * tokens, added], dim=2),
-            (first, first) if mode == "LSTM" else first,
-            _flatten([_add_column(layer, num_added) for layer in layers]),
+        states, *_ = _CUDNN[mode](
+            torch.cat([inputs * is_token, added], dim=2),
+            (zeros, zeros) if mode == "LSTM" else zeros,
+            _flatten([_add_column(layer, num_added) for layer in directions]),
             True,  # has_biases
             1,  # num_layers
             0.0,  # dropout
             torch.is_grad_enabled(),  # train
-            len(layers) == 2,  # bidirectional
+            len(directions) == 2,  # bidirectional
             False,  # batch_first
-        )[0]
+        )
+    return states
 
 
 def _add_column(layer: nn.RNNBase, num_added: int) -> list[torch.Tensor]:
@@ -215,11 +248,12 @@ def _add_column(layer: nn.RNNBase, num_added: int) -> list[torch.Tensor]:
     """
     biases = [layer.bias_ih_l0, layer.bias_hh_l0]
     if layer.mode == "GRU":
-        column = torch.zeros_like(biases[0])
+        column = torch.zeros_like(layer.bias_ih_l0)
         column[layer.hidden_size : 2 * layer.hidden_size] = _OPENS
     else:
-        column = biases[0] + biases[1]
-        biases = [torch.zeros_like(column)] * 2
+        column = layer.bias_ih_l0 + layer.bias_hh_l0
+        zeros = torch.zeros_like(column)
+        biases = [zeros, zeros]
     added = nn.functional.pad(column[:, None], (0, num_added - 1))
     return [torch.cat([layer.weight_ih_l0, added], dim=1), layer.weight_hh_l0, *biases]
 
@@ -229,16 +263,15 @@ def _flatten(directions: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]
 
     All matrices come first, then all biases; a call names the four of each direction.
     """
-    order = [
-        *(weight for each in directions for weight in each[:2]),
-        *(bias for each in directions for bias in each[2:]),
-    ]
-    flat = torch.cat([tensor.flatten() for tensor in order])
-    parts = flat.split([tensor.numel() for tensor in order])
-    views = [part.view_as(tensor) for part, tensor in zip(parts, order, strict=True)]
-    biases = views[2 * len(directions) :]
-    return [
-        view
-        for start in range(0, len(biases), 2)
-        for view in (*views[start : start + 2], *biases[start : start + 2])
-    ]
+    matrices = [matrix for weights in directions for matrix in weights[:2]]
+    biases = [bias for weights in directions for bias in weights[2:]]
+    ordered = [*matrices, *biases]
+    flat = torch.cat([tensor.flatten() for tensor in ordered])
+    parts = flat.split([tensor.numel() for tensor in ordered])
+    views = [part.view_as(tensor) for part, tensor in zip(parts, ordered, strict=True)]
+    named = []
+    for first in range(0, len(matrices), 2):
+        first_bias = len(matrices) + first
+        named += views[first : first + 2]
+        named += views[first_bias : first_bias + 2]
+    return named

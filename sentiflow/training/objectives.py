@@ -141,7 +141,7 @@ class LanguageModeling(nn.Module):
         Words and directions of a row have equal weight; a row of one word has loss 0. Padding is
         predicted, too, with weight 0: a GPU would be waited for to count the words.
         """
-        states = self.network.encode_first_layer(batch.token_ids, batch.lengths, dropout_mask)
+        states = self.network.encode(batch.token_ids, batch.lengths, dropout_mask)
         size, words = self.heads[0].in_features, batch.token_ids.T.contiguous()
         directions = [(states[:-1, :, :size], words[1:]), (states[1:, :, size:], words[:-1])]
         negatives = self._look_up(self.draw_negatives(step))
